@@ -1,0 +1,87 @@
+"""The documents name only what exists: configurations in commands, one section for each basis."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from kanvision.layers import KANConv2d
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
+COMMAND = re.compile(r"`python train\.py ([^`]*)`")
+
+
+def missing_choices(overrides: str) -> list[str]:
+    """Choices `group=name` for which there is no file conf/<group>/<name>.yaml."""
+    pairs = [word.split("=", 1) for word in shlex.split(overrides) if "=" in word]
+    groups = [(key, value) for key, value in pairs if "." not in key and (CONF / key).is_dir()]
+    return [f"{key}={value}" for key, value in groups if not (CONF / key / f"{value}.yaml").is_file()]
+
+
+def ragged_rows(text: str) -> list[str]:
+    """Rows of a table with another number of cells than the row above them."""
+    found, width = [], None
+    for line in text.splitlines():
+        cells = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else None
+        if cells and width and cells != width:
+            found.append(line)
+        width = cells
+    return found
+
+
+def headings(text: str) -> set[str]:
+    return set(re.findall(r"^### `(\w+)`", text, re.MULTILINE))
+
+
+def test_faults_are_seen() -> None:
+    assert missing_choices("model=kta data=mnist data.root=x seed=1") == ["model=kta"]
+    assert missing_choices("model=kat data=imagenet model.size=tiny") == []
+    assert ragged_rows("| a | b |\n|---|---|\n| 1 |") == ["| 1 |"]
+    assert ragged_rows("| a | b |\n|---|---|\n| 1 | \\| |\n\n| c |\n|---|") == []
+    assert headings("### `rbf`: bumps\n## `x`\n### y") == {"rbf"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_commands_and_tables(path: Path) -> None:
+    text = path.read_text("utf-8")
+    missing = {choice for command in COMMAND.findall(text) for choice in missing_choices(command)}
+    # a file that the document itself tells the reader to write
+    assert {choice for choice in missing if f"`conf/{choice.replace('=', '/')}.yaml`" not in text} == set()
+    assert ragged_rows(text) == []
+
+
+def test_the_papers_have_commands() -> None:
+    assert len(COMMAND.findall((ROOT / "docs" / "papers.md").read_text("utf-8"))) > 10
+
+
+def test_every_basis_is_described() -> None:
+    described = headings((ROOT / "docs" / "bases.md").read_text("utf-8"))
+    assert described == {path.stem for path in (CONF / "basis").glob("[!_]*.yaml")}
+
+
+def test_the_example_of_a_new_basis_works() -> None:
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "bases.md").read_text("utf-8"), re.DOTALL)
+    assert code is not None
+    names: dict[str, type] = {}
+    exec(code.group(1), names)
+    basis = names["HatBasis"](num_centers=5)
+    x = torch.linspace(-2, 2, 101).view(1, 1, 101, 1)
+    values = basis(x, channel_dim=1)
+    assert values.shape == (1, 1, 5, 101, 1)
+    torch.testing.assert_close(values.sum(2), torch.ones_like(x))  # hats sum to 1 between the outer centres
+    assert KANConv2d(1, 3, 3, padding=1, basis=basis)(x).shape == (1, 3, 101, 1)
+
+
+def test_the_citation_agrees_with_the_package() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    for key, value in {
+        "name": citation["title"],
+        **{key: citation[key] for key in ("version", "license")},
+    }.items():
+        assert f'{key} = "{value}"' in project

@@ -1,0 +1,128 @@
+"""What importing kanvision does to the process: as little as possible.
+
+Each check runs in a fresh interpreter, and is also shown a module that breaks its rule.
+"""
+
+import ast
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).resolve().parents[1] / "src"
+MODULES = sorted(
+    ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__")
+    for path in (SRC / "kanvision").rglob("*.py")
+)
+# what a machine that only measures or serves a model need not have
+ABSENT = [
+    "lightning",
+    "pytorch_lightning",
+    "torchmetrics",
+    "hydra",
+    "omegaconf",
+    "pydantic",
+    "albumentations",
+    "segmentation_models_pytorch",
+    "sklearn",
+    "matplotlib",
+]
+
+REPORT_SIDE_EFFECTS = """
+    import importlib, os, random, sys
+    import numpy, torch
+    for name in sys.argv[1].split():
+        importlib.import_module(name)
+
+    def state():
+        return {
+            "torch's random state": torch.get_rng_state().tolist(),
+            "numpy's random state": repr(numpy.random.get_state()),
+            "python's random state": random.getstate(),
+            "the environment": dict(os.environ),
+            "the default dtype": torch.get_default_dtype(),
+            "the number of threads": torch.get_num_threads(),
+            "gradients on or off": torch.is_grad_enabled(),
+            "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+            "the working folder": os.getcwd(),
+        }
+
+    for name in sys.argv[2].split():
+        before = state()
+        importlib.import_module(name)
+        after = state()
+        print(*(f"{name} changes {what}\\n" for what in after if after[what] != before[what]), sep="", end="")
+"""
+
+
+def python(code: str, *arguments: str, path: Path = SRC) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(path), "NO_ALBUMENTATIONS_UPDATE": "1"}
+    command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def outside_packages() -> list[str]:
+    """Third-party modules that our modules import at their top: their own side effects are not ours."""
+    found = set()
+    for path in (SRC / "kanvision").rglob("*.py"):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module)
+    return sorted(name for name in found if name.split(".")[0] not in {*sys.stdlib_module_names, "kanvision"})
+
+
+def import_without(absent: list[str], module: str, path: Path = SRC) -> subprocess.CompletedProcess[str]:
+    # None in sys.modules makes every import of that name, and of anything below it, fail
+    code = """
+        import importlib, sys
+        sys.modules.update(dict.fromkeys(sys.argv[1].split()))
+        importlib.import_module(sys.argv[2])
+    """
+    return python(code, " ".join(absent), module, path=path)
+
+
+def test_models_import_with_torch_and_timm_alone() -> None:
+    result = import_without(ABSENT, "kanvision.models")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("statement", ["import hydra", "from pytorch_lightning.callbacks import Callback"])
+def test_an_absent_package_is_missed(tmp_path: Path, statement: str) -> None:
+    (tmp_path / "greedy.py").write_text(f"{statement}\n")
+    result = import_without(ABSENT, "greedy", path=tmp_path)
+    assert result.returncode != 0
+    assert "ModuleNotFoundError" in result.stderr
+
+
+def test_the_package_itself_is_lazy() -> None:
+    code = (
+        "import sys, {module}; print(*(set(sys.modules) & {{'torch', 'timm', 'hydra', 'pytorch_lightning'}}))"
+    )
+    assert python(code.format(module="kanvision")).stdout.split() == []
+    assert python(code.format(module="torch")).stdout.split() == ["torch"]
+
+
+def test_no_import_changes_the_process() -> None:
+    result = python(REPORT_SIDE_EFFECTS, " ".join(outside_packages()), " ".join(MODULES))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ""
+
+
+def test_a_changed_process_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "rude.py").write_text(
+        "import os, torch\n"
+        "torch.manual_seed(1)\n"
+        "os.environ['RUDE'] = '1'\n"
+        "torch.set_default_dtype(torch.float64)\n"
+    )
+    result = python(REPORT_SIDE_EFFECTS, "torch", "rude", path=tmp_path)
+    assert result.stdout.splitlines() == [
+        "rude changes torch's random state",
+        "rude changes the environment",
+        "rude changes the default dtype",
+    ]
