@@ -1,0 +1,47 @@
+"""kanvision: vision models with learned nonlinearities (Kolmogorov-Arnold networks).
+
+The public face; everything is loaded on first use, so that importing the package costs nothing::
+
+    import kanvision as kv
+    kv.list_models("*kat*")
+    kv.create_model("kat_tiny_patch16_224", num_classes=10, in_chans=3)
+    kv.create_basis("bspline", grid_size=5, degree=3)
+    kv.layers.KANConv2d(64, 64, 3, padding=1, basis="gram")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import bases, checkpoints, layers, models, ops
+    from .bases import create_basis
+    from .models import create_model, list_models
+
+__all__ = [
+    "__version__",
+    "bases",
+    "checkpoints",
+    "create_basis",
+    "create_model",
+    "layers",
+    "list_models",
+    "models",
+    "ops",
+]
+__version__ = "0.1.0"
+
+_HOME = {"create_basis": ".bases", "create_model": ".models", "list_models": ".models"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name], __name__), name)
+    if name in __all__:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,216 @@
+"""The one abstraction of the package: fixed univariate functions of every channel.
+
+Shapes: B batch, C channels, H W space, K basis functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, Literal, cast, final
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Basis", "Squash"]
+
+Squash = Literal["tanh", "sigmoid", "clamp"]
+_SQUASHES = ("tanh", "sigmoid", "clamp")
+_NUM_QUANTILES = 1024
+
+
+class Basis(nn.Module):
+    """K univariate functions phi_1 ... phi_K applied to every channel.
+
+    A KAN layer is `sum_i sum_j w_ij phi_j(x_i)`: an expansion by a basis, then an ordinary linear map.
+    A subclass sets `name`, hands `num_basis` and `domain` to this constructor and implements `expand`;
+    `forward` owns everything that must be the same for all of them:
+
+    * **domain policy**: `squash` maps the real line onto `domain` element by element, with
+      `tanh`: mid + half * tanh(x), `sigmoid`: lo + (hi - lo) / (1 + exp(-x)), `clamp`: min(max(x, lo), hi),
+      where mid and half are centre and half width. `None` hands x on as it is; each class says what
+      its functions do outside the domain. Without a domain tanh maps onto (-1, 1) and sigmoid onto (0, 1).
+    * **precision**: values are computed in float32 (float64 stays float64) with autocast switched off and
+    then
+      cast to the dtype of the input. Buffers (grids, knots, constants) keep their precision when a module is
+      cast to a half type: a rounded knot would move a function.
+    * **shape**: the axis of the K functions stands right behind the channels, so that flattening the two
+      gives channel-major maps (index `channel * K + j`), which is what grouped convolutions need.
+
+    Args:
+        num_basis: K.
+        domain: interval on which the functions live; None is the whole real line.
+        squash: domain policy, one of None, "tanh", "sigmoid", "clamp".
+        num_channels: number of channels with an own set of learnable parameters, for bases that have any;
+            None is one fixed set, shared by all channels.
+    """
+
+    name: ClassVar[str]
+    learns_per_channel: ClassVar[bool] = False
+    has_constant: ClassVar[bool] = False
+    kan_parameters: tuple[str, ...] = ()
+    num_basis: int
+    domain: tuple[float, float] | None
+
+    def __init__(
+        self,
+        *,
+        num_basis: int,
+        domain: tuple[float, float] | None,
+        squash: Squash | None = None,
+        num_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        if squash is not None and squash not in _SQUASHES:
+            raise ValueError(f"squash={squash!r} is not known; legal values: None, {', '.join(_SQUASHES)}")
+        if squash == "clamp" and domain is None:
+            raise ValueError(
+                f"squash='clamp' needs a domain, and the functions of {type(self).__name__} live on the "
+                "whole real line; legal values: None, tanh, sigmoid"
+            )
+        if domain is not None and not domain[0] < domain[1]:
+            raise ValueError(f"the domain must be an increasing pair, got {domain}")
+        if num_channels is not None and num_channels < 1:
+            raise ValueError(f"num_channels={num_channels} must be None or at least 1")
+        self.num_basis = num_basis
+        self.domain = domain
+        self.squash = squash
+        self.num_channels = num_channels if self.learns_per_channel else None
+
+    def expand(self, x: Tensor, dim: int) -> Tensor:
+        """Evaluate the functions; `x` is squashed already and float32 or float64. Inserts K at axis `dim`."""
+        raise NotImplementedError
+
+    def expand_varying(self, x: Tensor, dim: int) -> Tensor:
+        """As `expand` without the first function, for classes with `has_constant`, where that is 1."""
+        raise NotImplementedError
+
+    def reset_parameters(self) -> None:
+        """Set learnable parameters and buffers to their initial values (after `to_empty`, for instance)."""
+
+    @final  # type: ignore[misc]  # torch declares forward as an attribute
+    def forward(self, x: Tensor, channel_dim: int = -1, constant: bool = True) -> Tensor:
+        """Expand the channels of `x`.
+
+        Args:
+            x: floating-point tensor with the channels at axis `channel_dim`.
+            channel_dim: the axis of the channels; the basis axis is inserted right after it.
+            constant: False leaves out the constant first function of a basis that has one (`has_constant`),
+                for callers that add its contribution by themselves.
+
+        Returns:
+            (..., C) -> (..., C, K), and for `channel_dim=1` (B, C, H, W) -> (B, C, K, H, W); dtype of `x`.
+
+        Raises:
+            ValueError: if `x` is not floating point, `channel_dim` is out of range, or the number of channels
+                differs from `num_channels`.
+        """
+        if not x.is_floating_point():
+            raise ValueError(f"a basis expands floating-point tensors, got {x.dtype}")
+        if not -x.ndim <= channel_dim < x.ndim:
+            raise ValueError(f"channel_dim={channel_dim} is out of range for an input with {x.ndim} axes")
+        dim = channel_dim % x.ndim
+        if self.num_channels is not None and x.shape[dim] != self.num_channels:
+            raise ValueError(
+                f"{type(self).__name__} was made for num_channels={self.num_channels}, but axis "
+                f"{channel_dim} of the input has {x.shape[dim]} channels"
+            )
+        with _without_autocast(x.device.type):
+            exact = x if x.dtype == torch.float64 else x.float()
+            expand = self.expand if constant else self.expand_varying
+            values = expand(self._squashed(exact), dim + 1)
+        return values.to(x.dtype)
+
+    @torch.no_grad()
+    def second_moment(
+        self, transform: Callable[[Tensor], Tensor] | None = None, inputs: Tensor | None = None
+    ) -> Tensor:
+        """Mean squares E[phi_j(x)^2] for x ~ N(0, 1), the quantity that a variance-preserving start needs.
+
+        The expectation is taken over the (i + 1/2)/1024 quantiles of the normal distribution: no random
+        numbers.
+
+        Args:
+            transform: applied to the values before they are squared (an activation on the basis).
+            inputs: (M,) sample points that replace the quantiles.
+
+        Returns:
+            (K,) mean squares; averaged over the channels where these have their own parameters.
+        """
+        x = normal_quantiles(self._device()) if inputs is None else inputs
+        values = self(x.unsqueeze(-1).expand(-1, self.num_channels or 1))  # (M, C, K)
+        if transform is not None:
+            values = transform(values)
+        return cast(Tensor, values.square().mean(dim=(0, 1)))
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that weight decay would pull away from their meaning (timm's protocol)."""
+        return set(self.kan_parameters)
+
+    def per_channel(self, values: Tensor, x: Tensor, dim: int) -> Tensor:
+        """Shape (C or 1, K) parameters to broadcast against `x.unsqueeze(dim)`, in the dtype of `x`."""
+        assert values.ndim == 2
+        shape = [1] * (x.ndim + 1)
+        shape[dim - 1], shape[dim] = values.shape
+        return values.to(x.dtype).view(shape)
+
+    def _own(self, *names: str) -> None:
+        """Make (C, K) learnable parameters of these names, or (1, K) buffers without `num_channels`."""
+        for name in names:
+            values = torch.empty(self.num_channels or 1, self.num_basis)
+            if self.num_channels is None:
+                self.register_buffer(name, values)
+            else:
+                self.register_parameter(name, nn.Parameter(values))
+        if self.num_channels is not None:
+            self.kan_parameters = names
+
+    def _device(self) -> torch.device | None:
+        for tensor in (*self.parameters(), *self.buffers()):
+            return tensor.device
+        return None
+
+    def _squashed(self, x: Tensor) -> Tensor:
+        if self.squash is None:
+            return x
+        if self.squash == "sigmoid":
+            lo, hi = self.domain or (0.0, 1.0)
+            y = torch.sigmoid(x)
+            return y if (lo, hi) == (0.0, 1.0) else lo + (hi - lo) * y
+        lo, hi = self.domain or (-1.0, 1.0)
+        if self.squash == "clamp":
+            return x.clamp(lo, hi)
+        y = torch.tanh(x)
+        return y if (lo, hi) == (-1.0, 1.0) else 0.5 * (lo + hi) + 0.5 * (hi - lo) * y
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # `module.half()` comes through here. Parameters follow the request; constants keep their digits.
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for key, old in before.items():
+            new = self._buffers[key]
+            if old is None or new is None or not new.is_floating_point():
+                continue
+            if new.dtype.itemsize < 4 <= old.dtype.itemsize:
+                self._buffers[key] = old.to(new.device)
+        return self
+
+    def extra_repr(self) -> str:
+        """Show what distinguishes two bases of one class."""
+        parts = [f"num_basis={self.num_basis}", f"domain={self.domain}", f"squash={self.squash!r}"]
+        if self.num_channels is not None:
+            parts.append(f"num_channels={self.num_channels}")
+        return ", ".join(parts)
+
+
+def normal_quantiles(device: torch.device | None = None) -> Tensor:
+    """Points (M,) whose mean of f is E[f(x)], x ~ N(0, 1): the midpoint quantiles."""
+    levels = (torch.arange(_NUM_QUANTILES, device=device, dtype=torch.float32) + 0.5) / _NUM_QUANTILES
+    quantiles: Tensor = torch.special.ndtri(levels)
+    return quantiles
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager[None]:
+    if not torch.amp.is_autocast_available(device_type):  # the meta device, for one
+        return nullcontext()
+    return torch.autocast(device_type=device_type, enabled=False)

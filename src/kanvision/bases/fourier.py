@@ -1,0 +1,49 @@
+"""Fourier series. Shapes: C channels, K basis functions, F frequencies."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kanvision.ops.fourier import fourier
+
+from .base import Basis, Squash
+
+__all__ = ["FourierBasis"]
+
+
+class FourierBasis(Basis):
+    """cos(x) ... cos(F x), sin(x) ... sin(F x), K = 2 F functions of period 2 pi.
+
+    FourierKAN; the constant is left to a bias. The functions live on the whole line; infinite inputs give
+    NaN, as the sine has no value there.
+
+    Args:
+        num_frequencies: F.
+        squash: domain policy; None, "tanh" or "sigmoid".
+        num_channels: not used, the functions have no parameters.
+
+    Raises:
+        ValueError: if there is no frequency.
+    """
+
+    name = "fourier"
+    frequencies: Tensor
+
+    def __init__(
+        self, num_frequencies: int = 4, *, squash: Squash | None = None, num_channels: int | None = None
+    ) -> None:
+        if num_frequencies < 1:
+            raise ValueError(f"num_frequencies={num_frequencies} must be at least 1")
+        super().__init__(num_basis=2 * num_frequencies, domain=None, squash=squash, num_channels=num_channels)
+        self.register_buffer("frequencies", torch.empty(num_frequencies))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Set the frequencies 1 ... F."""
+        self.frequencies.copy_(torch.arange(1, self.frequencies.numel() + 1, device="cpu"))
+
+    def expand(self, x: Tensor, dim: int) -> Tensor:
+        """Values of the cosines, then of the sines."""
+        return fourier(x, self.frequencies.to(x.dtype), dim)

@@ -1,0 +1,285 @@
+"""Orthogonal polynomials, one recurrence for all families. Shapes: C channels, K basis functions."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from kanvision.ops import polynomials as op
+
+from .base import Basis, Squash
+
+__all__ = [
+    "ChebyshevBasis",
+    "GegenbauerBasis",
+    "GramBasis",
+    "HermiteBasis",
+    "JacobiBasis",
+    "LegendreBasis",
+    "PolynomialBasis",
+]
+
+
+class PolynomialBasis(Basis):
+    """Polynomials p_0 ... p_degree on [-1, 1] by p_{n+1} = (A_n x + B_n) p_n - C_n p_{n-1}, K = degree + 1.
+
+    With `squash=None` inputs beyond [-1, 1] are extrapolated, and values grow like |x|^degree. The constant
+    p_0 is 1 for every input, NaN included; the others propagate NaN.
+
+    Args:
+        degree: highest degree; 0 leaves the constant.
+        recurrence: coefficients of the family.
+        squash: domain policy.
+        num_channels: not used but for the shape of learnable parameters in subclasses.
+
+    Raises:
+        ValueError: if the degree is negative.
+    """
+
+    has_constant = True
+    recurrence: Tensor
+
+    def __init__(
+        self, degree: int, recurrence: op.Recurrence, *, squash: Squash | None, num_channels: int | None
+    ) -> None:
+        super().__init__(num_basis=degree + 1, domain=(-1.0, 1.0), squash=squash, num_channels=num_channels)
+        self.degree = degree
+        self._recurrence = recurrence
+        self.register_buffer("recurrence", torch.empty(3, degree))  # rows A, B, C
+        self._reset_recurrence()
+
+    @torch.no_grad()
+    def _reset_recurrence(self) -> None:
+        self.recurrence.copy_(self.recurrence.new_tensor(self._recurrence))
+
+    def reset_parameters(self) -> None:
+        """Set the coefficients of the recurrence."""
+        self._reset_recurrence()
+
+    def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A, B, C of the recurrence, (degree,) each, in the dtype of `x`."""
+        a, b, c = self.recurrence.to(x.dtype).unbind(0)
+        return a, b, c
+
+    def expand(self, x: Tensor, dim: int) -> Tensor:
+        """Values of the polynomials."""
+        return op.polynomials(x, *self.coefficients(x), dim)
+
+    def expand_varying(self, x: Tensor, dim: int) -> Tensor:
+        """Values of the polynomials but the constant."""
+        return op.polynomials(x, *self.coefficients(x), dim, first=1)
+
+
+class ChebyshevBasis(PolynomialBasis):
+    """Chebyshev polynomials of the first kind, T_n(cos t) = cos(n t).
+
+    ChebyKAN, arXiv 2405.07200; the recurrence has the finite gradients that cos(n arccos x) lacks at +-1.
+
+    Args:
+        degree: highest degree.
+        squash: domain policy.
+        num_channels: not used.
+    """
+
+    name = "chebyshev"
+
+    def __init__(
+        self, degree: int = 3, *, squash: Squash | None = "tanh", num_channels: int | None = None
+    ) -> None:
+        super().__init__(_checked(degree), op.chebyshev(degree), squash=squash, num_channels=num_channels)
+
+
+class LegendreBasis(PolynomialBasis):
+    """Legendre polynomials, orthogonal on [-1, 1] with weight 1.
+
+    Args:
+        degree: highest degree.
+        squash: domain policy.
+        num_channels: not used.
+    """
+
+    name = "legendre"
+
+    def __init__(
+        self, degree: int = 3, *, squash: Squash | None = "tanh", num_channels: int | None = None
+    ) -> None:
+        super().__init__(_checked(degree), op.legendre(degree), squash=squash, num_channels=num_channels)
+
+
+class JacobiBasis(PolynomialBasis):
+    """Jacobi polynomials, orthogonal on [-1, 1] with weight (1 - x)^alpha (1 + x)^beta.
+
+    Args:
+        degree: highest degree.
+        alpha: exponent, > -1.
+        beta: exponent, > -1.
+        normalise: scale each polynomial to max |p_n| <= 1 on [-1, 1]; unscaled they reach C(n + max(alpha,
+            beta), n).
+        squash: domain policy.
+        num_channels: not used.
+
+    Raises:
+        ValueError: if an exponent is not above -1.
+    """
+
+    name = "jacobi"
+
+    def __init__(
+        self,
+        degree: int = 3,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        normalise: bool = True,
+        *,
+        squash: Squash | None = "tanh",
+        num_channels: int | None = None,
+    ) -> None:
+        for key, value in (("alpha", alpha), ("beta", beta)):
+            if not value > -1:
+                raise ValueError(f"{key}={value} must be above -1")
+        recurrence = op.jacobi(_checked(degree), alpha, beta)
+        super().__init__(
+            degree,
+            op.normalised(recurrence) if normalise else recurrence,
+            squash=squash,
+            num_channels=num_channels,
+        )
+
+
+class HermiteBasis(PolynomialBasis):
+    """Physicists' Hermite polynomials on [-1, 1], H_{n+1} = 2 x H_n - 2 n H_{n-1}.
+
+    Args:
+        degree: highest degree.
+        normalise: scale each polynomial to max |H_n| <= 1 on [-1, 1]; unscaled they reach 41 at degree 5.
+        squash: domain policy.
+        num_channels: not used.
+    """
+
+    name = "hermite"
+
+    def __init__(
+        self,
+        degree: int = 3,
+        normalise: bool = True,
+        *,
+        squash: Squash | None = "tanh",
+        num_channels: int | None = None,
+    ) -> None:
+        recurrence = op.hermite(_checked(degree))
+        super().__init__(
+            degree,
+            op.normalised(recurrence) if normalise else recurrence,
+            squash=squash,
+            num_channels=num_channels,
+        )
+
+
+class GegenbauerBasis(PolynomialBasis):
+    """Gegenbauer polynomials, orthogonal on [-1, 1] with weight (1 - x^2)^(alpha - 1/2).
+
+    Args:
+        degree: highest degree.
+        alpha: > 0; 1/2 is Legendre, 1 is Chebyshev of the second kind.
+        normalise: scale each polynomial to max |C_n| <= 1 on [-1, 1]; unscaled they reach 252 at degree 5,
+            alpha 3.
+        squash: domain policy.
+        num_channels: not used.
+
+    Raises:
+        ValueError: if alpha is not positive.
+    """
+
+    name = "gegenbauer"
+
+    def __init__(
+        self,
+        degree: int = 3,
+        alpha: float = 3.0,
+        normalise: bool = True,
+        *,
+        squash: Squash | None = "tanh",
+        num_channels: int | None = None,
+    ) -> None:
+        if not alpha > 0:
+            raise ValueError(f"alpha={alpha} must be positive")
+        recurrence = op.gegenbauer(_checked(degree), alpha)
+        super().__init__(
+            degree,
+            op.normalised(recurrence) if normalise else recurrence,
+            squash=squash,
+            num_channels=num_channels,
+        )
+
+
+class GramBasis(PolynomialBasis):
+    """Gram polynomials with learnable recurrence: p_{n+1} = x p_n - beta_n C_n p_{n-1}.
+
+    At beta = 1 these are the monic polynomials orthogonal over `num_points` midpoints of equal cells of [-1,
+    1], with C_n = n^2 (m^2 - n^2) / (m^2 (4 n^2 - 1)). The published layers (Drokin 2024, arXiv 2407.01092)
+    start at beta close to 0, that is at monomials: N(0, s^2) with s = 1 / (k^n C (degree + 1)) for a k^n
+    kernel over C channels. A basis does not know its layer, so `beta_std` stands for s: 1e-3 is that of 3x3
+    kernels over 32 channels at degree 3.
+
+    Args:
+        degree: highest degree; beta has the degree - 1 entries that are read, and none below degree 2.
+        num_points: m, above the degree.
+        parity: as the published code: constants C_n = (2 n + 1) n^2 (4 n^2 - 1) / (n + 1)^2, and a beta of
+            degree + 1 entries whose first and last are never read.
+        beta_mean: mean of the start values of beta; 1 with `beta_std=0` starts at the Gram polynomials.
+        beta_std: standard deviation of the start values of beta.
+        squash: domain policy.
+        num_channels: not used, all channels share beta.
+
+    Raises:
+        ValueError: if `num_points` does not exceed the degree or `beta_std` is negative.
+    """
+
+    name = "gram"
+
+    def __init__(
+        self,
+        degree: int = 3,
+        num_points: int = 32,
+        parity: bool = False,
+        beta_mean: float = 0.0,
+        beta_std: float = 1e-3,
+        *,
+        squash: Squash | None = "tanh",
+        num_channels: int | None = None,
+    ) -> None:
+        if num_points <= degree:
+            raise ValueError(f"num_points={num_points} must be above degree={degree}")
+        if beta_std < 0:
+            raise ValueError(f"beta_std={beta_std} must not be negative")
+        recurrence = op.gram(_checked(degree), num_points, parity=parity)
+        super().__init__(degree, recurrence, squash=squash, num_channels=num_channels)
+        self.beta_mean = beta_mean
+        self.beta_std = beta_std
+        # Below degree 2 nothing is read, and a parameter without gradient would stop distributed training.
+        self.beta = nn.Parameter(torch.empty(degree + 1 if parity else degree - 1)) if degree >= 2 else None
+        self.parity = parity
+        self.kan_parameters = ("beta",) if degree >= 2 else ()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the coefficients of the recurrence and draw beta."""
+        super().reset_parameters()
+        if self.beta is not None:
+            nn.init.normal_(self.beta, self.beta_mean, self.beta_std)
+
+    def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A, B, C of the recurrence, C with the learnable factor."""
+        a, b, c = super().coefficients(x)
+        if self.beta is not None:
+            read = self.beta[1:-1] if self.parity else self.beta
+            c = torch.cat([c[:1], c[1:] * cast(Tensor, read).to(x.dtype)])
+        return a, b, c
+
+
+def _checked(degree: int) -> int:
+    if degree < 0:
+        raise ValueError(f"degree={degree} must be at least 0")
+    return degree

@@ -1,0 +1,67 @@
+"""ReLU-KAN. Shapes: C channels, K basis functions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kanvision.ops.relu import relu_bumps
+
+from .base import Basis, Squash
+
+__all__ = ["ReLUBasis"]
+
+
+class ReLUBasis(Basis):
+    """Bumps of width (k + 1) / g, phi_j = [r relu(x - start_j) relu(end_j - x)]^2, K = grid_size + order.
+
+    Qiu et al. 2024, "ReLU-KAN" (arXiv 2406.02075): start_j = (j - k) / g, end_j = start_j + (k + 1) / g and
+    r = 4 g^2 / (k + 1)^2, which makes the peaks 1. The bumps cover [0, 1] and reach from -k/g to 1 + k/g;
+    beyond they are 0. Starts and ends are learnable parameters (C, K) when `num_channels` is given, else
+    fixed buffers (1, K).
+
+    Args:
+        grid_size: g.
+        order: k.
+        squash: domain policy.
+        num_channels: C, for learnable starts and ends.
+
+    Raises:
+        ValueError: if a size is too small.
+    """
+
+    name = "relu"
+    learns_per_channel = True
+    start: Tensor
+    end: Tensor
+
+    def __init__(
+        self,
+        grid_size: int = 5,
+        order: int = 3,
+        *,
+        squash: Squash | None = None,
+        num_channels: int | None = None,
+    ) -> None:
+        for key, value, minimum in (("grid_size", grid_size, 1), ("order", order, 0)):
+            if value < minimum:
+                raise ValueError(f"{key}={value} must be at least {minimum}")
+        super().__init__(
+            num_basis=grid_size + order, domain=(0.0, 1.0), squash=squash, num_channels=num_channels
+        )
+        self.grid_size = grid_size
+        self.order = order
+        self._own("start", "end")
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Put starts and ends back to where they began."""
+        steps = torch.arange(-self.order, self.grid_size, dtype=torch.float64, device="cpu")
+        self.start.copy_(steps / self.grid_size)
+        self.end.copy_((steps + self.order + 1) / self.grid_size)
+
+    def expand(self, x: Tensor, dim: int) -> Tensor:
+        """Values of the bumps."""
+        start, end = (self.per_channel(side, x, dim) for side in (self.start, self.end))
+        return relu_bumps(x, start, end, 4 * self.grid_size**2 / (self.order + 1) ** 2, dim)

@@ -1,0 +1,70 @@
+"""Wavelets. Shapes: C channels, K basis functions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kanvision.ops.wavelet import WAVELETS, wavelets
+
+from .base import Basis, Squash
+
+__all__ = ["WaveletBasis"]
+
+_MIN_SCALE = 1e-3
+
+
+class WaveletBasis(Basis):
+    """Shifted and scaled copies of one wavelet, phi_j = psi((x - shift_j) / s_j), K = num_wavelets.
+
+    Wav-KAN, Bozorgasl and Chen 2024 (arXiv 2405.12832), has a shift and a scale for every pair of input and
+    output, which is not an expansion of the input and takes O times the memory. Here they belong to the input
+    channel: learnable parameters (C, K) when `num_channels` is given, else fixed buffers (1, K). The
+    effective scale is s = sqrt(scale^2 + 1e-6), positive whatever the optimiser does. All wavelets vanish far
+    out.
+
+    Args:
+        kind: "mexican_hat", "morlet", "dog", "meyer" or "shannon"; formulas at
+            `kanvision.ops.wavelet.WAVELETS`.
+        num_wavelets: K; one starts at shift 0, more start evenly on [-2, 2]. All start at scale 1.
+        squash: domain policy; None, "tanh" or "sigmoid".
+        num_channels: C, for learnable shifts and scales.
+
+    Raises:
+        ValueError: if the kind is not known or there is no wavelet.
+    """
+
+    name = "wavelet"
+    learns_per_channel = True
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        kind: str = "mexican_hat",
+        num_wavelets: int = 1,
+        *,
+        squash: Squash | None = None,
+        num_channels: int | None = None,
+    ) -> None:
+        if kind not in WAVELETS:
+            raise ValueError(f"kind={kind!r} is not known; legal values: {', '.join(WAVELETS)}")
+        if num_wavelets < 1:
+            raise ValueError(f"num_wavelets={num_wavelets} must be at least 1")
+        super().__init__(num_basis=num_wavelets, domain=None, squash=squash, num_channels=num_channels)
+        self.kind = kind
+        self._own("shift", "scale")
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Put shifts and scales back to where they started."""
+        reach = 2.0 if self.num_basis > 1 else 0.0
+        self.shift.copy_(torch.linspace(-reach, reach, self.num_basis, device="cpu"))
+        self.scale.fill_(1.0)
+
+    def expand(self, x: Tensor, dim: int) -> Tensor:
+        """Values of the wavelets."""
+        scale = self.per_channel(self.scale, x, dim)
+        rate = (scale.square() + _MIN_SCALE**2).rsqrt()
+        return wavelets(x, self.per_channel(self.shift, x, dim), rate, self.kind, dim)

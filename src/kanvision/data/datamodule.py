@@ -1,0 +1,287 @@
+"""Data of a run, for Lightning's trainer: what all tasks share, and classification."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pytorch_lightning as pl
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from .datasets import READERS, ImageSource, Splits
+from .errors import DataError
+from .loaders import make_loader
+from .samplers import EvenBatchSampler, TrainBatchSampler
+from .samples import ImageDataset
+from .splits import stratified_holdout, stratified_limit
+from .transforms import ImageSpec, evaluation_transform, training_transform
+
+__all__ = ["ClassificationDataModule", "ImageDataModule"]
+
+Indices = NDArray[np.int64]
+
+
+class SplitSources(Protocol):
+    """The parts of a data set, as a reader finds them; `val` is None where it brings none of its own."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def train(self) -> Any: ...
+    @property
+    def test(self) -> Any: ...
+    @property
+    def val(self) -> Any: ...
+
+
+class ImageDataModule(pl.LightningDataModule, ABC):
+    """Splits and loaders of one data set, whatever its labels are for.
+
+    It makes its own samplers for the attached trainer's processes, so the trainer must be built with
+    `use_distributed_sampler=False`. Subclasses find the data and serve them in batches.
+
+    Args:
+        name: Name of the data set.
+        spec: What the model is to be given.
+        val_fraction: Share of the training images held out, by class where an image has one; 0: validate on
+            the test split.
+        split_seed: Seed of the held-out share.
+        batch_size: Images per step and device in training.
+        eval_batch_size: Images per step and device in evaluation; null: as in training.
+        num_workers: Loader processes per device.
+        limit: Use at most this many images of each split.
+        num_repeats: Copies of an image in one global batch.
+        seed: Seed of order and augmentation.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: ImageSpec,
+        *,
+        val_fraction: float = 0.1,
+        split_seed: int = 0,
+        batch_size: int = 128,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+        limit: int | None = None,
+        num_repeats: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.dataset_name = name
+        self.spec = spec
+        self.val_fraction = val_fraction
+        self.split_seed = split_seed
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.num_workers = num_workers
+        self.limit = limit
+        self.num_repeats = num_repeats
+        self.seed = seed
+        self.datasets: dict[str, Any] = {}
+        self._class_names: tuple[str, ...] = ()
+
+    @abstractmethod
+    def read(self) -> SplitSources:
+        """Find the data and check them."""
+
+    @abstractmethod
+    def strata(self, source: Any) -> Indices:
+        """(N,) group of each image of a source, over which limit and held-out share are balanced."""
+
+    @abstractmethod
+    def serve(self, source: Any, indices: Indices, *, training: bool) -> Any:
+        """Dataset of these images of a source, which hands out whole batches."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find, check and split the data; a second call does nothing.
+
+        Raises:
+            DataError: If files are missing or broken, or labels or the number of classes do not fit.
+        """
+        if self.datasets:
+            return
+        splits = self.read()
+        self._class_names = splits.class_names
+        train, held_out = self._training_indices(splits)
+        if splits.val is not None:
+            val = self._limited(splits.val)
+        elif held_out is not None:
+            val = self._limited(splits.train, held_out)
+        else:
+            # Choosing by the test score flatters it, so nobody should do it unawares.
+            warnings.warn(
+                f"{self.dataset_name}: data.val_fraction=0, so validation uses the test split", stacklevel=2
+            )
+            val = self._limited(splits.test)
+        self.datasets = {
+            "train": self._limited(splits.train, train, training=True),
+            "val": val,
+            "test": self._limited(splits.test),
+        }
+
+    def _training_indices(self, splits: SplitSources) -> tuple[Indices, Indices | None]:
+        """Indices to train on, and those held out for validation if any."""
+        if splits.val is not None or not self.val_fraction:
+            return np.arange(len(splits.train)), None
+        kept, held_out = stratified_holdout(self.strata(splits.train), self.val_fraction, self.split_seed)
+        if not len(held_out):
+            raise self.error(
+                f"no class has two training images, so none can be held out by "
+                f"data.val_fraction={self.val_fraction}; set it to 0 or add images"
+            )
+        return kept, held_out
+
+    def _limited(self, source: Any, indices: Indices | None = None, *, training: bool = False) -> Any:
+        indices = np.arange(len(source)) if indices is None else indices
+        chosen = indices[stratified_limit(self.strata(source)[indices], self.limit)]
+        return self.serve(source, chosen, training=training)
+
+    def error(self, problem: str) -> DataError:
+        """The error for a problem with the data."""
+        return DataError(f"data set {self.dataset_name}: {problem}")
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of each channel, in units of [0, 1]."""
+        return tuple(self.spec.mean)
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of each channel, in units of [0, 1]."""
+        return tuple(self.spec.std)
+
+    def _split(self, name: str) -> Any:
+        if not self.datasets:
+            self.setup()
+        return self.datasets[name]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class, in the order of the targets."""
+        self._split("train")
+        return self._class_names
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes of the data set."""
+        return len(self.class_names)
+
+    @property
+    def num_images(self) -> dict[str, int]:
+        """Number of images in train, val and test."""
+        return {name: len(self._split(name)) for name in ("train", "val", "test")}
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled, augmented batches; a function of (seed, epoch, rank) alone."""
+        dataset, trainer = self._split("train"), self.trainer
+        world_size, rank = self._processes()
+        batches = TrainBatchSampler(
+            dataset,
+            self.batch_size,
+            seed=self.seed,
+            num_replicas=world_size,
+            rank=rank,
+            num_repeats=self.num_repeats,
+            # Lightning turns shuffling off to overfit, but does not see it inside a batch sampler.
+            fixed=getattr(trainer, "overfit_batches", 0) > 0,
+        )
+        # After a resume Lightning starts the loader's workers before it sets the epoch.
+        batches.set_epoch(trainer.current_epoch if trainer is not None else 0)
+        return make_loader(dataset, batches, num_workers=self.num_workers)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Each validation image exactly once over all processes."""
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Each test image exactly once over all processes."""
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, split: str) -> DataLoader[Any]:
+        dataset = self._split(split)
+        world_size, rank = self._processes()
+        batches = EvenBatchSampler(len(dataset), self.eval_batch_size, num_replicas=world_size, rank=rank)
+        return make_loader(dataset, batches, num_workers=self.num_workers)
+
+    def _processes(self) -> tuple[int, int]:
+        """Number of processes, and which of them this is."""
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+
+class ClassificationDataModule(ImageDataModule):
+    """Loaders for training, validation and test of images with one class each.
+
+    Batches are {"image": (B, in_chans, S, S), "target": (B,), "index": (B,)}.
+
+    Args:
+        name: Reader in `READERS`.
+        root: Folder on disk; null for data that ship with a package.
+        num_classes: Number of classes; null: what the data have.
+        in_chans: Channels of an image.
+        img_size: Side S in pixels.
+        mean: Mean of each channel, in units of [0, 1].
+        std: Standard deviation of each channel, in units of [0, 1].
+        interpolation: How images are resized for evaluation.
+        crop_pct: Share of the resized image that the centre crop of evaluation keeps.
+        download: Fetch the data set when it is missing.
+        augment: Arguments of `training_transform`, and `num_repeats`.
+        **splitting: Arguments of `ImageDataModule`.
+
+    Raises:
+        ValueError: If the name is unknown, or mean, std or augment do not fit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        in_chans: int,
+        img_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        root: str | None = None,
+        num_classes: int | None = None,
+        interpolation: str = "bilinear",
+        crop_pct: float = 1.0,
+        download: bool = False,
+        augment: Mapping[str, Any] | None = None,
+        **splitting: Any,
+    ) -> None:
+        if name not in READERS:
+            raise ValueError(f"data.name={name} is unknown; legal: {', '.join(sorted(READERS))}")
+        spec = ImageSpec(img_size, in_chans, tuple(mean), tuple(std))
+        arguments = dict(augment or {})
+        super().__init__(name, spec, num_repeats=int(arguments.pop("num_repeats", 1)), **splitting)
+        self.reader = READERS[name](root, num_classes, download)
+        self.train_transform = training_transform(spec, **arguments)
+        self.eval_transform = evaluation_transform(spec, interpolation=interpolation, crop_pct=crop_pct)
+
+    def prepare_data(self) -> None:
+        """Fetch the data if they are missing and that is wanted.
+
+        Raises:
+            DataError: If they cannot be fetched.
+        """
+        self.reader.prepare()
+
+    def read(self) -> Splits:
+        """Find the images and check them."""
+        return self.reader.read()
+
+    def strata(self, source: ImageSource) -> Indices:
+        """Class of each image."""
+        return source.targets
+
+    def serve(self, source: ImageSource, indices: Indices, *, training: bool) -> ImageDataset:
+        """These images, augmented for training."""
+        return ImageDataset(source, indices, self.train_transform if training else self.eval_transform)
+
+    def error(self, problem: str) -> DataError:
+        """The error with the expected tree, and where to get the data."""
+        return self.reader.error(f"{self.reader.root}: {problem}")

@@ -1,0 +1,52 @@
+"""Readers: one file a family of layouts on disk. Nothing here knows the trainer.
+
+`READERS` (classification) and `SEGMENTATION_READERS` map the names that `data.name` takes to readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .cifar import CIFAR10, CIFAR100
+from .digits import Digits
+from .image_folder import ImageFolder
+from .imagenet import ImageNet
+from .masks import SegmentationSample, SegmentationSplits
+from .mnist import MNIST, FashionMNIST
+from .reader import DatasetInfo, Reader, Splits
+from .sources import ArraySource, FileSource, ImageSource
+from .synthetic_fields import SyntheticFields, synthetic_fields
+from .tiny_imagenet import TinyImageNet
+
+__all__ = [
+    "READERS",
+    "SEGMENTATION_READERS",
+    "ArraySource",
+    "DatasetInfo",
+    "FileSource",
+    "ImageSource",
+    "Reader",
+    "SegmentationSample",
+    "SegmentationSplits",
+    "Splits",
+    "SyntheticFields",
+    "list_datasets",
+]
+
+_CLASSES: tuple[type[Reader], ...] = (
+    Digits,
+    MNIST,
+    FashionMNIST,
+    CIFAR10,
+    CIFAR100,
+    TinyImageNet,
+    ImageNet,
+    ImageFolder,
+)
+READERS: dict[str, type[Reader]] = {reader.info.name: reader for reader in _CLASSES}
+SEGMENTATION_READERS: dict[str, Callable[..., SegmentationSplits]] = {"synthetic_fields": synthetic_fields}
+
+
+def list_datasets() -> list[str]:
+    """Names that `data.name` takes, sorted."""
+    return sorted([*READERS, *SEGMENTATION_READERS])

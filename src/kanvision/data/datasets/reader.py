@@ -1,0 +1,142 @@
+"""What every data set reader has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanvision.data.errors import DataError
+
+from .sources import ImageSource
+
+__all__ = ["DatasetInfo", "Reader", "Splits"]
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """Facts about a data set for messages.
+
+    Attributes:
+        name: Name in `READERS`.
+        tree: Files expected below the root, one a line.
+        source: Where to get them.
+    """
+
+    name: str
+    tree: str
+    source: str
+
+    def error(self, root: str | Path | None, problems: Sequence[str]) -> DataError:
+        """The error that says what is wrong with the data in `root` and what would be right."""
+        place = "null" if root is None else str(Path(root).absolute())
+        return DataError.of(name=self.name, root=place, problems=problems, tree=self.tree, source=self.source)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set in memory, or found on disk.
+
+    Attributes:
+        class_names: Name of each class, in the order of the targets.
+        train: Images to learn from.
+        test: Images for the final score.
+        val: Images to choose the best checkpoint by, where the data set brings its own.
+    """
+
+    class_names: tuple[str, ...]
+    train: ImageSource
+    test: ImageSource
+    val: ImageSource | None = None
+
+
+class Reader(ABC):
+    """Finds a data set on disk and checks it.
+
+    Args:
+        root: Folder on disk; null for data that ship with a package.
+        num_classes: Number of classes that the user expects; null: whatever is there.
+        download: Fetch the data set when it is missing.
+    """
+
+    info: ClassVar[DatasetInfo]
+
+    def __init__(
+        self, root: str | Path | None, num_classes: int | None = None, download: bool = False
+    ) -> None:
+        self.root = None if root is None else Path(root).expanduser()
+        self.num_classes = num_classes
+        self.download = download
+
+    def prepare(self) -> None:
+        """Fetch the data set if it is missing and that is wanted; called in one process only."""
+        if self.download and not self.present():
+            self.fetch()
+
+    @abstractmethod
+    def present(self) -> bool:
+        """Whether the files seem to be there."""
+
+    def fetch(self) -> None:
+        """Download the data set.
+
+        Raises:
+            DataError: If it cannot be fetched automatically.
+        """
+        raise self.error("data.download=true: this data set cannot be fetched automatically; get it by hand")
+
+    @abstractmethod
+    def read(self) -> Splits:
+        """Read or index the images.
+
+        Raises:
+            DataError: If files are missing or broken, or labels or the number of classes do not fit.
+        """
+
+    def error(self, *problems: str) -> DataError:
+        """The error for these problems."""
+        return self.info.error(self.root, problems)
+
+    def fail(self, problems: list[str]) -> DataError:
+        """`error` as the sources call it; a method, so that loader processes can be sent it."""
+        return self.error(*problems)
+
+    def existing_root(self) -> Path:
+        """The root folder.
+
+        Raises:
+            DataError: If there is none.
+        """
+        if self.root is None:
+            raise self.error("data.root is null; it must be the folder of the data set")
+        if not self.root.is_dir():
+            what = "is a file, not a folder" if self.root.exists() else "does not exist"
+            hint = "" if self.download else "; data.download=true fetches it" if self.can_fetch() else ""
+            raise self.error(f"{self.root}: {what}{hint}")
+        return self.root
+
+    def can_fetch(self) -> bool:
+        """Whether the data set has an automatic download."""
+        return type(self).fetch is not Reader.fetch
+
+    def class_count_problems(self, found: int) -> list[str]:
+        """Complaint about a number of classes that differs from the user's, if it does."""
+        if self.num_classes in (None, found):
+            return []
+        return [f"data.num_classes={self.num_classes}, but {found} classes are there; set it to {found}"]
+
+
+def label_problems(labels: NDArray[np.int64], num_classes: int, where: str | Path) -> list[str]:
+    """Complaint about the first label outside 0 ... num_classes - 1, if there is one."""
+    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if not len(wrong):
+        return []
+    first = int(wrong[0])
+    return [
+        f"{where}: label {labels[first]} at index {first} ({len(wrong)} such); legal: 0 to {num_classes - 1}"
+    ]

@@ -1,0 +1,134 @@
+"""Where the pictures of one split are: an array in memory, or files on disk.
+
+Legend: N images, B batch, C channels, H W space.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from kanvision.data.errors import DataError
+
+__all__ = ["ArraySource", "FileSource", "ImageSource"]
+
+Targets = NDArray[np.int64]
+
+
+class ImageSource(ABC):
+    """Images of one split with their classes.
+
+    Attributes:
+        targets: (N,) class of each image.
+    """
+
+    targets: Targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @abstractmethod
+    def image(self, index: int) -> Image.Image:
+        """The image as an 8-bit picture, in whatever mode it is stored."""
+
+    @abstractmethod
+    def select(self, indices: NDArray[np.int64]) -> ImageSource:
+        """A source of these images only, in this order."""
+
+
+class ArraySource(ImageSource):
+    """Small images of one size, all in memory as one array.
+
+    Args:
+        pixels: (N, H, W) grey or (N, H, W, 3) colour, uint8.
+        targets: (N,) class of each image.
+    """
+
+    def __init__(self, pixels: NDArray[np.uint8], targets: Targets) -> None:
+        assert len(pixels) == len(targets)
+        # torch refuses to share read-only memory, which is what np.frombuffer gives.
+        self.pixels = pixels if pixels.flags.writeable else pixels.copy()
+        self.targets = targets
+
+    def image(self, index: int) -> Image.Image:
+        """A picture of these pixels."""
+        return Image.fromarray(self.pixels[index])
+
+    def select(self, indices: NDArray[np.int64]) -> ArraySource:
+        """A copy of these images only."""
+        return ArraySource(self.pixels[indices], self.targets[indices])
+
+    def stack(self, indices: NDArray[np.int64]) -> Tensor:
+        """The images as one tensor (B, C, H, W), uint8; the quick way round Pillow."""
+        pixels = torch.from_numpy(self.pixels[indices])
+        return pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+
+
+class FileSource(ImageSource):
+    """Image files, read when they are asked for.
+
+    Args:
+        files: Paths.
+        targets: (N,) class of each file.
+        fail: Makes the error for a file that cannot be read, from a list of problems.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[str] | NDArray[np.bytes_],
+        targets: Targets,
+        fail: Callable[[list[str]], DataError],
+    ) -> None:
+        assert len(files) == len(targets)
+        # One block of bytes instead of a million str objects: loader processes share it, because reading an
+        # item changes no reference count inside it.
+        self.files = (
+            files if isinstance(files, np.ndarray) else np.array([os.fsencode(f) for f in files], "S")
+        )
+        self.targets = targets
+        self.fail = fail
+
+    def path(self, index: int) -> Path:
+        """File of this image."""
+        return Path(os.fsdecode(self.files[index]))
+
+    def image(self, index: int) -> Image.Image:
+        """The picture in the file.
+
+        Raises:
+            DataError: If the file cannot be read as an image.
+        """
+        path = self.path(index)
+        try:
+            with Image.open(path) as image:
+                image.load()
+                return _eight_bit(image)
+        # Pillow's plugins raise OSError, SyntaxError, struct.error, ValueError and more on broken files.
+        except Exception as error:
+            raise self.fail(
+                [f"{path}: cannot be read as an image ({error}); replace the file or delete it"]
+            ) from error
+
+    def select(self, indices: NDArray[np.int64]) -> FileSource:
+        """The same files, fewer of them."""
+        return FileSource(self.files[indices], self.targets[indices], self.fail)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits, which Pillow's own conversion would clip to white."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; 8 or 16 bits are legal")
+    if not image.mode.startswith("I"):
+        return image
+    levels = np.asarray(image).astype(np.int64)
+    if levels.min() < 0 or levels.max() > 65535:
+        raise ValueError("its pixels have 32 bits; 8 or 16 bits are legal")
+    return Image.fromarray(((levels + 128) // 257).astype(np.uint8))

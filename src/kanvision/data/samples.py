@@ -1,0 +1,97 @@
+"""The dataset class that all readers' images are served through.
+
+Legend: B batch, C channels, H W space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .datasets import ArraySource, ImageSource
+from .seeding import SeededBatch, random_state
+
+__all__ = ["ImageDataset", "loading"]
+
+Transform = Callable[[Sequence[Image.Image] | Tensor], Tensor]
+
+
+@contextmanager
+def loading(positions: Sequence[int]) -> Iterator[None]:
+    """Draw random numbers from the batch's seed, if it carries one, and keep torch on one thread.
+
+    The operations on a batch of small images take microseconds, less than waking a second thread, which on a
+    busy machine costs a hundred times as much.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with random_state(positions.seed) if isinstance(positions, SeededBatch) else nullcontext():
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class ImageDataset(Dataset[dict[str, Any]]):
+    """Images of one split, or some of them, as dict samples.
+
+    A sample is {"image": tensor (C, H, W) or, without a transform, a picture; "target": int; "index": int}.
+    The index is the place in `source`: it names the same image however the split was cut.
+
+    Args:
+        source: All images of the split.
+        indices: Those to serve; null: all.
+        transform: From several pictures, or bytes (B, C, H, W), to a float batch.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        indices: NDArray[np.int64] | None = None,
+        transform: Transform | None = None,
+    ) -> None:
+        self.source = source
+        self.indices = np.arange(len(source)) if indices is None else indices
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """(N,) class of each image that is served."""
+        return self.source.targets[self.indices]
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        index = int(self.indices[position])
+        image = (
+            self.source.image(index) if self.transform is None else self._batch(self.indices[[position]])[0]
+        )
+        return {"image": image, "target": int(self.source.targets[index]), "index": index}
+
+    def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor]:
+        """A whole batch at once, which torch's loader asks for where it can.
+
+        Returns:
+            {"image": (B, C, H, W), "target": (B,), "index": (B,)}; to be passed through by the collate
+            function.
+        """
+        indices = self.indices[np.asarray(positions)]
+        with loading(positions):
+            images = self._batch(indices)
+        targets = torch.from_numpy(self.source.targets[indices])
+        return {"image": images, "target": targets, "index": torch.from_numpy(indices)}
+
+    def _batch(self, indices: NDArray[np.int64]) -> Tensor:
+        assert self.transform is not None, "batches need a transform"
+        if isinstance(self.source, ArraySource):
+            return self.transform(self.source.stack(indices))
+        return self.transform([self.source.image(int(index)) for index in indices])

@@ -1,0 +1,33 @@
+"""Layers: expansions by a basis in linear and convolutional form, and what stands around them."""
+
+from .activation import create_activation
+from .conv import KANConv1d
+from .conv import KANConv2d
+from .conv import KANConv3d
+from .expansion import INITS
+from .linear import KANLinear
+from .mlp import GroupRationalMlp
+from .mlp import KANMlp
+from .norm import create_norm
+from .presets import PRESETS
+from .presets import preset
+from .presets import preset_of_basis
+from .rational import RATIONAL_PRESETS
+from .rational import GroupRational
+
+__all__ = [
+    "INITS",
+    "PRESETS",
+    "RATIONAL_PRESETS",
+    "GroupRational",
+    "GroupRationalMlp",
+    "KANConv1d",
+    "KANConv2d",
+    "KANConv3d",
+    "KANLinear",
+    "KANMlp",
+    "create_activation",
+    "create_norm",
+    "preset",
+    "preset_of_basis",
+]

@@ -1,0 +1,257 @@
+"""Convolutional KAN layers in one, two and three dimensions.
+
+Shapes: B batch, C channels, *S space, K basis functions, O output channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kanvision.bases import Basis
+
+from .expansion import KANLayer
+
+__all__ = ["KANConv1d", "KANConv2d", "KANConv3d", "KANConvNd"]
+
+_CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_DROP: dict[int, Callable[..., Tensor]] = {1: F.dropout1d, 2: F.dropout2d, 3: F.dropout3d}
+_PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
+_PAD_SPACES = ("basis", "input")
+
+
+class KANConvNd(KANLayer):
+    """Kolmogorov-Arnold convolution: a basis expansion of every channel and one convolution of the maps.
+
+    y = act(norm(conv(base_act(x), base_weight) + conv(basis_act(phi(input_norm(x))), basis_weight) + bias))
+
+    Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092). Start values are described at
+    `kanvision.layers.expansion.KANLayer`; the published layers are in `kanvision.layers.PRESETS`.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: an int or one per space axis, as are stride, padding and dilation.
+        stride: step of the kernel.
+        padding: cells on both sides of every axis, "same" (stride 1 only) or "valid".
+        dilation: distance of the taps.
+        groups: groups of channels that do not see each other; divides C and O.
+        padding_mode: "zeros", "reflect", "replicate" or "circular".
+        basis: short name (a key of `kanvision.bases.BASES`) or a ready basis.
+        basis_kwargs: arguments of the basis. Bases with learnable parameters get one set per input channel,
+            unless `num_channels` is given here.
+        base_act: activation of the base branch by timm's name; "identity" is a plain convolution, None is
+            no branch.
+        input_norm: norm in front of the basis only: None, "batch", "instance", "layer", "minmax"
+            (per sample).
+        basis_act: activation on the basis maps.
+        norm: norm of the sum of the branches: None, "batch", "instance", "group", "layer".
+        act: activation behind the norm.
+        bias: add a learnable bias, zero at the start.
+        init: "variance_preserving", "kaiming", "kaiming_joint" or "normal".
+        norm_affine: give both norms a learnable scale and shift.
+        pad_space: what zero padding means. "basis": the maps of both branches are padded with 0, as
+            published, so that a constant basis function (P_0 = 1) tells inside from outside. "input": `x` and
+            the input of the basis are padded with 0 first, so that the border sees phi_j(0). Other padding
+            modes copy inputs from inside, for which the two are the same.
+        drop_rate: channel dropout on the input of the basis.
+        checkpoint: recompute basis and convolution in the backward pass, so that only `x` is kept for it.
+        device: where the parameters are made.
+        dtype: of the parameters.
+
+    Raises:
+        ValueError: if a size, a name or a combination of them is not legal.
+    """
+
+    ndim: ClassVar[int]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] | str = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        padding_mode: str = "zeros",
+        basis: str | Basis = "bspline",
+        *,
+        basis_kwargs: Mapping[str, Any] | None = None,
+        base_act: str | None = "silu",
+        input_norm: str | None = None,
+        basis_act: str | None = None,
+        norm: str | None = None,
+        act: str | None = None,
+        bias: bool = False,
+        init: str = "variance_preserving",
+        norm_affine: bool = True,
+        pad_space: str = "basis",
+        drop_rate: float = 0.0,
+        checkpoint: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        for key, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
+            if value < 1:
+                raise ValueError(f"{key}={value} must be at least 1")
+        for key, value in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if value % groups:
+                raise ValueError(f"groups={groups} does not divide {key}={value}")
+        if padding_mode not in _PADDING_MODES:
+            raise ValueError(
+                f"padding_mode={padding_mode!r} is not known; legal values: {', '.join(_PADDING_MODES)}"
+            )
+        if pad_space not in _PAD_SPACES:
+            raise ValueError(f"pad_space={pad_space!r} is not known; legal values: {', '.join(_PAD_SPACES)}")
+        if not 0.0 <= drop_rate < 1.0:
+            raise ValueError(f"drop_rate={drop_rate} must be in [0, 1)")
+        kernel = self._per_axis("kernel_size", kernel_size, minimum=1)
+        super().__init__(
+            in_channels,
+            out_channels,
+            basis,
+            ndim=self.ndim,
+            kernel_size=kernel,
+            groups=groups,
+            basis_kwargs=basis_kwargs,
+            base_act=base_act,
+            input_norm=input_norm,
+            basis_act=basis_act,
+            norm=norm,
+            norm_affine=norm_affine,
+            act=act,
+            bias=bias,
+            init=init,
+            checkpointed=checkpoint,
+            device=device,
+            dtype=dtype,
+        )
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel
+        self.stride = self._per_axis("stride", stride, minimum=1)
+        self.dilation = self._per_axis("dilation", dilation, minimum=1)
+        self.padding_mode = padding_mode
+        self.pad_space = pad_space
+        self.drop_rate = drop_rate
+        self.padding = self._pad_sides(padding)
+
+    @classmethod
+    def _per_axis(cls, key: str, value: int | Sequence[int], *, minimum: int) -> tuple[int, ...]:
+        entries = tuple(value) if isinstance(value, Sequence) else (value,) * cls.ndim
+        if len(entries) != cls.ndim or any(
+            not isinstance(entry, int) or entry < minimum for entry in entries
+        ):
+            raise ValueError(f"{key}={value!r} must be an int or {cls.ndim} of them, each at least {minimum}")
+        return entries
+
+    def _pad_sides(self, padding: int | Sequence[int] | str) -> tuple[tuple[int, int], ...]:
+        """Cells (before, behind) for every space axis."""
+        if not isinstance(padding, str):
+            return tuple((cells, cells) for cells in self._per_axis("padding", padding, minimum=0))
+        if padding == "valid":
+            return ((0, 0),) * self.ndim
+        if padding != "same":
+            raise ValueError(
+                f"padding={padding!r} is not known; legal values: an int, a tuple of ints, 'same', 'valid'"
+            )
+        if any(step != 1 for step in self.stride):
+            raise ValueError(f"padding='same' needs stride=1, got stride={self.stride}")
+        totals = [reach * (taps - 1) for reach, taps in zip(self.dilation, self.kernel_size, strict=True)]
+        return tuple((total // 2, total - total // 2) for total in totals)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *S) -> (B, O, *S').
+
+        Raises:
+            ValueError: if `x` does not have C channels and the right number of space axes.
+        """
+        if x.ndim != self.ndim + 2 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"{type(self).__name__} takes (B, {self.in_channels}, {self.ndim} space axes), "
+                f"got an input of shape {tuple(x.shape)}"
+            )
+        return self._transform(x)
+
+    @property
+    def _pads_input(self) -> bool:
+        return self.padding_mode != "zeros" or self.pad_space == "input"
+
+    def _pad(self, x: Tensor, mode: str) -> Tensor:
+        # F.pad counts axes from the last one.
+        sides = [cells for pair in reversed(self.padding) for cells in pair]
+        return F.pad(x, sides, mode=mode) if any(sides) else x
+
+    def _branches(self, x: Tensor, z: Tensor) -> Tensor:
+        if self._pads_input:
+            mode = _PADDING_MODES[self.padding_mode]
+            padded = self._pad(z, mode)
+            return super()._branches(padded if x is z else self._pad(x, mode), padded)
+        return super()._branches(x, z)
+
+    def _drop(self, z: Tensor) -> Tensor:
+        return _DROP[self.ndim](z, self.drop_rate, self.training) if self.drop_rate else z
+
+    def _expand(self, z: Tensor, constant: bool = True) -> Tensor:
+        if z.shape[1] > 1 and z.stride(1) == 1:
+            # channels_last: expanding the innermost axis keeps the maps in the layout that the convolution
+            # wants.
+            return cast(Tensor, self.basis(z.movedim(1, -1), -1, constant)).flatten(-2).movedim(-1, 1)
+        return cast(Tensor, self.basis(z, 1, constant)).flatten(1, 2)  # (B, C K, *S)
+
+    def _basis_branch(self, z: Tensor) -> Tensor:
+        if not self.basis.has_constant or self.basis.num_basis == 1:
+            return super()._basis_branch(z)
+        # A constant function makes C equal maps, a Kth of the work: one map with the sum of their weights
+        # does the same.
+        num_basis = self.basis.num_basis
+        out, _, *kernel = self.basis_weight.shape
+        weight = self.basis_weight.reshape(out, -1, num_basis, *kernel)  # (O, C/g, K, *k)
+        constant, varying = weight[:, :, :1], weight[:, :, 1:]
+        y = self._linear_map(self.basis_act(self._expand(z, False)), varying.flatten(1, 2), self.bias)
+        level = self.basis_act(z.new_ones(1, 1, *z.shape[2:]))
+        return y + self._convolve(level, constant.flatten(1, 2).sum(1, keepdim=True), None, groups=1)
+
+    def _linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return self._convolve(x, weight, bias, self.groups)
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+        padding: Sequence[int] = (0,) * self.ndim
+        if not self._pads_input:
+            if all(before == behind for before, behind in self.padding):
+                padding = [before for before, _ in self.padding]
+            else:
+                x = self._pad(x, "constant")
+        return _CONV[self.ndim](x, weight, bias, self.stride, padding, self.dilation, groups)
+
+    def extra_repr(self) -> str:
+        """Show the geometry."""
+        parts = [
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        ]
+        parts += [f"padding={self.padding}, dilation={self.dilation}, groups={self.groups}"]
+        parts += [f"padding_mode={self.padding_mode!r}, pad_space={self.pad_space!r}, init={self.init!r}"]
+        return ", ".join(parts)
+
+
+class KANConv1d(KANConvNd):
+    """Kolmogorov-Arnold convolution (B, C, L) -> (B, O, L'); arguments as of `KANConvNd`."""
+
+    ndim = 1
+
+
+class KANConv2d(KANConvNd):
+    """Kolmogorov-Arnold convolution (B, C, H, W) -> (B, O, H', W'); arguments as of `KANConvNd`."""
+
+    ndim = 2
+
+
+class KANConv3d(KANConvNd):
+    """Kolmogorov-Arnold convolution (B, C, D, H, W) -> (B, O, D', H', W'); arguments as of `KANConvNd`."""
+
+    ndim = 3

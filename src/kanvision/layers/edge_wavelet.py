@@ -1,0 +1,122 @@
+"""Wav-KAN as published: a wavelet with its own shift and scale for every pair of input and output channel.
+
+Shapes: B batch, C input channels of a group, O output channels, *S space.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from kanvision.bases.wavelet import WaveletBasis
+from kanvision.ops.wavelet import wavelets
+
+from .conv import _CONV, KANConvNd
+
+__all__ = ["EdgeWaveletConv1d", "EdgeWaveletConv2d", "EdgeWaveletConv3d"]
+
+_MIN_SCALE = 1e-3
+# Wavelet values computed at once. All of them, B O C *S, are O times the input.
+_BUDGET = 2**24
+
+
+class _EdgeWavelets(KANConvNd):
+    """Convolution over psi((x_c - shift_oc) / scale_oc), then a 1x1 convolution over the outputs.
+
+    y = act(norm(conv(base_act(x), base_weight) + mix(sum_c conv(psi((x_c - shift_oc) / s_oc), w_oc))))
+
+    with s = sqrt(scale^2 + 1e-6) and w = basis_weight. Bozorgasl and Chen 2024 (arXiv 2405.12832) in the
+    convolutional form of Drokin 2024 (arXiv 2407.01092). The price of parameters inside the wavelet for every
+    edge: each step evaluates O wavelets per input value where `KANConv2d(basis="wavelet")` evaluates one. They
+    are made in slices over the outputs and again in the backward pass, so that memory stays bounded; time does
+    not.
+
+    Args:
+        *args: As of `KANConvNd`, up to `padding_mode`.
+        basis_kwargs: `kind` of the wavelet.
+        **kwargs: As of `KANConvNd`; `basis` must be "wavelet", if given.
+
+    Raises:
+        ValueError: If an argument is not legal.
+    """
+
+    kan_parameters = ("basis_weight", "shift", "scale", "mix_weight")
+
+    def __init__(self, *args: Any, basis_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if kwargs.setdefault("basis", "wavelet") != "wavelet":
+            raise ValueError(
+                f"basis={kwargs['basis']!r}: {type(self).__name__} is made of basis='wavelet' only"
+            )
+        # num_channels=None: the basis holds no parameters, for those are here, one for each edge.
+        wavelet = WaveletBasis(**{**(basis_kwargs or {}), "num_channels": None})
+        if wavelet.num_basis != 1:
+            raise ValueError(f"num_wavelets={wavelet.num_basis}: there is one wavelet for each edge")
+        super().__init__(*args, **{**kwargs, "basis": wavelet})
+        outputs, per_group = self.basis_weight.shape[:2]
+        like = self.basis_weight
+        self.shift = nn.Parameter(like.new_empty(outputs, per_group))
+        self.scale = nn.Parameter(like.new_empty(outputs, per_group))
+        self.mix_weight = nn.Parameter(like.new_empty(outputs, outputs // self.groups, *(1,) * self.ndim))
+        self._reset_mix()
+
+    @torch.no_grad()
+    def _reset_mix(self) -> None:
+        self.shift.zero_()
+        self.scale.fill_(1.0)
+        bound = math.sqrt(3 / self.mix_weight.shape[1])
+        self.mix_weight.uniform_(-bound, bound)
+
+    def reset_parameters(self) -> None:
+        """Start anew."""
+        super().reset_parameters()
+        self._reset_mix()
+
+    def no_weight_decay(self) -> set[str]:
+        """Shifts and scales: decay would pull every wavelet to one place."""
+        return {"shift", "scale"}
+
+    def _basis_branch(self, z: Tensor) -> Tensor:
+        per_group = self.basis_weight.shape[1]
+        outputs = self.out_channels // self.groups
+        step = max(1, _BUDGET // max(1, z[:, :per_group].numel()))
+        parts = []
+        for group in range(self.groups):
+            inputs = z[:, group * per_group : (group + 1) * per_group]
+            for first in range(group * outputs, (group + 1) * outputs, step):
+                rows = slice(first, min(first + step, (group + 1) * outputs))
+                edges = (self.shift[rows], self.scale[rows], self.basis_weight[rows])
+                parts.append(checkpoint(self._slice, inputs, *edges, use_reentrant=False))
+        y = torch.cat(parts, dim=1)
+        mixed = _CONV[self.ndim](y, self.mix_weight, groups=self.groups)
+        return mixed if self.bias is None else mixed + self.bias.view(-1, *(1,) * self.ndim)
+
+    def _slice(self, x: Tensor, shift: Tensor, scale: Tensor, weight: Tensor) -> Tensor:
+        """Inputs (B, C, *S) through the wavelets of some outputs, (o, C), to (B, o, *S')."""
+        shape = (1, *shift.shape, *(1,) * self.ndim)
+        exact = x if x.dtype == torch.float64 else x.float()
+        rate = (scale.to(exact.dtype).square() + _MIN_SCALE**2).rsqrt().view(shape)
+        assert isinstance(self.basis, WaveletBasis)
+        maps = wavelets(exact, shift.to(exact.dtype).view(shape), rate, self.basis.kind, 1)  # (B, o, C, *S)
+        return self._convolve(maps.to(x.dtype).flatten(1, 2), weight, None, groups=shift.shape[0])
+
+
+class EdgeWaveletConv1d(_EdgeWavelets):
+    """Published Wav-KAN convolution (B, C, L) -> (B, O, L'); arguments as of `KANConv1d`."""
+
+    ndim = 1
+
+
+class EdgeWaveletConv2d(_EdgeWavelets):
+    """Published Wav-KAN convolution (B, C, H, W) -> (B, O, H', W'); arguments as of `KANConv2d`."""
+
+    ndim = 2
+
+
+class EdgeWaveletConv3d(_EdgeWavelets):
+    """Published Wav-KAN convolution (B, C, D, H, W) -> (B, O, D', H', W'); arguments as of `KANConv3d`."""
+
+    ndim = 3

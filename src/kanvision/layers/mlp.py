@@ -1,0 +1,170 @@
+"""KAN feed-forward blocks with the constructor that timm expects of an `mlp_layer`.
+
+Legend: B batch, N tokens, C features in, O features out, H W space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import torch
+from timm.layers.helpers import to_2tuple
+from torch import Tensor, nn
+
+from kanvision.bases import Basis
+
+from .linear import KANLinear
+from .rational import GroupRational
+
+__all__ = ["GroupRationalMlp", "KANMlp"]
+
+
+class GroupRationalMlp(nn.Module):
+    """Two GR-KAN layers, the feed-forward block of "Kolmogorov-Arnold Transformer" (arXiv 2409.10594).
+
+    y = fc2(drop2(act2(fc1(drop1(act1(x)))))): the learned activation comes before each linear map, act1
+    starts as the identity and act2 as `act_init`. Nothing is dropped behind fc2.
+
+    Args:
+        in_features: C.
+        hidden_features: Width between the maps; C if not given.
+        out_features: O; C if not given.
+        act_layer: Ignored, the activations are learned; timm's blocks pass it.
+        norm_layer: Normalisation of the hidden features just before fc2.
+        bias: Bias of fc1 and fc2, or one value for each.
+        drop: Dropout rate of drop1 and drop2, or one value for each.
+        use_conv: Maps are 1x1 convolutions and the input is (B, C, H, W).
+        act_init: Start of act2, a name in `RATIONAL_PRESETS`.
+        num_groups: Groups of both activations.
+        share_numerator: One numerator for all groups.
+        device: Where the parameters are made.
+        dtype: Of the parameters.
+
+    Raises:
+        ValueError: `num_groups` does not divide both widths, or `act_init` is not a preset.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int | None = None,
+        out_features: int | None = None,
+        act_layer: Callable[..., nn.Module] | None = None,
+        norm_layer: Callable[..., nn.Module] | None = None,
+        bias: bool | tuple[bool, bool] = True,
+        drop: float | tuple[float, float] = 0.0,
+        use_conv: bool = False,
+        act_init: str = "swish",
+        num_groups: int = 8,
+        share_numerator: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        hidden_features = hidden_features or in_features
+        out_features = out_features or in_features
+        biases, rates = to_2tuple(bias), to_2tuple(drop)
+        channel_dim = 1 if use_conv else -1
+
+        def act(width: int, init: str) -> GroupRational:
+            return GroupRational(width, num_groups, init, share_numerator, channel_dim, device, dtype)
+
+        def linear(fan_in: int, fan_out: int, with_bias: bool) -> nn.Module:
+            if use_conv:
+                return nn.Conv2d(fan_in, fan_out, 1, bias=with_bias, device=device, dtype=dtype)
+            return nn.Linear(fan_in, fan_out, bias=with_bias, device=device, dtype=dtype)
+
+        self.act1 = act(in_features, "identity")
+        self.drop1 = nn.Dropout(rates[0])
+        self.fc1 = linear(in_features, hidden_features, biases[0])
+        self.act2 = act(hidden_features, act_init)
+        self.drop2 = nn.Dropout(rates[1])
+        self.norm = norm_layer(hidden_features, device=device, dtype=dtype) if norm_layer else nn.Identity()
+        self.fc2 = linear(hidden_features, out_features, biases[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, O), or any leading axes; with `use_conv` (B, C, H, W) -> (B, O, H, W)."""
+        x = self.fc1(self.drop1(self.act1(x)))
+        return cast(Tensor, self.fc2(self.norm(self.drop2(self.act2(x)))))
+
+    @torch.no_grad()
+    def init_variance_preserving(self) -> None:
+        """Draw the maps by the paper's rule, w ~ N(0, 1 / (fan_in E[act(x)^2])) with zero bias.
+
+        A unit Gaussian input then leaves each map with unit variance.
+        """
+        for act, linear in ((self.act1, self.fc1), (self.act2, self.fc2)):
+            weight, bias = cast(Tensor, linear.weight), cast(Tensor | None, linear.bias)
+            fan_in = weight[0].numel()
+            weight.normal_(std=(fan_in * act.second_moment().mean().item()) ** -0.5)
+            if bias is not None:
+                bias.zero_()
+
+
+class KANMlp(nn.Module):
+    """Two KAN layers in place of a transformer's feed-forward block, over any basis.
+
+    y = drop2(fc2(norm(drop1(fc1(x))))) with fc1 and fc2 of class `KANLinear`; there is no activation between,
+    each layer begins with its own.
+
+    Args:
+        in_features: C.
+        hidden_features: Width between the layers; C if not given. A KAN needs less than the usual 4 C.
+        out_features: O; C if not given.
+        act_layer: Ignored, see `base_act` of `KANLinear`; timm's blocks pass it.
+        norm_layer: Normalisation of the hidden features.
+        bias: Bias of fc1 and fc2, or one value for each.
+        drop: Dropout rate of drop1 and drop2, or one value for each.
+        basis: Short name of the basis.
+        basis_kwargs: Arguments of the basis.
+        device: Where the parameters are made.
+        dtype: Of the parameters.
+        **kan_kwargs: Further arguments of `KANLinear`.
+
+    Raises:
+        ValueError: See `KANLinear`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int | None = None,
+        out_features: int | None = None,
+        act_layer: Callable[..., nn.Module] | None = None,
+        norm_layer: Callable[..., nn.Module] | None = None,
+        bias: bool | tuple[bool, bool] = True,
+        drop: float | tuple[float, float] = 0.0,
+        basis: str | Basis = "bspline",
+        basis_kwargs: Mapping[str, Any] | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **kan_kwargs: Any,
+    ) -> None:
+        super().__init__()
+        hidden_features = hidden_features or in_features
+        out_features = out_features or in_features
+        biases, rates = to_2tuple(bias), to_2tuple(drop)
+
+        def layer(fan_in: int, fan_out: int, with_bias: bool) -> KANLinear:
+            return KANLinear(
+                fan_in,
+                fan_out,
+                basis,
+                basis_kwargs=basis_kwargs,
+                bias=with_bias,
+                device=device,
+                dtype=dtype,
+                **kan_kwargs,
+            )
+
+        self.fc1 = layer(in_features, hidden_features, biases[0])
+        self.drop1 = nn.Dropout(rates[0])
+        self.norm = norm_layer(hidden_features, device=device, dtype=dtype) if norm_layer else nn.Identity()
+        self.fc2 = layer(hidden_features, out_features, biases[1])
+        self.drop2 = nn.Dropout(rates[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., O)."""
+        x = self.norm(self.drop1(self.fc1(x)))
+        return cast(Tensor, self.drop2(self.fc2(x)))

@@ -1,0 +1,112 @@
+"""Normalisation by short name, for 1-d, 2-d and 3-d maps and for channels-last tokens.
+
+Shapes: B batch, C channels, N positions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["INPUT_NORMS", "NORMS", "ChannelLayerNorm", "MinMaxNorm", "TokenNorm", "create_norm"]
+
+NORMS = ("batch", "instance", "group", "layer")
+INPUT_NORMS = ("batch", "instance", "layer", "minmax")
+_BATCH = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_INSTANCE = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+_GROUPS = 32
+
+
+class ChannelLayerNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each position: (B, C, ...) -> (B, C, ...)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise axis 1."""
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+
+
+class MinMaxNorm(nn.Module):
+    """Map each sample onto [-1, 1]: z = 2 (x - min) / (max - min) - 1, over all axes but the first.
+
+    The published KALN layer takes the extremes over the whole batch, which makes a prediction depend on the
+    other images of its batch; per sample it does not. A constant sample maps to -1.
+    """
+
+    def __init__(self, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) -> (B, ...)."""
+        if x.numel() == 0:
+            return x
+        axes = tuple(range(1, x.ndim))
+        exact = x if x.dtype == torch.float64 else x.float()
+        low = exact.amin(dim=axes, keepdim=True)
+        high = exact.amax(dim=axes, keepdim=True)
+        return (2 * (exact - low) / (high - low).clamp_min(self.eps) - 1).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Show the guard."""
+        return f"eps={self.eps}"
+
+
+class TokenNorm(nn.Module):
+    """Run a norm for (B, C, N) maps on channels-last tokens: (B, ..., C) -> (B, ..., C).
+
+    Axis 0 is the sample and the axes between are its positions; (B, C) is one position per sample.
+    """
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise channels-last tokens."""
+        tokens = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])  # (B, N, C)
+        return cast(Tensor, self.norm(tokens.transpose(1, 2))).transpose(1, 2).reshape(x.shape)
+
+
+def create_norm(
+    name: str | None,
+    num_channels: int,
+    ndim: int,
+    *,
+    affine: bool = True,
+    key: str = "norm",
+    legal: tuple[str, ...] = NORMS,
+) -> nn.Module:
+    """Build a normalisation layer.
+
+    Args:
+        name: None (no norm), "batch", "instance" (per sample and channel over space), "group" (per sample
+            over
+            the largest number of groups up to 32 that divides the channels), "layer" (per position over the
+            channels) or "minmax" (per sample onto [-1, 1]).
+        num_channels: C.
+        ndim: number of space axes of a map (B, C, *space); 0 means channels-last tokens (B, ..., C).
+        affine: give the norm a learnable scale and shift ("minmax" has none).
+        key: the argument that an error message names.
+        legal: the names that this place accepts.
+
+    Raises:
+        ValueError: if the name is not legal here.
+    """
+    if name is None:
+        return nn.Identity()
+    if name not in legal:
+        raise ValueError(f"{key}={name!r} is not known; legal values: None, {', '.join(legal)}")
+    if name == "minmax":
+        return MinMaxNorm()
+    if name == "layer":
+        cls = ChannelLayerNorm if ndim else nn.LayerNorm
+        return cls(num_channels, elementwise_affine=affine)
+    norm: nn.Module
+    if name == "group":
+        norm = nn.GroupNorm(math.gcd(_GROUPS, num_channels), num_channels, affine=affine)
+    else:
+        norm = (_BATCH if name == "batch" else _INSTANCE)[ndim or 1](num_channels, affine=affine)
+    return norm if ndim else TokenNorm(norm)

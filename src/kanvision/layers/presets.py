@@ -1,0 +1,132 @@
+"""The published KAN layers as arguments of `KANConv{1,2,3}d` and `KANLinear`."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+__all__ = ["PRESETS", "preset", "preset_of_basis"]
+
+# Equations: Drokin 2024 (arXiv 2407.01092) and its code; FastKAN: arXiv 2405.06721; Wav-KAN: arXiv
+# 2405.12832; ReLU-KAN: arXiv 2406.02075. Every difference from the published code is a decision, named at its
+# entry. Three hold for all: norms have a learnable scale and shift (norm_affine=False takes them out),
+# grouped layers have one norm and one activation over all groups, and the expanded channels are
+# channel-major.
+PRESETS: dict[str, dict[str, Any]] = {
+    # PReLU(N(Wb GELU(x) + Ws B(x)))
+    "kan": {
+        "basis": "bspline",
+        "basis_kwargs": {"grid_size": 5, "degree": 3, "grid_range": (-1.0, 1.0)},
+        "base_act": "gelu",
+        "norm": "instance",
+        "act": "prelu",
+        "init": "kaiming",
+    },
+    # Wb SiLU(x) + Ws exp(-((N(x) - c) / h)^2): the norm stands in front of the basis
+    "fastkan": {
+        "basis": "rbf",
+        "basis_kwargs": {"num_centers": 8, "grid_range": (-2.0, 2.0)},
+        "base_act": "silu",
+        "input_norm": "instance",
+        "init": "kaiming",
+    },
+    # SiLU(N(Wb x + Wp P(minmax x))). Published min and max run over the whole batch; here over the sample, so
+    # that outputs do not depend on batch mates.
+    "kaln": {
+        "basis": "legendre",
+        "basis_kwargs": {"degree": 3, "squash": None},
+        "base_act": "identity",
+        "input_norm": "minmax",
+        "norm": "instance",
+        "act": "silu",
+        "init": "kaiming_joint",
+    },
+    # N(Wp T(tanh x)). The recurrence replaces cos(j arccos z), whose gradient is infinite where tanh
+    # saturates.
+    "kacn": {
+        "basis": "chebyshev",
+        "basis_kwargs": {"degree": 3},
+        "base_act": None,
+        "norm": "instance",
+        "init": "normal",
+    },
+    # SiLU(N(Wb SiLU(x) + Wp SiLU(P(tanh x)))), with the constants of the published recurrence and its
+    # d + 1 learnable betas, of which d - 1 are read.
+    "kagn": {
+        "basis": "gram",
+        "basis_kwargs": {"degree": 3, "parity": True},
+        "base_act": "silu",
+        "basis_act": "silu",
+        "norm": "instance",
+        "act": "silu",
+        "init": "kaiming_joint",
+    },
+    # SiLU(N(Wb x + Wp P(tanh x)))
+    "kajn": {
+        "basis": "jacobi",
+        "basis_kwargs": {"degree": 3, "alpha": 1.0, "beta": 1.0, "normalise": False},
+        "base_act": "identity",
+        "norm": "instance",
+        "act": "silu",
+        "init": "normal",
+    },
+    # SiLU(N(Wb x + Wp b(sigmoid x))). The published code returns 1 for every Bernstein function; these are
+    # the real ones.
+    "kabn": {
+        "basis": "bernstein",
+        "basis_kwargs": {"degree": 3},
+        "base_act": "identity",
+        "norm": "instance",
+        "act": "silu",
+        "init": "kaiming_joint",
+    },
+    # N(Wb SiLU(x) + W psi((x - shift) / scale)). Scale and shift are tied per input channel where the
+    # published layer has them per edge, which costs O times the memory; its 1x1 convolution behind the
+    # wavelets is part of W.
+    "wavkan": {
+        "basis": "wavelet",
+        "basis_kwargs": {"kind": "mexican_hat"},
+        "base_act": "silu",
+        "norm": "batch",
+        "init": "kaiming",
+    },
+    # SiLU(N(Wb SiLU(x) + Wr [r ReLU(x - l) ReLU(h - x)]^2))
+    "relukan": {
+        "basis": "relu",
+        "basis_kwargs": {"grid_size": 5, "order": 3},
+        "base_act": "silu",
+        "norm": "instance",
+        "act": "silu",
+        "init": "kaiming",
+    },
+}
+
+
+def preset(name: str, **overrides: Any) -> dict[str, Any]:
+    """Arguments of a published layer: `KANConv2d(64, 64, 3, padding=1, **preset("kagn"))`.
+
+    Args:
+        name: a key of `PRESETS`.
+        **overrides: arguments that replace the published ones; `basis_kwargs` are merged key by key.
+
+    Returns:
+        A new dictionary, free to be changed.
+
+    Raises:
+        ValueError: if the name is not known.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset={name!r} is not known; legal names: {', '.join(PRESETS)}")
+    options = copy.deepcopy(PRESETS[name])
+    changes = dict(overrides)
+    if "basis" not in changes and changes.get("basis_kwargs") is not None:
+        changes["basis_kwargs"] = {**options["basis_kwargs"], **changes["basis_kwargs"]}
+    elif changes.get("basis", options["basis"]) != options["basis"]:
+        # The arguments of another basis would not fit.
+        options["basis_kwargs"] = {}
+    return {**options, **changes}
+
+
+def preset_of_basis(basis: str) -> str | None:
+    """Name of the layer that was published with a basis, or None: "gram" gives "kagn"."""
+    return next((name for name, options in PRESETS.items() if options["basis"] == basis), None)

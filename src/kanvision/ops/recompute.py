@@ -1,0 +1,55 @@
+"""One autograd function for closed-form derivatives that keeps inputs only, never intermediate values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+
+__all__ = ["Formula", "recompute"]
+
+
+class Formula(Protocol):
+    """A function with a hand-written derivative; implementations are immutable tuples of plain constants."""
+
+    @property
+    def values(self) -> Callable[..., Tensor]:
+        """(x, *parameters) -> values; runs without autograd, may work in place on its own temporaries."""
+
+    @property
+    def pullback(self) -> Callable[..., tuple[Tensor | None, ...]]:
+        """(needs, grad, x, *parameters) -> gradients of (x, *parameters), None where `needs` is False.
+
+        Uses differentiable operations only: second derivatives are taken through it.
+        """
+
+
+class _Recompute(torch.autograd.Function):
+    @staticmethod
+    def forward(formula: Formula, x: Tensor, *parameters: Tensor) -> Tensor:
+        return formula.values(x, *parameters)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        formula, *tensors = inputs
+        ctx.formula = formula
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        return (None, *ctx.formula.pullback(tuple(ctx.needs_input_grad[1:]), grad, *ctx.saved_tensors))
+
+
+def recompute(formula: Formula, x: Tensor, *parameters: Tensor) -> Tensor:
+    """Evaluate `formula.values(x, *parameters)`, keeping nothing but its arguments for the backward pass.
+
+    A basis has K values per input, and plain autograd would keep several tensors of that size; recomputing
+    them costs a few elementwise operations. Works to any order of differentiation that `pullback` supports,
+    under torch.compile, torch.export and on the meta device.
+    """
+    if not torch.is_grad_enabled():
+        return formula.values(x, *parameters)
+    return cast(Tensor, _Recompute.apply(formula, x, *parameters))

@@ -1,0 +1,237 @@
+"""What every basis promises, over the whole registry."""
+
+import copy
+
+import pytest
+import torch
+
+from kanvision.bases import BASES, Basis, create_basis
+
+# Every class, with and without own parameters per channel, and the corners of its arguments.
+CASES = {
+    **{name: (name, {}) for name in BASES},
+    "bspline_linear": ("bspline", {"degree": 1}),
+    "bspline_fine": ("bspline", {"grid_size": 40}),
+    "bspline_knots": ("bspline", {"degree": 2, "knots": (-2.0, -1.5, -1.0, 0.0, 0.3, 1.0, 2.0)}),
+    "gram_parity": ("gram", {"degree": 4, "parity": True}),
+    "gram_line": ("gram", {"degree": 1}),
+    "chebyshev_constant": ("chebyshev", {"degree": 0}),
+    "bernstein_constant": ("bernstein", {"degree": 0}),
+    "gegenbauer_raw": ("gegenbauer", {"normalise": False}),
+    "rbf_clamp": ("rbf", {"squash": "clamp"}),
+    "bspline_sigmoid": ("bspline", {"squash": "sigmoid", "grid_range": (-3.0, 2.0)}),
+    **{
+        f"wavelet_{k}": ("wavelet", {"kind": k, "num_wavelets": 3})
+        for k in ("morlet", "dog", "meyer", "shannon")
+    },
+    "wavelet_own": ("wavelet", {"num_channels": 4, "num_wavelets": 2}),
+    "relu_own": ("relu", {"num_channels": 4}),
+}
+UNDEFINED_AT_INFINITY = {"fourier"}
+
+
+def make(case) -> Basis:
+    torch.manual_seed(0)
+    name, kwargs = CASES[case]
+    return create_basis(name, **kwargs)
+
+
+@pytest.fixture(params=CASES)
+def basis(request):
+    return make(request.param)
+
+
+def test_shape_at_every_channel_dim(basis):
+    x = torch.randn(2, 4, 3)
+    by_last = basis(x.movedim(1, -1))  # (2, 3, 4, K)
+    assert by_last.shape == (2, 3, 4, basis.num_basis)
+    torch.testing.assert_close(basis(x, channel_dim=1), by_last.permute(0, 2, 3, 1))
+    torch.testing.assert_close(basis(x, channel_dim=-2), basis(x, channel_dim=1))
+    torch.testing.assert_close(basis(x.movedim(1, 0), channel_dim=0), by_last.permute(2, 3, 0, 1))
+    assert basis(torch.randn(0, 4)).shape == (0, 4, basis.num_basis)
+    assert basis(torch.randn(4)).shape == (4, basis.num_basis)
+
+
+def test_constant_first_function(basis):
+    x = torch.randn(5, 4)
+    if basis.has_constant:
+        full = basis(x)
+        assert full[..., 0].eq(1).all()
+        torch.testing.assert_close(basis(x, constant=False), full[..., 1:])
+    else:
+        with pytest.raises(NotImplementedError):
+            basis(x, constant=False)
+
+
+def test_gradients(basis):
+    basis = basis.double()
+    x = torch.randn(2, 4, 2, dtype=torch.float64, requires_grad=True)
+    parameters = tuple(basis.parameters())
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.add_(0.1 * torch.rand_like(parameter))
+
+    def function(x, *_):
+        return basis(x, 1)
+
+    assert torch.autograd.gradcheck(function, (x, *parameters))
+    assert torch.autograd.gradgradcheck(function, (x, *parameters))
+    assert basis.kan_parameters == tuple(name for name, _ in basis.named_parameters())
+    assert basis.no_weight_decay() == set(basis.kan_parameters)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_values_are_computed_in_float32(basis, dtype):
+    x = torch.randn(6, 4).to(dtype)
+    expected = basis(x.float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(basis(x.float()), expected, rtol=0, atol=0)
+    half = copy.deepcopy(basis).to(dtype)
+    for name, buffer in basis.named_buffers():
+        assert half.get_buffer(name).dtype == torch.float32
+        assert torch.equal(half.get_buffer(name), buffer)
+    assert all(parameter.dtype == dtype for parameter in half.parameters())
+    got = half(x)
+    assert got.dtype == dtype
+    if not basis.kan_parameters:
+        assert torch.equal(got, expected.to(dtype))
+    with pytest.raises(ValueError, match="floating-point"):
+        basis(torch.ones(2, 4, dtype=torch.long))
+
+
+def test_state_dict_carries_everything(basis):
+    x = torch.randn(5, 4)
+    other = copy.deepcopy(basis)
+    with torch.no_grad():
+        for tensor in other.state_dict().values():
+            tensor.fill_(float("nan"))
+    other.load_state_dict(basis.state_dict(), strict=True)
+    assert torch.equal(other(x), basis(x))
+    assert set(dict(basis.named_buffers())) <= set(basis.state_dict())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_extreme_inputs(case):
+    basis = make(case)
+    x = torch.tensor([1e4, -1e4, 0.0, 30.0, -30.0, 1.0, -1.0, float("inf"), -float("inf")])
+    x = x[:7] if case in UNDEFINED_AT_INFINITY or (basis.squash is None and basis.has_constant) else x
+    x = x.unsqueeze(1).repeat(1, 4).requires_grad_()
+    values = basis(x)
+    assert values.isfinite().all()
+    values.sum().backward()
+    assert x.grad.isfinite().all()
+    undefined = basis(torch.full((1, 4), float("nan")))
+    # Everything but a constant passes NaN on, or a broken network would look healthy.
+    constant = int(basis.has_constant or CASES[case][1].get("degree") == 0)
+    assert undefined[..., constant:].isnan().flatten().any() or basis.num_basis == constant
+
+
+def test_samples_do_not_see_each_other(basis):
+    x = torch.randn(4, 4, 3)
+    torch.testing.assert_close(basis(x, 1)[2:], basis(x[2:], 1), rtol=0, atol=0)
+
+
+def test_compiles_whole(basis):
+    torch._dynamo.reset()
+    x = torch.randn(3, 4, requires_grad=True)
+    compiled = torch.compile(basis, backend="eager", fullgraph=True)
+    got = compiled(x)
+    torch.testing.assert_close(got, basis(x))
+    (grad,) = torch.autograd.grad(got.square().sum(), x)
+    torch.testing.assert_close(grad, torch.autograd.grad(basis(x).square().sum(), x)[0])
+
+
+def test_exports(basis):
+    x = torch.randn(3, 4)
+    program = torch.export.export(basis, (x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    more = torch.randn(7, 4)
+    torch.testing.assert_close(program.module()(more), basis(more))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_meta_device(case):
+    x = torch.randn(2, 4, 3)
+    with torch.device("meta"):
+        basis = make(case)
+    assert basis(x.to("meta"), 1).shape == (2, 4, basis.num_basis, 3)
+    assert basis.second_moment().shape == (basis.num_basis,)
+    basis.to_empty(device="cpu")
+    torch.manual_seed(0)
+    basis.reset_parameters()
+    expected = make(case)
+    torch.manual_seed(0)
+    expected.reset_parameters()
+    torch.testing.assert_close(basis(x, 1), expected(x, 1))
+
+
+def test_second_moment_is_that_of_normal_inputs(basis):
+    torch.manual_seed(0)
+    sample = basis(torch.randn(100_000, 4)).square()
+    spread = sample.std(dim=(0, 1)) / sample.shape[0] ** 0.5
+    moment = basis.second_moment()
+    assert moment.shape == (basis.num_basis,)
+    assert ((moment - sample.mean(dim=(0, 1))).abs() <= 5 * spread + 0.02 * moment + 1e-6).all()
+    doubled = basis.second_moment(lambda values: 2 * values)
+    torch.testing.assert_close(doubled, 4 * moment)
+
+
+def test_messages():
+    with pytest.raises(ValueError, match=r"basis='spline'.*bspline.*wavelet"):
+        create_basis("spline")
+    with pytest.raises(ValueError, match=r"'rbf' has no argument degree; legal arguments: num_centers"):
+        create_basis("rbf", degree=3)
+    with pytest.raises(ValueError, match="built already"):
+        create_basis(create_basis("rbf"), num_centers=3)
+    with pytest.raises(ValueError, match=r"squash='relu'.*tanh, sigmoid, clamp"):
+        create_basis("rbf", squash="relu")
+    with pytest.raises(ValueError, match="needs a domain"):
+        create_basis("fourier", squash="clamp")
+    with pytest.raises(ValueError, match=r"num_channels=4.*3 channels"):
+        create_basis("relu", num_channels=4)(torch.randn(2, 3))
+    with pytest.raises(ValueError, match="channel_dim=2"):
+        create_basis("rbf")(torch.randn(2, 3), 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "key"),
+    [
+        ("bspline", {"degree": -1}, "degree=-1"),
+        ("bspline", {"grid_size": 0}, "grid_size=0"),
+        ("bspline", {"grid_range": (1, -1)}, "grid_range"),
+        ("bspline", {"knots": (0, 1, 2)}, "knots"),
+        ("bspline", {"degree": 0, "knots": (0, 2, 1)}, "knots"),
+        ("rbf", {"num_centers": 1}, "num_centers=1"),
+        ("rbf", {"width": 0.0}, "width"),
+        ("legendre", {"degree": -1}, "degree=-1"),
+        ("jacobi", {"alpha": -1.0}, "alpha"),
+        ("gegenbauer", {"alpha": 0.0}, "alpha"),
+        ("gram", {"num_points": 3}, "num_points=3"),
+        ("gram", {"beta_std": -1.0}, "beta_std"),
+        ("bernstein", {"degree": -1}, "degree=-1"),
+        ("fourier", {"num_frequencies": 0}, "num_frequencies=0"),
+        ("wavelet", {"kind": "haar"}, "kind='haar'"),
+        ("wavelet", {"num_wavelets": 0}, "num_wavelets=0"),
+        ("relu", {"grid_size": 0}, "grid_size=0"),
+        ("relu", {"num_channels": 0}, "num_channels=0"),
+    ],
+)
+def test_illegal_arguments(name, kwargs, key):
+    with pytest.raises(ValueError, match=key):
+        create_basis(name, **kwargs)
+
+
+def test_squash_maps_onto_the_domain():
+    x = torch.linspace(-50, 50, 101).unsqueeze(1)
+    for squash in ("tanh", "sigmoid", "clamp"):
+        basis = create_basis("bspline", grid_range=(-3.0, 2.0), squash=squash)
+        # On the domain, and only there, B-splines sum to 1.
+        torch.testing.assert_close(basis(x).sum(-1), torch.ones(101, 1))
+
+
+def test_gram_has_no_idle_parameters():
+    assert not list(create_basis("gram", degree=0).parameters())
+    assert not list(create_basis("gram", degree=1).parameters())
+    basis = create_basis("gram", degree=4)
+    basis(torch.randn(5, 3)).square().sum().backward()
+    assert basis.beta.shape == (3,)
+    assert basis.beta.grad.ne(0).all()

@@ -1,0 +1,220 @@
+"""Every basis against an independent implementation or a property that defines it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.polynomial import chebyshev, hermite, legendre
+from scipy import special
+from scipy.interpolate import BPoly, BSpline
+
+from kanvision.bases import create_basis
+
+X = np.linspace(-0.97, 0.97, 83)
+
+
+def values(name, x=X, **kwargs):
+    """(len(x), K) values in float64, without the squash unless one is asked for."""
+    basis = create_basis(name, **{"squash": None, **kwargs}).double()
+    return basis(torch.from_numpy(x).unsqueeze(1)).squeeze(1).detach().numpy()
+
+
+def check(got, expected):
+    # Constants are kept in float32, which bounds the agreement.
+    np.testing.assert_allclose(got, expected, atol=2e-6, rtol=2e-6)
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("grid_size", [3, 5, 30])
+def test_bspline_uniform(degree, grid_size):
+    step = 3 / grid_size
+    knots = -1 + step * np.arange(-degree, grid_size + degree + 1)
+    x = np.linspace(-0.999, 1.999, 70)
+    expected = BSpline(knots, np.eye(grid_size + degree), degree)(x)
+    got = values("bspline", x, degree=degree, grid_size=grid_size, grid_range=(-1.0, 2.0))
+    np.testing.assert_allclose(got, expected, atol=3e-7 * grid_size)
+    np.testing.assert_allclose(got.sum(1), 1, atol=1e-12)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3, 5])
+def test_bspline_non_uniform(degree):
+    inner = np.array([-1.0, -0.5, -0.25, 0.25, 1.0])  # exact in float32
+    knots = np.concatenate([np.full(degree, -1.0), inner, np.full(degree, 1.0)])
+    expected = BSpline(knots, np.eye(len(knots) - degree - 1), degree)(X)
+    got = values("bspline", degree=degree, knots=knots.tolist())
+    np.testing.assert_allclose(got, expected, atol=1e-12)
+    np.testing.assert_allclose(got.sum(1), 1, atol=1e-12)
+
+
+def test_bspline_layout_of_the_published_grid():
+    basis = create_basis("bspline", grid_size=5, degree=3)
+    np.testing.assert_allclose(basis.knots, np.linspace(-2.2, 2.2, 12), atol=1e-6)
+    assert basis.num_basis == 8
+    assert values("bspline", np.array([-2.3, 2.3])).any() == False  # noqa: E712
+    assert values("bspline", np.array([2.1])).sum() == pytest.approx(0.0026, abs=5e-5)
+
+
+def test_rbf():
+    centers = np.linspace(-2, 2, 8)
+    check(values("rbf"), np.exp(-(((X[:, None] - centers) / (4 / 7)) ** 2)))
+    check(
+        values("rbf", num_centers=1, width=0.3, grid_range=(0.0, 1.0)),
+        np.exp(-(((X[:, None] - 0.5) / 0.3) ** 2)),
+    )
+
+
+@pytest.mark.parametrize("degree", [0, 1, 3, 8])
+@pytest.mark.parametrize(
+    ("name", "kwargs", "oracle"),
+    [
+        ("chebyshev", {}, lambda x, d: chebyshev.chebvander(x, d)),
+        ("legendre", {}, lambda x, d: legendre.legvander(x, d)),
+        ("hermite", {"normalise": False}, lambda x, d: hermite.hermvander(x, d)),
+        (
+            "jacobi",
+            {"alpha": 0.5, "beta": 2.0, "normalise": False},
+            lambda x, d: np.stack([special.eval_jacobi(n, 0.5, 2.0, x) for n in range(d + 1)], -1),
+        ),
+        (
+            "gegenbauer",
+            {"alpha": 3.0, "normalise": False},
+            lambda x, d: np.stack([special.eval_gegenbauer(n, 3.0, x) for n in range(d + 1)], -1),
+        ),
+    ],
+)
+def test_polynomials(name, kwargs, oracle, degree):
+    check(values(name, degree=degree, **kwargs), oracle(X, degree))
+    # The default maps the real line onto the domain first.
+    wide = 4 * X
+    check(values(name, wide, degree=degree, squash="tanh", **kwargs), oracle(np.tanh(wide), degree))
+
+
+@pytest.mark.parametrize("name", ["hermite", "gegenbauer", "jacobi"])
+def test_normalised_by_default(name):
+    dense = np.linspace(-1, 1, 4001)
+    peaks = np.abs(values(name, dense, degree=6)).max(0)
+    np.testing.assert_allclose(peaks, 1, atol=1e-5)
+
+
+def test_gram_starts_at_monomials_and_reaches_the_gram_polynomials():
+    check(values("gram", degree=5, beta_std=0.0), X[:, None] ** np.arange(6))
+    m, degree = 11, 6
+    points = -1 + (2 * np.arange(m) + 1) / m
+    got = values("gram", points, degree=degree, num_points=m, beta_mean=1.0, beta_std=0.0)
+    # Orthogonalising the monomials over the points is the definition.
+    expected = np.vander(points, degree + 1, increasing=True)
+    for n in range(degree + 1):
+        for lower in range(n):
+            other = expected[:, lower]
+            expected[:, n] -= other * (other @ expected[:, n]) / (other @ other)
+    check(got, expected)
+
+
+def test_gram_parity():
+    basis = create_basis("gram", degree=4, parity=True, beta_std=0.1, squash=None)
+    b2, b3, b4 = (basis.beta.detach()[1:-1].double().numpy() * np.array([2.25, 300 / 9, 2205 / 16])).tolist()
+    p = [np.ones_like(X), X]
+    for b in (b2, b3, b4):
+        p.append(X * p[-1] - b * p[-2])
+    np.testing.assert_allclose(
+        basis.double()(torch.from_numpy(X)[:, None])[:, 0].detach(), np.stack(p, 1), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("degree", [0, 1, 3, 12])
+def test_bernstein(degree):
+    x = np.linspace(0, 1, 41)
+    expected = np.stack([BPoly(np.eye(degree + 1)[j][:, None], [0, 1])(x) for j in range(degree + 1)], 1)
+    got = values("bernstein", x, degree=degree)
+    np.testing.assert_allclose(got, expected, atol=1e-13)
+    np.testing.assert_allclose(got.sum(1), 1, atol=1e-12)
+    np.testing.assert_allclose(
+        values("bernstein", 5 * X, degree=degree, squash="sigmoid"),
+        values("bernstein", special.expit(5 * X), degree=degree),
+        atol=1e-12,
+    )
+    single = create_basis("bernstein", degree=degree, squash=None)(torch.from_numpy(x).float()[:, None])
+    np.testing.assert_allclose(single[:, 0], expected, atol=1e-6)
+
+
+def test_fourier():
+    x = np.linspace(-9, 9, 61)
+    angles = x[:, None] * np.arange(1, 4)
+    check(values("fourier", x, num_frequencies=3), np.concatenate([np.cos(angles), np.sin(angles)], 1))
+
+
+def meyer(z):
+    z = abs(z)
+    if z >= 1:
+        return 0.0
+    t = 2 * z - 1
+    window = 1.0 if z <= 0.5 else math.cos(math.pi / 2 * t**4 * (35 - 84 * t + 70 * t**2 - 20 * t**3))
+    return math.sin(math.pi * z) * window
+
+
+def shannon(z):
+    window = 0.54 - 0.46 * math.cos(2 * math.pi * (z + 4 * math.pi) / (8 * math.pi))
+    return np.sinc(z / math.pi) * window if abs(z) <= 4 * math.pi else 0.0
+
+
+WAVELETS = {
+    "mexican_hat": lambda z: 2 / (math.sqrt(3) * math.pi**0.25) * (z * z - 1) * math.exp(-z * z / 2),
+    "morlet": lambda z: math.exp(-z * z / 2) * math.cos(5 * z),
+    "dog": lambda z: -z * math.exp(-z * z / 2),
+    "meyer": meyer,
+    "shannon": shannon,
+}
+
+
+@pytest.mark.parametrize("kind", WAVELETS)
+def test_wavelets(kind):
+    x = np.linspace(-15, 15, 1201)
+    check(values("wavelet", x, kind=kind)[:, 0], [WAVELETS[kind](z) for z in x])
+    shifted = values("wavelet", x, kind=kind, num_wavelets=3)
+    check(shifted, np.stack([[WAVELETS[kind](z - s) for z in x] for s in (-2, 0, 2)], 1))
+
+
+@pytest.mark.parametrize("kind", WAVELETS)
+def test_wavelets_per_channel(kind):
+    basis = create_basis("wavelet", kind=kind, num_channels=3).double()
+    with torch.no_grad():
+        basis.shift.copy_(torch.tensor([[0.5], [0.0], [-1.0]]))
+        basis.scale.copy_(torch.tensor([[2.0], [-0.5], [1.0]]))
+    x = np.linspace(-3, 3, 21)
+    got = basis(torch.from_numpy(x)[:, None].expand(-1, 3)).detach()[..., 0]
+    expected = [[WAVELETS[kind]((z - s) / w) for s, w in ((0.5, 2.0), (0.0, 0.5), (-1.0, 1.0))] for z in x]
+    np.testing.assert_allclose(got, expected, atol=2e-5)
+    with torch.no_grad():
+        basis.scale.zero_()
+    assert basis(torch.from_numpy(x)[:, None].expand(-1, 3)).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["mexican_hat", "dog"])
+def test_wavelets_have_zero_mean(kind):
+    x = np.linspace(-12, 12, 4801)
+    assert abs(values("wavelet", x, kind=kind).sum()) < 1e-9 * len(x)
+
+
+def test_wavelet_supports():
+    outside = np.array([-1.001, 1.001, 1.5, -7.0])
+    assert not values("wavelet", outside, kind="meyer").any()
+    assert not values("wavelet", np.array([12.6, -12.6, 50.0]), kind="shannon").any()
+    # The Shannon window ends at a zero of the sine, so that the wavelet is continuous.
+    assert abs(values("wavelet", np.array([4 * math.pi - 1e-6]), kind="shannon")).max() < 1e-6
+
+
+def test_relu():
+    grid_size, order = 5, 3
+    j = np.arange(grid_size + order)
+    start = (j - order) / grid_size
+    end = start + (order + 1) / grid_size
+    x = np.linspace(-1, 2, 91)
+    bump = np.maximum(x[:, None] - start, 0) * np.maximum(end - x[:, None], 0)
+    check(values("relu", x), (4 * grid_size**2 / (order + 1) ** 2 * bump) ** 2)
+    check(values("relu", (start + end) / 2).diagonal(), np.ones(grid_size + order))
+    own = create_basis("relu", num_channels=2).double()
+    got = own(torch.from_numpy(x)[:, None].expand(-1, 2)).detach()
+    check(got[:, 1], (4 * grid_size**2 / (order + 1) ** 2 * bump) ** 2)
+    assert own.start.is_contiguous()
+    assert own.start.untyped_storage().nbytes() == 2 * own.num_basis * 8

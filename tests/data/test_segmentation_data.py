@@ -1,0 +1,119 @@
+"""The segmentation datamodule: splits, batches, samplers, the data file of conf."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from kanvision.config.schema import DataConfig
+from kanvision.data import SegmentationDataModule, build_datamodule
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+SMALL = {
+    "in_chans": 2,
+    "img_size": 16,
+    "num_classes": 3,
+    "mean": [0.4, 0.4],
+    "std": [0.15, 0.2],
+    "batch_size": 4,
+    "limit": 12,
+}
+FLIPS = {"hflip": 0.5, "vflip": 0.5, "num_repeats": 1}
+
+
+def fields(**changes) -> SegmentationDataModule:
+    return SegmentationDataModule("synthetic_fields", **{**SMALL, **changes})
+
+
+def batches(data: SegmentationDataModule, epoch: int = 0) -> list[dict[str, torch.Tensor]]:
+    loader = data.train_dataloader()
+    loader.batch_sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def same(first, second) -> bool:
+    return all(torch.equal(a[key], b[key]) for a, b in zip(first, second, strict=True) for key in a)
+
+
+def test_the_data_file_has_every_key_and_builds():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        values = OmegaConf.to_container(compose(overrides=["+data=synthetic_fields"]))["data"]
+    assert set(values) == set(DataConfig.model_fields)
+    checked = DataConfig(**values)
+    assert checked.task == "segmentation"
+    data = build_datamodule(checked.task, **checked.model_dump(exclude={"task"}), seed=0)
+    assert data.num_images == {"train": 576, "val": 64, "test": 160}
+    assert data.num_classes == checked.num_classes == 4
+    assert data.class_names[0] == "background"
+    # mean and std of the file are those of the images
+    images = torch.cat([next(iter(data.train_dataloader()))["image"] for _ in range(4)])
+    assert images.mean(dim=(0, 2, 3)).abs().max() < 0.3
+    assert (images.std(dim=(0, 2, 3)) - 1).abs().max() < 0.3
+
+
+def test_batches_and_public_face():
+    data = fields()
+    data.prepare_data()
+    data.setup()
+    batch = next(iter(data.val_dataloader()))
+    assert set(batch) == {"image", "mask", "index"}
+    assert (batch["image"].shape, batch["image"].dtype) == ((4, 2, 16, 16), torch.float32)
+    assert (batch["mask"].shape, batch["mask"].dtype) == ((4, 16, 16), torch.int64)
+    assert (data.mean, data.std) == ((0.4, 0.4), (0.15, 0.2))
+    assert data.num_images == {"train": 12, "val": 12, "test": 12}
+    source = data.datasets["val"].source
+    index = int(batch["index"][1])
+    raw = source[index]
+    expected = (raw["image"] - 0.4) / torch.tensor([0.15, 0.2])[:, None, None]
+    torch.testing.assert_close(batch["image"][1], expected)
+    assert torch.equal(batch["mask"][1], raw["mask"])
+    assert torch.equal(data.datasets["val"][1]["image"], batch["image"][1])
+
+
+def test_splits_do_not_overlap():
+    data = fields(limit=None)
+    data.setup()
+    train, val = (set(data.datasets[name].indices.tolist()) for name in ("train", "val"))
+    assert not train & val
+    assert len(train) + len(val) == 640
+    masks = [data.datasets[name].source[0]["mask"] for name in ("train", "test")]
+    assert not torch.equal(*masks)
+
+
+def test_training_batches_depend_on_seed_and_epoch_alone():
+    first = batches(fields(augment=FLIPS, seed=1))
+    assert same(first, batches(fields(augment=FLIPS, seed=1)))
+    assert same(first, batches(fields(augment=FLIPS, seed=1, num_workers=1)))
+    assert not same(first, batches(fields(augment=FLIPS, seed=2)))
+    assert not same(first, batches(fields(augment=FLIPS, seed=1), epoch=1))
+
+
+def test_loading_leaves_the_global_generators_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    batches(fields(augment=FLIPS))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "digits"}, "data.name=digits is no data set with masks; legal: synthetic_fields"),
+        ({"crop_pct": 0.9}, "data.crop_pct=0.9"),
+        ({"mean": [0.5]}, "data.mean has 1 values, data.in_chans is 2"),
+        ({"augment": {"re_prob": 0.5}}, "augment.re_prob=0.5"),
+        ({"num_classes": None}, "data.num_classes=null"),
+        ({"num_classes": 1}, "num_classes=1"),
+    ],
+)
+def test_a_wrong_argument_is_named(changes: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        SegmentationDataModule(**{"name": "synthetic_fields", **SMALL, **changes}).setup()
+
+
+def test_a_root_has_no_effect_and_says_so():
+    with pytest.warns(UserWarning, match="data.root=somewhere has no effect"):
+        fields(root="somewhere").setup()

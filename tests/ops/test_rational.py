@@ -1,0 +1,318 @@
+"""The group rational against its plain formula: values, derivatives, signs, range, layouts, tracers."""
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from kanvision.layers import RATIONAL_PRESETS
+from kanvision.ops import rational as module
+from kanvision.ops.rational import rational, rational_reference
+
+LARGEST = torch.finfo(torch.float32).max
+
+
+def coefficients(preset="swish", groups=2, shared=True, dtype=torch.float32, noise=0.0):
+    a, b = (torch.tensor(c, dtype=dtype) for c in RATIONAL_PRESETS[preset])
+    numerator = a.expand(1 if shared else groups, -1)
+    denominator = b.expand(groups, -1)
+    return tuple(c + noise * torch.randn(c.shape, dtype=dtype) for c in (numerator, denominator))
+
+
+def value_and_grads(function, x, numerator, denominator, grad, dim=-1):
+    leaves = [t.detach().clone().requires_grad_() for t in (x, numerator, denominator)]
+    y = function(*leaves, dim)
+    return y.detach(), *torch.autograd.grad(y, leaves, grad)
+
+
+def sums_of_magnitudes(x, grad, numerator, denominator):
+    """Per coefficient, the sum of |terms| that its gradient adds up: what rounding errors are relative to."""
+    x, grad, a, b = (t.double() for t in (x, grad, numerator, denominator))
+    groups = max(len(a), len(b))
+    x, grad = (t.reshape(-1, groups, t.shape[-1] // groups).abs() for t in (x, grad))
+    q = 1 + sum(b[:, j, None].abs() * x ** (j + 1) for j in range(b.shape[1]))
+    y = sum(a[:, i, None].abs() * x**i for i in range(a.shape[1])) / q
+    da = torch.stack([(grad * x**i / q).sum((0, 2)) for i in range(a.shape[1])], -1)
+    db = torch.stack([(grad * y * x ** (j + 1) / q).sum((0, 2)) for j in range(b.shape[1])], -1)
+    return (da.sum(0, keepdim=True) if len(a) == 1 else da), db
+
+
+@pytest.mark.parametrize("preset", RATIONAL_PRESETS)
+@pytest.mark.parametrize("magnitude", [1e-3, 3.0, 1e3, 1e6])
+def test_matches_the_formula_in_double_precision(preset, magnitude):
+    torch.manual_seed(0)
+    a, b = coefficients(preset)
+    x = torch.empty(5, 7, 8).uniform_(-magnitude, magnitude)
+    grad = torch.randn_like(x)
+    y, dx, da, db = value_and_grads(rational, x, a, b, grad)
+    want = value_and_grads(rational_reference, *(t.double() for t in (x, a, b, grad)))
+    for got, ref in ((y, want[0]), (dx, want[1])):
+        assert (got - ref).abs().max() <= 3e-6 * ref.abs().max()
+    for got, ref, scale in zip((da, db), want[2:], sums_of_magnitudes(x, grad, a, b), strict=True):
+        assert ((got - ref).abs() <= 3e-6 * scale).all()
+
+
+@pytest.mark.parametrize("preset", RATIONAL_PRESETS)
+@pytest.mark.parametrize("readable", [True, False])
+def test_every_finite_input_has_a_value_and_a_slope(preset, readable, monkeypatch):
+    monkeypatch.setattr(module, "_values_are_readable", lambda x: readable)
+    a, b = coefficients(preset)
+    x = (
+        torch.logspace(-30, 38.5, 40).clamp(max=LARGEST)[:, None] * torch.tensor([1.0, -1.0])
+    ).requires_grad_()
+    y = rational(x, a, b)
+    (dx,) = torch.autograd.grad(y, x, torch.ones_like(y))
+    wide = x.detach().double().requires_grad_()
+    want = rational_reference(wide, a.double(), b.double())
+    (want_dx,) = torch.autograd.grad(want, wide, torch.ones_like(want))
+    assert not y.isnan().any()
+    assert not dx.isnan().any()
+    inside = want.abs() < LARGEST
+    assert torch.allclose(y.double()[inside], want[inside], rtol=1e-5, atol=1e-6)
+    assert torch.allclose(dx.double()[inside], want_dx[inside], rtol=1e-5, atol=1e-5)
+    assert (y[~inside].abs() >= LARGEST / 2).all()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("preset", ["swish", "gelu", "tanh"])
+@pytest.mark.parametrize("magnitude", [1e9, 1e12])
+def test_gradients_of_coefficients_where_monomials_overflow(preset, magnitude, shared):
+    torch.manual_seed(0)
+    a, b = coefficients(preset, shared=shared)
+    x = torch.empty(5, 8).uniform_(-magnitude, magnitude)
+    x[0] = torch.randn(8)  # with an ordinary neighbour
+    grad = torch.randn_like(x)
+    got = value_and_grads(rational, x, a, b, grad)[2:]
+    want = value_and_grads(rational_reference, *(t.double() for t in (x, a, b, grad)))[2:]
+    for g, w, scale in zip(got, want, sums_of_magnitudes(x, grad, a, b), strict=True):
+        assert ((g - w).abs() <= 1e-5 * scale).all()
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_what_overflows_is_infinite_and_not_undefined(readable, monkeypatch):
+    monkeypatch.setattr(module, "_values_are_readable", lambda x: readable)
+    a, b = torch.tensor([[0.0, 1, 0, 0, 0, 1e-3]]), torch.zeros(2, 4)  # a polynomial
+    x = torch.tensor([[1e9, -1e9, 1e30, -1e38]], requires_grad=True)
+    y = rational(x, a, b)
+    assert y.tolist() == [[torch.inf, -torch.inf, torch.inf, -torch.inf]]
+    (dx,) = torch.autograd.grad(y, x, torch.ones_like(y))
+    assert dx[0, 0].item() == pytest.approx(5e33)
+    assert not dx.isnan().any()
+    (none,) = torch.autograd.grad(rational(x, a, b), x, torch.zeros_like(y))
+    assert not none.any()
+
+
+def test_outliers_do_not_change_their_neighbours():
+    torch.manual_seed(0)
+    a, b = coefficients()
+    x = torch.randn(4, 8)
+    with_outlier = x.clone()
+    with_outlier[2, 3] = 1e30
+    keep = torch.ones_like(x, dtype=torch.bool)
+    keep[2, 3] = False
+    assert torch.allclose(rational(x, a, b)[keep], rational(with_outlier, a, b)[keep], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (4,)])
+@pytest.mark.parametrize("shared", [True, False])
+def test_derivatives_of_both_orders(shape, shared):
+    torch.manual_seed(0)
+    a, b = coefficients("gelu", shared=shared, dtype=torch.float64, noise=0.1)
+    x = torch.randn(shape, dtype=torch.float64)
+    inputs = [t.requires_grad_() for t in (x, a, b)]
+    assert gradcheck(rational, inputs)
+    assert gradgradcheck(rational, inputs)
+
+
+@pytest.mark.parametrize(("m", "n"), [(1, 1), (1, 4), (2, 3), (3, 2), (6, 2)])
+@pytest.mark.parametrize("readable", [True, False])
+def test_other_degrees(m, n, readable, monkeypatch):
+    monkeypatch.setattr(module, "_values_are_readable", lambda x: readable)
+    torch.manual_seed(0)
+    inputs = [torch.randn(s, dtype=torch.float64).requires_grad_() for s in ((3, 4), (2, m + 1), (1, n))]
+    assert gradcheck(rational, inputs)
+    # far out, where monomials overflow, the leading terms are all there is
+    x = torch.tensor([[1.0, -1.0, 2.0, -2.0]], dtype=torch.float64) * (1e60 if m > n + 1 else 1e200)
+    a, b = (t.detach() for t in inputs[1:])
+    leading = a[:, -1].repeat_interleave(2) / b[0, -1].abs() * x.sign() ** m * x.abs() ** (m - n)
+    assert leading.isfinite().all()
+    assert torch.allclose(rational(x, a, b), leading, rtol=1e-9)
+
+
+def test_only_what_is_needed_is_returned():
+    x, a, b = torch.randn(3, 4), *coefficients()
+    for wanted in range(3):
+        inputs = [t.clone().requires_grad_(k == wanted) for k, t in enumerate((x, a, b))]
+        rational(*inputs).sum().backward()
+        full = value_and_grads(rational, x, a, b, torch.ones_like(x))
+        assert torch.equal(inputs[wanted].grad, full[1 + wanted])
+
+
+@pytest.mark.parametrize("function", [rational, rational_reference])
+def test_signs_at_zero_count_as_positive(function):
+    a, b = coefficients("identity")
+    x = torch.tensor([[-2.0, -1.0, 1.0, 2.0]])
+    _, _, _, db = value_and_grads(function, x, a, b, torch.ones_like(x))
+    # b = 0: db_j = -sum over the group of x |x|^j
+    want = torch.tensor(
+        [[sum(v * abs(v) ** j for v in pair) for j in range(1, 5)] for pair in ((2, 1), (-1, -2))]
+    )
+    assert torch.allclose(db, want.float())
+    a = torch.tensor([[1.0, 0, 0, 0, 0, 0]])
+    b = torch.tensor([[0.5, 0, 0, 0]] * 2)
+    for zero in (0.0, -0.0):
+        x = torch.full((1, 4), zero)
+        _, dx, _, _ = value_and_grads(function, x, a, b, torch.ones_like(x))
+        assert torch.allclose(dx, torch.full_like(x, -0.5))  # s(0) = +1 for either zero
+    _, _, _, negative = value_and_grads(function, torch.ones(1, 4), a, -b, torch.ones(1, 4))
+    _, _, _, positive = value_and_grads(function, torch.ones(1, 4), a, b, torch.ones(1, 4))
+    assert torch.allclose(negative[:, 0], -positive[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "dim"), [((2, 6, 3, 5), 1), ((6, 5), 0), ((2, 5, 6), -1), ((1, 2, 3, 6, 2), -2)]
+)
+@pytest.mark.parametrize("shared", [True, False])
+def test_channels_on_any_axis(shape, dim, shared):
+    torch.manual_seed(0)
+    a, b = coefficients(groups=3, shared=shared, noise=0.1)
+    x, grad = torch.randn(shape), torch.randn(shape)
+    last = value_and_grads(rational, x.movedim(dim, -1), a, b, grad.movedim(dim, -1))
+    here = value_and_grads(rational, x, a, b, grad, dim)
+    assert torch.allclose(here[0].movedim(dim, -1), last[0])
+    assert torch.allclose(here[1].movedim(dim, -1), last[1])
+    for got, want in zip(here[2:], last[2:], strict=True):
+        assert torch.allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_strides_do_not_matter():
+    torch.manual_seed(0)
+    a, b = coefficients()
+    x, grad = torch.randn(8, 5, 3).mT[::2, :, :4], torch.randn(3, 1, 4).expand(3, 4, 4).transpose(0, 1)
+    expanded = torch.randn(1, 1, 4).expand(4, 3, 4)
+    for inputs in ((x, grad), (expanded, grad), (x, torch.ones(()).expand(4, 3, 4))):
+        got = value_and_grads(rational, inputs[0], a, b, inputs[1])
+        want = value_and_grads(rational, inputs[0].contiguous(), a, b, inputs[1].contiguous())
+        assert all(torch.allclose(g, w, rtol=1e-5, atol=1e-6) for g, w in zip(got, want, strict=True))
+
+
+def test_chunks_of_a_large_tensor_are_the_whole(monkeypatch):
+    torch.manual_seed(0)
+    a, b = coefficients(shared=False, noise=0.1)
+    x, grad = torch.randn(7, 5, 8), torch.randn(7, 5, 8)
+    whole = value_and_grads(rational, x, a, b, grad)
+    monkeypatch.setattr(module, "_CHUNK_PER_THREAD", 32)
+    axis, length = module._chunking(x, 2)
+    assert 0 < length < x.shape[axis]
+    parts = value_and_grads(rational, x, a, b, grad)
+    assert torch.equal(whole[0], parts[0])
+    assert torch.equal(whole[1], parts[1])
+    for got, want in zip(parts[2:], whole[2:], strict=True):
+        assert torch.allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_single(dtype):
+    torch.manual_seed(0)
+    a, b = coefficients()
+    x, grad = (10 * torch.randn(4, 8)).to(dtype), torch.randn(4, 8).to(dtype)
+    y, dx, da, db = value_and_grads(rational, x, a, b, grad)
+    assert y.dtype == dx.dtype == dtype
+    assert da.dtype == db.dtype == torch.float32
+    want = value_and_grads(rational, x.float(), a, b, grad.float())
+    assert torch.equal(y, want[0].to(dtype))
+    assert torch.equal(dx, want[1].to(dtype))
+    assert torch.equal(da, want[2])
+    assert torch.equal(db, want[3])
+
+
+def test_half_coefficients_have_half_gradients():
+    a, b = (c.bfloat16() for c in coefficients())
+    _, _, da, db = value_and_grads(rational, torch.randn(4, 8).bfloat16(), a, b, torch.ones(4, 8).bfloat16())
+    assert da.dtype == db.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_keeps_the_dtype(dtype):
+    a, b = coefficients()
+    x = torch.randn(4, 8, dtype=dtype)
+    plain = rational(x, a, b)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = rational(x, a, b)
+    assert y.dtype == dtype
+    assert torch.equal(y, plain)
+
+
+def test_backward_keeps_x_alone():
+    a, b = (c.requires_grad_() for c in coefficients())
+    x = torch.randn(16, 8).bfloat16().requires_grad_()
+    saved = []
+
+    def pack(tensor):
+        saved.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        rational(x, a, b)
+    large = [t for t in saved if t.numel() > max(a.numel(), b.numel())]
+    assert [t.data_ptr() for t in large] == [x.data_ptr()]
+    assert sum(t.numel() for t in saved) == x.numel() + a.numel() + b.numel()
+
+
+def test_empty_input():
+    a, b = coefficients()
+    y, dx, da, db = value_and_grads(rational, torch.empty(0, 3, 4), a, b, torch.empty(0, 3, 4))
+    assert y.shape == dx.shape == (0, 3, 4)
+    assert not da.any()
+    assert not db.any()
+
+
+def test_compiles_as_one_graph():
+    torch.manual_seed(0)
+    a, b = coefficients(noise=0.1)
+    compiled = torch.compile(rational, backend="aot_eager", fullgraph=True)
+    x, grad = torch.randn(3, 4), torch.randn(3, 4)
+    got, want = (value_and_grads(f, x, a, b, grad) for f in (compiled, rational))
+    assert all(torch.allclose(g, w, rtol=1e-5, atol=1e-6) for g, w in zip(got, want, strict=True))
+
+
+def test_exports_with_any_batch_size():
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = (torch.nn.Parameter(c) for c in coefficients())
+
+        def forward(self, x):
+            return rational(x, self.a, self.b)
+
+    net = Net()
+    program = torch.export.export(net, (torch.randn(3, 4),), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+    for x in (torch.randn(5, 4), torch.full((9, 4), 1e30)):
+        assert torch.allclose(program.module()(x), net(x), rtol=1e-5)
+
+
+def test_meta_tensors_have_shapes():
+    a, b = (c.to("meta").requires_grad_() for c in coefficients())
+    x = torch.empty(3, 4, dtype=torch.bfloat16, device="meta", requires_grad=True)
+    y = rational(x, a, b)
+    y.sum().backward()
+    assert y.is_meta
+    assert (y.shape, y.dtype) == (x.shape, x.dtype)
+    assert x.grad.shape == x.shape
+    assert a.grad.shape == a.shape
+
+
+@pytest.mark.parametrize(
+    ("x", "a", "b", "dim", "message"),
+    [
+        (torch.ones(2, 5), torch.ones(1, 6), torch.ones(2, 4), -1, "cannot be split into 2 equal groups"),
+        (torch.ones(2, 4), torch.ones(2, 6), torch.ones(4, 4), -1, "numerator has 2 rows; legal: 1 or 4"),
+        (torch.ones(2, 4), torch.ones(6), torch.ones(4, 4), -1, "numerator must have shape"),
+        (torch.ones(2, 4), torch.ones(1, 6), torch.ones(4, 0), -1, "denominator must have shape"),
+        (torch.ones(2, 4), torch.ones(1, 6), torch.ones(4, 4), 2, "channel_dim=2 is not an axis"),
+        (torch.ones(2, 4).long(), torch.ones(1, 6), torch.ones(4, 4), -1, "floating point"),
+    ],
+)
+@pytest.mark.parametrize("function", [rational, rational_reference])
+def test_what_cannot_be_is_refused(function, x, a, b, dim, message):
+    with pytest.raises(ValueError, match=message):
+        function(x, a, b, dim)
