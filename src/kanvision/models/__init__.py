@@ -1,0 +1,30 @@
+"""Networks, all registered with timm: importing this package makes `timm.create_model` know them.
+
+`BUILDERS` maps the names that `model.kind` takes to functions of a model's name and arguments.
+"""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from . import convkan, kat, vit
+from .registry import create_model, list_models
+from .segmenters import Segmenter, create_segmenter
+from .transformer import patch_size_for
+
+__all__ = [
+    "BUILDERS",
+    "Segmenter",
+    "convkan",
+    "create_model",
+    "create_segmenter",
+    "kat",
+    "list_models",
+    "patch_size_for",
+    "vit",
+]
+
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "classifier": create_model,
+    "segmenter": create_segmenter,
+}

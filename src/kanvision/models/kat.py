@@ -1,0 +1,153 @@
+"""Kolmogorov-Arnold Transformer: timm's VisionTransformer with group-rational feed-forward blocks.
+
+Yang and Wang 2024, "Kolmogorov-Arnold Transformer" (arXiv 2409.10594): sizes, start values and parameter
+names as in the published code, so that published weights differ in the names of the rationals alone.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal, cast
+
+import torch
+from timm.layers.weight_init import trunc_normal_
+from timm.models import VisionTransformer, generate_default_cfgs, register_model
+from torch import nn
+
+from kanvision.layers import GroupRationalMlp
+
+from .mimetic import init_mimetic_attention
+from .transformer import build_transformer, transformer_cfg
+from .vit import MICRO
+
+__all__ = ["KAT", "SIZES"]
+
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3},
+    "small": {"embed_dim": 384, "depth": 12, "num_heads": 6},
+    "base": {"embed_dim": 768, "depth": 12, "num_heads": 12},
+}
+"""Published sizes, by the word in the name."""
+
+INITS = ("released", "variance_preserving")
+ATTN_INITS = ("mimetic", "default")
+
+
+class KAT(VisionTransformer):
+    """Vision transformer whose feed-forward blocks are pairs of group-rational KAN layers.
+
+    x = x + attention(norm(x)); x = x + mlp(norm(x)) with `kanvision.layers.GroupRationalMlp` as the mlp.
+
+    Args:
+        *args: Arguments of timm's VisionTransformer.
+        act_init: Function that the second activation of a block starts as, a name in
+            `kanvision.layers.RATIONAL_PRESETS`; the first starts as the identity.
+        num_groups: Groups of channels with a denominator of their own.
+        share_numerator: One numerator for all groups of an activation (published).
+        init: "released" draws the linear maps of the feed-forward blocks from N(0, 0.02^2), as the published
+            code does in effect; "variance_preserving" is the paper's rule, variance 1 / (fan_in E[act(x)^2]).
+        attn_init: "mimetic" (published) or "default": queries, keys and values uniform within
+            sqrt(6 / (2 D)), the projection from N(0, 0.02^2).
+        weight_init: "" or "skip", to leave the parameters as their layers made them.
+        **kwargs: Arguments of timm's VisionTransformer, except `mlp_layer`.
+
+    Raises:
+        ValueError: An option has no such value, `num_groups` does not divide the widths, or there is an
+            `mlp_layer`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        act_init: str = "swish",
+        num_groups: int = 8,
+        share_numerator: bool = True,
+        init: Literal["released", "variance_preserving"] = "released",
+        attn_init: Literal["mimetic", "default"] = "mimetic",
+        weight_init: Literal["", "skip"] = "",
+        **kwargs: Any,
+    ) -> None:
+        for key, value, legal in (
+            ("init", init, INITS),
+            ("attn_init", attn_init, ATTN_INITS),
+            ("weight_init", weight_init, ("", "skip")),
+        ):
+            if value not in legal:
+                raise ValueError(f"{key}={value!r} is not known; legal: {', '.join(map(repr, legal))}.")
+        if "mlp_layer" in kwargs:
+            raise ValueError("KAT has its own mlp_layer; timm's VisionTransformer takes any other.")
+        kwargs["mlp_layer"] = partial(
+            GroupRationalMlp, act_init=act_init, num_groups=num_groups, share_numerator=share_numerator
+        )
+        super().__init__(*args, **kwargs | {"weight_init": "skip"})
+        self.init = init
+        self.attn_init = attn_init
+        if weight_init != "skip":
+            self.init_weights(needs_reset=False)
+
+    @torch.no_grad()
+    def init_weights(self, mode: str = "", needs_reset: bool = True) -> None:
+        """Set all start values; nothing on the meta device.
+
+        Args:
+            mode: "released" or "variance_preserving"; the model's own `init` if empty.
+            needs_reset: Let the layers set theirs first; needed where parameters are uninitialised memory.
+        """
+        if next(self.parameters()).is_meta:
+            return
+        if needs_reset:
+            for module in self.modules():
+                if callable(reset := getattr(module, "reset_parameters", None)):
+                    reset()
+        if self.pos_embed is not None:
+            trunc_normal_(self.pos_embed, std=0.02)
+        for token in (self.cls_token, self.reg_token):
+            if token is not None:
+                nn.init.normal_(token, std=1e-6)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for block in cast(Any, self.blocks):
+            if (mode or self.init) == "variance_preserving":
+                block.mlp.init_variance_preserving()
+            if self.attn_init == "mimetic":
+                init_mimetic_attention(block.attn)
+            else:
+                bound = (6 / (block.attn.qkv.out_features / 3 + block.attn.qkv.in_features)) ** 0.5
+                nn.init.uniform_(block.attn.qkv.weight, -bound, bound)
+        if self.fix_init:
+            self.fix_init_weight()
+
+
+def _register(name: str, size: dict[str, int], act_init: str = "swish") -> None:
+    """Give timm an entrypoint of this name; all its arguments can be overridden by the caller."""
+
+    def entrypoint(pretrained: bool = False, **kwargs: Any) -> Any:
+        return build_transformer(
+            KAT, name, pretrained, **{**size, "img_size": 224, "act_init": act_init, **kwargs}
+        )
+
+    entrypoint.__name__ = entrypoint.__qualname__ = name
+    entrypoint.__doc__ = f"KAT of width {size['embed_dim']}; 224 pixels unless img_size is given."
+    globals()[name] = register_model(entrypoint)  # timm lists the name in this module's __all__
+
+
+# The name without an activation is another one for swish. "gelu" starts as GELU; the published code of that
+# name starts from constants that are not GELU (act_init="kat_gelu").
+_VARIANTS = {"": "swish", "_swish": "swish", "_gelu": "gelu"}
+
+default_cfgs = generate_default_cfgs(
+    {
+        name: transformer_cfg(224)
+        for name in (
+            *(f"kat_{size}{infix}_patch16_224" for size in SIZES for infix in _VARIANTS),
+            "kat_micro_patch16_224",
+        )
+    }
+)
+for _name, _size in SIZES.items():
+    for _infix, _act_init in _VARIANTS.items():
+        _register(f"kat_{_name}{_infix}_patch16_224", _size, _act_init)
+_register("kat_micro_patch16_224", MICRO)

@@ -1,0 +1,87 @@
+"""What every registered model must do; new models are tested by being registered."""
+
+import pytest
+import timm
+import torch
+
+import kanvision as kv
+
+SMALL = {"img_size": 32}
+
+
+def create(name: str, **kwargs):
+    """The model at a size that a test can afford."""
+    shrink = {"depth": 2, "embed_dim": 48, "num_heads": 3} if "patch" in name else {"width_scale": 0.125}
+    size = SMALL if "patch" in name else {}
+    return kv.create_model(name, **{**size, **shrink, **kwargs})
+
+
+MODELS = kv.list_models()
+
+
+def test_the_registry_is_timms():
+    assert sorted(MODELS) == MODELS
+    assert {"convkan_4", "convkan_8", "kat_tiny_patch16_224"} <= set(MODELS)
+    assert all(timm.is_model(name) for name in MODELS)
+
+
+def test_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="kat_tiny_patch16_224"):
+        kv.create_model("kat_tny_patch16_224")
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("in_chans", [1, 3, 12])
+def test_shapes_and_gradients(name, in_chans):
+    torch.manual_seed(0)
+    model = create(name, in_chans=in_chans, num_classes=7)
+    logits = model(torch.randn(2, in_chans, 32, 32))
+    assert logits.shape == (2, 7)
+    logits.square().mean().backward()
+    assert not [n for n, p in model.named_parameters() if p.grad is None]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_classifier_can_be_replaced(name):
+    model = create(name, num_classes=7)
+    model.reset_classifier(3)
+    x = torch.randn(2, 3, 32, 32)
+    assert model.get_classifier().out_features == 3
+    assert model(x).shape == (2, 3)
+    model.reset_classifier(0)
+    assert model(x).shape == (2, model.num_features)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_features_only(name):
+    model = create(name, features_only=True)
+    maps = model(torch.randn(2, 3, 32, 32))
+    assert [m.shape[1] for m in maps] == model.feature_info.channels()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_same_seed_same_weights_and_output_does_not_depend_on_batch_mates(name):
+    models = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        models.append(create(name, num_classes=5).eval())
+    first, second = models
+    x = torch.randn(3, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(first(x), second(x), rtol=0, atol=0)
+        torch.testing.assert_close(first(x)[:1], first(x[:1]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_state_dict_round_trip_channels_last_and_bfloat16(name):
+    torch.manual_seed(0)
+    model = create(name, num_classes=5).eval()
+    other = create(name, num_classes=5).eval()
+    other.load_state_dict(model.state_dict())
+    x = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        expected = model(x)
+        last = other.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
+        torch.testing.assert_close(last, expected, rtol=1e-4, atol=1e-4)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.isfinite(model(x)).all()
