@@ -1,0 +1,31 @@
+"""Evaluate a trained model: `python eval.py ckpt=<run folder, checkpoint or latest>`; `--help` explains."""
+
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from kanvision.config import ConfigError, check_command_line, parse_eval, register_resolvers, shown_as_text
+
+CONF = Path(__file__).resolve().parent / "conf"
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="eval")
+def main(cfg: DictConfig) -> None:
+    """Run one evaluation."""
+    with shown_as_text(ConfigError):
+        config = parse_eval(cfg)
+    # Only now: a mistake above is answered without waiting for torch.
+    from kanvision import app
+    from kanvision.checkpoints import CheckpointError
+    from kanvision.data.errors import DataError
+
+    with shown_as_text(ConfigError, CheckpointError, DataError):
+        app.evaluate(config)
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = check_command_line("eval", sys.argv[1:], CONF)
+    register_resolvers()
+    main()

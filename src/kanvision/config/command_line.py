@@ -1,0 +1,78 @@
+"""The command line, judged as a whole before anything heavy is imported."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+
+from .choices import Choices
+from .composition import Composer, composer
+from .overrides import override_problems
+from .problems import ConfigError, Problem, is_first_process
+from .schema import EvalConfig, TrainConfig
+from .usage import usage
+
+__all__ = ["check_command_line"]
+
+ROOTS: dict[str, type[TrainConfig] | type[EvalConfig]] = {"train": TrainConfig, "eval": EvalConfig}
+
+
+def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) -> list[str]:
+    """Refuse a command line with mistakes, with all of them in one message and exit status 2.
+
+    Args:
+        config_name: `train` or `eval`.
+        argv: The command line without the program's name.
+        config_dir: The folder conf/.
+
+    Returns:
+        The command line to run with, Hydra's flags first.
+    """
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0 and any(word.startswith("hydra.run.dir=") for word in argv):
+        return list(argv)  # started by rank 0, whose command line was checked
+    args, unknown = get_args_parser().parse_known_intermixed_args(list(argv))
+    if args.help:
+        print(usage(config_name, Choices([config_dir], config_name)))
+        raise SystemExit(0)
+    flags = [word for word in argv if word not in args.overrides]
+    if args.hydra_help or args.info or args.cfg or args.shell_completion or args.experimental_rerun:
+        return [*flags, *args.overrides]
+    name = (args.config_name or config_name).removesuffix(".yaml")
+    home = Path(args.config_path).resolve() if args.config_path else config_dir
+    folders = [Path(args.config_dir).resolve()] if args.config_dir else []
+    problems = [_unknown_flag(word) for word in unknown]
+    for folder in [home, *folders]:
+        if not folder.is_dir():
+            problems.append(
+                Problem(("config-dir",), (str(folder),), "there is no such folder of configurations")
+            )
+    folders = [folder for folder in folders if folder.is_dir()]
+    home = home if home.is_dir() else config_dir
+    choices = Choices([home, *folders], name)
+    with composer(name, home, folders) as composing:
+        words = [_as_choice(word, composing, choices) for word in args.overrides]
+        problems += override_problems(ROOTS[config_name], words, composing, choices, multirun=args.multirun)
+    if problems:
+        if is_first_process():
+            print(ConfigError(problems, "the command line"), file=sys.stderr)
+            print(f"\nHelp: python {config_name}.py --help; every key: docs/config.md", file=sys.stderr)
+        raise SystemExit(2)
+    return [*flags, *words]
+
+
+def _as_choice(word: str, composing: Composer, choices: Choices) -> str:
+    """`debug='nan'` for `debug=nan`, which Hydra would read as a number."""
+    group, _, choice = word.partition("=")
+    if group in choices.groups and choice in choices.of(group):
+        return word if isinstance(composing.parse(word).value(), str) else f"{group}='{choice}'"
+    return word
+
+
+def _unknown_flag(word: str) -> Problem:
+    setting = word.lstrip("-")
+    fix = f"keys are written without dashes: {setting if '=' in setting else f'{setting}=<value>'}"
+    return Problem((setting.partition("=")[0],), (word,), "no such flag", fix)

@@ -1,0 +1,320 @@
+"""Settings that are legal one by one and impossible together: each with the reason and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from .choices import Choices
+from .keys import closest, in_yaml
+from .model_schema import KATConfig, TransformerConfig
+from .problems import Problem
+from .run_folder import checkpoints_of
+from .schema import EvalConfig, TrainConfig
+from .section import Section
+
+__all__ = ["ALLOWED_TARGETS", "eval_problems", "train_problems"]
+
+KIND_OF_TASK = {"classification": "classifier", "segmentation": "segmenter"}
+LOSSES = {"classification": ("cross_entropy", "bce"), "segmentation": ("cross_entropy", "dice", "bce_dice")}
+# Logged by the tasks beside the loss; of all of them but these, more is better.
+METRICS = {
+    "classification": ("acc1", "acc5", "ece"),
+    "segmentation": ("iou", "f1", "iou_dataset", "f1_dataset"),
+}
+LESS_IS_BETTER = ("loss", "ece")
+# A configuration may come with a checkpoint from anywhere, and `_target_` calls what it names.
+ALLOWED_TARGETS = (
+    "kanvision.",
+    "torch.",
+    "timm.",
+    "segmentation_models_pytorch.",
+    "torchmetrics.",
+    "pytorch_lightning.",
+    "albumentations.",
+)
+# Width and heads of the published sizes, which null in embed_dim and num_heads stands for.
+WIDTHS = {"micro": (96, 3), "tiny": (192, 3), "small": (384, 6), "base": (768, 12)}
+
+
+def train_problems(config: TrainConfig, choices: Choices | None = None) -> list[Problem]:
+    """Everything in a training configuration that does not fit together.
+
+    Args:
+        config: Configuration that fits the schema.
+        choices: The folder conf/, to name legal choices and to know the keys of each basis; None skips both.
+    """
+    problems = [problem for check in CHECKS for problem in check(config)]
+    if choices is not None:
+        problems = [_with_choices(problem, choices) for problem in problems]
+        problems.extend(basis_problems(config, choices))
+    return problems
+
+
+def eval_problems(config: EvalConfig) -> list[Problem]:
+    """Everything in an evaluation configuration that cannot be."""
+    latest = config.ckpt == "latest"
+    path = Path(config.run_root, "latest") if latest else Path(config.ckpt)
+    if path.exists():
+        return []
+    why = f"there is no run in {config.run_root}" if latest else f"there is no file or folder {path}"
+    return [_conflict(config, ["ckpt"], why, "give a checkpoint file, a run folder, or latest")]
+
+
+def _conflict(config: Section, keys: list[str], why: str, fix: str) -> Problem:
+    given = tuple(f"{key}={in_yaml(attrgetter(key)(config))}" for key in keys)
+    return Problem(tuple(keys), given, why, fix)
+
+
+def _kind(config: TrainConfig) -> Iterator[Problem]:
+    task, kind = config.data.task, config.model.kind
+    if kind != KIND_OF_TASK[task]:
+        why = f"the data are for {task}, but model={config.model.family} is a {kind}"
+        yield _conflict(
+            config, ["model.kind", "data.task"], why, f"take a {KIND_OF_TASK[task]} or other data"
+        )
+
+
+def _with_choices(problem: Problem, choices: Choices) -> Problem:
+    """Name the models and data that would fit each other."""
+    if problem.keys != ("model.kind", "data.task"):
+        return problem
+    kind, task = (given.partition("=")[2] for given in problem.given)
+    models = [
+        name
+        for name in choices.of("model")
+        if choices.content("model", name).get("kind") == KIND_OF_TASK[task]
+    ]
+    data = [
+        name
+        for name in choices.of("data")
+        if KIND_OF_TASK.get(choices.content("data", name).get("task", "")) == kind
+    ]
+    lines = [
+        f"models for {task}: {', '.join(models) or 'none yet'}",
+        f"data for a {kind}: {', '.join(data) or 'none yet'}",
+    ]
+    return Problem(problem.keys, problem.given, problem.why, "\n".join(lines))
+
+
+def _loss(config: TrainConfig) -> Iterator[Problem]:
+    legal = LOSSES[config.data.task]
+    if config.loss.name not in legal:
+        why = f"no loss for {config.data.task}"
+        yield _conflict(config, ["loss.name", "data.task"], why, f"legal: {', '.join(legal)}")
+
+
+def _channel_statistics(config: TrainConfig) -> Iterator[Problem]:
+    for key in ("data.mean", "data.std"):
+        count = len(attrgetter(key)(config))
+        if count != config.data.in_chans:
+            why = f"{count} value{'s' * (count != 1)} for {config.data.in_chans} channels"
+            yield _conflict(config, [key, "data.in_chans"], why, "give one value for each channel")
+
+
+def _image_size(config: TrainConfig) -> Iterator[Problem]:
+    model = config.model
+    size = getattr(model, "img_size", None)
+    if size is not None and size != config.data.img_size:
+        why = "the model is built for another size than that of the images"
+        yield _conflict(
+            config, ["model.img_size", "data.img_size"], why, "set data.img_size alone; the model follows"
+        )
+    patch = getattr(model, "patch_size", None)
+    if size is not None and patch is not None and size % patch:
+        legal = [side for side in range(1, size + 1) if size % side == 0]
+        near = sorted(sorted(legal, key=lambda side: abs(side - patch))[:3])
+        why = "the patches do not tile the image"
+        yield _conflict(
+            config, ["model.patch_size", "model.img_size"], why, f"divisors of {size} near it: {near}"
+        )
+
+
+def _widths(config: TrainConfig) -> Iterator[Problem]:
+    model = config.model
+    if not isinstance(model, TransformerConfig):
+        return
+    own_width, own_heads = WIDTHS[model.size]
+    width, heads = model.embed_dim or own_width, model.num_heads or own_heads
+    if width % heads:
+        why = f"a width of {width} cannot be split evenly over {heads} heads"
+        fix = f"take a width that is a multiple of {heads}, or other heads"
+        yield _conflict(config, ["model.embed_dim", "model.num_heads"], why, fix)
+    if isinstance(model, KATConfig) and width % model.num_groups:
+        why = f"a width of {width} cannot be split evenly into {model.num_groups} groups of rationals"
+        legal = [
+            count for count in range(1, width + 1) if width % count == 0 and count <= 2 * model.num_groups
+        ]
+        yield _conflict(config, ["model.num_groups", "model.embed_dim"], why, f"divisors of {width}: {legal}")
+
+
+def _mixup(config: TrainConfig) -> Iterator[Problem]:
+    mixes = config.mixup.mixup_alpha > 0 or config.mixup.cutmix_alpha > 0
+    if mixes and config.data.batch_size % 2:
+        why = "images are mixed in pairs, which an odd batch does not have"
+        alpha = "mixup_alpha" if config.mixup.mixup_alpha > 0 else "cutmix_alpha"
+        fix = "take an even data.batch_size, or mixup.mixup_alpha=0 mixup.cutmix_alpha=0"
+        yield _conflict(config, ["data.batch_size", f"mixup.{alpha}"], why, fix)
+
+
+def _recipe_batch(config: TrainConfig) -> Iterator[Problem]:
+    if config.optimizer.lr_scaling != "none" and config.recipe.batch_size is None:
+        why = "the learning rate can only be scaled from a batch that it was chosen for"
+        fix = "set recipe.batch_size to that batch, or optimizer.lr_scaling=none"
+        yield _conflict(config, ["optimizer.lr_scaling", "recipe.batch_size"], why, fix)
+
+
+def _devices(config: TrainConfig) -> Iterator[Problem]:
+    trainer = config.trainer
+    several = trainer.num_nodes > 1 or trainer.devices not in ("auto", 1)
+    if isinstance(trainer.devices, list):
+        several = trainer.num_nodes > 1 or len(trainer.devices) > 1
+        if not trainer.devices:
+            yield _conflict(
+                config, ["trainer.devices"], "an empty list names no device", "name one, or take auto"
+            )
+        if trainer.accelerator == "cpu":
+            why = "CPU processes have no indices"
+            yield _conflict(
+                config, ["trainer.devices", "trainer.accelerator"], why, "give their number instead"
+            )
+    keys = ["trainer.strategy", "trainer.num_nodes" if trainer.num_nodes > 1 else "trainer.devices"]
+    if several and trainer.strategy == "single_device":
+        yield _conflict(
+            config, keys, "single_device uses one device of one machine", "take trainer.strategy=ddp"
+        )
+    if several and trainer.accelerator == "mps":
+        why = "mps has one device"
+        yield _conflict(
+            config, [keys[1], "trainer.accelerator"], why, "take trainer.devices=1 trainer.num_nodes=1"
+        )
+    if trainer.strategy == "fsdp" and trainer.accelerator in ("cpu", "mps"):
+        why = "fsdp shards over CUDA devices"
+        yield _conflict(config, ["trainer.strategy", "trainer.accelerator"], why, "take trainer.strategy=ddp")
+
+
+def _steps(config: TrainConfig) -> Iterator[Problem]:
+    trainer, scheduler = config.trainer, config.scheduler
+    if trainer.max_steps == 0:
+        why = "no step would be made"
+        yield _conflict(config, ["trainer.max_steps"], why, "-1 sets no limit")
+    if scheduler.warmup_epochs >= trainer.max_epochs:
+        why = "the run would end before its warm-up"
+        fix = "shorten scheduler.warmup_epochs (0: none) or lengthen trainer.max_epochs"
+        yield _conflict(config, ["scheduler.warmup_epochs", "trainer.max_epochs"], why, fix)
+    if trainer.gradient_clip_val == 0:
+        why = "0 would cut every gradient to nothing, which Lightning takes for no clipping"
+        yield _conflict(config, ["trainer.gradient_clip_val"], why, "null switches clipping off")
+
+
+def _monitor(config: TrainConfig) -> Iterator[Problem]:
+    names = {
+        f"val/{name}": "min" if name in LESS_IS_BETTER else "max"
+        for name in ("loss", *METRICS[config.data.task])
+    }
+    names["train/loss"] = "min"
+    if config.data.num_classes is not None and config.data.num_classes <= 5:
+        names.pop("val/acc5", None)  # always 1, so it is not logged
+    places = {"monitor": config.monitor}
+    for name, arguments in config.callbacks.items():
+        if isinstance(arguments.get("monitor"), str):
+            places[f"callbacks.{name}.monitor"] = arguments["monitor"]
+    for key, metric in places.items():
+        if metric in names or (key != "monitor" and metric == config.monitor):
+            continue
+        near = closest(metric, list(names), limit=1)
+        fix = f"legal: {', '.join([*near, *(name for name in names if name not in near)])}"
+        yield Problem((key,), (f"{key}={metric}",), f"{config.data.task} logs no such metric", fix)
+    sign = names.get(config.monitor, config.monitor_mode)
+    if sign != config.monitor_mode:
+        why = f"of {config.monitor}, {'less' if sign == 'min' else 'more'} is better"
+        yield _conflict(config, ["monitor_mode", "monitor"], why, f"take monitor_mode={sign}")
+
+
+def _targets(config: TrainConfig) -> Iterator[Problem]:
+    def visit(node: Any, key: str) -> Iterator[Problem]:
+        if isinstance(node, list | tuple):
+            node = {str(i): item for i, item in enumerate(node)}
+        if not isinstance(node, Mapping):
+            return
+        for name, value in node.items():
+            if name == "_target_" and not str(value).startswith(ALLOWED_TARGETS):
+                why = "a configuration may only call what belongs to a known package"
+                legal = f"legal beginnings: {', '.join(ALLOWED_TARGETS)}"
+                yield Problem((f"{key}._target_",), (f"{key}._target_={value}",), why, legal)
+            yield from visit(value, f"{key}.{name}" if key else str(name))
+
+    yield from visit(config.model_dump(), "")
+
+
+def _resume(config: TrainConfig) -> Iterator[Problem]:
+    if config.resume in (None, "auto"):
+        return
+    assert config.resume is not None
+    path = Path(config.resume)
+    fix = "give a checkpoint file or a run folder, or take resume=auto"
+    if not path.exists():
+        yield _conflict(config, ["resume"], "there is no such file or folder", fix)
+    elif path.is_dir() and not checkpoints_of(path):
+        yield _conflict(config, ["resume"], "the folder holds no checkpoint (*.ckpt)", fix)
+
+
+def basis_problems(config: TrainConfig, choices: Choices) -> Iterator[Problem]:
+    """Keys of `basis` that its own file does not have, and values of another type than there."""
+    legal = choices.of("basis")
+    name = config.basis.name
+    if name not in legal:
+        near = closest(name, legal)
+        order = [*near, *(other for other in legal if other not in near)]
+        yield _conflict(config, ["basis.name"], "no such basis", f"legal: {', '.join(order)}")
+        return
+    defaults = choices.content("basis", name)
+    for key, value in config.basis.arguments().items():
+        given = (f"basis.{key}={in_yaml(value)}",)
+        if key not in defaults:
+            near = closest(key, list(defaults), limit=1)
+            fix = f"keys of basis={name}: {', '.join([*near, *(k for k in defaults if k not in near)])}"
+            yield Problem((f"basis.{key}",), given, f"basis={name} has no such key", fix)
+        elif not _same_type(value, defaults[key]):
+            fix = f"its default is {in_yaml(defaults[key])}"
+            yield Problem((f"basis.{key}",), given, f"expected {_type_in_words(defaults[key])}", fix)
+
+
+def _same_type(value: Any, example: Any) -> bool:
+    if example is None or value is None:
+        return True  # null leaves the choice to the class
+    if isinstance(example, list):
+        return isinstance(value, list | tuple) and all(
+            _same_type(item, example[0]) for item in value if example
+        )
+    if isinstance(example, bool) or isinstance(value, bool):
+        return isinstance(example, bool) and isinstance(value, bool)
+    if isinstance(example, float):
+        return isinstance(value, int | float)
+    return isinstance(value, type(example))
+
+
+def _type_in_words(example: Any) -> str:
+    if isinstance(example, list):
+        return f"a list of {_type_in_words(example[0])}s" if example else "a list"
+    return {bool: "true or false", int: "whole number", float: "number", str: "text"}.get(
+        type(example), "section"
+    )
+
+
+CHECKS: tuple[Callable[[TrainConfig], Iterator[Problem]], ...] = (
+    _kind,
+    _loss,
+    _channel_statistics,
+    _image_size,
+    _widths,
+    _mixup,
+    _recipe_batch,
+    _devices,
+    _steps,
+    _monitor,
+    _targets,
+    _resume,
+)

@@ -1,0 +1,110 @@
+"""Keys of `data`, `augment` and `mixup`: what it is trained on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .section import Count, Fraction, NonNegative, Positive, Rate, Section, Task
+
+
+class DataConfig(Section):
+    """A data set: where it lies, what its samples are, how they are split and loaded."""
+
+    name: str
+    """Reader in `kanvision.data`."""
+    task: Task
+    """What its labels are for."""
+    root: str | None
+    """Folder on disk; null for data that ship with a package."""
+    num_classes: Count | None
+    """Number of classes; null: count the class folders."""
+    in_chans: Count
+    """Channels or bands of an image."""
+    img_size: Count
+    """Side in pixels to which images are brought."""
+    mean: list[float]
+    """Mean of each channel, in units of [0, 1]."""
+    std: list[Positive]
+    """Standard deviation of each channel, in units of [0, 1]."""
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    """How images are resized for evaluation."""
+    crop_pct: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of the resized image that the centre crop of evaluation keeps."""
+    val_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    """Share of each class held out to choose the best checkpoint; 0: validate on the test split."""
+    split_seed: int = 0
+    """Seed of the held-out share."""
+    batch_size: Count = 128
+    """Images per step and device in training."""
+    eval_batch_size: Count | None = None
+    """Images per step and device in evaluation; null: as in training."""
+    num_workers: Annotated[int, Field(ge=0)] = 0
+    """Loader processes per device."""
+    limit: Count | None = None
+    """Use at most this many images of each split (a fixed choice, equal over classes)."""
+    download: bool = False
+    """Fetch the data set when it is missing."""
+
+
+class AugmentConfig(Section):
+    """Training augmentation, in timm's terms; unused parts are null or 0."""
+
+    crop: Literal["random_resized", "pad", "none"] = "none"
+    """random_resized: RandomResizedCrop; pad: zero-pad by `pad` and crop; none: resize only."""
+    pad: Annotated[int, Field(ge=0)] = 4
+    """Pixels of padding for crop=pad."""
+    scale: tuple[Fraction, Fraction] = (0.08, 1.0)
+    """Area range of the random resized crop."""
+    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    """Aspect range of the random resized crop."""
+    interpolation: Literal["random", "nearest", "bilinear", "bicubic"] = "bilinear"
+    """Interpolation of training images."""
+    hflip: Rate = 0.0
+    """Probability of a horizontal flip."""
+    vflip: Rate = 0.0
+    """Probability of a vertical flip."""
+    auto_augment: str | None = None
+    """timm's policy string (rand-m9-mstd0.5), or torchvision's policies (tv-trivial, tv-cifar10+tv-svhn)."""
+    color_jitter: NonNegative = 0.0
+    """Strength of colour jitter; not used together with auto_augment."""
+    random_affine: RandomAffineConfig | None = None
+    """Small rotations, shifts and zooms, for digits and clothes."""
+    re_prob: Rate = 0.0
+    """Probability of random erasing."""
+    re_mode: Literal["const", "rand", "pixel"] = "pixel"
+    """What erased pixels are filled with."""
+    re_count: Count = 1
+    """Erased boxes per image."""
+    num_repeats: Count = 1
+    """Repeated augmentation: copies of an image in one global batch (1: off)."""
+
+
+class RandomAffineConfig(Section):
+    """A random affine map of the image."""
+
+    degrees: NonNegative = 0.0
+    """Largest rotation."""
+    translate: Rate = 0.0
+    """Largest shift as a share of the side."""
+    scale: tuple[Positive, Positive] = (1.0, 1.0)
+    """Range of the zoom."""
+
+
+class MixupConfig(Section):
+    """Mixing of images within a batch (timm's Mixup); both alphas 0: off."""
+
+    mixup_alpha: NonNegative = 0.0
+    """Beta parameter of mixup."""
+    cutmix_alpha: NonNegative = 0.0
+    """Beta parameter of CutMix."""
+    prob: Rate = 1.0
+    """Share of batches that are mixed."""
+    switch_prob: Rate = 0.5
+    """Share of CutMix when both are on."""
+    mode: Literal["batch", "pair", "elem"] = "batch"
+    """One mixing ratio per batch, pair or image."""
+
+
+AugmentConfig.model_rebuild()

@@ -1,0 +1,190 @@
+"""What the schema says about a key, in words: its type, legal values, default and meaning."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from .section import Section
+
+__all__ = ["Key", "all_keys", "closest", "describe", "in_yaml", "keys_by_name", "sections_of"]
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of the configuration."""
+
+    name: str
+    """Dotted name."""
+    field: FieldInfo
+    owner: type[Section]
+    """The class that defines it."""
+    family: str | None
+    """For keys of a model: the family that has it."""
+
+    @property
+    def expected(self) -> str:
+        """Type and legal values in words."""
+        return describe(self.field.annotation, self.field.metadata)
+
+    @property
+    def meaning(self) -> str:
+        """The docstring of the field."""
+        return self.field.description or ""
+
+    @property
+    def default(self) -> str:
+        """The schema's default as yaml; empty if a file of conf/ must give the value."""
+        value = self.field.get_default(call_default_factory=True)
+        return "" if value is PydanticUndefined else in_yaml(value)
+
+
+def in_yaml(value: Any) -> str:
+    """`value` as one would type it: `null`, `true`, `[0.5, 1.0]`."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Section):
+        return in_yaml(value.model_dump())
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {in_yaml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(in_yaml, value)) + "]"
+    return str(value)
+
+
+def _parts(annotation: Any) -> tuple[Any, list[Any]]:
+    """An annotation without its `Annotated`, and the constraints that were in it."""
+    if get_origin(annotation) is not Annotated:
+        return annotation, []
+    inner, *notes = get_args(annotation)
+    constraints = [c for note in notes for c in (note.metadata if isinstance(note, FieldInfo) else [note])]
+    return inner, constraints
+
+
+def _range(constraints: Sequence[Any]) -> str:
+    """`> 0`, `from 0 to 1` and the like."""
+    found = {
+        name: value
+        for constraint in constraints
+        for name in ("ge", "gt", "le", "lt")
+        if (value := getattr(constraint, name, None)) is not None
+    }
+    low = next(
+        (f"{sign} {_number(found[name])}" for name, sign in (("ge", ">="), ("gt", ">")) if name in found), ""
+    )
+    high = next(
+        (f"{sign} {_number(found[name])}" for name, sign in (("le", "<="), ("lt", "<")) if name in found), ""
+    )
+    return " and ".join(filter(None, (low, high)))
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def describe(annotation: Any, constraints: Sequence[Any] = ()) -> str:
+    """Type and legal values in words, for example `whole number >= 1 or null`."""
+    inner, more = _parts(annotation)
+    constraints = [*constraints, *more]
+    origin, arguments = get_origin(inner), get_args(inner)
+    if origin in (Union, types.UnionType):
+        if sections_of(inner):
+            sections = "section" if len(sections_of(inner)) == 1 else "one of the sections"
+            return f"{sections} or null" if type(None) in arguments else sections
+        words = (legal_values(part) or [describe(part, constraints)] for part in arguments)
+        return _either([word for some in words for word in some])
+    if origin is Literal:
+        return _either([in_yaml(value) for value in arguments])
+    if origin is list:
+        return f"list of {describe(arguments[0]).replace('number', 'numbers')}"
+    if origin is tuple:
+        return f"[{', '.join(describe(part) for part in arguments)}]"
+    if origin is dict:
+        return "section with keys of your own"
+    name = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}.get(
+        inner
+    )
+    if name is None:
+        return "section" if _is_section(inner) else "anything"
+    bounds = _range(constraints) if inner in (int, float) else ""
+    return f"{name} {bounds}" if bounds else name
+
+
+def _either(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+def sections_of(annotation: Any) -> list[type[Section]]:
+    """The classes of sections that may stand at a key; empty for a plain value."""
+    inner, _ = _parts(annotation)
+    if _is_section(inner):
+        return [inner]
+    if get_origin(inner) in (Union, types.UnionType):
+        return [section for part in get_args(inner) for section in sections_of(part)]
+    return []
+
+
+def legal_values(annotation: Any) -> list[str]:
+    """The words that a key may be, where it has a list of them."""
+    inner, _ = _parts(annotation)
+    if get_origin(inner) is Literal:
+        return [in_yaml(value) for value in get_args(inner)]
+    if get_origin(inner) in (Union, types.UnionType):
+        return [value for part in get_args(inner) for value in legal_values(part)]
+    return []
+
+
+def family_of(section: type[Section]) -> str | None:
+    """The word that marks one of several sections that may stand at the same key."""
+    field = section.model_fields.get("family")
+    return typing.cast(str, get_args(field.annotation)[0]) if field else None
+
+
+def all_keys(root: type[Section], prefix: str = "") -> Iterator[Key]:
+    """Every key below `root`, sections before their content; keys of several models come once for each."""
+    family = family_of(root)
+    for name, field in root.model_fields.items():
+        yield Key(prefix + name, field, root, family)
+        for section in sections_of(field.annotation):
+            yield from all_keys(section, f"{prefix}{name}.")
+
+
+def keys_by_name(root: type[Section]) -> dict[str, list[Key]]:
+    """All keys by their dotted names."""
+    found: dict[str, list[Key]] = {}
+    for key in all_keys(root):
+        found.setdefault(key.name, []).append(key)
+    return found
+
+
+def closest(word: str, words: Iterable[str], limit: int = 3) -> list[str]:
+    """The words most like `word`, best first; of dotted keys the last part counts most.
+
+    Args:
+        word: What was typed.
+        words: What is legal.
+        limit: At most so many.
+    """
+    last = word.rpartition(".")[2]
+
+    def likeness(other: str) -> float:
+        end = other.rpartition(".")[2]
+        by_end = 1.0 if end == last else difflib.SequenceMatcher(None, last, end).ratio()
+        return 0.7 * by_end + 0.3 * difflib.SequenceMatcher(None, word, other).ratio()
+
+    scores = {other: likeness(other) for other in words}
+    best = sorted(scores, key=lambda other: -scores[other])[:limit]
+    return [other for other in best if scores[other] > max(0.6, scores[best[0]] - 0.1)]

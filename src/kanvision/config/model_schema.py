@@ -1,0 +1,138 @@
+"""Keys of `model` and `basis`: what is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from .section import Count, Kind, Positive, Rate, Section
+
+
+class ModelConfig(Section):
+    """Keys that every model has."""
+
+    takes_basis: ClassVar[bool] = False
+    null_is_a_value: ClassVar[frozenset[str]] = frozenset()
+    """Keys whose null the model itself understands; null elsewhere leaves the choice to the model."""
+
+    name: str
+    """Name in the registry (timm's own, where kanvision's models are registered too)."""
+    kind: Kind
+    """What the model does; must fit the data's task."""
+    num_classes: Count | None
+    """Number of outputs; comes from the data."""
+    in_chans: Count
+    """Number of input channels; comes from the data."""
+    drop_rate: Rate = 0.0
+    """Dropout before the classifier."""
+    drop_path_rate: Rate = 0.0
+    """Stochastic depth, rising linearly to this rate at the last block."""
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    """More arguments of the model's constructor, passed on as they are."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments for `create_model` beside the name; unset ones are left to the model's own defaults."""
+        values = self.model_dump(exclude={"family", "name", "kind", "size", "kwargs"})
+        given = {
+            key: value for key, value in values.items() if value is not None or key in self.null_is_a_value
+        }
+        return {**given, **self.kwargs}
+
+
+class ConvKANConfig(ModelConfig):
+    """Plain stacks of KAN convolutions (Drokin 2024, arXiv 2407.01092)."""
+
+    takes_basis: ClassVar[bool] = True
+    null_is_a_value: ClassVar[frozenset[str]] = frozenset({"norm"})
+
+    family: Literal["convkan"]
+    """Marks these keys as those of a ConvKAN."""
+    size: Literal[4, 8] = 8
+    """Number of convolutions."""
+    width_scale: Positive = 1.0
+    """Multiplies the width of every layer."""
+    layer: str | None = None
+    """Published layer, for example kagn; null: the one of the basis. wavkan: one wavelet an edge."""
+    groups: Count = 1
+    """Groups of every convolution but the first."""
+    norm: Literal["batch", "instance", "group", "layer"] | None = "batch"
+    """Normalisation after each convolution (with affine parameters)."""
+    layer_drop_rate: Rate = 0.0
+    """Channel dropout inside every KAN convolution but the first."""
+
+
+class TransformerConfig(ModelConfig):
+    """Keys of the vision transformers that kanvision registers."""
+
+    size: Literal["micro", "tiny", "small", "base"] = "tiny"
+    """micro is ours (96 wide, 6 deep), for CPUs; the others are as published."""
+    img_size: Count
+    """Side of the input in pixels; comes from the data."""
+    patch_size: Count | None = None
+    """Side of a patch; null picks one by the image size (224: 16, 64: 8, 32: 4)."""
+    embed_dim: Count | None = None
+    """Width; null keeps the size's own."""
+    depth: Count | None = None
+    """Number of blocks; null keeps the size's own."""
+    num_heads: Count | None = None
+    """Attention heads; null keeps the size's own."""
+
+
+class KATConfig(TransformerConfig):
+    """Kolmogorov-Arnold Transformer (Yang and Wang 2024, arXiv 2409.10594)."""
+
+    family: Literal["kat"]
+    """Marks these keys as those of a KAT."""
+    act_init: str = "swish"
+    """Preset of the second rational of each block."""
+    num_groups: Count = 8
+    """Channel groups that share one denominator."""
+    init: Literal["released", "variance_preserving"] = "released"
+    """released: normal(0, .02) as the published code does; variance_preserving: the paper's rule."""
+    attn_init: Literal["mimetic", "default"] = "mimetic"
+    """mimetic: attention weights start near +-identity, as released."""
+
+
+class ViTConfig(TransformerConfig):
+    """The plain vision transformer of the same sizes: the baseline of KAT."""
+
+    family: Literal["vit"]
+    """Marks these keys as those of a plain vision transformer."""
+
+
+class TimmConfig(ModelConfig):
+    """Any classifier of timm: `model=timm model.name=resnet50`."""
+
+    family: Literal["timm"]
+    """Marks these keys as those of any classifier of timm."""
+    pretrained: bool = False
+    """Load timm's published weights (needs network access once)."""
+
+
+class SmpConfig(ModelConfig):
+    """Any segmenter of segmentation-models-pytorch, for example `model=smp model.name=Unet`."""
+
+    family: Literal["smp"]
+    """Marks these keys as those of any segmenter of segmentation-models-pytorch."""
+    encoder_name: str = "resnet34"
+    """Encoder: a name of smp, or `tu-<any timm model>`, kanvision's own included."""
+    encoder_weights: str | None = None
+    """Published encoder weights, or null for a random start."""
+
+
+AnyModel = Annotated[
+    ConvKANConfig | KATConfig | ViTConfig | TimmConfig | SmpConfig, Field(discriminator="family")
+]
+
+
+class BasisConfig(Section):
+    """Which functions a KAN layer expands its input in; further keys are the basis class's own arguments."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+    """Short name in `kanvision.bases.BASES`."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of the basis class."""
+        return dict(self.model_extra or {})

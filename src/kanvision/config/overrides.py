@@ -1,0 +1,380 @@
+"""What is wrong with the overrides of a command line, all of it at once."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from .choices import Choices
+from .composition import REFUSALS, Composer, Override, reason, without_hydra
+from .keys import closest, keys_by_name
+from .problems import Problem
+from .schema import EvalConfig, TrainConfig
+from .validate import check, unknown_key
+
+__all__ = ["override_problems"]
+
+# Hydra plugins that an optional part of the package brings.
+EXTRAS = {"optuna": "sweep", "submitit": "slurm"}
+# With more combinations than this, each value of a sweep is tried beside the first values of the others.
+MOST_COMBINATIONS = 8
+
+
+@dataclass(frozen=True)
+class Typed:
+    """One override: its text and what Hydra reads in it."""
+
+    text: str
+    parsed: Override
+
+    @property
+    def key(self) -> str:
+        """Group or dotted key."""
+        return self.parsed.key_or_group
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether it stands for several values."""
+        return bool(self.parsed.is_sweep_override())
+
+    def touches(self, key: str) -> bool:
+        """Whether it sets `key`, something in it, or the section around it."""
+        return key == self.key or key.startswith(f"{self.key}.") or self.key.startswith(f"{key}.")
+
+    def problem(self, why: str, fix: str = "") -> Problem:
+        """A complaint about this override."""
+        return Problem((self.key,), (self.text,), why, fix)
+
+
+def override_problems(
+    root: type[TrainConfig] | type[EvalConfig],
+    overrides: Sequence[str],
+    composing: Composer,
+    choices: Choices,
+    multirun: bool = False,
+) -> list[Problem]:
+    """Everything that is wrong with a command line, in the order of its words.
+
+    Args:
+        root: Schema of the composed configuration.
+        overrides: The words of the command line without Hydra's flags.
+        composing: Composer of the main file.
+        choices: The folder conf/.
+        multirun: Several runs were asked for (`-m`).
+    """
+    judge = _Judge(root, composing, choices)
+    typed = judge.parsed(overrides)
+    multirun = multirun or any(word.key == "hydra.mode" and "MULTIRUN" in word.text.upper() for word in typed)
+    sweeps = [judge.elements(word, multirun) for word in judge.without_duplicates(typed)]
+    for words in _combinations([words for words in sweeps if words]):
+        judge.one_run(words, multirun)
+    return judge.in_order(overrides)
+
+
+def _combinations(sweeps: Sequence[Sequence[Typed]]) -> Iterator[list[Typed]]:
+    count = 1
+    for words in sweeps:
+        count *= len(words)
+    if count <= MOST_COMBINATIONS:
+        yield from map(list, itertools.product(*sweeps))
+        return
+    first = [words[0] for words in sweeps]
+    yield first
+    for i, words in enumerate(sweeps):
+        for word in words[1:]:
+            yield [*first[:i], word, *first[i + 1 :]]
+
+
+class _Judge:
+    """Collects the problems of one command line."""
+
+    def __init__(
+        self, root: type[TrainConfig] | type[EvalConfig], composing: Composer, choices: Choices
+    ) -> None:
+        self.root: type[Any] = root
+        self.composing, self.choices = composing, choices
+        self.problems: dict[tuple[Any, ...], Problem] = {}
+        # Sections about which nothing can be said, because their choice was none.
+        self.unsure: set[str] = set()
+
+    def add(self, *problems: Problem) -> None:
+        for problem in problems:
+            self.problems.setdefault((problem.keys, problem.given, problem.why), problem)
+
+    def in_order(self, overrides: Sequence[str]) -> list[Problem]:
+        """The problems in the order of the words they are about; those of files come last."""
+
+        def position(problem: Problem) -> int:
+            places = [i for i, text in enumerate(overrides) if any(text in given for given in problem.given)]
+            keys = [
+                i for i, text in enumerate(overrides) if text.partition("=")[0].lstrip("+~") in problem.keys
+            ]
+            return min([*places, *keys], default=len(overrides))
+
+        return sorted(self.problems.values(), key=position)
+
+    # --- words --------------------------------------------------------------------------------------------
+
+    def parsed(self, overrides: Iterable[str]) -> list[Typed]:
+        found = []
+        for text in overrides:
+            try:
+                found.append(Typed(text, self.composing.parse(text)))
+            except REFUSALS as error:
+                self.add(_grammar_problem(text, error))
+        return found
+
+    def without_duplicates(self, typed: Sequence[Typed]) -> list[Typed]:
+        last = {(word.key, word.parsed.package): word for word in typed}
+        for key, package in last:
+            texts = [other.text for other in typed if (other.key, other.parsed.package) == (key, package)]
+            if len(texts) > 1 and not key.startswith("hydra."):
+                self.add(
+                    Problem(
+                        (key,), (" ".join(texts),), f"{key} is given {len(texts)} times", "keep one of them"
+                    )
+                )
+        return [word for word in typed if word is last[word.key, word.parsed.package]]
+
+    def elements(self, word: Typed, multirun: bool) -> list[Typed]:
+        """The single overrides that a sweep stands for, those of illegal choices left out."""
+        if word.is_sweep and not multirun:
+            self.add(word.problem("several values need several runs", f"python train.py -m {word.text}"))
+        texts = self._sweep_texts(word) if word.is_sweep else [word.text]
+        if not texts:
+            legal = ", ".join(self.choices.of(word.key))
+            self.add(word.problem("matches nothing", f"legal: {legal}" if legal else ""))
+        words = [Typed(text, self.composing.parse(text)) for text in texts]
+        return [substitute for one in words for substitute in self._judged_choice(one)]
+
+    def _sweep_texts(self, word: Typed) -> list[str]:
+        sweep: Any = word.parsed.value()
+        if hasattr(sweep, "filter"):  # glob(*)
+            values = sweep.filter(self.choices.of(word.key))
+        elif hasattr(sweep, "end"):  # interval(a, b): its ends
+            values = [sweep.start, sweep.end]
+        else:
+            values = list(word.parsed.sweep_string_iterator())
+            if hasattr(sweep, "stop"):  # range(a, b): its ends
+                values = list(dict.fromkeys([*values[:1], *values[-1:]]))
+        return [f"{word.text.partition('=')[0]}={value}" for value in values]
+
+    # --- choices ------------------------------------------------------------------------------------------
+
+    def is_choice(self, word: Typed) -> bool:
+        """Whether an override chooses a file; Hydra's own settings count too, as they are composed first."""
+        return word.key in self.choices.groups or word.key.startswith(("hydra.", "hydra/")) or "/" in word.key
+
+    def _judged_choice(self, word: Typed) -> list[Typed]:
+        """The override itself if its choice exists, else the one that was probably meant."""
+        group = word.key
+        if group.startswith("hydra/"):
+            return [word] if self._plugin_exists(word, group, str(word.parsed.value())) else []
+        if group not in self.choices.groups:
+            return [word]
+        legal, default = self.choices.of(group), self.choices.defaults[group]
+        if word.parsed.is_add() or word.parsed.is_force_add():
+            self.add(word.problem(f"{group} is chosen without +", f"write {word.text.lstrip('+')}"))
+            return []
+        value: Any = word.parsed.value()
+        if word.parsed.is_delete() and (default is None or "${" in default):
+            return [word]
+        names = value if isinstance(value, list) else [value]
+        unknown = [str(name) for name in names if str(name) not in legal]
+        if word.parsed.is_delete() or value is None:
+            way_out = f"to take none write ~{group}; " if default is None or "${" in default else ""
+            self.add(word.problem(f"{group} needs a choice", f"{way_out}legal: {', '.join(legal)}"))
+            return []
+        if not unknown:
+            overridden = [
+                self._plugin_exists(word, other, choice)
+                for name in names
+                for other, choice in self.choices.overridden(group, str(name)).items()
+                if other.startswith("hydra/")
+            ]
+            return [word] if all(overridden) else []
+        near = closest(unknown[0], legal)
+        order = [*near, *(name for name in legal if name not in near)]
+        guess = f"did you mean {group}={near[0]}?" if near else ""
+        listed = f"legal: {', '.join(order)}" if order else f"conf/{group} holds no file yet"
+        self.add(word.problem(f"no such choice of {group}", "\n".join(filter(None, (guess, listed)))))
+        self.unsure.add(group)
+        if not near or default is None or "${" in default:
+            return []  # files that reach into every section are not guessed
+        return [Typed(f"{group}={near[0]}", self.composing.parse(f"{group}={near[0]}"))]
+
+    def _plugin_exists(self, word: Typed, group: str, choice: str) -> bool:
+        legal = self.composing.plugin_choices(group)
+        if choice in legal:
+            return True
+        extra = next((extra for name, extra in EXTRAS.items() if choice.startswith(name)), None)
+        hint = f'pip install "kanvision[{extra}]"' if extra else f"legal: {', '.join(legal)}"
+        self.add(
+            word.problem(
+                f"{group}={choice} is not installed" if extra else f"no such choice of {group}", hint
+            )
+        )
+        return False
+
+    # --- one run ------------------------------------------------------------------------------------------
+
+    def one_run(self, words: Sequence[Typed], multirun: bool) -> None:
+        """Compose, look at every key, check the whole."""
+        chosen = self._composable([word for word in words if self.is_choice(word)], [])
+        if chosen is None:
+            return
+        texts = [word.text for word in chosen]
+        base = self.composing.compose(texts, [])
+        wanted = [word for word in words if not self.is_choice(word)]
+        wanted.extend(self._searched(base, multirun))
+        sound = self._composable([word for word in wanted if self._exists(word, base)], texts)
+        while sound is not None:
+            cfg = self.composing.compose(texts, [word.parsed for word in sound])
+            task = without_hydra(cfg)
+            config, problems = check(task, self.root, self.choices)
+            blamed = [word for word in sound if any(word.touches(problem.keys[0]) for problem in problems)]
+            last = config is not None or not blamed
+            for problem in problems:
+                mine = [word for word in sound if any(word.touches(key) for key in problem.keys)]
+                if mine if not last else not self._in_doubt(problem):
+                    self.add(self._as_typed(problem, [*sound, *chosen], cfg))
+            if last:
+                return
+            # What a wrong value hides comes to light without it.
+            sound = [word for word in sound if word not in blamed]
+
+    def _in_doubt(self, problem: Problem) -> bool:
+        """Whether a problem may vanish once the mistakes found so far are mended."""
+        bad = {key for other in self.problems.values() for key in other.keys}
+        return any(key in bad or key.partition(".")[0] in self.unsure for key in problem.keys)
+
+    def _composable(self, words: list[Typed], choices: Sequence[str]) -> list[Typed] | None:
+        """The overrides that Hydra accepts; None if the files do not even compose without them."""
+
+        def complaint(some: Sequence[Typed]) -> Exception | None:
+            try:
+                if choices:
+                    self.composing.compose(choices, [word.parsed for word in some])
+                elif all(map(self.is_choice, some)):
+                    self.composing.compose([word.text for word in some], [])
+                else:
+                    self.composing.compose([], [word.parsed for word in some])
+            except REFUSALS as error:
+                return error
+            return None
+
+        if complaint(words) is None:
+            return words
+        if (error := complaint([])) is not None:
+            self.add(Problem(("conf",), ("conf/",), f"the files do not compose: {reason(error)}"))
+            return None
+        accepted: list[Typed] = []
+        for word in words:
+            error = complaint([*accepted, word])
+            if error is None:
+                accepted.append(word)
+            else:
+                self.add(word.problem(reason(error)))
+        return accepted
+
+    def _searched(self, cfg: DictConfig, multirun: bool) -> list[Typed]:
+        """The settings that a hyperparameter search would try, each at one of its values."""
+        params = OmegaConf.select(cfg, "hydra.sweeper.params")
+        if not params:
+            return []
+        if not multirun and cfg.get("hydra").runtime.choices.get("hparams_search"):
+            given = f"hparams_search={cfg.hydra.runtime.choices.hparams_search}"
+            self.add(Problem(("hparams_search",), (given,), "a search needs several runs", "add -m"))
+        words = self.parsed(f"{key}={value}" for key, value in dict(params).items())
+        return [self.elements(word, multirun=True)[0] for word in words]
+
+    def _exists(self, word: Typed, cfg: DictConfig) -> bool:
+        """Whether an override speaks of a key that there is."""
+        present = dict(_flat(cfg))
+        override, key = word.parsed, word.key
+        if override.package is not None:
+            groups = ", ".join(self.choices.groups)
+            self.add(word.problem("@ belongs to groups, and this is none", f"groups: {groups}"))
+            return False
+        if override.is_force_add() or (key in present) != override.is_add():
+            return True
+        if override.is_add():
+            if present[key] is None or isinstance(override.value(), dict | list):
+                return True
+            self.add(word.problem(f"{key} exists already", f"write {word.text.lstrip('+')}"))
+            return False
+        index = keys_by_name(self.root)
+        parent = key.rpartition(".")[0]
+        if key.partition(".")[0] in self.unsure and (key in index or key.startswith("basis.")):
+            return False
+        if key in index and parent in present and present[parent] is None and not override.is_delete():
+            fix = (
+                f"set it in one piece: '{parent}={{{key.rpartition('.')[2]}: ...}}', or add it: +{word.text}"
+            )
+            self.add(word.problem(f"{parent} is null, so it has no keys yet", fix))
+        elif any(parent == name or parent.startswith(f"{name}.") for name in self._open_sections()):
+            near = closest(key, [name for name in present if name.startswith(f"{parent}.")], limit=3)
+            guess = "\n".join(f"closest: {name}" for name in near)
+            self.add(word.problem("unknown key", f"{guess}\nnew keys are added with +: +{word.text}"))
+        else:
+            family = OmegaConf.select(cfg, "model.family") if self.root is TrainConfig else None
+            names = [name for name in present if not name.startswith("hydra")]
+            self.add(unknown_key(key, self.root, family, names).typed_as(word.text))
+        return False
+
+    def _open_sections(self) -> list[str]:
+        """Sections that take keys of the user's own."""
+        return [name for name, keys in keys_by_name(self.root).items() if "of your own" in keys[0].expected]
+
+    def _as_typed(self, problem: Problem, words: Sequence[Typed], cfg: DictConfig) -> Problem:
+        """The problem in the words of the command line, or with the file that says so."""
+        given = []
+        for key, text in zip(problem.keys, problem.given, strict=True):
+            typed = [word.text for word in words if word.touches(key)]
+            group = [
+                word.text for word in words if word.key == key.partition(".")[0] and self.is_choice(word)
+            ]
+            source = self.choices.source(dict(cfg.hydra.runtime.choices), key)
+            is_file = source is not None and source.parent.name != key.partition(".")[0]
+            if typed and typed != group:
+                given.append(" ".join(word for word in typed if word not in group))
+            elif is_file or not group:
+                given.append(f"{text} ({_short(source)})" if source else text)
+            else:
+                given.append(group[0])
+        return problem.typed_as(*given)
+
+
+def _short(path: Path) -> str:
+    """`conf/experiment/kat/imagenet_tiny.yaml` for a file of conf/, wherever that lies."""
+    parts = path.parts
+    start = len(parts) - 1 - parts[::-1].index("conf") if "conf" in parts else 0
+    return "/".join(parts[start:])
+
+
+def _flat(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values, nothing resolved; a section is followed by its keys."""
+    for name in map(str, cfg):
+        node: Any = cfg._get_node(name)
+        empty = node is not None and node._is_none()
+        yield prefix + name, None if empty else node
+        if isinstance(node, DictConfig) and not (empty or node._is_interpolation() or node._is_missing()):
+            yield from _flat(node, f"{prefix}{name}.")
+
+
+def _grammar_problem(text: str, error: Exception) -> Problem:
+    key, equals, value = text.partition("=")
+    if not equals:
+        why, fix = "not of the form key=value", "spaces around = split it; write key=value in one piece"
+    elif key != key.strip() or value != value.strip():
+        why, fix = "spaces around =", f"write {key.strip()}={value.strip()}"
+    else:
+        quoted = value.replace('"', "").replace("'", "")
+        why = f"cannot be read: {reason(error)}"
+        fix = f"if the value is a text with special characters, quote it twice: '{key}=\"{quoted}\"'"
+    return Problem((key.lstrip("+~").strip(),), (text,), why, fix)

@@ -1,0 +1,133 @@
+"""Settings that the user made and that change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from hydra.core.hydra_config import HydraConfig
+
+from .schema import TrainConfig
+
+__all__ = ["notes"]
+
+
+class Idle(NamedTuple):
+    """When a setting has no effect, and why."""
+
+    keys: tuple[str, ...]
+    when: Callable[[TrainConfig], bool]
+    why: str
+
+
+def _mixes(config: TrainConfig) -> bool:
+    return config.mixup.mixup_alpha > 0 or config.mixup.cutmix_alpha > 0
+
+
+def _uses_momentum(config: TrainConfig) -> bool:
+    name = config.optimizer.name
+    return any(word in name for word in ("sgd", "momentum", "nesterov", "rmsprop", "lars", "muon"))
+
+
+IDLE = (
+    Idle(("basis",), lambda c: not c.model.takes_basis, "this model has no basis"),
+    Idle(
+        ("optimizer.kan_lr",),
+        lambda c: c.model.family in ("vit", "timm", "smp"),
+        "this model has no KAN parameters",
+    ),
+    Idle(("optimizer.decay_rationals",), lambda c: c.model.family != "kat", "this model has no rationals"),
+    Idle(
+        ("optimizer.momentum",),
+        lambda c: not _uses_momentum(c),
+        "this optimiser has no momentum of that kind",
+    ),
+    Idle(
+        ("optimizer.betas",),
+        lambda c: c.optimizer.name in ("sgd", "momentum", "nesterov"),
+        "SGD has no betas",
+    ),
+    Idle(
+        ("scheduler.decay_rate",),
+        lambda c: c.scheduler.name not in ("step", "exponential", "poly"),
+        "only step, exponential and poly schedules have a decay rate",
+    ),
+    Idle(
+        ("scheduler.decay_epochs",),
+        lambda c: c.scheduler.name not in ("step", "exponential"),
+        "only step and exponential schedules have a decay period",
+    ),
+    Idle(("scheduler.warmup_lr",), lambda c: c.scheduler.warmup_epochs == 0, "scheduler.warmup_epochs is 0"),
+    Idle(
+        ("scheduler.min_lr",),
+        lambda c: c.scheduler.name == "constant",
+        "a constant schedule does not come down",
+    ),
+    Idle(("loss.label_smoothing",), lambda c: c.loss.name == "dice", "the Dice loss has no smoothing"),
+    Idle(("augment.pad",), lambda c: c.augment.crop != "pad", "only augment.crop=pad pads"),
+    Idle(
+        ("augment.scale", "augment.ratio"),
+        lambda c: c.augment.crop != "random_resized",
+        "only augment.crop=random_resized uses it",
+    ),
+    Idle(
+        ("augment.color_jitter",), lambda c: c.augment.auto_augment is not None, "augment.auto_augment is on"
+    ),
+    Idle(("augment.re_mode", "augment.re_count"), lambda c: c.augment.re_prob == 0, "augment.re_prob is 0"),
+    Idle(("mixup.prob", "mixup.mode"), lambda c: not _mixes(c), "both alphas are 0"),
+    Idle(
+        ("mixup.switch_prob",),
+        lambda c: min(c.mixup.mixup_alpha, c.mixup.cutmix_alpha) == 0,
+        "it chooses between mixup and CutMix, which are not both on",
+    ),
+    Idle(("data.split_seed",), lambda c: c.data.val_fraction == 0, "data.val_fraction is 0"),
+    Idle(("data.download",), lambda c: c.data.root is None, "these data ship with a package"),
+    Idle(
+        ("trainer.gradient_clip_algorithm",),
+        lambda c: c.trainer.gradient_clip_val is None,
+        "trainer.gradient_clip_val is null",
+    ),
+    Idle(
+        ("trainer.sync_batchnorm",),
+        lambda c: c.trainer.devices == 1 and c.trainer.num_nodes == 1,
+        "there is one device",
+    ),
+    Idle(
+        ("trainer.precision",),
+        lambda c: c.trainer.accelerator == "cpu" and c.trainer.precision.endswith("-mixed"),
+        "CPUs run in 32-true",
+    ),
+    Idle(("recipe.drop_path_rates",), lambda c: c.recipe.name == "default", "only recipes look it up"),
+)
+
+
+def notes(config: TrainConfig, overrides: Sequence[str] | None = None) -> list[str]:
+    """One line for each setting of the user that has no effect, and for settings that hamper each other.
+
+    Args:
+        config: The checked configuration.
+        overrides: The user's overrides; None asks Hydra for those of the running job.
+    """
+    if overrides is None:
+        overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    return [*_idle(config, overrides), *_hampered(config)]
+
+
+def _idle(config: TrainConfig, overrides: Sequence[str]) -> Iterator[str]:
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+")
+        for idle in IDLE:
+            if any(key == name or key.startswith(f"{name}.") for name in idle.keys) and idle.when(config):
+                yield f"{override} has no effect: {idle.why}"
+
+
+def _hampered(config: TrainConfig) -> Iterator[str]:
+    trainer = config.trainer
+    batches = trainer.limit_train_batches
+    if isinstance(batches, int) and 0 < batches < trainer.accumulate_grad_batches:
+        yield (
+            f"trainer.limit_train_batches={batches} ends each epoch before trainer.accumulate_grad_batches="
+            f"{trainer.accumulate_grad_batches} batches are together: the optimiser sees smaller batches"
+        )
+    if trainer.max_steps > 0 and trainer.limit_val_batches == 0 and config.monitor.startswith("val/"):
+        yield f"nothing is validated, so {config.monitor} chooses no checkpoint"

@@ -1,0 +1,134 @@
+"""Where a run writes: one folder for all its processes, found again after a restart.
+
+`${run_id:}` names a run, `${run_dir:root,name,resume}` is its folder. Processes of one run agree on both
+without talking to each other: those that Lightning starts inherit them through the environment, those that
+torchrun or Slurm start take the name of their job, which also stays the same when the job is restarted.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from .run_folder import folder_of, is_finished, newest_unfinished
+
+__all__ = ["register_resolvers", "run_dir", "run_id"]
+
+RUN_ID = "KANVISION_RUN_ID"
+RUN_DIR = "KANVISION_RUN_DIR"
+
+
+def register_resolvers() -> None:
+    """Make `${run_id:}` and `${run_dir:...}` known to OmegaConf; a new call forgets earlier answers."""
+    answers: dict[tuple[str, str, str | None], str] = {}
+
+    def remembered(root: str, name: str, resume: str | None) -> str:
+        # The folder that a run has made must not look like another run's when the process asks again.
+        question = (str(root), str(name), resume)
+        if question not in answers or _job_of_sweep() is not None:
+            answers[question] = run_dir(*question)
+        return answers[question]
+
+    OmegaConf.register_new_resolver("run_id", run_id, replace=True)
+    OmegaConf.register_new_resolver("run_dir", remembered, replace=True)
+
+
+def run_id() -> str:
+    """Name of this run: given by KANVISION_RUN_ID, else by the job, else the time of day.
+
+    The name is exported, so that processes started by this one share it.
+
+    Raises:
+        ValueError: torchrun runs on several machines and was not told the name of its job.
+    """
+    name = os.environ.get(RUN_ID) or _job_id() or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    os.environ[RUN_ID] = name
+    return name
+
+
+def _job_id() -> str | None:
+    """Name of the torchrun or Slurm job that this process belongs to; the same after a restart of the job."""
+    environment = os.environ
+    torchrun = environment.get("TORCHELASTIC_RUN_ID")
+    if torchrun == "none":  # torchrun was given no --rdzv-id
+        if environment.get("WORLD_SIZE") != environment.get("LOCAL_WORLD_SIZE"):
+            raise ValueError("torchrun on several machines needs --rdzv-id=<name>, the same on each of them.")
+        torchrun = f"{_start_of_parent()}"
+    if torchrun:
+        return f"torchrun_{torchrun}"
+    # In an interactive allocation many runs share one job.
+    interactive = environment.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    if "SLURM_PROCID" in environment and not interactive:
+        words = ("slurm", environment["SLURM_JOB_ID"], environment.get("SLURM_STEP_ID"))
+        return "_".join(word for word in words if word)
+    return None
+
+
+def _start_of_parent() -> str:
+    """The parent's number and when it started, in ticks since boot: the same for all its children."""
+    parent = os.getppid()
+    try:
+        # Field 22; the second one is the program's name, which may hold spaces.
+        fields = Path(f"/proc/{parent}/stat").read_text("utf-8").rpartition(")")[2].split()
+        return f"{parent}_{fields[19]}"
+    except OSError:  # not Linux
+        return str(parent)
+
+
+def run_dir(root: str, name: str, resume: str | None) -> str:
+    """Folder of this run: `<root>/<name>/<id>`, or the folder of the run that is resumed.
+
+    A folder with metrics.json holds a finished run; it is written again only when it is resumed by its path.
+
+    Args:
+        root: Folder of all runs.
+        name: Folder of this kind of run.
+        resume: None; `auto`, the newest unfinished run of this name that has a checkpoint, if there is one;
+            or a run folder or a checkpoint in one.
+    """
+    sweep_folder = _job_of_sweep()
+    if sweep_folder is not None:
+        return _exported(sweep_folder)
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0 and RUN_DIR in os.environ:
+        return os.environ[RUN_DIR]  # started by rank 0, which has decided
+    home = Path(root, name)
+    resumed = newest_unfinished(home) if resume == "auto" else folder_of(resume) if resume else None
+    return _exported(str(resumed or _new_folder(home)))
+
+
+def _exported(folder: str) -> str:
+    os.environ[RUN_DIR] = folder
+    return folder
+
+
+def _job_of_sweep() -> str | None:
+    """Folder of the running job of a sweep; None outside of sweeps.
+
+    Each process that Lightning starts goes through the whole sweep too, in step with rank 0.
+    """
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return None
+    if OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
+        return None
+    return str(HydraConfig.get().runtime.output_dir)
+
+
+def _new_folder(home: Path) -> Path:
+    """`<home>/<id>`, with a number behind it if that holds another run.
+
+    A name from the environment or from the job means the same run when it comes again, until that run has
+    finished; a name made from the time of day is taken as soon as somebody uses it.
+    """
+    named = RUN_ID in os.environ or _job_id() is not None
+    stem = run_id()
+    for number in count(1):
+        folder = home / (stem if number == 1 else f"{stem}_{number}")
+        if not folder.exists() or (named and not is_finished(folder)):
+            return folder
+    raise AssertionError("count never ends")

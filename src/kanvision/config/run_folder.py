@@ -1,0 +1,39 @@
+"""What the folder of a run tells about the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["checkpoints_of", "folder_of", "is_finished", "newest_unfinished"]
+
+# One of them is there from a run's first moment on.
+MARKS = ("config.yaml", ".hydra")
+
+
+def checkpoints_of(folder: Path) -> list[Path]:
+    """The checkpoints in a run folder."""
+    return sorted([*folder.glob("*.ckpt"), *folder.glob("checkpoints/*.ckpt")])
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run came to its end: the metrics are written last."""
+    return (folder / "metrics.json").exists()
+
+
+def newest_unfinished(home: Path) -> Path | None:
+    """The run below `home` that can go on, by its newest checkpoint; None if there is none."""
+    newest = {
+        folder: max(path.stat().st_mtime for path in checkpoints_of(folder))
+        for folder in home.glob("*")
+        if folder.is_dir() and not is_finished(folder) and checkpoints_of(folder)
+    }
+    return max(newest, key=lambda folder: newest[folder], default=None)
+
+
+def folder_of(resume: str) -> Path | None:
+    """The run folder that a path is, or that holds this checkpoint; None for a lonely checkpoint."""
+    path = Path(resume)
+    if path.is_dir() and path.name != "checkpoints":
+        return path
+    around = (path, *path.parents[:2])
+    return next((folder for folder in around if any((folder / mark).exists() for mark in MARKS)), None)

@@ -1,0 +1,150 @@
+"""Keys of `recipe`, `optimizer`, `scheduler`, `loss`, `ema` and `trainer`: how it is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from .section import Count, Fraction, NonNegative, Positive, Precision, Rate, Section
+
+
+class RecipeConfig(Section):
+    """Where the training settings come from."""
+
+    name: str
+    """Name of the recipe file; default when none exists for this pair of model and data."""
+    source: str
+    """Publication, or who made it up."""
+    batch_size: Count | None = None
+    """Global batch (all devices and accumulated steps) that the learning rate was chosen for; null: any."""
+    drop_path_rates: dict[str, Rate] = Field(default_factory=dict)
+    """Stochastic depth by model size, for recipes that publish one for each."""
+
+
+class OptimizerConfig(Section):
+    """The optimiser, built by timm's `create_optimizer_v2`."""
+
+    name: str = "adamw"
+    """Name in timm's optimiser registry."""
+    lr: Positive = 1e-3
+    """Learning rate."""
+    lr_scaling: Literal["none", "linear", "sqrt"] = "none"
+    """How lr follows the global batch relative to recipe.batch_size."""
+    weight_decay: NonNegative = 0.05
+    """Weight decay of matrices and kernels."""
+    decay_rationals: bool = True
+    """Decay the coefficients of rationals too, as the published KAT code does (false exempts them)."""
+    kan_lr: Positive | None = None
+    """Own learning rate of the KAN parameters (basis weights, rationals); null: lr."""
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Factor on the learning rate per layer, counted from the head; null: off."""
+    betas: tuple[Fraction, Fraction] | None = None
+    """Momenta of Adam-like optimisers; null: the optimiser's own."""
+    eps: Positive | None = None
+    """Epsilon of Adam-like optimisers; null: the optimiser's own."""
+    momentum: Rate = 0.9
+    """Momentum of SGD-like optimisers."""
+
+
+class SchedulerConfig(Section):
+    """The learning-rate schedule, built by timm's `create_scheduler_v2`."""
+
+    name: Literal["cosine", "linear", "poly", "step", "exponential", "constant"] = "cosine"
+    """Shape of the schedule."""
+    warmup_epochs: NonNegative = 1.0
+    """Epochs of linear warm-up; included in max_epochs."""
+    warmup_lr: NonNegative = 1e-5
+    """Learning rate at the start of the warm-up."""
+    min_lr: NonNegative = 0.0
+    """Learning rate at the end."""
+    decay_rate: Positive = 0.1
+    """Factor of step and exponential schedules, power of poly."""
+    decay_epochs: Positive = 30.0
+    """Epochs between two steps of the step schedule."""
+    interval: Literal["epoch", "step"] = "step"
+    """Update the rate once an epoch or at every optimiser step."""
+
+
+class LossConfig(Section):
+    """The training loss."""
+
+    name: Literal["cross_entropy", "bce", "dice", "bce_dice"] = "cross_entropy"
+    """cross_entropy and bce (per class, soft targets) classify; dice and bce_dice segment."""
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of the target spread over all classes."""
+
+
+class EMAConfig(Section):
+    """Exponential moving average of the weights, which is validated, tested and kept as best."""
+
+    decay: Annotated[float, Field(gt=0.0, lt=1.0)]
+    """Share of the old average at each optimiser step."""
+    warmup: bool = False
+    """Start with a smaller decay, (1 + t) / (10 + t)."""
+
+
+class TrainerConfig(Section):
+    """Arguments of the Lightning Trainer, and how the network is run."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    """Kind of device."""
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] | list[int] = "auto"
+    """Number of devices, or their indices."""
+    num_nodes: Count = 1
+    """Number of machines."""
+    strategy: Literal[
+        "auto", "ddp", "ddp_find_unused_parameters_true", "ddp_spawn", "ddp_fork", "fsdp", "single_device"
+    ] = "auto"
+    """How several devices share the work (Lightning's names); auto: ddp as soon as there are several."""
+    precision: Precision = "32-true"
+    """Number format; mixed formats fall back to 32-true where the device has none."""
+    max_epochs: Count = 20
+    """Epochs of training."""
+    max_steps: Annotated[int, Field(ge=-1)] = -1
+    """Stop after this many optimiser steps; -1: no limit."""
+    gradient_clip_val: NonNegative | None = None
+    """Largest gradient norm (or value); null: no clipping."""
+    gradient_clip_algorithm: Literal["norm", "value"] = "norm"
+    """What is clipped."""
+    accumulate_grad_batches: Count = 1
+    """Batches per optimiser step."""
+    matmul_precision: Literal["highest", "high", "medium"] = "high"
+    """float32 matrix products on GPUs: highest is exact, high uses TF32."""
+    deterministic: bool | Literal["warn"] = False
+    """Use deterministic algorithms only."""
+    benchmark: bool | None = None
+    """Let cuDNN time its algorithms."""
+    sync_batchnorm: bool = False
+    """Batch statistics over all devices."""
+    fast_dev_run: bool | Annotated[int, Field(ge=0)] = False
+    """Run this many batches of each stage and write nothing."""
+    limit_train_batches: Annotated[int, Field(ge=0)] | Fraction = 1.0
+    """Number or share of training batches per epoch."""
+    limit_val_batches: Annotated[int, Field(ge=0)] | Fraction = 1.0
+    """Number or share of validation batches."""
+    limit_test_batches: Annotated[int, Field(ge=0)] | Fraction = 1.0
+    """Number or share of test batches."""
+    overfit_batches: Annotated[int, Field(ge=0)] | Fraction = 0.0
+    """Train and validate on this many batches, to see that the model can learn at all."""
+    check_val_every_n_epoch: Count = 1
+    """Epochs between two validations."""
+    log_every_n_steps: Count = 20
+    """Steps between two log entries."""
+    num_sanity_val_steps: Annotated[int, Field(ge=-1)] = 0
+    """Validation batches before training."""
+    detect_anomaly: bool = False
+    """Raise at the operation that made a NaN (slow)."""
+    profiler: Literal["simple", "advanced", "pytorch"] | None = None
+    """Lightning profiler."""
+    enable_progress_bar: bool = True
+    """Show the progress bar."""
+    channels_last: bool = False
+    """Keep feature maps in channels-last order (faster convolutions on GPUs)."""
+    compile: bool = False
+    """Compile the network with torch.compile."""
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _numbers_from_text(cls, value: object) -> object:
+        return int(value) if isinstance(value, str) and value.isdigit() else value

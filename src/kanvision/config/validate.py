@@ -1,0 +1,254 @@
+"""From a composed configuration to checked objects, all mistakes in one message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, get_args, get_origin
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from .choices import Choices
+from .cross_checks import eval_problems, train_problems
+from .keys import Key, closest, describe, family_of, in_yaml, keys_by_name, legal_values, sections_of
+from .problems import ConfigError, Problem
+from .schema import EvalConfig, TrainConfig
+from .section import Section
+
+__all__ = ["check", "parse_eval", "parse_train", "to_primitive", "train_config", "unknown_key", "value_at"]
+
+Schema = TypeVar("Schema", TrainConfig, EvalConfig)
+
+
+def parse_train(cfg: DictConfig, choices: Choices | None = None) -> TrainConfig:
+    """The checked configuration of `train.py`.
+
+    Args:
+        cfg: Composed configuration, without Hydra's own section.
+        choices: The folder conf/, to name legal choices and to know the keys of each basis; None skips both.
+
+    Raises:
+        ConfigError: Some values are missing, illegal or do not fit together; names all of them.
+    """
+    return _parse(cfg, TrainConfig, choices)
+
+
+def parse_eval(cfg: DictConfig) -> EvalConfig:
+    """The checked configuration of `eval.py`; raises ConfigError as `parse_train` does."""
+    return _parse(cfg, EvalConfig, None)
+
+
+def _parse(cfg: DictConfig, root: type[Schema], choices: Choices | None) -> Schema:
+    config, problems = check(cfg, root, choices)
+    if config is None or problems:
+        raise ConfigError(problems)
+    return config
+
+
+def to_primitive(cfg: TrainConfig) -> dict[str, Any]:
+    """The configuration as plain dicts, lists, texts and numbers, for config.yaml and for checkpoints."""
+    return cfg.model_dump(mode="json")
+
+
+def train_config(values: Mapping[str, Any]) -> TrainConfig:
+    """The configuration that `to_primitive` took apart.
+
+    Raises:
+        ConfigError: The values do not fit the schema, for example because another version wrote them.
+    """
+    config, problems = _checked_by_schema(dict(values), TrainConfig)
+    if config is None:
+        raise ConfigError(problems, "the stored configuration")
+    return config
+
+
+def check(
+    cfg: DictConfig, root: type[Schema], choices: Choices | None = None
+) -> tuple[Schema | None, list[Problem]]:
+    """The configuration if it fits the schema, and everything that is wrong with it."""
+    values, unresolved = _resolved(cfg)
+    config, problems = _checked_by_schema(values, root)
+    known = {key for problem in unresolved for key in problem.keys}
+    problems = unresolved + [problem for problem in problems if problem.keys[0] not in known]
+    if config is not None and not problems:
+        if isinstance(config, TrainConfig):
+            problems = train_problems(config, choices)
+        else:
+            problems = eval_problems(config)
+    return config, problems
+
+
+def _resolved(cfg: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
+    """All values of `cfg`, interpolations filled in; without those that cannot be or are missing."""
+    problems: list[Problem] = []
+
+    def content(node: Any, key: str) -> Any:
+        if isinstance(node, DictConfig):
+            if node._is_none():
+                return None
+            return {str(name): value for name in node for value in entry(node, name, _join(key, name))}
+        if isinstance(node, ListConfig):
+            return [value for i in range(len(node)) for value in entry(node, i, f"{key}[{i}]")]
+        return node
+
+    def entry(parent: Any, name: Any, key: str) -> list[Any]:
+        if OmegaConf.is_missing(parent, name):
+            return []
+        try:
+            return [content(parent[name], key)]
+        except OmegaConfBaseException as error:
+            given = f"{key}={OmegaConf.to_container(parent, resolve=False)[name]}"  # type: ignore[index]
+            problems.append(Problem((key,), (given,), f"cannot be filled in: {str(error).splitlines()[0]}"))
+            return []
+
+    return content(cfg, ""), problems
+
+
+def _join(prefix: str, name: object) -> str:
+    return f"{prefix}.{name}" if prefix else str(name)
+
+
+def _checked_by_schema(values: dict[str, Any], root: type[Schema]) -> tuple[Schema | None, list[Problem]]:
+    try:
+        return root.model_validate(values), []
+    except ValidationError as errors:
+        found: dict[str, Problem] = {}
+        for error in errors.errors(include_url=False):
+            problem = _problem(error, root, values)
+            # One mistake in a key that may be several things comes once for each of them.
+            found.setdefault(problem.keys[0], problem)
+        return None, list(found.values())
+
+
+def value_at(values: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key; KeyError if there is none."""
+    node: Any = values
+    for part in key.split("."):
+        if not isinstance(node, Mapping):
+            raise KeyError(key)
+        node = node[part]
+    return node
+
+
+def _locate(root: type[Section], location: Sequence[int | str]) -> tuple[str, Key | None, Any]:
+    """Dotted key, schema's word on it and its type, from where pydantic found an error."""
+    sections: list[type[Section]] = [root]
+    names: list[str] = []
+    key: Key | None = None
+    annotation: Any = Any
+    for part in location:
+        if sections:
+            tagged = [section for section in sections if len(sections) > 1 and family_of(section) == part]
+            if tagged:
+                sections = tagged
+                continue
+            names.append(str(part))
+            owner = next((section for section in sections if part in section.model_fields), None)
+            if owner is None:
+                return ".".join(names), None, Any
+            field = owner.model_fields[str(part)]
+            key, annotation = Key(".".join(names), field, owner, family_of(owner)), field.annotation
+            sections = sections_of(annotation)
+        elif get_origin(annotation) is dict:
+            names.append(str(part))
+            annotation = get_args(annotation)[1]
+        else:
+            break  # an element of a list, or one of the things that the value may be
+    return ".".join(names), key, annotation
+
+
+def _problem(error: ErrorDetails, root: type[Section], values: Mapping[str, Any]) -> Problem:
+    """A finding of pydantic in our words."""
+    name, key, annotation = _locate(root, error["loc"])
+    try:
+        given = f"{name}={in_yaml(value_at(values, name))}"
+    except KeyError:
+        given = name
+    if error["type"] == "extra_forbidden":
+        model = values.get("model")
+        return unknown_key(name, root, model.get("family") if isinstance(model, Mapping) else None).typed_as(
+            given
+        )
+    assert key is not None
+    meaning = f"{name}: {key.meaning}" if key.meaning else ""
+    if error["type"].startswith("union_tag"):
+        families = [family for section in sections_of(annotation) if (family := family_of(section))]
+        tag = f"{name}.family"
+        return Problem((tag,), (given,), f"no known {tag}", f"legal: {', '.join(families)}")
+    if error["type"] == "missing" and given == name:
+        return Problem((name,), (given,), f"a value is needed: {key.expected}", meaning)
+    if error["type"] == "value_error":
+        return Problem((name,), (given,), str(error["ctx"]["error"]), meaning)
+    sections = sections_of(annotation)
+    if sections and error["type"].startswith("model"):
+        fields = dict.fromkeys(field for section in sections for field in section.model_fields)
+        return Problem(
+            (name,),
+            (given,),
+            "a section, not a single value",
+            f"set its keys: {', '.join(f'{name}.{f}' for f in fields)}",
+        )
+    expected = key.expected if annotation is key.field.annotation else describe(annotation)
+    near = closest(str(error["input"]), legal_values(annotation), limit=1)
+    guess = f"did you mean {name}={near[0]}?" if near else ""
+    return Problem((name,), (given,), f"expected {expected}", "\n".join(filter(None, (guess, meaning))))
+
+
+def unknown_key(
+    name: str, root: type[Section], family: str | None = None, present: Sequence[str] = ()
+) -> Problem:
+    """The complaint about a key that does not exist, with the keys that may have been meant.
+
+    Args:
+        name: Dotted key.
+        root: Schema of the whole configuration.
+        family: Family of the chosen model.
+        present: Further keys that are legal here, such as those of the chosen basis.
+    """
+    index = keys_by_name(root)
+    if name in index:
+        owners = _either_model([key.family for key in index[name] if key.family])
+        return Problem((name,), (name,), f"model={family} has no such key", f"it belongs to {owners}")
+    if (
+        root is EvalConfig
+        and name.split(".")[0] in TrainConfig.model_fields
+        and name in keys_by_name(TrainConfig)
+    ):
+        parent = name.split(".")[0]
+        legal = [key for key in index if key.startswith(f"{parent}.")]
+        why = "evaluation takes it from the run's own configuration"
+        return Problem((name,), (name,), why, f"can be set: {', '.join(legal)}" if legal else "leave it out")
+    parent = name.rpartition(".")[0]
+    if parent in index and not any(sections_of(key.field.annotation) for key in index[parent]):
+        return Problem((name,), (name,), f"{parent} is a single value, without keys")
+    index = {
+        other: keys for other, keys in index.items() if any(key.family in (None, family) for key in keys)
+    }
+    near = closest(name, [*index, *(key for key in present if key not in index)])
+    if near:
+        return Problem(
+            (name,), (name,), "unknown key", "\n".join(_suggestion(other, index) for other in near)
+        )
+    siblings = [key for key in [*index, *present] if key.rpartition(".")[0] == parent]
+    if not siblings:
+        parent, siblings = "", [key for key in index if "." not in key]
+    return Problem(
+        (name,),
+        (name,),
+        "unknown key",
+        f"keys of {parent or 'the top'}: {', '.join(dict.fromkeys(siblings))}",
+    )
+
+
+def _either_model(families: Sequence[str]) -> str:
+    return " or ".join(f"model={family}" for family in families)
+
+
+def _suggestion(name: str, index: Mapping[str, Sequence[Key]]) -> str:
+    keys = index.get(name)
+    if not keys:
+        return f"closest: {name}"
+    families = _either_model([key.family for key in keys if key.family])
+    return f"closest: {name} ({keys[0].expected}{f'; {families}' if families else ''}). {keys[0].meaning}"

@@ -1,0 +1,48 @@
+"""One way to ask the front of the program for everything that is wrong with a command line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kanvision.config import Choices, EvalConfig, Problem, TrainConfig
+from kanvision.config.composition import composer
+from kanvision.config.overrides import override_problems
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+ROOTS = {"train": TrainConfig, "eval": EvalConfig}
+Judge = Callable[..., list[Problem]]
+
+
+@pytest.fixture(autouse=True)
+def _no_run_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("KANVISION_RUN_ID", "KANVISION_RUN_DIR", "LOCAL_RANK", "RANK")
+    more = ("TORCHELASTIC_RUN_ID", "SLURM_PROCID", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_JOB_NAME")
+    for name in names + more:
+        # Set first: the code under test exports some of them, and monkeypatch then takes them back.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def conf() -> Path:
+    return CONF
+
+
+@pytest.fixture(scope="session")
+def choices() -> Choices:
+    return Choices([CONF])
+
+
+@pytest.fixture
+def judge() -> Judge:
+    """judge("model=kta", "seed=x", config_name="train", multirun=False, folders=[]) -> problems."""
+
+    def problems(
+        *overrides: str, config_name: str = "train", multirun: bool = False, folders: tuple[Path, ...] = ()
+    ) -> list[Problem]:
+        with composer(config_name, CONF, folders) as composing:
+            known = Choices([CONF, *folders], config_name)
+            return override_problems(ROOTS[config_name], overrides, composing, known, multirun)
+
+    return problems

@@ -1,0 +1,190 @@
+"""Every file of conf/ composes and is legal, and yaml files and schema speak of the same keys."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from pydantic_core import PydanticUndefined
+
+from kanvision.config import (
+    Choices,
+    ConfigError,
+    EvalConfig,
+    TrainConfig,
+    compose,
+    parse_train,
+    to_primitive,
+    train_config,
+)
+from kanvision.config.keys import all_keys, family_of, sections_of
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+CHOICES = Choices([CONF])
+NEEDS_PLUGIN = {("hparams_search", "optuna")}
+FILES = [
+    (group, name)
+    for group in CHOICES.groups
+    for name in CHOICES.of(group)
+    if (group, name) not in NEEDS_PLUGIN
+]
+PAIRS = list(itertools.product(CHOICES.of("model"), CHOICES.of("data")))
+KIND_OF_TASK = {"classification": "classifier", "segmentation": "segmenter"}
+TASKS = {data: CHOICES.content("data", data)["task"] for data in CHOICES.of("data")}
+LEGAL_PAIRS = [
+    (model, data)
+    for model, data in PAIRS
+    if CHOICES.content("model", model)["kind"] == KIND_OF_TASK[TASKS[data]]
+]
+OPEN_SECTIONS = ("basis", "callbacks", "logger")
+
+
+def train(*overrides: str) -> TrainConfig:
+    return parse_train(compose("train", overrides, CONF), CHOICES)
+
+
+def test_there_is_something_to_test() -> None:
+    assert {"model", "basis", "data", "trainer", "recipe", "experiment"} <= {group for group, _ in FILES}
+    assert len(PAIRS) >= 8
+
+
+def mates(group: str, name: str) -> list[str]:
+    """What a file is meant to go with: data for a model, a model for data, both for a recipe."""
+    if group == "recipe":
+        return next([f"model={model}", f"data={data}"] for model, data in PAIRS if f"{model}_{data}" == name)
+    if group not in ("model", "data"):
+        return []
+    model, data = next(pair for pair in LEGAL_PAIRS if pair[group == "data"] == name)
+    return [f"data={data}"] if group == "model" else [f"model={model}"]
+
+
+@pytest.mark.parametrize(("group", "name"), FILES)
+def test_every_file_composes_and_is_legal(group: str, name: str) -> None:
+    train(f"{group}='{name}'", *mates(group, name))
+
+
+@pytest.mark.parametrize(("model", "data"), LEGAL_PAIRS)
+def test_every_legal_pair_is_legal_in_all_debug_modes(model: str, data: str) -> None:
+    for debug in [None, *CHOICES.of("debug")]:
+        config = train(f"model={model}", f"data={data}", *([f"debug='{debug}'"] if debug else []))
+        assert (config.model.family, config.model.in_chans) == (model, config.data.in_chans)
+
+
+@pytest.mark.parametrize(("model", "data"), sorted(set(PAIRS) - set(LEGAL_PAIRS)))
+def test_every_other_pair_is_refused_with_the_reason(model: str, data: str) -> None:
+    task = TASKS[data]
+    with pytest.raises(ConfigError, match=f"the data are for {task}, but model={model} is a ") as caught:
+        train(f"model={model}", f"data={data}")
+    fix = next(problem.fix for problem in caught.value.problems if "the data are for" in problem.why)
+    fitting = [other for other, its_data in LEGAL_PAIRS if its_data == data]
+    assert f"models for {task}: {', '.join(fitting)}" in fix
+
+
+@pytest.mark.parametrize("model", CHOICES.of("model"))
+def test_a_model_file_has_the_keys_of_its_family(model: str) -> None:
+    values = compose("train", [f"model={model}", "~recipe"], CONF).model
+    schemas = {
+        family_of(schema): schema for schema in sections_of(TrainConfig.model_fields["model"].annotation)
+    }
+    assert values.family == model
+    assert set(values) == set(schemas[model].model_fields)
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [(group, name) for group, name in FILES if group in ("data", "trainer")]
+)
+def test_files_of_data_and_trainer_have_the_keys_of_the_schema(group: str, name: str) -> None:
+    values = compose("train", [f"{group}={name}", "~recipe"], CONF)[group]
+    (schema,) = sections_of(TrainConfig.model_fields[group].annotation)
+    assert set(values) == set(schema.model_fields)
+
+
+@pytest.mark.parametrize(("config_name", "root"), [("train", TrainConfig), ("eval", EvalConfig)])
+def test_the_main_files_have_the_keys_of_the_schema(config_name: str, root: type) -> None:
+    values = compose(config_name, ["~recipe"] if config_name == "train" else [], CONF)
+    assert set(values) == set(root.model_fields)
+    for name, field in root.model_fields.items():
+        schemas = sections_of(field.annotation)
+        if len(schemas) == 1 and name not in OPEN_SECTIONS and not OmegaConf.is_missing(values, name):
+            assert values[name] is None or set(values[name]) == set(schemas[0].model_fields), name
+
+
+def test_defaults_of_the_schema_are_those_of_the_files() -> None:
+    values = compose("train", ["~recipe", "trainer=auto", "model=convkan"], CONF)
+    base = OmegaConf.load(CONF / "trainer" / "_base.yaml")
+    data = OmegaConf.load(CONF / "data" / "_base.yaml")
+    differ = []
+    for key in all_keys(TrainConfig):
+        default = key.field.get_default(call_default_factory=True)
+        section, _, rest = key.name.partition(".")
+        tree = {"trainer": base, "data": data}.get(section)
+        value = (
+            OmegaConf.select(tree, rest) if tree is not None and rest else OmegaConf.select(values, key.name)
+        )
+        is_section = OmegaConf.is_dict(value) and sections_of(key.field.annotation)
+        other_model = section == "model" and key.family not in (None, "convkan")
+        inside_null = section in ("ema",) or key.name.startswith("augment.random_affine.")
+        if default is PydanticUndefined or is_section or other_model or inside_null:
+            continue
+        plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        if isinstance(default, tuple):
+            default, plain = pytest.approx(default), tuple(plain)
+        if plain != default:
+            differ.append((key.name, plain, default))
+    assert differ == []
+
+
+def test_every_key_says_what_it_means() -> None:
+    silent = [key.name for root in (TrainConfig, EvalConfig) for key in all_keys(root) if not key.meaning]
+    assert silent == []
+
+
+@pytest.mark.parametrize("basis", CHOICES.of("basis"))
+def test_a_basis_file_names_itself_and_arguments_of_its_class(basis: str) -> None:
+    from kanvision.bases import create_basis
+
+    config = train(f"basis={basis}").basis
+    assert config.name == basis
+    assert create_basis(config.name, **config.arguments()).name == basis
+
+
+def test_what_the_checks_know_of_models_losses_and_metrics_is_true() -> None:
+    from kanvision.config.cross_checks import LOSSES, METRICS, WIDTHS
+    from kanvision.losses import CLASSIFICATION_LOSSES, SEGMENTATION_LOSSES
+    from kanvision.metrics import classification_metrics, segmentation_metrics
+    from kanvision.models.kat import SIZES
+    from kanvision.models.vit import MICRO
+
+    sizes = {"micro": MICRO, **SIZES}
+    assert {name: (size["embed_dim"], size["num_heads"]) for name, size in sizes.items()} == WIDTHS
+    assert LOSSES == {"classification": CLASSIFICATION_LOSSES, "segmentation": SEGMENTATION_LOSSES}
+    assert set(METRICS["classification"]) == set(classification_metrics(10))
+    assert set(METRICS["segmentation"]) == set(segmentation_metrics(3))
+    assert "acc5" not in classification_metrics(5)
+
+
+@pytest.mark.parametrize("model", CHOICES.of("model"))
+def test_a_configuration_survives_being_stored(model: str) -> None:
+    config = train(
+        f"model={model}", *mates("model", model), "optimizer.betas=[0.9,0.99]", "ema={decay: 0.99}"
+    )
+    stored = to_primitive(config)
+
+    def primitive(node: object) -> bool:
+        if isinstance(node, dict):
+            return all(isinstance(key, str) and primitive(value) for key, value in node.items())
+        if isinstance(node, list):
+            return all(map(primitive, node))
+        return node is None or isinstance(node, str | int | float | bool)
+
+    assert primitive(stored)
+    assert train_config(stored) == config
+
+
+def test_a_stored_configuration_of_another_version_is_refused_with_the_keys() -> None:
+    stored = to_primitive(train())
+    stored["optimizer"]["lrate"] = stored["optimizer"].pop("lr")
+    del stored["data"]["img_size"]
+    with pytest.raises(ConfigError, match="stored configuration") as caught:
+        train_config(stored)
+    assert {problem.keys[0] for problem in caught.value.problems} == {"optimizer.lrate", "data.img_size"}

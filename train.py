@@ -1,0 +1,38 @@
+"""Train a model: `python train.py [group=choice ...] [key=value ...]`; `--help` explains."""
+
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from kanvision.config import (
+    Choices,
+    ConfigError,
+    check_command_line,
+    parse_train,
+    register_resolvers,
+    shown_as_text,
+)
+
+CONF = Path(__file__).resolve().parent / "conf"
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> float | None:
+    """Run one training; returns the best validation score."""
+    with shown_as_text(ConfigError):
+        config = parse_train(cfg, Choices([CONF]))
+    # Only now: a mistake above is answered without waiting for torch.
+    from kanvision import app
+    from kanvision.checkpoints import CheckpointError
+    from kanvision.data.errors import DataError
+
+    with shown_as_text(ConfigError, CheckpointError, DataError):
+        return app.train(config)
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = check_command_line("train", sys.argv[1:], CONF)
+    register_resolvers()
+    main()
