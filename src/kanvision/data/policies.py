@@ -17,8 +17,8 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "tv-svhn": lambda: AutoAugment(AutoAugmentPolicy.SVHN),
     "tv-trivial": TrivialAugmentWide,
 }
-"""AutoAugment (Cubuk et al. 2019, arXiv 1805.09501) as learned on three data sets, and TrivialAugment (Müller and
-Hutter 2021, arXiv 2103.10158)."""
+"""AutoAugment (Cubuk et al. 2019, arXiv 1805.09501) as learned on three data sets, and TrivialAugment (Müller
+and Hutter 2021, arXiv 2103.10158)."""
 
 
 def torchvision_policy(text: str | None) -> Policy | None:
@@ -39,7 +39,8 @@ def torchvision_policy(text: str | None) -> Policy | None:
     unknown = [name for name in names if name not in POLICIES]
     if unknown:
         raise ValueError(
-            f"augment.auto_augment={text}: unknown {', '.join(unknown)}; legal, joined by +: {', '.join(POLICIES)}"
+            f"augment.auto_augment={text}: unknown {', '.join(unknown)}; "
+            f"legal, joined by +: {', '.join(POLICIES)}"
         )
     policies = [POLICIES[name]() for name in names]
     policy: Policy = policies[0] if len(policies) == 1 else RandomChoice(policies)
