@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -275,7 +273,7 @@ class GramBasis(PolynomialBasis):
         a, b, c = super().coefficients(x)
         if self.beta is not None:
             read = self.beta[1:-1] if self.parity else self.beta
-            c = torch.cat([c[:1], c[1:] * cast(Tensor, read).to(x.dtype)])
+            c = torch.cat([c[:1], c[1:] * read.to(x.dtype)])
         return a, b, c
 
 

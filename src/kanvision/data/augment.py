@@ -38,8 +38,8 @@ class MaskedAugment:
 
     def __call__(self, image: Floats, mask: Labels) -> tuple[Floats, Labels]:
         """Image (H, W, C) and mask (H, W) to another such pair."""
-        # albumentations has generators of its own; seeded from torch's, they follow the seed of the batch. Its
-        # set_random_seed would give every step the same numbers: two flips would always come together.
+        # albumentations has generators of its own; seeded from torch's, they follow the seed of the batch.
+        # Its set_random_seed would give every step the same numbers: two flips would always come together.
         seed = int(torch.randint(2**31, ()))
         self.compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         # OpenCV knows no 64-bit integers.

@@ -1,19 +1,13 @@
 """Layers: expansions by a basis in linear and convolutional form, and what stands around them."""
 
 from .activation import create_activation
-from .conv import KANConv1d
-from .conv import KANConv2d
-from .conv import KANConv3d
+from .conv import KANConv1d, KANConv2d, KANConv3d
 from .expansion import INITS
 from .linear import KANLinear
-from .mlp import GroupRationalMlp
-from .mlp import KANMlp
+from .mlp import GroupRationalMlp, KANMlp
 from .norm import create_norm
-from .presets import PRESETS
-from .presets import preset
-from .presets import preset_of_basis
-from .rational import RATIONAL_PRESETS
-from .rational import GroupRational
+from .presets import PRESETS, preset, preset_of_basis
+from .rational import RATIONAL_PRESETS, GroupRational
 
 __all__ = [
     "INITS",

@@ -165,6 +165,25 @@ class ConvKAN(nn.Module):
                 maps.append(x)
         return maps if intermediates_only else (x, maps)
 
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop what `forward_intermediates` does not need; unused parameters would stop distributed training.
+
+        Args:
+            indices: Stages to keep the results of; an int takes that many from the end.
+            prune_norm: Not used: every convolution ends in its own norm.
+            prune_head: Drop the classifier too.
+
+        Returns:
+            The stages whose results are kept.
+        """
+        take, last = feature_take_indices(len(self.stages), indices)
+        self.stages = self.stages[: last + 1]
+        if prune_head:
+            self.reset_classifier(0, "")
+        return take
+
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to the last feature map (B, num_features, H', W')."""
         if self.grad_checkpointing:

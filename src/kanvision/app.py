@@ -1,0 +1,365 @@
+"""Builds the objects that a configuration names, and runs them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from pytorch_lightning.callbacks import Callback, Checkpoint, ProgressBar
+from rich.console import Console
+from torch import Tensor, nn
+
+from . import record
+from .analysis.cost import Cost, cost
+from .callbacks import BestCheckpoint, EMAWeights
+from .checkpoints import (
+    CheckpointError,
+    find_checkpoint,
+    load_checkpoint,
+    newest_sound_checkpoint,
+    state_dict_for,
+)
+from .config import EvalConfig, TrainConfig, notes, to_primitive, train_config
+from .config.model_schema import TransformerConfig
+from .data import ImageDataModule, build_datamodule
+from .models import BUILDERS, patch_size_for
+from .optim import scaled_lr
+from .tasks import TASKS, Task
+
+__all__ = ["evaluate", "train"]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What the settings come to on the devices that are there."""
+
+    global_batch: int
+    epochs: int
+    lr: float
+    kan_lr: float | None
+    recipe_batch: int | None
+
+    @classmethod
+    def of(cls, cfg: TrainConfig, trainer: pl.Trainer) -> Effort:
+        """Global batch and learning rates of a run on the trainer's devices."""
+        devices = trainer.num_devices * trainer.num_nodes
+        batch = cfg.data.batch_size * devices * cfg.trainer.accumulate_grad_batches
+
+        def scaled(lr: float) -> float:
+            return scaled_lr(lr, cfg.optimizer.lr_scaling, batch, cfg.recipe.batch_size)
+
+        kan_lr = cfg.optimizer.kan_lr
+        return cls(
+            global_batch=batch,
+            epochs=cfg.trainer.max_epochs,
+            lr=scaled(cfg.optimizer.lr),
+            kan_lr=None if kan_lr is None else scaled(kan_lr),
+            recipe_batch=cfg.recipe.batch_size,
+        )
+
+    def __str__(self) -> str:
+        text = f"{self.epochs} epochs, effective batch {self.global_batch}, learning rate {self.lr:g}"
+        if self.kan_lr is not None:
+            text += f", of KAN parameters {self.kan_lr:g}"
+        if self.recipe_batch not in (None, self.global_batch):
+            text += f" (the recipe's batch is {self.recipe_batch})"
+        return text
+
+
+def train(cfg: TrainConfig) -> float | None:
+    """Train, test the best checkpoint, and leave the record of the run.
+
+    Returns:
+        The best validation value of `cfg.monitor`, for sweeps; None when nothing was validated.
+
+    Raises:
+        DataError: If the data are missing or broken.
+        CheckpointError: If `cfg.resume` cannot be gone on from.
+    """
+    _prepare(cfg)
+    datamodule = _datamodule(cfg)
+    cfg = _with_counted_classes(cfg, datamodule.num_classes)
+    trainer = _trainer(cfg)
+    effort = Effort.of(cfg, trainer)
+    model = _model(cfg)
+    price = cost(model, (cfg.data.in_chans, cfg.data.img_size, cfg.data.img_size))
+    task = _task(cfg, model, {"lr": effort.lr, "kan_lr": effort.kan_lr})
+    folder, resume = Path(cfg.run.dir), _resume_point(cfg)
+    if resume is not None:
+        _fitting_weights(task, load_checkpoint(resume), resume)
+    writes = trainer.is_global_zero and not _is_dry(cfg)
+    if writes:
+        record.write_config(folder, to_primitive(cfg))
+        record.point_latest(Path(cfg.run.root), folder)
+    console = Console(quiet=not trainer.is_global_zero)
+    title = f"{cfg.model.name} on {cfg.data.name}"
+    record.header(
+        console, title, _facts_before(cfg, datamodule, effort, price, str(trainer.precision), resume)
+    )
+
+    started = time.perf_counter()
+    trainer.fit(task, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+    seconds = time.perf_counter() - started
+
+    best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)), None)
+    score = None if best is None or best.best_model_score is None else float(best.best_model_score)
+    metrics: dict[str, float] = {} if score is None else {f"best_{cfg.monitor}": score}
+    if cfg.test:
+        path = best.best_model_path if best is not None else ""
+        (tested,) = trainer.test(
+            task, datamodule=datamodule, ckpt_path=path or None, verbose=False, weights_only=True
+        )
+        metrics |= tested
+    numbers = {"parameters": price.parameters, "flops": price.flops, "train_seconds": round(seconds, 2)}
+    if writes:
+        about = {
+            "model": cfg.model.name,
+            "data": cfg.data.name,
+            "epochs": trainer.current_epoch,
+            "seed": cfg.seed,
+        }
+        record.write_metrics(folder / "metrics.json", metrics | numbers | about | record.environment())
+    record.results_table(console, title, metrics, _facts_after(price, seconds, "training"))
+    if writes and best is not None:
+        console.print(
+            f"Next: python eval.py ckpt={shlex.quote(str(folder))}", soft_wrap=True, highlight=False
+        )
+    return score
+
+
+def evaluate(cfg: EvalConfig) -> dict[str, float]:
+    """Measure a checkpoint on the data that it was made for, as its own configuration tells.
+
+    Returns:
+        The metrics by their logged names.
+
+    Raises:
+        CheckpointError: If the file is none of ours, is damaged, or does not fit its own configuration.
+        DataError: If the data are missing or broken.
+    """
+    path = find_checkpoint(cfg.ckpt, runs_root=cfg.run_root)
+    checkpoint = load_checkpoint(path)
+    run = _changed(_config_of(path, checkpoint), cfg)
+    _prepare(run)
+    datamodule = _datamodule(run)
+    model = _model(run)
+    task = _task(run, model, {})
+    task.model.load_state_dict(_fitting_weights(task, checkpoint, path))
+    price = cost(model, (run.data.in_chans, run.data.img_size, run.data.img_size))
+    trainer = pl.Trainer(
+        accelerator=cfg.trainer.accelerator,
+        devices=cfg.trainer.devices,
+        precision=_usable_precision(run.trainer.precision, cfg.trainer.accelerator),
+        enable_progress_bar=cfg.trainer.enable_progress_bar,
+        callbacks=[instantiate(run.callbacks["progress"])] if _shows_progress(run, cfg) else None,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    measure = trainer.test if cfg.split == "test" else trainer.validate
+    started = time.perf_counter()
+    (metrics,) = measure(task, datamodule=datamodule, verbose=False)
+    seconds = time.perf_counter() - started
+    result = {name: float(value) for name, value in metrics.items()}
+    if trainer.is_global_zero:
+        console = Console()
+        facts = {"checkpoint": str(path), **_facts_after(price, seconds, "evaluation")}
+        record.results_table(console, f"{run.model.name} on {run.data.name}", result, facts)
+        folder = Path(cfg.output) if cfg.output else _run_folder(path) / "eval"
+        about = {
+            "checkpoint": str(path),
+            "images": datamodule.num_images[cfg.split],
+            "parameters": price.parameters,
+            "flops": price.flops,
+            "model": run.model.name,
+            "data": run.data.name,
+            "seed": run.seed,
+        }
+        record.write_metrics(folder / f"{cfg.split}.json", result | about | record.environment())
+        console.print(f"Written: {folder / f'{cfg.split}.json'}", soft_wrap=True, highlight=False)
+    return result
+
+
+# --- building
+
+
+def _prepare(cfg: TrainConfig) -> None:
+    """Settings of the whole process."""
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    torch.set_float32_matmul_precision(cfg.trainer.matmul_precision)
+    # What Lightning tells at each start (devices, an advertisement) stands in our header where it matters.
+    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings(
+        "ignore", message=".*LeafSpec.*", category=FutureWarning, module="pytorch_lightning"
+    )
+
+
+def _datamodule(cfg: TrainConfig) -> ImageDataModule:
+    facts = cfg.data.model_dump(exclude={"task"})
+    datamodule = build_datamodule(cfg.data.task, **facts, augment=cfg.augment.model_dump(), seed=cfg.seed)
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        datamodule.prepare_data()
+    datamodule.setup()
+    return datamodule
+
+
+def _with_counted_classes(cfg: TrainConfig, num_classes: int) -> TrainConfig:
+    """The configuration with the number of classes that the data turned out to have."""
+    count = {"num_classes": num_classes}
+    data, model = cfg.data.model_copy(update=count), cfg.model.model_copy(update=count)
+    return cfg.model_copy(update={"data": data, "model": model})
+
+
+def _model(cfg: TrainConfig) -> nn.Module:
+    arguments = cfg.model.arguments()
+    if cfg.model.takes_basis:
+        arguments |= {"basis": cfg.basis.name, "basis_kwargs": cfg.basis.arguments()}
+    if isinstance(cfg.model, TransformerConfig):
+        arguments.setdefault("patch_size", patch_size_for(cfg.model.img_size))
+    return BUILDERS[cfg.model.kind](cfg.model.name, **arguments)
+
+
+def _task(cfg: TrainConfig, model: nn.Module, rates: Mapping[str, float | None]) -> Task:
+    assert cfg.data.num_classes is not None
+    return TASKS[cfg.data.task](
+        model,
+        num_classes=cfg.data.num_classes,
+        optimizer=cfg.optimizer.model_dump(exclude={"lr_scaling"}) | dict(rates),
+        scheduler=cfg.scheduler.model_dump(),
+        loss=cfg.loss.model_dump(),
+        mixup=cfg.mixup.model_dump(),
+        config=to_primitive(cfg),
+        channels_last=cfg.trainer.channels_last,
+        compile=cfg.trainer.compile,
+    )
+
+
+def _trainer(cfg: TrainConfig) -> pl.Trainer:
+    options = cfg.trainer.model_dump(exclude={"channels_last", "compile", "matmul_precision"})
+    options["precision"] = _usable_precision(cfg.trainer.precision, cfg.trainer.accelerator)
+    callbacks: list[Callback] = [instantiate(entry) for entry in cfg.callbacks.values()]
+    if not cfg.trainer.enable_progress_bar:
+        callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
+    if cfg.ema is not None:
+        callbacks.append(EMAWeights(**cfg.ema.model_dump()))
+    return pl.Trainer(
+        **options,
+        callbacks=callbacks,
+        logger=[instantiate(entry) for entry in cfg.logger.values()] or False,
+        default_root_dir=cfg.run.dir,
+        use_distributed_sampler=False,  # the datamodule's samplers know the ranks
+        enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
+        enable_model_summary=False,
+    )
+
+
+def _usable_precision(precision: str, accelerator: str) -> Any:
+    """`precision`, or 32-true where a mixed format would run on a CPU, which it only slows down."""
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
+    return "32-true" if on_cpu and precision.endswith("-mixed") else precision
+
+
+def _is_dry(cfg: TrainConfig) -> bool:
+    return bool(cfg.trainer.fast_dev_run)
+
+
+# --- checkpoints
+
+
+def _resume_point(cfg: TrainConfig) -> str | None:
+    """The checkpoint to go on from; None for a fresh start."""
+    if cfg.resume is None:
+        return None
+    if cfg.resume == "auto" or Path(cfg.resume).is_dir():
+        folder = Path(cfg.run.dir if cfg.resume == "auto" else cfg.resume)
+        found = newest_sound_checkpoint(folder) if folder.is_dir() else None
+        if found is None and cfg.resume != "auto":
+            raise CheckpointError(f"resume={cfg.resume}: no checkpoint that can be loaded in this folder")
+        return None if found is None else str(found)
+    return str(find_checkpoint(cfg.resume))
+
+
+def _fitting_weights(task: Task, checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """The checkpoint's weights under the network's own names."""
+    try:
+        return state_dict_for(task.model, checkpoint)
+    except CheckpointError as error:
+        assert task.config is not None
+        raise CheckpointError(f"{path} does not fit {task.config['model']['name']}: {error}") from None
+
+
+def _config_of(path: Path, checkpoint: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of the run that wrote a checkpoint."""
+    config = (checkpoint.get("kanvision") or {}).get("config")
+    if config is None:
+        raise CheckpointError(
+            f"{path} carries no configuration, so train.py did not write it; "
+            "eval.py evaluates checkpoints of train.py"
+        )
+    return train_config(config)
+
+
+def _changed(run: TrainConfig, cfg: EvalConfig) -> TrainConfig:
+    """A run's configuration with what the evaluation asks to be different."""
+    data = run.data.model_copy(update=cfg.data.model_dump(exclude_none=True))
+    if cfg.data.batch_size is not None:
+        data = data.model_copy(update={"eval_batch_size": cfg.data.batch_size})
+    precision = {} if cfg.trainer.precision is None else {"precision": cfg.trainer.precision}
+    return run.model_copy(update={"data": data, "trainer": run.trainer.model_copy(update=precision)})
+
+
+def _run_folder(path: Path) -> Path:
+    """The run that a checkpoint lies in, or the checkpoint's own folder."""
+    return path.parent.parent if path.parent.name == "checkpoints" else path.parent
+
+
+# --- showing
+
+
+def _shows_progress(run: TrainConfig, cfg: EvalConfig) -> bool:
+    return cfg.trainer.enable_progress_bar and "progress" in run.callbacks
+
+
+def _facts_before(
+    cfg: TrainConfig,
+    datamodule: ImageDataModule,
+    effort: Effort,
+    price: Cost,
+    precision: str,
+    resume: str | None,
+) -> dict[str, str]:
+    facts = {
+        "run": cfg.run.dir,
+        "recipe": f"{cfg.recipe.name} ({cfg.recipe.source})",
+        "images": ", ".join(f"{split} {count:,}" for split, count in datamodule.num_images.items()),
+        "training": str(effort),
+        "model": f"{price.parameters:,} parameters, {_gflops(price)} GFLOP an image",
+        "precision": precision,
+    }
+    if resume is not None:
+        facts["resume"] = resume
+    return facts | {f"note {number}": text for number, text in enumerate(notes(cfg), 1)}
+
+
+def _facts_after(price: Cost, seconds: float, what: str) -> dict[str, str]:
+    return {
+        "parameters": f"{price.parameters:,}",
+        "GFLOP / image": _gflops(price),
+        f"{what} time": f"{seconds:.1f} s",
+    }
+
+
+def _gflops(price: Cost) -> str:
+    return f"{price.flops / 1e9:.4g}"

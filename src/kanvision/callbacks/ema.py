@@ -1,0 +1,116 @@
+"""Exponential moving average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.trainer.states import TrainerFn
+from timm.utils import distribute_bn
+from torch import Tensor
+
+__all__ = ["EMAWeights", "ema_decay"]
+
+
+def ema_decay(decay: float, warmup: bool, num_updates: int) -> float:
+    """Share of the old average at the next update: `decay`, with warm-up at most (1 + t) / (10 + t)."""
+    return min(decay, (1 + num_updates) / (10 + num_updates)) if warmup else decay
+
+
+class EMAWeights(WeightAveraging):
+    """Keeps average = d * average + (1 - d) * weights over optimiser steps, from the initial weights on.
+
+    Running statistics are averaged like weights, counters are copied. Validation runs on the average; in
+    checkpoints `state_dict` is the average and `current_model_state` the weights of the optimiser; when
+    training ends the task's network holds the average, and whatever is loaded for a later test is tested as
+    loaded.
+
+    Differences from Lightning's callback, whose state and swapping this uses: the average starts from the
+    initial weights and not from those after the first step (so timm, with which the published recipes were
+    run); integers are copied, not truncated averages; the average lives on the device of training, not where
+    the network was built; it ends with the training run, since it would otherwise be swapped into, or loaded
+    over, what a later `trainer.validate` or `trainer.test` is given; and an exception within validation
+    leaves the right weights behind.
+
+    Args:
+        decay: d.
+        warmup: Use min(d, (1 + t) / (10 + t)) for the t-th update, t = 0, 1, ...
+
+    Raises:
+        ValueError: If decay is not between 0 and 1.
+    """
+
+    def __init__(self, decay: float = 0.9999, warmup: bool = False) -> None:
+        if not 0.0 < decay < 1.0:
+            raise ValueError(f"ema.decay={decay} must lie between 0 and 1")
+        super().__init__(multi_avg_fn=_average(decay, warmup))
+        self._is_swapped = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Start the average from the network as it is."""
+        if stage == "fit":
+            self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:
+            # 0 would make the first update a copy
+            self._average_model.n_averaged.fill_(1)
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validate the average."""
+        self._share_statistics(trainer)
+        super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Make the average that is saved that of all processes."""
+        super().on_train_epoch_end(trainer, pl_module)
+        self._share_statistics(trainer)
+
+    def _share_statistics(self, trainer: pl.Trainer) -> None:
+        """Average batch-norm statistics over processes, each of which has seen its own images."""
+        if self._average_model is not None and trainer.world_size > 1:
+            distribute_bn(self._average_model, trainer.world_size, reduce=True)  # type: ignore[no-untyped-call]
+
+    def _swap_models(self, pl_module: pl.LightningModule) -> None:
+        super()._swap_models(pl_module)
+        self._is_swapped = not self._is_swapped
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Undo a swap that validation could not, before any checkpoint is written."""
+        if self._is_swapped:
+            self._swap_models(pl_module)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let go of the average once the network holds it."""
+        self._average_model = None
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the average into `state_dict`."""
+        if self._average_model is not None:
+            super().on_save_checkpoint(trainer, pl_module, checkpoint)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take up weights and average again, to train on."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+def _average(decay: float, warmup: bool) -> Callable[[Any, Any, Any], None]:
+    @torch.no_grad()
+    def update(averages: list[Tensor], current: list[Tensor], num_averaged: Tensor) -> None:
+        if averages[0].is_floating_point():
+            # reading the counter waits for the device, so only where it is needed
+            num_updates = int(num_averaged) - 1 if warmup else 0
+            torch._foreach_lerp_(averages, current, 1.0 - ema_decay(decay, warmup, num_updates))
+        else:
+            torch._foreach_copy_(averages, current)
+
+    return update

@@ -1,0 +1,92 @@
+"""Random states in checkpoints: a resumed run draws what the uninterrupted one would have drawn."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import distributed
+
+__all__ = ["RNGState"]
+
+
+class RNGState(Callback):
+    """Saves the states of Python's, numpy's, torch's and the accelerator's generators of every process.
+
+    With it, a run resumed from a checkpoint of an epoch's end is equal to the uninterrupted run bit for bit,
+    on the same number of processes. Lightning saves none of these states: shuffling, dropout, drop path and
+    mixup would start again with the numbers of the first epoch. All states are tensors and primitives.
+    """
+
+    def __init__(self) -> None:
+        self._restored: list[dict[str, Any]] | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Forget what an earlier run of the same trainer has loaded."""
+        self._restored = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """States of all processes, in the order of their ranks; a collective call."""
+        state = _random_state()
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return {"ranks": [state]}
+        states: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(states, state)
+        return {"ranks": states}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the states until the loop is about to start."""
+        self._restored = state_dict["ranks"]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Restore the state of this process; by `on_train_start` the loaders have drawn their seeds."""
+        if self._restored is None:
+            return
+        if len(self._restored) != trainer.world_size:
+            rank_zero_warn(
+                f"The checkpoint is from {len(self._restored)} processes, this run has {trainer.world_size}: "
+                "training goes on, but not with the same random numbers."
+            )
+            return
+        _set_random_state(self._restored[trainer.global_rank])
+
+
+def _random_state() -> dict[str, Any]:
+    version, words, gauss = random.getstate()
+    # numpy arrays are refused by torch's safe loading
+    numpy_state: Any = np.random.get_state(legacy=False)
+    return {
+        "python": {"version": version, "words": torch.tensor(words), "gauss": gauss},
+        "numpy": {
+            "words": torch.from_numpy(numpy_state["state"]["key"].astype(np.int64)),
+            "pos": int(numpy_state["state"]["pos"]),
+            "has_gauss": int(numpy_state["has_gauss"]),
+            "gauss": float(numpy_state["gauss"]),
+        },
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    python, numpy_state = state["python"], state["numpy"]
+    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
+    np.random.set_state(
+        {
+            "bit_generator": "MT19937",
+            "state": {"key": numpy_state["words"].numpy().astype(np.uint32), "pos": numpy_state["pos"]},
+            "has_gauss": numpy_state["has_gauss"],
+            "gauss": numpy_state["gauss"],
+        }
+    )
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"].cpu())
+    if state["mps"] is not None and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"].cpu())

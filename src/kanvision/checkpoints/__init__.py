@@ -1,0 +1,19 @@
+"""Finding checkpoints and loading them without running what is in them."""
+
+from .io import (
+    CheckpointError,
+    find_checkpoint,
+    load_checkpoint,
+    load_state_dict,
+    newest_sound_checkpoint,
+    state_dict_for,
+)
+
+__all__ = [
+    "CheckpointError",
+    "find_checkpoint",
+    "load_checkpoint",
+    "load_state_dict",
+    "newest_sound_checkpoint",
+    "state_dict_for",
+]

@@ -1,0 +1,182 @@
+"""Checkpoints on disk: which file is meant, is it sound, and does it fit the network."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "CheckpointError",
+    "find_checkpoint",
+    "load_checkpoint",
+    "load_state_dict",
+    "newest_sound_checkpoint",
+    "state_dict_for",
+]
+
+SUFFIX = ".ckpt"
+NAMES = ("best.ckpt", "last.ckpt")
+TASK_PREFIX = "model."  # where a task keeps its network
+NUM_SHOWN = 5
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, broken, unsafe, or of another network."""
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint to the CPU; only tensors and primitives are accepted, and no code in it is run.
+
+    Raises:
+        CheckpointError: If the file is missing, empty, cut off, no checkpoint, or holds anything else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
+    if path.stat().st_size == 0:
+        raise CheckpointError(
+            f"{path}: the file is empty; it was probably being written when the disk was full"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # not chained: torch's message recommends the unsafe way of loading
+        raise CheckpointError(_refusal(path, str(error))) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: the file is cut off or no checkpoint ({reason})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint, which is a dict")
+    return content
+
+
+def load_state_dict(model: nn.Module, checkpoint: Mapping[str, Any]) -> None:
+    """Load a checkpoint's weights into a network, all of them.
+
+    Raises:
+        CheckpointError: See `state_dict_for`.
+    """
+    model.load_state_dict(state_dict_for(model, checkpoint))
+
+
+def state_dict_for(model: nn.Module, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of a checkpoint under the network's own names; with averaging on, these are the averages.
+
+    Args:
+        model: The network.
+        checkpoint: Of a training run, or a bare state dict of the network.
+
+    Raises:
+        CheckpointError: If names or shapes differ from the network's; says which, and what made the
+            checkpoint.
+    """
+    entries = checkpoint.get("state_dict", checkpoint)
+    wanted = model.state_dict()
+    # a network may have a submodule called `model`, so its own names come first
+    own = any(name in wanted for name in entries)
+    given = {
+        (name if own else name.removeprefix(TASK_PREFIX)): value
+        for name, value in entries.items()
+        if isinstance(value, Tensor)
+    }
+    shapes = [
+        f"{name} {tuple(given[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in given and given[name].shape != tensor.shape
+    ]
+    lists = {
+        "missing": [name for name in wanted if name not in given],
+        "unexpected": [name for name in given if name not in wanted],
+        "of another shape": shapes,
+    }
+    problems = [_shortened(title, names) for title, names in lists.items() if names]
+    if problems:
+        lines = ["the checkpoint's weights do not fit the network:", *problems, *_origin(checkpoint)]
+        raise CheckpointError("\n  ".join(lines))
+    return given
+
+
+def find_checkpoint(path_or_run: str | Path, *, runs_root: str | Path = "runs") -> Path:
+    """The file that is meant by a file, a run's folder, or `latest`.
+
+    Args:
+        path_or_run: A file; a run's folder (or its `checkpoints`): the best checkpoint, or else the last one;
+            latest: the newest run under `runs_root`.
+        runs_root: Folder of all runs.
+
+    Raises:
+        CheckpointError: If there is nothing of the kind.
+    """
+    path = Path(path_or_run)
+    if str(path_or_run) == "latest" and not path.exists():
+        found = _newest_first(Path(runs_root))
+        if not found:
+            raise CheckpointError(f"ckpt=latest: no checkpoint below {Path(runs_root).resolve()}")
+        path = found[0].parent
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise CheckpointError(f"ckpt={path_or_run}: no such file or folder")
+    for name in NAMES:
+        for candidate in (path / name, path / "checkpoints" / name):
+            if candidate.is_file():
+                return candidate
+    there = ", ".join(str(p) for p in _newest_first(path)[:NUM_SHOWN]) or "none"
+    raise CheckpointError(
+        f"ckpt={path_or_run}: neither {' nor '.join(NAMES)} in this folder; checkpoints below: {there}"
+    )
+
+
+def newest_sound_checkpoint(folder: str | Path) -> Path | None:
+    """The newest checkpoint in or below a folder that can be loaded.
+
+    Warns of each newer one that cannot.
+
+    Returns:
+        The file, or None where there is no sound one.
+    """
+    for path in _newest_first(Path(folder)):
+        try:
+            load_checkpoint(path)
+        except CheckpointError as error:
+            warnings.warn(f"Skipping an unreadable checkpoint: {error}", stacklevel=2)
+        else:
+            return path
+    return None
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    """Checkpoints below a folder by time of writing, without links; of one moment, `last` comes first."""
+    files = [path for path in folder.rglob(f"*{SUFFIX}") if path.is_file() and not path.is_symlink()]
+    return sorted(files, key=lambda p: (p.stat().st_mtime_ns, p.name == NAMES[1]), reverse=True)
+
+
+def _refusal(path: Path, message: str) -> str:
+    objects = re.findall(r"(?:GLOBAL|Trying to load unsupported GLOBAL|class) ([\w]+(?:\.[\w]+)+)", message)
+    if not objects:
+        return f"{path}: not a checkpoint of torch, or a damaged one; nothing of it was run"
+    return (
+        f"{path}: refused, for it holds Python objects ({', '.join(dict.fromkeys(objects))}) beside tensors "
+        "and primitives, and loading those can run any code; nothing of it was run. If you trust its author, "
+        "save the bare weights with the software that wrote it: torch.save(model.state_dict(), ...)"
+    )
+
+
+def _shortened(title: str, names: list[str]) -> str:
+    more = f", and {len(names) - NUM_SHOWN} more" if len(names) > NUM_SHOWN else ""
+    return f"{len(names)} {title}: {', '.join(names[:NUM_SHOWN])}{more}"
+
+
+def _origin(checkpoint: Mapping[str, Any]) -> list[str]:
+    config = (checkpoint.get("kanvision") or {}).get("config") or {}
+    model = config.get("model")
+    if not isinstance(model, Mapping):
+        return []
+    return ["made with " + " ".join(f"model.{key}={value}" for key, value in model.items())]

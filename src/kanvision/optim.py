@@ -1,0 +1,247 @@
+"""Parameter groups, optimisers and learning-rate schedules, built by timm.
+
+Each parameter group holds one learning rate as `lr * lr_scale`. timm's schedules compute one rate for all
+groups and multiply it by `lr_scale`, so layer decay and the own rate of the KAN parameters keep their ratios
+during warm-up and down to the last step.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from timm.optim import (
+    create_optimizer_v2,
+    list_optimizers,
+    param_groups_layer_decay,
+    param_groups_weight_decay,
+)
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from torch import nn
+from torch.optim import Optimizer
+
+__all__ = [
+    "SCHEDULES",
+    "build_optimizer",
+    "build_scheduler",
+    "kan_parameter_names",
+    "parameter_groups",
+    "scaled_lr",
+]
+
+SCHEDULES = ("cosine", "linear", "poly", "step", "exponential", "constant")
+LR_SCALINGS = ("none", "linear", "sqrt")
+RATIONAL_COEFFICIENTS = {"numerator", "denominator"}
+
+
+def scaled_lr(lr: float, lr_scaling: str, global_batch: int, reference_batch: int | None) -> float:
+    """Learning rate for a batch other than the one it was chosen for.
+
+    none: lr; linear: lr * b / b0 (Goyal et al. 2017, arXiv 1706.02677); sqrt: lr * sqrt(b / b0), with b the
+    global batch and b0 the reference batch.
+
+    Raises:
+        ValueError: If the rule is unknown, or needs a reference batch and there is none.
+    """
+    if lr_scaling not in LR_SCALINGS:
+        raise ValueError(f"optimizer.lr_scaling={lr_scaling!r} is unknown; legal: {', '.join(LR_SCALINGS)}")
+    if lr_scaling == "none":
+        return lr
+    if reference_batch is None:
+        raise ValueError(
+            f"optimizer.lr_scaling={lr_scaling} needs recipe.batch_size, the global batch that "
+            f"optimizer.lr={lr} was chosen for; it is null"
+        )
+    ratio = global_batch / reference_batch
+    return lr * (ratio if lr_scaling == "linear" else math.sqrt(ratio))
+
+
+def kan_parameter_names(model: nn.Module) -> set[str]:
+    """Names of the parameters that modules list in their class attribute `kan_parameters`."""
+    return {name for _, name in _kan_parameters(model)}
+
+
+def parameter_groups(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    decay_rationals: bool = True,
+    kan_lr: float | None = None,
+    layer_decay: float | None = None,
+) -> list[dict[str, Any]]:
+    """Sort every trainable parameter into exactly one group of one weight decay and one learning rate.
+
+    No weight decay: vectors, biases and the names in `model.no_weight_decay()`, as in timm. The rate of a
+    group is lr * layer_decay^(layers above it) * (kan_lr / lr for KAN parameters); its factors are the
+    group's `lr_scale`.
+
+    Args:
+        model: The network; its `group_matcher` (or else the order of its parameters) tells the layers apart.
+        lr: Learning rate.
+        weight_decay: Weight decay of matrices and kernels.
+        decay_rationals: Whether the coefficients of rational activations decay as well.
+        kan_lr: Own learning rate of the KAN parameters; None: `lr`.
+        layer_decay: Factor on the learning rate per layer, counted from the head; None: 1.
+    """
+    exempt = {"*.bias", *getattr(model, "no_weight_decay", set)()}
+    if not decay_rationals:
+        exempt |= {name for module, name in _kan_parameters(model) if _is_rational(module)}
+    if layer_decay is None:
+        groups = param_groups_weight_decay(model, weight_decay, no_weight_decay_list=exempt)
+    else:
+        groups = param_groups_layer_decay(
+            model, weight_decay, no_weight_decay_list=exempt, layer_decay=layer_decay
+        )
+
+    kan_names = kan_parameter_names(model) if kan_lr is not None else set()
+    is_kan = {id(parameter): name in kan_names for name, parameter in model.named_parameters()}
+    result = []
+    for group in groups:
+        for kan in (False, True):
+            parameters = [p for p in group["params"] if is_kan[id(p)] is kan]
+            if not parameters:
+                continue
+            scale = group.get("lr_scale", 1.0) * (kan_lr / lr if kan and kan_lr is not None else 1.0)
+            # `initial_lr` is what a timm schedule starts from before it applies lr_scale; `lr` is what the
+            # optimiser uses when there is no schedule.
+            rates = {"lr_scale": scale, "lr": lr * scale, "initial_lr": lr}
+            result.append({**group, "params": parameters, **rates})
+    return result
+
+
+def build_optimizer(
+    model: nn.Module,
+    *,
+    name: str = "adamw",
+    lr: float,
+    weight_decay: float = 0.05,
+    decay_rationals: bool = True,
+    kan_lr: float | None = None,
+    layer_decay: float | None = None,
+    betas: tuple[float, float] | None = None,
+    eps: float | None = None,
+    momentum: float = 0.9,
+) -> Optimizer:
+    """Any optimiser of timm over `parameter_groups`.
+
+    Args:
+        model: The network.
+        name: Name in timm's registry (`timm.optim.list_optimizers()`).
+        lr: Learning rate.
+        weight_decay: See `parameter_groups`.
+        decay_rationals: See `parameter_groups`.
+        kan_lr: See `parameter_groups`.
+        layer_decay: See `parameter_groups`.
+        betas: Momenta of Adam-like optimisers; None: the optimiser's own. Ignored by those that have none.
+        eps: Epsilon; None: the optimiser's own. Ignored by those that have none.
+        momentum: Momentum of SGD-like optimisers. Ignored by those that have none.
+
+    Raises:
+        ValueError: If timm knows no such optimiser.
+    """
+    if name.lower().split("_")[-1] not in list_optimizers():
+        close = difflib.get_close_matches(name, [str(n) for n in list_optimizers()], n=5, cutoff=0.5)
+        raise ValueError(
+            f"optimizer.name={name!r} is not in timm's registry; close: {', '.join(close) or 'none'}; "
+            "all: timm.optim.list_optimizers()"
+        )
+    groups = parameter_groups(
+        model,
+        lr=lr,
+        weight_decay=weight_decay,
+        decay_rationals=decay_rationals,
+        kan_lr=kan_lr,
+        layer_decay=layer_decay,
+    )
+    options: dict[str, Any] = {"betas": None if betas is None else tuple(betas), "eps": eps}
+    given = {key: value for key, value in options.items() if value is not None}
+    optimizer: Optimizer = create_optimizer_v2(groups, opt=name, lr=lr, momentum=momentum, **given)
+    return optimizer
+
+
+def build_scheduler(
+    optimizer: Optimizer,
+    *,
+    max_epochs: int,
+    steps_per_epoch: int,
+    name: str = "cosine",
+    warmup_epochs: float = 0.0,
+    warmup_lr: float = 0.0,
+    min_lr: float = 0.0,
+    decay_rate: float = 0.1,
+    decay_epochs: float = 30.0,
+    interval: str = "epoch",
+) -> Scheduler:
+    """One of timm's schedules; its `step(epoch)` or `step_update(step)` sets the rates for that time.
+
+    With t the epochs done (fractions of them for interval=step), T = max_epochs and s the `lr_scale` of a
+    group:
+
+        warm-up, t < warmup_epochs: s * (warmup_lr + (lr - warmup_lr) * t / warmup_epochs)
+        cosine:      s * (min_lr + (lr - min_lr) * (1 + cos(pi * t / T)) / 2)
+        linear:      s * (min_lr + (lr - min_lr) * (1 - t / T))
+        poly:        s * (min_lr + (lr - min_lr) * (1 - t / T) ** decay_rate)
+        step:        s * lr * decay_rate ** floor(t / decay_epochs)
+        exponential: s * lr * decay_rate ** floor(t)
+        constant:    s * lr
+
+    The warm-up is part of the T epochs: the curve of the main phase is entered where t has come to, as in
+    timm.
+
+    Args:
+        optimizer: Optimiser of `build_optimizer`.
+        max_epochs: Epochs of the whole run, T.
+        steps_per_epoch: Optimiser steps in an epoch, accumulated batches counted once.
+        name: One of `SCHEDULES`.
+        warmup_epochs: Epochs of linear warm-up.
+        warmup_lr: Rate at the start of the warm-up.
+        min_lr: Rate at the end; not used by step, exponential and constant.
+        decay_rate: Factor of step and exponential, power of poly.
+        decay_epochs: Epochs between two steps of the step schedule.
+        interval: epoch or step: how often the rate changes.
+
+    Raises:
+        ValueError: If the name or the interval is unknown.
+    """
+    if name not in SCHEDULES:
+        raise ValueError(f"scheduler.name={name!r} is unknown; legal: {', '.join(SCHEDULES)}")
+    if interval not in ("epoch", "step"):
+        raise ValueError(f"scheduler.interval={interval!r} is unknown; legal: epoch, step")
+    # timm overloads decay_rate as the power of poly and has no own names for two special cases
+    special: dict[str, tuple[str, float, float]] = {
+        "linear": ("poly", 1.0, decay_epochs),
+        "exponential": ("step", decay_rate, 1.0),
+    }
+    timm_name, rate, epochs = special.get(name, (name, decay_rate, decay_epochs))
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=timm_name,
+        num_epochs=max_epochs,
+        warmup_epochs=warmup_epochs,  # type: ignore[arg-type]  # fractions work
+        warmup_lr=warmup_lr,
+        min_lr=min_lr,
+        decay_rate=rate,
+        decay_epochs=epochs,
+        step_on_epochs=interval == "epoch",
+        updates_per_epoch=steps_per_epoch,
+    )
+    built: Scheduler = scheduler
+    return built
+
+
+def _kan_parameters(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """Each declared KAN parameter as (its module, its name in `model.named_parameters()`)."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for module in model.modules():
+        for own_name in getattr(module, "kan_parameters", ()):
+            parameter = getattr(module, own_name)
+            if isinstance(parameter, nn.Parameter):
+                yield module, names[id(parameter)]
+
+
+def _is_rational(module: nn.Module) -> bool:
+    return set(getattr(module, "kan_parameters", ())) >= RATIONAL_COEFFICIENTS

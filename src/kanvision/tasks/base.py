@@ -1,0 +1,200 @@
+"""What all tasks share: how a network is run, optimised, measured and saved."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from timm.scheduler.scheduler import Scheduler
+from timm.utils import distribute_bn, random_seed
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+
+from kanvision.optim import build_optimizer, build_scheduler
+
+__all__ = ["Batch", "Task"]
+
+Batch = dict[str, Tensor]
+
+
+class Task(pl.LightningModule):
+    """A network in training; subclasses say what is predicted, what the loss is and what is measured.
+
+    A batch is a dict with `image` (B, C, H, W) and what the subclass needs besides.
+
+    Logged: `train/loss` (mean of the epoch over all processes), `train/loss_step` (of one process),
+    `train/lr` (before the factors of single parameter groups), and `val/...`, `test/...` for the loss and
+    each metric, exact over all images of all processes.
+
+    Checkpoints carry `checkpoint["kanvision"] = {"config": ..., "version": ...}` and hold nothing but tensors
+    and primitives, so that they load without running code.
+
+    Args:
+        model: The network.
+        metrics: What is measured on validation and test images.
+        optimizer: Arguments of `kanvision.optim.build_optimizer`.
+        scheduler: Arguments of `kanvision.optim.build_scheduler` but the numbers of epochs and steps.
+        config: The run's configuration as plain dicts, lists, strings and numbers, kept in every checkpoint.
+        channels_last: Keep images and feature maps in channels-last order.
+        compile: Compile the network at its first use.
+
+    Raises:
+        ValueError: If `config` holds anything but primitives.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        metrics: MetricCollection,
+        optimizer: Mapping[str, Any],
+        scheduler: Mapping[str, Any],
+        config: Mapping[str, Any] | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        _require_primitives(config, "config")
+        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
+        self.model = model.to(memory_format=self.memory_format)
+        if compile:
+            # in place: torch.compile(model) would prefix every name in the checkpoint with _orig_mod.
+            self.model.compile()
+        # A NaN loss must stay NaN: the default drops it from the mean, and "disable" drops the weights.
+        measured = metrics.clone()
+        measured.add_metrics({"loss": MeanMetric(nan_strategy=float("nan"))})
+        self.val_metrics = measured.clone(prefix="val/")
+        self.test_metrics = measured.clone(prefix="test/")
+        self.optimizer_options = dict(optimizer)
+        self.scheduler_options = dict(scheduler)
+        self.config = config
+
+    @abstractmethod
+    def training_loss(self, batch: Batch) -> Tensor:
+        """Mean loss of a training batch, a scalar."""
+
+    @abstractmethod
+    def predictions(self, logits: Tensor) -> Tensor:
+        """Probabilities from the network's output."""
+
+    @abstractmethod
+    def measurement(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Arguments of the metrics by name, and the mean loss of the batch as `value`."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Output of the network for images (B, C, H, W)."""
+        output: Tensor = self.model(images.to(memory_format=self.memory_format))
+        return output
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        size = len(batch["image"])
+        loss = self.training_loss(batch)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=size)
+        # The curve within an epoch is that of one process: averaging it would cost a collective at every
+        # step.
+        self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
+        group = self.trainer.optimizers[0].param_groups[0]
+        self.log("train/lr", group["lr"] / group["lr_scale"], on_step=True, on_epoch=False, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Measure one batch; returns its `predictions`."""
+        return self._evaluate(batch, self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Measure one batch; returns its `predictions`."""
+        return self._evaluate(batch, self.test_metrics)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Probabilities of one batch."""
+        return self.predictions(self(batch["image"]))
+
+    def _evaluate(self, batch: Batch, metrics: MetricCollection) -> dict[str, Tensor]:
+        size = len(batch["image"])
+        logits = self(batch["image"])
+        metrics.update(weight=size, **self.measurement(logits, batch))
+        self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
+        return {"predictions": self.predictions(logits)}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser, and a place for its schedule, which `on_train_start` fills."""
+        optimizer = build_optimizer(self.model, **self.optimizer_options)
+        interval = self.scheduler_options.get("interval", "epoch")
+        # The length of an epoch is not known yet, and asking the trainer for it (estimated_stepping_batches)
+        # would start the loaders, and draw their seeds, before a checkpoint's random states are restored.
+        place: Any = build_scheduler(
+            optimizer, max_epochs=1, steps_per_epoch=1, name="constant", interval=interval
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": place, "interval": interval}}
+
+    def on_train_start(self) -> None:
+        """Build the schedule and set the rates for where training starts.
+
+        Always anew, never from a checkpoint: one made at the end of an epoch holds the rates from before the
+        schedule's update, and the curve of its own run, at whose end longer training would go on.
+
+        Raises:
+            ValueError: If the length of the training is not known.
+        """
+        epochs, batches = self.trainer.max_epochs, self.trainer.num_training_batches
+        if math.isinf(batches) or epochs is None or epochs < 1:
+            raise ValueError("a schedule needs trainer.max_epochs and training data of known length")
+        for config in self.trainer.lr_scheduler_configs:
+            schedule: Any = build_scheduler(
+                self.trainer.optimizers[0],
+                max_epochs=epochs,
+                steps_per_epoch=math.ceil(batches / self.trainer.accumulate_grad_batches),
+                **self.scheduler_options,
+            )
+            config.scheduler = schedule
+            _set_rates(schedule, epoch=self.current_epoch, step=self.global_step)
+
+    def lr_scheduler_step(self, scheduler: Scheduler, metric: Any) -> None:  # type: ignore[override]
+        """Set the rates for what comes after the epoch or optimiser step that has just ended.
+
+        timm's schedules are none of torch's, and Lightning refuses them where this is not overridden.
+        """
+        _set_rates(scheduler, epoch=self.current_epoch + 1, step=self.global_step)
+
+    def setup(self, stage: str) -> None:
+        """Give each process but the first random numbers of its own, for dropout, drop path and mixup."""
+        if stage == "fit" and self.global_rank > 0:
+            seed = torch.initial_seed() % (2**32 - self.trainer.world_size)  # numpy takes 32 bits
+            random_seed(seed, self.global_rank)  # type: ignore[no-untyped-call]
+
+    def on_validation_start(self) -> None:
+        """Average batch-norm statistics over processes, so that all of them validate what is saved."""
+        if self.trainer.world_size > 1:
+            distribute_bn(self.model, self.trainer.world_size, reduce=True)  # type: ignore[no-untyped-call]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the configuration and the version."""
+        checkpoint["kanvision"] = {"config": self.config, "version": version("kanvision")}
+
+
+def _set_rates(scheduler: Any, *, epoch: int, step: int) -> None:
+    # a timm schedule ignores the one of the two calls that is not its interval
+    scheduler.step(epoch)
+    scheduler.step_update(step)
+
+
+def _require_primitives(value: object, key: str) -> None:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _require_primitives(name, key)
+            _require_primitives(item, f"{key}.{name}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _require_primitives(item, f"{key}[{index}]")
+    elif type(value) not in (str, int, float, bool, type(None)):
+        raise ValueError(
+            f"{key} is a {type(value).__name__}; to be loaded safely, a checkpoint may hold only dict, list, "
+            "tuple, str, int, float, bool and None"
+        )

@@ -1,0 +1,105 @@
+"""One class per image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.data import Mixup
+from timm.data.mixup import mixup_target
+from torch import Tensor, nn
+
+from kanvision.losses import classification_loss
+from kanvision.metrics import class_probabilities, classification_metrics, wrong_where_not_finite
+
+from .base import Batch, Task
+
+__all__ = ["ClassificationTask"]
+
+
+class ClassificationTask(Task):
+    """Trains a network to name the class of an image.
+
+    A batch is `{"image": (B, C, H, W), "target": (B,) int64, ...}`. Images are mixed on the device, in
+    training only; validation and test loss is the plain cross-entropy whatever the training loss is, so that
+    runs compare.
+
+    Args:
+        model: Network giving logits (B, num_classes).
+        num_classes: Number of classes.
+        optimizer: See `Task`.
+        scheduler: See `Task`.
+        loss: Arguments of `kanvision.losses.classification_loss`.
+        mixup: Arguments of timm's Mixup (mixup_alpha, cutmix_alpha, prob, switch_prob, mode); both alphas 0
+            or
+            nothing at all: no mixing (Zhang et al. 2018, arXiv 1710.09412; Yun et al. 2019, arXiv
+            1905.04899).
+        config: See `Task`.
+        channels_last: See `Task`.
+        compile: See `Task`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        num_classes: int,
+        optimizer: Mapping[str, Any],
+        scheduler: Mapping[str, Any],
+        loss: Mapping[str, Any],
+        mixup: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(
+            model,
+            metrics=classification_metrics(num_classes),
+            optimizer=optimizer,
+            scheduler=scheduler,
+            config=config,
+            channels_last=channels_last,
+            compile=compile,
+        )
+        mixing = {"mixup_alpha": 0.0, "cutmix_alpha": 0.0, **(mixup or {})}
+        smoothing = loss.get("label_smoothing", 0.0)
+        self.mixup: Mixup | None = None
+        if mixing["mixup_alpha"] > 0 or mixing["cutmix_alpha"] > 0:
+            mixing |= {"label_smoothing": smoothing, "num_classes": num_classes}
+            self.mixup = Mixup(**mixing)  # type: ignore[no-untyped-call]
+        self.loss = classification_loss(**loss, soft_targets=self.mixup is not None)
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        """Loss of the batch after mixing."""
+        images, target = batch["image"], batch["target"]
+        if self.mixup is not None:
+            images, target = self._mix(self.mixup, images, target)
+        loss: Tensor = self.loss(self(images), target)
+        return loss
+
+    def predictions(self, logits: Tensor) -> Tensor:
+        """Class probabilities (B, num_classes), in at least fp32."""
+        return class_probabilities(logits)
+
+    def measurement(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Probabilities against classes, and the cross-entropy."""
+        target = batch["target"]
+        probabilities = wrong_where_not_finite(self.predictions(logits), target)
+        value = F.cross_entropy(logits.to(probabilities.dtype), target)
+        return {"preds": probabilities, "target": target, "value": value}
+
+    @staticmethod
+    def _mix(mixup: Mixup, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix pairs of images; the last one of an odd batch has no partner and stays as it is."""
+        even = len(images) - len(images) % 2
+        smoothing, rest = mixup.label_smoothing, target[even:]
+        alone = mixup_target(rest, mixup.num_classes, smoothing=smoothing)  # type: ignore[no-untyped-call]
+        if not even:
+            return images, alone
+        # timm mixes in place, and the batch is not ours to change
+        mixed, weights = mixup(images[:even].clone(), target[:even])
+        return torch.cat([mixed, images[even:]]), torch.cat(
+            [weights, alone]
+        )  # (B, C, H, W), (B, num_classes)

@@ -1,0 +1,149 @@
+"""The programs from end to end on real images: what they print, write, refuse and go on from."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from .conftest import REPOSITORY
+
+QUICK = (
+    "trainer.accelerator=cpu",
+    "data.limit=120",
+    "data.batch_size=16",
+    "model.width_scale=0.125",
+    "scheduler.warmup_epochs=0",
+)
+
+
+def only_run(folder: Path) -> Path:
+    (run,) = (folder / "runs" / "convkan_digits").iterdir()
+    return run
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_a_run_from_training_to_evaluation(program, tmp_path):
+    trained = program("train.py", *QUICK, "trainer.max_epochs=2")
+    run = only_run(tmp_path)
+    assert "test/acc1" in trained.stdout
+    assert "python eval.py ckpt=" in trained.stdout
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert 0 <= metrics["test/acc1"] <= 1
+    assert {"parameters", "flops", "seed", "commit", "versions", "train_seconds"} <= metrics.keys()
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["data"]["name"] == "digits"
+    assert config["model"]["num_classes"] == 10
+    assert list(run.rglob("events.out.tfevents*"))
+    assert list(run.rglob("metrics.csv"))
+    assert list(run.rglob("*.png"))
+    assert (tmp_path / "runs" / "latest").resolve() == run.resolve()
+
+    for ckpt in (str(run), "latest", str(run / "checkpoints" / "last.ckpt")):
+        evaluated = program("eval.py", f"ckpt={ckpt}", "trainer.accelerator=cpu")
+        assert "test/acc1" in evaluated.stdout
+    best = json.loads((run / "eval" / "test.json").read_text())
+    assert best["test/acc1"] == pytest.approx(metrics["test/acc1"], abs=1 / 120)
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(program, tmp_path):
+    common = (*QUICK, "trainer.max_epochs=4", "test=false", "logger=none")
+    program("train.py", *common, "run.dir=whole")
+    expected = weights(tmp_path / "whole")
+
+    command = [sys.executable, str(REPOSITORY / "train.py"), *common]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/*/checkpoints/last.ckpt")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    run = only_run(tmp_path)
+    assert not (run / "metrics.json").exists()
+
+    program("train.py", *common, "resume=auto")
+    assert only_run(tmp_path) == run
+    for name, tensor in weights(run).items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.slow
+def test_two_processes_share_one_run_and_count_each_test_image_once(program, tmp_path):
+    quick = [word for word in QUICK if not word.startswith(("data.limit", "trainer."))]
+    program("train.py", *quick, "data.limit=101", "trainer=ddp_sim", "trainer.max_epochs=1")
+    run = only_run(tmp_path)
+    metrics = json.loads((run / "metrics.json").read_text())
+    program("eval.py", f"ckpt={run}", "trainer.accelerator=cpu")
+    single = json.loads((run / "eval" / "test.json").read_text())
+    assert metrics["test/acc1"] == pytest.approx(single["test/acc1"], abs=1e-6)
+    assert metrics["test/acc1"] * 101 == pytest.approx(round(metrics["test/acc1"] * 101), abs=1e-3)
+
+
+def test_sweep(program, tmp_path):
+    program("train.py", "-m", *QUICK, "trainer.max_epochs=1", "seed=1,2", "test=false")
+    runs = sorted(tmp_path.glob("runs/sweeps/*/*/config.yaml"))
+    assert [yaml.safe_load(path.read_text())["seed"] for path in runs] == [1, 2]
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_with_code_is_refused_and_not_run(program, tmp_path):
+    torch.save({"state_dict": {}, "extra": Payload(tmp_path / "ran")}, tmp_path / "bad.ckpt")
+    process = program("eval.py", "ckpt=bad.ckpt", check=False)
+    assert process.returncode != 0
+    assert "bad.ckpt" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert not (tmp_path / "ran").exists()
+    with (tmp_path / "plain.ckpt").open("wb") as file:
+        pickle.dump(Payload(tmp_path / "ran"), file)
+    process = program("eval.py", "ckpt=plain.ckpt", check=False)
+    assert process.returncode != 0
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_of_another_model_is_refused(program, tmp_path):
+    program("train.py", *QUICK, "trainer.max_epochs=1", "run.dir=first", "test=false")
+    process = program(
+        "train.py", "model=kat", "model.size=micro", "data.limit=120", "resume=first", check=False
+    )
+    assert process.returncode != 0
+    assert "convkan" in process.stderr
+    assert "kat_micro" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["data=cifar10", "data.root=nowhere"], ["nowhere", "cifar-10-batches-py"]),
+        (["data=image_folder", "data.root=empty"], ["empty", "train"]),
+    ],
+)
+def test_missing_data_is_explained(program, tmp_path, arguments, words):
+    (tmp_path / "empty").mkdir()
+    process = program("train.py", *arguments, check=False)
+    assert process.returncode != 0
+    assert "Traceback" not in process.stderr
+    assert all(word in process.stderr for word in words)
