@@ -31,7 +31,7 @@ class _EdgeWavelets(KANConvNd):
 
     with s = sqrt(scale^2 + 1e-6) and w = basis_weight. Bozorgasl and Chen 2024 (arXiv 2405.12832) in the
     convolutional form of Drokin 2024 (arXiv 2407.01092). The price of parameters inside the wavelet for every
-    edge: each step evaluates O wavelets per input value, and `KANConv2d(basis="wavelet")` one. They are made in
+    edge: each step evaluates O wavelets per input value, `KANConv2d(basis="wavelet")` one. They are made in
     slices over the outputs and again in the backward pass, so that memory stays bounded; time does not.
 
     Args:
