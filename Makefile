@@ -14,7 +14,7 @@ train: $(STAMP)
 	$(BIN)/python train.py $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # Exact versions with hashes; the package itself is linked without looking anything up.
 $(STAMP): requirements.lock pyproject.toml

@@ -1,0 +1,110 @@
+"""Every command and every program of the README runs; sizes are cut down, words are not."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.data import fake
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line for language, text in BLOCKS if language == "bash" for line in text.splitlines() if line]
+
+SMALL = (
+    "trainer.max_epochs=1",
+    "scheduler.warmup_epochs=0",
+    "trainer.limit_train_batches=2",
+    "trainer.limit_val_batches=1",
+    "trainer.limit_test_batches=1",
+    "data.batch_size=4",
+    "data.num_workers=0",
+)
+
+
+def cut_down(command: str) -> list[str]:
+    """The words of a command, with what makes it quick behind them."""
+    words = shlex.split(command)
+    if words[:2] == ["make", "test"]:
+        return [*words, "ARGS=--collect-only -q tests/test_repository.py"]
+    if words[:2] == ["make", "train"]:
+        given = next((word.removeprefix("ARGS=") for word in words if word.startswith("ARGS=")), "")
+        return ["make", "train", "ARGS=" + " ".join([given, *small_for(given)])]
+    if words[0] == "tensorboard":
+        return [*words, "--inspect"]
+    if words[:2] == ["python", "train.py"] and "--help" not in words:
+        return [*words, *small_for(command)]
+    if words[:3] == ["python", "-m", "benchmarks.conv"]:
+        return [*words, "--batch=1", "--channels=4", "--size=4", "--repeats=2", "--warmup=1"]
+    if words[:3] == ["python", "-m", "benchmarks.rational"]:
+        return [*words, "--warmup=1", "--repeats=2"]
+    return words
+
+
+def small_for(command: str) -> list[str]:
+    """The shortening words that the command does not set itself, on processes that any machine has."""
+    words = [word for word in SMALL if word.partition("=")[0] not in command]
+    # A recipe for GPUs runs on two CPU processes here: the same ranks, samplers and folder.
+    cpu = ["trainer.accelerator=cpu", *(["trainer.devices=2"] if "trainer=ddp " in command + " " else [])]
+    return words + cpu
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder that looks like a clone in which the data sets have been put."""
+    home = tmp_path_factory.mktemp("clone")
+    for name in ("Makefile", "train.py", "eval.py", "conf", "benchmarks", "tests", "src", ".venv"):
+        if (REPOSITORY / name).exists():
+            (home / name).symlink_to(REPOSITORY / name)
+    for name in ("requirements.lock", "pyproject.toml"):
+        (home / name).symlink_to(REPOSITORY / name)
+    fake.mnist(home / "data" / "fashion_mnist" / "FashionMNIST" / "raw")
+    fake.cifar10(home / "data" / "cifar10" / "cifar-10-batches-py")
+    fake.imagenet(home / "data" / "imagenet")
+    # What `make train` leaves behind, for the commands that go on from a run, whatever the order is.
+    run(home, ["python", "train.py", *small_for("")])
+    return home
+
+
+def run(home, words):
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    process = subprocess.run(words, cwd=home, capture_output=True, text=True, timeout=300, env=environment)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(home, command):
+    if command.startswith("make ") and not (REPOSITORY / ".venv" / ".installed").exists():
+        pytest.skip("the environment was not made by make, which would install one here")
+    run(home, cut_down(command))
+
+
+@pytest.mark.parametrize("program", [text for language, text in BLOCKS if language == "python"])
+def test_program(home, program):
+    run(home, ["python", "-c", program])
+
+
+def test_length_and_links():
+    assert len(README.splitlines()) <= 250
+    for target in re.findall(r"\]\(([^)#]+)", README):
+        assert (REPOSITORY / target).exists(), target
+
+
+def test_commands_in_tables_compose():
+    """Commands of the result table: each must be answered by a configuration without complaint."""
+    from kanvision.config import compose, parse_train
+
+    commands = re.findall(r"\| `python train\.py ([^`]*)` \|", README)
+    assert commands
+    for words in commands:
+        parse_train(compose("train", words.split(), REPOSITORY / "conf"))
