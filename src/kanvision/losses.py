@@ -59,12 +59,12 @@ def segmentation_loss(name: str, *, label_smoothing: float = 0.0) -> nn.Module:
     """Loss of logits (B, num_classes, H, W) against masks (B, H, W) int64.
 
     cross_entropy: -log softmax(z)_c of the right class c, smoothed as in `classification_loss`, mean over
-        pixels.
+    pixels.
     dice: mean over classes of 1 - 2 sum p t / (sum p + sum t), with p the softmax, t the one-hot mask and
     sums over all pixels of the batch; a class that no mask of the batch has counts as 0 (Milletari et al.
     2016, arXiv 1606.04797, as pooled by segmentation-models-pytorch).
     bce_dice: the sum of the two. With two classes the cross-entropy is the binary one of the logits'
-        difference.
+    difference.
 
     Args:
         name: One of `SEGMENTATION_LOSSES`.

@@ -99,6 +99,38 @@ def test_values_are_computed_in_float32(basis, dtype):
         basis(torch.ones(2, 4, dtype=torch.long))
 
 
+class MatrixBasis(Basis):
+    """Four functions by a matrix product, which autocast would round."""
+
+    name = "matrix"
+
+    def __init__(self) -> None:
+        super().__init__(num_basis=4, domain=None)
+
+    def expand(self, x: torch.Tensor, dim: int) -> torch.Tensor:
+        return (x.unsqueeze(-1) @ torch.linspace(0.1, 0.7, 4)[None]).movedim(-1, dim)
+
+
+def test_autocast_reaches_no_basis():
+    x = torch.randn(6, 3)
+    basis = MatrixBasis()
+    expected = basis(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(basis(x), expected)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_constants_are_exact_where_the_default_is_a_half_type(case):
+    expected = dict(make(case).named_buffers())
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        basis = make(case)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name, buffer in basis.named_buffers():
+        torch.testing.assert_close(buffer, expected[name], rtol=0, atol=0)
+
+
 def test_state_dict_carries_everything(basis):
     x = torch.randn(5, 4)
     other = copy.deepcopy(basis)
@@ -175,6 +207,19 @@ def test_second_moment_is_that_of_normal_inputs(basis):
     torch.testing.assert_close(doubled, 4 * moment)
 
 
+def test_second_moment_is_averaged_over_channels_of_their_own():
+    basis = create_basis("wavelet", num_channels=2)
+    with torch.no_grad():
+        basis.scale.copy_(torch.tensor([[1.0], [3.0]]))
+    singles = []
+    for scale in basis.scale.detach():
+        single = create_basis("wavelet")
+        single.scale.copy_(scale[None])
+        singles.append(single.second_moment())
+    assert (singles[0] - singles[1]).abs() > 0.1
+    torch.testing.assert_close(basis.second_moment(), (singles[0] + singles[1]) / 2)
+
+
 def test_messages():
     with pytest.raises(ValueError, match=r"basis='spline'.*bspline.*wavelet"):
         create_basis("spline")
@@ -218,6 +263,19 @@ def test_messages():
 def test_illegal_arguments(name, kwargs, key):
     with pytest.raises(ValueError, match=key):
         create_basis(name, **kwargs)
+
+
+def test_squash_formulas():
+    x = torch.linspace(-6, 6, 41)
+    for squash, expected in {
+        "tanh": -0.5 + 2.5 * torch.tanh(x),
+        "sigmoid": -3 + 5 / (1 + torch.exp(-x)),
+        "clamp": x.clamp(-3, 2),
+    }.items():
+        # Two hats over one cell: the second is the place in it.
+        basis = create_basis("bspline", grid_size=1, degree=1, grid_range=(-3.0, 2.0), squash=squash)
+        place = basis(x[:, None])[:, 0, 1]
+        torch.testing.assert_close(-3 + 5 * place, expected, atol=1e-5, rtol=0)
 
 
 def test_squash_maps_onto_the_domain():

@@ -1,3 +1,4 @@
+import gc
 import hashlib
 import pickle
 from pathlib import Path
@@ -155,10 +156,17 @@ def test_loading_leaves_the_random_numbers_of_the_model_alone(pictures: Path):
     fingerprints(data.train_dataloader())
     fingerprints(data.val_dataloader())
     assert torch.equal(torch.rand(3), expected)
-    assert torch.get_num_threads() == TORCH_THREADS
 
 
-TORCH_THREADS = torch.get_num_threads()
+def test_loading_gives_the_threads_back():
+    data = digits(batch_size=8)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)  # loading itself takes one
+    try:
+        next(iter(data.val_dataloader()))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def attached(data: ClassificationDataModule, rank: int, world_size: int, **more) -> ClassificationDataModule:
@@ -247,12 +255,18 @@ def test_a_resumed_run_sees_the_same_batches(tmp_path: Path, num_workers: int):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_truncated_image_is_named_through_the_loader(pictures: Path, num_workers: int):
+def test_a_truncated_image_is_named_through_the_loader(
+    pictures: Path, num_workers: int, monkeypatch: pytest.MonkeyPatch
+):
+    # torch waits so long for a worker that failed; here the wait would fall into the next test.
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)
     path = fake.truncated(pictures / "test" / "bee" / "bee_1.png")
     data = folder(pictures, num_workers=num_workers)
     with pytest.raises(DataError) as caught:
         list(data.test_dataloader())
     assert f"{path}: cannot be read as an image" in str(caught.value)
+    del caught
+    gc.collect()
 
 
 def test_a_datamodule_can_be_sent_to_another_process(pictures: Path):

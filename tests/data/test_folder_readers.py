@@ -79,6 +79,9 @@ def test_image_folder_counts_classes_and_takes_what_pillow_reads(tmp_path: Path)
     splits = read("image_folder", tmp_path)
     assert splits.class_names == ("ant", "bee")
     assert np.bincount(splits.train.targets).tolist() == [5, 4]
+    fake.picture(tmp_path / "elsewhere" / "linked.png")
+    (tmp_path / "train" / "bee" / "more").symlink_to(tmp_path / "elsewhere")
+    assert np.bincount(read("image_folder", tmp_path).train.targets).tolist() == [5, 5]
     assert splits.test.targets.tolist() == [0, 1]
     assert splits.val is None
     assert splits.test.path(1).name == "bee_0.JPG"
@@ -124,7 +127,7 @@ def test_image_folder_needs_two_images_to_hold_one_out(tmp_path: Path):
 
 def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path):
     fake.class_folders(tmp_path, num=2)
-    levels = np.array([[0, 257, 65535]], dtype=np.uint16)
+    levels = np.array([[0, 257, 386, 65535]], dtype=np.uint16)
     Image.fromarray(levels).save(tmp_path / "ant" / "ant_0.png")
     Image.fromarray(levels.astype(np.float32)).save(tmp_path / "bee" / "bee_0.tif")
     source = READERS["image_folder"](tmp_path).read()
@@ -132,7 +135,7 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path):
     found |= {source.test.path(i).name: source.test for i in range(len(source.test))}
     part = found["ant_0.png"]
     index = next(i for i in range(len(part)) if part.path(i).name == "ant_0.png")
-    assert np.asarray(part.image(index)).tolist() == [[0, 1, 255]]
+    assert np.asarray(part.image(index)).tolist() == [[0, 1, 2, 255]]
     part = found["bee_0.tif"]
     index = next(i for i in range(len(part)) if part.path(i).name == "bee_0.tif")
     with pytest.raises(DataError, match=r"bee_0\.tif.*floating-point"):

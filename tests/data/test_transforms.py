@@ -218,9 +218,14 @@ def test_random_numbers_come_from_the_batch_alone():
     )
     torch.manual_seed(3)
     before = torch.get_rng_state()
+    others = random.getstate(), np.random.get_state()[1].copy()
     with random_state(11):
         first = transform(images)
+        random.random()
+        np.random.rand()
     assert torch.equal(torch.get_rng_state(), before)
+    assert random.getstate() == others[0]
+    assert np.array_equal(np.random.get_state()[1], others[1])
     torch.manual_seed(4)
     np.random.seed(5)
     random.seed(6)

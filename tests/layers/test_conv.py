@@ -204,6 +204,9 @@ def test_dropout_is_per_channel_and_spares_the_base():
         conv.base_weight.zero_()
     x = torch.rand(8, 16, 3, 3)
     assert not torch.allclose(conv(x), conv(x))
+    kept = conv._drop(torch.ones(8, 16, 3, 3)).flatten(2)
+    assert torch.equal(kept.amax(2), kept.amin(2))
+    assert set(kept.unique().tolist()) == {0.0, 2.0}
     conv.eval()
     torch.testing.assert_close(conv(x), conv(x))
     with torch.no_grad():
@@ -259,6 +262,13 @@ def test_normal_start_counts_all_groups():
     torch.manual_seed(0)
     conv = KANConv2d(32, 64, 3, groups=4, basis="legendre", init="normal")
     assert conv.basis_weight.std().item() == pytest.approx(1 / (32 * 4 * 9), rel=0.05)
+
+
+def test_joint_start_counts_the_outputs_of_a_group():
+    torch.manual_seed(0)
+    conv = KANConv2d(32, 64, 3, groups=4, basis="legendre", init="kaiming_joint")
+    bound = (3 / (16 * 8 * 4 * 9)) ** 0.5  # O/groups C/groups K taps
+    assert conv.basis_weight.abs().max().item() == pytest.approx(bound, rel=0.01)
 
 
 @pytest.mark.parametrize("name", ["batch", "instance", "layer", "minmax"])

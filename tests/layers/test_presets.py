@@ -73,9 +73,10 @@ def published(name, layer, x):
     z = torch.tanh(x)
     if name == "kan":
         return gelu(x), splines(x), lambda y: prelu(instance_norm(y))
-    if name == "fastkan":
+    if name.startswith("fastkan"):
         c = torch.linspace(-2, 2, 8, dtype=x.dtype).view(1, 1, 8, 1, 1)
-        return F.silu(x), torch.exp(-(((instance_norm(x).unsqueeze(2) - c) / (4 / 7)) ** 2)), lambda y: y
+        u = instance_norm(x) if name == "fastkan" else x
+        return F.silu(x), torch.exp(-(((u.unsqueeze(2) - c) / (4 / 7)) ** 2)), lambda y: y
     if name == "kaln":
         u = minmax(x)
         maps = stack(u**0, u, (3 * u**2 - 1) / 2, (5 * u**3 - 3 * u) / 2)
@@ -123,13 +124,53 @@ def test_forward_equation(name):
     torch.testing.assert_close(layer(x), finish(y), atol=5e-6, rtol=5e-6)
 
 
+def layer_norm(y):
+    return (y - y.mean(1, True)) / (y.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+
+
+def batch_norm(y):
+    return (y - y.mean(0)) / (y.var(0, unbiased=False) + 1e-5).sqrt()
+
+
+# Activation of the base branch and what follows the sum, of the published fully connected layers.
+LINEAR = {
+    "kan": (gelu, lambda y: prelu(layer_norm(y))),
+    "fastkan": (F.silu, lambda y: y),
+    "kacn": (None, lambda y: y),
+    "wavkan": (F.silu, batch_norm),
+    "relukan": (None, lambda y: y),
+} | {name: (F.silu, lambda y: F.silu(layer_norm(y))) for name in ("kaln", "kagn", "kajn", "kabn")}
+
+
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_fit_linear_layers_and_train(name):
+def test_linear_equation_and_training(name):
     torch.manual_seed(0)
-    layer = KANLinear(C, OUT, **preset(name))
-    x = torch.randn(4, 5, C)
-    layer(x).square().sum().backward()
+    layer = KANLinear(C, OUT, **preset(name, linear=True)).double()
+    x = torch.randn(5, C, dtype=torch.float64)
+    base, finish = LINEAR[name]
+    seen = layer_norm(x) if name == "fastkan" else x
+    form = "fastkan without norm" if name == "fastkan" else name
+    _, maps, _ = published(form, layer, seen[..., None, None])
+    y = maps.flatten(1) @ layer.basis_weight.T
+    if base is not None:
+        y = y + base(x) @ layer.base_weight.T
+    if layer.bias is not None:
+        with torch.no_grad():
+            layer.bias.normal_()
+        y = y + layer.bias
+    assert (layer.bias is not None) == (name in {"fastkan", "relukan"})
+    got = layer(x)
+    torch.testing.assert_close(got, finish(y), atol=5e-6, rtol=5e-6)
+    got.square().sum().backward()
     assert all(parameter.grad is not None for parameter in layer.parameters())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_linear_outputs_do_not_depend_on_batch_mates(name):
+    torch.manual_seed(0)
+    layer = KANLinear(C, OUT, **preset(name, linear=True)).eval()
+    x = torch.randn(4, 3, C)
+    torch.testing.assert_close(layer(x)[:1], layer(x[:1]))
 
 
 @pytest.mark.parametrize("name", PRESETS)

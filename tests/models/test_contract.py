@@ -54,9 +54,24 @@ def test_classifier_can_be_replaced(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_features_only(name):
-    model = create(name, features_only=True)
-    maps = model(torch.randn(2, 3, 32, 32))
+    model = create(name, features_only=True, in_chans=5)
+    maps = model(torch.randn(2, 5, 32, 32))
     assert [m.shape[1] for m in maps] == model.feature_info.channels()
+    assert [tuple(32 // side for side in m.shape[2:]) for m in maps] == [
+        (reduction, reduction) for reduction in model.feature_info.reduction()
+    ]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_timm_knows_of_it(name):
+    with torch.device("meta"):
+        model = kv.create_model(name)
+    config = timm.data.resolve_model_data_config(model)
+    assert model(torch.empty(1, *config["input_size"], device="meta")).shape == (1, 1000)
+    assert model.in_chans == len(config["mean"]) == len(config["std"]) == 3
+    assert isinstance(model.get_submodule(model.pretrained_cfg["classifier"]), torch.nn.Linear)
+    with torch.device("meta"), pytest.raises(RuntimeError, match="No pretrained weights exist"):
+        kv.create_model(name, pretrained=True)
 
 
 @pytest.mark.parametrize("name", MODELS)

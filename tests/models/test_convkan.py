@@ -1,5 +1,7 @@
 """The ConvKAN family: published parameter counts, the stage table, the layer around each basis."""
 
+import copy
+
 import pytest
 import torch
 
@@ -77,11 +79,32 @@ def test_checkpointing_changes_nothing():
     torch.manual_seed(0)
     model = kv.create_model("convkan_4", width_scale=0.125, num_classes=3).double()
     x = torch.randn(2, 3, 8, 8, dtype=torch.double)
-    grads = []
+    start = copy.deepcopy(model.state_dict())
+    results, kept = [], []
     for enable in (False, True):
+        model.load_state_dict(start)
         model.zero_grad()
         model.set_grad_checkpointing(enable)
-        model(x).square().sum().backward()
-        grads.append([p.grad.clone() for p in model.parameters()])
-    for plain, recomputed in zip(*grads, strict=True):
+        sizes: list[int] = []
+        hooks = torch.autograd.graph.saved_tensors_hooks(
+            lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t
+        )
+        with hooks:
+            loss = model(x).square().sum()
+        loss.backward()
+        kept.append(sum(sizes))
+        results.append([*(p.grad.clone() for p in model.parameters()), *(b.clone() for b in model.buffers())])
+    for plain, recomputed in zip(*results, strict=True):
         torch.testing.assert_close(plain, recomputed)
+    assert kept[1] < kept[0]
+
+
+def test_dropout_spares_the_first_convolution():
+    model = kv.create_model("convkan_4", width_scale=0.125, layer_drop_rate=0.25, drop_rate=0.5)
+    assert [conv.drop_rate for stage in model.stages for conv in stage] == [0.0, 0.25, 0.25, 0.25]
+    assert model.head.drop.p == 0.5
+
+
+def test_device_and_dtype():
+    model = kv.create_model("convkan_4", width_scale=0.125, device="meta", dtype=torch.float64)
+    assert all(p.is_meta and p.dtype == torch.float64 for p in model.parameters())

@@ -31,9 +31,8 @@ class Basis(nn.Module):
       where mid and half are centre and half width. `None` hands x on as it is; each class says what
       its functions do outside the domain. Without a domain tanh maps onto (-1, 1) and sigmoid onto (0, 1).
     * **precision**: values are computed in float32 (float64 stays float64) with autocast switched off and
-    then
-      cast to the dtype of the input. Buffers (grids, knots, constants) keep their precision when a module is
-      cast to a half type: a rounded knot would move a function.
+      then cast to the dtype of the input. Buffers (grids, knots, constants) are never of a half type, neither
+      when a module is cast to one nor when it is torch's default: a rounded knot would move a function.
     * **shape**: the axis of the K functions stands right behind the channels, so that flattening the two
       gives channel-major maps (index `channel * K + j`), which is what grouped convolutions need.
 
@@ -154,13 +153,18 @@ class Basis(nn.Module):
         shape[dim - 1], shape[dim] = values.shape
         return values.to(x.dtype).view(shape)
 
+    def _constant(self, name: str, *shape: int) -> None:
+        """Make a buffer, to be filled by `reset_parameters`."""
+        dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
+        self.register_buffer(name, torch.empty(shape, dtype=dtype))
+
     def _own(self, *names: str) -> None:
         """Make (C, K) learnable parameters of these names, or (1, K) buffers without `num_channels`."""
         for name in names:
-            values = torch.empty(self.num_channels or 1, self.num_basis)
             if self.num_channels is None:
-                self.register_buffer(name, values)
+                self._constant(name, 1, self.num_basis)
             else:
+                values = torch.empty(self.num_channels, self.num_basis)
                 self.register_parameter(name, nn.Parameter(values))
         if self.num_channels is not None:
             self.kan_parameters = names

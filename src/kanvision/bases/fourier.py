@@ -36,7 +36,7 @@ class FourierBasis(Basis):
         if num_frequencies < 1:
             raise ValueError(f"num_frequencies={num_frequencies} must be at least 1")
         super().__init__(num_basis=2 * num_frequencies, domain=None, squash=squash, num_channels=num_channels)
-        self.register_buffer("frequencies", torch.empty(num_frequencies))
+        self._constant("frequencies", num_frequencies)
         self.reset_parameters()
 
     @torch.no_grad()

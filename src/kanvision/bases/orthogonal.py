@@ -45,7 +45,7 @@ class PolynomialBasis(Basis):
         super().__init__(num_basis=degree + 1, domain=(-1.0, 1.0), squash=squash, num_channels=num_channels)
         self.degree = degree
         self._recurrence = recurrence
-        self.register_buffer("recurrence", torch.empty(3, degree))  # rows A, B, C
+        self._constant("recurrence", 3, degree)  # rows A, B, C
         self._reset_recurrence()
 
     @torch.no_grad()
@@ -113,8 +113,8 @@ class JacobiBasis(PolynomialBasis):
         degree: highest degree.
         alpha: exponent, > -1.
         beta: exponent, > -1.
-        normalise: scale each polynomial to max |p_n| <= 1 on [-1, 1]; unscaled they reach C(n + max(alpha,
-            beta), n).
+        normalise: scale each polynomial to max |p_n| <= 1 on [-1, 1]; unscaled they reach
+            C(n + max(alpha, beta), n).
         squash: domain policy.
         num_channels: not used.
 
@@ -215,11 +215,11 @@ class GegenbauerBasis(PolynomialBasis):
 class GramBasis(PolynomialBasis):
     """Gram polynomials with learnable recurrence: p_{n+1} = x p_n - beta_n C_n p_{n-1}.
 
-    At beta = 1 these are the monic polynomials orthogonal over `num_points` midpoints of equal cells of [-1,
-    1], with C_n = n^2 (m^2 - n^2) / (m^2 (4 n^2 - 1)). The published layers (Drokin 2024, arXiv 2407.01092)
-    start at beta close to 0, that is at monomials: N(0, s^2) with s = 1 / (k^n C (degree + 1)) for a k^n
-    kernel over C channels. A basis does not know its layer, so `beta_std` stands for s: 1e-3 is that of 3x3
-    kernels over 32 channels at degree 3.
+    At beta = 1 these are the monic polynomials orthogonal over `num_points` midpoints of equal cells of
+    [-1, 1], with C_n = n^2 (m^2 - n^2) / (m^2 (4 n^2 - 1)). The published layers (Drokin 2024, arXiv
+    2407.01092) start at beta close to 0, that is at monomials: N(0, s^2) with s = 1 / (k^n C (degree + 1))
+    for a k^n kernel over C channels. A basis does not know its layer, so `beta_std` stands for s: 1e-3 is
+    that of 3x3 kernels over 32 channels at degree 3.
 
     Args:
         degree: highest degree; beta has the degree - 1 entries that are read, and none below degree 2.

@@ -16,8 +16,7 @@ class RBFBasis(Basis):
     """Gaussians on equidistant centres, phi_j = exp(-((x - c_j) / width)^2), K = num_centers.
 
     FastKAN, Li 2024, "Kolmogorov-Arnold Networks are Radial Basis Function Networks" (arXiv 2405.06721).
-    The functions
-    decay to 0 outside the range.
+    The functions decay to 0 outside the range.
 
     Args:
         num_centers: K, at least 2 unless `width` is given.
@@ -53,8 +52,8 @@ class RBFBasis(Basis):
         )
         self.width = (high - low) / (num_centers - 1) if width is None else width
         self._ends = (low, high) if num_centers > 1 else ((low + high) / 2,) * 2
-        self.register_buffer("centers", torch.empty(num_centers))
-        self.register_buffer("rate", torch.empty(()))
+        self._constant("centers", num_centers)
+        self._constant("rate")
         self.reset_parameters()
 
     @torch.no_grad()

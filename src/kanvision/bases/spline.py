@@ -28,8 +28,8 @@ class BSplineBasis(Basis):
         grid_size: cells on the range.
         degree: k; 3 is cubic.
         grid_range: lowest and highest point of the range, which is the domain.
-        knots: increasing knots that replace the uniform ones (then the two arguments above are not used); n +
-            1 knots give K = n - degree functions.
+        knots: increasing knots that replace the uniform ones; `grid_size` and `grid_range` are not used then.
+            n + 1 knots give K = n - degree functions.
         squash: domain policy.
         num_channels: not used, the functions have no parameters.
 
@@ -77,7 +77,7 @@ class BSplineBasis(Basis):
         self.degree = degree
         self.uniform = knots is None
         self._points = points
-        self.register_buffer("knots", torch.empty(len(points)))
+        self._constant("knots", len(points))
         self.reset_parameters()
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ from kanvision.ops.wavelet import WAVELETS, wavelets
 
 from .base import Basis, Squash
 
-__all__ = ["WaveletBasis"]
+__all__ = ["WaveletBasis", "positive_rate"]
 
 _MIN_SCALE = 1e-3
 
@@ -20,8 +20,7 @@ class WaveletBasis(Basis):
     Wav-KAN, Bozorgasl and Chen 2024 (arXiv 2405.12832), has a shift and a scale for every pair of input and
     output, which is not an expansion of the input and takes O times the memory. Here they belong to the input
     channel: learnable parameters (C, K) when `num_channels` is given, else fixed buffers (1, K). The
-    effective scale is s = sqrt(scale^2 + 1e-6), positive whatever the optimiser does. All wavelets vanish far
-    out.
+    effective scale is s = sqrt(scale^2 + 1e-6). All wavelets vanish far out.
 
     Args:
         kind: "mexican_hat", "morlet", "dog", "meyer" or "shannon"; formulas at
@@ -65,6 +64,10 @@ class WaveletBasis(Basis):
 
     def expand(self, x: Tensor, dim: int) -> Tensor:
         """Values of the wavelets."""
-        scale = self.per_channel(self.scale, x, dim)
-        rate = (scale.square() + _MIN_SCALE**2).rsqrt()
-        return wavelets(x, self.per_channel(self.shift, x, dim), rate, self.kind, dim)
+        shift, scale = (self.per_channel(values, x, dim) for values in (self.shift, self.scale))
+        return wavelets(x, shift, positive_rate(scale), self.kind, dim)
+
+
+def positive_rate(scale: Tensor) -> Tensor:
+    """1 / sqrt(scale^2 + 1e-6): finite and positive whatever the optimiser does to the scale."""
+    return (scale.square() + _MIN_SCALE**2).rsqrt()

@@ -46,7 +46,17 @@ class ImageDataModule(pl.LightningDataModule, ABC):
 
     Args:
         name: Name of the data set.
-        spec: What the model is to be given.
+        in_chans: Channels of an image.
+        img_size: Side in pixels.
+        mean: Mean of each channel, in units of [0, 1].
+        std: Standard deviation of each channel, in units of [0, 1].
+        root: Folder on disk; null for data that ship with a package or are generated.
+        num_classes: Number of classes that the user expects; null: what the data have.
+        interpolation: How images are resized for evaluation.
+        crop_pct: Share of the resized image that the centre crop of evaluation keeps.
+        download: Fetch the data set when it is missing.
+        augment: Arguments of the task's training transform, and `num_repeats`, the copies of an image in one
+            global batch.
         val_fraction: Share of the training images held out, by class where an image has one; 0: validate on
             the test split.
         split_seed: Seed of the held-out share.
@@ -54,34 +64,50 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         eval_batch_size: Images per step and device in evaluation; null: as in training.
         num_workers: Loader processes per device.
         limit: Use at most this many images of each split.
-        num_repeats: Copies of an image in one global batch.
         seed: Seed of order and augmentation.
+
+    Raises:
+        ValueError: If mean or std do not have in_chans values.
     """
 
     def __init__(
         self,
         name: str,
-        spec: ImageSpec,
         *,
+        in_chans: int,
+        img_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        root: str | None = None,
+        num_classes: int | None = None,
+        interpolation: str = "bilinear",
+        crop_pct: float = 1.0,
+        download: bool = False,
+        augment: Mapping[str, Any] | None = None,
         val_fraction: float = 0.1,
         split_seed: int = 0,
         batch_size: int = 128,
         eval_batch_size: int | None = None,
         num_workers: int = 0,
         limit: int | None = None,
-        num_repeats: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.dataset_name = name
-        self.spec = spec
+        self.spec = ImageSpec(img_size, in_chans, tuple(mean), tuple(std))
+        self.root = root
+        self.expected_classes = num_classes
+        self.interpolation = interpolation
+        self.crop_pct = crop_pct
+        self.download = download
+        self.augment = dict(augment or {})
+        self.num_repeats = int(self.augment.pop("num_repeats", 1))
         self.val_fraction = val_fraction
         self.split_seed = split_seed
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
         self.num_workers = num_workers
         self.limit = limit
-        self.num_repeats = num_repeats
         self.seed = seed
         self.datasets: dict[str, Any] = {}
         self._class_names: tuple[str, ...] = ()
@@ -221,46 +247,21 @@ class ClassificationDataModule(ImageDataModule):
 
     Args:
         name: Reader in `READERS`.
-        root: Folder on disk; null for data that ship with a package.
-        num_classes: Number of classes; null: what the data have.
-        in_chans: Channels of an image.
-        img_size: Side S in pixels.
-        mean: Mean of each channel, in units of [0, 1].
-        std: Standard deviation of each channel, in units of [0, 1].
-        interpolation: How images are resized for evaluation.
-        crop_pct: Share of the resized image that the centre crop of evaluation keeps.
-        download: Fetch the data set when it is missing.
-        augment: Arguments of `training_transform`, and `num_repeats`.
-        **splitting: Arguments of `ImageDataModule`.
+        **options: Arguments of `ImageDataModule`; `augment` holds those of `training_transform`.
 
     Raises:
         ValueError: If the name is unknown, or mean, std or augment do not fit.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        in_chans: int,
-        img_size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        root: str | None = None,
-        num_classes: int | None = None,
-        interpolation: str = "bilinear",
-        crop_pct: float = 1.0,
-        download: bool = False,
-        augment: Mapping[str, Any] | None = None,
-        **splitting: Any,
-    ) -> None:
+    def __init__(self, name: str, **options: Any) -> None:
         if name not in READERS:
             raise ValueError(f"data.name={name} is unknown; legal: {', '.join(sorted(READERS))}")
-        spec = ImageSpec(img_size, in_chans, tuple(mean), tuple(std))
-        arguments = dict(augment or {})
-        super().__init__(name, spec, num_repeats=int(arguments.pop("num_repeats", 1)), **splitting)
-        self.reader = READERS[name](root, num_classes, download)
-        self.train_transform = training_transform(spec, **arguments)
-        self.eval_transform = evaluation_transform(spec, interpolation=interpolation, crop_pct=crop_pct)
+        super().__init__(name, **options)
+        self.reader = READERS[name](self.root, self.expected_classes, self.download)
+        self.train_transform = training_transform(self.spec, **self.augment)
+        self.eval_transform = evaluation_transform(
+            self.spec, interpolation=self.interpolation, crop_pct=self.crop_pct
+        )
 
     def prepare_data(self) -> None:
         """Fetch the data if they are missing and that is wanted.

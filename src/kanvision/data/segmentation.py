@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from .augment import segmentation_augment
 from .datamodule import ImageDataModule, Indices
 from .datasets import SEGMENTATION_READERS, SegmentationSplits
 from .masked_samples import MaskedDataset
-from .transforms import ImageSpec
 
 __all__ = ["SegmentationDataModule"]
 
@@ -23,50 +21,23 @@ class SegmentationDataModule(ImageDataModule):
 
     Args:
         name: Data set, a key of `SEGMENTATION_READERS`.
-        root: Folder on disk; null for data that are generated.
-        num_classes: Number of classes, background included.
-        in_chans: Channels of an image.
-        img_size: Side S in pixels.
-        mean: Mean of each channel, in units of [0, 1].
-        std: Standard deviation of each channel, in units of [0, 1].
-        interpolation: How images are resized; generated ones are made at the right size.
-        crop_pct: Must be 1: masks are scored whole.
-        download: Fetch the data set when it is missing; generated data never are.
-        augment: Arguments of `segmentation_augment`, and `num_repeats`.
-        **splitting: Arguments of `ImageDataModule`.
+        **options: Arguments of `ImageDataModule`; `augment` holds those of `segmentation_augment`, `crop_pct`
+            must be 1, and generated data need no `root`, `interpolation` or `download`.
 
     Raises:
         ValueError: If the name is unknown, or mean, std, crop_pct or augment do not fit.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        in_chans: int,
-        img_size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        root: str | None = None,
-        num_classes: int | None = None,
-        interpolation: str = "bilinear",
-        crop_pct: float = 1.0,
-        download: bool = False,
-        augment: Mapping[str, Any] | None = None,
-        **splitting: Any,
-    ) -> None:
+    def __init__(self, name: str, **options: Any) -> None:
         if name not in SEGMENTATION_READERS:
             legal = ", ".join(sorted(SEGMENTATION_READERS))
             raise ValueError(f"data.name={name} is no data set with masks; legal: {legal}")
-        if crop_pct != 1:
-            raise ValueError(f"data.crop_pct={crop_pct}: masks are scored whole; legal for segmentation: 1")
-        arguments = dict(augment or {})
-        num_repeats = int(arguments.pop("num_repeats", 1))
-        spec = ImageSpec(img_size, in_chans, tuple(mean), tuple(std))
-        super().__init__(name, spec, num_repeats=num_repeats, **splitting)
-        self.root = root
-        self.expected_classes = num_classes
-        self.augment = segmentation_augment(**arguments)
+        super().__init__(name, **options)
+        if self.crop_pct != 1:
+            raise ValueError(
+                f"data.crop_pct={self.crop_pct}: masks are scored whole; legal for segmentation: 1"
+            )
+        self.train_transform = segmentation_augment(**self.augment)
 
     def read(self) -> SegmentationSplits:
         """Find the images and their masks."""
@@ -79,4 +50,4 @@ class SegmentationDataModule(ImageDataModule):
 
     def serve(self, source: Any, indices: Indices, *, training: bool) -> MaskedDataset:
         """These images, augmented for training."""
-        return MaskedDataset(source, indices, self.spec, self.augment if training else None)
+        return MaskedDataset(source, indices, self.spec, self.train_transform if training else None)

@@ -213,8 +213,7 @@ def training_transform(
     if crop not in legal:
         raise ValueError(f"augment.crop={crop}; legal: {', '.join(legal)}")
     own_policy = torchvision_policy(auto_augment)
-    # timm would call a jitter of 0 for each image; under a policy of its own it jitters nothing either.
-    jitter: Any = color_jitter if color_jitter and own_policy is None else None
+    jitter: Any = color_jitter or None  # timm would call a jitter of 0 for each image
     colours = [channel % spec.in_chans for channel in range(spec.bands)]
     try:
         # Flips are made on the whole batch, between timm's first and second stage, where timm has them too.

@@ -2,6 +2,7 @@
 
 from .activation import create_activation
 from .conv import KANConv1d, KANConv2d, KANConv3d
+from .edge_wavelet import EdgeWaveletConv1d, EdgeWaveletConv2d, EdgeWaveletConv3d
 from .expansion import INITS
 from .linear import KANLinear
 from .mlp import GroupRationalMlp, KANMlp
@@ -13,6 +14,9 @@ __all__ = [
     "INITS",
     "PRESETS",
     "RATIONAL_PRESETS",
+    "EdgeWaveletConv1d",
+    "EdgeWaveletConv2d",
+    "EdgeWaveletConv3d",
     "GroupRational",
     "GroupRationalMlp",
     "KANConv1d",

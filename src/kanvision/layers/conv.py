@@ -18,7 +18,7 @@ from .expansion import KANLayer
 
 __all__ = ["KANConv1d", "KANConv2d", "KANConv3d", "KANConvNd"]
 
-_CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _DROP: dict[int, Callable[..., Tensor]] = {1: F.dropout1d, 2: F.dropout2d, 3: F.dropout3d}
 _PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
 _PAD_SPACES = ("basis", "input")
@@ -199,8 +199,7 @@ class KANConvNd(KANLayer):
 
     def _expand(self, z: Tensor, constant: bool = True) -> Tensor:
         if z.shape[1] > 1 and z.stride(1) == 1:
-            # channels_last: expanding the innermost axis keeps the maps in the layout that the convolution
-            # wants.
+            # channels_last: expanding the innermost axis keeps the layout that the convolution wants.
             return cast(Tensor, self.basis(z.movedim(1, -1), -1, constant)).flatten(-2).movedim(-1, 1)
         return cast(Tensor, self.basis(z, 1, constant)).flatten(1, 2)  # (B, C K, *S)
 
@@ -227,7 +226,7 @@ class KANConvNd(KANLayer):
                 padding = [before for before, _ in self.padding]
             else:
                 x = self._pad(x, "constant")
-        return _CONV[self.ndim](x, weight, bias, self.stride, padding, self.dilation, groups)
+        return CONV[self.ndim](x, weight, bias, self.stride, padding, self.dilation, groups)
 
     def extra_repr(self) -> str:
         """Show the geometry."""

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from kanvision.bases.wavelet import WaveletBasis
+from kanvision.bases.wavelet import WaveletBasis, positive_rate
 from kanvision.ops.wavelet import wavelets
 
-from .conv import _CONV, KANConvNd
+from .conv import CONV, KANConvNd
 
 __all__ = ["EdgeWaveletConv1d", "EdgeWaveletConv2d", "EdgeWaveletConv3d"]
 
-_MIN_SCALE = 1e-3
 # Wavelet values computed at once. All of them, B O C *S, are O times the input.
 _BUDGET = 2**24
 
@@ -90,14 +89,14 @@ class _EdgeWavelets(KANConvNd):
                 edges = (self.shift[rows], self.scale[rows], self.basis_weight[rows])
                 parts.append(checkpoint(self._slice, inputs, *edges, use_reentrant=False))
         y = torch.cat(parts, dim=1)
-        mixed = _CONV[self.ndim](y, self.mix_weight, groups=self.groups)
+        mixed = CONV[self.ndim](y, self.mix_weight, groups=self.groups)
         return mixed if self.bias is None else mixed + self.bias.view(-1, *(1,) * self.ndim)
 
     def _slice(self, x: Tensor, shift: Tensor, scale: Tensor, weight: Tensor) -> Tensor:
         """Inputs (B, C, *S) through the wavelets of some outputs, (o, C), to (B, o, *S')."""
         shape = (1, *shift.shape, *(1,) * self.ndim)
         exact = x if x.dtype == torch.float64 else x.float()
-        rate = (scale.to(exact.dtype).square() + _MIN_SCALE**2).rsqrt().view(shape)
+        rate = positive_rate(scale.to(exact.dtype)).view(shape)
         assert isinstance(self.basis, WaveletBasis)
         maps = wavelets(exact, shift.to(exact.dtype).view(shape), rate, self.basis.kind, 1)  # (B, o, C, *S)
         return self._convolve(maps.to(x.dtype).flatten(1, 2), weight, None, groups=shift.shape[0])

@@ -37,15 +37,13 @@ class KANLayer(nn.Module):
     Start values (`init`), with fan = inputs per output (C/groups times the taps of the kernel):
 
     * `variance_preserving`: for x ~ N(0, 1) every present branch gives an equal share of a unit mean square:
-      Var(base_weight) = share / (fan E[base_act(x)^2]), Var(basis_weight) = share / (fan sum_j
-      E[phi_j(x)^2]).
+      Var(base_weight) = share / (fan E[base_act(x)^2]),
+      Var(basis_weight) = share / (fan sum_j E[phi_j(x)^2]).
     * `kaiming`: U(-b, b) with b = sqrt(3 / fan) for the base and sqrt(3 / (fan K)) for the basis weights.
     * `kaiming_joint`: as `kaiming`, but b = sqrt(3 / (O/groups fan K)) for the basis weights; the published
-    Legendre,
-      Gram and Bernstein layers start like this, because their weight tensor counts outputs as inputs.
+      Legendre, Gram and Bernstein layers start like this: their weight tensor counts outputs as inputs.
     * `normal`: base as `kaiming`, basis weights ~ N(0, s^2) with s = 1 / (groups fan K), as published for
-    Chebyshev
-      and Jacobi layers.
+      Chebyshev and Jacobi layers.
     """
 
     kan_parameters: tuple[str, ...] = ("basis_weight",)

@@ -82,10 +82,9 @@ def create_norm(
     """Build a normalisation layer.
 
     Args:
-        name: None (no norm), "batch", "instance" (per sample and channel over space), "group" (per sample
-            over
-            the largest number of groups up to 32 that divides the channels), "layer" (per position over the
-            channels) or "minmax" (per sample onto [-1, 1]).
+        name: None (no norm), "batch", "instance" (per sample and channel over space), "group" (per sample,
+            in gcd(32, C) groups of channels), "layer" (per position over the channels) or "minmax" (per
+            sample onto [-1, 1]).
         num_channels: C.
         ndim: number of space axes of a map (B, C, *space); 0 means channels-last tokens (B, ..., C).
         affine: give the norm a learnable scale and shift ("minmax" has none).

@@ -102,11 +102,37 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def preset(name: str, **overrides: Any) -> dict[str, Any]:
+# Where the published fully connected layers differ from the convolutions of their names. Norms run over the
+# features, since instance norm has one value to work on. Start values are the nearest that `init` offers; the
+# published ones of "kagn" and of "fastkan" (Xavier, N(0, 0.1^2)) are not among them.
+_LINEAR: dict[str, dict[str, Any]] = {
+    # PReLU(LN(Wb GELU(x) + Ws B(x)))
+    "kan": {"norm": "layer"},
+    # Wb SiLU(x) + Ws exp(-((LN(x) - c) / h)^2) + b
+    "fastkan": {"input_norm": "layer", "bias": True},
+    # SiLU(LN(Wb SiLU(x) + Wp P(minmax x)))
+    "kaln": {"norm": "layer", "base_act": "silu", "init": "kaiming"},
+    # W T(tanh x)
+    "kacn": {"norm": None},
+    # SiLU(LN(Wb SiLU(x) + Wp SiLU(P(tanh x))))
+    "kagn": {"norm": "layer", "init": "kaiming"},
+    # SiLU(LN(Wb SiLU(x) + Wp P(tanh x)))
+    "kajn": {"norm": "layer", "base_act": "silu"},
+    # SiLU(LN(Wb SiLU(x) + Wp b(sigmoid x)))
+    "kabn": {"norm": "layer", "base_act": "silu", "init": "normal"},
+    # BN(Wb SiLU(x) + W psi((x - shift) / scale))
+    "wavkan": {},
+    # Wr [r ReLU(x - l) ReLU(h - x)]^2 + b
+    "relukan": {"base_act": None, "norm": None, "act": None, "bias": True},
+}
+
+
+def preset(name: str, *, linear: bool = False, **overrides: Any) -> dict[str, Any]:
     """Arguments of a published layer: `KANConv2d(64, 64, 3, padding=1, **preset("kagn"))`.
 
     Args:
         name: a key of `PRESETS`.
+        linear: the fully connected layer of that name: `KANLinear(64, 64, **preset("kagn", linear=True))`.
         **overrides: arguments that replace the published ones; `basis_kwargs` are merged key by key.
 
     Returns:
@@ -117,7 +143,7 @@ def preset(name: str, **overrides: Any) -> dict[str, Any]:
     """
     if name not in PRESETS:
         raise ValueError(f"preset={name!r} is not known; legal names: {', '.join(PRESETS)}")
-    options = copy.deepcopy(PRESETS[name])
+    options = {**copy.deepcopy(PRESETS[name]), **(_LINEAR[name] if linear else {})}
     changes = dict(overrides)
     if "basis" not in changes and changes.get("basis_kwargs") is not None:
         changes["basis_kwargs"] = {**options["basis_kwargs"], **changes["basis_kwargs"]}

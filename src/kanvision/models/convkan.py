@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from timm.layers import ClassifierHead
-from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from kanvision.layers import KANConv2d, preset, preset_of_basis
-from kanvision.layers.edge_wavelet import EdgeWaveletConv2d
+from kanvision.layers import EdgeWaveletConv2d, KANConv2d, preset, preset_of_basis
+from kanvision.layers.conv import KANConvNd
 from kanvision.layers.norm import NORMS
 
 __all__ = ["STAGES", "ConvKAN"]
@@ -50,6 +51,8 @@ class ConvKAN(nn.Module):
         drop_rate: Dropout before the classifier.
         layer_drop_rate: Channel dropout inside every convolution but the first.
         drop_path_rate: Must be 0: the network has no residual branches to drop.
+        device: Where the parameters are made.
+        dtype: Of the parameters.
 
     Raises:
         ValueError: A value is not legal; the message names it.
@@ -71,6 +74,8 @@ class ConvKAN(nn.Module):
         drop_rate: float = 0.0,
         layer_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         if drop_path_rate:
@@ -80,9 +85,9 @@ class ConvKAN(nn.Module):
             )
         options = _layer_options(layer or preset_of_basis(basis), basis, basis_kwargs, norm)
         conv = EdgeWaveletConv2d if layer == "wavkan" else KANConv2d
+        self.in_chans = in_chans
         self.num_classes = num_classes
         self.drop_rate = drop_rate
-        self.grad_checkpointing = False
         self.feature_info: list[dict[str, Any]] = []
         blocks: list[nn.Module] = []
         channels, reduction = in_chans, 1
@@ -101,6 +106,8 @@ class ConvKAN(nn.Module):
                         padding=kernel_size // 2,
                         groups=1 if first else groups,
                         drop_rate=0.0 if first else layer_drop_rate,
+                        device=device,
+                        dtype=dtype,
                         **options,
                     )
                 )
@@ -111,7 +118,9 @@ class ConvKAN(nn.Module):
             )
         self.stages = nn.Sequential(*blocks)
         self.num_features = self.head_hidden_size = channels
-        self.head = ClassifierHead(channels, num_classes, pool_type=global_pool, drop_rate=drop_rate)
+        self.head = ClassifierHead(
+            channels, num_classes, pool_type=global_pool, drop_rate=drop_rate, device=device, dtype=dtype
+        )
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Layers in order, for layer-wise learning rates."""
@@ -121,8 +130,13 @@ class ConvKAN(nn.Module):
         }
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each convolution's activations in the backward pass instead of keeping them."""
-        self.grad_checkpointing = enable
+        """Recompute the basis maps in the backward pass instead of keeping them.
+
+        Each convolution does so by itself: recomputing its norm too would update running statistics twice.
+        """
+        for module in self.modules():
+            if isinstance(module, KANConvNd):
+                module.checkpoint = enable
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""
@@ -186,10 +200,6 @@ class ConvKAN(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to the last feature map (B, num_features, H', W')."""
-        if self.grad_checkpointing:
-            for stage in self.stages:
-                x = checkpoint_seq(stage, x)
-            return x
         y: Tensor = self.stages(x)
         return y
 
@@ -226,8 +236,10 @@ default_cfgs = generate_default_cfgs(
             "input_size": (3, 32, 32),
             "mean": (0.5, 0.5, 0.5),
             "std": (0.5, 0.5, 0.5),
-            "first_conv": "stages.0.0",
+            # Left out: timm adapts it to other in_chans by its one weight, and a KAN convolution has two.
+            "first_conv": None,
             "classifier": "head.fc",
+            "paper_ids": "arXiv:2407.01092",
         }
         for depth in STAGES
     }

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .recompute import recompute
+from .slots import fill_slots
 
 __all__ = ["bspline", "cox_de_boor", "uniform_knots"]
 
@@ -125,16 +126,9 @@ class _UniformKnots(NamedTuple):
 
     def values(self, x: Tensor, origin: Tensor, step: Tensor) -> Tensor:
         t = (x - origin) / step
-        if self.folds and torch.compiler.is_compiling():
-            return torch.stack([_cardinal(t, j, self.degree) for j in range(self.num_basis)], self.dim)
-        shape = [*x.shape[: self.dim], self.num_basis, *x.shape[self.dim :]]
         if self.folds:
-            # Written into place: stacking, which a compiler fuses, would copy all values once more.
-            out = x.new_empty(shape)
-            for j, slot in enumerate(out.unbind(self.dim)):
-                slot.copy_(_cardinal(t, j, self.degree))
-            return out
-        out = x.new_zeros(shape)
+            return fill_slots(x, self.num_basis, self.dim, lambda j: _cardinal(t, j, self.degree))
+        out = x.new_zeros([*x.shape[: self.dim], self.num_basis, *x.shape[self.dim :]])
         for index, weight in _local(t, self.degree, self.num_cells):
             out.scatter_add_(self.dim, index.unsqueeze(self.dim), weight.unsqueeze(self.dim))
         return out
@@ -160,8 +154,7 @@ class _UniformSlope(NamedTuple):
             for index, weight in _local(t, degree, num_cells, derivative=True):
                 total.addcmul_(maps.gather(dim, index.unsqueeze(dim)).squeeze(dim), weight)
             return total / step
-        # Differences of neighbours one by one: a tensor of all of them would cost more than everything else
-        # here.
+        # Neighbours' differences one by one: a tensor of all of them would cost more than all else here.
         slots = maps.unbind(dim)
         for j in range(len(slots) + 1):
             if j == 0:

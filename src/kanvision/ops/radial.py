@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .recompute import recompute
+from .slots import fill_slots
 
 __all__ = ["gaussians"]
 
@@ -20,7 +21,7 @@ def gaussians(x: Tensor, centers: Tensor, rate: Tensor, dim: int) -> Tensor:
 
     Args:
         x: float32 or float64 points.
-        centers: (K,) increasing; no gradient reaches them, nor `rate`.
+        centers: (K,); no gradient reaches them, nor `rate`.
         rate: scalar, 1 / width.
         dim: axis of the result that holds the functions.
     """
@@ -30,19 +31,29 @@ def gaussians(x: Tensor, centers: Tensor, rate: Tensor, dim: int) -> Tensor:
 class _Gaussians(NamedTuple):
     dim: int
 
-    def distances(self, x: Tensor, centers: Tensor, rate: Tensor) -> Tensor:
-        shape = [1] * (x.ndim + 1)
-        shape[self.dim] = -1
-        # Bounded, so that the derivative at infinity is 0 and not 0 * inf.
-        return (rate * (x.unsqueeze(self.dim) - centers.view(shape))).clamp(-_FAR, _FAR)
-
     def values(self, x: Tensor, centers: Tensor, rate: Tensor) -> Tensor:
-        return self.distances(x, centers, rate).square_().neg_().exp_()
+        def value(j: int) -> Tensor:
+            return _bell(_distance(x, centers[j], rate))
+
+        return fill_slots(x, centers.numel(), self.dim, value)
 
     def pullback(
         self, needs: tuple[bool, ...], grad: Tensor, x: Tensor, centers: Tensor, rate: Tensor
     ) -> tuple[Tensor | None, None, None]:
         if not needs[0]:
             return None, None, None
-        u = self.distances(x, centers, rate)
-        return -2 * rate * (grad * u * torch.exp(-u.square())).sum(self.dim), None, None
+        total = torch.zeros_like(x)
+        # One function after the other: temporaries of the size of x stay in the cache.
+        for j, grad_j in enumerate(grad.unbind(self.dim)):
+            # Bounded, so that the derivative at infinity is 0 and not inf * 0.
+            u = _distance(x, centers[j], rate).clamp(-_FAR, _FAR)
+            total = torch.addcmul(total, grad_j, u * _bell(u))
+        return -2 * rate * total, None, None
+
+
+def _distance(x: Tensor, center: Tensor, rate: Tensor) -> Tensor:
+    return (x - center).mul_(rate)
+
+
+def _bell(u: Tensor) -> Tensor:
+    return u.square().neg_().exp_()

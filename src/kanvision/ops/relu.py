@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .recompute import recompute
+from .slots import fill_slots
 
 __all__ = ["relu_bumps"]
 
@@ -31,22 +33,41 @@ class _Bumps(NamedTuple):
     peak_rate: float
     dim: int
 
-    def sides(self, x: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-        x = x.clamp(-_FAR, _FAR).unsqueeze(self.dim)
-        return (x - start).relu(), (end - x).relu()
-
     def values(self, x: Tensor, start: Tensor, end: Tensor) -> Tensor:
-        rise, fall = self.sides(x, start, end)
-        return rise.mul_(fall).mul_(self.peak_rate).square_()
+        x = x.clamp(-_FAR, _FAR)
+        starts, ends = start.unbind(self.dim), end.unbind(self.dim)
+
+        def value(j: int) -> Tensor:
+            rise, fall = _sides(x, starts[j], ends[j])
+            return rise.mul_(fall).mul_(self.peak_rate).square_()
+
+        return fill_slots(x, len(starts), self.dim, value)
 
     def pullback(
         self, needs: tuple[bool, ...], grad: Tensor, x: Tensor, start: Tensor, end: Tensor
     ) -> tuple[Tensor | None, ...]:
-        rise, fall = self.sides(x, start, end)
-        # Where a side is 0 so is this product, so that no indicator is needed.
-        common = grad * (2 * self.peak_rate**2) * rise * fall
+        x = x.clamp(-_FAR, _FAR)
+        total = torch.zeros_like(x)
+        to_start, to_end = [], []
+        # One bump after the other: temporaries of the size of x stay in the cache.
+        slots = (tensor.unbind(self.dim) for tensor in (grad, start, end))
+        for grad_j, start_j, end_j in zip(*slots, strict=True):
+            rise, fall = _sides(x, start_j, end_j)
+            # Where a side is 0 so is this product, so that no indicator is needed.
+            common = grad_j * rise * fall
+            if needs[0]:
+                total = torch.addcmul(total, common, fall - rise)
+            if needs[1]:
+                to_start.append(-(common * fall).sum_to_size(start_j.shape))
+            if needs[2]:
+                to_end.append((common * rise).sum_to_size(end_j.shape))
+        scale = 2 * self.peak_rate**2
         return (
-            (common * (fall - rise)).sum(self.dim) if needs[0] else None,
-            -(common * fall).sum_to_size(start.shape) if needs[1] else None,
-            (common * rise).sum_to_size(end.shape) if needs[2] else None,
+            scale * total if needs[0] else None,
+            scale * torch.stack(to_start, self.dim) if needs[1] else None,
+            scale * torch.stack(to_end, self.dim) if needs[2] else None,
         )
+
+
+def _sides(x: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    return (x - start).relu_(), (end - x).relu_()

@@ -146,6 +146,5 @@ morlet: exp(-z^2 / 2) cos(5 z)
 dog: -z exp(-z^2 / 2)
 meyer: sin(pi |z|) m(|z|) with m = 1 up to 1/2, cos(pi/2 nu(2 |z| - 1)) up to 1, 0 beyond
 shannon: sin(z) / z (0.54 + 0.46 cos(z / 4)) for |z| <= 4 pi, 0 beyond: a Hamming window over the argument,
-which ends
-    at a zero of the sine; the published code lays its window over the channels
+    which ends at a zero of the sine; the published code lays its window over the channels
 """

@@ -1,0 +1,24 @@
+"""Values of K functions one function at a time, each written into its own slot of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["fill_slots"]
+
+
+def fill_slots(x: Tensor, num_slots: int, dim: int, value: Callable[[int], Tensor]) -> Tensor:
+    """Stack `value(0) ... value(num_slots - 1)`, each of the shape and dtype of `x`, along a new axis `dim`.
+
+    Temporaries have the size of `x`, not of the result, and nothing is gathered afterwards: stacking, which a
+    compiler fuses, would copy all values once more. Not differentiable; for the forward of an own function.
+    """
+    if torch.compiler.is_compiling():
+        return torch.stack([value(j) for j in range(num_slots)], dim)
+    out = x.new_empty([*x.shape[:dim], num_slots, *x.shape[dim:]])
+    for j, slot in enumerate(out.unbind(dim)):
+        slot.copy_(value(j))
+    return out
