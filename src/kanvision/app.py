@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import time
@@ -15,28 +14,35 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from pytorch_lightning.callbacks import Callback, Checkpoint, ProgressBar
+from pytorch_lightning.callbacks import Callback, Checkpoint
+from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
+from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from rich.console import Console
 from torch import Tensor, nn
 
 from . import record
 from .analysis.cost import Cost, cost
-from .callbacks import BestCheckpoint, EMAWeights
+from .callbacks import BestCheckpoint, EMAWeights, ProgressBar
 from .checkpoints import (
     CheckpointError,
     find_checkpoint,
     load_checkpoint,
     newest_sound_checkpoint,
+    require_resumable,
     state_dict_for,
 )
-from .config import EvalConfig, TrainConfig, notes, to_primitive, train_config
+from .config import EvalConfig, TrainConfig, blaming, notes, to_primitive, train_config
 from .config.model_schema import TransformerConfig
+from .config.problems import is_first_process
 from .data import ImageDataModule, build_datamodule
 from .models import BUILDERS, patch_size_for
-from .optim import scaled_lr
+from .optim import build_optimizer, scaled_lr
 from .tasks import TASKS, Task
 
 __all__ = ["evaluate", "train"]
+
+PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
+WITHOUT_PUBLISHED_WEIGHTS = {"pretrained": False, "encoder_weights": None}
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,7 @@ def train(cfg: TrainConfig) -> float | None:
     Raises:
         DataError: If the data are missing or broken.
         CheckpointError: If `cfg.resume` cannot be gone on from.
+        ConfigError: If a library refuses a setting that the schema could not judge.
     """
     _prepare(cfg)
     datamodule = _datamodule(cfg)
@@ -92,34 +99,38 @@ def train(cfg: TrainConfig) -> float | None:
     trainer = _trainer(cfg)
     effort = Effort.of(cfg, trainer)
     model = _model(cfg)
-    price = cost(model, (cfg.data.in_chans, cfg.data.img_size, cfg.data.img_size))
+    price = _cost(cfg, model)
     task = _task(cfg, model, {"lr": effort.lr, "kan_lr": effort.kan_lr})
+    with blaming(cfg, "optimizer.name"):
+        build_optimizer(model, **task.optimizer_options)  # before the run writes; training builds its own
     folder, resume = Path(cfg.run.dir), _resume_point(cfg)
     if resume is not None:
-        _fitting_weights(task, load_checkpoint(resume), resume)
+        checkpoint = load_checkpoint(resume)
+        _fitting_weights(task, checkpoint, resume)
+        require_resumable(checkpoint, resume, cfg.trainer.max_epochs)
     writes = trainer.is_global_zero and not _is_dry(cfg)
     if writes:
         record.write_config(folder, to_primitive(cfg))
         record.point_latest(Path(cfg.run.root), folder)
     console = Console(quiet=not trainer.is_global_zero)
     title = f"{cfg.model.name} on {cfg.data.name}"
-    record.header(
-        console, title, _facts_before(cfg, datamodule, effort, price, str(trainer.precision), resume)
-    )
+    record.header(console, title, _facts_before(cfg, datamodule, effort, price, trainer, resume))
 
     started = time.perf_counter()
     trainer.fit(task, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     seconds = time.perf_counter() - started
 
     best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)), None)
+    facts = _facts_after(price, seconds, "training")
     score = None if best is None or best.best_model_score is None else float(best.best_model_score)
     metrics: dict[str, float] = {} if score is None else {f"best_{cfg.monitor}": score}
     if cfg.test:
-        path = best.best_model_path if best is not None else ""
-        (tested,) = trainer.test(
-            task, datamodule=datamodule, ckpt_path=path or None, verbose=False, weights_only=True
-        )
-        metrics |= tested
+        path = best.best_model_path or None if best is not None else None
+        facts["tested"] = "the best checkpoint" if path else "the last weights"
+        for tested in trainer.test(
+            task, datamodule=datamodule, ckpt_path=path, verbose=False, weights_only=True
+        ):
+            metrics |= tested
     numbers = {"parameters": price.parameters, "flops": price.flops, "train_seconds": round(seconds, 2)}
     if writes:
         about = {
@@ -129,7 +140,7 @@ def train(cfg: TrainConfig) -> float | None:
             "seed": cfg.seed,
         }
         record.write_metrics(folder / "metrics.json", metrics | numbers | about | record.environment())
-    record.results_table(console, title, metrics, _facts_after(price, seconds, "training"))
+    record.results_table(console, title, metrics, facts)
     if writes and best is not None:
         console.print(
             f"Next: python eval.py ckpt={shlex.quote(str(folder))}", soft_wrap=True, highlight=False
@@ -146,6 +157,7 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
     Raises:
         CheckpointError: If the file is none of ours, is damaged, or does not fit its own configuration.
         DataError: If the data are missing or broken.
+        ConfigError: If this version does not know the checkpoint's configuration.
     """
     path = find_checkpoint(cfg.ckpt, runs_root=cfg.run_root)
     checkpoint = load_checkpoint(path)
@@ -155,18 +167,20 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
     model = _model(run)
     task = _task(run, model, {})
     task.model.load_state_dict(_fitting_weights(task, checkpoint, path))
-    price = cost(model, (run.data.in_chans, run.data.img_size, run.data.img_size))
-    trainer = pl.Trainer(
-        accelerator=cfg.trainer.accelerator,
-        devices=cfg.trainer.devices,
-        precision=_usable_precision(run.trainer.precision, cfg.trainer.accelerator),
-        enable_progress_bar=cfg.trainer.enable_progress_bar,
-        callbacks=[instantiate(run.callbacks["progress"])] if _shows_progress(run, cfg) else None,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    price = _cost(run, model)
+    with blaming(cfg, "trainer.accelerator", "trainer.devices"):
+        trainer = pl.Trainer(
+            accelerator=cfg.trainer.accelerator,
+            devices=cfg.trainer.devices,
+            precision=_usable_precision(run.trainer.precision, cfg.trainer.accelerator),
+            enable_progress_bar=cfg.trainer.enable_progress_bar,
+            # Not the run's own: a checkpoint may come from anywhere, and a callback is code that it names.
+            callbacks=[ProgressBar()] if cfg.trainer.enable_progress_bar else None,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
     measure = trainer.test if cfg.split == "test" else trainer.validate
     started = time.perf_counter()
     (metrics,) = measure(task, datamodule=datamodule, verbose=False)
@@ -198,21 +212,25 @@ def _prepare(cfg: TrainConfig) -> None:
     """Settings of the whole process."""
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision(cfg.trainer.matmul_precision)
-    # What Lightning tells at each start (devices, an advertisement) stands in our header where it matters.
-    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings(
-        "ignore", message=".*LeafSpec.*", category=FutureWarning, module="pytorch_lightning"
-    )
+    record.keep_quiet()
+    if not is_first_process():
+        warnings.simplefilter("ignore")  # the first one says the same
 
 
 def _datamodule(cfg: TrainConfig) -> ImageDataModule:
     facts = cfg.data.model_dump(exclude={"task"})
+    # More than one a core slows loading down; what is loaded does not depend on their number.
+    facts["num_workers"] = min(cfg.data.num_workers, _num_cores())
     datamodule = build_datamodule(cfg.data.task, **facts, augment=cfg.augment.model_dump(), seed=cfg.seed)
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         datamodule.prepare_data()
     datamodule.setup()
     return datamodule
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _with_counted_classes(cfg: TrainConfig, num_classes: int) -> TrainConfig:
@@ -226,9 +244,17 @@ def _model(cfg: TrainConfig) -> nn.Module:
     arguments = cfg.model.arguments()
     if cfg.model.takes_basis:
         arguments |= {"basis": cfg.basis.name, "basis_kwargs": cfg.basis.arguments()}
-    if isinstance(cfg.model, TransformerConfig):
-        arguments.setdefault("patch_size", patch_size_for(cfg.model.img_size))
-    return BUILDERS[cfg.model.kind](cfg.model.name, **arguments)
+    given = {"model.kwargs": cfg.model.kwargs, "basis.name": cfg.model.takes_basis}
+    with blaming(cfg, "model.name", *(key for key, is_given in given.items() if is_given)):
+        if isinstance(cfg.model, TransformerConfig):
+            arguments.setdefault("patch_size", patch_size_for(cfg.model.img_size))
+        return BUILDERS[cfg.model.kind](cfg.model.name, **arguments)
+
+
+def _cost(cfg: TrainConfig, model: nn.Module) -> Cost:
+    """Cost of one image; its forward pass is the first that the model sees of the data's size."""
+    with blaming(cfg, "model.name", "data.in_chans", "data.img_size"):
+        return cost(model, (cfg.data.in_chans, cfg.data.img_size, cfg.data.img_size))
 
 
 def _task(cfg: TrainConfig, model: nn.Module, rates: Mapping[str, float | None]) -> Task:
@@ -249,20 +275,26 @@ def _task(cfg: TrainConfig, model: nn.Module, rates: Mapping[str, float | None])
 def _trainer(cfg: TrainConfig) -> pl.Trainer:
     options = cfg.trainer.model_dump(exclude={"channels_last", "compile", "matmul_precision"})
     options["precision"] = _usable_precision(cfg.trainer.precision, cfg.trainer.accelerator)
-    callbacks: list[Callback] = [instantiate(entry) for entry in cfg.callbacks.values()]
+    if cfg.trainer.profiler is not None:
+        options["profiler"] = PROFILERS[cfg.trainer.profiler](dirpath=cfg.run.dir, filename="profile")
+    with blaming(cfg, "callbacks"):
+        callbacks: list[Callback] = [instantiate(entry) for entry in cfg.callbacks.values()]
     if not cfg.trainer.enable_progress_bar:
-        callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
+        callbacks = [c for c in callbacks if not isinstance(c, AnyProgressBar)]
     if cfg.ema is not None:
         callbacks.append(EMAWeights(**cfg.ema.model_dump()))
-    return pl.Trainer(
-        **options,
-        callbacks=callbacks,
-        logger=[instantiate(entry) for entry in cfg.logger.values()] or False,
-        default_root_dir=cfg.run.dir,
-        use_distributed_sampler=False,  # the datamodule's samplers know the ranks
-        enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
-        enable_model_summary=False,
-    )
+    with blaming(cfg, "logger"):
+        loggers = [instantiate(entry) for entry in cfg.logger.values()]
+    with blaming(cfg, "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.precision"):
+        return pl.Trainer(
+            **options,
+            callbacks=callbacks,
+            logger=loggers or False,
+            default_root_dir=cfg.run.dir,
+            use_distributed_sampler=False,  # the datamodule's samplers know the ranks
+            enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
+            enable_model_summary=False,
+        )
 
 
 def _usable_precision(precision: str, accelerator: str) -> Any:
@@ -317,7 +349,12 @@ def _changed(run: TrainConfig, cfg: EvalConfig) -> TrainConfig:
     if cfg.data.batch_size is not None:
         data = data.model_copy(update={"eval_batch_size": cfg.data.batch_size})
     precision = {} if cfg.trainer.precision is None else {"precision": cfg.trainer.precision}
-    return run.model_copy(update={"data": data, "trainer": run.trainer.model_copy(update=precision)})
+    # One pass over the images seldom pays for compiling.
+    trainer = run.trainer.model_copy(update={"compile": False, **precision})
+    # The weights are in the checkpoint; published ones need not be fetched again.
+    unloaded = {key: value for key, value in WITHOUT_PUBLISHED_WEIGHTS.items() if hasattr(run.model, key)}
+    model = run.model.model_copy(update=unloaded)
+    return run.model_copy(update={"data": data, "trainer": trainer, "model": model})
 
 
 def _run_folder(path: Path) -> Path:
@@ -328,28 +365,26 @@ def _run_folder(path: Path) -> Path:
 # --- showing
 
 
-def _shows_progress(run: TrainConfig, cfg: EvalConfig) -> bool:
-    return cfg.trainer.enable_progress_bar and "progress" in run.callbacks
-
-
 def _facts_before(
     cfg: TrainConfig,
     datamodule: ImageDataModule,
     effort: Effort,
     price: Cost,
-    precision: str,
+    trainer: pl.Trainer,
     resume: str | None,
 ) -> dict[str, str]:
     facts = {
-        "run": cfg.run.dir,
+        "run": "a trial, nothing is written" if _is_dry(cfg) else cfg.run.dir,
         "recipe": f"{cfg.recipe.name} ({cfg.recipe.source})",
         "images": ", ".join(f"{split} {count:,}" for split, count in datamodule.num_images.items()),
         "training": str(effort),
         "model": f"{price.parameters:,} parameters, {_gflops(price)} GFLOP an image",
-        "precision": precision,
+        "precision": str(trainer.precision),
     }
-    if resume is not None:
-        facts["resume"] = resume
+    if trainer.precision != cfg.trainer.precision:
+        facts["precision"] += f" ({cfg.trainer.precision} would only slow a CPU down)"
+    if cfg.resume is not None:
+        facts["resume"] = resume or f"no unfinished run in {Path(cfg.run.dir).parent}; a fresh start"
     return facts | {f"note {number}": text for number, text in enumerate(notes(cfg), 1)}
 
 

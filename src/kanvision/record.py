@@ -1,8 +1,9 @@
-"""What a run leaves behind for people: its configuration, its numbers, and the table at its end."""
+"""What a run tells people: its configuration, its numbers, the table at its end, and no more than that."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import platform
@@ -18,9 +19,31 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["environment", "header", "point_latest", "results_table", "write_config", "write_metrics"]
+__all__ = [
+    "environment",
+    "header",
+    "keep_quiet",
+    "point_latest",
+    "results_table",
+    "write_config",
+    "write_metrics",
+]
 
 PACKAGES = ("kanvision", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "hydra-core")
+# What Lightning tells at each start (devices, ranks, an advertisement) stands in our header where it matters.
+TALKATIVE = (
+    "pytorch_lightning",
+    "pytorch_lightning.utilities.rank_zero",
+    "lightning_fabric.utilities.distributed",
+)
+# Warnings that a user can do nothing about, or that question what the configuration says on purpose.
+OF_NO_USE = (
+    ".*LeafSpec",
+    "The number of training batches .* is smaller than the logging interval",
+    "The '.*_dataloader' does not have many workers",
+    r"`ModelCheckpoint\(monitor=.* could not find the monitored key",  # nothing was validated
+)
+PACKAGE = Path(__file__).parent
 
 
 def environment() -> dict[str, Any]:
@@ -82,9 +105,27 @@ def _write(path: Path, text: str) -> None:
     draft.replace(path)
 
 
+def keep_quiet() -> None:
+    """Silence what libraries say at each run, and show our own warnings without a place in the code."""
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in OF_NO_USE:
+        warnings.filterwarnings("ignore", message=message, module=r"pytorch_lightning|torch\.")
+    warnings.formatwarning = _format
+
+
+def _format(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    if Path(filename).is_relative_to(PACKAGE):  # about data and settings, not about code
+        return f"Note: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
+
+
 def header(console: Console, title: str, rows: Mapping[str, str]) -> None:
     """Print what is about to run."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    console.print(title, style="bold")
+    table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="dim")
     table.add_column()
     for key, value in rows.items():
@@ -96,7 +137,8 @@ def results_table(
     console: Console, title: str, metrics: Mapping[str, float], facts: Mapping[str, str]
 ) -> None:
     """Print metrics (fractions, four digits) and facts of the model."""
-    table = Table(title=title, title_justify="left", show_header=False)
+    console.print(title, style="bold")
+    table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
     for key, value in metrics.items():

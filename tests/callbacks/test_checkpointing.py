@@ -80,6 +80,13 @@ def test_the_record_survives_resuming_and_moving(tmp_path: Path, moved: bool) ->
     assert seen[-1] == {"best.ckpt": 0, "last.ckpt": 2}
 
 
+def test_the_record_of_a_deleted_checkpoint_is_forgotten(tmp_path: Path) -> None:
+    fit(tmp_path, [0.9])
+    (tmp_path / "best.ckpt").unlink()
+    seen = fit(tmp_path, [0.9, 0.5, 0.4], resume=tmp_path / "last.ckpt").seen
+    assert seen[-1] == {"best.ckpt": 1, "last.ckpt": 2}
+
+
 def test_another_run_is_not_overwritten(tmp_path: Path) -> None:
     fit(tmp_path / "a", [0.5])
     before = {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()}

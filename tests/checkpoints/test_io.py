@@ -35,19 +35,27 @@ class Payload:
         return os.mkdir, (str(self.target),)
 
 
+class PayloadOfBuiltin(Payload):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return eval, (f"__import__('os').mkdir({str(self.target)!r})",)
+
+
 @pytest.mark.parametrize(
-    ("writer", "message"),
+    ("writer", "kind", "message"),
     [
-        ("zip", r"refused.*mkdir.*nothing of it was run"),
-        ("legacy", r"refused.*mkdir.*nothing of it was run"),
-        ("pickle 2", r"refused.*mkdir.*nothing of it was run"),
-        ("pickle 4", r"not a checkpoint of torch.*nothing of it was run"),
+        ("zip", Payload, r"refused.*mkdir.*nothing of it was run"),
+        ("zip", PayloadOfBuiltin, r"refused.*eval.*nothing of it was run"),
+        ("legacy", Payload, r"refused.*mkdir.*nothing of it was run"),
+        ("pickle 2", Payload, r"refused.*mkdir.*nothing of it was run"),
+        ("pickle 4", Payload, r"not a checkpoint of torch.*nothing of it was run"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_a_payload_is_refused_and_not_run(tmp_path: Path, writer: str, message: str) -> None:
+@pytest.mark.filterwarnings("error:Detected pickle protocol")
+def test_a_payload_is_refused_and_not_run(
+    tmp_path: Path, writer: str, kind: type[Payload], message: str
+) -> None:
     path, trap = tmp_path / "evil.ckpt", tmp_path / "trap"
-    payload = Payload(trap)
+    payload = kind(trap)
     if writer.startswith("pickle"):
         path.write_bytes(pickle.dumps(payload, protocol=int(writer[-1])))
     else:

@@ -13,6 +13,8 @@ import pytest
 import torch
 import yaml
 
+from tests.data import fake
+
 from .conftest import REPOSITORY
 
 QUICK = (
@@ -38,6 +40,7 @@ def test_a_run_from_training_to_evaluation(program, tmp_path):
     run = only_run(tmp_path)
     assert "test/acc1" in trained.stdout
     assert "python eval.py ckpt=" in trained.stdout
+    assert trained.stderr == ""  # nothing that libraries say at each run
     metrics = json.loads((run / "metrics.json").read_text())
     assert 0 <= metrics["test/acc1"] <= 1
     assert {"parameters", "flops", "seed", "commit", "versions", "train_seconds"} <= metrics.keys()
@@ -52,6 +55,7 @@ def test_a_run_from_training_to_evaluation(program, tmp_path):
     for ckpt in (str(run), "latest", str(run / "checkpoints" / "last.ckpt")):
         evaluated = program("eval.py", f"ckpt={ckpt}", "trainer.accelerator=cpu")
         assert "test/acc1" in evaluated.stdout
+        assert evaluated.stderr == ""
     best = json.loads((run / "eval" / "test.json").read_text())
     assert best["test/acc1"] == pytest.approx(metrics["test/acc1"], abs=1 / 120)
 
@@ -147,3 +151,16 @@ def test_missing_data_is_explained(program, tmp_path, arguments, words):
     assert process.returncode != 0
     assert "Traceback" not in process.stderr
     assert all(word in process.stderr for word in words)
+
+
+def test_a_picture_that_a_loader_process_cannot_read_is_named(program, tmp_path):
+    for split in ("train", "test"):
+        fake.class_folders(tmp_path / "photos" / split)
+    broken = fake.truncated(min((tmp_path / "photos" / "train" / "bee").iterdir()))
+    words = ("data.root=photos", "data.img_size=16", "data.batch_size=2", "data.num_workers=1")
+    process = program("train.py", "data=image_folder", *words, "model.width_scale=0.125", check=False)
+    assert process.returncode == 1
+    message = process.stderr.strip().splitlines()
+    assert message[0].startswith("data set image_folder: 1 problem")
+    assert f"{Path('photos/train/bee') / broken.name}: cannot be read as an image" in message[1]
+    assert "Traceback" not in process.stderr

@@ -42,11 +42,12 @@ MISTAKES = {
     "basis.degree=x": ["expected whole number", "default is 3"],
     "basis.name=grm": ["no such basis", "legal: gram,"],
     "model.kwargs.foo=1": ["new keys are added with +", "+model.kwargs.foo=1"],
-    "ema.decay=0.9": ["ema is null", "+ema.decay=0.9"],
+    "ema.decay=2": ["expected number > 0 and < 1", "Share of the old average"],
     "+ema.decay=2": ["expected number > 0 and < 1"],
     "+data.num_workers=3": ["exists already", "write data.num_workers=3"],
     "+optimizer.foo=3": ["unknown key", "keys of optimizer"],
     "~optimizer.foo": ["unknown key"],
+    "~ema.decay": ["ema is null and has no keys"],
     "~data.mean": ["a value is needed: list of numbers"],
     "optimizer.lr=banana": ["optimizer.lr=banana", "expected number > 0", "Learning rate"],
     "optimizer.lr=-1": ["expected number > 0"],
@@ -84,10 +85,18 @@ def test_a_mistake_is_named_with_its_reason_and_the_way_out(word: str, judge) ->
     assert [part for part in [word, *MISTAKES[word]] if part not in said] == [], said
 
 
+def test_a_key_of_a_section_that_is_null_calls_for_the_others(judge) -> None:
+    (problem,) = judge("ema.warmup=true")
+    assert problem.keys == ("ema.decay",)
+    assert "a value is needed" in problem.why
+
+
 LEGAL = [
     "model=kat data=cifar10 basis=bspline trainer=cpu",
     "optimizer.lr=3e-4 data.root=null data.limit=100 run.name=2024 test=off",
     "+ema.decay=0.999 ++seed=3 ~loss.label_smoothing +model.kwargs.foo=1",
+    "ema.decay=0.999 ema.warmup=true augment.random_affine.degrees=10",
+    "model=kat data=imagenet ema.decay=0.999",
     "ema={decay:0.99} trainer.devices=[0,1] trainer.accelerator=gpu trainer.limit_train_batches=4",
     "callbacks=none logger=[default] ~experiment ~recipe debug='nan'",
     "model=timm model.name=resnet50 hydra.job.name=x hydra.run.dir=elsewhere",
@@ -169,8 +178,7 @@ def test_a_wrong_choice_in_an_experiment_file_is_found(judge, own_conf: Path) ->
 
 
 def test_segmentation_data_with_a_classifier_names_what_would_fit(judge, own_conf: Path) -> None:
-    problems = judge("data=masks", "model=kat", "monitor=val/iou", folders=(own_conf,))
-    (problem,) = problems
+    (problem,) = judge("data=masks", "model=kat", folders=(own_conf,))
     assert problem.given == ("model=kat", "data=masks")
     assert "the data are for segmentation, but model=kat is a classifier" in problem.why
     assert "data for a classifier: cifar10" in problem.fix
@@ -256,6 +264,8 @@ def test_a_sound_command_line_is_returned_with_the_flags_first(conf: Path) -> No
     ]  # fmt: skip
     # Hydra would read a number
     assert check_command_line("train", ["debug=nan"], conf) == ["debug='nan'"]
+    # Hydra would refuse a key of a section that is null
+    assert check_command_line("train", ["ema.decay=0.9"], conf) == ["++ema.decay=0.9"]
 
 
 @pytest.mark.parametrize("flags", [["--cfg", "job"], ["--info", "config"], ["--hydra-help"], ["-c", "all"]])

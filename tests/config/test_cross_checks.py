@@ -12,8 +12,16 @@ CHOICES = Choices([CONF])
 
 # refused line -> words of the complaint, a legal line next to it
 CASES = {
-    "data.task=segmentation monitor=val/iou": ("the data are for segmentation", "data.task=classification"),
+    "data.task=segmentation": ("the data are for segmentation", "data.task=classification"),
     "loss.name=dice": ("legal: cross_entropy, bce", "loss.name=bce"),
+    "model=smp data=synthetic_fields mixup.mixup_alpha=0.2": (
+        "not available for images with masks",
+        "model=smp data=synthetic_fields mixup.mixup_alpha=0",
+    ),
+    "model=smp data=synthetic_fields augment.auto_augment=rand-m9": (
+        "legal: null",
+        "augment.auto_augment=rand-m9",
+    ),
     "data.mean=[1,2]": ("2 values for 1 channels", "data.mean=[1,2] data.std=[1,2] data.in_chans=2"),
     "data.in_chans=3 data.mean=[1,1,1]": ("1 value for 3 channels", "data.in_chans=1"),
     "model=kat model.img_size=32": ("another size than that of the images", "model=kat data.img_size=32"),

@@ -1,9 +1,18 @@
-"""What happens around the training loop: checkpoints, averaged weights, random states, pictures, progress."""
+"""What happens around the training loop: checkpoints, averaged weights, random states, logs and pictures."""
 
 from .checkpointing import BestCheckpoint, LastCheckpoint
+from .csv_log import CSVLog
 from .ema import EMAWeights
 from .progress import ProgressBar
 from .rng_state import RNGState
 from .sample_images import SampleImages
 
-__all__ = ["BestCheckpoint", "EMAWeights", "LastCheckpoint", "ProgressBar", "RNGState", "SampleImages"]
+__all__ = [
+    "BestCheckpoint",
+    "CSVLog",
+    "EMAWeights",
+    "LastCheckpoint",
+    "ProgressBar",
+    "RNGState",
+    "SampleImages",
+]

@@ -53,8 +53,11 @@ class _RunCheckpoint(ModelCheckpoint):
         """Take up the record of the best score, also when the run's folder has been moved or renamed.
 
         Lightning forgets the record then, and overwrites the best checkpoint by the first one after resuming.
+        A record whose file is gone is of no use: the next score is the best one.
         """
         best = state_dict["best_model_path"]
+        if best and not Path(best).exists() and not Path(self._here(best)).exists():
+            return
         if state_dict["dirpath"] != self.dirpath and best and Path(self._here(best)).exists():
             state_dict = {
                 **state_dict,

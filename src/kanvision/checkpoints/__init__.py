@@ -6,6 +6,7 @@ from .io import (
     load_checkpoint,
     load_state_dict,
     newest_sound_checkpoint,
+    require_resumable,
     state_dict_for,
 )
 
@@ -15,5 +16,6 @@ __all__ = [
     "load_checkpoint",
     "load_state_dict",
     "newest_sound_checkpoint",
+    "require_resumable",
     "state_dict_for",
 ]

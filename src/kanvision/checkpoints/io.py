@@ -18,6 +18,7 @@ __all__ = [
     "load_checkpoint",
     "load_state_dict",
     "newest_sound_checkpoint",
+    "require_resumable",
     "state_dict_for",
 ]
 
@@ -45,7 +46,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: the file is empty; it was probably being written when the disk was full"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # not chained: torch's message recommends the unsafe way of loading
         raise CheckpointError(_refusal(path, str(error))) from None
@@ -101,6 +104,26 @@ def state_dict_for(model: nn.Module, checkpoint: Mapping[str, Any]) -> dict[str,
         lines = ["the checkpoint's weights do not fit the network:", *problems, *_origin(checkpoint)]
         raise CheckpointError("\n  ".join(lines))
     return given
+
+
+def require_resumable(checkpoint: Mapping[str, Any], path: str | Path, max_epochs: int) -> None:
+    """Refuse a checkpoint that training cannot go on from.
+
+    Args:
+        checkpoint: What is in the file.
+        path: The file, for the message.
+        max_epochs: Epochs of the training that is to go on.
+
+    Raises:
+        CheckpointError: If it holds weights alone, or the training would be over already.
+    """
+    if "loops" not in checkpoint:
+        raise CheckpointError(f"resume: {path} holds weights alone; legal are checkpoints of train.py")
+    if (done := checkpoint["epoch"] + 1) > max_epochs:
+        raise CheckpointError(
+            f"resume: {path} has {done} epochs behind it, but trainer.max_epochs={max_epochs}; "
+            f"legal: {done} or more"
+        )
 
 
 def find_checkpoint(path_or_run: str | Path, *, runs_root: str | Path = "runs") -> Path:
@@ -159,7 +182,9 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _refusal(path: Path, message: str) -> str:
-    objects = re.findall(r"(?:GLOBAL|Trying to load unsupported GLOBAL|class) ([\w]+(?:\.[\w]+)+)", message)
+    # a name of its own module, as in `GLOBAL eval`, has no dot
+    found = re.findall(r"\bGLOBAL ([\w.]+)|\bclass (\w+(?:\.\w+)+)", message)
+    objects = [name for names in found for name in names if name]
     if not objects:
         return f"{path}: not a checkpoint of torch, or a damaged one; nothing of it was run"
     return (

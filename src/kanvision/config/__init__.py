@@ -3,7 +3,7 @@
 from .choices import Choices
 from .command_line import check_command_line
 from .composition import compose
-from .problems import ConfigError, Problem, shown_as_text
+from .problems import ConfigError, Problem, blaming, shown_as_text
 from .remarks import notes
 from .resolvers import register_resolvers
 from .schema import EvalConfig, TrainConfig
@@ -15,6 +15,7 @@ __all__ = [
     "EvalConfig",
     "Problem",
     "TrainConfig",
+    "blaming",
     "check_command_line",
     "compose",
     "notes",

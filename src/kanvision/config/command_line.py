@@ -11,6 +11,7 @@ from hydra._internal.utils import get_args_parser
 
 from .choices import Choices
 from .composition import Composer, composer
+from .keys import with_its_section
 from .overrides import override_problems
 from .problems import ConfigError, Problem, is_first_process
 from .schema import EvalConfig, TrainConfig
@@ -61,7 +62,7 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
             print(ConfigError(problems, "the command line"), file=sys.stderr)
             print(f"\nHelp: python {config_name}.py --help; every key: docs/config.md", file=sys.stderr)
         raise SystemExit(2)
-    return [*flags, *words]
+    return [*flags, *(with_its_section(word, ROOTS[config_name]) for word in words)]
 
 
 def _as_choice(word: str, composing: Composer, choices: Choices) -> str:

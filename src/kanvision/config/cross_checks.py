@@ -10,10 +10,9 @@ from typing import Any
 from .choices import Choices
 from .keys import closest, in_yaml
 from .model_schema import KATConfig, TransformerConfig
-from .problems import Problem
-from .run_folder import checkpoints_of
+from .problems import Problem, conflict
+from .run_folder import checkpoints_of, folder_of
 from .schema import EvalConfig, TrainConfig
-from .section import Section
 
 __all__ = ["ALLOWED_TARGETS", "eval_problems", "train_problems"]
 
@@ -35,6 +34,16 @@ ALLOWED_TARGETS = (
     "pytorch_lightning.",
     "albumentations.",
 )
+# What has to be off for images with masks: only flips and affine maps know how to move a mask.
+OFF_FOR_MASKS = {
+    "augment.crop": "none",
+    "augment.auto_augment": None,
+    "augment.color_jitter": 0.0,
+    "augment.re_prob": 0.0,
+    "mixup.mixup_alpha": 0.0,
+    "mixup.cutmix_alpha": 0.0,
+    "data.crop_pct": 1.0,
+}
 # Width and heads of the published sizes, which null in embed_dim and num_heads stands for.
 WIDTHS = {"micro": (96, 3), "tiny": (192, 3), "small": (384, 6), "base": (768, 12)}
 
@@ -60,21 +69,14 @@ def eval_problems(config: EvalConfig) -> list[Problem]:
     if path.exists():
         return []
     why = f"there is no run in {config.run_root}" if latest else f"there is no file or folder {path}"
-    return [_conflict(config, ["ckpt"], why, "give a checkpoint file, a run folder, or latest")]
-
-
-def _conflict(config: Section, keys: list[str], why: str, fix: str) -> Problem:
-    given = tuple(f"{key}={in_yaml(attrgetter(key)(config))}" for key in keys)
-    return Problem(tuple(keys), given, why, fix)
+    return [conflict(config, ["ckpt"], why, "give a checkpoint file, a run folder, or latest")]
 
 
 def _kind(config: TrainConfig) -> Iterator[Problem]:
     task, kind = config.data.task, config.model.kind
     if kind != KIND_OF_TASK[task]:
         why = f"the data are for {task}, but model={config.model.family} is a {kind}"
-        yield _conflict(
-            config, ["model.kind", "data.task"], why, f"take a {KIND_OF_TASK[task]} or other data"
-        )
+        yield conflict(config, ["model.kind", "data.task"], why, f"take a {KIND_OF_TASK[task]} or other data")
 
 
 def _with_choices(problem: Problem, choices: Choices) -> Problem:
@@ -103,7 +105,14 @@ def _loss(config: TrainConfig) -> Iterator[Problem]:
     legal = LOSSES[config.data.task]
     if config.loss.name not in legal:
         why = f"no loss for {config.data.task}"
-        yield _conflict(config, ["loss.name", "data.task"], why, f"legal: {', '.join(legal)}")
+        yield conflict(config, ["loss.name", "data.task"], why, f"legal: {', '.join(legal)}")
+
+
+def _masks(config: TrainConfig) -> Iterator[Problem]:
+    for key, off in OFF_FOR_MASKS.items():
+        if config.data.task == "segmentation" and attrgetter(key)(config) != off:
+            why = "not available for images with masks"
+            yield conflict(config, [key, "data.task"], why, f"legal: {in_yaml(off)}")
 
 
 def _channel_statistics(config: TrainConfig) -> Iterator[Problem]:
@@ -111,7 +120,7 @@ def _channel_statistics(config: TrainConfig) -> Iterator[Problem]:
         count = len(attrgetter(key)(config))
         if count != config.data.in_chans:
             why = f"{count} value{'s' * (count != 1)} for {config.data.in_chans} channels"
-            yield _conflict(config, [key, "data.in_chans"], why, "give one value for each channel")
+            yield conflict(config, [key, "data.in_chans"], why, "give one value for each channel")
 
 
 def _image_size(config: TrainConfig) -> Iterator[Problem]:
@@ -119,7 +128,7 @@ def _image_size(config: TrainConfig) -> Iterator[Problem]:
     size = getattr(model, "img_size", None)
     if size is not None and size != config.data.img_size:
         why = "the model is built for another size than that of the images"
-        yield _conflict(
+        yield conflict(
             config, ["model.img_size", "data.img_size"], why, "set data.img_size alone; the model follows"
         )
     patch = getattr(model, "patch_size", None)
@@ -127,7 +136,7 @@ def _image_size(config: TrainConfig) -> Iterator[Problem]:
         legal = [side for side in range(1, size + 1) if size % side == 0]
         near = sorted(sorted(legal, key=lambda side: abs(side - patch))[:3])
         why = "the patches do not tile the image"
-        yield _conflict(
+        yield conflict(
             config, ["model.patch_size", "model.img_size"], why, f"divisors of {size} near it: {near}"
         )
 
@@ -141,13 +150,13 @@ def _widths(config: TrainConfig) -> Iterator[Problem]:
     if width % heads:
         why = f"a width of {width} cannot be split evenly over {heads} heads"
         fix = f"take a width that is a multiple of {heads}, or other heads"
-        yield _conflict(config, ["model.embed_dim", "model.num_heads"], why, fix)
+        yield conflict(config, ["model.embed_dim", "model.num_heads"], why, fix)
     if isinstance(model, KATConfig) and width % model.num_groups:
         why = f"a width of {width} cannot be split evenly into {model.num_groups} groups of rationals"
         legal = [
             count for count in range(1, width + 1) if width % count == 0 and count <= 2 * model.num_groups
         ]
-        yield _conflict(config, ["model.num_groups", "model.embed_dim"], why, f"divisors of {width}: {legal}")
+        yield conflict(config, ["model.num_groups", "model.embed_dim"], why, f"divisors of {width}: {legal}")
 
 
 def _mixup(config: TrainConfig) -> Iterator[Problem]:
@@ -156,14 +165,14 @@ def _mixup(config: TrainConfig) -> Iterator[Problem]:
         why = "images are mixed in pairs, which an odd batch does not have"
         alpha = "mixup_alpha" if config.mixup.mixup_alpha > 0 else "cutmix_alpha"
         fix = "take an even data.batch_size, or mixup.mixup_alpha=0 mixup.cutmix_alpha=0"
-        yield _conflict(config, ["data.batch_size", f"mixup.{alpha}"], why, fix)
+        yield conflict(config, ["data.batch_size", f"mixup.{alpha}"], why, fix)
 
 
 def _recipe_batch(config: TrainConfig) -> Iterator[Problem]:
     if config.optimizer.lr_scaling != "none" and config.recipe.batch_size is None:
         why = "the learning rate can only be scaled from a batch that it was chosen for"
         fix = "set recipe.batch_size to that batch, or optimizer.lr_scaling=none"
-        yield _conflict(config, ["optimizer.lr_scaling", "recipe.batch_size"], why, fix)
+        yield conflict(config, ["optimizer.lr_scaling", "recipe.batch_size"], why, fix)
 
 
 def _devices(config: TrainConfig) -> Iterator[Problem]:
@@ -172,44 +181,46 @@ def _devices(config: TrainConfig) -> Iterator[Problem]:
     if isinstance(trainer.devices, list):
         several = trainer.num_nodes > 1 or len(trainer.devices) > 1
         if not trainer.devices:
-            yield _conflict(
+            yield conflict(
                 config, ["trainer.devices"], "an empty list names no device", "name one, or take auto"
             )
         if trainer.accelerator == "cpu":
             why = "CPU processes have no indices"
-            yield _conflict(
+            yield conflict(
                 config, ["trainer.devices", "trainer.accelerator"], why, "give their number instead"
             )
     keys = ["trainer.strategy", "trainer.num_nodes" if trainer.num_nodes > 1 else "trainer.devices"]
     if several and trainer.strategy == "single_device":
-        yield _conflict(
+        yield conflict(
             config, keys, "single_device uses one device of one machine", "take trainer.strategy=ddp"
         )
     if several and trainer.accelerator == "mps":
         why = "mps has one device"
-        yield _conflict(
+        yield conflict(
             config, [keys[1], "trainer.accelerator"], why, "take trainer.devices=1 trainer.num_nodes=1"
         )
     if trainer.strategy == "fsdp" and trainer.accelerator in ("cpu", "mps"):
         why = "fsdp shards over CUDA devices"
-        yield _conflict(config, ["trainer.strategy", "trainer.accelerator"], why, "take trainer.strategy=ddp")
+        yield conflict(config, ["trainer.strategy", "trainer.accelerator"], why, "take trainer.strategy=ddp")
 
 
 def _steps(config: TrainConfig) -> Iterator[Problem]:
     trainer, scheduler = config.trainer, config.scheduler
     if trainer.max_steps == 0:
         why = "no step would be made"
-        yield _conflict(config, ["trainer.max_steps"], why, "-1 sets no limit")
+        yield conflict(config, ["trainer.max_steps"], why, "-1 sets no limit")
     if scheduler.warmup_epochs >= trainer.max_epochs:
         why = "the run would end before its warm-up"
         fix = "shorten scheduler.warmup_epochs (0: none) or lengthen trainer.max_epochs"
-        yield _conflict(config, ["scheduler.warmup_epochs", "trainer.max_epochs"], why, fix)
+        yield conflict(config, ["scheduler.warmup_epochs", "trainer.max_epochs"], why, fix)
     if trainer.gradient_clip_val == 0:
         why = "0 would cut every gradient to nothing, which Lightning takes for no clipping"
-        yield _conflict(config, ["trainer.gradient_clip_val"], why, "null switches clipping off")
+        yield conflict(config, ["trainer.gradient_clip_val"], why, "null switches clipping off")
 
 
 def _monitor(config: TrainConfig) -> Iterator[Problem]:
+    if config.model.kind != KIND_OF_TASK[config.data.task]:
+        return  # one of the two will change, and the metric with it
     names = {
         f"val/{name}": "min" if name in LESS_IS_BETTER else "max"
         for name in ("loss", *METRICS[config.data.task])
@@ -230,7 +241,7 @@ def _monitor(config: TrainConfig) -> Iterator[Problem]:
     sign = names.get(config.monitor, config.monitor_mode)
     if sign != config.monitor_mode:
         why = f"of {config.monitor}, {'less' if sign == 'min' else 'more'} is better"
-        yield _conflict(config, ["monitor_mode", "monitor"], why, f"take monitor_mode={sign}")
+        yield conflict(config, ["monitor_mode", "monitor"], why, f"take monitor_mode={sign}")
 
 
 def _targets(config: TrainConfig) -> Iterator[Problem]:
@@ -256,9 +267,18 @@ def _resume(config: TrainConfig) -> Iterator[Problem]:
     path = Path(config.resume)
     fix = "give a checkpoint file or a run folder, or take resume=auto"
     if not path.exists():
-        yield _conflict(config, ["resume"], "there is no such file or folder", fix)
+        yield conflict(config, ["resume"], "there is no such file or folder", fix)
     elif path.is_dir() and not checkpoints_of(path):
-        yield _conflict(config, ["resume"], "the folder holds no checkpoint (*.ckpt)", fix)
+        yield conflict(config, ["resume"], "the folder holds no checkpoint (*.ckpt)", fix)
+
+
+def _run_dir(config: TrainConfig) -> Iterator[Problem]:
+    folder, resume = Path(config.run.dir), config.resume
+    resumed = folder_of(resume) if resume not in (None, "auto") else None
+    goes_on = resume == "auto" or (resumed is not None and resumed.resolve() == folder.resolve())
+    if not goes_on and not config.trainer.fast_dev_run and checkpoints_of(folder):
+        fix = f"choose another run.dir, or go on with that run: resume={folder}"
+        yield conflict(config, ["run.dir"], "the folder holds another run, which would be overwritten", fix)
 
 
 def basis_problems(config: TrainConfig, choices: Choices) -> Iterator[Problem]:
@@ -268,7 +288,7 @@ def basis_problems(config: TrainConfig, choices: Choices) -> Iterator[Problem]:
     if name not in legal:
         near = closest(name, legal)
         order = [*near, *(other for other in legal if other not in near)]
-        yield _conflict(config, ["basis.name"], "no such basis", f"legal: {', '.join(order)}")
+        yield conflict(config, ["basis.name"], "no such basis", f"legal: {', '.join(order)}")
         return
     defaults = choices.content("basis", name)
     for key, value in config.basis.arguments().items():
@@ -307,6 +327,7 @@ def _type_in_words(example: Any) -> str:
 CHECKS: tuple[Callable[[TrainConfig], Iterator[Problem]], ...] = (
     _kind,
     _loss,
+    _masks,
     _channel_statistics,
     _image_size,
     _widths,
@@ -317,4 +338,5 @@ CHECKS: tuple[Callable[[TrainConfig], Iterator[Problem]], ...] = (
     _monitor,
     _targets,
     _resume,
+    _run_dir,
 )

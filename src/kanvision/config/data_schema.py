@@ -41,7 +41,7 @@ class DataConfig(Section):
     eval_batch_size: Count | None = None
     """Images per step and device in evaluation; null: as in training."""
     num_workers: Annotated[int, Field(ge=0)] = 0
-    """Loader processes per device."""
+    """Loader processes per device; never more than cores."""
     limit: Count | None = None
     """Use at most this many images of each split (a fixed choice, equal over classes)."""
     download: bool = False

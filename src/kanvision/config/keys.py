@@ -14,7 +14,16 @@ from pydantic_core import PydanticUndefined
 
 from .section import Section
 
-__all__ = ["Key", "all_keys", "closest", "describe", "in_yaml", "keys_by_name", "sections_of"]
+__all__ = [
+    "Key",
+    "all_keys",
+    "closest",
+    "describe",
+    "in_yaml",
+    "keys_by_name",
+    "sections_of",
+    "with_its_section",
+]
 
 
 @dataclass(frozen=True)
@@ -168,6 +177,14 @@ def keys_by_name(root: type[Section]) -> dict[str, list[Key]]:
     for key in all_keys(root):
         found.setdefault(key.name, []).append(key)
     return found
+
+
+def with_its_section(word: str, root: type[Section]) -> str:
+    """`++ema.decay=0.99` for `ema.decay=0.99`: what Hydra needs where the section may be null."""
+    index = keys_by_name(root)
+    key = word.partition("=")[0]
+    around = index.get(key.rpartition(".")[0], [])
+    return f"++{word}" if key in index and any(k.expected == "section or null" for k in around) else word
 
 
 def closest(word: str, words: Iterable[str], limit: int = 3) -> list[str]:

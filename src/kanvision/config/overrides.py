@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from .choices import Choices
 from .composition import REFUSALS, Composer, Override, reason, without_hydra
-from .keys import closest, keys_by_name
+from .keys import closest, keys_by_name, with_its_section
 from .problems import Problem
 from .schema import EvalConfig, TrainConfig
 from .validate import check, unknown_key
@@ -124,10 +124,13 @@ class _Judge:
         found = []
         for text in overrides:
             try:
-                found.append(Typed(text, self.composing.parse(text)))
+                found.append(self.read(text))
             except REFUSALS as error:
                 self.add(_grammar_problem(text, error))
         return found
+
+    def read(self, text: str) -> Typed:
+        return Typed(text, self.composing.parse(with_its_section(text, self.root)))
 
     def without_duplicates(self, typed: Sequence[Typed]) -> list[Typed]:
         last = {(word.key, word.parsed.package): word for word in typed}
@@ -149,8 +152,7 @@ class _Judge:
         if not texts:
             legal = ", ".join(self.choices.of(word.key))
             self.add(word.problem("matches nothing", f"legal: {legal}" if legal else ""))
-        words = [Typed(text, self.composing.parse(text)) for text in texts]
-        return [substitute for one in words for substitute in self._judged_choice(one)]
+        return [substitute for text in texts for substitute in self._judged_choice(self.read(text))]
 
     def _sweep_texts(self, word: Typed) -> list[str]:
         sweep: Any = word.parsed.value()
@@ -206,7 +208,7 @@ class _Judge:
         self.unsure.add(group)
         if not near or default is None or "${" in default:
             return []  # files that reach into every section are not guessed
-        return [Typed(f"{group}={near[0]}", self.composing.parse(f"{group}={near[0]}"))]
+        return [self.read(f"{group}={near[0]}")]
 
     def _plugin_exists(self, word: Typed, group: str, choice: str) -> bool:
         legal = self.composing.plugin_choices(group)
@@ -312,12 +314,7 @@ class _Judge:
         parent = key.rpartition(".")[0]
         if key.partition(".")[0] in self.unsure and (key in index or key.startswith("basis.")):
             return False
-        if key in index and parent in present and present[parent] is None and not override.is_delete():
-            fix = (
-                f"set it in one piece: '{parent}={{{key.rpartition('.')[2]}: ...}}', or add it: +{word.text}"
-            )
-            self.add(word.problem(f"{parent} is null, so it has no keys yet", fix))
-        elif any(parent == name or parent.startswith(f"{name}.") for name in self._open_sections()):
+        if any(parent == name or parent.startswith(f"{name}.") for name in self._open_sections()):
             near = closest(key, [name for name in present if name.startswith(f"{parent}.")], limit=3)
             guess = "\n".join(f"closest: {name}" for name in near)
             self.add(word.problem("unknown key", f"{guess}\nnew keys are added with +: +{word.text}"))

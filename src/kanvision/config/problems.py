@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
-__all__ = ["ConfigError", "Problem", "is_first_process", "shown_as_text"]
+from .keys import in_yaml
+from .section import Section
+
+__all__ = ["ConfigError", "Problem", "blaming", "conflict", "is_first_process", "shown_as_text"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,12 @@ class Problem:
         ]
 
 
+def conflict(config: Section, keys: Sequence[str], why: str, fix: str = "") -> Problem:
+    """The complaint about the values that a configuration has at some keys."""
+    given = tuple(f"{key}={in_yaml(attrgetter(key)(config))}" for key in keys)
+    return Problem(tuple(keys), given, why, fix)
+
+
 class ConfigError(ValueError):
     """A configuration was refused; holds all its problems.
 
@@ -66,6 +77,25 @@ class ConfigError(ValueError):
         return "\n".join(blocks)
 
 
+@contextmanager
+def blaming(config: Section, *keys: str) -> Iterator[None]:
+    """Turn whatever a constructor raises into a complaint about the settings that it was given.
+
+    Libraries raise TypeError, AssertionError, RuntimeError and more where a setting does not fit.
+
+    Args:
+        config: The whole configuration.
+        *keys: Dotted keys of the settings.
+
+    Raises:
+        ConfigError: The block has raised something.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ConfigError([conflict(config, keys, str(error) or repr(error))]) from error
+
+
 def is_first_process() -> bool:
     """Whether this process speaks for the run: rank 0 of torchrun, Slurm or Lightning's own launcher."""
     ranks = (os.environ.get(name, "0") for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
@@ -76,18 +106,33 @@ def is_first_process() -> bool:
 def shown_as_text(*kinds: type[Exception], status: int = 1) -> Iterator[None]:
     """Turn mistakes of the user into one block of text on stderr and a non-zero exit.
 
-    With HYDRA_FULL_ERROR=1 in the environment the exception passes, so that its traceback is shown.
+    These are `kinds`, and each ValueError that our own code raises: by the rule of the house it names a
+    setting and what would be legal. With HYDRA_FULL_ERROR=1 in the environment the exception passes, so that
+    its traceback is shown.
 
     Args:
-        *kinds: Exceptions that are the user's to mend.
+        *kinds: Exceptions that are the user's to mend, wherever they are raised.
         status: Exit status.
     """
     try:
         yield
-    except kinds as error:
-        if os.environ.get("HYDRA_FULL_ERROR", "0") != "0":
+    except Exception as error:
+        is_shown = isinstance(error, kinds) or _is_ours(error)
+        if not is_shown or os.environ.get("HYDRA_FULL_ERROR", "0") != "0":
             raise
         if is_first_process():
-            print(f"\n{error}", file=sys.stderr)
+            print(f"\n{_message(error)}", file=sys.stderr)
         # SystemExit passes Hydra, which would wrap any other exception in a traceback of its own.
         raise SystemExit(status) from None
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether it is a ValueError that was raised in our own code."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    module = str(frame.f_globals.get("__name__"))
+    return isinstance(error, ValueError) and module.startswith(f"{__name__.partition('.')[0]}.")
+
+
+def _message(error: Exception) -> str:
+    """What an exception says; one from a loader process comes with that process's traceback before it."""
+    return str(error).rpartition(f"{type(error).__name__}: ")[2].rstrip()

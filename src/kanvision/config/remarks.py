@@ -129,5 +129,5 @@ def _hampered(config: TrainConfig) -> Iterator[str]:
             f"trainer.limit_train_batches={batches} ends each epoch before trainer.accumulate_grad_batches="
             f"{trainer.accumulate_grad_batches} batches are together: the optimiser sees smaller batches"
         )
-    if trainer.max_steps > 0 and trainer.limit_val_batches == 0 and config.monitor.startswith("val/"):
+    if trainer.limit_val_batches == 0 and config.monitor.startswith("val/"):
         yield f"nothing is validated, so {config.monitor} chooses no checkpoint"

@@ -86,7 +86,7 @@ class EvalDataConfig(Section):
     batch_size: Count | None = None
     """Images per step and device."""
     num_workers: Annotated[int, Field(ge=0)] | None = None
-    """Loader processes per device."""
+    """Loader processes per device; never more than cores."""
     limit: Count | None = None
     """Use at most this many images."""
     download: bool | None = None

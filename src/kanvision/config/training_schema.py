@@ -136,7 +136,7 @@ class TrainerConfig(Section):
     detect_anomaly: bool = False
     """Raise at the operation that made a NaN (slow)."""
     profiler: Literal["simple", "advanced", "pytorch"] | None = None
-    """Lightning profiler."""
+    """Lightning profiler; its tables go to fit-profile.txt and test-profile.txt in the run folder."""
     enable_progress_bar: bool = True
     """Show the progress bar."""
     channels_last: bool = False

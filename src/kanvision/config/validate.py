@@ -210,6 +210,8 @@ def unknown_key(
     index = keys_by_name(root)
     if name in index:
         owners = _either_model([key.family for key in index[name] if key.family])
+        if not owners:
+            return Problem((name,), (name,), f"{name.rpartition('.')[0]} is null and has no keys")
         return Problem((name,), (name,), f"model={family} has no such key", f"it belongs to {owners}")
     if (
         root is EvalConfig

@@ -1,0 +1,102 @@
+"""What only a library can judge: its refusal is a complaint about settings, before anything is written."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from kanvision.app import evaluate, train
+from kanvision.checkpoints import CheckpointError
+from kanvision.config import ConfigError, EvalConfig, compose, parse_train, to_primitive
+
+from .conftest import REPOSITORY
+
+DATA = ("data.limit=20", "data.batch_size=10", "scheduler.warmup_epochs=0", "trainer=cpu", "logger=none")
+TINY = (*DATA, "model.width_scale=0.125")
+
+
+def configured(*words: str):
+    return parse_train(compose("train", words, REPOSITORY / "conf"))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("model=timm model.name=resnet17", ["model.name=resnet17", "nearest: resnet18"]),
+        ("model=timm model.name=vit_tiny_patch16_224", ["data.img_size=8", "doesn't match model (224)"]),
+        ("model=smp model.name=Unett data=synthetic_fields", ["model.name=Unett", "nearest: "]),
+        ("+model.kwargs.foo=1", ["model.kwargs={foo: 1}", "unexpected keyword argument 'foo'"]),
+        ("model.layer=kagm", ["model.name=convkan_4", "kagm", "kagn"]),
+        ("optimizer.name=adamww", ["optimizer.name=adamww", "close: adamw"]),
+        ("+callbacks.best.foo=1", ["callbacks=", "unexpected keyword argument 'foo'"]),
+    ],
+)
+def test_a_refusal_of_a_library_names_the_setting(line: str, words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        train(configured(*line.split(), "trainer.accelerator=cpu", f"run.dir={tmp_path / 'run'}"))
+    assert [word for word in words if word not in str(refused.value)] == [], str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="the machine has what is asked for")
+def test_a_device_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.accelerator=gpu"):
+        train(configured("trainer=gpu"))
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    train(configured(*TINY, "trainer.max_epochs=1", f"run.dir={folder}"))
+    return folder
+
+
+def test_a_checkpoint_that_training_cannot_go_on_from_is_refused(trained: Path, tmp_path: Path) -> None:
+    last = trained / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    torch.save(checkpoint["state_dict"], tmp_path / "weights.ckpt")
+    torch.save(checkpoint | {"epoch": 7}, tmp_path / "later.ckpt")
+    for name, words in (("weights", "holds weights alone"), ("later", "8 epochs behind it")):
+        words_of_run = (*TINY, "trainer.max_epochs=2", f"run.dir={tmp_path / 'next'}")
+        with pytest.raises(CheckpointError, match=words):
+            train(configured(*words_of_run, f"resume={tmp_path / name}.ckpt"))
+    assert not (tmp_path / "next").exists()
+
+
+def changed(path: Path, section: str, **values: object) -> Path:
+    """A copy of a checkpoint whose own configuration says something else."""
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["kanvision"]["config"][section] |= values
+    torch.save(checkpoint, path.with_name("changed.ckpt"))
+    return path.with_name("changed.ckpt")
+
+
+def test_evaluation_calls_nothing_that_a_checkpoint_names(trained: Path, tmp_path: Path) -> None:
+    touched = tmp_path / "touched"
+    callback = {
+        "_target_": "pathlib.Path.touch",
+        "self": {"_target_": "pathlib.Path", "_args_": [str(touched)]},
+    }
+    path = changed(trained / "checkpoints" / "best.ckpt", "callbacks", progress=callback, other=callback)
+    assert "test/acc1" in evaluate(EvalConfig(ckpt=str(path)))
+    assert not touched.exists()
+
+
+def test_evaluation_does_not_fetch_published_weights_again(tmp_path: Path, monkeypatch) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise AssertionError("published weights are fetched")
+
+    words = ("model=timm", "model.name=test_resnet", "trainer.max_epochs=1", f"run.dir={tmp_path}")
+    train(configured(*DATA, *words))
+    path = changed(tmp_path / "checkpoints" / "best.ckpt", "model", pretrained=True)
+    monkeypatch.setattr("timm.models._builder.load_pretrained", no_network)
+    assert "test/acc1" in evaluate(EvalConfig(ckpt=str(path)))
+
+
+def test_the_folder_of_another_run_is_refused(trained: Path) -> None:
+    words = (*TINY, f"run.dir={trained}")
+    with pytest.raises(ConfigError, match="holds another run") as refused:
+        configured(*words)
+    assert f"resume={trained}" in str(refused.value)
+    for legal in (f"resume={trained}", "resume=auto", "debug=fdr"):
+        assert to_primitive(configured(*words, legal))["run"]["dir"] == str(trained)
