@@ -27,7 +27,7 @@ def configured(*words: str):
         ("model=smp model.name=Unett data=synthetic_fields", ["model.name=Unett", "nearest: "]),
         ("+model.kwargs.foo=1", ["model.kwargs={foo: 1}", "unexpected keyword argument 'foo'"]),
         ("model.layer=kagm", ["model.name=convkan_4", "kagm", "kagn"]),
-        ("optimizer.name=adamww", ["optimizer.name=adamww", "close: adamw"]),
+        ("optimizer.name=adamww", ["optimizer.name=adamww", "nearest: adamw"]),
         ("+callbacks.best.foo=1", ["callbacks=", "unexpected keyword argument 'foo'"]),
     ],
 )

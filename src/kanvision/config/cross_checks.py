@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
 from pathlib import Path
@@ -11,6 +12,7 @@ from .choices import Choices
 from .keys import closest, in_yaml
 from .model_schema import KATConfig, TransformerConfig
 from .problems import Problem, conflict
+from .registered import timm_models, timm_optimizers
 from .run_folder import checkpoints_of, folder_of
 from .schema import EvalConfig, TrainConfig
 
@@ -157,6 +159,19 @@ def _widths(config: TrainConfig) -> Iterator[Problem]:
             count for count in range(1, width + 1) if width % count == 0 and count <= 2 * model.num_groups
         ]
         yield conflict(config, ["model.num_groups", "model.embed_dim"], why, f"divisors of {width}: {legal}")
+
+
+def _registered(config: TrainConfig) -> Iterator[Problem]:
+    asked = [("optimizer.name", config.optimizer.name.lower().split("_")[-1], timm_optimizers())]
+    name = config.model.name
+    # Names with an address are not timm's own, and the KAT family is registered by a loop.
+    if config.model.family == "timm" and not re.search(r"[:/]|^kat_|^convkan_|^vit_micro", name):
+        asked.append(("model.name", name.partition(".")[0], timm_models()))
+    for key, word, known in asked:
+        if known and word not in known:
+            near = closest(word, known)
+            fix = f"nearest: {', '.join(near)}" if near else ""
+            yield conflict(config, [key], "no such name in timm's registry", fix)
 
 
 def _mixup(config: TrainConfig) -> Iterator[Problem]:
@@ -336,6 +351,7 @@ CHECKS: tuple[Callable[[TrainConfig], Iterator[Problem]], ...] = (
     _devices,
     _steps,
     _monitor,
+    _registered,
     _targets,
     _resume,
     _run_dir,

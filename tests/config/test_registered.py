@@ -1,0 +1,53 @@
+"""What the texts of timm say against what it registers; no sound name may be refused."""
+
+from pathlib import Path
+
+import pytest
+import timm
+from timm.optim import list_optimizers
+
+from kanvision.config import ConfigError, compose, parse_train
+from kanvision.config.registered import timm_models, timm_optimizers
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def test_every_model_is_found():
+    ours = {
+        name for name in timm.list_models() if timm.model_entrypoint(name).__module__.startswith("kanvision")
+    }
+    assert set(timm.list_models()) - ours <= timm_models()
+    assert "resnet17" not in timm_models()
+
+
+def test_every_optimizer_is_found():
+    assert set(list_optimizers()) <= timm_optimizers()
+    assert "adamww" not in timm_optimizers()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["optimizer.name=adamww"], "adamw"),
+        (["model=timm", "model.name=resnet17"], "resnet18"),
+        (["model=timm", "model.name=resnet17", "optimizer.name=adamww"], "adamw"),
+    ],
+)
+def test_unknown_names_are_answered_with_the_nearest(words, message):
+    with pytest.raises(ConfigError, match="no such name in timm's registry") as refusal:
+        parse_train(compose("train", words, CONF))
+    assert message in str(refusal.value)
+    assert len(refusal.value.problems) == sum(word.count(".name=") for word in words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["optimizer.name=lookahead_AdamW"],
+        ["model=timm", "model.name=resnet18.a1_in1k"],
+        ["model=timm", "model.name=kat_micro_patch16_224"],
+        ["model=timm", "model.name=hf-hub:someone/something"],
+    ],
+)
+def test_names_with_more_around_them_pass(words):
+    parse_train(compose("train", words, CONF))
