@@ -204,7 +204,7 @@ def test_dropout_is_per_channel_and_spares_the_base():
         conv.base_weight.zero_()
     x = torch.rand(8, 16, 3, 3)
     assert not torch.allclose(conv(x), conv(x))
-    kept = conv._drop(torch.ones(8, 16, 3, 3)).flatten(2)
+    kept = conv.drop(torch.ones(8, 16, 3, 3)).flatten(2)
     assert torch.equal(kept.amax(2), kept.amin(2))
     assert set(kept.unique().tolist()) == {0.0, 2.0}
     conv.eval()

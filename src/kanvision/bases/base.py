@@ -88,7 +88,13 @@ class Basis(nn.Module):
         """Set learnable parameters and buffers to their initial values (after `to_empty`, for instance)."""
 
     @final  # type: ignore[misc]  # torch declares forward as an attribute
-    def forward(self, x: Tensor, channel_dim: int = -1, constant: bool = True) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        channel_dim: int = -1,
+        constant: bool = True,
+        squashed: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Expand the channels of `x`.
 
         Args:
@@ -96,6 +102,7 @@ class Basis(nn.Module):
             channel_dim: the axis of the channels; the basis axis is inserted right after it.
             constant: False leaves out the constant first function of a basis that has one (`has_constant`),
                 for callers that add its contribution by themselves.
+            squashed: applied between the domain policy and the functions (dropout, noise).
 
         Returns:
             (..., C) -> (..., C, K), and for `channel_dim=1` (B, C, H, W) -> (B, C, K, H, W); dtype of `x`.
@@ -117,7 +124,8 @@ class Basis(nn.Module):
         with _without_autocast(x.device.type):
             exact = x if x.dtype == torch.float64 else x.float()
             expand = self.expand if constant else self.expand_varying
-            values = expand(self._squashed(exact), dim + 1)
+            y = self._squashed(exact)
+            values = expand(y if squashed is None else squashed(y), dim + 1)
         return values.to(x.dtype)
 
     @torch.no_grad()

@@ -1,9 +1,11 @@
 """Layers: expansions by a basis in linear and convolutional form, and what stands around them."""
 
 from .activation import create_activation
+from .auxiliary import add_auxiliary, collect_auxiliary
 from .conv import KANConv1d, KANConv2d, KANConv3d
+from .dropout import DROP_KINDS, DROP_PLACES, NoiseInjection
 from .edge_wavelet import EdgeWaveletConv1d, EdgeWaveletConv2d, EdgeWaveletConv3d
-from .expansion import INITS
+from .expansion import INITS, KANOptions
 from .linear import KANLinear
 from .mlp import GroupRationalMlp, KANMlp
 from .norm import create_norm
@@ -11,6 +13,8 @@ from .presets import PRESETS, preset, preset_of_basis
 from .rational import RATIONAL_PRESETS, GroupRational
 
 __all__ = [
+    "DROP_KINDS",
+    "DROP_PLACES",
     "INITS",
     "PRESETS",
     "RATIONAL_PRESETS",
@@ -24,6 +28,10 @@ __all__ = [
     "KANConv3d",
     "KANLinear",
     "KANMlp",
+    "KANOptions",
+    "NoiseInjection",
+    "add_auxiliary",
+    "collect_auxiliary",
     "create_activation",
     "create_norm",
     "preset",

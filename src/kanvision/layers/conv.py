@@ -5,21 +5,22 @@ Shapes: B batch, C channels, *S space, K basis functions, O output channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kanvision.bases import Basis
 
-from .expansion import KANLayer
+from .expansion import KANLayer, KANOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["KANConv1d", "KANConv2d", "KANConv3d", "KANConvNd"]
 
 CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_DROP: dict[int, Callable[..., Tensor]] = {1: F.dropout1d, 2: F.dropout2d, 3: F.dropout3d}
 _PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
 _PAD_SPACES = ("basis", "input")
 
@@ -29,8 +30,8 @@ class KANConvNd(KANLayer):
 
     y = act(norm(conv(base_act(x), base_weight) + conv(basis_act(phi(input_norm(x))), basis_weight) + bias))
 
-    Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092). Start values are described at
-    `kanvision.layers.expansion.KANLayer`; the published layers are in `kanvision.layers.PRESETS`.
+    Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092). The published layers are in
+    `kanvision.layers.PRESETS`.
 
     Args:
         in_channels: C.
@@ -42,32 +43,16 @@ class KANConvNd(KANLayer):
         groups: groups of channels that do not see each other; divides C and O.
         padding_mode: "zeros", "reflect", "replicate" or "circular".
         basis: short name (a key of `kanvision.bases.BASES`) or a ready basis.
-        basis_kwargs: arguments of the basis. Bases with learnable parameters get one set per input channel,
-            unless `num_channels` is given here.
-        base_act: activation of the base branch by timm's name; "identity" is a plain convolution, None is
-            no branch.
-        input_norm: norm in front of the basis only: None, "batch", "instance", "layer", "minmax"
-            (per sample).
-        basis_act: activation on the basis maps.
-        norm: norm of the sum of the branches: None, "batch", "instance", "group", "layer".
-        act: activation behind the norm.
-        bias: add a learnable bias, zero at the start.
-        init: "variance_preserving", "kaiming", "kaiming_joint" or "normal".
-        norm_affine: give both norms a learnable scale and shift.
         pad_space: what zero padding means. "basis": the maps of both branches are padded with 0, as
             published, so that a constant basis function (P_0 = 1) tells inside from outside. "input": `x` and
             the input of the basis are padded with 0 first, so that the border sees phi_j(0). Other padding
             modes copy inputs from inside, for which the two are the same.
-        drop_rate: channel dropout on the input of the basis.
-        checkpoint: recompute basis and convolution in the backward pass, so that only `x` is kept for it.
-        device: where the parameters are made.
-        dtype: of the parameters.
+        **options: branches, norms, activations, dropout, start values, memory: see `KANOptions` and
+            `kanvision.layers.expansion.KANLayer`.
 
     Raises:
         ValueError: if a size, a name or a combination of them is not legal.
     """
-
-    ndim: ClassVar[int]
 
     def __init__(
         self,
@@ -81,20 +66,8 @@ class KANConvNd(KANLayer):
         padding_mode: str = "zeros",
         basis: str | Basis = "bspline",
         *,
-        basis_kwargs: Mapping[str, Any] | None = None,
-        base_act: str | None = "silu",
-        input_norm: str | None = None,
-        basis_act: str | None = None,
-        norm: str | None = None,
-        act: str | None = None,
-        bias: bool = False,
-        init: str = "variance_preserving",
-        norm_affine: bool = True,
         pad_space: str = "basis",
-        drop_rate: float = 0.0,
-        checkpoint: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **options: Unpack[KANOptions],
     ) -> None:
         for key, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
             if value < 1:
@@ -108,28 +81,14 @@ class KANConvNd(KANLayer):
             )
         if pad_space not in _PAD_SPACES:
             raise ValueError(f"pad_space={pad_space!r} is not known; legal values: {', '.join(_PAD_SPACES)}")
-        if not 0.0 <= drop_rate < 1.0:
-            raise ValueError(f"drop_rate={drop_rate} must be in [0, 1)")
         kernel = self._per_axis("kernel_size", kernel_size, minimum=1)
         super().__init__(
             in_channels,
             out_channels,
             basis,
-            ndim=self.ndim,
             kernel_size=kernel,
             groups=groups,
-            basis_kwargs=basis_kwargs,
-            base_act=base_act,
-            input_norm=input_norm,
-            basis_act=basis_act,
-            norm=norm,
-            norm_affine=norm_affine,
-            act=act,
-            bias=bias,
-            init=init,
-            checkpointed=checkpoint,
-            device=device,
-            dtype=dtype,
+            **options,
         )
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -138,7 +97,6 @@ class KANConvNd(KANLayer):
         self.dilation = self._per_axis("dilation", dilation, minimum=1)
         self.padding_mode = padding_mode
         self.pad_space = pad_space
-        self.drop_rate = drop_rate
         self.padding = self._pad_sides(padding)
 
     @classmethod
@@ -187,34 +145,34 @@ class KANConvNd(KANLayer):
         sides = [cells for pair in reversed(self.padding) for cells in pair]
         return F.pad(x, sides, mode=mode) if any(sides) else x
 
-    def _branches(self, x: Tensor, z: Tensor) -> Tensor:
-        if self._pads_input:
-            mode = _PADDING_MODES[self.padding_mode]
-            padded = self._pad(z, mode)
-            return super()._branches(padded if x is z else self._pad(x, mode), padded)
-        return super()._branches(x, z)
-
-    def _drop(self, z: Tensor) -> Tensor:
-        return _DROP[self.ndim](z, self.drop_rate, self.training) if self.drop_rate else z
+    def _padded(self, x: Tensor) -> Tensor:
+        """Inputs with their border, where that is not left to the convolution."""
+        return self._pad(x, _PADDING_MODES[self.padding_mode]) if self._pads_input else x
 
     def _expand(self, z: Tensor, constant: bool = True) -> Tensor:
+        drop = self.drop if self._drops("squashed") else None
         if z.shape[1] > 1 and z.stride(1) == 1:
             # channels_last: expanding the innermost axis keeps the layout that the convolution wants.
-            return cast(Tensor, self.basis(z.movedim(1, -1), -1, constant)).flatten(-2).movedim(-1, 1)
-        return cast(Tensor, self.basis(z, 1, constant)).flatten(1, 2)  # (B, C K, *S)
+            last = None if drop is None else lambda y: self.drop(y.movedim(-1, 1)).movedim(1, -1)
+            return cast(Tensor, self.basis(z.movedim(1, -1), -1, constant, last)).flatten(-2).movedim(-1, 1)
+        return cast(Tensor, self.basis(z, 1, constant, drop)).flatten(1, 2)  # (B, C K, *S)
+
+    def _base_branch(self, x: Tensor) -> Tensor:
+        return super()._base_branch(self._padded(x))
 
     def _basis_branch(self, z: Tensor) -> Tensor:
-        if not self.basis.has_constant or self.basis.num_basis == 1:
+        z = self._padded(z)
+        if not self.basis.has_constant or self.basis.num_basis == 1 or self._drops("basis"):
             return super()._basis_branch(z)
         # A constant function makes C equal maps, a Kth of the work: one map with the sum of their weights
         # does the same.
-        num_basis = self.basis.num_basis
-        out, _, *kernel = self.basis_weight.shape
-        weight = self.basis_weight.reshape(out, -1, num_basis, *kernel)  # (O, C/g, K, *k)
+        weight = self._by_function(self.edge_weight())  # (O, C/g, K, *k)
         constant, varying = weight[:, :, :1], weight[:, :, 1:]
-        y = self._linear_map(self.basis_act(self._expand(z, False)), varying.flatten(1, 2), self.bias)
         level = self.basis_act(z.new_ones(1, 1, *z.shape[2:]))
-        return y + self._convolve(level, constant.flatten(1, 2).sum(1, keepdim=True), None, groups=1)
+        # The large convolution comes last: see `KANLayer._transform`.
+        offset = self._convolve(level, constant.flatten(1, 2).sum(1, keepdim=True), None, groups=1)
+        maps = self.basis_act(self._expand(z, False))
+        return self._linear_map(maps, varying.flatten(1, 2), self.bias) + offset
 
     def _linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return self._convolve(x, weight, bias, self.groups)

@@ -1,4 +1,4 @@
-"""What KAN layers of every shape share: two branches, their start values, norms and activations.
+"""What KAN layers of every shape share: two branches, their start values, norms, activations and dropout.
 
 Shapes: B batch, C channels, K basis functions, O outputs.
 """
@@ -6,24 +6,47 @@ Shapes: B batch, C channels, K basis functions, O outputs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from contextlib import nullcontext
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, TypedDict
 
 import torch
-import torch.utils.checkpoint
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recomputed
 
 from kanvision.bases import Basis, create_basis
 from kanvision.bases.base import normal_quantiles
 
 from .activation import create_activation
-from .norm import INPUT_NORMS, MinMaxNorm, create_norm
+from .dropout import DROP_PLACES, create_dropout
+from .norm import INPUT_NORMS, MinMaxNorm, create_norm, frozen_statistics, has_shared_statistics
 
-__all__ = ["INITS", "KANLayer"]
+__all__ = ["INITS", "KANLayer", "KANOptions"]
 
 _MIN_MOMENT = 1e-4
-INITS = ("variance_preserving", "kaiming", "kaiming_joint", "normal")
+INITS = ("variance_preserving", "kaiming", "kaiming_joint", "normal", "efficient_kan")
+
+
+class KANOptions(TypedDict, total=False):
+    """The options that every KAN layer takes; `KANLayer` says what they mean and what stands without them."""
+
+    basis_kwargs: Mapping[str, Any] | None
+    base_act: str | None
+    input_norm: str | None
+    basis_act: str | None
+    norm: str | None
+    norm_affine: bool
+    act: str | None
+    bias: bool
+    init: str
+    init_noise: float
+    edge_scale: bool
+    drop_rate: float
+    drop_kind: str
+    drop_place: str
+    checkpoint: bool
+    device: torch.device | str | None
+    dtype: torch.dtype | None
 
 
 class KANLayer(nn.Module):
@@ -44,10 +67,49 @@ class KANLayer(nn.Module):
       Legendre, Gram and Bernstein layers start like this: their weight tensor counts outputs as inputs.
     * `normal`: base as `kaiming`, basis weights ~ N(0, s^2) with s = 1 / (groups fan K), as published for
       Chebyshev and Jacobi layers.
+    * `efficient_kan`: base weights and edge scales U(-b, b) with b = 1 / sqrt(n), n the inputs of one kernel
+      (its taps; of a linear layer all features); basis weights fit noise, U(-1/2, 1/2) init_noise / G at
+      G + 1 points of the domain, G = K - 3, so that the layer starts close to its base branch.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        basis: short name (a key of `kanvision.bases.BASES`) or a ready basis.
+        kernel_size: taps along each space axis.
+        groups: groups of channels that do not see each other.
+        basis_kwargs: arguments of the basis. Bases with learnable parameters get one set per input channel,
+            unless `num_channels` is given here.
+        base_act: activation of the base branch by timm's name; "identity" is a plain linear branch, None is
+            no branch.
+        input_norm: norm in front of the basis only: None, "batch", "instance", "layer", "minmax"
+            (per sample).
+        basis_act: activation on the basis values.
+        norm: norm of the sum of the branches: None, "batch", "instance", "group", "layer".
+        norm_affine: give both norms a learnable scale and shift.
+        act: activation behind the norm.
+        bias: add a learnable bias, zero at the start.
+        init: start values, one of `INITS`.
+        init_noise: size of the noise of `efficient_kan`.
+        edge_scale: one more learnable factor for each edge (output, input, tap) on its K basis weights, the
+            "standalone spline scaler" of efficient-kan.
+        drop_rate: rate of dropout or noise in training.
+        drop_kind: "channel", "element" or "noise", see `kanvision.layers.dropout`.
+        drop_place: "input" (of both branches), "branch" (input of the basis branch), "squashed" (between the
+            domain policy of the basis and its functions), "basis" (the basis values) or "output".
+        checkpoint: in training, keep the input and, before a norm and an activation, the output of the linear
+            maps; everything else, K times as much, is computed again in the backward pass. False keeps it.
+        device: where the parameters are made.
+        dtype: of the parameters.
+
+    Raises:
+        ValueError: if a name, a rate or a combination of them is not legal.
     """
 
+    ndim: ClassVar[int]
+    """Number of space axes; 0 for channels-last features."""
     kan_parameters: tuple[str, ...] = ("basis_weight",)
     base_weight: nn.Parameter | None
+    edge_scale: nn.Parameter | None
     bias: nn.Parameter | None
     base_act: nn.Module | None
 
@@ -57,49 +119,64 @@ class KANLayer(nn.Module):
         out_channels: int,
         basis: str | Basis,
         *,
-        ndim: int,
         kernel_size: tuple[int, ...],
         groups: int,
-        basis_kwargs: Mapping[str, Any] | None,
-        base_act: str | None,
-        input_norm: str | None,
-        basis_act: str | None,
-        norm: str | None,
-        norm_affine: bool,
-        act: str | None,
-        bias: bool,
-        init: str,
-        checkpointed: bool,
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
+        basis_kwargs: Mapping[str, Any] | None = None,
+        base_act: str | None = "silu",
+        input_norm: str | None = None,
+        basis_act: str | None = None,
+        norm: str | None = None,
+        norm_affine: bool = True,
+        act: str | None = None,
+        bias: bool = False,
+        init: str = "variance_preserving",
+        init_noise: float = 0.1,
+        edge_scale: bool = False,
+        drop_rate: float = 0.0,
+        drop_kind: str = "channel",
+        drop_place: str = "branch",
+        checkpoint: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         if init not in INITS:
             raise ValueError(f"init={init!r} is not known; legal values: {', '.join(INITS)}")
+        if drop_place not in DROP_PLACES:
+            raise ValueError(
+                f"drop_place={drop_place!r} is not known; legal values: {', '.join(DROP_PLACES)}"
+            )
         self.groups = groups
         self.init = init
-        self.checkpoint = checkpointed
+        self.init_noise = init_noise
+        self.drop_rate = drop_rate
+        self.drop_place = drop_place
+        self.checkpoint = checkpoint
         with nullcontext() if device is None else torch.device(device):
             self.basis = _basis_for(basis, in_channels, basis_kwargs)
             # The base branch exists exactly when it has an activation; "identity" is one.
             self.base_act = None if base_act is None else create_activation(base_act, key="base_act")
             self.basis_act = create_activation(basis_act, key="basis_act")
             self.input_norm = create_norm(
-                input_norm, in_channels, ndim, affine=norm_affine, key="input_norm", legal=INPUT_NORMS
+                input_norm, in_channels, self.ndim, affine=norm_affine, key="input_norm", legal=INPUT_NORMS
             )
-            self.norm = create_norm(norm, out_channels, ndim, affine=norm_affine)
+            self.norm = create_norm(norm, out_channels, self.ndim, affine=norm_affine)
             self.act = create_activation(act)
-            fan_channels = in_channels // groups
-            if self.base_act is None:
-                self.register_parameter("base_weight", None)
-            else:
-                self.base_weight = nn.Parameter(torch.empty(out_channels, fan_channels, *kernel_size))
-            num_maps = fan_channels * self.basis.num_basis
+            self.drop = create_dropout(drop_kind, drop_rate, self.ndim)
+            per_edge = (out_channels, in_channels // groups, *kernel_size)
+            num_maps = per_edge[1] * self.basis.num_basis
             self.basis_weight = nn.Parameter(torch.empty(out_channels, num_maps, *kernel_size))
-            self.register_parameter("bias", nn.Parameter(torch.empty(out_channels)) if bias else None)
+            self._optional("base_weight", per_edge if self.base_act is not None else None)
+            self._optional("edge_scale", per_edge if edge_scale else None)
+            self._optional("bias", (out_channels,) if bias else None)
+        if edge_scale:
+            self.kan_parameters = (*self.kan_parameters, "edge_scale")
         if dtype is not None:
             self.to(dtype=dtype)
         self._reset_weights()
+
+    def _optional(self, name: str, shape: tuple[int, ...] | None) -> None:
+        self.register_parameter(name, None if shape is None else nn.Parameter(torch.empty(shape)))
 
     def _linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The linear map of a branch; `x` holds inputs or their expansion in the order of the weights."""
@@ -109,28 +186,69 @@ class KANLayer(nn.Module):
         """The basis maps, channel-major in the place of the channels."""
         raise NotImplementedError
 
-    def _drop(self, z: Tensor) -> Tensor:
-        return z
+    def edge_weight(self) -> Tensor:
+        """Basis weights times the factors of their edges, (O, C/groups K, *kernel)."""
+        if self.edge_scale is None:
+            return self.basis_weight
+        return (self._by_function(self.basis_weight) * self.edge_scale.unsqueeze(2)).flatten(1, 2)
+
+    def _by_function(self, weight: Tensor) -> Tensor:
+        """(O, C/groups K, *kernel) -> (O, C/groups, K, *kernel)."""
+        out, maps, *kernel = weight.shape
+        num_basis = self.basis.num_basis
+        return weight.reshape(out, maps // num_basis, num_basis, *kernel)
 
     def _basis_branch(self, z: Tensor) -> Tensor:
-        return self._linear_map(self.basis_act(self._expand(z)), self.basis_weight, self.bias)
+        maps = self._dropped("basis", self.basis_act(self._expand(z)))
+        return self._linear_map(maps, self.edge_weight(), self.bias)
+
+    def _base_branch(self, x: Tensor) -> Tensor:
+        assert self.base_act is not None
+        assert self.base_weight is not None
+        return self._linear_map(self.base_act(x), self.base_weight, None)
 
     def _transform(self, x: Tensor) -> Tensor:
-        """Everything but the preparation of the input."""
-        z = self.input_norm(x)
-        if self.checkpoint and torch.is_grad_enabled():
-            # Norms stay outside: recomputing them would update running statistics twice.
-            y = torch.utils.checkpoint.checkpoint(self._branches, x, z, use_reentrant=False)
-        else:
-            y = self._branches(x, z)
-        return cast(Tensor, self.act(self.norm(y)))
+        """Everything but the check of the input."""
+        x = self._dropped("input", x)
+        z = self.input_norm(self._dropped("branch", x))
+        # Each branch by itself: recomputing stops at the last tensor that the backward pass needs, which is
+        # what goes into the linear map, so that only the expansion is done twice and no convolution.
+        y = self._lean(self._basis_branch, z)
+        if self.base_act is not None:
+            y = y + self._lean(self._base_branch, x)
+        return self._dropped("output", self._finished(y))
 
-    def _branches(self, x: Tensor, z: Tensor) -> Tensor:
-        y = self._basis_branch(self._drop(z))
-        if self.base_act is None:
-            return y
-        assert self.base_weight is not None
-        return y + self._linear_map(self.base_act(x), self.base_weight, None)
+    def _finished(self, y: Tensor) -> Tensor:
+        def finish(y: Tensor) -> Tensor:
+            return self.act(self.norm(y))  # type: ignore[no-any-return]
+
+        if isinstance(self.act, nn.Identity) or has_shared_statistics(self.norm):
+            return finish(y)
+        return self._lean(finish, y, lambda: (nullcontext(), frozen_statistics(self.norm)))
+
+    def _lean(
+        self,
+        function: Callable[[Tensor], Tensor],
+        x: Tensor,
+        contexts: Callable[[], tuple[AbstractContextManager[Any], AbstractContextManager[Any]]] | None = None,
+    ) -> Tensor:
+        """Apply a function, in training keeping nothing but `x` for its backward pass.
+
+        A compiler decides by itself what to keep.
+        """
+        wanted = self.checkpoint and self.training and torch.is_grad_enabled()
+        if not wanted or torch.compiler.is_compiling():
+            return function(x)
+        options: dict[str, Any] = {} if contexts is None else {"context_fn": contexts}
+        draws = self.drop_rate > 0 and self.drop_place in ("squashed", "basis")
+        y: Tensor = recomputed(function, x, use_reentrant=False, preserve_rng_state=draws, **options)
+        return y
+
+    def _dropped(self, place: str, x: Tensor) -> Tensor:
+        return self.drop(x) if self._drops(place) else x
+
+    def _drops(self, place: str) -> bool:
+        return self.training and self.drop_rate > 0 and self.drop_place == place
 
     def reset_parameters(self) -> None:
         """Start anew: weights, bias, norms and the parameters and constants of the basis."""
@@ -145,19 +263,23 @@ class KANLayer(nn.Module):
         weight = self.basis_weight
         fan = math.prod(weight.shape[1:]) // self.basis.num_basis
         fan_basis = fan * self.basis.num_basis
-        base_scale, basis_scale = fan**-0.5, fan_basis**-0.5
-        if self.init == "variance_preserving":
-            self._reset_preserving(fan)
-        else:
-            if self.base_weight is not None:
-                _uniform(self.base_weight, base_scale)
-            if self.init == "normal":
-                weight.normal_(0.0, 1.0 / (fan_basis * self.groups))
-            else:
-                joint = weight.shape[0] // self.groups if self.init == "kaiming_joint" else 1
-                _uniform(weight, basis_scale * joint**-0.5)
+        if self.edge_scale is not None:
+            self.edge_scale.fill_(1.0)
         if self.bias is not None:
             self.bias.zero_()
+        if self.init == "variance_preserving":
+            self._reset_preserving(fan)
+            return
+        if self.init == "efficient_kan":
+            self._reset_efficient(fan)
+            return
+        if self.base_weight is not None:
+            _uniform(self.base_weight, fan**-0.5)
+        if self.init == "normal":
+            weight.normal_(0.0, 1.0 / (fan_basis * self.groups))
+        else:
+            joint = weight.shape[0] // self.groups if self.init == "kaiming_joint" else 1
+            _uniform(weight, (fan_basis * joint) ** -0.5)
 
     def _reset_preserving(self, fan: int) -> None:
         dtype = self.basis_weight.dtype
@@ -171,6 +293,24 @@ class KANLayer(nn.Module):
             assert self.base_weight is not None
             moment = self.base_act(x.to(dtype)).float().square().mean()
             _uniform(self.base_weight, _preserving_std(share, fan, moment))
+
+    def _reset_efficient(self, fan: int) -> None:
+        kernel = self.basis_weight.shape[2:]
+        bound = (math.prod(kernel) if self.ndim else fan) ** -0.5
+        for tensor in (self.base_weight, self.edge_scale):
+            if tensor is not None:
+                tensor.uniform_(-bound, bound)
+        weight = self.basis_weight
+        num_basis = self.basis.num_basis
+        cells = max(1, num_basis - 3)
+        low, high = self.basis.domain or (-1.0, 1.0)
+        points = torch.linspace(low, high, cells + 1, device=weight.device)
+        channels = self.basis.num_channels or 1
+        values = self.basis(points.unsqueeze(1).expand(-1, channels))[:, 0]  # (G + 1, K)
+        noise = weight.new_empty(*self._by_function(weight).movedim(2, -1).shape[:-1], cells + 1)
+        noise.uniform_(-0.5, 0.5).mul_(self.init_noise / cells)  # (O, C/g, *k, G + 1)
+        fitted = noise.float() @ torch.linalg.pinv(values.double()).float().T  # (O, C/g, *k, K)
+        weight.copy_(fitted.movedim(-1, 2).flatten(1, 2))
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay would pull away from their meaning (timm's protocol)."""

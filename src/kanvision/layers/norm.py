@@ -6,12 +6,24 @@ Shapes: B batch, C channels, N positions.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["INPUT_NORMS", "NORMS", "ChannelLayerNorm", "MinMaxNorm", "TokenNorm", "create_norm"]
+__all__ = [
+    "INPUT_NORMS",
+    "NORMS",
+    "ChannelLayerNorm",
+    "MinMaxNorm",
+    "TokenNorm",
+    "create_norm",
+    "frozen_statistics",
+    "has_shared_statistics",
+]
 
 NORMS = ("batch", "instance", "group", "layer")
 INPUT_NORMS = ("batch", "instance", "layer", "minmax")
@@ -109,3 +121,27 @@ def create_norm(
     else:
         norm = (_BATCH if name == "batch" else _INSTANCE)[ndim or 1](num_channels, affine=affine)
     return norm if ndim else TokenNorm(norm)
+
+
+@contextmanager
+def frozen_statistics(norm: nn.Module) -> Iterator[None]:
+    """Run a batch norm again on the same batch without counting it twice in its running statistics."""
+    kept = [
+        (module, module.momentum, module.num_batches_tracked)
+        for module in norm.modules()
+        if isinstance(module, _BatchNorm)
+    ]
+    try:
+        for module, _, _ in kept:
+            module.momentum = 0.0
+            module.num_batches_tracked = None
+        yield
+    finally:
+        for module, momentum, count in kept:
+            module.momentum = momentum
+            module.num_batches_tracked = count
+
+
+def has_shared_statistics(norm: nn.Module) -> bool:
+    """Whether a norm talks to other processes in its forward pass, which must then run once only."""
+    return any(isinstance(module, nn.SyncBatchNorm) for module in norm.modules())

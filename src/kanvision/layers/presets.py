@@ -21,6 +21,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "norm": "instance",
         "act": "prelu",
         "init": "kaiming",
+        "drop_place": "output",
     },
     # Wb SiLU(x) + Ws exp(-((N(x) - c) / h)^2): the norm stands in front of the basis
     "fastkan": {
@@ -29,6 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "base_act": "silu",
         "input_norm": "instance",
         "init": "kaiming",
+        "drop_place": "branch",
     },
     # SiLU(N(Wb x + Wp P(minmax x))). Published min and max run over the whole batch; here over the sample, so
     # that outputs do not depend on batch mates.
@@ -40,6 +42,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "norm": "instance",
         "act": "silu",
         "init": "kaiming_joint",
+        "drop_place": "squashed",
     },
     # N(Wp T(tanh x)). The recurrence replaces cos(j arccos z), whose gradient is infinite where tanh
     # saturates.
@@ -49,6 +52,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "base_act": None,
         "norm": "instance",
         "init": "normal",
+        "drop_place": "output",
     },
     # SiLU(N(Wb SiLU(x) + Wp SiLU(P(tanh x)))), with the constants of the published recurrence and its
     # d + 1 learnable betas, of which d - 1 are read.
@@ -60,6 +64,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "norm": "instance",
         "act": "silu",
         "init": "kaiming_joint",
+        "drop_place": "squashed",
     },
     # SiLU(N(Wb x + Wp P(tanh x)))
     "kajn": {
@@ -69,6 +74,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "norm": "instance",
         "act": "silu",
         "init": "normal",
+        "drop_place": "basis",
     },
     # SiLU(N(Wb x + Wp b(sigmoid x))). The published code returns 1 for every Bernstein function; these are
     # the real ones.
@@ -79,6 +85,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "norm": "instance",
         "act": "silu",
         "init": "kaiming_joint",
+        "drop_place": "squashed",
     },
     # N(Wb SiLU(x) + W psi((x - shift) / scale)). Scale and shift are tied per input channel where the
     # published layer has them per edge, which costs O times the memory; its 1x1 convolution behind the
@@ -89,6 +96,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "base_act": "silu",
         "norm": "batch",
         "init": "kaiming",
+        "drop_place": "branch",
     },
     # SiLU(N(Wb SiLU(x) + Wr [r ReLU(x - l) ReLU(h - x)]^2))
     "relukan": {
@@ -98,6 +106,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "norm": "instance",
         "act": "silu",
         "init": "kaiming",
+        "drop_place": "input",
     },
 }
 

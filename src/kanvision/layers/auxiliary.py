@@ -1,0 +1,45 @@
+"""Losses that layers want added to the training loss: load balance of experts, penalties on activations.
+
+A layer calls `add_auxiliary(loss)` in its forward pass; whoever trains collects them::
+
+    with collect_auxiliary() as auxiliary:
+        loss = criterion(model(images), target)
+    loss = loss + sum(auxiliary)
+
+Nothing is kept on modules, so that no graph outlives its step, copies of a model are cheap, and a forward
+pass that nobody collects from (evaluation, export, the second pass of activation checkpointing) adds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor
+
+__all__ = ["add_auxiliary", "collect_auxiliary"]
+
+_collectors: list[list[Tensor]] = []
+
+
+def add_auxiliary(loss: Tensor) -> None:
+    """Hand a scalar to the innermost `collect_auxiliary`; without one it is dropped.
+
+    Raises:
+        ValueError: if the loss is not a scalar.
+    """
+    if loss.ndim:
+        raise ValueError(f"an auxiliary loss is a scalar, got a tensor of shape {tuple(loss.shape)}")
+    if _collectors:
+        _collectors[-1].append(loss)
+
+
+@contextmanager
+def collect_auxiliary() -> Iterator[list[Tensor]]:
+    """Collect what layers add inside the block; collectors nest, the innermost one gets the losses."""
+    losses: list[Tensor] = []
+    _collectors.append(losses)
+    try:
+        yield losses
+    finally:
+        _collectors.pop()

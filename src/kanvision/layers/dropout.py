@@ -1,0 +1,66 @@
+"""Dropout and noise by short name. Shapes: B batch, C channels, *S space."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["DROP_KINDS", "DROP_PLACES", "NoiseInjection", "create_dropout"]
+
+DROP_KINDS = ("channel", "element", "noise")
+DROP_PLACES = ("input", "branch", "squashed", "basis", "output")
+_CHANNEL = {0: nn.Dropout, 1: nn.Dropout1d, 2: nn.Dropout2d, 3: nn.Dropout3d}
+
+
+class NoiseInjection(nn.Module):
+    """Noise on some of the values: x + alpha m e std_c with m ~ Bernoulli(p), e ~ N(0, 1) for each value.
+
+    Drokin 2024, arXiv 2407.01092: in place of dropout, nothing is taken away. std_c is the standard deviation
+    of a channel over batch and space, and no gradient goes through it. Evaluation returns x.
+
+    Args:
+        p: share of the values that get noise.
+        alpha: size of the noise in standard deviations.
+        channel_dim: axis of the channels.
+    """
+
+    def __init__(self, p: float = 0.05, alpha: float = 0.05, channel_dim: int = 1) -> None:
+        super().__init__()
+        if not 0.0 <= p <= 1.0:
+            raise ValueError(f"p={p} must be in [0, 1]")
+        self.p = p
+        self.alpha = alpha
+        self.channel_dim = channel_dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *S) -> (B, C, *S)."""
+        if not self.training or self.p == 0.0 or x.numel() == 0:
+            return x
+        axes = [axis for axis in range(x.ndim) if axis != self.channel_dim % x.ndim]
+        # One value has no spread: correction 0 gives 0 there, where 1 would give NaN.
+        spread = x.detach().std(dim=axes, keepdim=True, correction=0)
+        return x + torch.randn_like(x) * torch.empty_like(x).bernoulli_(self.p) * (self.alpha * spread)
+
+    def extra_repr(self) -> str:
+        """Show rate and size."""
+        return f"p={self.p}, alpha={self.alpha}"
+
+
+def create_dropout(kind: str, rate: float, ndim: int) -> nn.Module:
+    """Build dropout.
+
+    Args:
+        kind: "channel" (whole maps), "element" (single values) or "noise" (`NoiseInjection`).
+        rate: share that is dropped, or gets noise.
+        ndim: number of space axes of (B, C, *S); 0 means (..., C), where a channel is one value.
+
+    Raises:
+        ValueError: if the kind is not known or the rate is not in [0, 1).
+    """
+    if kind not in DROP_KINDS:
+        raise ValueError(f"drop_kind={kind!r} is not known; legal values: {', '.join(DROP_KINDS)}")
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f"drop_rate={rate} must be in [0, 1)")
+    if kind == "noise":
+        return NoiseInjection(rate, channel_dim=1 if ndim else -1)
+    return (_CHANNEL[ndim] if kind == "channel" else nn.Dropout)(rate)
