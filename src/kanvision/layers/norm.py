@@ -12,6 +12,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = [
@@ -28,8 +29,38 @@ __all__ = [
 NORMS = ("batch", "instance", "group", "layer")
 INPUT_NORMS = ("batch", "instance", "layer", "minmax")
 _BATCH = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-_INSTANCE = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _GROUPS = 32
+
+
+class _TakesOnePosition(_InstanceNorm):
+    """Instance normalisation that leaves a map of a single position as it is, but for scale and shift.
+
+    One value has no variance: torch refuses it in training, and in evaluation returns nothing but the shift.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise each channel over space."""
+        if input.shape[2:].numel() != 1:
+            return super().forward(input)
+        if not self.affine:
+            return input
+        shape = (-1, *(1,) * (input.ndim - 2))
+        return torch.addcmul(self.bias.view(shape), input, self.weight.view(shape))
+
+
+class _InstanceNorm1d(_TakesOnePosition, nn.InstanceNorm1d):
+    pass
+
+
+class _InstanceNorm2d(_TakesOnePosition, nn.InstanceNorm2d):
+    pass
+
+
+class _InstanceNorm3d(_TakesOnePosition, nn.InstanceNorm3d):
+    pass
+
+
+_INSTANCE = {1: _InstanceNorm1d, 2: _InstanceNorm2d, 3: _InstanceNorm3d}
 
 
 class ChannelLayerNorm(nn.LayerNorm):
@@ -94,7 +125,8 @@ def create_norm(
     """Build a normalisation layer.
 
     Args:
-        name: None (no norm), "batch", "instance" (per sample and channel over space), "group" (per sample,
+        name: None (no norm), "batch", "instance" (per sample and channel over space; a
+            map of one position is only scaled and shifted), "group" (per sample,
             in gcd(32, C) groups of channels), "layer" (per position over the channels) or "minmax" (per
             sample onto [-1, 1]).
         num_channels: C.
