@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +24,9 @@ __all__ = [
     "PolynomialBasis",
 ]
 
+_Polynomials = TypeVar("_Polynomials", bound="PolynomialBasis")
+_Gram = TypeVar("_Gram", bound="GramBasis")
+
 
 class PolynomialBasis(Basis):
     """Polynomials p_0 ... p_degree on [-1, 1] by p_{n+1} = (A_n x + B_n) p_n - C_n p_{n-1}, K = degree + 1.
@@ -28,7 +36,7 @@ class PolynomialBasis(Basis):
 
     Args:
         degree: highest degree; 0 leaves the constant.
-        recurrence: coefficients of the family.
+        family: coefficients of the recurrence up to a degree; those of a step do not depend on that degree.
         squash: domain policy.
         num_channels: not used but for the shape of learnable parameters in subclasses.
 
@@ -40,21 +48,41 @@ class PolynomialBasis(Basis):
     recurrence: Tensor
 
     def __init__(
-        self, degree: int, recurrence: op.Recurrence, *, squash: Squash | None, num_channels: int | None
+        self,
+        degree: int,
+        family: Callable[[int], op.Recurrence],
+        *,
+        squash: Squash | None,
+        num_channels: int | None,
     ) -> None:
         super().__init__(num_basis=degree + 1, domain=(-1.0, 1.0), squash=squash, num_channels=num_channels)
         self.degree = degree
-        self._recurrence = recurrence
+        self._family = family
         self._constant("recurrence", 3, degree)  # rows A, B, C
         self._reset_recurrence()
 
     @torch.no_grad()
     def _reset_recurrence(self) -> None:
-        self.recurrence.copy_(self.recurrence.new_tensor(self._recurrence))
+        self.recurrence.copy_(self.recurrence.new_tensor(self._family(self.degree)))
 
     def reset_parameters(self) -> None:
         """Set the coefficients of the recurrence."""
         self._reset_recurrence()
+
+    def extended(self: _Polynomials, extra: int) -> _Polynomials:
+        """A basis of these polynomials and the next `extra` ones of the family, K + extra functions.
+
+        Raises:
+            ValueError: if `extra` is negative or the family has no polynomials of that degree.
+        """
+        if extra < 0:
+            raise ValueError(f"extra={extra} must be at least 0")
+        longer = copy.deepcopy(self)
+        longer.degree += extra
+        longer.num_basis += extra
+        longer.recurrence = self.recurrence.new_empty(3, longer.degree)
+        longer._reset_recurrence()
+        return longer
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """A, B, C of the recurrence, (degree,) each, in the dtype of `x`."""
@@ -86,7 +114,7 @@ class ChebyshevBasis(PolynomialBasis):
     def __init__(
         self, degree: int = 3, *, squash: Squash | None = "tanh", num_channels: int | None = None
     ) -> None:
-        super().__init__(_checked(degree), op.chebyshev(degree), squash=squash, num_channels=num_channels)
+        super().__init__(_checked(degree), op.chebyshev, squash=squash, num_channels=num_channels)
 
 
 class LegendreBasis(PolynomialBasis):
@@ -103,7 +131,7 @@ class LegendreBasis(PolynomialBasis):
     def __init__(
         self, degree: int = 3, *, squash: Squash | None = "tanh", num_channels: int | None = None
     ) -> None:
-        super().__init__(_checked(degree), op.legendre(degree), squash=squash, num_channels=num_channels)
+        super().__init__(_checked(degree), op.legendre, squash=squash, num_channels=num_channels)
 
 
 class JacobiBasis(PolynomialBasis):
@@ -137,10 +165,10 @@ class JacobiBasis(PolynomialBasis):
         for key, value in (("alpha", alpha), ("beta", beta)):
             if not value > -1:
                 raise ValueError(f"{key}={value} must be above -1")
-        recurrence = op.jacobi(_checked(degree), alpha, beta)
+        family = partial(op.jacobi, alpha=alpha, beta=beta)
         super().__init__(
-            degree,
-            op.normalised(recurrence) if normalise else recurrence,
+            _checked(degree),
+            partial(_normalised, family) if normalise else family,
             squash=squash,
             num_channels=num_channels,
         )
@@ -166,10 +194,10 @@ class HermiteBasis(PolynomialBasis):
         squash: Squash | None = "tanh",
         num_channels: int | None = None,
     ) -> None:
-        recurrence = op.hermite(_checked(degree))
+        family = op.hermite
         super().__init__(
-            degree,
-            op.normalised(recurrence) if normalise else recurrence,
+            _checked(degree),
+            partial(_normalised, family) if normalise else family,
             squash=squash,
             num_channels=num_channels,
         )
@@ -203,10 +231,10 @@ class GegenbauerBasis(PolynomialBasis):
     ) -> None:
         if not alpha > 0:
             raise ValueError(f"alpha={alpha} must be positive")
-        recurrence = op.gegenbauer(_checked(degree), alpha)
+        family = partial(op.gegenbauer, alpha=alpha)
         super().__init__(
-            degree,
-            op.normalised(recurrence) if normalise else recurrence,
+            _checked(degree),
+            partial(_normalised, family) if normalise else family,
             squash=squash,
             num_channels=num_channels,
         )
@@ -252,8 +280,9 @@ class GramBasis(PolynomialBasis):
             raise ValueError(f"num_points={num_points} must be above degree={degree}")
         if beta_std < 0:
             raise ValueError(f"beta_std={beta_std} must not be negative")
-        recurrence = op.gram(_checked(degree), num_points, parity=parity)
-        super().__init__(degree, recurrence, squash=squash, num_channels=num_channels)
+        family = partial(op.gram, num_points=num_points, parity=parity)
+        super().__init__(_checked(degree), family, squash=squash, num_channels=num_channels)
+        self.num_points = num_points
         self.beta_mean = beta_mean
         self.beta_std = beta_std
         # Below degree 2 nothing is read, and a parameter without gradient would stop distributed training.
@@ -268,13 +297,46 @@ class GramBasis(PolynomialBasis):
         if self.beta is not None:
             nn.init.normal_(self.beta, self.beta_mean, self.beta_std)
 
+    def extended(self: _Gram, extra: int) -> _Gram:
+        """A basis with `extra` more polynomials; each beta keeps its step, and those of new steps are 0.
+
+        Raises:
+            ValueError: if `extra` is negative or `num_points` does not exceed the new degree.
+        """
+        longer = super().extended(extra)
+        if longer.num_points <= longer.degree:
+            raise ValueError(
+                f"num_points={self.num_points} must be above the degree {self.degree} + {extra} extra ones"
+            )
+        if longer.degree >= 2:
+            longer.beta = nn.Parameter(self._extended_beta(longer.degree))
+            longer.kan_parameters = ("beta",)
+        return longer
+
+    def _extended_beta(self, degree: int) -> Tensor:
+        """Beta of a basis of a higher degree; the last published entry, which is not read, stays the last."""
+        if self.beta is None:
+            return self.recurrence.new_zeros(degree + 1 if self.parity else degree - 1)
+        released = self.beta.detach()
+        zeros = released.new_zeros(degree - self.degree)
+        pieces = [released[:-1], zeros, released[-1:]] if self.parity else [released, zeros]
+        return torch.cat(pieces)
+
+    def factors(self) -> Tensor | None:
+        """Learnable factors of the steps n = 1 ... degree - 1, which are the ones that are read."""
+        return self.beta[1:-1] if self.parity and self.beta is not None else self.beta
+
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """A, B, C of the recurrence, C with the learnable factor."""
         a, b, c = super().coefficients(x)
-        if self.beta is not None:
-            read = self.beta[1:-1] if self.parity else self.beta
-            c = torch.cat([c[:1], c[1:] * read.to(x.dtype)])
+        factors = self.factors()
+        if factors is not None:
+            c = torch.cat([c[:1], c[1:] * factors.to(x.dtype)])
         return a, b, c
+
+
+def _normalised(family: Callable[[int], op.Recurrence], degree: int) -> op.Recurrence:
+    return op.normalised(family(degree))
 
 
 def _checked(degree: int) -> int:
