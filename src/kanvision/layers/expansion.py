@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any, ClassVar, TypedDict
 
 import torch
@@ -210,37 +210,35 @@ class KANLayer(nn.Module):
     def _transform(self, x: Tensor) -> Tensor:
         """Everything but the check of the input."""
         x = self._dropped("input", x)
-        z = self.input_norm(self._dropped("branch", x))
         # Each branch by itself: recomputing stops at the last tensor that the backward pass needs, which is
         # what goes into the linear map, so that only the expansion is done twice and no convolution.
-        y = self._lean(self._basis_branch, z)
+        y = self._lean(self._normed_branch, x, self.input_norm)
         if self.base_act is not None:
             y = y + self._lean(self._base_branch, x)
-        return self._dropped("output", self._finished(y))
+        # A norm alone keeps no more than its input.
+        plain = isinstance(self.act, nn.Identity)
+        y = self.norm(y) if plain else self._lean(self._finish, y, self.norm)
+        return self._dropped("output", y)
 
-    def _finished(self, y: Tensor) -> Tensor:
-        def finish(y: Tensor) -> Tensor:
-            return self.act(self.norm(y))  # type: ignore[no-any-return]
+    def _normed_branch(self, x: Tensor) -> Tensor:
+        return self._basis_branch(self.input_norm(self._dropped("branch", x)))
 
-        if isinstance(self.act, nn.Identity) or has_shared_statistics(self.norm):
-            return finish(y)
-        return self._lean(finish, y, lambda: (nullcontext(), frozen_statistics(self.norm)))
+    def _finish(self, y: Tensor) -> Tensor:
+        return self.act(self.norm(y))  # type: ignore[no-any-return]
 
-    def _lean(
-        self,
-        function: Callable[[Tensor], Tensor],
-        x: Tensor,
-        contexts: Callable[[], tuple[AbstractContextManager[Any], AbstractContextManager[Any]]] | None = None,
-    ) -> Tensor:
+    def _lean(self, function: Callable[[Tensor], Tensor], x: Tensor, norm: nn.Module | None = None) -> Tensor:
         """Apply a function, in training keeping nothing but `x` for its backward pass.
 
-        A compiler decides by itself what to keep.
+        `norm` is the one inside the function, if any: its statistics must not count a batch twice. A compiler
+        decides by itself what to keep.
         """
         wanted = self.checkpoint and self.training and torch.is_grad_enabled()
-        if not wanted or torch.compiler.is_compiling():
+        if not wanted or torch.compiler.is_compiling() or (norm is not None and has_shared_statistics(norm)):
             return function(x)
-        options: dict[str, Any] = {} if contexts is None else {"context_fn": contexts}
-        draws = self.drop_rate > 0 and self.drop_place in ("squashed", "basis")
+        options: dict[str, Any] = {}
+        if norm is not None:
+            options["context_fn"] = lambda: (nullcontext(), frozen_statistics(norm))
+        draws = self.drop_rate > 0 and self.drop_place in ("branch", "squashed", "basis")
         y: Tensor = recomputed(function, x, use_reentrant=False, preserve_rng_state=draws, **options)
         return y
 
