@@ -136,12 +136,14 @@ _LINEAR: dict[str, dict[str, Any]] = {
 }
 
 
-def preset(name: str, *, linear: bool = False, **overrides: Any) -> dict[str, Any]:
+def preset(name: str, *, linear: bool = False, bottleneck: bool = False, **overrides: Any) -> dict[str, Any]:
     """Arguments of a published layer: `KANConv2d(64, 64, 3, padding=1, **preset("kagn"))`.
 
     Args:
         name: a key of `PRESETS`.
         linear: the fully connected layer of that name: `KANLinear(64, 64, **preset("kagn", linear=True))`.
+        bottleneck: the published bottleneck layer of that name, whose dropout is elsewhere:
+            `BottleneckKANConv2d(64, 64, 3, padding=1, **preset("kagn", bottleneck=True))`.
         **overrides: arguments that replace the published ones; `basis_kwargs` are merged key by key.
 
     Returns:
@@ -153,6 +155,11 @@ def preset(name: str, *, linear: bool = False, **overrides: Any) -> dict[str, An
     if name not in PRESETS:
         raise ValueError(f"preset={name!r} is not known; legal names: {', '.join(PRESETS)}")
     options = {**copy.deepcopy(PRESETS[name]), **(_LINEAR[name] if linear else {})}
+    if bottleneck:
+        # The bottleneck layers default to their published noise; ReLU-KAN's drops channels of both branches.
+        options.pop("drop_place", None)
+        if name == "relukan":
+            options.update(drop_place="input", drop_kind="channel")
     changes = dict(overrides)
     if "basis" not in changes and changes.get("basis_kwargs") is not None:
         changes["basis_kwargs"] = {**options["basis_kwargs"], **changes["basis_kwargs"]}

@@ -1,0 +1,399 @@
+"""Bottleneck KAN layers: the basis expansion works on fewer channels, between two plain projections.
+
+Shapes: B batch, C channels, M inner channels, *S space, K basis functions, O output channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from kanvision.bases import Basis
+from kanvision.bases.base import normal_quantiles
+
+from .activation import create_activation
+from .conv import KANConv1d, KANConv2d, KANConv3d, KANConvNd
+from .dropout import DROP_PLACES, create_dropout
+from .expansion import KANLayer, KANOptions, _preserving_std, _uniform
+from .linear import KANLinear
+from .norm import create_norm
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+__all__ = [
+    "BottleneckKANConv1d",
+    "BottleneckKANConv2d",
+    "BottleneckKANConv3d",
+    "BottleneckKANConvNd",
+    "BottleneckKANLinear",
+    "inner_channels",
+]
+
+KAN_CONVS: dict[int, type[KANConvNd]] = {1: KANConv1d, 2: KANConv2d, 3: KANConv3d}
+PLAIN_CONVS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+def inner_channels(in_channels: int, out_channels: int, dim_reduction: float, min_internal: int) -> int:
+    """Width M of the bottleneck between C and O channels (of one group).
+
+    M = floor(max(C, O) / dim_reduction), and if that is below `min_internal`, min(min_internal, C, O).
+
+    Raises:
+        ValueError: if an argument is not positive.
+    """
+    for key, value in (("dim_reduction", dim_reduction), ("min_internal", min_internal)):
+        if not value > 0:
+            raise ValueError(f"{key}={value} must be positive")
+    width = int(max(in_channels, out_channels) / dim_reduction)
+    return width if width >= min_internal else min(min_internal, in_channels, out_channels)
+
+
+class _Bottleneck(nn.Module):
+    """What bottleneck layers of every shape share; `ndim` space axes, 0 for channels-last features.
+
+    y = act(norm(base_weight . base_act(u) + expand(inner(squeeze(u))))),  u = drop(x)
+    """
+
+    ndim: ClassVar[int]
+    squeeze: nn.Module
+    inner: nn.Module
+    expand: nn.Module
+    base_weight: nn.Parameter | None
+    base_act: nn.Module | None
+
+    def _build(
+        self,
+        in_channels: int,
+        out_channels: int,
+        groups: int,
+        inner_width: int,
+        make_inner: Callable[[int, KANOptions], nn.Module],
+        options: KANOptions,
+    ) -> None:
+        """Make all parts; `make_inner(width, options)` makes the middle one."""
+        self.groups = groups
+        self.inner_width = inner_width
+        self.init = options.get("init", "variance_preserving")
+        self.drop_rate = options.get("drop_rate", 0.0)
+        self.drop_place = options.get("drop_place", "input")
+        if self.drop_place not in DROP_PLACES:
+            raise ValueError(
+                f"drop_place={self.drop_place!r} is not known; legal values: {', '.join(DROP_PLACES)}"
+            )
+        drop_kind = options.get("drop_kind", "noise")
+        base_act = options.get("base_act", "silu")
+        bias = options.get("bias", False)
+        inner: KANOptions = {**options, "base_act": None, "norm": None, "act": None, "bias": False}
+        inner["drop_kind"] = drop_kind
+        if self.drop_place not in ("branch", "squashed", "basis"):
+            inner["drop_rate"] = 0.0
+        device, dtype = options.get("device"), options.get("dtype")
+        with nullcontext() if device is None else torch.device(device):
+            self.squeeze = self._projection(in_channels, inner_width, bias)
+            self.inner = make_inner(inner_width, inner)
+            self.expand = self._projection(inner_width, out_channels, bias)
+            self.base_act = None if base_act is None else create_activation(base_act, key="base_act")
+            affine = options.get("norm_affine", True)
+            self.norm = create_norm(options.get("norm"), out_channels, self.ndim, affine=affine)
+            self.act = create_activation(options.get("act"))
+            self.drop = create_dropout(drop_kind, self.drop_rate, self.ndim)
+            if self.base_act is None:
+                self.register_parameter("base_weight", None)
+            else:
+                shape = (out_channels, in_channels // groups, *self._cores()[0].basis_weight.shape[2:])
+                self.base_weight = nn.Parameter(torch.empty(shape))
+        if dtype is not None:
+            self.to(dtype=dtype)
+        self._reset_weights()
+
+    def _projection(self, in_channels: int, out_channels: int, bias: bool) -> nn.Module:
+        raise NotImplementedError
+
+    def _cores(self) -> list[KANLayer]:
+        """The layers that `expand` comes behind; the base branch has the geometry of any."""
+        return [cast(KANLayer, self.inner)]
+
+    @property
+    def checkpoint(self) -> bool:
+        """As of `KANLayer`: keep little for the backward pass and compute the rest again."""
+        return self._cores()[0].checkpoint
+
+    @checkpoint.setter
+    def checkpoint(self, enable: bool) -> None:
+        for core in self._cores():
+            core.checkpoint = enable
+
+    def _transform(self, x: Tensor) -> Tensor:
+        u = self._dropped("input", x)
+        y = cast(Tensor, self.expand(self.inner(self.squeeze(u))))
+        if self.base_act is not None:
+            y = y + self._cores()[0]._lean(self._base_branch, u)
+        if isinstance(self.act, nn.Identity):
+            y = self.norm(y)
+        else:
+            y = self._cores()[0]._lean(self._finish, y, self.norm)
+        return self._dropped("output", y)
+
+    def _base_branch(self, x: Tensor) -> Tensor:
+        assert self.base_act is not None
+        assert self.base_weight is not None
+        return self._cores()[0]._linear_map(self.base_act(x), self.base_weight, None)
+
+    def _finish(self, y: Tensor) -> Tensor:
+        return cast(Tensor, self.act(self.norm(y)))
+
+    def _dropped(self, place: str, x: Tensor) -> Tensor:
+        drops = self.training and self.drop_rate > 0 and self.drop_place == place
+        return cast(Tensor, self.drop(x)) if drops else x
+
+    def reset_parameters(self) -> None:
+        """Start anew: weights, norms and the parameters and constants of the basis."""
+        for module in self.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if module is not self and callable(reset):
+                reset()
+        self._reset_weights()
+
+    @torch.no_grad()
+    def _reset_weights(self) -> None:
+        halves = self.init == "variance_preserving" and self.base_act is not None
+        for projection, share in ((self.squeeze, 1.0), (self.expand, 0.5 if halves else 1.0)):
+            if isinstance(projection, nn.Identity):  # after merge()
+                continue
+            weight = cast(Tensor, projection.weight)
+            _uniform(weight, (share / weight.shape[1]) ** 0.5)
+            if projection.bias is not None:
+                cast(Tensor, projection.bias).zero_()
+        if self.base_weight is None:
+            return
+        assert self.base_act is not None
+        fan = self.base_weight[0].numel()
+        if self.init == "variance_preserving":
+            x = normal_quantiles(self.base_weight.device).to(self.base_weight.dtype)
+            moment = self.base_act(x).float().square().mean()
+            _uniform(self.base_weight, _preserving_std(0.5, fan, moment))
+        elif self.init == "efficient_kan":
+            bound = (self.base_weight[0, 0].numel() if self.ndim else fan) ** -0.5
+            self.base_weight.uniform_(-bound, bound)
+        else:
+            _uniform(self.base_weight, fan**-0.5)
+
+    @torch.no_grad()
+    def merge(self) -> Self:
+        """Fold `expand` into the weights of `inner`, for inference: nothing stands between the two.
+
+        Outputs stay what they were up to rounding and there is one linear map less to launch; the merged one
+        does O / M times the work of the old inner one, so it pays where launches cost more than work.
+
+        Returns:
+            The layer itself, changed in place: `expand` is the identity and the shapes in its state
+            dictionary are those of the merged map.
+
+        Raises:
+            ValueError: if the layer is merged already.
+        """
+        if isinstance(self.expand, nn.Identity):
+            raise ValueError("this layer is merged already")
+        mixing = torch.stack(cast(Tensor, self.expand.weight).flatten(1).chunk(self.groups))  # (g, O/g, M/g)
+        for core in self._cores():
+            weight = torch.stack(core.edge_weight().chunk(self.groups))  # (g, M/g, M/g K, *k)
+            merged = torch.einsum("gom,gm...->go...", mixing, weight).flatten(0, 1)  # (O, M/g K, *k)
+            core.basis_weight = nn.Parameter(merged.contiguous())
+            core.edge_scale = None
+            core.kan_parameters = tuple(name for name in core.kan_parameters if name != "edge_scale")
+            core.bias = cast("nn.Parameter | None", self.expand.bias)
+            setattr(core, "out_channels" if self.ndim else "out_features", merged.shape[0])
+        self.expand = nn.Identity()
+        return self
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that weight decay would pull away from their meaning (timm's protocol)."""
+        skipped = {id(core.get_parameter(name)) for core in self._cores() for name in core.no_weight_decay()}
+        return {name for name, parameter in self.named_parameters() if id(parameter) in skipped}
+
+
+class BottleneckKANConvNd(_Bottleneck):
+    """Bottleneck KAN convolution: squeeze C -> M, basis expansion and convolution M -> M, expand M -> O.
+
+    y = act(norm(conv(base_act(u), base_weight) + expand(inner(squeeze(u))))),  u = drop(x)
+
+    `squeeze` and `expand` are 1x1 convolutions; `inner` is a `KANConvNd` that has no base branch, norm,
+    activation or bias. One group with c = C/g, o = O/g and m = M/g channels and a kernel of t taps has
+    t c o + c m + m o + K t m^2 weights, against (1 + K) t c o without bottleneck.
+
+    Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), with the Gram and the ReLU basis; here
+    with any. `preset("kagn", bottleneck=True)` are the arguments of the published layer.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: an int or one per space axis, as are stride, padding and dilation; of base and inner
+            convolution alike.
+        stride: step of the kernel.
+        padding: cells on both sides of every axis, "same" (stride 1 only) or "valid".
+        dilation: distance of the taps.
+        groups: groups of channels that do not see each other; divides C and O.
+        padding_mode: "zeros", "reflect", "replicate" or "circular".
+        basis: short name or a ready basis; a basis with learnable parameters has one set per inner channel.
+        dim_reduction: a group gets m = floor(max(c, o) / dim_reduction) inner channels.
+        min_internal: if that is less than this, m = min(min_internal, c, o).
+        pad_space: as of `KANConvNd`.
+        **options: as of `kanvision.layers.expansion.KANLayer`, with these differences: `input_norm` and
+            `edge_scale` belong to the inner convolution; `bias` gives biases to squeeze and expand;
+            `drop_kind` is "noise" and `drop_place` "input" if they are not given, as published; dropout at
+            "branch", "squashed" or "basis" is that of the inner convolution; `init` rules base and inner
+            weights, and squeeze and expand are U(-b, b), b = sqrt(3 / fan) (with "variance_preserving" and a
+            base branch expand is smaller by sqrt(2), which leaves a unit mean square in all).
+
+    Raises:
+        ValueError: if a size, a name or a combination of them is not legal.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] | str = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        padding_mode: str = "zeros",
+        basis: str | Basis = "bspline",
+        *,
+        dim_reduction: float = 4,
+        min_internal: int = 16,
+        pad_space: str = "basis",
+        **options: Unpack[KANOptions],
+    ) -> None:
+        super().__init__()
+        for key, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
+            if value < 1:
+                raise ValueError(f"{key}={value} must be at least 1")
+        for key, value in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if value % groups:
+                raise ValueError(f"groups={groups} does not divide {key}={value}")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        width = inner_channels(in_channels // groups, out_channels // groups, dim_reduction, min_internal)
+
+        def make_inner(width: int, options: KANOptions) -> nn.Module:
+            geometry = (kernel_size, stride, padding, dilation, groups, padding_mode, basis)
+            return self._make_inner(width, *geometry, pad_space=pad_space, **options)
+
+        self._build(in_channels, out_channels, groups, width * groups, make_inner, options)
+
+    def _make_inner(self, width: int, *geometry: Any, **options: Any) -> nn.Module:
+        return KAN_CONVS[self.ndim](width, width, *geometry, **options)
+
+    def _projection(self, in_channels: int, out_channels: int, bias: bool) -> nn.Module:
+        return PLAIN_CONVS[self.ndim](in_channels, out_channels, 1, groups=self.groups, bias=bias)
+
+    def _base_branch(self, x: Tensor) -> Tensor:
+        return super()._base_branch(cast(KANConvNd, self._cores()[0])._padded(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *S) -> (B, O, *S').
+
+        Raises:
+            ValueError: if `x` does not have C channels and the right number of space axes.
+        """
+        if x.ndim != self.ndim + 2 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"{type(self).__name__} takes (B, {self.in_channels}, {self.ndim} space axes), "
+                f"got an input of shape {tuple(x.shape)}"
+            )
+        return self._transform(x)
+
+    def extra_repr(self) -> str:
+        """Show the widths."""
+        return f"{self.in_channels}, {self.out_channels}, inner_width={self.inner_width}, init={self.init!r}"
+
+
+class BottleneckKANConv1d(BottleneckKANConvNd):
+    """(B, C, L) -> (B, O, L'); arguments as of `BottleneckKANConvNd`."""
+
+    ndim = 1
+
+
+class BottleneckKANConv2d(BottleneckKANConvNd):
+    """(B, C, H, W) -> (B, O, H', W'); arguments as of `BottleneckKANConvNd`."""
+
+    ndim = 2
+
+
+class BottleneckKANConv3d(BottleneckKANConvNd):
+    """(B, C, D, H, W) -> (B, O, D', H', W'); arguments as of `BottleneckKANConvNd`."""
+
+    ndim = 3
+
+
+class BottleneckKANLinear(_Bottleneck):
+    """Bottleneck KAN layer on the last axis: (..., C) -> (..., O).
+
+    y = act(norm(base_weight base_act(u) + expand(inner(squeeze(u))))),  u = drop(x)
+
+    `squeeze` and `expand` are linear maps with biases and `inner` is a `KANLinear` without base branch, norm
+    and activation: C O + C M + M + K M^2 + M O + O weights. Drokin 2024 (arXiv 2407.01092), there with the
+    Gram basis and with Xavier instead of Kaiming start values of the projections.
+
+    Args:
+        in_features: C.
+        out_features: O.
+        basis: short name or a ready basis; a basis with learnable parameters has one set per inner feature.
+        dim_reduction: M = floor(max(C, O) / dim_reduction).
+        min_internal: if that is less than this, M = min(min_internal, C, O).
+        **options: as of `BottleneckKANConvNd`; `bias` is True if it is not given.
+
+    Raises:
+        ValueError: if a size is not positive or a name is not known.
+    """
+
+    ndim = 0
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        basis: str | Basis = "bspline",
+        *,
+        dim_reduction: float = 8,
+        min_internal: int = 16,
+        **options: Unpack[KANOptions],
+    ) -> None:
+        super().__init__()
+        for key, value in (("in_features", in_features), ("out_features", out_features)):
+            if value < 1:
+                raise ValueError(f"{key}={value} must be at least 1")
+        self.in_features = in_features
+        self.out_features = out_features
+        width = inner_channels(in_features, out_features, dim_reduction, min_internal)
+
+        def make_inner(width: int, options: KANOptions) -> nn.Module:
+            return KANLinear(width, width, basis, **options)
+
+        self._build(
+            in_features, out_features, 1, width, make_inner, {**options, "bias": options.get("bias", True)}
+        )
+
+    def _projection(self, in_channels: int, out_channels: int, bias: bool) -> nn.Module:
+        return nn.Linear(in_channels, out_channels, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., O).
+
+        Raises:
+            ValueError: if the last axis of `x` does not have C entries.
+        """
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise ValueError(f"in_features={self.in_features}, got an input of shape {tuple(x.shape)}")
+        return self._transform(x)
+
+    def extra_repr(self) -> str:
+        """Show the widths."""
+        return f"{self.in_features}, {self.out_features}, inner_width={self.inner_width}, init={self.init!r}"
