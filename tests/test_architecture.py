@@ -31,8 +31,9 @@ ROOMS: dict[str, set[str]] = {
     "data": set(),
     "config": set(),
     "record": set(),  # what app writes at the end of a run
-    "tasks": {"models", "losses", "metrics", "optim"},
-    "callbacks": {"tasks"},
+    "sweep": {"config"},  # reads what runs have written; knows no run
+    "tasks": {"models", "layers", "losses", "metrics", "optim"},
+    "callbacks": {"tasks", "layers", "optim"},
     "analysis": MODEL_ROOMS,
     "checkpoints": MODEL_ROOMS,
     "export": MODEL_ROOMS,
@@ -40,7 +41,7 @@ ROOMS: dict[str, set[str]] = {
 }
 ROOMS["app"] = set(ROOMS)  # builds everything
 # these rooms see their neighbour from the street: the package, never a module inside it
-PUBLIC_FACE_ONLY = {("tasks", "models"), ("callbacks", "tasks")}
+PUBLIC_FACE_ONLY = {("tasks", "models"), ("tasks", "layers"), ("callbacks", "tasks"), ("callbacks", "layers")}
 
 # room -> the only packages it may import besides the standard library
 OUTSIDE_WORLD: dict[str, set[str]] = {
@@ -54,8 +55,8 @@ OUTSIDE_WORLD: dict[str, set[str]] = {
 RESIDENCE: dict[str, str] = {
     "lightning": r"(?!)",  # a second copy of the classes of pytorch_lightning
     "pytorch_lightning": r"(app|tasks|callbacks)(\..+)?|data\.datamodules?(\..+)?",
-    "hydra": r"(app|config)(\..+)?",
-    "omegaconf": r"(app|config)(\..+)?",
+    "hydra": r"(app|config|sweep)(\..+)?",
+    "omegaconf": r"(app|config|sweep)(\..+)?",
     "pydantic": r"(app|config)(\..+)?",
     "pydantic_core": r"config(\..+)?",
     "albumentations": r"data\.augment",

@@ -27,6 +27,7 @@ from .checkpoints import (
     CheckpointError,
     find_checkpoint,
     load_checkpoint,
+    match_structure,
     newest_sound_checkpoint,
     require_resumable,
     state_dict_for,
@@ -35,6 +36,7 @@ from .config import EvalConfig, TrainConfig, blaming, notes, to_primitive, train
 from .config.model_schema import TransformerConfig
 from .config.problems import is_first_process
 from .data import ImageDataModule, build_datamodule
+from .layers import structure_of
 from .models import BUILDERS, patch_size_for
 from .optim import build_optimizer, scaled_lr
 from .tasks import TASKS, Task
@@ -127,6 +129,8 @@ def train(cfg: TrainConfig) -> float | None:
     if cfg.test:
         path = best.best_model_path or None if best is not None else None
         facts["tested"] = "the best checkpoint" if path else "the last weights"
+        if path and structure_of(task.model):  # that checkpoint may be of an epoch before a change
+            task = _task(cfg, _model(cfg), {})
         for tested in trainer.test(
             task, datamodule=datamodule, ckpt_path=path, verbose=False, weights_only=True
         ):
@@ -191,15 +195,9 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
         facts = {"checkpoint": str(path), **_facts_after(price, seconds, "evaluation")}
         record.results_table(console, f"{run.model.name} on {run.data.name}", result, facts)
         folder = Path(cfg.output) if cfg.output else _run_folder(path) / "eval"
-        about = {
-            "checkpoint": str(path),
-            "images": datamodule.num_images[cfg.split],
-            "parameters": price.parameters,
-            "flops": price.flops,
-            "model": run.model.name,
-            "data": run.data.name,
-            "seed": run.seed,
-        }
+        about = {"checkpoint": str(path), "images": datamodule.num_images[cfg.split]}
+        about |= {"parameters": price.parameters, "flops": price.flops}
+        about |= {"model": run.model.name, "data": run.data.name, "seed": run.seed}
         record.write_metrics(folder / f"{cfg.split}.json", result | about | record.environment())
         console.print(f"Written: {folder / f'{cfg.split}.json'}", soft_wrap=True, highlight=False)
     return result
@@ -324,8 +322,9 @@ def _resume_point(cfg: TrainConfig) -> str | None:
 
 
 def _fitting_weights(task: Task, checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """The checkpoint's weights under the network's own names."""
+    """The checkpoint's weights under the network's own names; the network gets its structure."""
     try:
+        match_structure(task.model, checkpoint)
         return state_dict_for(task.model, checkpoint)
     except CheckpointError as error:
         assert task.config is not None

@@ -100,6 +100,8 @@ class EMAWeights(WeightAveraging):
     ) -> None:
         """Take up weights and average again, to train on."""
         if trainer.state.fn == TrainerFn.FITTING:
+            if self._average_model is not None:
+                self._average_model.module.on_load_checkpoint(checkpoint)  # its structure
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
 

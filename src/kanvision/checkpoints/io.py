@@ -12,11 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kanvision.layers import restore_structure
+
 __all__ = [
     "CheckpointError",
     "find_checkpoint",
     "load_checkpoint",
     "load_state_dict",
+    "match_structure",
     "newest_sound_checkpoint",
     "require_resumable",
     "state_dict_for",
@@ -61,12 +64,28 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def load_state_dict(model: nn.Module, checkpoint: Mapping[str, Any]) -> None:
-    """Load a checkpoint's weights into a network, all of them.
+    """Load a checkpoint's weights into a network, all of them, and change its structure accordingly.
 
     Raises:
-        CheckpointError: See `state_dict_for`.
+        CheckpointError: See `match_structure` and `state_dict_for`.
     """
+    match_structure(model, checkpoint)
     model.load_state_dict(state_dict_for(model, checkpoint))
+
+
+def match_structure(model: nn.Module, checkpoint: Mapping[str, Any]) -> None:
+    """Change a network that was just built as the checkpoint's was changed in training (a refined grid).
+
+    Raises:
+        CheckpointError: If it cannot be changed like that.
+    """
+    changes = (checkpoint.get("kanvision") or {}).get("structure") or []
+    try:
+        restore_structure(model, changes)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(
+            f"the checkpoint's changes of structure do not fit the network: {error}"
+        ) from error
 
 
 def state_dict_for(model: nn.Module, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

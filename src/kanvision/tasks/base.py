@@ -16,6 +16,7 @@ from timm.utils import distribute_bn, random_seed
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 
+from kanvision.layers import restore_structure, structure_of
 from kanvision.optim import build_optimizer, build_scheduler
 
 __all__ = ["Batch", "Task"]
@@ -32,8 +33,9 @@ class Task(pl.LightningModule):
     `train/lr` (before the factors of single parameter groups), and `val/...`, `test/...` for the loss and
     each metric, exact over all images of all processes.
 
-    Checkpoints carry `checkpoint["kanvision"] = {"config": ..., "version": ...}` and hold nothing but tensors
-    and primitives, so that they load without running code.
+    Checkpoints carry `checkpoint["kanvision"] = {"config": ..., "version": ..., "structure": ...}` and hold
+    nothing but tensors and primitives, so that they load without running code. `structure` lists how the
+    network was changed since it was built (`kanvision.layers.structure`); loading does the same to it.
 
     Args:
         model: The network.
@@ -175,8 +177,20 @@ class Task(pl.LightningModule):
             distribute_bn(self.model, self.trainer.world_size, reduce=True)  # type: ignore[no-untyped-call]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the configuration and the version."""
-        checkpoint["kanvision"] = {"config": self.config, "version": version("kanvision")}
+        """Add the configuration, the version and the changes of structure."""
+        checkpoint["kanvision"] = {
+            "config": self.config,
+            "version": version("kanvision"),
+            "structure": structure_of(self.model),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Change the network as that of the checkpoint was changed, before its weights are loaded.
+
+        Raises:
+            ValueError: If the network was changed otherwise or further.
+        """
+        restore_structure(self.model, (checkpoint.get("kanvision") or {}).get("structure") or [])
 
 
 def _set_rates(scheduler: Any, *, epoch: int, step: int) -> None:
