@@ -161,9 +161,15 @@ class KANConvNd(KANLayer):
         return super()._base_branch(self._padded(x))
 
     def _basis_branch(self, z: Tensor) -> Tensor:
+        maps, weight, offset = self._basis_parts(z)
+        y = self._linear_map(maps, weight, self.bias)
+        return y if offset is None else y + offset
+
+    def _basis_parts(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Maps of the basis branch, their weights and a summand (1, O, *S') that is the same for all inputs."""
         z = self._padded(z)
         if not self.basis.has_constant or self.basis.num_basis == 1 or self._drops("basis"):
-            return super()._basis_branch(z)
+            return self._dropped("basis", self.basis_act(self._expand(z))), self.edge_weight(), None
         # A constant function makes C equal maps, a Kth of the work: one map with the sum of their weights
         # does the same.
         weight = self._by_function(self.edge_weight())  # (O, C/g, K, *k)
@@ -171,8 +177,7 @@ class KANConvNd(KANLayer):
         level = self.basis_act(z.new_ones(1, 1, *z.shape[2:]))
         # The large convolution comes last: see `KANLayer._transform`.
         offset = self._convolve(level, constant.flatten(1, 2).sum(1, keepdim=True), None, groups=1)
-        maps = self.basis_act(self._expand(z, False))
-        return self._linear_map(maps, varying.flatten(1, 2), self.bias) + offset
+        return self.basis_act(self._expand(z, False)), varying.flatten(1, 2), offset
 
     def _linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return self._convolve(x, weight, bias, self.groups)
