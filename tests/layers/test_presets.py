@@ -19,6 +19,7 @@ def weights(k, n):
 # Parameters without norms, from the formulas of the published layers at one group.
 COUNTS = {
     "kan": lambda k, n: (1 + 5 + 3) * weights(k, n) + 1,
+    "efficient_kan": lambda k, n: (2 + 5 + 3) * weights(k, n),
     "fastkan": lambda k, n: (1 + 8) * weights(k, n),
     "kaln": lambda k, n: (DEGREE + 2) * weights(k, n),
     "kajn": lambda k, n: (DEGREE + 2) * weights(k, n),
@@ -73,6 +74,8 @@ def published(name, layer, x):
     z = torch.tanh(x)
     if name == "kan":
         return gelu(x), splines(x), lambda y: prelu(instance_norm(y))
+    if name == "efficient_kan":
+        return F.silu(x), splines(x), lambda y: y
     if name.startswith("fastkan"):
         c = torch.linspace(-2, 2, 8, dtype=x.dtype).view(1, 1, 8, 1, 1)
         u = instance_norm(x) if name == "fastkan" else x
@@ -117,7 +120,10 @@ def test_forward_equation(name):
     layer = KANConv2d(C, OUT, 3, padding=1, stride=2, **preset(name)).double()
     x = torch.randn(3, C, 7, 7, dtype=torch.float64)
     base, maps, finish = published(name, layer, x)
-    y = F.conv2d(maps.flatten(1, 2), layer.basis_weight, stride=2, padding=1)
+    weight = layer.basis_weight
+    if layer.edge_scale is not None:
+        weight = weight * layer.edge_scale.repeat_interleave(8, dim=1)
+    y = F.conv2d(maps.flatten(1, 2), weight, stride=2, padding=1)
     if base is not None:
         y = y + F.conv2d(base, layer.base_weight, stride=2, padding=1)
     # Constants such as knots are kept in float32.
@@ -135,6 +141,7 @@ def batch_norm(y):
 # Activation of the base branch and what follows the sum, of the published fully connected layers.
 LINEAR = {
     "kan": (gelu, lambda y: prelu(layer_norm(y))),
+    "efficient_kan": (F.silu, lambda y: y),
     "fastkan": (F.silu, lambda y: y),
     "kacn": (None, lambda y: y),
     "wavkan": (F.silu, batch_norm),
@@ -151,7 +158,8 @@ def test_linear_equation_and_training(name):
     seen = layer_norm(x) if name == "fastkan" else x
     form = "fastkan without norm" if name == "fastkan" else name
     _, maps, _ = published(form, layer, seen[..., None, None])
-    y = maps.flatten(1) @ layer.basis_weight.T
+    scale = 1 if layer.edge_scale is None else layer.edge_scale.repeat_interleave(8, dim=1)
+    y = maps.flatten(1) @ (layer.basis_weight * scale).T
     if base is not None:
         y = y + base(x) @ layer.base_weight.T
     if layer.bias is not None:

@@ -23,6 +23,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "init": "kaiming",
         "drop_place": "output",
     },
+    # Wb SiLU(x) + (scale Ws) B(x), without norm or activation: efficient-kan's layer, and that of Convolutional
+    # KANs (Bodner et al. 2024, arXiv 2406.13155), where every kernel is one such layer on its patch.
+    "efficient_kan": {
+        "basis": "bspline",
+        "basis_kwargs": {"grid_size": 5, "degree": 3, "grid_range": (-1.0, 1.0)},
+        "base_act": "silu",
+        "edge_scale": True,
+        "init": "efficient_kan",
+    },
     # Wb SiLU(x) + Ws exp(-((N(x) - c) / h)^2): the norm stands in front of the basis
     "fastkan": {
         "basis": "rbf",
@@ -117,6 +126,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 _LINEAR: dict[str, dict[str, Any]] = {
     # PReLU(LN(Wb GELU(x) + Ws B(x)))
     "kan": {"norm": "layer"},
+    "efficient_kan": {},
     # Wb SiLU(x) + Ws exp(-((LN(x) - c) / h)^2) + b
     "fastkan": {"input_norm": "layer", "bias": True},
     # SiLU(LN(Wb SiLU(x) + Wp P(minmax x)))
