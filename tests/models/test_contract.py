@@ -49,7 +49,7 @@ def test_classifier_can_be_replaced(name):
     assert model.get_classifier().out_features == 3
     assert model(x).shape == (2, 3)
     model.reset_classifier(0)
-    assert model(x).shape == (2, model.num_features)
+    assert model(x).shape == (2, model.head_hidden_size)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -69,7 +69,8 @@ def test_what_timm_knows_of_it(name):
     config = timm.data.resolve_model_data_config(model)
     assert model(torch.empty(1, *config["input_size"], device="meta")).shape == (1, 1000)
     assert model.in_chans == len(config["mean"]) == len(config["std"]) == 3
-    assert isinstance(model.get_submodule(model.pretrained_cfg["classifier"]), torch.nn.Linear)
+    classifier = model.get_submodule(model.pretrained_cfg["classifier"])
+    assert isinstance(classifier, torch.nn.Linear | kv.layers.KANLinear)
     with torch.device("meta"), pytest.raises(RuntimeError, match="No pretrained weights exist"):
         kv.create_model(name, pretrained=True)
 

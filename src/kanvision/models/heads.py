@@ -1,0 +1,155 @@
+"""What turns a feature map into logits. Shapes: B batch, C channels, H W space, F features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch.nn.functional as F
+from timm.layers import SelectAdaptivePool2d
+from torch import Tensor, nn
+
+from .conv_factory import ConvFactory
+
+__all__ = ["HEADS", "KANHead", "NestedLinear"]
+
+HEADS = ("linear", "mlp", "vgg", "kan", "hidden_kan", "matryoshka", "kantryoshka")
+_NESTED = ("matryoshka", "kantryoshka")
+_HALVINGS = 4
+_HIDDEN = {"mlp": 100, "vgg": 1024, "hidden_kan": 512, "matryoshka": 1024, "kantryoshka": 512}
+
+
+class NestedLinear(nn.Linear):
+    """One linear layer that classifies by the first F/16, F/8, F/4, F/2 and all F features.
+
+    The efficient form of Kusupati et al. 2022, "Matryoshka Representation Learning" (arXiv 2205.13147): all
+    sizes share the weights. In training the logits of all sizes come as a tuple, narrow ones first, whose
+    losses are to be summed; in evaluation those of all features.
+    """
+
+    @property
+    def widths(self) -> list[int]:
+        """Numbers of features, narrow first."""
+        return sorted({max(1, self.in_features >> step) for step in range(_HALVINGS + 1)})
+
+    def nested(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Features (B, F) to the logits (B, O) of every width."""
+        return tuple(F.linear(x[:, :width], self.weight[:, :width], self.bias) for width in self.widths)
+
+    def forward(self, input: Tensor) -> Any:
+        """Logits of all widths in training, of the largest in evaluation."""
+        return self.nested(input) if self.training else super().forward(input)
+
+
+class KANHead(nn.Module):
+    """Pooling, perhaps a hidden layer, dropout and classifier.
+
+    Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092). Kinds: "linear"; "mlp" and "vgg" (one
+    and two hidden layers with ReLU); "kan" (the classifier is a KAN layer); "hidden_kan" (a KAN layer and a
+    linear classifier); "matryoshka" (a linear layer with ReLU and a `NestedLinear`); "kantryoshka" (a KAN
+    layer and a `NestedLinear`).
+
+    Args:
+        in_features: C.
+        num_classes: Outputs; 0 leaves out the classifier.
+        factory: Makes the KAN layers.
+        kind: One of `HEADS`.
+        pool_type: Pooling in timm's terms; "" for none, and then nothing else but a classifier.
+        pool_size: Side, or height and width, of the pooled map.
+        drop_rate: Dropout before each layer.
+        hidden_size: Width of hidden layers; None is the published one (1024, or 512 behind a KAN layer).
+        basis_kwargs: Arguments of the basis that differ from those of the convolutions.
+        norm: Layer normalisation behind the pooling.
+
+    Raises:
+        ValueError: The kind is not known.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        factory: ConvFactory,
+        *,
+        kind: str = "linear",
+        pool_type: str = "avg",
+        pool_size: int | tuple[int, int] = 1,
+        drop_rate: float = 0.0,
+        hidden_size: int | None = None,
+        basis_kwargs: Mapping[str, Any] | None = None,
+        norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if kind not in HEADS:
+            raise ValueError(f"head={kind!r} is not known; legal values: {', '.join(HEADS)}")
+        if kind not in _HIDDEN and hidden_size is not None:
+            raise ValueError(
+                f"head_hidden_size={hidden_size}: head={kind!r} has no hidden layer; take head='hidden_kan'"
+            )
+        self.in_features = in_features
+        self.factory = factory
+        self.kind = kind
+        self.pool_size = (
+            (pool_size, pool_size) if isinstance(pool_size, int) else (pool_size[0], pool_size[1])
+        )
+        self.hidden_size = hidden_size or _HIDDEN.get(kind)
+        self.basis_kwargs = basis_kwargs
+        self.has_norm = norm
+        self.drop = nn.Dropout(drop_rate)
+        self._build(pool_type)
+        self.fc = self._classifier(num_classes)
+
+    def _build(self, pool_type: str) -> None:
+        """Everything in front of the classifier."""
+        pooled = bool(pool_type)
+        self.global_pool = SelectAdaptivePool2d(self.pool_size, pool_type, flatten=pooled)
+        width = self.in_features
+        if pooled:
+            multiple: int = self.global_pool.feat_mult()  # type: ignore[no-untyped-call]
+            width *= self.pool_size[0] * self.pool_size[1] * multiple
+        self.norm = nn.LayerNorm(width, **self._where) if pooled and self.has_norm else nn.Identity()
+        hidden: list[nn.Module] = []
+        if pooled and self.hidden_size is not None:
+            if self.kind in ("mlp", "vgg", "matryoshka"):
+                for _ in range(2 if self.kind == "vgg" else 1):
+                    if hidden:
+                        hidden.append(nn.Dropout(self.drop.p))
+                    hidden += [nn.Linear(width, self.hidden_size, **self._where), nn.ReLU()]
+                    width = self.hidden_size
+            elif self.kind != "linear":
+                layer = self.factory.linear(width, self.hidden_size, self.basis_kwargs)
+                hidden = [nn.Dropout(self.drop.p), layer]
+                width = self.hidden_size
+        self.hidden = nn.Sequential(*hidden)
+        self.num_features = width
+
+    def _classifier(self, num_classes: int) -> nn.Module:
+        if num_classes <= 0:
+            return nn.Identity()
+        if self.kind == "kan":
+            return self.factory.linear(self.num_features, num_classes, self.basis_kwargs)
+        cls = NestedLinear if self.kind in _NESTED else nn.Linear
+        return cls(self.num_features, num_classes, **self._where)
+
+    @property
+    def _where(self) -> dict[str, Any]:
+        return {"device": self.factory.device, "dtype": self.factory.dtype}
+
+    def reset(self, num_classes: int, pool_type: str | None = None) -> None:
+        """Make a new classifier, 0 classes for none; new hidden layers too where the pooling is another."""
+        if pool_type is not None and pool_type != self.global_pool.pool_type:
+            self._build(pool_type)
+        self.fc = self._classifier(num_classes)
+        self.train(self.training)
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Any:
+        """Feature map (B, C, H, W) to logits (B, num_classes), or to the features (B, F) in front of them.
+
+        A nested classifier gives a tuple of logits in training.
+        """
+        x = self.drop(self.hidden(self.norm(self.global_pool(x))))
+        return x if pre_logits else cast(Any, self.fc(x))
+
+    def extra_repr(self) -> str:
+        """Show the kind."""
+        return f"kind={self.kind!r}"
