@@ -1,15 +1,27 @@
 """Layers: expansions by a basis in linear and convolutional form, and what stands around them."""
 
 from .activation import create_activation
+from .attention import KANSelfAttention1d, KANSelfAttention2d, KANSelfAttention3d
 from .auxiliary import add_auxiliary, collect_auxiliary
 from .bottleneck import BottleneckKANConv1d, BottleneckKANConv2d, BottleneckKANConv3d, BottleneckKANLinear
 from .conv import KANConv1d, KANConv2d, KANConv3d
 from .dropout import DROP_KINDS, DROP_PLACES, NoiseInjection
 from .edge_wavelet import EdgeWaveletConv1d, EdgeWaveletConv2d, EdgeWaveletConv3d
 from .expansion import INITS, KANOptions
+from .focal import KANFocalModulation1d, KANFocalModulation2d, KANFocalModulation3d
+from .gate import TopKGate
 from .linear import KANLinear
 from .mlp import GroupRationalMlp, KANMlp
+from .moe import (
+    MoEBottleneckKANConv1d,
+    MoEBottleneckKANConv2d,
+    MoEBottleneckKANConv3d,
+    MoEKANConv1d,
+    MoEKANConv2d,
+    MoEKANConv3d,
+)
 from .norm import create_norm
+from .peft import add_adapters, merge_adapters
 from .presets import PRESETS, preset, preset_of_basis
 from .rational import RATIONAL_PRESETS, GroupRational
 from .structure import change_structure, restore_structure, structural_change, structure_of
@@ -32,15 +44,30 @@ __all__ = [
     "KANConv1d",
     "KANConv2d",
     "KANConv3d",
+    "KANFocalModulation1d",
+    "KANFocalModulation2d",
+    "KANFocalModulation3d",
     "KANLinear",
     "KANMlp",
     "KANOptions",
+    "KANSelfAttention1d",
+    "KANSelfAttention2d",
+    "KANSelfAttention3d",
+    "MoEBottleneckKANConv1d",
+    "MoEBottleneckKANConv2d",
+    "MoEBottleneckKANConv3d",
+    "MoEKANConv1d",
+    "MoEKANConv2d",
+    "MoEKANConv3d",
     "NoiseInjection",
+    "TopKGate",
+    "add_adapters",
     "add_auxiliary",
     "change_structure",
     "collect_auxiliary",
     "create_activation",
     "create_norm",
+    "merge_adapters",
     "preset",
     "preset_of_basis",
     "restore_structure",

@@ -1,0 +1,159 @@
+"""Self-attention between positions of a map. Shapes: B batch, C channels, D inner channels, N positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .bottleneck import KAN_CONVS, PLAIN_CONVS
+from .norm import create_norm
+
+__all__ = ["KANSelfAttention1d", "KANSelfAttention2d", "KANSelfAttention3d", "KANSelfAttentionNd"]
+
+# Norms that treat every channel by itself may run over queries, keys and values at once.
+_PER_CHANNEL = (None, "batch", "instance")
+
+
+class KANSelfAttentionNd(nn.Module):
+    """Self-attention whose queries, keys and values are KAN convolutions of the map.
+
+    q, k, v = KAN convolutions D -> D of u,  A = softmax(scale q^T k) over all positions for each head,
+    y = post_norm(x + gamma outer(A v)),  u = inner(x)
+
+    `inner` and `outer` are 1x1 convolutions C -> D and D -> C with biases; without `inner_projection` D = C
+    and they are left out. gamma is one learnable number that starts at 0: the layer begins as its norm. q, k
+    and v are one convolution D -> 3 D, so that the basis is computed once, as far as norm and kind of
+    convolution let them be one. Time grows with N^2, memory with N.
+
+    Drokin 2024 (arXiv 2407.01092), in the manner of SAGAN (arXiv 1805.08318).
+
+    Args:
+        channels: C.
+        inner_projection: D; None is C without projections.
+        kernel_size: of the KAN convolutions, an int or one per space axis.
+        conv: class of these, such as `BottleneckKANConv2d` (or a partial with its own arguments); None is
+            `KANConv{1,2,3}d`. A class that is given makes three layers.
+        num_heads: heads of D / num_heads channels.
+        scale: factor of q^T k; None is 1 / sqrt(D / num_heads).
+        parity: as published: three convolutions, scale 1, and y = post_norm(gamma x + outer(A v)), which has
+            no way around the attention at its start.
+        post_norm: norm of the output: None, "batch", "instance", "group", "layer".
+        **options: further arguments of the convolutions (`groups`, `basis`, `norm`, ...); `norm_affine` holds
+            for `post_norm` too.
+
+    Raises:
+        ValueError: if a size, a name or a combination of them is not legal.
+    """
+
+    ndim: ClassVar[int]
+
+    def __init__(
+        self,
+        channels: int,
+        inner_projection: int | None = None,
+        kernel_size: int | tuple[int, ...] = 3,
+        *,
+        conv: Callable[..., nn.Module] | None = None,
+        num_heads: int = 1,
+        scale: float | None = None,
+        parity: bool = False,
+        post_norm: str | None = "batch",
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        width = channels if inner_projection is None else inner_projection
+        for key, value in (("channels", channels), ("inner_projection", width), ("num_heads", num_heads)):
+            if value < 1:
+                raise ValueError(f"{key}={value} must be at least 1")
+        if width % num_heads:
+            raise ValueError(f"num_heads={num_heads} does not divide the {width} channels of the attention")
+        where: dict[str, Any] = {key: options.get(key) for key in ("device", "dtype")}
+        self.channels = channels
+        self.width = width
+        self.num_heads = num_heads
+        self.parity = parity
+        self.groups: int = options.get("groups", 1)
+        self.scale = scale if scale is not None else 1.0 if parity else (width // num_heads) ** -0.5
+        self.inner: nn.Module = nn.Identity()
+        self.outer: nn.Module = nn.Identity()
+        if inner_projection is not None:
+            self.inner = PLAIN_CONVS[self.ndim](channels, width, 1, **where)
+            self.outer = PLAIN_CONVS[self.ndim](width, channels, 1, **where)
+        make = KAN_CONVS[self.ndim] if conv is None else conv
+        self.fused = conv is None and not parity and options.get("norm") in _PER_CHANNEL
+        widths = {"qkv": 3 * width} if self.fused else dict.fromkeys("qkv", width)
+        self.projections = nn.ModuleDict(
+            {name: make(width, out, kernel_size, padding="same", **options) for name, out in widths.items()}
+        )
+        self.gamma = nn.Parameter(torch.zeros(1, **where))
+        self.post_norm = create_norm(
+            post_norm, channels, self.ndim, affine=options.get("norm_affine", True), key="post_norm"
+        ).to(**where)
+
+    def reset_parameters(self) -> None:
+        """Start anew."""
+        for module in self.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if module is not self and callable(reset):
+                reset()
+        with torch.no_grad():
+            self.gamma.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *S) -> (B, C, *S).
+
+        Raises:
+            ValueError: if `x` does not have C channels and the right number of space axes.
+        """
+        if x.ndim != self.ndim + 2 or x.shape[1] != self.channels:
+            raise ValueError(
+                f"{type(self).__name__} takes (B, {self.channels}, {self.ndim} space axes), "
+                f"got an input of shape {tuple(x.shape)}"
+            )
+        q, k, v = self._heads(self.inner(x))
+        attended = F.scaled_dot_product_attention(q, k, v, scale=self.scale)  # (B, heads, N, D / heads)
+        attended = attended.transpose(2, 3).reshape(x.shape[0], self.width, *x.shape[2:])
+        attended = self.outer(attended)
+        y = self.gamma * x + attended if self.parity else x + self.gamma * attended
+        return cast(Tensor, self.post_norm(y))
+
+    def _heads(self, u: Tensor) -> list[Tensor]:
+        """Queries, keys and values, (B, heads, N, D / heads) each."""
+        if self.fused:
+            y = cast(Tensor, self.projections["qkv"](u))
+            # Each group of the convolution gives its share of all three.
+            y = y.reshape(u.shape[0], self.groups, 3, self.width // self.groups, -1)
+            parts = list(y.transpose(1, 2).unbind(1))  # (B, groups, D / groups, N)
+        else:
+            parts = [self.projections[name](u) for name in "qkv"]
+        shape = (u.shape[0], self.num_heads, self.width // self.num_heads, -1)
+        return [part.reshape(shape).transpose(2, 3) for part in parts]
+
+    def extra_repr(self) -> str:
+        """Show the widths."""
+        return (
+            f"{self.channels}, width={self.width}, num_heads={self.num_heads}, scale={self.scale:.4g}, "
+            f"parity={self.parity}"
+        )
+
+
+class KANSelfAttention1d(KANSelfAttentionNd):
+    """(B, C, L) -> (B, C, L); arguments as of `KANSelfAttentionNd`."""
+
+    ndim = 1
+
+
+class KANSelfAttention2d(KANSelfAttentionNd):
+    """(B, C, H, W) -> (B, C, H, W); arguments as of `KANSelfAttentionNd`."""
+
+    ndim = 2
+
+
+class KANSelfAttention3d(KANSelfAttentionNd):
+    """(B, C, D, H, W) -> (B, C, D, H, W); arguments as of `KANSelfAttentionNd`."""
+
+    ndim = 3

@@ -1,0 +1,373 @@
+"""Mixtures of KAN convolutions.
+
+Shapes: B batch, C channels, *S space, K basis functions, O outputs, G groups, c = C/G, E experts, k chosen.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from .bottleneck import KAN_CONVS, BottleneckKANConvNd
+from .conv import KANConvNd
+from .expansion import KANLayer
+from .gate import Routing, TopKGate
+from .linear import KANLinear
+from .norm import MinMaxNorm
+
+__all__ = [
+    "EVALUATIONS",
+    "MoEBottleneckKANConv1d",
+    "MoEBottleneckKANConv2d",
+    "MoEBottleneckKANConv3d",
+    "MoEBottleneckKANConvNd",
+    "MoEKANConv1d",
+    "MoEKANConv2d",
+    "MoEKANConv3d",
+    "MoEKANConvNd",
+]
+
+EVALUATIONS = ("auto", "loop", "joint", "sparse")
+# Measured on a CPU: from about here on a convolution with its own weights for each sample loses more by
+# moving the weights than it saves by leaving experts out.
+_SPARSE_WEIGHTS = 2**20
+_SPARSE_POSITIONS = 64
+
+
+class MoEKANConvNd(nn.Module):
+    """Mixture of KAN convolutions with the same input: y = sum_e g_e expert_e(x), k of the g_e are not zero.
+
+    The gate sees the mean over space of x, see `kanvision.layers.gate.TopKGate`. Drokin 2024 (arXiv
+    2407.01092).
+
+    Every expert takes part in every step, with a zero gate where it was not chosen: shapes do not depend on
+    the choice, the device is never waited for, and distributed training finds a gradient for every parameter.
+    `evaluation` says how:
+
+    * "loop": one expert after the other; E times the work of one. Experts of any kind.
+    * "joint": one convolution with E times the groups; the same work in fewer launches.
+    * "sparse": for each sample only the chosen experts' maps and weights, gathered into one convolution with
+      B times the groups; k times the work of one and B k times the weights to move.
+    * "auto": "loop" where it must be; else "sparse" for one sample (and on the CPU for several where that
+      was measured to be faster), otherwise "joint".
+
+    "joint" and "sparse" need experts that are KAN convolutions with neither base branch nor norm nor
+    activation, as those inside `MoEBottleneckKANConvNd`; norms in a loop see all samples.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: an int or one per space axis.
+        *geometry: as of the experts, from `stride` on.
+        num_experts: E.
+        k: experts for each sample.
+        noisy: noise on the gate's logits in training.
+        loss_coef: factor of the gate's penalty on unequal load.
+        pregate: a KAN layer C -> C in front of the gate, with the basis of the experts.
+        copies: start all experts as copies of the first, as published; the gate's noise drives them apart.
+        evaluation: one of `EVALUATIONS`.
+        expert: class of the experts; None is `KANConv{1,2,3}d`.
+        **options: further arguments of the experts.
+
+    Raises:
+        ValueError: if an argument is not legal, or the evaluation does not fit the experts.
+    """
+
+    ndim: ClassVar[int]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        *geometry: Any,
+        num_experts: int = 8,
+        k: int = 2,
+        noisy: bool = True,
+        loss_coef: float = 1e-2,
+        pregate: bool = False,
+        copies: bool = True,
+        evaluation: str = "auto",
+        expert: Callable[..., nn.Module] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if evaluation not in EVALUATIONS:
+            raise ValueError(
+                f"evaluation={evaluation!r} is not known; legal values: {', '.join(EVALUATIONS)}"
+            )
+        where = {key: options.get(key) for key in ("device", "dtype")}
+        self.gate = TopKGate(in_channels, num_experts, k, noisy=noisy, loss_coef=loss_coef, **where)
+        make = KAN_CONVS[self.ndim] if expert is None else expert
+        self.experts = nn.ModuleList(
+            make(in_channels, out_channels, kernel_size, *geometry, **options) for _ in range(num_experts)
+        )
+        self.pregate: nn.Module | None = None
+        if pregate:
+            self.pregate = _pregate(self.experts[0], in_channels, options)
+        self.in_channels = in_channels
+        self.copies = copies
+        self.evaluation = evaluation
+        self._copy_first()
+        if evaluation in ("joint", "sparse") and not self._factorises():
+            raise ValueError(
+                f"evaluation={evaluation!r} needs experts with neither base branch nor norm nor activation; "
+                "legal values for these experts: auto, loop"
+            )
+
+    def reset_parameters(self) -> None:
+        """Start gate and experts anew."""
+        for module in (self.gate, self.pregate, *self.experts):
+            if module is not None:
+                cast(Any, module).reset_parameters()
+        self._copy_first()
+
+    def _copy_first(self) -> None:
+        if self.copies:
+            state = self.experts[0].state_dict()
+            for expert in self.experts[1:]:
+                expert.load_state_dict(state)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *S) -> (B, O, *S').
+
+        Raises:
+            ValueError: if `x` does not have C channels and the right number of space axes.
+        """
+        if x.ndim != self.ndim + 2 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"{type(self).__name__} takes (B, {self.in_channels}, {self.ndim} space axes), "
+                f"got an input of shape {tuple(x.shape)}"
+            )
+        q = x.flatten(2).mean(2)  # (B, C)
+        routing = cast(Routing, self.gate(q if self.pregate is None else self.pregate(q)))
+        evaluation = self.evaluation
+        if evaluation == "auto":
+            evaluation = self._choose(x)
+        if evaluation == "loop":
+            return self._loop(x, routing)
+        return self._joint(x, routing) if evaluation == "joint" else self._sparse(x, routing)
+
+    def _factorises(self) -> bool:
+        """Whether experts are basis maps and a convolution, nothing else, and nobody watches them."""
+        return all(
+            type(expert) is KAN_CONVS[self.ndim]
+            and expert.base_act is None
+            and isinstance(expert.norm, nn.Identity)
+            and isinstance(expert.act, nn.Identity)
+            and isinstance(expert.input_norm, nn.Identity | MinMaxNorm)
+            and not (expert.drop_rate and expert.drop_place == "output")
+            and not (expert._forward_hooks or expert._forward_pre_hooks)
+            for expert in self.experts
+        )
+
+    def _choose(self, x: Tensor) -> str:
+        if not self._factorises():
+            return "loop"
+        if torch.compiler.is_exporting():  # a choice by batch size would tie the program to it
+            return "joint"
+        if x.shape[0] == 1:
+            return "sparse"
+        expert = cast(KANConvNd, self.experts[0])
+        moved = x.shape[0] * self.gate.k * expert.basis_weight.numel()
+        pays = moved <= _SPARSE_WEIGHTS and x[0, 0].numel() >= _SPARSE_POSITIONS
+        return "sparse" if pays and x.shape[0] and x.device.type == "cpu" else "joint"
+
+    def _loop(self, x: Tensor, routing: Routing) -> Tensor:
+        y: Tensor | None = None
+        for index, expert in enumerate(self.experts):
+            part = expert(x)
+            part = part * routing.gates[:, index].to(part.dtype).view(-1, 1, *(1,) * self.ndim)
+            y = part if y is None else y + part
+        assert y is not None
+        return y
+
+    def _parts(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor | None]:
+        """Maps (B, G c K, *S) and weights (O, c K, *k) by expert, and summands (E, O, *S') of the outputs."""
+        maps, weights, offsets = [], [], []
+        for expert in cast(Sequence[KANConvNd], self.experts):
+            z = expert.input_norm(expert._dropped("branch", expert._dropped("input", x)))
+            values, weight, offset = expert._basis_parts(z)
+            maps.append(values)
+            weights.append(weight)
+            if offset is not None:
+                offsets.append(offset)
+        bias = [expert.bias for expert in self.experts if expert.bias is not None]
+        summand = torch.cat(offsets) if offsets else None  # (E, O, *S')
+        if bias:
+            shift = torch.stack(cast(list[Tensor], bias)).view(len(bias), -1, *(1,) * self.ndim)
+            summand = shift if summand is None else summand + shift
+        return maps, weights, summand
+
+    def _joint(self, x: Tensor, routing: Routing) -> Tensor:
+        first = cast(KANConvNd, self.experts[0])
+
+        def convolve(x: Tensor) -> Tensor:
+            maps, weights, summand = self._parts(x)
+            num_experts, outputs = len(weights), weights[0].shape[0]
+            y = first._convolve(torch.cat(maps, 1), torch.cat(weights), None, num_experts * first.groups)
+            y = y.reshape(x.shape[0], num_experts, outputs, *y.shape[2:])  # (B, E, O, *S')
+            return y if summand is None else y + summand
+
+        y = first._lean(convolve, x)
+        return torch.einsum("be,beo...->bo...", routing.gates.to(y.dtype), y)
+
+    def _sparse(self, x: Tensor, routing: Routing) -> Tensor:
+        first = cast(KANConvNd, self.experts[0])
+        count, groups = x.shape[0], first.groups
+        num_experts, k = self.gate.num_experts, self.gate.k
+        rows = torch.arange(count, device=x.device).unsqueeze(1) * num_experts + routing.indices  # (B, k)
+
+        def convolve(x: Tensor) -> Tensor:
+            maps, weights, summand = self._parts(x)
+            chosen = torch.stack(maps, 1).flatten(0, 1).index_select(0, rows.flatten())  # (B k, G c K, *S)
+            chosen = chosen * routing.values.to(chosen.dtype).view(-1, 1, *(1,) * self.ndim)
+            space = chosen.shape[2:]
+            chosen = chosen.reshape(count, k, groups, -1, *space).transpose(1, 2)  # (B, G, k, c K, *S)
+            weight = torch.stack(weights).index_select(0, routing.indices.flatten())  # (B k, O, c K, *k)
+            weight = weight.reshape(count, k, *weights[0].shape).transpose(1, 2)  # (B, O, k, c K, *k)
+            inputs, weight = chosen.reshape(1, -1, *space), weight.flatten(2, 3).flatten(0, 1)
+            y = first._convolve(inputs, weight, None, count * groups)  # (1, B O, *S')
+            y = y.reshape(count, -1, *y.shape[2:])  # (B, O, *S')
+            if summand is None:
+                return y
+            return y + torch.einsum("be,eo...->bo...", routing.gates.to(y.dtype), summand.to(y.dtype))
+
+        return first._lean(convolve, x)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that weight decay would pull away from their meaning (timm's protocol)."""
+        return {
+            f"{name}.{skipped}"
+            for name, module in self.named_modules()
+            if isinstance(module, KANLayer)
+            for skipped in module.no_weight_decay()
+        }
+
+    def extra_repr(self) -> str:
+        """Show how experts are evaluated."""
+        return f"copies={self.copies}, evaluation={self.evaluation!r}"
+
+
+class MoEKANConv1d(MoEKANConvNd):
+    """(B, C, L) -> (B, O, L'); arguments as of `MoEKANConvNd`."""
+
+    ndim = 1
+
+
+class MoEKANConv2d(MoEKANConvNd):
+    """(B, C, H, W) -> (B, O, H', W'); arguments as of `MoEKANConvNd`."""
+
+    ndim = 2
+
+
+class MoEKANConv3d(MoEKANConvNd):
+    """(B, C, D, H, W) -> (B, O, D', H', W'); arguments as of `MoEKANConvNd`."""
+
+    ndim = 3
+
+
+class MoEBottleneckKANConvNd(BottleneckKANConvNd):
+    """Bottleneck KAN convolution with a mixture inside; base, squeeze, expand and norm are shared.
+
+    y = act(norm(conv(base_act(x), base_weight) + expand(sum_e g_e inner_e(squeeze(x)))))
+
+    Each expert has its own weights, start values and basis parameters; the gate sees the mean over space of
+    squeeze(x). Against `BottleneckKANConvNd` that adds E - 1 times the inner weights, and 2 M E for the gate.
+    Drokin 2024 (arXiv 2407.01092), with the Gram basis; published networks count 2 M E more for each layer,
+    a second gate that nothing reads.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: an int or one per space axis.
+        *geometry: as of `BottleneckKANConvNd`, from `stride` on.
+        num_experts: E.
+        k: experts for each sample.
+        noisy: noise on the gate's logits in training.
+        loss_coef: factor of the gate's penalty on unequal load.
+        pregate: a KAN layer M -> M in front of the gate.
+        evaluation: how experts are evaluated, see `MoEKANConvNd`.
+        **options: as of `BottleneckKANConvNd`; `drop_place` is "basis" if it is not given, as published.
+
+    Raises:
+        ValueError: if an argument is not legal.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        *geometry: Any,
+        num_experts: int = 8,
+        k: int = 2,
+        noisy: bool = True,
+        loss_coef: float = 1e-2,
+        pregate: bool = False,
+        evaluation: str = "auto",
+        **options: Any,
+    ) -> None:
+        mixture = {
+            "num_experts": num_experts,
+            "k": k,
+            "noisy": noisy,
+            "loss_coef": loss_coef,
+            "pregate": pregate,
+            "evaluation": evaluation,
+            "copies": False,
+        }
+        # What is not the bottleneck's own reaches `_make_inner`.
+        options = {"drop_place": "basis", **options, **mixture}
+        super().__init__(in_channels, out_channels, kernel_size, *geometry, **options)
+
+    def _make_inner(self, width: int, *geometry: Any, **options: Any) -> nn.Module:
+        return _MIXTURES[self.ndim](width, width, *geometry, **options)
+
+    def _cores(self) -> list[KANLayer]:
+        return list(cast(Sequence[KANLayer], cast(MoEKANConvNd, self.inner).experts))
+
+
+class MoEBottleneckKANConv1d(MoEBottleneckKANConvNd):
+    """(B, C, L) -> (B, O, L'); arguments as of `MoEBottleneckKANConvNd`."""
+
+    ndim = 1
+
+
+class MoEBottleneckKANConv2d(MoEBottleneckKANConvNd):
+    """(B, C, H, W) -> (B, O, H', W'); arguments as of `MoEBottleneckKANConvNd`."""
+
+    ndim = 2
+
+
+class MoEBottleneckKANConv3d(MoEBottleneckKANConvNd):
+    """(B, C, D, H, W) -> (B, O, D', H', W'); arguments as of `MoEBottleneckKANConvNd`."""
+
+    ndim = 3
+
+
+_MIXTURES: dict[int, type[MoEKANConvNd]] = {1: MoEKANConv1d, 2: MoEKANConv2d, 3: MoEKANConv3d}
+
+
+def _pregate(expert: nn.Module, channels: int, options: dict[str, Any]) -> nn.Module:
+    if not isinstance(expert, KANLayer):
+        raise ValueError(
+            f"pregate=True takes its basis from the experts, and {type(expert).__name__} has none"
+        )
+    layer = KANLinear(
+        channels,
+        channels,
+        copy.deepcopy(expert.basis),
+        basis_act=options.get("basis_act"),
+        norm="layer",
+        act="silu",
+        init="kaiming",
+        device=options.get("device"),
+        dtype=options.get("dtype"),
+    )
+    layer.reset_parameters()
+    return layer
