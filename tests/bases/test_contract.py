@@ -26,8 +26,17 @@ CASES = {
     },
     "wavelet_own": ("wavelet", {"num_channels": 4, "num_wavelets": 2}),
     "relu_own": ("relu", {"num_channels": 4}),
+    "rswaf_spaced": ("rswaf", {"num_centers": 3, "width": None}),
+    **{f"{name}_raw": (name, {"normalise": False}) for name in ("chebyshev_u", "fibonacci", "lucas")},
+    "lucas_constant": ("lucas", {"degree": 0}),
+    "sine_own": ("sine", {"num_channels": 4, "per_channel": True, "num_frequencies": 3}),
+    "sine_shared": ("sine", {"num_channels": 4, "frequency_step": 1.0, "num_frequencies": 1}),
+    "cauchy_own": ("cauchy", {"num_channels": 4, "num_poles": 3}),
+    "rational_own": ("rational", {"num_channels": 4}),
+    "rational_odd": ("rational", {"num_channels": 4, "numerator_degree": 0, "denominator_degree": 3}),
+    "rational_growing": ("rational", {"numerator_degree": 5, "denominator_degree": 3}),
 }
-UNDEFINED_AT_INFINITY = {"fourier"}
+UNDEFINED_AT_INFINITY = {"fourier", "sine"}
 
 
 def make(case) -> Basis:
@@ -146,7 +155,11 @@ def test_state_dict_carries_everything(basis):
 def test_extreme_inputs(case):
     basis = make(case)
     x = torch.tensor([1e4, -1e4, 0.0, 30.0, -30.0, 1.0, -1.0, float("inf"), -float("inf")])
-    x = x[:7] if case in UNDEFINED_AT_INFINITY or (basis.squash is None and basis.has_constant) else x
+    x = (
+        x[:7]
+        if CASES[case][0] in UNDEFINED_AT_INFINITY or (basis.squash is None and basis.has_constant)
+        else x
+    )
     x = x.unsqueeze(1).repeat(1, 4).requires_grad_()
     values = basis(x)
     assert values.isfinite().all()
@@ -156,6 +169,17 @@ def test_extreme_inputs(case):
     # Everything but a constant passes NaN on, or a broken network would look healthy.
     constant = int(basis.has_constant or CASES[case][1].get("degree") == 0)
     assert undefined[..., constant:].isnan().flatten().any() or basis.num_basis == constant
+
+
+def test_keeps_its_input_and_no_values_for_the_backward_pass(basis):
+    x = torch.randn(1000, 4, requires_grad=True)
+    kept: dict[int, torch.Tensor] = {}
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.setdefault(t.untyped_storage().data_ptr(), t), lambda t: t
+    ):
+        basis(x)
+    # The input before and behind the squash; constants and parameters are small.
+    assert sum(tensor.numel() for tensor in kept.values()) <= 2 * x.numel() + 200
 
 
 def test_samples_do_not_see_each_other(basis):
@@ -256,6 +280,13 @@ def test_messages():
         ("fourier", {"num_frequencies": 0}, "num_frequencies=0"),
         ("wavelet", {"kind": "haar"}, "kind='haar'"),
         ("wavelet", {"num_wavelets": 0}, "num_wavelets=0"),
+        ("rswaf", {"width": -0.1}, "width"),
+        *[(name, {"degree": -1}, "degree=-1") for name in ("chebyshev_u", "fibonacci", "lucas")],
+        ("sine", {"num_frequencies": 0}, "num_frequencies=0"),
+        ("sine", {"frequency_step": 0.0}, "frequency_step"),
+        ("cauchy", {"num_poles": 0}, "num_poles=0"),
+        ("rational", {"numerator_degree": -1}, "numerator_degree=-1"),
+        ("rational", {"denominator_degree": 0}, "denominator_degree=0"),
         ("relu", {"grid_size": 0}, "grid_size=0"),
         ("relu", {"num_channels": 0}, "num_channels=0"),
     ],

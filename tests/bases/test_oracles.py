@@ -64,10 +64,42 @@ def test_rbf():
     )
 
 
+def test_rswaf():
+    centers = np.linspace(-2, 2, 8)
+    x = np.linspace(-6, 6, 121)
+    check(values("rswaf", x), 1 / np.cosh((x[:, None] - centers) / 0.33) ** 2)
+    spaced = values("rswaf", x, num_centers=5, grid_range=(0.0, 2.0), width=None)
+    check(spaced, 1 / np.cosh((x[:, None] - np.linspace(0, 2, 5)) / 0.5) ** 2)
+
+
+def lucas_sequences(x, n):
+    """Fibonacci F_n and Lucas L_n by Binet's formulas."""
+    root = np.sqrt(x**2 + 4)
+    up, down = (x + root) / 2, (x - root) / 2
+    return (up**n - down**n) / root, up**n + down**n
+
+
 @pytest.mark.parametrize("degree", [0, 1, 3, 8])
 @pytest.mark.parametrize(
     ("name", "kwargs", "oracle"),
     [
+        (
+            "chebyshev_u",
+            {"normalise": False},
+            lambda x, d: np.stack([special.eval_chebyu(n, x) for n in range(d + 1)], -1),
+        ),
+        (
+            "fibonacci",
+            {"normalise": False},
+            lambda x, d: np.stack([lucas_sequences(x, n + 1)[0] for n in range(d + 1)], -1),
+        ),
+        (
+            "lucas",
+            {"normalise": False},
+            lambda x, d: np.stack(
+                [np.ones_like(x), *(lucas_sequences(x, n)[1] for n in range(1, d + 1))], -1
+            ),
+        ),
         ("chebyshev", {}, lambda x, d: chebyshev.chebvander(x, d)),
         ("legendre", {}, lambda x, d: legendre.legvander(x, d)),
         ("hermite", {"normalise": False}, lambda x, d: hermite.hermvander(x, d)),
@@ -90,11 +122,22 @@ def test_polynomials(name, kwargs, oracle, degree):
     check(values(name, wide, degree=degree, squash="tanh", **kwargs), oracle(np.tanh(wide), degree))
 
 
-@pytest.mark.parametrize("name", ["hermite", "gegenbauer", "jacobi"])
+NORMALISED = ["hermite", "gegenbauer", "jacobi", "chebyshev_u", "fibonacci", "lucas"]
+
+
+@pytest.mark.parametrize("name", NORMALISED)
 def test_normalised_by_default(name):
     dense = np.linspace(-1, 1, 4001)
-    peaks = np.abs(values(name, dense, degree=6)).max(0)
+    scaled = values(name, dense, degree=6)
+    peaks = np.abs(scaled).max(0)
     np.testing.assert_allclose(peaks, 1, atol=1e-5)
+    raw = values(name, dense, degree=6, normalise=False)
+    np.testing.assert_allclose(scaled, raw / np.abs(raw).max(0), atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "peak"), [("chebyshev_u", 6), ("fibonacci", 8), ("lucas", 11)])
+def test_unscaled_sequences_reach_the_documented_peaks(name, peak):
+    assert values(name, np.ones(1), degree=5, normalise=False).max() == pytest.approx(peak)
 
 
 def test_gram_starts_at_monomials_and_reaches_the_gram_polynomials():
@@ -142,6 +185,76 @@ def test_fourier():
     x = np.linspace(-9, 9, 61)
     angles = x[:, None] * np.arange(1, 4)
     check(values("fourier", x, num_frequencies=3), np.concatenate([np.cos(angles), np.sin(angles)], 1))
+
+
+def test_sine():
+    x = np.linspace(-9, 9, 61)
+    k = np.arange(5)
+    check(values("sine", x, num_frequencies=5), np.sin(x[:, None] * (k + 1) / 6 + np.pi * k / 5))
+    first = values("sine", x, num_frequencies=5, frequency_step=1.0)
+    check(first, np.sin(x[:, None] * (k + 1) + np.pi * k / 5))
+
+
+def test_sine_per_channel_and_shared():
+    x = np.linspace(-3, 3, 21)
+    for per_channel, rows in ((False, 1), (True, 2)):
+        basis = create_basis("sine", num_frequencies=3, per_channel=per_channel, num_channels=2).double()
+        assert basis.frequency.shape == (rows, 3)
+        with torch.no_grad():
+            basis.frequency.copy_(torch.tensor([[0.5, -1.0, 2.0], [0.1, 0.2, 0.3]])[:rows])
+        got = basis(torch.from_numpy(x)[:, None].expand(-1, 2)).detach()
+        frequencies = basis.frequency.detach().numpy()
+        expected = np.sin(x[:, None, None] * frequencies + np.pi / 3 * np.arange(3))
+        check(got, np.broadcast_to(expected, (21, 2, 3)))
+
+
+def test_cauchy():
+    x = np.linspace(-9, 9, 61)
+    check(values("cauchy", x), np.stack([2 * x / (x**2 + 1), 1 / (x**2 + 1)], 1))
+    d = np.array([0.5, 1.0, 2.0])
+    quotient = x[:, None] ** 2 + d**2
+    expected = np.concatenate([2 * d * x[:, None] / quotient, d**2 / quotient], 1)
+    check(values("cauchy", x, num_poles=3), expected)
+    # The published activation is a combination of the two functions.
+    own = create_basis("cauchy", num_channels=2).double()
+    with torch.no_grad():
+        own.width.copy_(torch.tensor([[0.3], [-1.5]]))
+    odd, even = own(torch.from_numpy(x)[:, None].expand(-1, 2)).detach().numpy()[:, 1].T
+    activation = (0.7 * x - 0.2) / (x**2 + 1.5**2)
+    check(0.7 / (2 * 1.5) * odd - 0.2 / 1.5**2 * even, activation)
+    with torch.no_grad():
+        own.width.zero_()
+    points = torch.from_numpy(x)[:, None].expand(-1, 2).clone().requires_grad_()
+    (slope,) = torch.autograd.grad(own(points).sum(), points)
+    assert own(points).abs().max() <= 1
+    assert slope.isfinite().all()
+
+
+def test_rational():
+    x = np.linspace(-30, 30, 121)
+    powers = x[:, None] ** np.arange(5)
+    check(values("rational", x), powers / (1 + x[:, None] ** 4))
+    got = values("rational", x, numerator_degree=2, denominator_degree=3)
+    check(got, powers[:, :3] / (1 + np.abs(x[:, None]) ** 3))
+    assert np.abs(values("rational", np.linspace(-50, 50, 5001))).max() <= 1
+    own = create_basis("rational", numerator_degree=4, denominator_degree=2, num_channels=2).double()
+    with torch.no_grad():
+        own.denominator.copy_(torch.tensor([[0.5, -2.0], [0.0, 0.25]]))
+    got = own(torch.from_numpy(x)[:, None].expand(-1, 2)).detach().numpy()
+    check(got[:, 0], powers / (1 + np.abs(0.5 * x - 2 * x**2))[:, None])
+    check(got[:, 1], powers / (1 + 0.25 * x**2)[:, None])
+
+
+def test_rational_stays_finite_with_any_denominator():
+    x = torch.tensor([1e20, -1e20, float("inf"), -float("inf"), 1e4, 0.0]).unsqueeze(1).requires_grad_()
+    for m, n, b in ((4, 4, 0.0), (4, 4, -1e3), (7, 2, 0.0), (9, 9, 1e-30)):
+        basis = create_basis("rational", numerator_degree=m, denominator_degree=n, num_channels=1)
+        with torch.no_grad():
+            basis.denominator.fill_(b)
+        out = basis(x)
+        grads = torch.autograd.grad(out.sum(), [x, basis.denominator])
+        assert all(tensor.isfinite().all() for tensor in (out, *grads))
+    assert basis(torch.full((1, 1), float("nan"))).isnan().all()
 
 
 def meyer(z):

@@ -7,7 +7,18 @@ from scipy import special
 
 from kanvision.ops import polynomials as op
 
+
+def binet(n, x):
+    """Fibonacci F_n and Lucas L_n."""
+    root = np.sqrt(x**2 + 4)
+    up, down = (x + root) / 2, (x - root) / 2
+    return (up**n - down**n) / root, up**n + down**n
+
+
 ORACLES = {
+    "chebyshev_u": (op.chebyshev_u, special.eval_chebyu),
+    "fibonacci": (op.fibonacci, lambda n, x: binet(n + 1, x)[0]),
+    "lucas": (op.lucas, lambda n, x: binet(n, x)[1] if n else np.ones_like(x)),
     "chebyshev": (op.chebyshev, special.eval_chebyt),
     "legendre": (op.legendre, special.eval_legendre),
     "hermite": (op.hermite, special.eval_hermite),

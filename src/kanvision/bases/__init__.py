@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from kanvision.bases.base import Basis, Squash
 from kanvision.bases.bernstein import BernsteinBasis
+from kanvision.bases.catalogue import SINGLE_BASES, build_basis
+from kanvision.bases.cauchy import CauchyBasis
 from kanvision.bases.fourier import FourierBasis
+from kanvision.bases.lucas import ChebyshevUBasis, FibonacciBasis, LucasBasis
 from kanvision.bases.orthogonal import (
     ChebyshevBasis,
     GegenbauerBasis,
@@ -16,8 +18,10 @@ from kanvision.bases.orthogonal import (
     JacobiBasis,
     LegendreBasis,
 )
-from kanvision.bases.radial import RBFBasis
+from kanvision.bases.radial import RBFBasis, RSWAFBasis
+from kanvision.bases.rational import RationalBasis
 from kanvision.bases.relu import ReLUBasis
+from kanvision.bases.sine import SineBasis
 from kanvision.bases.spline import BSplineBasis
 from kanvision.bases.wavelet import WaveletBasis
 
@@ -26,37 +30,28 @@ __all__ = [
     "BSplineBasis",
     "Basis",
     "BernsteinBasis",
+    "CauchyBasis",
     "ChebyshevBasis",
+    "ChebyshevUBasis",
+    "FibonacciBasis",
     "FourierBasis",
     "GegenbauerBasis",
     "GramBasis",
     "HermiteBasis",
     "JacobiBasis",
     "LegendreBasis",
+    "LucasBasis",
     "RBFBasis",
+    "RSWAFBasis",
+    "RationalBasis",
     "ReLUBasis",
+    "SineBasis",
     "Squash",
     "WaveletBasis",
     "create_basis",
 ]
 
-BASES: dict[str, type[Basis]] = {
-    cls.name: cls
-    for cls in (
-        BSplineBasis,
-        RBFBasis,
-        ChebyshevBasis,
-        LegendreBasis,
-        GramBasis,
-        JacobiBasis,
-        HermiteBasis,
-        GegenbauerBasis,
-        BernsteinBasis,
-        FourierBasis,
-        WaveletBasis,
-        ReLUBasis,
-    )
-}
+BASES: dict[str, type[Basis]] = {**SINGLE_BASES}
 
 
 def create_basis(name: str | Basis, **kwargs: Any) -> Basis:
@@ -73,13 +68,4 @@ def create_basis(name: str | Basis, **kwargs: Any) -> Basis:
         if kwargs:
             raise ValueError(f"arguments {sorted(kwargs)} were given with a basis that is built already")
         return name
-    if name not in BASES:
-        raise ValueError(f"basis={name!r} is not known; legal names: {', '.join(sorted(BASES))}")
-    cls = BASES[name]
-    legal = list(inspect.signature(cls).parameters)
-    unknown = sorted(set(kwargs) - set(legal))
-    if unknown:
-        raise ValueError(
-            f"basis {name!r} has no argument {', '.join(unknown)}; legal arguments: {', '.join(legal)}"
-        )
-    return cls(**kwargs)
+    return build_basis(BASES, name, kwargs)

@@ -166,13 +166,17 @@ class Basis(nn.Module):
         dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
         self.register_buffer(name, torch.empty(shape, dtype=dtype))
 
-    def _own(self, *names: str) -> None:
-        """Make (C, K) learnable parameters of these names, or (1, K) buffers without `num_channels`."""
+    def _own(self, *names: str, size: int | None = None) -> None:
+        """Make (C, size) learnable parameters of these names, or (1, size) buffers without `num_channels`.
+
+        The size is K unless it is given.
+        """
+        columns = self.num_basis if size is None else size
         for name in names:
             if self.num_channels is None:
-                self._constant(name, 1, self.num_basis)
+                self._constant(name, 1, columns)
             else:
-                values = torch.empty(self.num_channels, self.num_basis)
+                values = torch.empty(self.num_channels, columns)
                 self.register_parameter(name, nn.Parameter(values))
         if self.num_channels is not None:
             self.kan_parameters = names

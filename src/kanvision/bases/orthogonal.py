@@ -37,6 +37,7 @@ class PolynomialBasis(Basis):
     Args:
         degree: highest degree; 0 leaves the constant.
         family: coefficients of the recurrence up to a degree; those of a step do not depend on that degree.
+        normalise: scale each polynomial to at most 1 on [-1, 1].
         squash: domain policy.
         num_channels: not used but for the shape of learnable parameters in subclasses.
 
@@ -52,12 +53,15 @@ class PolynomialBasis(Basis):
         degree: int,
         family: Callable[[int], op.Recurrence],
         *,
+        normalise: bool = False,
         squash: Squash | None,
         num_channels: int | None,
     ) -> None:
+        if degree < 0:
+            raise ValueError(f"degree={degree} must be at least 0")
         super().__init__(num_basis=degree + 1, domain=(-1.0, 1.0), squash=squash, num_channels=num_channels)
         self.degree = degree
-        self._family = family
+        self._family = partial(_normalised, family) if normalise else family
         self._constant("recurrence", 3, degree)  # rows A, B, C
         self._reset_recurrence()
 
@@ -82,6 +86,7 @@ class PolynomialBasis(Basis):
         longer.num_basis += extra
         longer.recurrence = self.recurrence.new_empty(3, longer.degree)
         longer._reset_recurrence()
+        longer.recurrence[:, : self.degree] = self.recurrence  # which may be rounded to float32
         return longer
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,7 +119,7 @@ class ChebyshevBasis(PolynomialBasis):
     def __init__(
         self, degree: int = 3, *, squash: Squash | None = "tanh", num_channels: int | None = None
     ) -> None:
-        super().__init__(_checked(degree), op.chebyshev, squash=squash, num_channels=num_channels)
+        super().__init__(degree, op.chebyshev, squash=squash, num_channels=num_channels)
 
 
 class LegendreBasis(PolynomialBasis):
@@ -131,7 +136,7 @@ class LegendreBasis(PolynomialBasis):
     def __init__(
         self, degree: int = 3, *, squash: Squash | None = "tanh", num_channels: int | None = None
     ) -> None:
-        super().__init__(_checked(degree), op.legendre, squash=squash, num_channels=num_channels)
+        super().__init__(degree, op.legendre, squash=squash, num_channels=num_channels)
 
 
 class JacobiBasis(PolynomialBasis):
@@ -165,10 +170,10 @@ class JacobiBasis(PolynomialBasis):
         for key, value in (("alpha", alpha), ("beta", beta)):
             if not value > -1:
                 raise ValueError(f"{key}={value} must be above -1")
-        family = partial(op.jacobi, alpha=alpha, beta=beta)
         super().__init__(
-            _checked(degree),
-            partial(_normalised, family) if normalise else family,
+            degree,
+            partial(op.jacobi, alpha=alpha, beta=beta),
+            normalise=normalise,
             squash=squash,
             num_channels=num_channels,
         )
@@ -194,10 +199,10 @@ class HermiteBasis(PolynomialBasis):
         squash: Squash | None = "tanh",
         num_channels: int | None = None,
     ) -> None:
-        family = op.hermite
         super().__init__(
-            _checked(degree),
-            partial(_normalised, family) if normalise else family,
+            degree,
+            op.hermite,
+            normalise=normalise,
             squash=squash,
             num_channels=num_channels,
         )
@@ -231,10 +236,10 @@ class GegenbauerBasis(PolynomialBasis):
     ) -> None:
         if not alpha > 0:
             raise ValueError(f"alpha={alpha} must be positive")
-        family = partial(op.gegenbauer, alpha=alpha)
         super().__init__(
-            _checked(degree),
-            partial(_normalised, family) if normalise else family,
+            degree,
+            partial(op.gegenbauer, alpha=alpha),
+            normalise=normalise,
             squash=squash,
             num_channels=num_channels,
         )
@@ -281,7 +286,7 @@ class GramBasis(PolynomialBasis):
         if beta_std < 0:
             raise ValueError(f"beta_std={beta_std} must not be negative")
         family = partial(op.gram, num_points=num_points, parity=parity)
-        super().__init__(_checked(degree), family, squash=squash, num_channels=num_channels)
+        super().__init__(degree, family, squash=squash, num_channels=num_channels)
         self.num_points = num_points
         self.beta_mean = beta_mean
         self.beta_std = beta_std
@@ -309,7 +314,8 @@ class GramBasis(PolynomialBasis):
                 f"num_points={self.num_points} must be above the degree {self.degree} + {extra} extra ones"
             )
         if longer.degree >= 2:
-            longer.beta = nn.Parameter(self._extended_beta(longer.degree))
+            learns = self.beta is None or self.beta.requires_grad
+            longer.beta = nn.Parameter(self._extended_beta(longer.degree), learns)
             longer.kan_parameters = ("beta",)
         return longer
 
@@ -337,9 +343,3 @@ class GramBasis(PolynomialBasis):
 
 def _normalised(family: Callable[[int], op.Recurrence], degree: int) -> op.Recurrence:
     return op.normalised(family(degree))
-
-
-def _checked(degree: int) -> int:
-    if degree < 0:
-        raise ValueError(f"degree={degree} must be at least 0")
-    return degree

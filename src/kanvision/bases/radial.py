@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from kanvision.ops.radial import gaussians
+from kanvision.ops.radial import bumps
 
 from .base import Basis, Squash
 
-__all__ = ["RBFBasis"]
+__all__ = ["RBFBasis", "RSWAFBasis", "RadialBasis"]
 
 
-class RBFBasis(Basis):
-    """Gaussians on equidistant centres, phi_j = exp(-((x - c_j) / width)^2), K = num_centers.
+class RadialBasis(Basis):
+    """One function on equidistant centres, phi_j = profile((x - c_j) / width), K = num_centers.
 
-    FastKAN, Li 2024, "Kolmogorov-Arnold Networks are Radial Basis Function Networks" (arXiv 2405.06721).
     The functions decay to 0 outside the range.
 
     Args:
         num_centers: K, at least 2 unless `width` is given.
         grid_range: first and last centre, which is the domain.
-        width: of every function; the distance of two centres by default.
+        width: of every function; None is the distance of two centres.
         squash: domain policy.
         num_channels: not used, the functions have no parameters.
 
@@ -29,18 +30,18 @@ class RBFBasis(Basis):
         ValueError: if there are too few centres or the width is not positive.
     """
 
-    name = "rbf"
+    profile: ClassVar[str]
     centers: Tensor
     rate: Tensor
 
     def __init__(
         self,
-        num_centers: int = 8,
-        grid_range: tuple[float, float] = (-2.0, 2.0),
-        width: float | None = None,
+        num_centers: int,
+        grid_range: tuple[float, float],
+        width: float | None,
         *,
-        squash: Squash | None = None,
-        num_channels: int | None = None,
+        squash: Squash | None,
+        num_channels: int | None,
     ) -> None:
         low, high = grid_range
         if num_centers < (2 if width is None else 1):
@@ -64,5 +65,68 @@ class RBFBasis(Basis):
         self.rate.fill_(1 / self.width)
 
     def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Values of the Gaussians."""
-        return gaussians(x, self.centers.to(x.dtype), self.rate.to(x.dtype), dim)
+        """Values of the functions."""
+        return bumps(x, self.centers.to(x.dtype), self.rate.to(x.dtype), dim, self.profile)
+
+
+class RBFBasis(RadialBasis):
+    """Gaussians, phi_j = exp(-((x - c_j) / width)^2).
+
+    FastKAN, Li 2024, "Kolmogorov-Arnold Networks are Radial Basis Function Networks" (arXiv 2405.06721).
+
+    Args:
+        num_centers: K, at least 2 unless `width` is given.
+        grid_range: first and last centre, which is the domain.
+        width: of every function; the distance of two centres by default.
+        squash: domain policy.
+        num_channels: not used, the functions have no parameters.
+
+    Raises:
+        ValueError: if there are too few centres or the width is not positive.
+    """
+
+    name = "rbf"
+    profile = "gaussian"
+
+    def __init__(
+        self,
+        num_centers: int = 8,
+        grid_range: tuple[float, float] = (-2.0, 2.0),
+        width: float | None = None,
+        *,
+        squash: Squash | None = None,
+        num_channels: int | None = None,
+    ) -> None:
+        super().__init__(num_centers, grid_range, width, squash=squash, num_channels=num_channels)
+
+
+class RSWAFBasis(RadialBasis):
+    """Reflectional switch functions, phi_j = 1 - tanh((x - c_j) / width)^2, the square of 1 / cosh.
+
+    FasterKAN (Delis 2024), whose width is 0.33 whatever the distance of the centres; MLP-KAN (arXiv
+    2410.03027) builds its experts on them.
+
+    Args:
+        num_centers: K, at least 2 unless `width` is given.
+        grid_range: first and last centre, which is the domain.
+        width: of every function; None is the distance of two centres.
+        squash: domain policy.
+        num_channels: not used, the functions have no parameters.
+
+    Raises:
+        ValueError: if there are too few centres or the width is not positive.
+    """
+
+    name = "rswaf"
+    profile = "sech2"
+
+    def __init__(
+        self,
+        num_centers: int = 8,
+        grid_range: tuple[float, float] = (-2.0, 2.0),
+        width: float | None = 0.33,
+        *,
+        squash: Squash | None = None,
+        num_channels: int | None = None,
+    ) -> None:
+        super().__init__(num_centers, grid_range, width, squash=squash, num_channels=num_channels)

@@ -1,4 +1,4 @@
-"""Orthogonal polynomials by one three-term recurrence, p_{n+1} = (A_n x + B_n) p_n - C_n p_{n-1}, p_0 = 1.
+"""Polynomials by one three-term recurrence, p_{n+1} = (A_n x + B_n) p_n - C_n p_{n-1}, p_0 = 1.
 
 Shapes: x (...), values (..., K, ...) with K = degree + 1 inserted at `dim`.
 """
@@ -15,11 +15,14 @@ from .recompute import recompute
 __all__ = [
     "Recurrence",
     "chebyshev",
+    "chebyshev_u",
+    "fibonacci",
     "gegenbauer",
     "gram",
     "hermite",
     "jacobi",
     "legendre",
+    "lucas",
     "normalised",
     "polynomials",
 ]
@@ -117,6 +120,21 @@ def _values(x: Tensor, factors: list[Tensor], c: Tensor, degree: int) -> list[Te
 def chebyshev(degree: int) -> Recurrence:
     """First kind: T_n(cos t) = cos(n t), |T_n| <= 1 on [-1, 1]."""
     return Recurrence([1.0 if n == 0 else 2.0 for n in range(degree)], [0.0] * degree, [1.0] * degree)
+
+
+def chebyshev_u(degree: int) -> Recurrence:
+    """Second kind: U_n(cos t) = sin((n + 1) t) / sin t, |U_n| <= n + 1 on [-1, 1]."""
+    return Recurrence([2.0] * degree, [0.0] * degree, [1.0] * degree)
+
+
+def fibonacci(degree: int) -> Recurrence:
+    """p_n = F_{n+1} of F_0 = 0, F_1 = 1, F_{n+1} = x F_n + F_{n-1}; F_0 would be a function that is 0."""
+    return Recurrence([1.0] * degree, [0.0] * degree, [-1.0] * degree)
+
+
+def lucas(degree: int) -> Recurrence:
+    """p_n = L_n of L_0 = 2, L_1 = x, L_{n+1} = x L_n + L_{n-1}, but p_0 = L_0 / 2 = 1 as for all families."""
+    return Recurrence([1.0] * degree, [0.0] * degree, [-2.0 if n == 1 else -1.0 for n in range(degree)])
 
 
 def legendre(degree: int) -> Recurrence:

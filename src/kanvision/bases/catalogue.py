@@ -1,0 +1,78 @@
+"""Bases by short name, and how one is built from its name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from .base import Basis
+from .bernstein import BernsteinBasis
+from .cauchy import CauchyBasis
+from .fourier import FourierBasis
+from .lucas import ChebyshevUBasis, FibonacciBasis, LucasBasis
+from .orthogonal import (
+    ChebyshevBasis,
+    GegenbauerBasis,
+    GramBasis,
+    HermiteBasis,
+    JacobiBasis,
+    LegendreBasis,
+)
+from .radial import RBFBasis, RSWAFBasis
+from .rational import RationalBasis
+from .relu import ReLUBasis
+from .sine import SineBasis
+from .spline import BSplineBasis
+from .wavelet import WaveletBasis
+
+__all__ = ["SINGLE_BASES", "build_basis"]
+
+SINGLE_BASES: dict[str, type[Basis]] = {
+    cls.name: cls
+    for cls in (
+        BSplineBasis,
+        RBFBasis,
+        RSWAFBasis,
+        ChebyshevBasis,
+        ChebyshevUBasis,
+        LegendreBasis,
+        GramBasis,
+        JacobiBasis,
+        HermiteBasis,
+        GegenbauerBasis,
+        LucasBasis,
+        FibonacciBasis,
+        BernsteinBasis,
+        FourierBasis,
+        SineBasis,
+        WaveletBasis,
+        ReLUBasis,
+        CauchyBasis,
+        RationalBasis,
+    )
+}
+"""All bases but those that are made of others."""
+
+
+def build_basis(bases: Mapping[str, type[Basis]], name: str, arguments: Mapping[str, Any]) -> Basis:
+    """Build the basis that has a name.
+
+    Args:
+        bases: classes by name.
+        name: a key of `bases`.
+        arguments: of the class behind the name.
+
+    Raises:
+        ValueError: if the name or an argument is not known; the message lists the legal ones.
+    """
+    if name not in bases:
+        raise ValueError(f"basis={name!r} is not known; legal names: {', '.join(sorted(bases))}")
+    cls = bases[name]
+    legal = list(inspect.signature(cls).parameters)
+    unknown = sorted(set(arguments) - set(legal))
+    if unknown:
+        raise ValueError(
+            f"basis {name!r} has no argument {', '.join(unknown)}; legal arguments: {', '.join(legal)}"
+        )
+    return cls(**arguments)

@@ -1,0 +1,58 @@
+"""The Cauchy activation as an expansion. Shapes: C channels, K basis functions, P poles."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kanvision.ops.cauchy import poles
+
+from .base import Basis, Squash
+from .wavelet import positive_rate
+
+__all__ = ["CauchyBasis"]
+
+
+class CauchyBasis(Basis):
+    """2 d x / (x^2 + d^2) and d^2 / (x^2 + d^2) for each of P widths d; K = 2 P, odd functions first.
+
+    XNet, Li, Xia and Zhang 2024 (arXiv 2409.19221), has the activation (l1 x + l2) / (x^2 + d^2) with l1, l2
+    and d learned: two functions of x with the coefficients l1 and l2. The factors 2 d and d^2 give both the
+    peak 1 at any width; the weights absorb them. Widths belong to the input channel: learnable parameters
+    (C, P) when `num_channels` is given, else fixed buffers (1, P). The effective width is
+    d = sqrt(width^2 + 1e-6), so that no pole reaches the real line. All functions vanish far out, as 1 / x
+    and 1 / x^2.
+
+    Args:
+        num_poles: P; one starts at width 1, as published, more start evenly on a logarithmic scale from 1/2
+            to 2.
+        squash: domain policy; None, "tanh" or "sigmoid".
+        num_channels: C, for learnable widths.
+
+    Raises:
+        ValueError: if there is no pole.
+    """
+
+    name = "cauchy"
+    learns_per_channel = True
+    width: Tensor
+
+    def __init__(
+        self, num_poles: int = 1, *, squash: Squash | None = None, num_channels: int | None = None
+    ) -> None:
+        if num_poles < 1:
+            raise ValueError(f"num_poles={num_poles} must be at least 1")
+        super().__init__(num_basis=2 * num_poles, domain=None, squash=squash, num_channels=num_channels)
+        self._own("width", size=num_poles)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Put the widths back to where they started."""
+        reach = 1.0 if self.num_basis > 2 else 0.0
+        num_poles = self.num_basis // 2
+        self.width.copy_(torch.linspace(-reach, reach, num_poles, dtype=torch.float64, device="cpu").exp2())
+
+    def expand(self, x: Tensor, dim: int) -> Tensor:
+        """Values of the odd functions, then of the even ones."""
+        return poles(x, positive_rate(self.per_channel(self.width, x, dim)), dim)

@@ -1,0 +1,69 @@
+"""Rational functions as an expansion. Shapes: C channels, K basis functions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kanvision.ops.pade import fractions
+
+from .base import Basis, Squash
+
+__all__ = ["RationalBasis"]
+
+
+class RationalBasis(Basis):
+    """phi_j = x^j / (1 + |b_1 x + ... + b_n x^n|), j = 0 ... m; K = m + 1.
+
+    A Pade activation (Molina, Schramowski and Kersting 2020, arXiv 1907.06732) of every pair of input and
+    output whose denominator, without poles on the real line, belongs to the input: the coefficients of the
+    numerators are the weights of the layer. The b are learnable parameters (C, n) when `num_channels` is
+    given, else fixed buffers (1, n). They start at Q = 1 + |x|^n, b = (0, ..., 0, 1), where no function
+    exceeds 1 for m <= n; at b = 0 the functions would be monomials and b without gradient.
+
+    Far out phi_j goes like |x|^(j - n) as long as b_n is not 0: bounded for m <= n, growing for m > n. Beyond
+    |x| = 10^(16 / max(m, n)) values stay what they are there, so that no input gives an infinite one.
+
+    Args:
+        numerator_degree: m.
+        denominator_degree: n.
+        squash: domain policy; None, "tanh" or "sigmoid".
+        num_channels: C, for learnable denominators.
+
+    Raises:
+        ValueError: if a degree is too small.
+    """
+
+    name = "rational"
+    learns_per_channel = True
+    denominator: Tensor
+
+    def __init__(
+        self,
+        numerator_degree: int = 4,
+        denominator_degree: int = 4,
+        *,
+        squash: Squash | None = None,
+        num_channels: int | None = None,
+    ) -> None:
+        for key, value, minimum in (
+            ("numerator_degree", numerator_degree, 0),
+            ("denominator_degree", denominator_degree, 1),
+        ):
+            if value < minimum:
+                raise ValueError(f"{key}={value} must be at least {minimum}")
+        super().__init__(
+            num_basis=numerator_degree + 1, domain=None, squash=squash, num_channels=num_channels
+        )
+        self._own("denominator", size=denominator_degree)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Put the denominators back to 1 + |x|^n."""
+        self.denominator.zero_()
+        self.denominator[:, -1] = 1.0
+
+    def expand(self, x: Tensor, dim: int) -> Tensor:
+        """Values of the functions."""
+        return fractions(x, self.per_channel(self.denominator, x, dim), self.num_basis - 1, dim)

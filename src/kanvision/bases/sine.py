@@ -1,0 +1,79 @@
+"""Sines of learned frequency. Shapes: C channels, K basis functions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from kanvision.ops.sine import sines
+
+from .base import Basis, Squash
+
+__all__ = ["SineBasis"]
+
+
+class SineBasis(Basis):
+    """phi_k = sin(w_k x + p_k), k = 1 ... K, with learned frequencies w and fixed phases p.
+
+    SineKAN, Reinhardt, Dinesh and Gleyzer 2024 (arXiv 2407.04149). As published, one set of frequencies
+    serves all channels and starts at w_k = k / (K + 1). The published phases differ from input to input,
+    p_ik = k / (K + 1) + pi (i - 1) / (C - 1) with a fitted correction that grows with K; they tie a function
+    to the number of its channel, so that the channels of a convolution would not be equals. Here all channels
+    have p_k = pi (k - 1) / K: half a turn, beyond which sines only change their sign. Infinite inputs give
+    NaN, as the sine has no value there.
+
+    Args:
+        num_frequencies: K.
+        frequency_step: distance of two frequencies at the start; None is 1 / (K + 1), and 1 is what the
+            first layer of the published networks has.
+        per_channel: learn a set of frequencies (C, K) for each channel instead of one (1, K) for all; needs
+            `num_channels`, without which there is one set.
+        squash: domain policy; None, "tanh" or "sigmoid".
+        num_channels: C, for `per_channel`.
+
+    Raises:
+        ValueError: if there is no frequency or the step is not positive.
+    """
+
+    name = "sine"
+    learns_per_channel = True
+    kan_parameters = ("frequency",)
+    phase: Tensor
+
+    def __init__(
+        self,
+        num_frequencies: int = 8,
+        frequency_step: float | None = None,
+        per_channel: bool = False,
+        *,
+        squash: Squash | None = None,
+        num_channels: int | None = None,
+    ) -> None:
+        if num_frequencies < 1:
+            raise ValueError(f"num_frequencies={num_frequencies} must be at least 1")
+        if frequency_step is not None and not frequency_step > 0:
+            raise ValueError(f"frequency_step={frequency_step} must be positive")
+        super().__init__(
+            num_basis=num_frequencies,
+            domain=None,
+            squash=squash,
+            num_channels=num_channels if per_channel else None,
+        )
+        self.frequency_step = 1 / (num_frequencies + 1) if frequency_step is None else frequency_step
+        self.frequency = nn.Parameter(torch.empty(self.num_channels or 1, num_frequencies))
+        self._constant("phase", 1, num_frequencies)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Put the frequencies back to where they started, and fill in the phases."""
+        steps = torch.arange(self.num_basis, dtype=torch.float64, device="cpu")
+        self.frequency.copy_(self.frequency_step * (steps + 1))
+        self.phase.copy_(math.pi / self.num_basis * steps)
+
+    def expand(self, x: Tensor, dim: int) -> Tensor:
+        """Values of the sines."""
+        frequency, phase = (self.per_channel(values, x, dim) for values in (self.frequency, self.phase))
+        return sines(x, frequency, phase, dim)
