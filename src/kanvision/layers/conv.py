@@ -166,7 +166,7 @@ class KANConvNd(KANLayer):
         return y if offset is None else y + offset
 
     def _basis_parts(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Maps of the basis branch, their weights and a summand (1, O, *S') that is the same for all inputs."""
+        """Maps and weights of the basis branch, and a summand (1, O, *S') that no input changes."""
         z = self._padded(z)
         if not self.basis.has_constant or self.basis.num_basis == 1 or self._drops("basis"):
             return self._dropped("basis", self.basis_act(self._expand(z))), self.edge_weight(), None
