@@ -1,0 +1,229 @@
+"""KAN layers with frozen weights and small trainable additions.
+
+Shapes: C channels, G groups, O outputs, K released basis functions, E extra ones, T chosen ones, R rank,
+*k kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from kanvision.bases import GramBasis
+
+from .conv import KANConv1d, KANConv2d, KANConv3d
+from .expansion import KANLayer
+from .linear import KANLinear
+
+__all__ = [
+    "ADAPTED",
+    "AdaptedGramBasis",
+    "AdaptedKANConv1d",
+    "AdaptedKANConv2d",
+    "AdaptedKANConv3d",
+    "AdaptedKANLayer",
+    "AdaptedKANLinear",
+    "KANAdapter",
+]
+
+
+class KANAdapter(nn.Module):
+    """What is trained beside the frozen weights of one layer; zero at the start.
+
+    W'_oij = W_oij + (up down)_o,ij + delta_ot (j the t-th chosen function),  W'_oi,K+t = extra_oit,
+    V' = V + base_up base_down
+
+    with W the basis weights as (O, C/G, K, *k), V the base weights, and both seen as matrices of O rows by
+    the low-rank terms (Hu et al. 2021, "LoRA", arXiv 2106.09685; there with a constant factor, which only
+    rescales the learning rate). One of two factors starts at U(-b, b), b = 1 / sqrt(columns), the other at 0.
+
+    Args:
+        layer: the layer as released.
+        extra_degrees: E.
+        degrees: the chosen functions, increasing.
+        rank: R of the basis weights; 0 for none.
+        base_rank: R of the base weights; 0 for none.
+    """
+
+    def __init__(
+        self, layer: KANLayer, *, extra_degrees: int, degrees: Sequence[int], rank: int, base_rank: int
+    ) -> None:
+        super().__init__()
+        self.num_basis = layer.basis.num_basis
+        self.degrees = tuple(degrees)
+        released = layer.basis_weight
+        out, maps, *kernel = released.shape
+        inputs = maps // self.num_basis
+        self.delta = _zeros(released, out, inputs, len(degrees), *kernel)
+        self.extra = _zeros(released, out, inputs, extra_degrees, *kernel)
+        self.down = _zeros(released, rank, released[0].numel())
+        self.up = _zeros(released, out, rank)
+        fan = layer.base_weight[0].numel() if layer.base_weight is not None else 0
+        self.base_down = _zeros(released, base_rank, fan)
+        self.base_up = _zeros(released, out, base_rank)
+        own = {"delta": self.delta, "extra": self.extra, "down": self.down, "up": self.up}
+        self.kan_parameters = tuple(name for name, value in own.items() if value is not None)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Start anew, where outputs are those of the released layer."""
+        for parameter in self.parameters():
+            parameter.zero_()
+        for down in (self.down, self.base_down):
+            if down is not None:
+                bound = down.shape[1] ** -0.5
+                down.uniform_(-bound, bound)
+
+    def basis_weight(self, released: Tensor) -> Tensor:
+        """(O, C/G K, *k) -> W' as (O, C/G (K + E), *k)."""
+        weight = _with_product(released, self.up, self.down)
+        if self.delta is None and self.extra is None:
+            return weight
+        out, maps, *kernel = weight.shape
+        weight = weight.reshape(out, maps // self.num_basis, self.num_basis, *kernel)  # (O, C/G, K, *k)
+        if self.delta is not None:
+            weight = _with_slices(weight, self.delta, self.degrees, 2)
+        if self.extra is not None:
+            weight = torch.cat([weight, self.extra], 2)  # (O, C/G, K + E, *k)
+        return weight.flatten(1, 2)
+
+    def base_weight(self, released: Tensor) -> Tensor:
+        """(O, C/G, *k) -> V' of the same shape."""
+        return _with_product(released, self.base_up, self.base_down)
+
+    def extra_repr(self) -> str:
+        """Show what is adapted."""
+        parts = [f"degrees={self.degrees}"] if self.degrees else []
+        sizes = {
+            "extra_degrees": None if self.extra is None else self.extra.shape[2],
+            "rank": None if self.up is None else self.up.shape[1],
+            "base_rank": None if self.base_up is None else self.base_up.shape[1],
+        }
+        return ", ".join(parts + [f"{key}={size}" for key, size in sizes.items() if size is not None])
+
+
+class AdaptedKANLayer(KANLayer):
+    """Mixin of the adapted layers: the forward pass of the plain layer, with the effective weights.
+
+    Everything around the weights (padding, groups, dropout, recomputing, edge scales) is that of the plain
+    layer, because there is one weight for each branch, made anew in every pass, and no second convolution.
+    The frozen weights keep their names in the state dictionary.
+    """
+
+    adapter: KANAdapter
+    frozen: tuple[str, ...]
+    """Names of the parameters that were trainable before."""
+
+    def edge_weight(self) -> Tensor:
+        """Effective basis weights times the factors of their edges, (O, C/G (K + E), *k)."""
+        weight = self.adapter.basis_weight(self.basis_weight)
+        if self.edge_scale is None:
+            return weight
+        return (self._by_function(weight) * self.edge_scale.unsqueeze(2)).flatten(1, 2)
+
+    def _base_branch(self, x: Tensor) -> Tensor:
+        assert self.base_act is not None
+        assert self.base_weight is not None
+        return self._linear_map(self.base_act(x), self.adapter.base_weight(self.base_weight), None)
+
+    def reset_parameters(self) -> None:
+        """Start the adapters anew; what was released stays."""
+        self.adapter.reset_parameters()
+        if isinstance(self.basis, AdaptedGramBasis):
+            self.basis.reset_parameters()
+
+
+class AdaptedKANLinear(KANLinear, AdaptedKANLayer):
+    """`KANLinear` with a `KANAdapter`."""
+
+
+class AdaptedKANConv1d(KANConv1d, AdaptedKANLayer):
+    """`KANConv1d` with a `KANAdapter`."""
+
+
+class AdaptedKANConv2d(KANConv2d, AdaptedKANLayer):
+    """`KANConv2d` with a `KANAdapter`."""
+
+
+class AdaptedKANConv3d(KANConv3d, AdaptedKANLayer):
+    """`KANConv3d` with a `KANAdapter`."""
+
+
+ADAPTED: dict[type[KANLayer], type[AdaptedKANLayer]] = {
+    KANLinear: AdaptedKANLinear,
+    KANConv1d: AdaptedKANConv1d,
+    KANConv2d: AdaptedKANConv2d,
+    KANConv3d: AdaptedKANConv3d,
+}
+
+
+class AdaptedGramBasis(GramBasis):
+    """Gram polynomials whose learned recurrence is frozen but for chosen steps.
+
+    p_{n+1} = x p_n - (beta_n + delta_n) C_n p_{n-1}, with delta_n = 0 at the start, for the steps n = i - 1
+    that make the adapted degrees i; all other delta_n are 0. One vector, indexed by the step, so that merging
+    is an addition. (In the published code a forward pass takes the delta of the degree i at step i, the first
+    extra step takes the last delta, and merging adds them elsewhere.)
+    """
+
+    beta_delta: nn.Parameter
+    steps: tuple[int, ...]
+
+    @staticmethod
+    def around(basis: GramBasis, steps: Sequence[int]) -> AdaptedGramBasis:
+        """Turn a basis into an adapted one."""
+        assert basis.beta is not None
+        basis.__class__ = AdaptedGramBasis
+        adapted = cast(AdaptedGramBasis, basis)
+        adapted.steps = tuple(steps)
+        adapted.beta_delta = nn.Parameter(torch.zeros_like(basis.beta[: len(steps)]))
+        adapted.kan_parameters = ("beta_delta",)
+        return adapted
+
+    def factors(self) -> Tensor:
+        """Factors of the steps n = 1 ... degree - 1."""
+        released = super().factors()
+        assert released is not None
+        return _with_slices(released, self.beta_delta, [step - 1 for step in self.steps], 0)
+
+    @torch.no_grad()
+    def merged(self) -> GramBasis:
+        """Turn it into the plain basis that has the same values."""
+        assert self.beta is not None
+        places = [step if self.parity else step - 1 for step in self.steps]
+        self.beta = nn.Parameter(_with_slices(self.beta, self.beta_delta, places, 0), self.beta.requires_grad)
+        del self.beta_delta, self.steps
+        self.__class__ = GramBasis  # type: ignore[assignment]
+        self.kan_parameters = ("beta",)
+        return self
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Start the deltas anew; the released beta stays."""
+        self._reset_recurrence()
+        self.beta_delta.zero_()
+
+
+def _zeros(like: Tensor, *shape: int) -> nn.Parameter | None:
+    return nn.Parameter(like.detach().new_zeros(shape)) if 0 not in shape else None
+
+
+def _with_product(weight: Tensor, up: Tensor | None, down: Tensor | None) -> Tensor:
+    """A weight plus the product of two factors, in the shape of the weight."""
+    if up is None or down is None:
+        return weight
+    return weight + (up @ down).view(weight.shape)  # (O, R) (R, columns)
+
+
+def _with_slices(whole: Tensor, parts: Tensor, places: Sequence[int], dim: int) -> Tensor:
+    """A tensor with `parts` added at some places of an axis, without an index on the device."""
+    pieces, end = [], 0
+    for number, place in enumerate(places):
+        pieces.append(whole.narrow(dim, end, place - end))
+        pieces.append(whole.narrow(dim, place, 1) + parts.narrow(dim, number, 1))
+        end = place + 1
+    return torch.cat([*pieces, whole.narrow(dim, end, whole.shape[dim] - end)], dim)
