@@ -10,19 +10,20 @@ from torch import Tensor
 
 from kanvision.ops.bspline import bspline, uniform_knots
 
-from .base import Basis, Squash
+from .base import Squash
+from .grid import GridBasis
 
 __all__ = ["BSplineBasis"]
 
 
-class BSplineBasis(Basis):
+class BSplineBasis(GridBasis):
     """B-splines of any degree, K = grid_size + degree functions.
 
     By default the knots are uniform: `grid_size` cells on `grid_range` and `degree` more on either side, as
     in Liu et al. 2024, "KAN: Kolmogorov-Arnold Networks" (arXiv 2404.19756).
     The functions sum to 1 on the range, decay to 0 over the cells beside it and are 0 farther out, so that a
     layer is left with its base branch there: squash inputs that are wider than the range ("tanh", "clamp"),
-    or widen it; behind a norm (-2, 2) or (-3, 3) fits.
+    or widen it; behind a norm (-2, 2) or (-3, 3) fits, and `kanvision.layers.grid` moves it to the data.
 
     Args:
         grid_size: cells on the range.
@@ -84,6 +85,95 @@ class BSplineBasis(Basis):
     def reset_parameters(self) -> None:
         """Put the knots back to where they started."""
         self.knots.copy_(self.knots.new_tensor(self._points))
+
+    @property
+    def num_cells(self) -> int:
+        """G, the cells of the domain."""
+        return self.num_basis - self.degree
+
+    @property
+    def step(self) -> float:
+        """Width of a cell; the mean where they differ."""
+        low, high = self.domain
+        return (high - low) / self.num_cells
+
+    def _support(self) -> tuple[float, float]:
+        return self._points[0], self._points[-1]
+
+    def _place(self, low: float, high: float) -> None:
+        if self.uniform:
+            self._points = uniform_knots(self.num_cells, self.degree, low, high)
+        else:
+            first, last = self.domain
+            scale = (high - low) / (last - first)
+            self._points = [low + scale * (point - first) for point in self._points]
+        self.reset_parameters()
+
+    def _found(self) -> tuple[float, float]:
+        points = self._known_points()
+        if self.uniform:
+            step = (points[-1] - points[0]) / (len(points) - 1)
+            widths = [right - left for left, right in itertools.pairwise(points)]
+            # float32 rounds each knot by its own size, however narrow the cells are.
+            rounding = 1e-6 * max(abs(points[0]), abs(points[-1]))
+            if not step > 0 or any(abs(width - step) > 1e-3 * step + rounding for width in widths):
+                raise ValueError(
+                    f"knots={points} are not equidistant, and the closed forms of this basis need that; "
+                    "build it with knots=..., which takes any"
+                )
+        self._points = points
+        return points[self.degree], points[-self.degree - 1]
+
+    def _known_points(self) -> list[float]:
+        points: list[float] = self._points if self.knots.is_meta else self.knots.tolist()
+        return points
+
+    def _equidistant(self, left: int, right: int, factor: int = 1) -> None:
+        """Make knots that contain the present ones: `factor` to a cell, and so many cells more."""
+        if not self.uniform:
+            raise ValueError("only a B-spline basis at equidistant knots can be extended or refined")
+        points = self._known_points()
+        cell = (points[-1] - points[0]) / (len(points) - 1)
+        low = points[0] + (self.degree - left) * cell
+        count = (self.num_cells + left + right) * factor + 2 * self.degree + 1
+        self._points = [low + (i - self.degree) * (cell / factor) for i in range(count)]
+        self.knots = self.knots.new_empty(count)
+        self.reset_parameters()
+
+    def _extended(self, left: int, right: int) -> None:
+        self._equidistant(left, right)
+
+    @torch.no_grad()
+    def refine(self, factor: int) -> Tensor:
+        """Insert knots, so that each cell becomes `factor` of them.
+
+        B_j = sum_i c_i b_{rj - (r-1)k + i} with B on cells of width h, b on h / r, r the factor and c the
+        coefficients of (1 + z + ... + z^{r-1})^{k+1} / r^k; for doubling c_i = 2^-k C(k+1, i). Exact on the
+        domain. Beside it the functions end k h / r from its ends and no longer k h.
+
+        Returns:
+            (K', K) map of the weights, K' = r G + k.
+
+        Raises:
+            ValueError: if the factor is below 2 or the knots are not equidistant.
+        """
+        if factor < 2:
+            raise ValueError(f"factor={factor} must be at least 2")
+        self._equidistant(0, 0, factor)
+        mask = torch.ones(1, dtype=torch.float64)
+        for _ in range(self.degree + 1):
+            taps = torch.ones(1, 1, factor, dtype=torch.float64)
+            mask = torch.conv1d(mask.view(1, 1, -1), taps, padding=factor - 1).flatten()
+        before = self.num_basis
+        self.num_basis = factor * self.num_cells + self.degree
+        weights = torch.zeros(self.num_basis, before, dtype=torch.float64)
+        for j in range(before):
+            for i, coefficient in enumerate(mask.tolist()):
+                row = factor * j - (factor - 1) * self.degree + i
+                if 0 <= row < self.num_basis:
+                    weights[row, j] = coefficient / factor**self.degree
+        self.domain = self._found()
+        return weights
 
     def expand(self, x: Tensor, dim: int) -> Tensor:
         """Values of all B-splines."""

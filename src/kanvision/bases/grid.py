@@ -1,0 +1,127 @@
+"""Bases on a grid that can follow the data. Shapes: K basis functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .base import Basis
+
+__all__ = ["GridBasis"]
+
+
+class GridBasis(Basis):
+    """Functions at equidistant places, which can be moved, extended and made finer.
+
+    One grid serves all channels, so that its functions keep their closed forms. It lives in buffers, which a
+    state dict carries; `domain` is read from them whenever they change or are loaded, and is therefore the
+    same after a round trip.
+
+    What changes K returns the map of the weights that keeps the function; whoever holds them applies it.
+    A subclass implements `_place`, `_found`, `_support`, and `_extended` and `refine` if it can.
+    """
+
+    domain: tuple[float, float]
+
+    @property
+    def step(self) -> float:
+        """Distance of neighbouring functions."""
+        raise NotImplementedError
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """The interval beyond which nothing changes: the functions are 0 there, or x is clamped."""
+        return self._support() if self.squash is None else self.domain
+
+    def _support(self) -> tuple[float, float]:
+        raise NotImplementedError
+
+    def _place(self, low: float, high: float) -> None:
+        """Fill the buffers for this domain."""
+        raise NotImplementedError
+
+    def _found(self) -> tuple[float, float]:
+        """The domain as the buffers have it, which `reset_parameters` keeps to from now on.
+
+        Raises:
+            ValueError: if the buffers hold no grid of this class.
+        """
+        raise NotImplementedError
+
+    def _extended(self, left: int, right: int) -> None:
+        """Make the buffers of a grid with more functions at its ends."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def move(self, low: float, high: float) -> None:
+        """Stretch and shift the grid onto another domain.
+
+        Raises:
+            ValueError: if the pair is not increasing.
+        """
+        if not low < high:
+            raise ValueError(f"the domain must be an increasing pair, got {(low, high)}")
+        self._place(float(low), float(high))
+        self.domain = self._found()
+
+    @torch.no_grad()
+    def extend(self, left: int, right: int) -> Tensor:
+        """Add functions at the ends, `step` apart; the others stay as they are.
+
+        Args:
+            left: number of functions before the first one.
+            right: number of functions behind the last one.
+
+        Returns:
+            (K', K) map of the weights: 0 for new functions, so that nothing changes anywhere on the line.
+
+        Raises:
+            ValueError: if a number is negative, or the basis has a squash, which would follow the domain.
+        """
+        for key, value in (("left", left), ("right", right)):
+            if value < 0:
+                raise ValueError(f"{key}={value} must be at least 0")
+        if self.squash is not None:
+            raise ValueError(
+                f"squash={self.squash!r} maps what lies outside onto the domain, so that a wider domain "
+                "would change the function; only a basis with squash=None can be extended"
+            )
+        before = self.num_basis
+        self._extended(left, right)
+        self.num_basis = before + left + right
+        self.domain = self._found()
+        weights = torch.zeros(self.num_basis, before, dtype=torch.float64)
+        weights[left : left + before] = torch.eye(before, dtype=torch.float64)
+        return weights
+
+    def refine(self, factor: int) -> Tensor:
+        """Make the grid `factor` times finer on the same domain.
+
+        Returns:
+            (K', K) map of the weights, which keeps the function on the domain.
+
+        Raises:
+            ValueError: if finer functions cannot stand for the old ones; B-splines at equidistant knots can.
+        """
+        raise ValueError(
+            f"basis {self.name!r} cannot be refined: sums of narrower functions of its kind do not make the "
+            "wider ones; B-splines at equidistant knots can be refined, and other grids extended"
+        )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        before = {name: buffer.clone() for name, buffer in self._buffers.items() if buffer is not None}
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        after = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
+        if any(buffer.is_meta for buffer in after.values()):
+            return
+        if all(
+            not before[name].is_meta and torch.equal(before[name].to(buffer), buffer)
+            for name, buffer in after.items()
+        ):
+            return  # nothing moved; the domain keeps the digits that its buffers have rounded away
+        try:
+            self.domain = self._found()
+        except ValueError as error:
+            args[-1].append(f"{prefix.removesuffix('.')}: {error}")

@@ -1,0 +1,149 @@
+"""What goes into the functions of a KAN layer, counted over batches and processes.
+
+Counts are integers, so that their sums are the same on every process and in every order.
+
+Shapes: C channels, N values of a channel, M bins.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributed
+
+__all__ = ["InputHistogram", "InputRange"]
+
+_NUM_HALVES = 2**15  # bit patterns of bfloat16 without its sign
+
+
+class InputRange:
+    """Range, quantiles and share outside of an interval, of the values of all channels together.
+
+    Quantiles come from a count of the values cut to bfloat16, one bin for each of its 65,536 bit patterns: no
+    range has to be known beforehand, and bins are never wider than 2^-7 (0.8 %) of the value.
+
+    Args:
+        domain: the interval that counts as inside.
+        device: where to count.
+    """
+
+    def __init__(self, domain: tuple[float, float], device: torch.device | str | None = None) -> None:
+        self.domain = domain
+        self._counts = torch.zeros(2 * _NUM_HALVES, dtype=torch.int64, device=device)
+        self._outside = torch.zeros(2, dtype=torch.int64, device=device)  # outside, not finite
+        self._ends = torch.full((2,), -torch.inf, device=device)  # -min, max
+
+    @torch.no_grad()
+    def add(self, x: Tensor) -> None:
+        """Count values of any shape; those that are not finite are left out and counted apart."""
+        finite = x[x.isfinite()].float()
+        low, high = self.domain
+        outside = ((finite < low) | (finite > high)).sum()
+        self._outside += torch.stack([outside, x.numel() - outside.new_tensor(finite.numel())])
+        if finite.numel():
+            self._ends = torch.maximum(self._ends, torch.stack([-finite.min(), finite.max()]))
+            half = finite.contiguous().view(torch.int32) >> 16  # sign and the upper bits, in two's complement
+            index = torch.where(half >= 0, half + _NUM_HALVES, -1 - half)
+            self._counts += torch.bincount(index, minlength=2 * _NUM_HALVES)
+
+    def all_reduce(self) -> None:
+        """Add what the other processes have counted; a collective call."""
+        if distributed.is_available() and distributed.is_initialized():
+            for counts in (self._counts, self._outside):
+                distributed.all_reduce(counts)
+            distributed.all_reduce(self._ends, op=distributed.ReduceOp.MAX)
+
+    @property
+    def num_values(self) -> int:
+        """Number of finite values."""
+        return int(self._counts.sum())
+
+    @property
+    def num_not_finite(self) -> int:
+        """Number of NaN and infinite values."""
+        return int(self._outside[1])
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Smallest and largest value, in float32."""
+        return -float(self._ends[0]), float(self._ends[1])
+
+    @property
+    def share_outside(self) -> float:
+        """Share of the finite values that lie outside the domain; 0 without values."""
+        return int(self._outside[0]) / max(1, self.num_values)
+
+    def quantiles(self, share: float) -> tuple[float, float]:
+        """An interval that leaves out at most this share of the values at either end.
+
+        Raises:
+            ValueError: if there are no values.
+        """
+        count = self.num_values
+        if not count:
+            raise ValueError("no finite values have been counted")
+        below = self._counts.cumsum(0)
+        first = int((below <= share * count).sum())
+        last = int((below < (1 - share) * count).sum())
+        smallest, largest = self.ends
+        return max(smallest, _edges(first)[0]), min(largest, _edges(last)[1])
+
+
+def _edges(index: int) -> tuple[float, float]:
+    """Lower and upper end of a bin of `InputRange`."""
+
+    def value(half: int) -> float:
+        return float(torch.tensor(half << 16, dtype=torch.int32).view(torch.float32))
+
+    if index >= _NUM_HALVES:
+        half = index - _NUM_HALVES
+        return value(half), value(half + 1)
+    half = _NUM_HALVES - 1 - index
+    return -value(half + 1), -value(half)
+
+
+class InputHistogram:
+    """Values of each channel in equal bins; values beyond the ends count as in the outermost bins.
+
+    Functions of one variable need no more: sums over data become sums over bin centres.
+
+    Args:
+        low: lower end.
+        high: upper end.
+        num_bins: M.
+        num_channels: C.
+        device: where to count.
+    """
+
+    def __init__(
+        self,
+        low: float,
+        high: float,
+        num_bins: int,
+        num_channels: int,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.low, self.high = low, high
+        self.counts = torch.zeros(num_channels, num_bins, dtype=torch.int64, device=device)
+
+    @property
+    def centers(self) -> Tensor:
+        """(M,) middles of the bins, float64 on the CPU."""
+        num_bins = self.counts.shape[1]
+        steps = torch.arange(num_bins, dtype=torch.float64) + 0.5
+        return self.low + (self.high - self.low) * steps / num_bins
+
+    @torch.no_grad()
+    def add(self, x: Tensor, channel_dim: int = -1) -> None:
+        """Count values, with the channels at an axis; those that are not finite are left out."""
+        num_channels, num_bins = self.counts.shape
+        values = x.movedim(channel_dim, -1).reshape(-1, num_channels).float()  # (N, C)
+        place = (values - self.low) * (num_bins / (self.high - self.low))
+        channel = torch.arange(num_channels, device=x.device) * num_bins
+        index = place.nan_to_num(0.0).clamp(0, num_bins - 1).long() + channel
+        index = index[values.isfinite()]
+        self.counts += torch.bincount(index, minlength=self.counts.numel()).view_as(self.counts)
+
+    def all_reduce(self) -> None:
+        """Add what the other processes have counted; a collective call."""
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(self.counts)
