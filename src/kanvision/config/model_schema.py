@@ -62,6 +62,21 @@ class ConvKANConfig(ModelConfig):
     """Channel dropout inside every KAN convolution but the first."""
 
 
+class KKANConfig(ModelConfig):
+    """The small nets of Convolutional KANs (Bodner et al. 2024, arXiv 2406.13155)."""
+
+    takes_basis: ClassVar[bool] = True
+
+    family: Literal["kkan"]
+    """Marks these keys as those of a net of Convolutional KANs."""
+    variant: Literal["kkan", "kanc_mlp", "conv_kan", "conv_mlp"] = "kkan"
+    """KAN convolutions and KAN classifier, one of them plain (kanc_mlp, conv_kan), or both (conv_mlp)."""
+    size: Literal["small", "medium", "big"] = "small"
+    """Channels of the convolutions; big has a hidden layer and goes with a linear classifier."""
+    padding: Annotated[int, Field(ge=0, le=1)] = 0
+    """Cells around the image; published 0, images below 10 pixels need 1."""
+
+
 class TransformerConfig(ModelConfig):
     """Keys of the vision transformers that kanvision registers."""
 
@@ -122,7 +137,7 @@ class SmpConfig(ModelConfig):
 
 
 AnyModel = Annotated[
-    ConvKANConfig | KATConfig | ViTConfig | TimmConfig | SmpConfig, Field(discriminator="family")
+    ConvKANConfig | KKANConfig | KATConfig | ViTConfig | TimmConfig | SmpConfig, Field(discriminator="family")
 ]
 
 
