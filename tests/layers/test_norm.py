@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from kanvision.layers import create_norm
+from kanvision.layers.norm import MinMaxNorm
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -31,3 +32,10 @@ def test_instance_norm_of_larger_maps_is_that_of_torch(affine):
     assert isinstance(ours, torch.nn.InstanceNorm2d)
     assert plain.state_dict().keys() == ours.state_dict().keys()
     torch.testing.assert_close(ours(x), plain(x))
+
+
+def test_extremes_of_groups_are_those_of_each_group():
+    x = torch.randn(2, 6, 3, 5)
+    want = torch.cat([MinMaxNorm()(part) for part in x.chunk(3, dim=1)], dim=1)
+    torch.testing.assert_close(MinMaxNorm(groups=3)(x), want)
+    assert not torch.allclose(MinMaxNorm()(x), want)

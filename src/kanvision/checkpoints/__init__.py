@@ -1,4 +1,4 @@
-"""Finding checkpoints and loading them without running what is in them."""
+"""Finding checkpoints and loading them, ours and published ones, without running what is in them."""
 
 from .io import (
     CheckpointError,
@@ -10,11 +10,14 @@ from .io import (
     require_resumable,
     state_dict_for,
 )
+from .official import SOURCES, load_official
 
 __all__ = [
+    "SOURCES",
     "CheckpointError",
     "find_checkpoint",
     "load_checkpoint",
+    "load_official",
     "load_state_dict",
     "match_structure",
     "newest_sound_checkpoint",

@@ -76,25 +76,34 @@ class MinMaxNorm(nn.Module):
 
     The published KALN layer takes the extremes over the whole batch, which makes a prediction depend on the
     other images of its batch; per sample it does not. A constant sample maps to -1.
+
+    Args:
+        eps: least difference of the extremes.
+        groups: groups of channels (axis 1) with their own extremes, as grouped KALN layers have them.
     """
 
-    def __init__(self, eps: float = 1e-6) -> None:
+    def __init__(self, eps: float = 1e-6, groups: int = 1) -> None:
         super().__init__()
         self.eps = eps
+        self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ...) -> (B, ...)."""
         if x.numel() == 0:
             return x
-        axes = tuple(range(1, x.ndim))
         exact = x if x.dtype == torch.float64 else x.float()
-        low = exact.amin(dim=axes, keepdim=True)
-        high = exact.amax(dim=axes, keepdim=True)
-        return (2 * (exact - low) / (high - low).clamp_min(self.eps) - 1).to(x.dtype)
+        grouped = (
+            exact.reshape(len(x), self.groups, -1, *x.shape[2:]) if self.groups > 1 else exact.unsqueeze(1)
+        )
+        axes = tuple(range(2, grouped.ndim))  # (B, G, ...)
+        low = grouped.amin(dim=axes, keepdim=True)
+        high = grouped.amax(dim=axes, keepdim=True)
+        z = 2 * (grouped - low) / (high - low).clamp_min(self.eps) - 1
+        return z.reshape(x.shape).to(x.dtype)
 
     def extra_repr(self) -> str:
-        """Show the guard."""
-        return f"eps={self.eps}"
+        """Show the guard and the groups."""
+        return f"eps={self.eps}, groups={self.groups}"
 
 
 class TokenNorm(nn.Module):
