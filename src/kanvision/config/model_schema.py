@@ -13,6 +13,8 @@ class ModelConfig(Section):
     """Keys that every model has."""
 
     takes_basis: ClassVar[bool] = False
+    in_name: ClassVar[frozenset[str]] = frozenset({"size"})
+    """Keys that the name of the model is made of, so that its constructor does not take them."""
     null_is_a_value: ClassVar[frozenset[str]] = frozenset()
     """Keys whose null the model itself understands; null elsewhere leaves the choice to the model."""
 
@@ -33,7 +35,7 @@ class ModelConfig(Section):
 
     def arguments(self) -> dict[str, Any]:
         """Arguments for `create_model` beside the name; unset ones are left to the model's own defaults."""
-        values = self.model_dump(exclude={"family", "name", "kind", "size", "kwargs"})
+        values = self.model_dump(exclude={"family", "name", "kind", "kwargs", *self.in_name})
         given = {
             key: value for key, value in values.items() if value is not None or key in self.null_is_a_value
         }
@@ -66,6 +68,7 @@ class KKANConfig(ModelConfig):
     """The small nets of Convolutional KANs (Bodner et al. 2024, arXiv 2406.13155)."""
 
     takes_basis: ClassVar[bool] = True
+    in_name: ClassVar[frozenset[str]] = frozenset({"size", "variant"})
 
     family: Literal["kkan"]
     """Marks these keys as those of a net of Convolutional KANs."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from . import convkan, kat, vit
+from . import convkan, kat, kkan, vit
 from .registry import create_model, list_models
 from .segmenters import Segmenter, create_segmenter
 from .transformer import patch_size_for
@@ -19,6 +19,7 @@ __all__ = [
     "create_model",
     "create_segmenter",
     "kat",
+    "kkan",
     "list_models",
     "patch_size_for",
     "vit",

@@ -1,0 +1,156 @@
+"""The small networks of Convolutional Kolmogorov-Arnold Networks, with and without KAN layers.
+
+Bodner et al. 2024, "Convolutional Kolmogorov-Arnold Networks" (arXiv 2406.13155): two 3x3 convolutions
+without padding, each followed by 2x2 max pooling, and a classifier on the flattened map, for 28x28 images.
+Either part is a KAN or plain:
+
+| name | convolutions | classifier |
+|---|---|---|
+| kkan | KAN | KAN |
+| kanc_mlp | KAN | linear |
+| conv_kan | plain with ReLU | KAN |
+| conv_mlp | plain with ReLU | linear |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from timm.models import generate_default_cfgs, register_model
+from torch import Tensor, nn
+
+from kanvision.layers import KANLinear
+
+from .backbone import KANBackbone, Stage, build_backbone, conv_cfg
+from .conv_factory import PLAIN_LAYER, ConvFactory
+
+__all__ = ["KKAN", "SIZES", "VARIANTS"]
+
+SIZES: dict[str, dict[str, Any]] = {
+    "small": {"widths": (5, 5)},
+    "medium": {"widths": (5, 10)},
+    "big": {"widths": (5, 10), "head_hidden_size": 100},  # of linear classifiers only
+}
+VARIANTS: dict[str, tuple[bool, bool]] = {
+    "kkan": (True, True),
+    "kanc_mlp": (True, False),
+    "conv_kan": (False, True),
+    "conv_mlp": (False, False),
+}
+"""Whether the convolutions, and the classifier, are KAN layers."""
+_MIN_SIDE = 10  # of an image without padding
+_FLAT_SIDE = 5  # of the map of a 28x28 image
+_HEAD_NOISE = 0.01
+
+
+class KKAN(KANBackbone):
+    """Two convolutions with max pooling and a classifier, each a KAN or plain.
+
+    With B-splines, layers are those of efficient-kan (with a scale for each edge), as published; the
+    classifier of a KKAN has its grid on [0, 1]. Maps are pooled to 5x5 before they are flattened, which is
+    what a 28x28 image gives without padding, so that other sizes work too.
+
+    Args:
+        widths: Output channels of the convolutions.
+        kan_convs: Make the convolutions KAN layers.
+        kan_head: Make the classifier a KAN layer.
+        basis: Short name of the basis.
+        basis_kwargs: Arguments of the basis, of the convolutions and of the classifier.
+        width_scale: Multiplies the widths.
+        padding: Cells around the image; published 0. With 1 each stage halves the image exactly, as decoders
+            of segmentation networks want it: the default for `features_only`.
+        head_hidden_size: Width of a hidden linear layer with ReLU before the classifier; None for none.
+        in_chans: Input channels.
+        layer: As of `ConvFactory`; None is efficient-kan's for B-splines.
+        norm: As of `ConvFactory`; published None.
+        **options: Further arguments of `ConvFactory` and of `KANBackbone`.
+
+    Raises:
+        ValueError: A value is not legal; the message names it.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...] = (5, 5),
+        kan_convs: bool = True,
+        kan_head: bool = True,
+        basis: str = "bspline",
+        basis_kwargs: Mapping[str, Any] | None = None,
+        width_scale: float = 1.0,
+        padding: int = 0,
+        head_hidden_size: int | None = None,
+        in_chans: int = 3,
+        layer: str | None = None,
+        norm: str | None = None,
+        **options: Any,
+    ) -> None:
+        if layer is None and basis == "bspline":
+            layer = "efficient_kan"
+        options |= {"basis": basis, "basis_kwargs": basis_kwargs, "layer": layer, "norm": norm}
+        factory, options = ConvFactory.split(options)
+        convs = factory if kan_convs else factory.with_layer(PLAIN_LAYER)
+        parts: list[Stage] = []
+        channels = in_chans
+        for index, width in enumerate(widths):
+            make = convs.conv if parts else convs.first
+            out_channels = factory.width(width, width_scale)
+            layers = [make(channels, out_channels, 3, padding=padding), nn.MaxPool2d(2)]
+            parts.append(Stage(layers, out_channels, 2 ** (index + 1)))
+            channels = out_channels
+        if kan_head and basis == "bspline":
+            options.setdefault("head_basis_kwargs", {"grid_range": (0.0, 1.0)})
+        kind = "kan" if kan_head else "mlp" if head_hidden_size else "linear"
+        shape = {"head": kind, "head_hidden_size": head_hidden_size, "pool_size": _FLAT_SIDE}
+        super().__init__(parts, factory=factory, in_chans=in_chans, **{**shape, **options})
+        self.padded = padding > 0
+        fc = self.head.fc
+        if isinstance(fc, KANLinear) and fc.init == "efficient_kan":
+            fc.init_noise = _HEAD_NOISE
+            fc.reset_parameters()
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to the last feature map (B, num_features, H', W').
+
+        Raises:
+            ValueError: Nothing would be left of the image.
+        """
+        height, width = x.shape[-2:]
+        if not self.padded and min(height, width) < _MIN_SIDE:
+            raise ValueError(
+                f"images of {height}x{width} pixels are too small for convolutions without "
+                f"padding, which need {_MIN_SIDE}; take padding=1"
+            )
+        return super().forward_features(x)
+
+
+_PUBLISHED = [
+    (variant, size)
+    for variant, (_, kan_head) in VARIANTS.items()
+    for size in SIZES
+    if size != "big" or not kan_head
+]
+default_cfgs = generate_default_cfgs(
+    {f"{variant}_{size}": conv_cfg(28, paper="2406.13155") for variant, size in _PUBLISHED}
+)
+
+
+def _register(variant: str, size: str) -> None:
+    """Give timm an entrypoint of this name; all its arguments can be overridden by the caller."""
+    name = f"{variant}_{size}"
+    kan_convs, kan_head = VARIANTS[variant]
+
+    def entrypoint(pretrained: bool = False, **kwargs: Any) -> Any:
+        given = {**SIZES[size], "kan_convs": kan_convs, "kan_head": kan_head, **kwargs}
+        if given.get("features_only"):
+            given.setdefault("padding", 1)
+        return build_backbone(KKAN, name, pretrained, **given)
+
+    entrypoint.__name__ = entrypoint.__qualname__ = name
+    kinds = ["KAN" if is_kan else "plain" for is_kan in VARIANTS[variant]]
+    entrypoint.__doc__ = f"Two convolutions ({kinds[0]}) and a classifier ({kinds[1]}), {size}."
+    globals()[name] = register_model(entrypoint)  # timm lists the name in this module's __all__
+
+
+for _variant, _size in _PUBLISHED:
+    _register(_variant, _size)
