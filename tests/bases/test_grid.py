@@ -30,7 +30,7 @@ def line(low: float, high: float, count: int = 501) -> torch.Tensor:
 
 
 def test_which_bases_have_a_grid() -> None:
-    assert "bspline" in GRIDS
+    assert GRIDS == ["bspline", "rbf", "rswaf"]
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -156,6 +156,20 @@ def test_a_grid_without_values_changes_its_shape(change: Any) -> None:
     assert basis.domain == pytest.approx(real.domain)
 
 
+@pytest.mark.parametrize("squash", [None, "clamp"])
+def test_a_single_function_moves_and_comes_back(squash: Any) -> None:
+    basis, fresh = (make("rbf", 1, width=0.5, grid_range=(-1.0, 1.0), squash=squash) for _ in range(2))
+    basis.move(1.0, 5.0)
+    fresh.load_state_dict(basis.state_dict())
+    assert (fresh.domain, fresh.width) == (basis.domain, basis.width) == ((1.0, 5.0), 1.0)
+
+
+@pytest.mark.parametrize("name", ["rbf", "rswaf"])
+def test_radial_functions_are_not_refined(name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}' cannot be refined.*extended"):
+        make(name).refine(2)
+
+
 @pytest.mark.parametrize(
     ("make_it", "message"),
     [
@@ -164,6 +178,7 @@ def test_a_grid_without_values_changes_its_shape(change: Any) -> None:
         (lambda: make("bspline").move(0.0, math.nan), "increasing pair"),
         (lambda: make("bspline").extend(-1, 0), "left=-1"),
         (lambda: make("bspline", squash="clamp").extend(1, 0), "squash='clamp'"),
+        (lambda: make("rbf", 1, width=0.5).extend(1, 0), "no neighbours"),
         (lambda: make("bspline", degree=1, knots=[0.0, 1, 2, 4]).refine(2), "equidistant knots"),
     ],
 )

@@ -9,6 +9,7 @@ from kanvision.bases.bernstein import BernsteinBasis
 from kanvision.bases.catalogue import SINGLE_BASES, build_basis
 from kanvision.bases.cauchy import CauchyBasis
 from kanvision.bases.fourier import FourierBasis
+from kanvision.bases.grid import GridBasis
 from kanvision.bases.lucas import ChebyshevUBasis, FibonacciBasis, LucasBasis
 from kanvision.bases.orthogonal import (
     ChebyshevBasis,
@@ -37,6 +38,7 @@ __all__ = [
     "FourierBasis",
     "GegenbauerBasis",
     "GramBasis",
+    "GridBasis",
     "HermiteBasis",
     "JacobiBasis",
     "LegendreBasis",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import ClassVar
 
 import torch
@@ -9,12 +10,16 @@ from torch import Tensor
 
 from kanvision.ops.radial import bumps
 
-from .base import Basis, Squash
+from .base import Squash
+from .grid import GridBasis
 
 __all__ = ["RBFBasis", "RSWAFBasis", "RadialBasis"]
 
+# So many widths from its centre every function is below 1e-6.
+_REACH = 8.0
 
-class RadialBasis(Basis):
+
+class RadialBasis(GridBasis):
     """One function on equidistant centres, phi_j = profile((x - c_j) / width), K = num_centers.
 
     The functions decay to 0 outside the range.
@@ -52,17 +57,56 @@ class RadialBasis(Basis):
             num_basis=num_centers, domain=(float(low), float(high)), squash=squash, num_channels=num_channels
         )
         self.width = (high - low) / (num_centers - 1) if width is None else width
-        self._ends = (low, high) if num_centers > 1 else ((low + high) / 2,) * 2
+        self._alone = (high - low) / self.width  # what the domain of a single function is, in widths
+        self._points = _equidistant(low, high, num_centers)
         self._constant("centers", num_centers)
         self._constant("rate")
         self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Put the centres back to where they started."""
-        low, high = self._ends
-        self.centers.copy_(torch.linspace(low, high, self.num_basis, dtype=torch.float64, device="cpu"))
+        """Fill the constants."""
+        self.centers.copy_(torch.tensor(self._points, dtype=torch.float64, device="cpu"))
         self.rate.fill_(1 / self.width)
+
+    @property
+    def step(self) -> float:
+        """Distance of the centres; of a single one its width."""
+        low, high = self.domain
+        return (high - low) / (self.num_basis - 1) if self.num_basis > 1 else self.width
+
+    def _support(self) -> tuple[float, float]:
+        return self._points[0] - _REACH * self.width, self._points[-1] + _REACH * self.width
+
+    def _place(self, low: float, high: float) -> None:
+        first, last = self.domain
+        self.width *= (high - low) / (last - first)
+        self._points = _equidistant(low, high, self.num_basis)
+        self.reset_parameters()
+
+    def _found(self) -> tuple[float, float]:
+        if not self.centers.is_meta:
+            self._points = self.centers.tolist()
+            self.width = 1 / float(self.rate)
+        first, last = self._points[0], self._points[-1]
+        if self.num_basis == 1:
+            return first - self._alone * self.width / 2, first + self._alone * self.width / 2
+        step = (last - first) / (self.num_basis - 1)
+        gaps = [right - left for left, right in itertools.pairwise(self._points)]
+        if not step > 0 or any(
+            abs(gap - step) > 1e-3 * step + 1e-6 * max(abs(first), abs(last)) for gap in gaps
+        ):
+            raise ValueError(f"centers={self._points} are not equidistant and increasing")
+        return first, last
+
+    def _extended(self, left: int, right: int) -> None:
+        if self.num_basis == 1:
+            raise ValueError("a single function has no neighbours whose distance an extension could keep")
+        low, high, step = self._points[0], self._points[-1], self.step
+        count = self.num_basis + left + right
+        self._points = _equidistant(low - left * step, high + right * step, count)
+        self.centers = self.centers.new_empty(count)
+        self.reset_parameters()
 
     def expand(self, x: Tensor, dim: int) -> Tensor:
         """Values of the functions."""
@@ -130,3 +174,10 @@ class RSWAFBasis(RadialBasis):
         num_channels: int | None = None,
     ) -> None:
         super().__init__(num_centers, grid_range, width, squash=squash, num_channels=num_channels)
+
+
+def _equidistant(low: float, high: float, count: int) -> list[float]:
+    """`count` places from `low` to `high`; a single one in the middle."""
+    if count == 1:
+        return [(low + high) / 2]
+    return [((count - 1 - i) * low + i * high) / (count - 1) for i in range(count)]
