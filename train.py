@@ -14,22 +14,27 @@ from kanvision.config import (
     register_resolvers,
     shown_as_text,
 )
+from kanvision.sweep import finished_score, sweep_job
 
 CONF = Path(__file__).resolve().parent / "conf"
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
-    """Run one training; returns the best validation score."""
-    with shown_as_text(ConfigError):
-        config = parse_train(cfg, Choices([CONF]))
-    # Only now: a mistake above is answered without waiting for torch.
-    from kanvision import app
-    from kanvision.checkpoints import CheckpointError
-    from kanvision.data.errors import DataError
+    """Run one training; returns the best validation score, None for a job of a sweep that failed."""
+    with sweep_job():
+        with shown_as_text(ConfigError):
+            config = parse_train(cfg, Choices([CONF]))
+        if (score := finished_score(config)) is not None:
+            return score
+        # Only now: a mistake above is answered without waiting for torch.
+        from kanvision import app
+        from kanvision.checkpoints import CheckpointError
+        from kanvision.data.errors import DataError
 
-    with shown_as_text(ConfigError, CheckpointError, DataError):
-        return app.train(config)
+        with shown_as_text(ConfigError, CheckpointError, DataError):
+            return app.train(config)
+    return None
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import subprocess
+import uuid
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -91,9 +92,12 @@ def point_latest(root: Path, folder: Path) -> None:
     link = root / "latest"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        if link.is_symlink():
-            link.unlink()
-        link.symlink_to(os.path.relpath(folder, root), target_is_directory=True)
+        if link.exists() and not link.is_symlink():
+            raise FileExistsError("it is a file or a folder of its own")
+        # Jobs of a sweep that start at one time each put their own link there; there is one at any time.
+        draft = root / f".latest_{uuid.uuid4().hex}"
+        draft.symlink_to(os.path.relpath(folder, root), target_is_directory=True)
+        draft.replace(link)
     except OSError as error:
         warnings.warn(f"{link} does not point to {folder}: {error}", stacklevel=2)
 

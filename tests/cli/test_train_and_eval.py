@@ -97,12 +97,6 @@ def test_two_processes_share_one_run_and_count_each_test_image_once(program, tmp
     assert metrics["test/acc1"] * 101 == pytest.approx(round(metrics["test/acc1"] * 101), abs=1e-3)
 
 
-def test_sweep(program, tmp_path):
-    program("train.py", "-m", *QUICK, "trainer.max_epochs=1", "seed=1,2", "test=false")
-    runs = sorted(tmp_path.glob("runs/sweeps/*/*/config.yaml"))
-    assert [yaml.safe_load(path.read_text())["seed"] for path in runs] == [1, 2]
-
-
 class Payload:
     """Writes a file when it is unpickled."""
 

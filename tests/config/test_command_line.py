@@ -201,10 +201,30 @@ def test_segmentation_data_with_a_classifier_names_what_would_fit(judge, own_con
             ("seed=1,2,3,4,5", "split=1,2,3", "data.limit=1,2,z"),
             ["split=1", "split=2", "split=3", "data.limit=z"],
         ),
+        (("basis=gram,rbff,kta", "seed=range(1,4)"), ["basis=rbff", "basis=kta"]),
+        (("basis=gram,rbf", "seed=1,2,x"), ["seed=x"]),
+        (("run.dir=here", "seed=1,2"), ["run.dir=here"]),
     ],
 )
 def test_each_value_of_a_sweep_is_judged(words: tuple[str, ...], given: list[str], judge) -> None:
     assert [problem.given[0] for problem in judge(*words, multirun=True)] == given
+
+
+def test_values_that_do_not_fit_together_are_found_in_any_place(judge) -> None:
+    words = ("scheduler.warmup_epochs=0,5", "trainer.max_epochs=10,3", "seed=range(1,9)")
+    (problem,) = judge(*words, multirun=True)
+    assert problem.given == ("scheduler.warmup_epochs=5", "trainer.max_epochs=3")
+
+
+def test_a_sweep_does_not_write_over_another(judge, tmp_path: Path) -> None:
+    (tmp_path / "3").mkdir()
+    words = ("seed=1,2", f"hydra.sweep.dir={tmp_path}")
+    assert judge(*words, multirun=True) == []
+    (tmp_path / "3" / "last.ckpt").touch()
+    (problem,) = judge(*words, multirun=True)
+    assert (problem.given, problem.why) == ((words[1],), "the folder holds another sweep")
+    assert judge(*words, "resume=auto", multirun=True) == []
+    assert judge("seed=1", words[1]) == []
 
 
 def test_legal_sweeps_pass(judge) -> None:

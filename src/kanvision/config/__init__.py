@@ -3,9 +3,10 @@
 from .choices import Choices
 from .command_line import check_command_line
 from .composition import compose
-from .problems import ConfigError, Problem, blaming, shown_as_text
+from .keys import in_yaml
+from .problems import ConfigError, Problem, ShownError, blaming, is_first_process, shown_as_text
 from .remarks import notes
-from .resolvers import register_resolvers
+from .resolvers import register_resolvers, sweep_job_folder
 from .schema import EvalConfig, TrainConfig
 from .validate import parse_eval, parse_train, to_primitive, train_config
 
@@ -14,15 +15,19 @@ __all__ = [
     "ConfigError",
     "EvalConfig",
     "Problem",
+    "ShownError",
     "TrainConfig",
     "blaming",
     "check_command_line",
     "compose",
+    "in_yaml",
+    "is_first_process",
     "notes",
     "parse_eval",
     "parse_train",
     "register_resolvers",
     "shown_as_text",
+    "sweep_job_folder",
     "to_primitive",
     "train_config",
 ]

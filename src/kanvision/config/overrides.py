@@ -2,53 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from .choices import Choices
-from .composition import REFUSALS, Composer, Override, reason, without_hydra
+from .composition import REFUSALS, Composer, reason, without_hydra
 from .keys import closest, keys_by_name, with_its_section
 from .problems import Problem
 from .schema import EvalConfig, TrainConfig
+from .sweeps import combinations, sweep_folder_problems, values_of
+from .typed import Typed
 from .validate import check, unknown_key
 
 __all__ = ["override_problems"]
 
 # Hydra plugins that an optional part of the package brings.
 EXTRAS = {"optuna": "sweep", "submitit": "slurm"}
-# With more combinations than this, each value of a sweep is tried beside the first values of the others.
-MOST_COMBINATIONS = 8
-
-
-@dataclass(frozen=True)
-class Typed:
-    """One override: its text and what Hydra reads in it."""
-
-    text: str
-    parsed: Override
-
-    @property
-    def key(self) -> str:
-        """Group or dotted key."""
-        return self.parsed.key_or_group
-
-    @property
-    def is_sweep(self) -> bool:
-        """Whether it stands for several values."""
-        return bool(self.parsed.is_sweep_override())
-
-    def touches(self, key: str) -> bool:
-        """Whether it sets `key`, something in it, or the section around it."""
-        return key == self.key or key.startswith(f"{self.key}.") or self.key.startswith(f"{key}.")
-
-    def problem(self, why: str, fix: str = "") -> Problem:
-        """A complaint about this override."""
-        return Problem((self.key,), (self.text,), why, fix)
 
 
 def override_problems(
@@ -70,24 +42,13 @@ def override_problems(
     judge = _Judge(root, composing, choices)
     typed = judge.parsed(overrides)
     multirun = multirun or any(word.key == "hydra.mode" and "MULTIRUN" in word.text.upper() for word in typed)
-    sweeps = [judge.elements(word, multirun) for word in judge.without_duplicates(typed)]
-    for words in _combinations([words for words in sweeps if words]):
+    typed = judge.without_duplicates(typed)
+    if multirun:
+        judge.add(*sweep_folder_problems(typed))
+    sweeps = [judge.elements(word, multirun) for word in typed]
+    for words in combinations([words for words in sweeps if words]):
         judge.one_run(words, multirun)
     return judge.in_order(overrides)
-
-
-def _combinations(sweeps: Sequence[Sequence[Typed]]) -> Iterator[list[Typed]]:
-    count = 1
-    for words in sweeps:
-        count *= len(words)
-    if count <= MOST_COMBINATIONS:
-        yield from map(list, itertools.product(*sweeps))
-        return
-    first = [words[0] for words in sweeps]
-    yield first
-    for i, words in enumerate(sweeps):
-        for word in words[1:]:
-            yield [*first[:i], word, *first[i + 1 :]]
 
 
 class _Judge:
@@ -148,23 +109,14 @@ class _Judge:
         """The single overrides that a sweep stands for, those of illegal choices left out."""
         if word.is_sweep and not multirun:
             self.add(word.problem("several values need several runs", f"python train.py -m {word.text}"))
-        texts = self._sweep_texts(word) if word.is_sweep else [word.text]
+        values = values_of(word, self.choices.of(word.key)) if word.is_sweep else []
+        texts = (
+            [f"{word.text.partition('=')[0]}={value}" for value in values] if word.is_sweep else [word.text]
+        )
         if not texts:
             legal = ", ".join(self.choices.of(word.key))
             self.add(word.problem("matches nothing", f"legal: {legal}" if legal else ""))
         return [substitute for text in texts for substitute in self._judged_choice(self.read(text))]
-
-    def _sweep_texts(self, word: Typed) -> list[str]:
-        sweep: Any = word.parsed.value()
-        if hasattr(sweep, "filter"):  # glob(*)
-            values = sweep.filter(self.choices.of(word.key))
-        elif hasattr(sweep, "end"):  # interval(a, b): its ends
-            values = [sweep.start, sweep.end]
-        else:
-            values = list(word.parsed.sweep_string_iterator())
-            if hasattr(sweep, "stop"):  # range(a, b): its ends
-                values = list(dict.fromkeys([*values[:1], *values[-1:]]))
-        return [f"{word.text.partition('=')[0]}={value}" for value in values]
 
     # --- choices ------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from operator import attrgetter
 from .keys import in_yaml
 from .section import Section
 
-__all__ = ["ConfigError", "Problem", "blaming", "conflict", "is_first_process", "shown_as_text"]
+__all__ = ["ConfigError", "Problem", "ShownError", "blaming", "conflict", "is_first_process", "shown_as_text"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,19 @@ def is_first_process() -> bool:
     return all(rank == "0" for rank in ranks)
 
 
+class ShownError(SystemExit):
+    """An exit whose reason has been printed.
+
+    Args:
+        status: Exit status.
+        error: The reason.
+    """
+
+    def __init__(self, status: int, error: Exception) -> None:
+        super().__init__(status)
+        self.error = error
+
+
 @contextmanager
 def shown_as_text(*kinds: type[Exception], status: int = 1) -> Iterator[None]:
     """Turn mistakes of the user into one block of text on stderr and a non-zero exit.
@@ -113,6 +126,9 @@ def shown_as_text(*kinds: type[Exception], status: int = 1) -> Iterator[None]:
     Args:
         *kinds: Exceptions that are the user's to mend, wherever they are raised.
         status: Exit status.
+
+    Raises:
+        ShownError: One of them was raised, and its text has been printed.
     """
     try:
         yield
@@ -122,8 +138,8 @@ def shown_as_text(*kinds: type[Exception], status: int = 1) -> Iterator[None]:
             raise
         if is_first_process():
             print(f"\n{_message(error)}", file=sys.stderr)
-        # SystemExit passes Hydra, which would wrap any other exception in a traceback of its own.
-        raise SystemExit(status) from None
+        # An exit passes Hydra, which would wrap any other exception in a traceback of its own.
+        raise ShownError(status, error) from None
 
 
 def _is_ours(error: Exception) -> bool:

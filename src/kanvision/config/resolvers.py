@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from .run_folder import folder_of, is_finished, newest_unfinished
 
-__all__ = ["register_resolvers", "run_dir", "run_id"]
+__all__ = ["register_resolvers", "run_dir", "run_id", "sweep_job_folder"]
 
 RUN_ID = "KANVISION_RUN_ID"
 RUN_DIR = "KANVISION_RUN_DIR"
@@ -31,7 +31,7 @@ def register_resolvers() -> None:
     def remembered(root: str, name: str, resume: str | None) -> str:
         # The folder that a run has made must not look like another run's when the process asks again.
         question = (str(root), str(name), resume)
-        if question not in answers or _job_of_sweep() is not None:
+        if question not in answers or sweep_job_folder() is not None:
             answers[question] = run_dir(*question)
         return answers[question]
 
@@ -92,9 +92,9 @@ def run_dir(root: str, name: str, resume: str | None) -> str:
         resume: None; `auto`, the newest unfinished run of this name that has a checkpoint, if there is one;
             or a run folder or a checkpoint in one.
     """
-    sweep_folder = _job_of_sweep()
-    if sweep_folder is not None:
-        return _exported(sweep_folder)
+    job_folder = sweep_job_folder()
+    if job_folder is not None:
+        return _exported(str(job_folder))
     if int(os.environ.get("LOCAL_RANK", "0")) > 0 and RUN_DIR in os.environ:
         return os.environ[RUN_DIR]  # started by rank 0, which has decided
     home = Path(root, name)
@@ -107,7 +107,7 @@ def _exported(folder: str) -> str:
     return folder
 
 
-def _job_of_sweep() -> str | None:
+def sweep_job_folder() -> Path | None:
     """Folder of the running job of a sweep; None outside of sweeps.
 
     Each process that Lightning starts goes through the whole sweep too, in step with rank 0.
@@ -116,7 +116,7 @@ def _job_of_sweep() -> str | None:
         return None
     if OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
         return None
-    return str(HydraConfig.get().runtime.output_dir)
+    return Path(HydraConfig.get().runtime.output_dir)
 
 
 def _new_folder(home: Path) -> Path:

@@ -1,0 +1,24 @@
+"""Many runs as one table: what varies between them, their results over seeds, and the runs that failed.
+
+`python -m kanvision.sweep <folder>` makes the table of any folder of runs; a sweep (`train.py -m`) makes its
+own when it ends. Nothing here imports torch.
+"""
+
+from .callback import SweepReport
+from .job import finished_score, sweep_job
+from .report import report
+from .runs import Run, read_runs
+from .table import Row, Spread, Table, tabulate
+
+__all__ = [
+    "Row",
+    "Run",
+    "Spread",
+    "SweepReport",
+    "Table",
+    "finished_score",
+    "read_runs",
+    "report",
+    "sweep_job",
+    "tabulate",
+]

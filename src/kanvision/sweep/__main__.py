@@ -1,0 +1,25 @@
+"""`python -m kanvision.sweep <folder>`: the table of any folder of runs, of unfinished sweeps too."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .report import report
+
+
+def main() -> int:
+    """Print and write the table; 1 when a run has failed, 2 when there is no run."""
+    parser = argparse.ArgumentParser(prog="python -m kanvision.sweep", description=__doc__)
+    parser.add_argument("folder", type=Path, help="runs/sweeps/<id>, or any folder with runs in it")
+    folder = parser.parse_args().folder
+    try:
+        return 1 if report(folder).failures else 0
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

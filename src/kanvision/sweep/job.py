@@ -1,0 +1,89 @@
+"""One job of a sweep: announced, and when it fails, recorded without taking the other jobs along."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from rich.console import Console
+
+from kanvision.config import ConfigError, ShownError, TrainConfig, is_first_process, sweep_job_folder
+
+from .report import report
+from .runs import FAILURE, read_run, write_failure
+
+__all__ = ["finished_score", "sweep_job"]
+
+
+@contextmanager
+def sweep_job() -> Iterator[None]:
+    """Run the block as a job of a sweep; outside of sweeps this does nothing.
+
+    A failure is printed, recorded in the job's folder, and swallowed, so that the other jobs run: the sweep's
+    table has the reason, and its exit status says that there was one. Processes that work on one job together
+    cannot go on after one of them has failed, so there the failure passes. So do Ctrl-C and signals.
+    """
+    folder = sweep_job_folder()
+    if folder is None:
+        yield
+        return
+    failure = folder / FAILURE
+    if is_first_process():
+        failure.unlink(missing_ok=True)
+        words = " ".join(HydraConfig.get().overrides.task)
+        Console().print(f"\nJob {folder.name}: {words}", style="bold", highlight=False, markup=False)
+    try:
+        yield
+    except (Exception, ShownError) as error:
+        cause = error.error if isinstance(error, ShownError) else error
+        if is_first_process():
+            if not isinstance(error, ShownError):
+                traceback.print_exc()
+            trace = "".join(traceback.format_exception(cause))
+            write_failure(folder, _reason(cause), trace)
+            print(f"Job {folder.name} failed; recorded in {failure}", file=sys.stderr)
+        # Set for, and by, the processes that Lightning and torchrun start on one machine.
+        if "LOCAL_RANK" in os.environ:
+            raise
+    except BaseException:
+        # The sweep ends here, and Hydra calls nobody; what has been done so far is still worth a table.
+        if is_first_process() and HydraConfig.get().runtime.choices["hydra/launcher"] == "basic":
+            report(Path(HydraConfig.get().sweep.dir))
+        raise
+    finally:
+        # Trainer, task and model know each other; the next job needs their memory.
+        gc.collect()
+
+
+def _reason(error: BaseException) -> str:
+    """The message, with the kind of exception unless it is one that our own code explains in full."""
+    if isinstance(error, ConfigError):
+        return "; ".join(": ".join(problem.lines()) for problem in error.problems)
+    kind, text = type(error), str(error).strip()
+    if kind.__module__.partition(".")[0] == __name__.partition(".")[0]:
+        return text
+    return f"{kind.__name__}: {text}" if text else kind.__name__
+
+
+def finished_score(config: TrainConfig) -> float | None:
+    """Score of a job that is done already, in a sweep that goes on (`resume=auto`); None if it is to run.
+
+    Args:
+        config: The job's configuration.
+    """
+    folder = sweep_job_folder()
+    if folder is None or config.resume != "auto":
+        return None
+    run = read_run(folder)
+    score = run.record.get(f"best_{config.monitor}")
+    if run.failure is not None or score is None or run.record.get("epochs", 0) < config.trainer.max_epochs:
+        return None
+    if is_first_process():
+        Console().print(f"done already: best {config.monitor} {score:.4f}", highlight=False)
+    return float(score)

@@ -1,0 +1,152 @@
+"""What the folders of runs say: settings, numbers, and why there are none."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kanvision.config import in_yaml
+
+__all__ = ["FAILURE", "Run", "read_run", "read_runs", "write_failure"]
+
+# Left by a job of a sweep that failed; its place is beside the metrics.json that the run did not write.
+FAILURE = "failure.json"
+UNFINISHED = "no metrics.json: the run was interrupted, or is still going on"
+# One of them is there from a run's first moment on, or is all that is left of it.
+MARKS = (".hydra", "config.yaml", "metrics.json", FAILURE)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, finished or not.
+
+    Attributes:
+        folder: Its folder.
+        overrides: What its command line set, by key or group without `+`; values as text.
+        record: Its metrics.json; empty when there is none.
+        failure: Why its numbers do not count; None when they do.
+    """
+
+    folder: Path
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
+    failure: str | None = None
+
+    def setting(self, key: str) -> str:
+        """The value of a key or the choice of a group, given or by default; empty if nothing tells."""
+        if key in self.overrides:
+            return self.overrides[key]
+        if key in self._choices:
+            return plain(in_yaml(self._choices[key]))
+        node: Any = self.config
+        for part in key.split("."):
+            if not isinstance(node, Mapping) or part not in node:
+                return ""
+            node = node[part]
+        return plain(in_yaml(node))
+
+    @cached_property
+    def seed(self) -> str:
+        """Its seed as text."""
+        return plain(str(self.record["seed"])) if "seed" in self.record else self.setting("seed")
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """Its configuration; that of Hydra, with `${...}` in it, if it failed before it wrote its own."""
+        return _yaml(self.folder / "config.yaml") or _yaml(self.folder / ".hydra" / "config.yaml")
+
+    @cached_property
+    def _choices(self) -> Mapping[str, Any]:
+        hydra = _yaml(self.folder / ".hydra" / "hydra.yaml").get("hydra", {})
+        return hydra.get("runtime", {}).get("choices", {})  # type: ignore[no-any-return]
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """All runs in a folder and the folders in it, in the order of their names; links are not followed.
+
+    Args:
+        folder: A sweep's folder, any folder of runs, or one run.
+
+    Raises:
+        ValueError: There is no such folder, or no run in it.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder; a sweep writes to runs/sweeps/<id>")
+    runs = [read_run(path) for path in _run_folders(folder)]
+    if not runs:
+        raise ValueError(f"{folder}: no run in this folder; a run has {', '.join(MARKS)}")
+    return runs
+
+
+def read_run(folder: Path) -> Run:
+    """One run from its folder."""
+    record, failure = _json(folder / "metrics.json"), _json(folder / FAILURE)
+    if failure is not None:
+        return Run(
+            folder, _overrides(folder), record or {}, str(failure.get("reason") or "no reason was left")
+        )
+    return Run(folder, _overrides(folder), record or {}, None if record else UNFINISHED)
+
+
+def write_failure(folder: Path, reason: str, trace: str = "") -> None:
+    """Leave word of why a run has no result."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"reason": reason, "traceback": trace.splitlines()}, indent=2)
+    (folder / FAILURE).write_text(f"{text}\n", "utf-8")
+
+
+def plain(text: str) -> str:
+    """One spelling of a setting, so that `1e-3` and `0.001` are the same, and `False` and `false`."""
+    if text in ("True", "False"):
+        return text.lower()
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        return repr(number) if math.isfinite(number) else text
+    return text
+
+
+def _run_folders(folder: Path) -> Iterator[Path]:
+    if any((folder / mark).exists() for mark in MARKS):
+        yield folder
+        return
+    inner = (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    for path in sorted(inner, key=_by_number):
+        if not path.name.startswith("."):
+            yield from _run_folders(path)
+
+
+def _by_number(path: Path) -> tuple[int, str]:
+    """Jobs of a sweep in the order in which they were started: 2 before 10."""
+    return (int(path.name), "") if path.name.isdecimal() else (-1, path.name)
+
+
+def _overrides(folder: Path) -> dict[str, str]:
+    path = folder / ".hydra" / "overrides.yaml"
+    words = yaml.load(path.read_text("utf-8"), LOADER) if path.is_file() else None
+    pairs = (str(word).lstrip("+~").partition("=") for word in words or [])
+    return {key: plain(value) for key, _, value in pairs}
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    content = yaml.load(path.read_text("utf-8"), LOADER) if path.is_file() else None
+    return content if isinstance(content, dict) else {}
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    """Content of a json file; None if there is none, or nothing that can be read."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -1,0 +1,198 @@
+"""Runs as rows: grouped by what was varied, averaged over seeds, best first."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .runs import Run
+
+__all__ = ["NUMBERS", "Failure", "Row", "Spread", "Table", "tabulate"]
+
+# What a run costs, by the names in metrics.json.
+NUMBERS = ("parameters", "flops", "train_seconds")
+# Seeds are averaged over; the others say where a run lies, not what it is.
+NOT_VARIED = ("seed", "run.dir", "run.name", "run.root", "resume")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean of `count` values and their standard deviation (n - 1 below the line; None for one value)."""
+
+    mean: float
+    std: float | None
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread | None:
+        """The spread of some values; None if there are none."""
+        if not values:
+            return None
+        std = statistics.stdev(values) if len(values) > 1 else None
+        # Equal integers stay what they are.
+        mean = values[0] if len(set(values)) == 1 else statistics.fmean(values)
+        return cls(mean, std, len(values))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run without a result."""
+
+    run: Run
+    reason: str
+
+    @property
+    def headline(self) -> str:
+        """First line of the reason."""
+        return self.reason.strip().partition("\n")[0]
+
+
+@dataclass(frozen=True)
+class Row:
+    """The runs that differ in nothing but the seed.
+
+    Attributes:
+        settings: The value of each varied key.
+        runs: Those that came to their end.
+        failures: Those that did not.
+        metrics: Spread of each metric over `runs`; those that no run has are left out.
+        numbers: Spread of parameters, FLOPs and seconds.
+    """
+
+    settings: Mapping[str, str]
+    runs: Sequence[Run]
+    failures: Sequence[Failure]
+    metrics: Mapping[str, Spread] = field(default_factory=dict)
+    numbers: Mapping[str, Spread] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rows.
+
+    Attributes:
+        keys: What was varied.
+        shared: Overrides that are the same in all runs.
+        metrics: Names of the metrics, the one that the rows are sorted by first.
+        mode: `max` or `min`: what is best.
+        rows: Best first; those without a value last.
+        facts: What the runs ran on; several values of one name when they differ.
+    """
+
+    keys: Sequence[str]
+    shared: Mapping[str, str]
+    metrics: Sequence[str]
+    mode: str
+    rows: Sequence[Row]
+    facts: Mapping[str, Sequence[str]]
+
+    @property
+    def failures(self) -> list[Failure]:
+        """All runs without a result."""
+        return [failure for row in self.rows for failure in row.failures]
+
+    @property
+    def num_runs(self) -> int:
+        """All runs, with and without a result."""
+        return sum(len(row.runs) + len(row.failures) for row in self.rows)
+
+
+def tabulate(runs: Sequence[Run]) -> Table:
+    """The table of some runs.
+
+    A run counts as failed when it left no metrics, or when the metric that the rows are sorted by is not a
+    finite number.
+
+    Args:
+        runs: At least one run.
+    """
+    keys, shared = _varied(runs)
+    by, mode = _sorted_by(runs)
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(run.setting(key) for key in keys), []).append(run)
+    found = [_row(dict(zip(keys, values, strict=True)), group, by) for values, group in groups.items()]
+    names = dict.fromkeys(name for run in runs for name in run.record if _is_metric(name))
+    metrics = sorted(names, key=lambda name: (name != by, not name.startswith("test/")))
+    return Table(keys, shared, metrics, mode, _best_first(found, by, mode), _facts(runs))
+
+
+def _varied(runs: Sequence[Run]) -> tuple[list[str], dict[str, str]]:
+    """Keys with several values, and the others with their one value."""
+    given = dict.fromkeys(key for run in runs for key in run.overrides if key not in NOT_VARIED)
+    values = {key: {run.setting(key) for run in runs} for key in given}
+    varied = [key for key in given if len(values[key]) > 1]
+    return varied, {key: next(iter(values[key])) for key in given if key not in varied}
+
+
+def _sorted_by(runs: Iterable[Run]) -> tuple[str, str]:
+    """The metric that decides, with its direction: the test twin of the one that was monitored."""
+    finished = [run for run in runs if run.record]
+    # A file that a user wrote may lack them; a run's own always has them.
+    monitors = ((run.config.get("monitor"), run.config.get("monitor_mode")) for run in finished)
+    monitor, mode = next(((str(name), str(mode)) for name, mode in monitors if name), ("", ""))
+    names = dict.fromkeys(name for run in finished for name in run.record if _is_metric(name))
+    twin = f"test/{monitor.partition('/')[2]}"
+    wanted = (twin, f"best_{monitor}", *(name for name in names if name.startswith("test/")), *names)
+    by = next((name for name in wanted if name in names), twin)
+    if mode not in ("max", "min"):
+        mode = "min" if any(word in by for word in ("loss", "error", "ece")) else "max"
+    return by, mode
+
+
+def _is_metric(name: str) -> bool:
+    return name.startswith(("test/", "best_"))
+
+
+def _row(settings: Mapping[str, str], group: Sequence[Run], by: str) -> Row:
+    good, failures = [], []
+    for run in group:
+        reason = run.failure
+        if reason is None and by in run.record and run.record[by] is None:
+            reason = f"{by} is not a finite number"
+        if reason is None:
+            good.append(run)
+        else:
+            failures.append(Failure(run, reason))
+    names = dict.fromkeys(name for run in good for name in run.record if _is_metric(name))
+    return Row(settings, good, failures, _spreads(good, names), _spreads(good, NUMBERS))
+
+
+def _spreads(runs: Sequence[Run], names: Iterable[str]) -> dict[str, Spread]:
+    values = {name: [run.record[name] for run in runs if _is_number(run.record.get(name))] for name in names}
+    return {name: spread for name in values if (spread := Spread.of(values[name])) is not None}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _best_first(rows: Iterable[Row], by: str, mode: str) -> list[Row]:
+    def place(row: Row) -> tuple[bool, float, float]:
+        if by not in row.metrics:
+            return (True, 0.0, 0.0)
+        size = row.numbers["parameters"].mean if "parameters" in row.numbers else 0.0
+        mean = row.metrics[by].mean
+        return (False, -mean if mode == "max" else mean, size)
+
+    return sorted(rows, key=place)
+
+
+def _facts(runs: Iterable[Run]) -> dict[str, list[str]]:
+    """Where the numbers come from; times compare only when there is one machine."""
+    found: dict[str, dict[str, None]] = {}
+    for run in runs:
+        record = run.record
+        torch = record.get("versions", {}).get("torch") if record else None
+        device, threads = record.get("device"), record.get("threads")
+        about = {
+            "commit": record.get("commit"),
+            "torch": torch,
+            "device": f"{device} ({threads} threads)" if device and threads else device,
+        }
+        for name, value in about.items():
+            if value is not None:
+                found.setdefault(name, {})[str(value)] = None
+    return {name: list(values) for name, values in found.items()}
