@@ -52,4 +52,7 @@ def recompute(formula: Formula, x: Tensor, *parameters: Tensor) -> Tensor:
     """
     if not torch.is_grad_enabled():
         return formula.values(x, *parameters)
+    # torch.compile mistakes the context for an argument where nothing needs a gradient (torch 2.14).
+    if torch.compiler.is_compiling() and not any(tensor.requires_grad for tensor in (x, *parameters)):
+        return formula.values(x, *parameters)
     return cast(Tensor, _Recompute.apply(formula, x, *parameters))
