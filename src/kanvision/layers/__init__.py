@@ -22,6 +22,7 @@ from .moe import (
 )
 from .norm import create_norm
 from .peft import add_adapters, merge_adapters
+from .penalties import KANPenalty
 from .presets import PRESETS, preset, preset_of_basis
 from .rational import RATIONAL_PRESETS, GroupRational
 from .structure import change_structure, restore_structure, structural_change, structure_of
@@ -50,6 +51,7 @@ __all__ = [
     "KANLinear",
     "KANMlp",
     "KANOptions",
+    "KANPenalty",
     "KANSelfAttention1d",
     "KANSelfAttention2d",
     "KANSelfAttention3d",

@@ -125,10 +125,9 @@ class AdaptedKANLayer(KANLayer):
             return weight
         return (self._by_function(weight) * self.edge_scale.unsqueeze(2)).flatten(1, 2)
 
-    def _base_branch(self, x: Tensor) -> Tensor:
-        assert self.base_act is not None
-        assert self.base_weight is not None
-        return self._linear_map(self.base_act(x), self.adapter.base_weight(self.base_weight), None)
+    def base_map(self) -> Tensor | None:
+        """Effective base weights, (O, C/G, *k)."""
+        return None if self.base_weight is None else self.adapter.base_weight(self.base_weight)
 
     def reset_parameters(self) -> None:
         """Start the adapters anew; what was released stays."""

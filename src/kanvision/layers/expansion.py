@@ -192,6 +192,10 @@ class KANLayer(nn.Module):
             return self.basis_weight
         return (self._by_function(self.basis_weight) * self.edge_scale.unsqueeze(2)).flatten(1, 2)
 
+    def base_map(self) -> Tensor | None:
+        """Base weights as they are used, (O, C/groups, *kernel); None without base branch."""
+        return self.base_weight
+
     def _by_function(self, weight: Tensor) -> Tensor:
         """(O, C/groups K, *kernel) -> (O, C/groups, K, *kernel)."""
         out, maps, *kernel = weight.shape
@@ -203,9 +207,10 @@ class KANLayer(nn.Module):
         return self._linear_map(maps, self.edge_weight(), self.bias)
 
     def _base_branch(self, x: Tensor) -> Tensor:
+        weight = self.base_map()
         assert self.base_act is not None
-        assert self.base_weight is not None
-        return self._linear_map(self.base_act(x), self.base_weight, None)
+        assert weight is not None
+        return self._linear_map(self.base_act(x), weight, None)
 
     def _transform(self, x: Tensor) -> Tensor:
         """Everything but the check of the input."""
