@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
@@ -123,14 +124,15 @@ class KANSelfAttentionNd(nn.Module):
 
     def _heads(self, u: Tensor) -> list[Tensor]:
         """Queries, keys and values, (B, heads, N, D / heads) each."""
+        count, positions = u.shape[0], math.prod(u.shape[2:])
         if self.fused:
             y = cast(Tensor, self.projections["qkv"](u))
             # Each group of the convolution gives its share of all three.
-            y = y.reshape(u.shape[0], self.groups, 3, self.width // self.groups, -1)
+            y = y.reshape(count, self.groups, 3, self.width // self.groups, positions)
             parts = list(y.transpose(1, 2).unbind(1))  # (B, groups, D / groups, N)
         else:
             parts = [self.projections[name](u) for name in "qkv"]
-        shape = (u.shape[0], self.num_heads, self.width // self.num_heads, -1)
+        shape = (count, self.num_heads, self.width // self.num_heads, positions)
         return [part.reshape(shape).transpose(2, 3) for part in parts]
 
     def extra_repr(self) -> str:

@@ -6,6 +6,7 @@ Shapes: B batch, C channels, *S space, K basis functions, O outputs, G groups, c
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, cast
 
@@ -150,7 +151,8 @@ class MoEKANConvNd(nn.Module):
             evaluation = self._choose(x)
         if evaluation == "loop":
             return self._loop(x, routing)
-        return self._joint(x, routing) if evaluation == "joint" else self._sparse(x, routing)
+        # Nothing is gathered for no samples.
+        return self._sparse(x, routing) if evaluation == "sparse" and x.shape[0] else self._joint(x, routing)
 
     def _factorises(self) -> bool:
         """Whether experts are basis maps and a convolution, nothing else, and nobody watches them."""
@@ -174,8 +176,8 @@ class MoEKANConvNd(nn.Module):
             return "sparse"
         expert = cast(KANConvNd, self.experts[0])
         moved = x.shape[0] * self.gate.k * expert.basis_weight.numel()
-        pays = moved <= _SPARSE_WEIGHTS and x[0, 0].numel() >= _SPARSE_POSITIONS
-        return "sparse" if pays and x.shape[0] and x.device.type == "cpu" else "joint"
+        pays = moved <= _SPARSE_WEIGHTS and math.prod(x.shape[2:]) >= _SPARSE_POSITIONS
+        return "sparse" if pays and x.device.type == "cpu" else "joint"
 
     def _loop(self, x: Tensor, routing: Routing) -> Tensor:
         y: Tensor | None = None
@@ -226,13 +228,13 @@ class MoEKANConvNd(nn.Module):
             maps, weights, summand = self._parts(x)
             chosen = torch.stack(maps, 1).flatten(0, 1).index_select(0, rows.flatten())  # (B k, G c K, *S)
             chosen = chosen * routing.values.to(chosen.dtype).view(-1, 1, *(1,) * self.ndim)
-            space = chosen.shape[2:]
-            chosen = chosen.reshape(count, k, groups, -1, *space).transpose(1, 2)  # (B, G, k, c K, *S)
+            per_group, space = chosen.shape[1] // groups, chosen.shape[2:]
+            chosen = chosen.reshape(count, k, groups, per_group, *space).transpose(1, 2)  # (B, G, k, c K, *S)
             weight = torch.stack(weights).index_select(0, routing.indices.flatten())  # (B k, O, c K, *k)
             weight = weight.reshape(count, k, *weights[0].shape).transpose(1, 2)  # (B, O, k, c K, *k)
             inputs, weight = chosen.reshape(1, -1, *space), weight.flatten(2, 3).flatten(0, 1)
             y = first._convolve(inputs, weight, None, count * groups)  # (1, B O, *S')
-            y = y.reshape(count, -1, *y.shape[2:])  # (B, O, *S')
+            y = y.reshape(count, weights[0].shape[0], *y.shape[2:])  # (B, O, *S')
             if summand is None:
                 return y
             return y + torch.einsum("be,eo...->bo...", routing.gates.to(y.dtype), summand.to(y.dtype))
