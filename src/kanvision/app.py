@@ -137,12 +137,8 @@ def train(cfg: TrainConfig) -> float | None:
             metrics |= tested
     numbers = {"parameters": price.parameters, "flops": price.flops, "train_seconds": round(seconds, 2)}
     if writes:
-        about = {
-            "model": cfg.model.name,
-            "data": cfg.data.name,
-            "epochs": trainer.current_epoch,
-            "seed": cfg.seed,
-        }
+        about: dict[str, Any] = {"model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}
+        about |= {"epochs": trainer.current_epoch, "resumed": resume is not None}
         record.write_metrics(folder / "metrics.json", metrics | numbers | about | record.environment())
     record.results_table(console, title, metrics, facts)
     if writes and best is not None:
@@ -262,7 +258,9 @@ def _task(cfg: TrainConfig, model: nn.Module, rates: Mapping[str, float | None])
         num_classes=cfg.data.num_classes,
         optimizer=cfg.optimizer.model_dump(exclude={"lr_scaling"}) | dict(rates),
         scheduler=cfg.scheduler.model_dump(),
-        loss=cfg.loss.model_dump(),
+        loss=cfg.loss.model_dump(exclude={"auxiliary"}),
+        auxiliary=cfg.loss.auxiliary,
+        penalty=cfg.penalty.model_dump(),
         mixup=cfg.mixup.model_dump(),
         config=to_primitive(cfg),
         channels_last=cfg.trainer.channels_last,

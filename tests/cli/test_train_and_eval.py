@@ -81,6 +81,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(program, tmp_path):
 
     program("train.py", *common, "resume=auto")
     assert only_run(tmp_path) == run
+    assert json.loads((run / "metrics.json").read_text())["resumed"]
     for name, tensor in weights(run).items():
         assert torch.equal(tensor, expected[name]), name
 

@@ -77,7 +77,7 @@ def test_resumed_runs_and_several_devices_are_pointed_out(tmp_path: Path) -> Non
         folder = make_run(tmp_path / str(seed), seed=seed)
         write_json(
             folder / "metrics.json",
-            {"test/acc1": 0.5, "device": device, "resumed_at_epoch": 3 if seed == 2 else None},
+            {"test/acc1": 0.5, "device": device, "resumed": seed == 2},
         )
     text = printed(tmp_path)
     assert "several devices" in text
