@@ -133,7 +133,8 @@ class KANSelfAttentionNd(nn.Module):
         else:
             parts = [self.projections[name](u) for name in "qkv"]
         shape = (count, self.num_heads, self.width // self.num_heads, positions)
-        return [part.reshape(shape).transpose(2, 3) for part in parts]
+        # The kernels that do without the N x N matrix want channels innermost.
+        return [part.reshape(shape).transpose(2, 3).contiguous() for part in parts]
 
     def extra_repr(self) -> str:
         """Show the widths."""
