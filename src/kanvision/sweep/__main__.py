@@ -10,13 +10,13 @@ from .report import report
 
 
 def main() -> int:
-    """Print and write the table; 1 when a run has failed, 2 when there is no run."""
+    """Print and write the table; 1 when a run has failed, 2 when there is no run or no room for the files."""
     parser = argparse.ArgumentParser(prog="python -m kanvision.sweep", description=__doc__)
     parser.add_argument("folder", type=Path, help="runs/sweeps/<id>, or any folder with runs in it")
     folder = parser.parse_args().folder
     try:
         return 1 if report(folder).failures else 0
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
 

@@ -34,15 +34,19 @@ def report(folder: Path, console: Console | None = None) -> Table:
 
     Raises:
         ValueError: No run is in the folder.
+        OSError: The folder cannot be written to; the table has been printed.
     """
     table = tabulate(read_runs(folder))
-    (folder / "sweep.csv").write_text(to_csv(table, folder), "utf-8")
-    (folder / "sweep.md").write_text(to_markdown(table, folder), "utf-8")
     if console is None:
         console = Console()
         if not console.is_terminal:
             console = Console(width=WIDTH_OF_FILE)
     _print(table, folder, console)
+    texts = {folder / "sweep.csv": to_csv(table, folder), folder / "sweep.md": to_markdown(table, folder)}
+    for path, text in texts.items():
+        path.write_text(text, "utf-8")
+    written = f"Written: {', '.join(map(str, texts))}"
+    console.print(written, soft_wrap=True, highlight=False, markup=False)
     return table
 
 
@@ -63,8 +67,6 @@ def _print(table: Table, folder: Path, console: Console) -> None:
         console.print(line, style="dim", highlight=False, markup=False)
     for line in _failed(table, folder):
         console.print(line, style="red", highlight=False, markup=False)
-    written = f"Written: {folder / 'sweep.csv'}, {folder / 'sweep.md'}"
-    console.print(written, soft_wrap=True, highlight=False, markup=False)
 
 
 def _drawn(table: Table, metrics: Sequence[str]) -> rich.table.Table:
