@@ -18,6 +18,7 @@ from .training_schema import (
     EMAConfig,
     LossConfig,
     OptimizerConfig,
+    PenaltyConfig,
     RecipeConfig,
     SchedulerConfig,
     TrainerConfig,
@@ -56,6 +57,8 @@ class TrainConfig(Section):
     """The learning-rate schedule."""
     loss: LossConfig
     """The loss."""
+    penalty: PenaltyConfig = PenaltyConfig()
+    """Penalties on the KAN layers."""
     ema: EMAConfig | None = None
     """Moving average of the weights; null: off."""
     trainer: TrainerConfig

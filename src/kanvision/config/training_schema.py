@@ -1,4 +1,4 @@
-"""Keys of `recipe`, `optimizer`, `scheduler`, `loss`, `ema` and `trainer`: how it is trained."""
+"""Keys of `recipe`, `optimizer`, `scheduler`, `loss`, `penalty`, `ema` and `trainer`: how it is trained."""
 
 from __future__ import annotations
 
@@ -73,6 +73,27 @@ class LossConfig(Section):
     """cross_entropy and bce (per class, soft targets) classify; dice and bce_dice segment."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share of the target spread over all classes."""
+    auxiliary: NonNegative = 1.0
+    """Factor of what layers add to the loss: load balance of experts, penalties on activations."""
+
+
+class PenaltyConfig(Section):
+    """Penalties on the KAN layers, as terms of the training loss; 0 is off. Formulas: docs/peft.md."""
+
+    weight_l1: NonNegative = 0.0
+    """Coefficient of the sum of |w| over basis and base weights."""
+    weight_l2: NonNegative = 0.0
+    """Coefficient of the sum of w^2 over basis and base weights."""
+    entropy: NonNegative = 0.0
+    """Coefficient of the entropy of the sizes of a layer's edges: few strong ones, not many weak ones."""
+    group_lasso: NonNegative = 0.0
+    """Coefficient of the sum of the edges' norms, which removes whole edges."""
+    smoothness: NonNegative = 0.0
+    """Coefficient of the squared second differences of an edge's coefficients, for splines and the like."""
+    activation_l1: NonNegative = 0.0
+    """Coefficient of the mean |y| of each layer's output, times loss.auxiliary."""
+    activation_l2: NonNegative = 0.0
+    """Coefficient of the mean y^2 of each layer's output, times loss.auxiliary."""
 
 
 class EMAConfig(Section):

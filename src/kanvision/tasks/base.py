@@ -16,7 +16,7 @@ from timm.utils import distribute_bn, random_seed
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 
-from kanvision.layers import restore_structure, structure_of
+from kanvision.layers import KANPenalty, collect_auxiliary, restore_structure, structure_of
 from kanvision.optim import build_optimizer, build_scheduler
 
 __all__ = ["Batch", "Task"]
@@ -30,8 +30,9 @@ class Task(pl.LightningModule):
     A batch is a dict with `image` (B, C, H, W) and what the subclass needs besides.
 
     Logged: `train/loss` (mean of the epoch over all processes), `train/loss_step` (of one process),
-    `train/lr` (before the factors of single parameter groups), and `val/...`, `test/...` for the loss and
-    each metric, exact over all images of all processes.
+    `train/lr` (before the factors of single parameter groups), `train/auxiliary` (what layers and penalties
+    add to the training loss, where there is any), and `val/...`, `test/...` for the loss and each metric,
+    exact over all images of all processes.
 
     Checkpoints carry `checkpoint["kanvision"] = {"config": ..., "version": ..., "structure": ...}` and hold
     nothing but tensors and primitives, so that they load without running code. `structure` lists how the
@@ -42,6 +43,9 @@ class Task(pl.LightningModule):
         metrics: What is measured on validation and test images.
         optimizer: Arguments of `kanvision.optim.build_optimizer`.
         scheduler: Arguments of `kanvision.optim.build_scheduler` but the numbers of epochs and steps.
+        auxiliary: Factor of the losses that layers add in training (`kanvision.layers.add_auxiliary`).
+        penalty: Coefficients of `kanvision.layers.KANPenalty`; its activation terms are such losses of
+            layers.
         config: The run's configuration as plain dicts, lists, strings and numbers, kept in every checkpoint.
         channels_last: Keep images and feature maps in channels-last order.
         compile: Compile the network at its first use.
@@ -57,6 +61,8 @@ class Task(pl.LightningModule):
         metrics: MetricCollection,
         optimizer: Mapping[str, Any],
         scheduler: Mapping[str, Any],
+        auxiliary: float = 1.0,
+        penalty: Mapping[str, float] | None = None,
         config: Mapping[str, Any] | None = None,
         channels_last: bool = False,
         compile: bool = False,
@@ -65,6 +71,9 @@ class Task(pl.LightningModule):
         _require_primitives(config, "config")
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.model = model.to(memory_format=self.memory_format)
+        self.auxiliary = auxiliary
+        wanted = {name: value for name, value in (penalty or {}).items() if value}
+        self.penalty = KANPenalty(self.model, **wanted) if wanted else None
         if compile:
             # in place: torch.compile(model) would prefix every name in the checkpoint with _orig_mod.
             self.model.compile()
@@ -97,7 +106,16 @@ class Task(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         size = len(batch["image"])
-        loss = self.training_loss(batch)
+        with collect_auxiliary() as losses:
+            loss = self.training_loss(batch)
+        added = [self.auxiliary * value for value in losses]
+        if self.penalty is not None:
+            added.append(self.penalty())
+        if added:
+            auxiliary = torch.stack([value.to(loss.dtype) for value in added]).sum()
+            loss = loss + auxiliary
+            name = "train/auxiliary"
+            self.log(name, auxiliary, on_step=False, on_epoch=True, sync_dist=True, batch_size=size)
         self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=size)
         # The curve within an epoch is that of one process: averaging it would cost a collective at every
         # step.

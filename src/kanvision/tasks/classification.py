@@ -36,6 +36,8 @@ class ClassificationTask(Task):
             or
             nothing at all: no mixing (Zhang et al. 2018, arXiv 1710.09412; Yun et al. 2019, arXiv
             1905.04899).
+        auxiliary: See `Task`.
+        penalty: See `Task`.
         config: See `Task`.
         channels_last: See `Task`.
         compile: See `Task`.
@@ -50,6 +52,8 @@ class ClassificationTask(Task):
         scheduler: Mapping[str, Any],
         loss: Mapping[str, Any],
         mixup: Mapping[str, Any] | None = None,
+        auxiliary: float = 1.0,
+        penalty: Mapping[str, float] | None = None,
         config: Mapping[str, Any] | None = None,
         channels_last: bool = False,
         compile: bool = False,
@@ -59,6 +63,8 @@ class ClassificationTask(Task):
             metrics=classification_metrics(num_classes),
             optimizer=optimizer,
             scheduler=scheduler,
+            auxiliary=auxiliary,
+            penalty=penalty,
             config=config,
             channels_last=channels_last,
             compile=compile,

@@ -31,6 +31,8 @@ class SegmentationTask(Task):
         scheduler: See `Task`.
         loss: Arguments of `kanvision.losses.segmentation_loss`.
         mixup: As for classification; must be off, masks are not mixed.
+        auxiliary: See `Task`.
+        penalty: See `Task`.
         config: See `Task`.
         channels_last: See `Task`.
         compile: See `Task`.
@@ -48,6 +50,8 @@ class SegmentationTask(Task):
         scheduler: Mapping[str, Any],
         loss: Mapping[str, Any],
         mixup: Mapping[str, Any] | None = None,
+        auxiliary: float = 1.0,
+        penalty: Mapping[str, float] | None = None,
         config: Mapping[str, Any] | None = None,
         channels_last: bool = False,
         compile: bool = False,
@@ -60,6 +64,8 @@ class SegmentationTask(Task):
             metrics=segmentation_metrics(num_classes),
             optimizer=optimizer,
             scheduler=scheduler,
+            auxiliary=auxiliary,
+            penalty=penalty,
             config=config,
             channels_last=channels_last,
             compile=compile,
