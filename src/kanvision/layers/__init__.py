@@ -10,6 +10,8 @@ from .edge_wavelet import EdgeWaveletConv1d, EdgeWaveletConv2d, EdgeWaveletConv3
 from .expansion import INITS, KANOptions
 from .focal import KANFocalModulation1d, KANFocalModulation2d, KANFocalModulation3d
 from .gate import TopKGate
+from .grid import GridMove, extend_grid, map_functions, move_grids, place_grids, refine_grid
+from .grid_inputs import GridSite, grid_sites, measure_inputs, share_outside
 from .linear import KANLinear
 from .mlp import GroupRationalMlp, KANMlp
 from .moe import (
@@ -40,6 +42,8 @@ __all__ = [
     "EdgeWaveletConv1d",
     "EdgeWaveletConv2d",
     "EdgeWaveletConv3d",
+    "GridMove",
+    "GridSite",
     "GroupRational",
     "GroupRationalMlp",
     "KANConv1d",
@@ -69,10 +73,18 @@ __all__ = [
     "collect_auxiliary",
     "create_activation",
     "create_norm",
+    "extend_grid",
+    "grid_sites",
+    "map_functions",
+    "measure_inputs",
     "merge_adapters",
+    "move_grids",
+    "place_grids",
     "preset",
     "preset_of_basis",
+    "refine_grid",
     "restore_structure",
+    "share_outside",
     "structural_change",
     "structure_of",
 ]

@@ -102,44 +102,28 @@ def _edges(index: int) -> tuple[float, float]:
 
 
 class InputHistogram:
-    """Values of each channel in equal bins; values beyond the ends count as in the outermost bins.
+    """Values of each channel in bins; values beyond the ends count as in the outermost bins.
 
     Functions of one variable need no more: sums over data become sums over bin centres.
 
     Args:
-        low: lower end.
-        high: upper end.
-        num_bins: M.
+        edges: (M + 1,) increasing ends of the bins.
         num_channels: C.
         device: where to count.
     """
 
-    def __init__(
-        self,
-        low: float,
-        high: float,
-        num_bins: int,
-        num_channels: int,
-        device: torch.device | str | None = None,
-    ) -> None:
-        self.low, self.high = low, high
-        self.counts = torch.zeros(num_channels, num_bins, dtype=torch.int64, device=device)
-
-    @property
-    def centers(self) -> Tensor:
-        """(M,) middles of the bins, float64 on the CPU."""
-        num_bins = self.counts.shape[1]
-        steps = torch.arange(num_bins, dtype=torch.float64) + 0.5
-        return self.low + (self.high - self.low) * steps / num_bins
+    def __init__(self, edges: Tensor, num_channels: int, device: torch.device | str | None = None) -> None:
+        self.centers = (edges[1:] + edges[:-1]) / 2
+        self._inner = edges[1:-1].float().to(device)
+        self.counts = torch.zeros(num_channels, len(edges) - 1, dtype=torch.int64, device=device)
 
     @torch.no_grad()
     def add(self, x: Tensor, channel_dim: int = -1) -> None:
         """Count values, with the channels at an axis; those that are not finite are left out."""
         num_channels, num_bins = self.counts.shape
-        values = x.movedim(channel_dim, -1).reshape(-1, num_channels).float()  # (N, C)
-        place = (values - self.low) * (num_bins / (self.high - self.low))
-        channel = torch.arange(num_channels, device=x.device) * num_bins
-        index = place.nan_to_num(0.0).clamp(0, num_bins - 1).long() + channel
+        values = x.movedim(channel_dim, -1).reshape(-1, num_channels).float().contiguous()  # (N, C)
+        index = torch.bucketize(values, self._inner, right=True)
+        index += torch.arange(num_channels, device=x.device) * num_bins
         index = index[values.isfinite()]
         self.counts += torch.bincount(index, minlength=self.counts.numel()).view_as(self.counts)
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -28,10 +28,11 @@ Change = dict[str, Any]
 """One change: `kind`, `layer` (name of the module in the model) and `arguments`, all primitives."""
 
 _RECORD = "_structure_changes"
-_kinds: dict[str, Callable[..., None]] = {}
+_kinds: dict[str, Callable[..., Any]] = {}
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def structural_change(kind: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def structural_change(kind: str) -> Callable[[_Function], _Function]:
     """Register a function as a kind of change; it raises ValueError where it does not fit the layer.
 
     The function must do the same each time that it meets the same structure: what it makes of weights is up
@@ -41,7 +42,7 @@ def structural_change(kind: str) -> Callable[[Callable[..., None]], Callable[...
         ValueError: if another function has this name.
     """
 
-    def register(function: Callable[..., None]) -> Callable[..., None]:
+    def register(function: _Function) -> _Function:
         if kind in _kinds:
             raise ValueError(f"kind={kind!r} names a structural change already")
         _kinds[kind] = function
@@ -50,7 +51,7 @@ def structural_change(kind: str) -> Callable[[Callable[..., None]], Callable[...
     return register
 
 
-def change_structure(model: nn.Module, kind: str, layer: str, **arguments: Any) -> None:
+def change_structure(model: nn.Module, kind: str, layer: str, **arguments: Any) -> Any:
     """Change a layer of a model and record it.
 
     Args:
@@ -59,16 +60,20 @@ def change_structure(model: nn.Module, kind: str, layer: str, **arguments: Any) 
         layer: name of the layer as in `model.named_modules()`.
         **arguments: of the change; str, int, float, bool, None, or lists of them.
 
+    Returns:
+        What the function of this kind returns.
+
     Raises:
         ValueError: if the kind or the layer is not known, an argument is no primitive, or the change does not
             fit the layer.
     """
     for name, value in arguments.items():
         _require_primitive(name, value)
-    _run(model, kind, layer, arguments)
+    result = _run(model, kind, layer, arguments)
     record = getattr(model, _RECORD, [])
     change = {"kind": kind, "layer": layer, "arguments": copy.deepcopy(arguments)}
     setattr(model, _RECORD, [*record, change])
+    return result
 
 
 def structure_of(model: nn.Module) -> list[Change]:
@@ -93,14 +98,14 @@ def restore_structure(model: nn.Module, changes: Sequence[Change]) -> None:
         change_structure(model, change["kind"], change["layer"], **change["arguments"])
 
 
-def _run(model: nn.Module, kind: str, layer: str, arguments: dict[str, Any]) -> None:
+def _run(model: nn.Module, kind: str, layer: str, arguments: dict[str, Any]) -> Any:
     if kind not in _kinds:
         raise ValueError(f"kind={kind!r} is no structural change; legal kinds: {', '.join(sorted(_kinds))}")
     try:
         model.get_submodule(layer)
     except AttributeError:
         raise ValueError(f"layer={layer!r} names no module of {type(model).__name__}") from None
-    _kinds[kind](model, layer, **arguments)
+    return _kinds[kind](model, layer, **arguments)
 
 
 def _require_primitive(name: str, value: object) -> None:

@@ -1,0 +1,365 @@
+"""Grid care: where inputs lie beside the grid of a layer, moving the grid to them, and making it finer.
+
+A grid that does not cover its inputs leaves a layer with its base branch there. Every change here keeps the
+functions that a layer has learned, w' . phi_new = w . phi_old, with w' = M w for the K weights of each
+channel c, output and tap of the kernel (Liu et al. 2024, "KAN", arXiv 2404.19756, fit samples instead):
+
+* `move_grids`: other places, as many functions. Weighted least squares, M_c = A_c^-1 B_c with the normal
+  equations A_c = E[phi_new phi_new^T], B_c = E[phi_new phi_old^T] over the inputs of the channel. What is
+  known about these is a histogram per channel, so that no samples are kept and processes add up integers.
+  A grid with wider cells cannot stand for every function: `max_change` bounds the relative change.
+* `place_grids`: the same without a fit, for networks that have not learned anything yet.
+* `extend_grid`: more functions of the same width at the ends. Exact.
+* `refine_grid`: more and narrower functions. Exact on the domain, for B-splines.
+
+Shapes: C channels, G groups, O outputs, K functions before and K' after a change, *k kernel, M bins.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from kanvision.bases import Basis, GridBasis
+
+from .expansion import KANLayer
+from .grid_inputs import GridSite, grid_sites, measure_inputs, observe
+from .input_statistics import InputHistogram, InputRange
+from .structure import structural_change
+
+__all__ = [
+    "GridMove",
+    "extend_grid",
+    "map_functions",
+    "move_grids",
+    "place_grids",
+    "refine_grid",
+    "target_domain",
+]
+
+# Weight of the uniform measure on the new domain beside the data: where these say nothing, the function stays
+# what it was. Of the ridge that is left where not even that has a say, relative to the largest entry.
+_UNIFORM, _RIDGE = 1e-6, 1e-13
+_NUM_UNIFORM = 64  # points to a cell
+_BINS_PER_CELL = 32
+_FRACTIONS = tuple(0.5**halvings for halvings in range(7))
+
+
+def target_domain(
+    values: InputRange, domain: tuple[float, float], quantile: float, margin: float
+) -> tuple[float, float]:
+    """The domain that suits inputs: from their `quantile` to their `1 - quantile`, and a margin beside.
+
+    Args:
+        values: the inputs.
+        domain: the present domain; inputs that are (nearly) constant tell no width, so that the present one
+            stays, and is only shifted if they lie outside.
+        quantile: share of the inputs that may be left out at either end; 0 leaves out none.
+        margin: width to add at either end, relative to that of the interval.
+    """
+    low, high = values.quantiles(quantile)
+    width = domain[1] - domain[0]
+    if high - low < 1e-3 * width:
+        center = (low + high) / 2
+        inside = domain[0] <= low and high <= domain[1]
+        return domain if inside else (center - width / 2, center + width / 2)
+    extra = margin * (high - low)
+    return low - extra, high + extra
+
+
+@torch.no_grad()
+def place_grids(
+    model: nn.Module, inputs: Iterable[Any], *, quantile: float = 1e-3, margin: float = 0.05
+) -> dict[str, tuple[float, float]]:
+    """Put the grids of a network that was just built where its inputs are, before it has learned anything.
+
+    Weights stay as they are, so that the functions are stretched with the grid. A collective call.
+
+    Args:
+        model: called with each of the inputs.
+        inputs: batches.
+        quantile: see `target_domain`.
+        margin: see `target_domain`.
+
+    Returns:
+        The new domain by name of the site (see `grid_sites`).
+    """
+    _require_shares(quantile, margin)
+    sites = [site for site in grid_sites(model) if site.movable]
+    ranges = measure_inputs(model, inputs, sites)
+    placed = {}
+    for site in sites:
+        if ranges[site.name].num_values:
+            site.grid.move(*target_domain(ranges[site.name], site.grid.domain, quantile, margin))
+            placed[site.name] = site.grid.domain
+    return placed
+
+
+def _require_shares(quantile: float, margin: float) -> None:
+    for key, value, limit in (("quantile", quantile, 0.5), ("margin", margin, math.inf)):
+        if not 0 <= value < limit:
+            raise ValueError(f"{key}={value} must be at least 0 and below {limit}")
+
+
+@dataclass(frozen=True)
+class GridMove:
+    """What `move_grids` did at one site."""
+
+    site: str
+    old: tuple[float, float]
+    new: tuple[float, float]
+    fraction: float
+    """Of the way to the domain that was aimed at; 0: left alone."""
+    change: float
+    """Relative change of the functions: root mean square over inputs, edges and taps; the largest layer's."""
+    weights: Mapping[str, Tensor]
+    """Map of the weights (C, K, K) by name of the layer."""
+
+
+@torch.no_grad()
+def move_grids(
+    model: nn.Module,
+    inputs: Iterable[Any],
+    *,
+    quantile: float = 1e-3,
+    margin: float = 0.05,
+    max_change: float | None = 0.01,
+    ranges: Mapping[str, InputRange] | None = None,
+) -> list[GridMove]:
+    """Move the grids of a model to where their inputs are; parameters keep their shapes.
+
+    All layers at once, from one pass over the inputs (two without `ranges`): since every layer keeps its
+    function, the inputs of the layers behind it stay what they were. A collective call, with the same result
+    on all processes.
+
+    Args:
+        model: called with each of the inputs.
+        inputs: batches, to be gone through twice.
+        quantile: see `target_domain`.
+        margin: see `target_domain`.
+        max_change: how far a move may change the functions of a layer, relative to them. Where the whole way
+            would change them more, 1/2, 1/4 ... 1/64 of it is gone, or none. None: no limit.
+        ranges: of `measure_inputs`, if that was done for the same inputs.
+
+    Returns:
+        What was done at each site that can be moved and has seen finite inputs.
+    """
+    _require_shares(quantile, margin)
+    inputs = list(inputs)
+    sites = [site for site in grid_sites(model) if site.movable]
+    ranges = measure_inputs(model, inputs, sites) if ranges is None else ranges
+    sites = [site for site in sites if ranges[site.name].num_values]
+    targets = {
+        site.name: target_domain(ranges[site.name], site.grid.domain, quantile, margin) for site in sites
+    }
+    histograms = {site.name: _histogram(site, targets[site.name]) for site in sites}
+    observe(model, inputs, sites, histograms)
+    return [_move(site, histograms[site.name], targets[site.name], max_change) for site in sites]
+
+
+def _move(
+    site: GridSite, histogram: InputHistogram, target: tuple[float, float], max_change: float | None
+) -> GridMove:
+    old = site.grid.domain
+    found = GridMove(site.name, old, old, 0.0, 0.0, {})
+    for fraction in _FRACTIONS:
+        low, high = (
+            (1 - fraction) * here + fraction * there for here, there in zip(old, target, strict=True)
+        )
+        fits = {name: _fit(layer, histogram, low, high) for name, layer in site.layers.items()}
+        change = max(change for _, change in fits.values())
+        if max_change is None or change <= max_change:
+            maps = {name: weights for name, (weights, _) in fits.items()}
+            found = GridMove(site.name, old, (low, high), fraction, change, maps)
+            break
+    found = _of_first_process(site, found)
+    if found.fraction:
+        for name, layer in site.layers.items():
+            layer.basis_weight.copy_(map_functions(layer.basis_weight, found.weights[name], layer.groups))
+        site.grid.move(*found.new)
+    return found
+
+
+def _fit(layer: KANLayer, histogram: InputHistogram, low: float, high: float) -> tuple[Tensor, float]:
+    """Map of the weights (C, K, K) to the grid on another domain, and how much it changes the functions."""
+    old = copy.deepcopy(layer.basis).cpu()
+    new = copy.deepcopy(old)
+    assert isinstance(new, GridBasis)
+    new.move(low, high)
+    counts = histogram.counts.cpu().double()
+    share = counts / counts.sum(1, keepdim=True).clamp_min(1)  # (C, M)
+    before, after = (_values(layer, basis, histogram.centers) for basis in (old, new))  # (M, K)
+    lhs, rhs, own = (_products(share, *pair) for pair in ((after, after), (after, before), (before, before)))
+    points = math.ceil(_NUM_UNIFORM * (high - low) / new.step)
+    u = low + (high - low) * (torch.arange(points, dtype=torch.float64) + 0.5) / points
+    flat = torch.full((1, points), 1 / points, dtype=torch.float64)
+    there, kept = (_values(layer, basis, u) for basis in (new, old))
+    full = lhs + _UNIFORM * _products(flat, there, there)
+    ridge = _RIDGE * full.diagonal(dim1=1, dim2=2).amax(1).clamp_min(torch.finfo(full.dtype).tiny)
+    full = full + ridge.view(-1, 1, 1) * torch.eye(full.shape[-1], dtype=full.dtype)
+    factor = torch.linalg.cholesky(full)
+    weights = torch.cholesky_solve(rhs + _UNIFORM * _products(flat, there, kept), factor)  # (C, K, K)
+
+    # f = w . phi_old and e = w . (M^T phi_new - phi_old) as sums over channels and taps that are independent
+    cross = weights.mT @ rhs
+    error = weights.mT @ lhs @ weights - cross - cross.mT + own
+    means = share @ before  # (C, K)
+    shifts = (weights.mT @ (share @ after).unsqueeze(2)).squeeze(2) - means
+    changed, total = _power(layer, error, shifts), _power(layer, own, means)
+    if total <= 0:
+        return weights, 0.0 if changed <= 0 else math.inf
+    return weights, math.sqrt(max(0.0, changed) / total)
+
+
+def _power(layer: KANLayer, products: Tensor, means: Tensor) -> float:
+    """Mean square of the outputs that the weights of a layer make of functions psi, summed over outputs.
+
+    Args:
+        layer: the layer.
+        products: E[psi psi^T], (C, K, K).
+        means: E[psi], (C, K).
+    """
+    weight = layer.edge_weight().detach().cpu().double()
+    edges = by_channel(weight, means.shape[1], layer.groups)  # (C, K, N)
+    mean = (means.unsqueeze(1) @ edges).squeeze(1)  # (C, N)
+    variance = (edges * (products @ edges)).sum() - mean.square().sum()
+    outputs = weight.shape[0] // layer.groups
+    summed = mean.view(layer.groups, -1, outputs, math.prod(weight.shape[2:])).sum((1, 3))  # (G, O/G)
+    return float(variance + summed.square().sum())
+
+
+def _values(layer: KANLayer, basis: Basis, x: Tensor) -> Tensor:
+    """What the weights of a layer multiply, (M,) -> (M, K)."""
+    values: Tensor = basis(x.unsqueeze(-1)).squeeze(-2)
+    if isinstance(layer.basis_act, nn.Identity):
+        return values
+    weight = layer.basis_weight  # an activation may have parameters of its type, where it is
+    acted: Tensor = layer.basis_act(values.to(weight.device, weight.dtype))
+    return acted.cpu().double()
+
+
+def _products(share: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Means of left_i right_j over bins, (C, M), (M, I), (M, J) -> (C, I, J)."""
+    outer = (left.unsqueeze(2) * right.unsqueeze(1)).flatten(1)  # (M, I J)
+    return (share @ outer).view(len(share), left.shape[1], right.shape[1])
+
+
+def by_channel(weight: Tensor, num_basis: int, groups: int) -> Tensor:
+    """(O, C/G K, *k) -> (C, K, N), N = O/G outputs times the taps."""
+    out, maps = weight.shape[:2]
+    shape = (groups, out // groups, maps // num_basis, num_basis, -1)
+    return weight.reshape(shape).permute(0, 2, 3, 1, 4).reshape(groups * shape[2], num_basis, -1)
+
+
+def map_functions(weight: Tensor, matrix: Tensor, groups: int) -> Tensor:
+    """Map the weights of the K functions of every channel, output and tap.
+
+    Args:
+        weight: (O, C/G K, *k) basis weights of a layer, or what an optimiser keeps for them.
+        matrix: (K', K), or (C, K', K) with a map for each channel.
+        groups: G.
+
+    Returns:
+        (O, C/G K', *k) of the type of `weight`, computed in float64.
+    """
+    functions, num_basis = matrix.shape[-2:]
+    out, _, *kernel = weight.shape
+    maps = matrix.to(weight.device).double() @ by_channel(weight.double(), num_basis, groups)  # (C, K', N)
+    split = maps.view(groups, -1, functions, out // groups, math.prod(kernel))
+    return split.permute(0, 3, 1, 2, 4).reshape(out, -1, *kernel).to(weight.dtype)
+
+
+@structural_change("refine_grid")
+def refine_grid(model: nn.Module, layer: str = "", *, factor: int = 2) -> Tensor:
+    """Make the grid of a layer finer, and of all layers that share its basis: K' = factor G + k functions.
+
+    Functions stay what they are on the domain, up to rounding. `basis_weight` is a new parameter: an
+    optimiser has to be told (`kanvision.optim.replace_parameter`). As a step of training call it through
+    `change_structure`, which records it.
+
+    Args:
+        model: a model, or the layer itself.
+        layer: name of the layer in the model.
+        factor: number of cells that one becomes.
+
+    Returns:
+        (K', K) map of the weights.
+
+    Raises:
+        ValueError: if this is not a KAN layer of a basis that can be refined.
+    """
+    return _change(model, layer, lambda basis: basis.refine(factor))
+
+
+@structural_change("extend_grid")
+def extend_grid(model: nn.Module, layer: str = "", *, left: int = 0, right: int = 0) -> Tensor:
+    """Add functions at the ends of the grid of a layer, and of all layers that share its basis.
+
+    Functions stay what they are, on the whole line. For arguments, result and errors see `refine_grid`.
+
+    Args:
+        model: a model, or the layer itself.
+        layer: name of the layer in the model.
+        left: functions to add at the lower end.
+        right: functions to add at the upper end.
+    """
+    return _change(model, layer, lambda basis: basis.extend(left, right))
+
+
+@torch.no_grad()
+def _change(model: nn.Module, name: str, change: Callable[[GridBasis], Tensor]) -> Tensor:
+    layer = model.get_submodule(name)
+    if not isinstance(layer, KANLayer) or not isinstance(layer.basis, GridBasis):
+        raise ValueError(f"layer={name!r} is a {type(layer).__name__}, not a KAN layer over a grid")
+    owners = [m for m in model.modules() if isinstance(m, KANLayer) and m.basis is layer.basis]
+    for owner in owners:
+        if type(owner).edge_weight is not KANLayer.edge_weight:
+            raise ValueError(
+                f"layer={name!r} has adapters, whose weights belong to the present grid; merge them"
+            )
+        if not isinstance(owner.basis_act, nn.Identity):
+            raise ValueError(
+                f"layer={name!r} has a basis_act: its functions are no longer sums of finer ones"
+            )
+    matrix = change(layer.basis)
+    for owner in owners:
+        weight = map_functions(owner.basis_weight, matrix, owner.groups)
+        owner.basis_weight = nn.Parameter(weight, owner.basis_weight.requires_grad)
+    return matrix
+
+
+def _histogram(site: GridSite, target: tuple[float, float]) -> InputHistogram:
+    """A histogram that is fine against the cells before and after, wherever there are any."""
+    moved = copy.deepcopy(site.grid)
+    moved.move(*target)
+    edges = []
+    for grid in (site.grid, moved):
+        low, high = grid.support
+        width = grid.step / _BINS_PER_CELL
+        # One bin more at each end, for what lies beyond.
+        edges.append(torch.arange(-1, math.ceil((high - low) / width) + 2, dtype=torch.float64) * width + low)
+    return InputHistogram(torch.unique(torch.cat(edges)), site.num_channels, site.device)
+
+
+def _of_first_process(site: GridSite, move: GridMove) -> GridMove:
+    """The same decision on all processes, to the last bit, whatever their processors round."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return move
+    numbers = torch.tensor([*move.new, move.fraction, move.change], dtype=torch.float64).to(site.device)
+    distributed.broadcast(numbers, 0)
+    low, high, fraction, change = numbers.tolist()
+    maps = {}
+    if fraction:
+        for name, layer in site.layers.items():
+            size = layer.basis.num_basis
+            own = move.weights.get(name, torch.zeros(site.num_channels, size, size, dtype=torch.float64))
+            shared = own.to(site.device)
+            distributed.broadcast(shared, 0)
+            maps[name] = shared.cpu()
+    return GridMove(move.site, move.old, (low, high), fraction, change, maps)

@@ -1,0 +1,161 @@
+"""Which grids a model has, and what reaches them. Shapes: C channels, G groups, K basis functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from kanvision.bases import Basis, GridBasis
+
+from .expansion import KANLayer
+from .input_statistics import InputRange
+
+__all__ = ["GridSite", "grid_sites", "measure_inputs", "observe", "share_outside"]
+
+
+@dataclass(frozen=True)
+class GridSite:
+    """A basis with a bounded domain, and the layers whose weights belong to its functions.
+
+    Only where nothing maps the line onto the domain smoothly (squash None or "clamp") is there an outside.
+    """
+
+    name: str
+    basis: Basis
+    layers: Mapping[str, KANLayer]
+
+    @property
+    def movable(self) -> bool:
+        """Whether the grid can be moved: not that of adapted layers, nor of other functions than a grid's."""
+        layers = self.layers.values()
+        plain = all(type(layer).edge_weight is KANLayer.edge_weight for layer in layers)
+        alike = len({num_channels(layer) for layer in layers}) == 1
+        return isinstance(self.basis, GridBasis) and plain and alike
+
+    @property
+    def grid(self) -> GridBasis:
+        """The basis of a movable site."""
+        assert isinstance(self.basis, GridBasis)
+        return self.basis
+
+    @property
+    def num_channels(self) -> int:
+        """C."""
+        return num_channels(next(iter(self.layers.values())))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the layers are."""
+        return next(iter(self.layers.values())).basis_weight.device
+
+
+def num_channels(layer: KANLayer) -> int:
+    """C, the channels that a layer expands."""
+    return layer.basis_weight.shape[1] // layer.basis.num_basis * layer.groups
+
+
+def grid_sites(model: nn.Module) -> list[GridSite]:
+    """The bases of a model that have an outside, in the order of their layers."""
+    owners: dict[int, dict[str, KANLayer]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, KANLayer):
+            owners.setdefault(id(module.basis), {})[name] = module
+    sites = []
+    for layers in owners.values():
+        name, layer = next(iter(layers.items()))
+        if layer.basis.domain is not None and layer.basis.squash in (None, "clamp"):
+            sites.append(GridSite(name, layer.basis, layers))
+    return sites
+
+
+def share_outside(layer: KANLayer, x: Tensor) -> float:
+    """Share of a layer's inputs that lie outside the domain of its basis, behind the input norm; no squash.
+
+    Args:
+        layer: a KAN layer whose basis has a domain.
+        x: its input.
+
+    Raises:
+        ValueError: if the functions of the basis live on the whole line.
+    """
+    if layer.basis.domain is None:
+        raise ValueError(f"the functions of {type(layer.basis).__name__} live on the whole line")
+    site = GridSite("", layer.basis, {"": layer})
+    return measure_inputs(layer, [x], [site])[""].share_outside
+
+
+def measure_inputs(
+    model: nn.Module, inputs: Iterable[Any], sites: Iterable[GridSite] | None = None
+) -> dict[str, InputRange]:
+    """Count what reaches each basis, as `observe` runs the model; a collective call of all processes.
+
+    Args:
+        model: called with each of the inputs.
+        inputs: batches.
+        sites: where to look; None: `grid_sites(model)`.
+
+    Returns:
+        Range and share outside by name of the site.
+    """
+    sites = grid_sites(model) if sites is None else list(sites)
+    ranges = {}
+    for site in sites:
+        assert site.basis.domain is not None
+        ranges[site.name] = InputRange(site.basis.domain, site.device)
+    observe(model, inputs, sites, ranges)
+    return ranges
+
+
+def observe(
+    model: nn.Module, inputs: Iterable[Any], sites: Iterable[GridSite], observers: Mapping[str, Any]
+) -> None:
+    """Run a model and show each observer what goes into the functions of its site.
+
+    Without dropout; batch norms that are in training use the statistics of the batch, so that a network that
+    was just built is seen as its training will see it, and keep their running ones as they are.
+    """
+    handles = []
+    for site in sites:
+        observer = observers[site.name]
+
+        def hook(
+            _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], observer: Any = observer
+        ) -> None:
+            channel_dim = args[1] if len(args) > 1 else kwargs.get("channel_dim", -1)
+            observer.add(args[0].detach().movedim(channel_dim, -1))
+
+        handles.append(site.basis.register_forward_pre_hook(hook, with_kwargs=True))
+    try:
+        with _measuring(model), torch.no_grad():
+            for batch in inputs:
+                model(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for observer in observers.values():
+        observer.all_reduce()
+
+
+@contextmanager
+def _measuring(model: nn.Module) -> Iterator[None]:
+    """The state that `observe` describes, and back again."""
+    before = [(module, dict(vars(module))) for module in model.modules()]
+    try:
+        for module, state in before:
+            module.training = module.training and isinstance(module, _BatchNorm)
+            if isinstance(module, _BatchNorm) and module.training:
+                module.track_running_stats = False
+            if "_compiled_call_impl" in state:
+                module._compiled_call_impl = None  # compiled code does not run the hooks
+        yield
+    finally:
+        for module, state in before:
+            for key in ("training", "track_running_stats", "_compiled_call_impl"):
+                if key in state:
+                    setattr(module, key, state[key])
