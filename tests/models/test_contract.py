@@ -6,14 +6,21 @@ import torch
 
 import kanvision as kv
 
-SMALL = {"img_size": 32}
+NARROW = {"width_scale": 0.125}
+# beginning of the name -> the model at a size that a test can afford
+SMALL = {
+    "res_kan": {**NARROW, "depths": (1, 2, 1, 1)},
+    "dense_kan": {**NARROW, "depths": (1, 2, 1)},
+    "rd_kan": {**NARROW, "depths": 1},
+}
+TRANSFORMER = {"img_size": 32, "depth": 2, "embed_dim": 48, "num_heads": 3}
 
 
 def create(name: str, **kwargs):
     """The model at a size that a test can afford."""
-    shrink = {"depth": 2, "embed_dim": 48, "num_heads": 3} if "patch" in name else {"width_scale": 0.125}
-    size = SMALL if "patch" in name else {}
-    return kv.create_model(name, **{**size, **shrink, **kwargs})
+    family = name.rpartition("_")[0]
+    small = TRANSFORMER if "patch" in name else SMALL.get(family, NARROW)
+    return kv.create_model(name, **{**small, **kwargs})
 
 
 MODELS = kv.list_models()

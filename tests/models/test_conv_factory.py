@@ -39,16 +39,18 @@ def test_the_layer_of_a_basis_is_the_published_one(basis):
     assert conv.basis.extra_repr() == alike.extra_repr()
 
 
-@pytest.mark.parametrize("norm", [None, "batch", "instance"])
+@pytest.mark.parametrize("norm", [None, "none", "batch", "instance"])
 @pytest.mark.parametrize("affine", [True, False])
 def test_norms(norm, affine):
     conv = ConvFactory(norm=norm, norm_affine=affine).conv(2, 4)
-    kinds = {None: nn.Identity, "batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d}
+    kinds = {None: nn.Identity, "none": nn.Identity, "batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d}
     assert isinstance(conv.norm, kinds[norm])
-    assert len(list(conv.norm.parameters())) == (2 if affine and norm else 0)
+    assert len(list(conv.norm.parameters())) == (2 if affine and norm in ("batch", "instance") else 0)
 
 
-@pytest.mark.parametrize(("kind", "place"), itertools.product(kv.layers.DROP_KINDS, kv.layers.DROP_PLACES))
+@pytest.mark.parametrize(
+    ("kind", "place"), list(itertools.product(kv.layers.DROP_KINDS, kv.layers.DROP_PLACES))
+)
 def test_dropout_reaches_the_layer(kind, place):
     factory = ConvFactory(layer_drop_rate=0.25, layer_drop_kind=kind, layer_drop_place=place)
     conv = factory.conv(2, 4)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from . import convkan, kat, kkan, vit
+from . import convkan, dense_kan, kat, kkan, rd_kan, res_kan, vgg_kan, vit
 from .registry import create_model, list_models
 from .segmenters import Segmenter, create_segmenter
 from .transformer import patch_size_for
@@ -18,10 +18,14 @@ __all__ = [
     "convkan",
     "create_model",
     "create_segmenter",
+    "dense_kan",
     "kat",
     "kkan",
     "list_models",
     "patch_size_for",
+    "rd_kan",
+    "res_kan",
+    "vgg_kan",
     "vit",
 ]
 

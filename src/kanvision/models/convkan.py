@@ -56,16 +56,18 @@ class ConvKAN(KANBackbone):
         in_chans: int = 3,
         **options: Any,
     ) -> None:
-        factory, options = ConvFactory.split(options)
+        factory, options = ConvFactory.split({"dim_reduction": 4, **options})
         parts: list[Stage] = []
         channels = in_chans
         for index, widths in enumerate(stages):
             layers: list[nn.Module] = []
             for depth, width in enumerate(widths):
-                make = factory.conv if parts or layers else factory.first
                 out_channels = factory.width(width, width_scale)
-                stride = 2 if index and not depth else 1
-                layers.append(make(channels, out_channels, kernel_size, stride=stride))
+                if parts or layers:
+                    stride = 2 if index and not depth else 1
+                    layers.append(factory.conv(channels, out_channels, kernel_size, stride=stride))
+                else:
+                    layers.append(factory.first(channels, out_channels, kernel_size, mixture=True))
                 channels = out_channels
             parts.append(Stage(layers, channels, 2**index))
         super().__init__(parts, factory=factory, in_chans=in_chans, **options)

@@ -8,9 +8,11 @@ from typing import Any
 import timm
 from torch import nn
 
-__all__ = ["create_model", "list_models"]
+__all__ = ["create_model", "list_models", "spelt_out"]
 
 OWN_PACKAGE = __name__.rpartition(".")[0]
+NONE_IS_A_VALUE = ("norm", "stem_norm")
+"""Arguments of our models whose None is a choice and not the absence of one."""
 
 
 def create_model(name: str, **kwargs: Any) -> nn.Module:
@@ -27,7 +29,16 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
         near = difflib.get_close_matches(name, [*list_models(), *timm.list_models()], n=5)
         hint = f"nearest: {', '.join(dict.fromkeys(near))}" if near else "see list_models()"
         raise ValueError(f"There is no model {name!r}; {hint}.")
+    if _is_own(name.partition(".")[0]):
+        kwargs = spelt_out(kwargs)
     return timm.create_model(name, **kwargs)
+
+
+def spelt_out(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The same arguments with "none" for those None that are a choice: timm leaves out arguments of None."""
+    return {
+        key: "none" if value is None and key in NONE_IS_A_VALUE else value for key, value in kwargs.items()
+    }
 
 
 def list_models(filter: str = "*") -> list[str]:

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .registry import spelt_out
+
 __all__ = ["Segmenter", "create_segmenter"]
 
 TIMM_PREFIX = "tu-"
@@ -92,7 +94,7 @@ def create_segmenter(
             "architectures take their own argument, see model.kwargs"
         )
     if encoder_name.startswith(TIMM_PREFIX):
-        kwargs = _timm_encoder_arguments(encoder_name, architectures[name.lower()]) | kwargs
+        kwargs = _timm_encoder_arguments(encoder_name, architectures[name.lower()]) | spelt_out(kwargs)
         if drop_path_rate:
             kwargs["drop_path_rate"] = drop_path_rate
     elif encoder_name not in smp.encoders.encoders:

@@ -1,0 +1,212 @@
+"""DenseKANet: every KAN convolution of a block sees the outputs of all before it.
+
+Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), after Huang et al. 2017, "Densely Connected
+Convolutional Networks" (arXiv 1608.06993), over any basis. The transitions between the blocks are plain, and
+nothing stands between the last block and the pooling. The tiny network, after arXiv 1904.10429, has a 5x5
+stem, three blocks of five layers with a transition after each, and a KAN classifier.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from timm.models import generate_default_cfgs, register_model
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recomputed
+
+from kanvision.layers.norm import frozen_statistics, has_shared_statistics
+
+from .backbone import KANBackbone, Stage, build_backbone, conv_cfg
+from .conv_factory import ConvFactory
+
+__all__ = ["SIZES", "DenseBlock", "DenseKAN", "DenseLayer"]
+
+_STEM_REDUCTION = 4  # of the bottleneck form of the stem
+
+
+class DenseLayer(nn.Module):
+    """1x1 convolution over all channels so far, then 3x3 convolution to `growth` new ones.
+
+    Args:
+        factory: Makes the convolutions.
+        in_channels: Channels so far.
+        growth: Channels of the output.
+        inner: Channels between the two convolutions.
+        checkpoint: Make the concatenated input and the 1x1 convolution again in the backward pass. All inputs
+            of a block then take as much memory as its output, where otherwise each layer keeps a copy.
+    """
+
+    def __init__(
+        self, factory: ConvFactory, in_channels: int, growth: int, inner: int, checkpoint: bool = False
+    ) -> None:
+        super().__init__()
+        self.conv1 = factory.conv(in_channels, inner, 1, drop_rate=0.0)
+        self.conv2 = factory.conv(inner, growth, 3)
+        self.checkpoint = checkpoint
+
+    def _narrow(self, *features: Tensor) -> Tensor:
+        y: Tensor = self.conv1(torch.cat(features, dim=1))
+        return y
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Maps (B, C_i, H, W), together `in_channels` of them, to (B, growth, H, W)."""
+        wanted = self.checkpoint and self.training and torch.is_grad_enabled()
+        if not wanted or torch.compiler.is_compiling() or has_shared_statistics(self.conv1):
+            y: Tensor = self.conv2(self._narrow(*features))
+            return y
+        inner = recomputed(
+            self._narrow,
+            *features,
+            use_reentrant=False,
+            preserve_rng_state=False,
+            context_fn=lambda: (nullcontext(), frozen_statistics(self.conv1)),
+        )
+        y = self.conv2(inner)
+        return y
+
+
+class DenseBlock(nn.ModuleList):
+    """Dense layers: (B, C, H, W) -> (B, C + depth * growth, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Put the outputs of the layers behind the channels of the input."""
+        features = [x]
+        for layer in self:
+            features.append(layer(features))
+        return torch.cat(features, dim=1)
+
+
+def _transition(in_channels: int, out_channels: int, device: Any, dtype: Any) -> nn.Sequential:
+    where = {"device": device, "dtype": dtype}
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["norm"] = nn.BatchNorm2d(in_channels, **where)
+    layers["act"] = nn.SELU()
+    layers["conv"] = nn.Conv2d(in_channels, out_channels, 1, bias=False, **where)
+    # Rounding up, so that a map of one position stays one; on even sides nothing changes.
+    layers["pool"] = nn.AvgPool2d(2, ceil_mode=True)
+    return nn.Sequential(layers)
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "depths": (5, 5, 5),
+        "stem_size": 5,
+        "stem_pool": False,
+        "last_transition": True,
+        "head": "kan",
+        "grad_checkpointing": True,
+    },
+    "121": {"depths": (6, 12, 24, 16)},
+    "161": {"depths": (6, 12, 36, 24), "growth": 48},
+    "169": {"depths": (6, 12, 32, 32)},
+    "201": {"depths": (6, 12, 48, 32)},
+}
+
+
+class DenseKAN(KANBackbone):
+    """DenseNet of KAN convolutions.
+
+    Args:
+        depths: Number of layers of each block.
+        growth: Channels that each layer adds.
+        stem_width: Channels behind the stem.
+        stem_size: Side of the kernel of the stem, which halves the resolution.
+        stem_pool: Max pooling behind the stem.
+        expansion: Channels between the two convolutions of a layer over its `growth`.
+        last_transition: Transition behind the last block too.
+        grad_checkpointing: Recompute the concatenated inputs of all layers in the backward pass.
+        width_scale: Multiplies `growth` and `stem_width`; each is rounded to a multiple of `groups`, at least
+            one per group.
+        in_chans: Input channels.
+        **options: Arguments of `ConvFactory` (basis, layer, form, norm, groups, ...) and of `KANBackbone`
+            (num_classes, head, drop_rate, ...). Dropout inside layers is that of the 3x3 convolutions.
+
+    Raises:
+        ValueError: A value is not legal; the message names it.
+    """
+
+    def __init__(
+        self,
+        depths: Sequence[int] = (6, 12, 24, 16),
+        growth: int = 32,
+        stem_width: int = 64,
+        stem_size: int = 7,
+        stem_pool: bool = True,
+        expansion: int = 4,
+        last_transition: bool = False,
+        grad_checkpointing: bool = False,
+        width_scale: float = 1.0,
+        in_chans: int = 3,
+        **options: Any,
+    ) -> None:
+        factory, options = ConvFactory.split(options)
+        growth = factory.width(growth, width_scale)
+        channels = factory.width(stem_width, width_scale)
+        layers: list[nn.Module] = [
+            factory.first(in_chans, channels, stem_size, stride=2, dim_reduction=_STEM_REDUCTION)
+        ]
+        parts: list[Stage] = []
+        reduction = 2
+        if stem_pool:
+            parts.append(Stage(layers, channels, reduction))
+            layers, reduction = [nn.MaxPool2d(3, stride=2, padding=1)], 2 * reduction
+        for index, depth in enumerate(depths):
+            block = DenseBlock()
+            for _ in range(depth):
+                block.append(DenseLayer(factory, channels, growth, expansion * growth, grad_checkpointing))
+                channels += growth
+            parts.append(Stage([*layers, block], channels, reduction))
+            if index + 1 < len(depths) or last_transition:
+                narrow = channels // 2
+                # Inside another one, so that layers of all kinds have three numbers in their names.
+                layers = [nn.Sequential(_transition(channels, narrow, factory.device, factory.dtype))]
+                channels, reduction = narrow, 2 * reduction
+        if last_transition:
+            parts.append(Stage(layers, channels, reduction))
+        super().__init__(parts, factory=factory, in_chans=in_chans, **options)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Layers in order, for layer-wise learning rates."""
+        fine = r"^stages\.(\d+)\.(\d+)\.(\d+)"
+        return {"stem": r"^stages\.0\.0\.", "blocks": r"^stages\.(\d+)" if coarse else fine}
+
+
+default_cfgs = generate_default_cfgs({f"dense_kan_{size}": conv_cfg() for size in SIZES})
+
+
+def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
+    return build_backbone(DenseKAN, f"dense_kan_{size}", pretrained, **{**SIZES[size], **kwargs})
+
+
+@register_model
+def dense_kan_tiny(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Three blocks of five layers and a KAN classifier."""
+    return _create("tiny", pretrained, **kwargs)
+
+
+@register_model
+def dense_kan_121(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Four blocks of 58 layers in all."""
+    return _create("121", pretrained, **kwargs)
+
+
+@register_model
+def dense_kan_161(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Four blocks of 78 layers in all, each of which adds 48 channels."""
+    return _create("161", pretrained, **kwargs)
+
+
+@register_model
+def dense_kan_169(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Four blocks of 82 layers in all."""
+    return _create("169", pretrained, **kwargs)
+
+
+@register_model
+def dense_kan_201(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Four blocks of 98 layers in all."""
+    return _create("201", pretrained, **kwargs)

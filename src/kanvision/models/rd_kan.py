@@ -1,0 +1,241 @@
+"""RDNet of KAN convolutions: a wide DenseNet whose layers mix space and channels by turns.
+
+Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), after Kim et al. 2024, "DenseNets Reloaded"
+(arXiv 2403.19588), over any basis. The published code cuts the expanded channels of its depthwise
+convolutions at the wrong places, so that a part of them sees no input, and builds stochastic depth without
+using it; here both do what they are meant to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath
+from timm.models import generate_default_cfgs, register_model
+from torch import Tensor, nn
+
+from .backbone import KANBackbone, Stage, build_backbone, conv_cfg, drop_path_rates
+from .conv_factory import ConvFactory
+
+__all__ = ["RDKAN", "SIZES", "GrowingLayer", "GrowingStage", "Patchify"]
+
+_PATCH = 4
+_MULTIPLE = 8
+_WIDENING = 4
+_LAYER_SCALE = 1e-6
+
+
+def _rounded(channels: float) -> int:
+    """The multiple of eight below, at least eight."""
+    return max(_MULTIPLE, int(channels / _MULTIPLE) * _MULTIPLE)
+
+
+class Patchify(nn.Module):
+    """Convolution whose kernel is as large as its step; images are padded to whole patches.
+
+    Their last row and column are repeated at the bottom and at the right.
+
+    Args:
+        conv: Convolution without padding.
+        patch_size: Side of its kernel.
+    """
+
+    def __init__(self, conv: nn.Module, patch_size: int) -> None:
+        super().__init__()
+        self.conv = conv
+        self.patch_size = patch_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, O, ceil(H / patch_size), ceil(W / patch_size))."""
+        below, beside = (-side % self.patch_size for side in x.shape[-2:])
+        if below or beside:
+            x = F.pad(x, (0, beside, 0, below), mode="replicate")
+        y: Tensor = self.conv(x)
+        return y
+
+
+class ChannelGate(nn.Module):
+    """x * hard_sigmoid(conv1x1(mean of x over space)), effective squeeze and excitation (arXiv 1911.06667).
+
+    Args:
+        factory: Makes the convolution.
+        channels: Channels of the map.
+    """
+
+    def __init__(self, factory: ConvFactory, channels: int) -> None:
+        super().__init__()
+        self.conv = factory.conv(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        return x * F.hardsigmoid(self.conv(x.mean((2, 3), keepdim=True)))
+
+
+class GrowingLayer(nn.Module):
+    """Depthwise 7x7, 1x1 to four times the width, 1x1 to `growth` new channels, a gate, a small scale.
+
+    Args:
+        factory: Makes the convolutions.
+        in_channels: Channels of the input.
+        growth: Channels of the output.
+        gated: Gate the output by its channels.
+        drop_path: Rate at which the output is left out (zero) for a sample.
+    """
+
+    def __init__(
+        self, factory: ConvFactory, in_channels: int, growth: int, gated: bool, drop_path: float = 0.0
+    ) -> None:
+        super().__init__()
+        inner = _rounded(in_channels * _WIDENING)
+        self.layers = nn.Sequential(
+            factory.depthwise(in_channels, 7),
+            factory.conv(in_channels, inner, 1),
+            factory.conv(inner, growth, 1),
+            ChannelGate(factory, growth) if gated else nn.Identity(),
+        )
+        scale = torch.full((growth,), _LAYER_SCALE, device=factory.device, dtype=factory.dtype)
+        self.gamma = nn.Parameter(scale)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, growth, H, W)."""
+        y: Tensor = self.drop_path(self.layers(x) * self.gamma.view(-1, 1, 1))
+        return y
+
+
+class GrowingStage(nn.ModuleList):
+    """Growing layers: (B, C, H, W) -> (B, C + depth * growth, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Put the output of each layer behind the channels of its input."""
+        for layer in self:
+            x = torch.cat([x, layer(x)], dim=1)
+        return x
+
+
+def _plan(growths: Sequence[int], halvings: Sequence[int]) -> dict[str, Any]:
+    return {"growths": tuple(growths), "halvings": tuple(halvings)}
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"stem_width": 32, **_plan([32, 52, 64, 64, 64, 64, 112], [1, 2, 6])},
+    "small": {"stem_width": 72, **_plan([64, 128, *[128] * 7, 240, 240], [1, 2, 9])},
+    "base": {"stem_width": 120, **_plan([96, 128, *[168] * 7, 336, 336], [1, 2, 9])},
+    "large": {"stem_width": 144, **_plan([128, 192, *[256] * 8, 360, 360], [1, 2, 10])},
+}
+"""Channels that a layer adds, by dense stage, and the stages that begin at half the resolution."""
+_UNGATED = 2  # dense stages at the beginning
+
+
+class RDKAN(KANBackbone):
+    """RDNet of KAN convolutions.
+
+    A dense stage begins with a convolution to half the channels (2x2 with stride 2, or 1x1), but the first,
+    which begins with the stem. A feature map is what dense stages of one resolution put out.
+
+    Args:
+        growths: Channels that each layer adds, by dense stage.
+        halvings: Dense stages that begin at half the resolution.
+        depths: Layers of each dense stage, or of all of them.
+        stem_width: Channels behind the stem, a 4x4 convolution with stride 4.
+        stem_form: Form of the stem; None is that of the network. The published stem is a bottleneck always.
+        attention: Self-attention behind each dense stage.
+        attention_reduction: Factor between the channels and the width of attention; None keeps them.
+        width_scale: Multiplies `growths` and `stem_width`.
+        in_chans: Input channels.
+        norm: As of `ConvFactory`, published "layer".
+        drop_path_rate: Stochastic depth, rising linearly to this rate at the last layer.
+        **options: Arguments of `ConvFactory` (basis, layer, form, ...; `groups` must be 1) and of
+            `KANBackbone` (num_classes, head, drop_rate, ...).
+
+    Raises:
+        ValueError: A value is not legal; the message names it.
+    """
+
+    has_branches = True
+
+    def __init__(
+        self,
+        growths: Sequence[int] = SIZES["tiny"]["growths"],
+        halvings: Sequence[int] = SIZES["tiny"]["halvings"],
+        depths: int | Sequence[int] = 3,
+        stem_width: int = 32,
+        stem_form: str | None = None,
+        attention: bool = False,
+        attention_reduction: float | None = None,
+        width_scale: float = 1.0,
+        in_chans: int = 3,
+        norm: str | None = "layer",
+        drop_path_rate: float = 0.0,
+        **options: Any,
+    ) -> None:
+        factory, options = ConvFactory.split({"dim_reduction": 4, "norm": norm, **options})
+        if factory.groups != 1:
+            raise ValueError(
+                f"groups={factory.groups}: RDKAN's large kernels are depthwise already; legal: 1"
+            )
+        depths = (depths,) * len(growths) if isinstance(depths, int) else tuple(depths)
+        if len(depths) != len(growths):
+            raise ValueError(f"depths={depths} must have one number for each of {len(growths)} dense stages")
+        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
+        channels = factory.width(stem_width, width_scale)
+        of_stem = factory if stem_form is None else factory.with_form(stem_form)
+        stem = of_stem.first(in_chans, channels, _PATCH, stride=_PATCH, padding=0)
+        layers: list[nn.Module] = [Patchify(stem, _PATCH)]
+        parts: list[Stage] = []
+        reduction = _PATCH
+        for index, (growth, depth) in enumerate(zip(growths, depths, strict=True)):
+            if index in halvings:
+                parts.append(Stage(layers, channels, reduction))
+                layers, reduction = [], 2 * reduction
+            if index:
+                narrow = _rounded(channels / 2)
+                side = 2 if index in halvings else 1
+                conv = factory.conv(channels, narrow, side, stride=side, padding=0)
+                layers.append(Patchify(conv, side) if side > 1 else conv)
+                channels = narrow
+            growth = factory.width(growth, width_scale)
+            stage = GrowingStage()
+            for _ in range(depth):
+                stage.append(GrowingLayer(factory, channels, growth, index >= _UNGATED, next(rates)))
+                channels += growth
+            layers.append(stage)
+            if attention:
+                layers.append(factory.attention(channels, attention_reduction))
+        parts.append(Stage(layers, channels, reduction))
+        options = {"head_norm": True, "drop_path_rate": drop_path_rate, **options}
+        super().__init__(parts, factory=factory, in_chans=in_chans, **options)
+
+
+default_cfgs = generate_default_cfgs({f"rd_kan_{size}": conv_cfg() for size in SIZES})
+
+
+def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
+    return build_backbone(RDKAN, f"rd_kan_{size}", pretrained, **{**SIZES[size], **kwargs})
+
+
+@register_model
+def rd_kan_tiny(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Seven dense stages, 32 to 112 channels a layer."""
+    return _create("tiny", pretrained, **kwargs)
+
+
+@register_model
+def rd_kan_small(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Eleven dense stages, 64 to 240 channels a layer."""
+    return _create("small", pretrained, **kwargs)
+
+
+@register_model
+def rd_kan_base(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Eleven dense stages, 96 to 336 channels a layer."""
+    return _create("base", pretrained, **kwargs)
+
+
+@register_model
+def rd_kan_large(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Twelve dense stages, 128 to 360 channels a layer."""
+    return _create("large", pretrained, **kwargs)

@@ -1,0 +1,119 @@
+"""VGG-KAN: stages of 3x3 KAN convolutions with max pooling between them.
+
+Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), after Simonyan and Zisserman 2015, "Very
+Deep Convolutional Networks for Large-Scale Image Recognition" (arXiv 1409.1556), over any basis. The
+published network keeps 7x7 positions for its classifier (`pool_size=7`); its ImageNet checkpoints one
+(`pool_size=1`), at `width_scale=2`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from timm.models import generate_default_cfgs, register_model
+from torch import nn
+
+from .backbone import KANBackbone, Stage, build_backbone, conv_cfg
+from .conv_factory import ConvFactory
+
+__all__ = ["DEPTHS", "VERSIONS", "VGGKAN", "WIDTHS"]
+
+WIDTHS = (16, 32, 64, 128, 128)
+"""Output channels of all convolutions of a stage."""
+DEPTHS: dict[int, tuple[int, ...]] = {
+    11: (1, 1, 2, 2, 2),
+    13: (2, 2, 2, 2, 2),
+    16: (2, 2, 3, 3, 3),
+    19: (2, 2, 4, 4, 4),
+}
+"""Convolutions of each stage, by size."""
+VERSIONS: dict[str, tuple[int, ...]] = {"v1": (), "v2": (128, 128), "v3": (128, 256), "v4": (256, 256)}
+"""Output channels of the convolutions of one more stage."""
+
+
+class VGGKAN(KANBackbone):
+    """VGG of KAN convolutions.
+
+    Args:
+        depths: Number of convolutions of each stage.
+        version: One of `VERSIONS`: what follows the five stages.
+        pool_attention: Self-attention in front of the last two poolings.
+        last_attention: Self-attention in place of the last convolution.
+        attention_reduction: Factor between the channels and the width of attention; None keeps them.
+        width_scale: Multiplies all widths; each is rounded to a multiple of `groups`, at least one per group.
+        in_chans: Input channels.
+        **options: Arguments of `ConvFactory` (basis, layer, form, norm, groups, ...) and of `KANBackbone`
+            (num_classes, pool_size, head, drop_rate, ...).
+
+    Raises:
+        ValueError: A value is not legal; the message names it.
+    """
+
+    def __init__(
+        self,
+        depths: Sequence[int] = DEPTHS[11],
+        version: str = "v1",
+        pool_attention: bool = False,
+        last_attention: bool = False,
+        attention_reduction: float | None = None,
+        width_scale: float = 1.0,
+        in_chans: int = 3,
+        **options: Any,
+    ) -> None:
+        if version not in VERSIONS:
+            raise ValueError(f"version={version!r} is not known; legal values: {', '.join(VERSIONS)}")
+        if len(depths) != len(WIDTHS):
+            raise ValueError(f"depths={tuple(depths)} must have one number for each of {len(WIDTHS)} stages")
+        factory, options = ConvFactory.split(options)
+        widths = [(width,) * depth for width, depth in zip(WIDTHS, depths, strict=True)]
+        if VERSIONS[version]:
+            widths.append(VERSIONS[version])
+        parts: list[Stage] = []
+        channels = in_chans
+        for index, of_stage in enumerate(widths):
+            # Rounding up, so that a map of one position stays one; on even sides nothing changes.
+            layers: list[nn.Module] = [nn.MaxPool2d(2, ceil_mode=True)] if index else []
+            for depth, width in enumerate(of_stage):
+                if last_attention and index == len(widths) - 1 and depth == len(of_stage) - 1:
+                    layers.append(factory.attention(channels, attention_reduction))
+                    continue
+                make = factory.conv if index or depth else factory.first
+                out_channels = factory.width(width, width_scale)
+                layers.append(make(channels, out_channels))
+                channels = out_channels
+            if pool_attention and len(widths) - 3 <= index < len(widths) - 1:
+                layers.append(factory.attention(channels, attention_reduction))
+            parts.append(Stage(layers, channels, 2**index))
+        super().__init__(parts, factory=factory, in_chans=in_chans, **options)
+
+
+default_cfgs = generate_default_cfgs({f"vgg_kan_{size}": conv_cfg() for size in DEPTHS})
+
+
+def _create(size: int, pretrained: bool, **kwargs: Any) -> Any:
+    return build_backbone(VGGKAN, f"vgg_kan_{size}", pretrained, **{"depths": DEPTHS[size], **kwargs})
+
+
+@register_model
+def vgg_kan_11(pretrained: bool = False, **kwargs: Any) -> Any:
+    """VGG of eight KAN convolutions; ten with `version` v2, v3 or v4."""
+    return _create(11, pretrained, **kwargs)
+
+
+@register_model
+def vgg_kan_13(pretrained: bool = False, **kwargs: Any) -> Any:
+    """VGG of ten KAN convolutions; twelve with `version` v2, v3 or v4."""
+    return _create(13, pretrained, **kwargs)
+
+
+@register_model
+def vgg_kan_16(pretrained: bool = False, **kwargs: Any) -> Any:
+    """VGG of thirteen KAN convolutions; fifteen with `version` v2, v3 or v4."""
+    return _create(16, pretrained, **kwargs)
+
+
+@register_model
+def vgg_kan_19(pretrained: bool = False, **kwargs: Any) -> Any:
+    """VGG of sixteen KAN convolutions; eighteen with `version` v2, v3 or v4."""
+    return _create(19, pretrained, **kwargs)
