@@ -226,6 +226,32 @@ def test_meta_device_and_reset(case):
     assert layer(torch.randn(shape)).isfinite().all()
 
 
+def test_resets_to_the_start(case):
+    """Every parameter gets the spread that it was made with, also deep inside."""
+    fresh, _ = make(case)
+    layer, _ = make(case)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.fill_(100.0)
+    layer.reset_parameters()
+    for (name, want), got in zip(fresh.named_parameters(), layer.parameters(), strict=True):
+        if name.endswith(("w_gate", "w_noise", "gamma")):
+            assert got.eq(0).all(), name
+        elif want.unique().numel() < 3 or want.numel() < 16:
+            assert got.abs().max() <= 2.0, name
+        else:
+            spread = want.square().mean().sqrt().item()
+            assert got.square().mean().sqrt().item() == pytest.approx(spread, rel=0.38), name
+
+
+def test_weight_decay_spares_the_functions(case):
+    layer, _ = make(case)
+    names = layer.no_weight_decay()
+    assert names
+    assert all("basis." in name for name in names)
+    assert names <= {name for name, _ in layer.named_parameters()}
+
+
 def test_wrong_inputs_are_named(case):
     layer, shape = make(case)
     wrong = torch.randn(shape[0], shape[1] + 1, *shape[2:])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bottleneck import KAN_CONVS, PLAIN_CONVS
+from .composite import KAN_CONVS, PLAIN_CONVS, CompositeLayer
 from .norm import create_norm
 
 __all__ = ["KANSelfAttention1d", "KANSelfAttention2d", "KANSelfAttention3d", "KANSelfAttentionNd"]
@@ -19,7 +19,7 @@ __all__ = ["KANSelfAttention1d", "KANSelfAttention2d", "KANSelfAttention3d", "KA
 _PER_CHANNEL = (None, "batch", "instance")
 
 
-class KANSelfAttentionNd(nn.Module):
+class KANSelfAttentionNd(CompositeLayer):
     """Self-attention whose queries, keys and values are KAN convolutions of the map.
 
     q, k, v = KAN convolutions D -> D of u,  A = softmax(scale q^T k) over all positions for each head,
@@ -49,8 +49,6 @@ class KANSelfAttentionNd(nn.Module):
     Raises:
         ValueError: if a size, a name or a combination of them is not legal.
     """
-
-    ndim: ClassVar[int]
 
     def __init__(
         self,
@@ -95,14 +93,9 @@ class KANSelfAttentionNd(nn.Module):
             post_norm, channels, self.ndim, affine=options.get("norm_affine", True), key="post_norm"
         ).to(**where)
 
-    def reset_parameters(self) -> None:
-        """Start anew."""
-        for module in self.modules():
-            reset = getattr(module, "reset_parameters", None)
-            if module is not self and callable(reset):
-                reset()
-        with torch.no_grad():
-            self.gamma.zero_()
+    @torch.no_grad()
+    def _reset_own(self) -> None:
+        self.gamma.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *S) -> (B, C, *S).
@@ -110,11 +103,7 @@ class KANSelfAttentionNd(nn.Module):
         Raises:
             ValueError: if `x` does not have C channels and the right number of space axes.
         """
-        if x.ndim != self.ndim + 2 or x.shape[1] != self.channels:
-            raise ValueError(
-                f"{type(self).__name__} takes (B, {self.channels}, {self.ndim} space axes), "
-                f"got an input of shape {tuple(x.shape)}"
-            )
+        self._check_map(x, self.channels)
         q, k, v = self._heads(self.inner(x))
         attended = F.scaled_dot_product_attention(q, k, v, scale=self.scale)  # (B, heads, N, D / heads)
         attended = attended.transpose(2, 3).reshape(x.shape[0], self.width, *x.shape[2:])

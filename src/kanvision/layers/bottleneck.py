@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,8 @@ from kanvision.bases import Basis
 from kanvision.bases.base import normal_quantiles
 
 from .activation import create_activation
-from .conv import KANConv1d, KANConv2d, KANConv3d, KANConvNd
+from .composite import KAN_CONVS, PLAIN_CONVS, CompositeLayer
+from .conv import KANConvNd
 from .dropout import DROP_PLACES, create_dropout
 from .expansion import KANLayer, KANOptions, _preserving_std, _uniform
 from .linear import KANLinear
@@ -34,9 +35,6 @@ __all__ = [
     "inner_channels",
 ]
 
-KAN_CONVS: dict[int, type[KANConvNd]] = {1: KANConv1d, 2: KANConv2d, 3: KANConv3d}
-PLAIN_CONVS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-
 
 def inner_channels(in_channels: int, out_channels: int, dim_reduction: float, min_internal: int) -> int:
     """Width M of the bottleneck between C and O channels (of one group).
@@ -53,13 +51,12 @@ def inner_channels(in_channels: int, out_channels: int, dim_reduction: float, mi
     return width if width >= min_internal else min(min_internal, in_channels, out_channels)
 
 
-class _Bottleneck(nn.Module):
+class _Bottleneck(CompositeLayer):
     """What bottleneck layers of every shape share; `ndim` space axes, 0 for channels-last features.
 
     y = act(norm(base_weight . base_act(u) + expand(inner(squeeze(u))))),  u = drop(x)
     """
 
-    ndim: ClassVar[int]
     squeeze: nn.Module
     inner: nn.Module
     expand: nn.Module
@@ -109,7 +106,7 @@ class _Bottleneck(nn.Module):
                 self.base_weight = nn.Parameter(torch.empty(shape))
         if dtype is not None:
             self.to(dtype=dtype)
-        self._reset_weights()
+        self._reset_own()
 
     def _projection(self, in_channels: int, out_channels: int, bias: bool) -> nn.Module:
         raise NotImplementedError
@@ -151,16 +148,8 @@ class _Bottleneck(nn.Module):
         drops = self.training and self.drop_rate > 0 and self.drop_place == place
         return cast(Tensor, self.drop(x)) if drops else x
 
-    def reset_parameters(self) -> None:
-        """Start anew: weights, norms and the parameters and constants of the basis."""
-        for module in self.modules():
-            reset = getattr(module, "reset_parameters", None)
-            if module is not self and callable(reset):
-                reset()
-        self._reset_weights()
-
     @torch.no_grad()
-    def _reset_weights(self) -> None:
+    def _reset_own(self) -> None:
         halves = self.init == "variance_preserving" and self.base_act is not None
         for projection, share in ((self.squeeze, 1.0), (self.expand, 0.5 if halves else 1.0)):
             if isinstance(projection, nn.Identity):  # after merge()
@@ -210,11 +199,6 @@ class _Bottleneck(nn.Module):
             setattr(core, "out_channels" if self.ndim else "out_features", merged.shape[0])
         self.expand = nn.Identity()
         return self
-
-    def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay would pull away from their meaning (timm's protocol)."""
-        skipped = {id(core.get_parameter(name)) for core in self._cores() for name in core.no_weight_decay()}
-        return {name for name, parameter in self.named_parameters() if id(parameter) in skipped}
 
 
 class BottleneckKANConvNd(_Bottleneck):
@@ -303,11 +287,7 @@ class BottleneckKANConvNd(_Bottleneck):
         Raises:
             ValueError: if `x` does not have C channels and the right number of space axes.
         """
-        if x.ndim != self.ndim + 2 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"{type(self).__name__} takes (B, {self.in_channels}, {self.ndim} space axes), "
-                f"got an input of shape {tuple(x.shape)}"
-            )
+        self._check_map(x, self.in_channels)
         return self._transform(x)
 
     def extra_repr(self) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
-from .bottleneck import KAN_CONVS, PLAIN_CONVS
+from .composite import KAN_CONVS, PLAIN_CONVS, CompositeLayer
 from .norm import create_norm
 
 __all__ = [
@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 
-class KANFocalModulationNd(nn.Module):
+class KANFocalModulationNd(CompositeLayer):
     """Focal modulation: each position is modulated by contexts of growing reach around it.
 
     q, c_0, gates = split(f(x));  c_l = F_l(c_{l-1}),  a = sum_l gate_l c_l,  l = 1 ... L
@@ -43,8 +43,6 @@ class KANFocalModulationNd(nn.Module):
     Raises:
         ValueError: if a size, a name or a combination of them is not legal.
     """
-
-    ndim: ClassVar[int]
 
     def __init__(
         self,
@@ -91,24 +89,13 @@ class KANFocalModulationNd(nn.Module):
             post_norm, channels, self.ndim, affine=options.get("norm_affine", True), key="post_norm"
         ).to(**where)
 
-    def reset_parameters(self) -> None:
-        """Start anew."""
-        for module in self.modules():
-            reset = getattr(module, "reset_parameters", None)
-            if module is not self and callable(reset):
-                reset()
-
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *S) -> (B, C, *S).
 
         Raises:
             ValueError: if `x` does not have C channels and the right number of space axes.
         """
-        if x.ndim != self.ndim + 2 or x.shape[1] != self.channels:
-            raise ValueError(
-                f"{type(self).__name__} takes (B, {self.channels}, {self.ndim} space axes), "
-                f"got an input of shape {tuple(x.shape)}"
-            )
+        self._check_map(x, self.channels)
         query, context, gates = self.f(x).split((self.channels, self.channels, self.focal_level + 1), dim=1)
         context = self.levels[0](context)
         modulator = context * gates[:, :1]

@@ -8,12 +8,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from .bottleneck import KAN_CONVS, BottleneckKANConvNd
+from .bottleneck import BottleneckKANConvNd
+from .composite import KAN_CONVS, CompositeLayer
 from .conv import KANConvNd
 from .expansion import KANLayer
 from .gate import Routing, TopKGate
@@ -39,7 +40,7 @@ _SPARSE_WEIGHTS = 2**20
 _SPARSE_POSITIONS = 64
 
 
-class MoEKANConvNd(nn.Module):
+class MoEKANConvNd(CompositeLayer):
     """Mixture of KAN convolutions with the same input: y = sum_e g_e expert_e(x), k of the g_e are not zero.
 
     The gate sees the mean over space of x, see `kanvision.layers.gate.TopKGate`. Drokin 2024 (arXiv
@@ -78,8 +79,6 @@ class MoEKANConvNd(nn.Module):
         ValueError: if an argument is not legal, or the evaluation does not fit the experts.
     """
 
-    ndim: ClassVar[int]
-
     def __init__(
         self,
         in_channels: int,
@@ -113,21 +112,14 @@ class MoEKANConvNd(nn.Module):
         self.in_channels = in_channels
         self.copies = copies
         self.evaluation = evaluation
-        self._copy_first()
+        self._reset_own()
         if evaluation in ("joint", "sparse") and not self._factorises():
             raise ValueError(
                 f"evaluation={evaluation!r} needs experts with neither base branch nor norm nor activation; "
                 "legal values for these experts: auto, loop"
             )
 
-    def reset_parameters(self) -> None:
-        """Start gate and experts anew."""
-        for module in (self.gate, self.pregate, *self.experts):
-            if module is not None:
-                cast(Any, module).reset_parameters()
-        self._copy_first()
-
-    def _copy_first(self) -> None:
+    def _reset_own(self) -> None:
         if self.copies:
             state = self.experts[0].state_dict()
             for expert in self.experts[1:]:
@@ -139,11 +131,7 @@ class MoEKANConvNd(nn.Module):
         Raises:
             ValueError: if `x` does not have C channels and the right number of space axes.
         """
-        if x.ndim != self.ndim + 2 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"{type(self).__name__} takes (B, {self.in_channels}, {self.ndim} space axes), "
-                f"got an input of shape {tuple(x.shape)}"
-            )
+        self._check_map(x, self.in_channels)
         q = x.flatten(2).mean(2)  # (B, C)
         routing = cast(Routing, self.gate(q if self.pregate is None else self.pregate(q)))
         evaluation = self.evaluation
@@ -240,15 +228,6 @@ class MoEKANConvNd(nn.Module):
             return y + torch.einsum("be,eo...->bo...", routing.gates.to(y.dtype), summand.to(y.dtype))
 
         return first._lean(convolve, x)
-
-    def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay would pull away from their meaning (timm's protocol)."""
-        return {
-            f"{name}.{skipped}"
-            for name, module in self.named_modules()
-            if isinstance(module, KANLayer)
-            for skipped in module.no_weight_decay()
-        }
 
     def extra_repr(self) -> str:
         """Show how experts are evaluated."""
