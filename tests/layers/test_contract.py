@@ -81,10 +81,10 @@ CASES = {
 COMPILED = ["bottleneck_linear", "moe_sparse", "attention_2d", "focal_3d"]
 
 
-def make(case, **kwargs):
+def make(case, width=1, **kwargs):
     torch.manual_seed(0)
     cls, sizes, options, space = CASES[case]
-    layer = cls(*sizes, **{**options, **kwargs})
+    layer = cls(*(size if size == 3 else width * size for size in sizes), **{**options, **kwargs})
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
             # Gates and the attention branch start at zero, where nothing can be told apart.
@@ -228,8 +228,8 @@ def test_meta_device_and_reset(case):
 
 def test_resets_to_the_start(case):
     """Every parameter gets the spread that it was made with, also deep inside."""
-    fresh, _ = make(case)
-    layer, _ = make(case)
+    fresh, _ = make(case, width=4)
+    layer, _ = make(case, width=4)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.fill_(100.0)
@@ -237,11 +237,11 @@ def test_resets_to_the_start(case):
     for (name, want), got in zip(fresh.named_parameters(), layer.parameters(), strict=True):
         if name.endswith(("w_gate", "w_noise", "gamma")):
             assert got.eq(0).all(), name
-        elif want.unique().numel() < 3 or want.numel() < 16:
+        elif want.unique().numel() < 3 or want.numel() < 50:
             assert got.abs().max() <= 2.0, name
         else:
             spread = want.square().mean().sqrt().item()
-            assert got.square().mean().sqrt().item() == pytest.approx(spread, rel=0.38), name
+            assert got.square().mean().sqrt().item() == pytest.approx(spread, rel=0.3), name
 
 
 def test_weight_decay_spares_the_functions(case):
