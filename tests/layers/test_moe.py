@@ -168,6 +168,22 @@ def test_experts_without_samples_have_zero_gradients():
             assert expert.basis.beta.grad is not None
 
 
+def test_trains_distributed_without_looking_for_unused_parameters(tmp_path):
+    """The published second gate, which nothing reads, stops the second step."""
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        layer = MoEBottleneckKANConv2d(3, 8, 3, num_experts=6, k=1, pregate=True, **GRAM)
+        parallel = torch.nn.parallel.DistributedDataParallel(layer)
+        for _ in range(3):
+            with collect_auxiliary() as losses:
+                y = parallel(torch.randn(2, 3, 6, 6))
+            y.square().mean().add(losses[0]).backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
+
+
 def test_experts_start_as_copies_and_part():
     torch.manual_seed(0)
     layer = MoEKANConv2d(4, 4, 3, num_experts=4, **GRAM)

@@ -13,6 +13,7 @@ from .gate import TopKGate
 from .grid import GridMove, extend_grid, map_functions, move_grids, place_grids, refine_grid
 from .grid_inputs import GridSite, grid_sites, measure_inputs, share_outside
 from .linear import KANLinear
+from .merge import merge_bottlenecks
 from .mlp import GroupRationalMlp, KANMlp
 from .moe import (
     MoEBottleneckKANConv1d,
@@ -78,6 +79,7 @@ __all__ = [
     "map_functions",
     "measure_inputs",
     "merge_adapters",
+    "merge_bottlenecks",
     "move_grids",
     "place_grids",
     "preset",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 __all__ = [
+    "Bottleneck",
     "BottleneckKANConv1d",
     "BottleneckKANConv2d",
     "BottleneckKANConv3d",
@@ -51,7 +52,7 @@ def inner_channels(in_channels: int, out_channels: int, dim_reduction: float, mi
     return width if width >= min_internal else min(min_internal, in_channels, out_channels)
 
 
-class _Bottleneck(CompositeLayer):
+class Bottleneck(CompositeLayer):
     """What bottleneck layers of every shape share; `ndim` space axes, 0 for channels-last features.
 
     y = act(norm(base_weight . base_act(u) + expand(inner(squeeze(u))))),  u = drop(x)
@@ -172,6 +173,11 @@ class _Bottleneck(CompositeLayer):
         else:
             _uniform(self.base_weight, fan**-0.5)
 
+    @property
+    def merged(self) -> bool:
+        """Whether `merge` was called."""
+        return isinstance(self.expand, nn.Identity)
+
     @torch.no_grad()
     def merge(self) -> Self:
         """Fold `expand` into the weights of `inner`, for inference: nothing stands between the two.
@@ -186,7 +192,7 @@ class _Bottleneck(CompositeLayer):
         Raises:
             ValueError: if the layer is merged already.
         """
-        if isinstance(self.expand, nn.Identity):
+        if self.merged:
             raise ValueError("this layer is merged already")
         mixing = torch.stack(cast(Tensor, self.expand.weight).flatten(1).chunk(self.groups))  # (g, O/g, M/g)
         for core in self._cores():
@@ -201,7 +207,7 @@ class _Bottleneck(CompositeLayer):
         return self
 
 
-class BottleneckKANConvNd(_Bottleneck):
+class BottleneckKANConvNd(Bottleneck):
     """Bottleneck KAN convolution: squeeze C -> M, basis expansion and convolution M -> M, expand M -> O.
 
     y = act(norm(conv(base_act(u), base_weight) + expand(inner(squeeze(u))))),  u = drop(x)
@@ -313,7 +319,7 @@ class BottleneckKANConv3d(BottleneckKANConvNd):
     ndim = 3
 
 
-class BottleneckKANLinear(_Bottleneck):
+class BottleneckKANLinear(Bottleneck):
     """Bottleneck KAN layer on the last axis: (..., C) -> (..., O).
 
     y = act(norm(base_weight base_act(u) + expand(inner(squeeze(u))))),  u = drop(x)
