@@ -66,6 +66,8 @@ CASES = {
     "attention_1d": (KANSelfAttention1d, (4,), GRAM, (7,)),
     "attention_2d": (KANSelfAttention2d, (4,), {"inner_projection": 2, "groups": 2, **GRAM}, (5, 4)),
     "attention_3d": (KANSelfAttention3d, (4,), {"num_heads": 2, **GRAM}, (3, 4, 3)),
+    "attention_rope": (KANSelfAttention2d, (4,), {"rope": "mixed", **GRAM}, (5, 4)),
+    "attention_axial": (KANSelfAttention1d, (4,), {"rope": "axial", "num_heads": 2, **GRAM}, (7,)),
     "attention_parity": (KANSelfAttention2d, (4,), {"parity": True, **GRAM}, (5, 4)),
     "attention_moe": (
         KANSelfAttention2d,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .composite import KAN_CONVS, PLAIN_CONVS, CompositeLayer
 from .norm import create_norm
+from .rope import RotaryPositions
 
 __all__ = ["KANSelfAttention1d", "KANSelfAttention2d", "KANSelfAttention3d", "KANSelfAttentionNd"]
 
@@ -43,6 +44,7 @@ class KANSelfAttentionNd(CompositeLayer):
         parity: as published: three convolutions, scale 1, and y = post_norm(gamma x + outer(A v)), which has
             no way around the attention at its start.
         post_norm: norm of the output: None, "batch", "instance", "group", "layer".
+        rope: rotary positions of queries and keys: None, "axial" or "mixed", see `RotaryPositions`.
         **options: further arguments of the convolutions (`groups`, `basis`, `norm`, ...); `norm_affine` holds
             for `post_norm` too.
 
@@ -61,6 +63,7 @@ class KANSelfAttentionNd(CompositeLayer):
         scale: float | None = None,
         parity: bool = False,
         post_norm: str | None = "batch",
+        rope: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -88,6 +91,9 @@ class KANSelfAttentionNd(CompositeLayer):
         self.projections = nn.ModuleDict(
             {name: make(width, out, kernel_size, padding="same", **options) for name, out in widths.items()}
         )
+        self.rope: nn.Module | None = None
+        if rope is not None:
+            self.rope = RotaryPositions(width // num_heads, num_heads, self.ndim, rope).to(**where)
         self.gamma = nn.Parameter(torch.zeros(1, **where))
         self.post_norm = create_norm(
             post_norm, channels, self.ndim, affine=options.get("norm_affine", True), key="post_norm"
@@ -105,6 +111,8 @@ class KANSelfAttentionNd(CompositeLayer):
         """
         self._check_map(x, self.channels)
         q, k, v = self._heads(self.inner(x))
+        if self.rope is not None:
+            q, k = self.rope(q, x.shape[2:]), self.rope(k, x.shape[2:])
         attended = F.scaled_dot_product_attention(q, k, v, scale=self.scale)  # (B, heads, N, D / heads)
         attended = attended.transpose(2, 3).reshape(x.shape[0], self.width, *x.shape[2:])
         attended = self.outer(attended)
