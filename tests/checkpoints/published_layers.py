@@ -14,7 +14,7 @@ from scipy.special import eval_jacobi, eval_legendre
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 DEGREE_MAJOR = ("kaln", "kagn", "kagn_v2", "kajn")
-NUM_BASIS = {"kan": 8, "fastkan": 6, "wavkan": 1, "relukan": 8}  # else degree + 1 with the degree below
+NUM_BASIS = {"kan": 8, "fastkan": 8, "wavkan": 1, "relukan": 8}  # else degree + 1 with the degree below
 DEGREE = 4
 
 
@@ -35,10 +35,12 @@ def random_norm(prefix, channels, norm, affine):
     return state
 
 
-def random_conv(kind, ndim, *, groups=1, c=3, o=2, kernel=3, norm="instance", affine=True, form="fast"):
+def random_conv(
+    kind, ndim, *, groups=1, c=3, o=2, kernel=3, norm="instance", affine=True, form="fast", degree=DEGREE
+):
     """Tensors of a published convolution of c inputs and o outputs a group."""
     k, ones = (kernel,) * ndim, (1,) * ndim
-    num = NUM_BASIS.get(kind, DEGREE + 1)
+    num = NUM_BASIS.get(kind, degree + 1)
     scale = (c * num * kernel**ndim) ** -0.5
     state = {}
     if kind == "kagn_v2":
@@ -221,9 +223,11 @@ def waves(state, prefix, u, kind, conv, geometry):
     return conv(torch.cat(outputs, 1), state[f"{prefix}.wavelet_out.weight"])
 
 
-def random_linear(kind, inputs=4, outputs=3, num=None, base=True):
+def random_linear(kind, inputs=4, outputs=3, num=None, base=True, degree=DEGREE):
     """Tensors of a published fully connected layer."""
-    num = num or NUM_BASIS.get(kind, DEGREE + 1)
+    if kind == "bottleneck_kagn":
+        return random_bottleneck_linear(inputs, outputs, degree=degree)
+    num = num or NUM_BASIS.get(kind, degree + 1)
     flat = (inputs, outputs, num)
     name = {"kan": "layer_norm", "kaln": "layer_norm", "kagn": "norm", "kajn": "norm", "kabn": "norm"}.get(
         kind
@@ -270,6 +274,9 @@ def random_linear(kind, inputs=4, outputs=3, num=None, base=True):
 def published_linear(kind, state, x, *, act=F.silu, wavelet_kind="mexican_hat"):
     """The published forward pass of a fully connected layer, (B, I) -> (B, J)."""
 
+    if kind == "bottleneck_kagn":
+        return published_bottleneck_linear(state, x, act)
+
     def layer_norm(prefix, y):
         mean, var = y.mean(1, keepdim=True), y.var(1, unbiased=False, keepdim=True)
         return (y - mean) / (var + 1e-5).sqrt() * state[f"{prefix}.weight"] + state[f"{prefix}.bias"]
@@ -299,7 +306,7 @@ def published_linear(kind, state, x, *, act=F.silu, wavelet_kind="mexican_hat"):
     if kind == "fastkan":
         y = maps.flatten(1) @ state["spline_linear.weight"].T
         if "base_linear.weight" in state:
-            y = y + F.silu(x) @ state["base_linear.weight"].T + state["base_linear.bias"]
+            y = y + act(x) @ state["base_linear.weight"].T + state["base_linear.bias"]
         return y
     names = {
         "kacn": "cheby_coeffs",
@@ -311,3 +318,22 @@ def published_linear(kind, state, x, *, act=F.silu, wavelet_kind="mexican_hat"):
         maps = torch.stack([act(value) for value in gram(torch.tanh(x), state["beta_weights"])], 2)
     y = torch.einsum("bik,iok->bo", maps, state[names[kind]])
     return y if kind == "kacn" else act(layer_norm("norm", y + act(x) @ state["base_weights"].T))
+
+
+def random_bottleneck_linear(inputs, outputs, m=None, degree=DEGREE):
+    if m is None:
+        m = max(inputs, outputs) // 8
+        m = m if m >= 16 else min(16, inputs, outputs)
+    state = {"base_weights": random(outputs, inputs), "beta_weights": 0.05 * random(degree + 1)}
+    state |= {"inner_proj.weight": random(m, inputs), "inner_proj.bias": random(m)}
+    state |= {"outer_proj.weight": random(outputs, m), "outer_proj.bias": random(outputs)}
+    state["grams_basis_weights"] = random(m, m, degree + 1)
+    return state | random_norm("norm", outputs, "layer", True)
+
+
+def published_bottleneck_linear(state, x, act=F.silu):
+    z = torch.tanh(x @ state["inner_proj.weight"].T + state["inner_proj.bias"])
+    maps = torch.stack([act(value) for value in gram(z, state["beta_weights"])], 2)
+    y = torch.einsum("bik,iok->bo", maps, state["grams_basis_weights"])
+    y = y @ state["outer_proj.weight"].T + state["outer_proj.bias"] + act(x) @ state["base_weights"].T
+    return act(F.layer_norm(y, y.shape[1:], state["norm.weight"], state["norm.bias"]))

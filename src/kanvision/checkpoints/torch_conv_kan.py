@@ -11,18 +11,18 @@ from torch import Tensor, nn
 
 from .io import CheckpointError
 from .strict import Problems, Tensors
-from .torch_conv_kan_conv import PublishedConv, conv_kind
+from .torch_conv_kan_attention import PublishedAttention, read_part
 from .torch_conv_kan_linear import PublishedLinear, PublishedStack, linear_kind
+from .torch_conv_kan_nets import network_of
 
 __all__ = ["load_torch_conv_kan"]
 
 
-def load_torch_conv_kan(found: Tensors, *, layer: str | None = None, **options: Any) -> nn.Module:
+def load_torch_conv_kan(found: Tensors, **options: Any) -> nn.Module:
     """A published layer or network, told apart by the names of its tensors.
 
     Args:
         found: Published tensors by name.
-        layer: Name of the published layer, where the tensors fit several: "kaln", "kajn", "kabn".
         **options: What the tensors do not tell, see docs/weights.md.
 
     Returns:
@@ -32,27 +32,36 @@ def load_torch_conv_kan(found: Tensors, *, layer: str | None = None, **options: 
         CheckpointError: If the tensors fit nothing, or a name is missing, unexpected or of another shape.
         ValueError: If an option is not legal.
     """
-    found = without_wrappers(found)
-    published: PublishedConv | PublishedLinear | PublishedStack
+    found = _without_wrappers(found)
     problems = Problems()
+    if (reader := network_of(found)) is not None:
+        network = reader(found, options)
+        network.compare(problems)
+        problems.raise_for(f"a published {network.title}")
+        _warn_of(network.remarks)
+        return network.build()
     if any(re.match(r"layers\.\d+\.", name) for name in found):
-        published = PublishedStack(found, **options)
-        published.compare(problems)
-        what = f"a stack of {len(published.layers)} fully connected layers"
-    elif kind := linear_kind(found):
-        published = PublishedLinear(found, kind, **options)
-        problems.compare(found, published.wanted())
-        what = f"a fully connected {kind} layer, {published.in_features} -> {published.out_features}"
-    else:
-        published = PublishedConv(found, conv_kind(found, layer), **options)
-        problems.compare(found, published.wanted())
-        what = f"a {published.kind} convolution, {published.in_channels} -> {published.out_channels} channels"
-    problems.raise_for(what)
-    warn_of(published.remarks)
-    return published.build()
+        stack = PublishedStack(found, **options)
+        stack.compare(problems)
+        problems.raise_for(f"a stack of {len(stack.layers)} fully connected layers")
+        _warn_of(stack.remarks)
+        return stack.build()
+    if kind := linear_kind(found):
+        linear = PublishedLinear(found, kind, **options)
+        problems.compare(found, linear.wanted())
+        problems.raise_for(f"a fully connected {kind} layer, {linear.in_features} -> {linear.out_features}")
+        _warn_of(linear.remarks)
+        return linear.build()
+    layer = options.pop("layer", None)
+    part = read_part(found, options, layer=layer)
+    problems.compare(found, part.wanted())
+    what = "self-attention" if isinstance(part, PublishedAttention) else f"{part.kind} convolution"
+    problems.raise_for(f"a {what}, {part.in_channels} -> {part.out_channels} channels")
+    _warn_of(part.remarks)
+    return part.build()
 
 
-def without_wrappers(found: Tensors) -> dict[str, Tensor]:
+def _without_wrappers(found: Tensors) -> dict[str, Tensor]:
     """Names without the `module` of the published L1 wrapper around a layer.
 
     Raises:
@@ -65,7 +74,7 @@ def without_wrappers(found: Tensors) -> dict[str, Tensor]:
     return plain
 
 
-def warn_of(remarks: Iterable[str]) -> None:
+def _warn_of(remarks: Iterable[str]) -> None:
     """Warn of what is not as published, once each."""
     for remark in dict.fromkeys(remarks):
         warnings.warn(remark, stacklevel=4)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kanvision.bases import Basis
 from kanvision.layers import (
     EdgeWaveletConv1d,
     EdgeWaveletConv2d,
@@ -28,11 +29,21 @@ from kanvision.layers.conv import KANConvNd
 from kanvision.layers.norm import MinMaxNorm
 
 from .io import CheckpointError
-from .strict import Problems, Shape, Tensors, most_voted, only
+from .strict import Shape, Tensors, most_voted, only
 from .torch_conv_kan_norm import INFERRED, PublishedNorm
 from .torch_conv_kan_wavelet import edge_wavelets, wavelet_shapes
 
-__all__ = ["BATCH_MATES", "CONSTANT", "CONV_KINDS", "GEOMETRY", "PublishedConv", "conv_kind"]
+__all__ = [
+    "BATCH_MATES",
+    "CONSTANT",
+    "CONV_KINDS",
+    "CONV_OPTIONS",
+    "GEOMETRY",
+    "PublishedConv",
+    "channel_major",
+    "constants_of",
+    "conv_kind",
+]
 
 GEOMETRY = {"stride": 1, "padding": 0, "dilation": 1}
 """What no tensor tells about a convolution, as published."""
@@ -66,6 +77,8 @@ _FORMS: dict[str, _Form] = {
     "relukan": _Form("relukan_conv", "list", counter="phase_low", options={"grid_size": 5}),
 }
 CONV_KINDS = tuple(_FORMS)
+CONV_OPTIONS = {kind: dict(form.options) for kind, form in _FORMS.items()}
+"""Options beside `GEOMETRY` and `norm`, by kind."""
 
 BATCH_MATES = (
     "the published KALN layers scale their input by the extremes of the whole batch, so that a prediction "
@@ -232,17 +245,8 @@ class PublishedConv:
             shapes[form.counter] = (self.num_basis,)
         return shapes | self.norm.wanted()
 
-    def check(self) -> None:
-        """Stop if the tensors are not those of the layer.
-
-        Raises:
-            CheckpointError: With all names that are missing, unexpected or of another shape.
-        """
-        problems = Problems()
-        problems.compare(self.found, self.wanted())
-        problems.raise_for(f"a {self.kind} convolution, {self.in_channels} -> {self.out_channels} channels")
-
-    def _layer_options(self) -> dict[str, Any]:
+    def layer_options(self) -> dict[str, Any]:
+        """Arguments of the layer here, without its sizes."""
         options, count = self.options, self.num_basis
         basis: dict[str, Any] = {}
         if self.kind == "kan":
@@ -281,17 +285,14 @@ class PublishedConv:
             dtype=base.dtype,
             device=base.device,
             **{key: self.options[key] for key in GEOMETRY},
-            **self._layer_options(),
+            **self.layer_options(),
         )
-        if base.dtype == torch.float64:
-            layer.basis.reset_parameters()  # the constants, in the precision of the weights
         if self.kind == "kaln" and self.groups > 1:
             layer.input_norm = MinMaxNorm(groups=self.groups)
         slot = "input_norm" if self.kind == "fastkan" else "norm"
         state = {f"{slot}.{name}": value for name, value in self.norm.merged().items()}
         state |= self._weights() | self._extras(layer)
-        constants = {f"basis.{name}": value for name, value in layer.basis.named_buffers()}
-        layer.load_state_dict({**constants, **state})
+        layer.load_state_dict({**constants_of(layer, base.dtype), **state})
         return layer
 
     def _weights(self) -> dict[str, Tensor]:
@@ -308,7 +309,7 @@ class PublishedConv:
             )
             basis = torch.cat(pieces)  # (O, cK, *k)
             if form.degree_major:
-                basis = _channel_major(basis, self.num_basis)
+                basis = channel_major(basis, self.num_basis)
             if self.kind == "kabn":
                 # equal coefficients of functions that sum to 1 are a constant
                 sums = basis.reshape(len(basis), self.c, self.num_basis, *self.kernel).sum(2)  # (O, c, *k)
@@ -319,7 +320,7 @@ class PublishedConv:
         return weights
 
     def _sliced_weights(self) -> dict[str, Tensor]:
-        """Weights over all channels; group g sees the maps from g cK on, whose index is degree C + channel."""
+        """Weights over all channels; group g sees the maps from g cK on, of index degree C + channel."""
         base, basis = self.found["base_conv.weight"], self.found["poly_conv.weight"]
         full_base = base.new_zeros(self.out_channels, self.in_channels, *self.kernel)
         full = basis.new_zeros(self.out_channels, self.num_basis * self.in_channels, *self.kernel)
@@ -328,7 +329,7 @@ class PublishedConv:
             rows = slice(group * self.o, (group + 1) * self.o)
             full_base[rows, group * self.c : (group + 1) * self.c] = base[rows]
             full[rows, group * width : (group + 1) * width] = basis[rows]
-        return {"base_weight": full_base, "basis_weight": _channel_major(full, self.num_basis)}
+        return {"base_weight": full_base, "basis_weight": channel_major(full, self.num_basis)}
 
     def _extras(self, layer: KANConvNd) -> dict[str, Tensor]:
         """Parameters beside the weights, after the layer got the modules that can hold them."""
@@ -351,7 +352,18 @@ class PublishedConv:
         return {}
 
 
-def _channel_major(weight: Tensor, num_basis: int) -> Tensor:
+def channel_major(weight: Tensor, num_basis: int) -> Tensor:
     """(O, K C, *k) -> (O, C K, *k)."""
     out, width, *kernel = weight.shape
     return weight.reshape(out, num_basis, width // num_basis, *kernel).transpose(1, 2).flatten(1, 2)
+
+
+def constants_of(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Constants of all bases in a module, in the precision of its weights."""
+    constants: dict[str, Tensor] = {}
+    for prefix, part in module.named_modules():
+        if isinstance(part, Basis):
+            if dtype == torch.float64:
+                part.reset_parameters()
+            constants |= {f"{prefix}.{name}": value for name, value in part.named_buffers()}
+    return constants

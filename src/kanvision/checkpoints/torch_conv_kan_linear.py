@@ -12,16 +12,24 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kanvision.layers import EdgeWaveletConv1d, KANLinear, preset
+from kanvision.layers import BottleneckKANLinear, EdgeWaveletConv1d, KANLinear, preset
+from kanvision.layers.bottleneck import inner_channels
 
 from .io import CheckpointError
 from .strict import Problems, Shape, Tensors, below, most_voted, only
-from .torch_conv_kan_conv import BATCH_MATES, CONSTANT
+from .torch_conv_kan_conv import BATCH_MATES, CONSTANT, constants_of
 from .torch_conv_kan_wavelet import edge_scales
 
-__all__ = ["LINEAR_KINDS", "PublishedLinear", "PublishedStack", "linear_kind"]
+__all__ = [
+    "LINEAR_KINDS",
+    "LINEAR_OPTIONS",
+    "PublishedLinear",
+    "PublishedStack",
+    "inner_width",
+    "linear_kind",
+]
 
-_BOTH = "OC"  # letters of a shape: O outputs, C inputs, K functions
+_BOTH = "OC"  # letters of a shape: O outputs, C inputs, M inner features, K functions
 _NORM = {"weight": "O", "bias": "O"}
 
 
@@ -54,6 +62,20 @@ _FORMS: dict[str, _Form] = {
     "kagn": _Form(
         "grams_basis_weights",
         {"grams_basis_weights": "COK", "base_weights": _BOTH, "beta_weights": "K"},
+        ("norm", "norm"),
+        {"act": "silu"},
+    ),
+    "bottleneck_kagn": _Form(
+        "grams_basis_weights",
+        {
+            "grams_basis_weights": "MMK",
+            "base_weights": _BOTH,
+            "beta_weights": "K",
+            "inner_proj.weight": "MC",
+            "inner_proj.bias": "M",
+            "outer_proj.weight": "OM",
+            "outer_proj.bias": "O",
+        },
         ("norm", "norm"),
         {"act": "silu"},
     ),
@@ -91,11 +113,16 @@ _FORMS: dict[str, _Form] = {
     ),
 }
 LINEAR_KINDS = tuple(_FORMS)
+LINEAR_OPTIONS = {kind: dict(form.options) for kind, form in _FORMS.items()}
+"""Options by kind."""
 
 
 def linear_kind(found: Tensors) -> str | None:
     """Name of the published fully connected layer with these tensors; None if there is none."""
-    return next((kind for kind, form in _FORMS.items() if form.weights in found), None)
+    kind = next((kind for kind, form in _FORMS.items() if form.weights in found), None)
+    if kind == "kagn" and any(re.match(r"(inner|outer)_proj\.", name) for name in found):
+        return "bottleneck_kagn"
+    return kind
 
 
 class PublishedLinear:
@@ -136,7 +163,8 @@ class PublishedLinear:
 
     def _infer(self, form: _Form) -> dict[str, int]:
         """Size for each letter, by the vote of all tensors that know it."""
-        width = self.found[form.weights].shape[-1:].numel()  # of "*", both C and K
+        weights = self.found.get(form.weights)
+        width = 0 if weights is None else weights.shape[-1:].numel()  # of "*", both C and K
         flat, counts = form.shapes[form.weights] == "O*", self._votes("K")
         inputs = self._votes("C")
         if flat and counts:
@@ -145,6 +173,8 @@ class PublishedLinear:
         sizes["C"] = most_voted("the number of inputs", inputs)
         if flat and not counts:
             counts = [width // sizes["C"]]
+        if "MMK" in form.shapes.values():
+            sizes["M"] = most_voted("the number of inner features", self._votes("M"))
         sizes["K"] = 1 if self.kind == "wavkan" else most_voted("the number of basis functions", counts)
         return {**sizes, "*": sizes["C"] * sizes["K"]}
 
@@ -165,12 +195,15 @@ class PublishedLinear:
         if self.kind == "wavkan":
             return self._wavelets()
         dtype = self.found[_FORMS[self.kind].weights].dtype
-        layer = KANLinear(self.in_features, self.out_features, dtype=dtype, **self._layer_options())
+        options = self._layer_options()
+        layer: KANLinear | BottleneckKANLinear
+        if self.kind == "bottleneck_kagn":
+            options |= inner_width(self.in_features, self.out_features, self.sizes["M"])
+            layer = BottleneckKANLinear(self.in_features, self.out_features, dtype=dtype, **options)
+        else:
+            layer = KANLinear(self.in_features, self.out_features, dtype=dtype, **options)
         layer.to(self.found[_FORMS[self.kind].weights].device)
-        if dtype == torch.float64:
-            layer.basis.reset_parameters()  # the constants, in the precision of the weights
-        constants = {f"basis.{name}": value for name, value in layer.basis.named_buffers()}
-        layer.load_state_dict({**constants, **self._state()})
+        layer.load_state_dict({**constants_of(layer, dtype), **self._state()})
         return layer
 
     def _layer_options(self) -> dict[str, Any]:
@@ -188,15 +221,17 @@ class PublishedLinear:
             basis = {"degree": count - 1}
         if self.kind == "kajn":
             basis |= {"alpha": options["alpha"], "beta": options["beta"]}
+        gram = self.kind in ("kagn", "bottleneck_kagn")
         changes: dict[str, Any] = {"basis_kwargs": basis}
         if "base_act" in options:
             changes["base_act"] = options["base_act"]
         if self.kind == "fastkan" and "base_linear.weight" not in self.letters:
             changes |= {"base_act": None, "bias": False}
         if "act" in options:
-            slots = ("base_act", "basis_act", "act") if self.kind == "kagn" else ("base_act", "act")
+            slots = ["base_act", "act", *(["basis_act"] if gram else [])]
             changes |= dict.fromkeys(slots, options["act"])
-        return preset(self.kind, linear=True, **changes)
+        inside = self.kind == "bottleneck_kagn"
+        return preset("kagn" if gram else self.kind, linear=True, bottleneck=inside, **changes)
 
     @staticmethod
     def _cells(count: int) -> int:
@@ -210,13 +245,14 @@ class PublishedLinear:
     def _state(self) -> dict[str, Tensor]:
         found, form = self.found, _FORMS[self.kind]
         weight = found[form.weights]
-        if form.shapes[form.weights] == "COK":
+        if form.shapes[form.weights] in ("COK", "MMK"):
             weight = weight.transpose(0, 1)  # (O, C, K)
         if self.kind == "kabn":
             # equal coefficients of functions that sum to 1 are a constant
             weight = weight.sum(-1, keepdim=True).expand_as(weight)
         # ReLU-KAN reads (B, C, K) as if it were (B, K, C): its weights are in this order too
-        state = {"basis_weight": weight.flatten(1)}
+        inner = "inner." if self.kind == "bottleneck_kagn" else ""
+        state = {f"{inner}basis_weight": weight.flatten(1)}
         renamed = {
             "base_weight": "base_weight",
             "base_weights": "base_weight",
@@ -230,8 +266,10 @@ class PublishedLinear:
             "phase_low": "basis.start",
             "phase_high": "basis.end",
         }
+        for there, here in (("inner_proj", "squeeze"), ("outer_proj", "expand")):
+            renamed |= {f"{there}.{name}": f"{here}.{name}" for name in ("weight", "bias")}
         if self.sizes["K"] > 2:
-            renamed["beta_weights"] = "basis.beta"
+            renamed["beta_weights"] = f"{inner}basis.beta"
         state |= {renamed[name]: value for name, value in found.items() if name in renamed}
         return state | self._norm()
 
@@ -259,8 +297,7 @@ class PublishedLinear:
                 -1
             ),
         }
-        constants = {f"basis.{name}": value for name, value in layer.basis.named_buffers()}
-        layer.load_state_dict({**constants, **state, **self._norm()})
+        layer.load_state_dict({**constants_of(layer, weight.dtype), **state, **self._norm()})
         layer.mix_weight.requires_grad_(False)  # this layer has none
         return nn.Sequential(nn.Unflatten(1, (self.in_features, 1)), layer, nn.Flatten())
 
@@ -303,3 +340,11 @@ class PublishedStack:
     def build(self) -> nn.Sequential:
         """The layers with their weights; the tensors were checked before."""
         return nn.Sequential(*(layer.build() for layer in self.layers.values()))
+
+
+def inner_width(inputs: int, outputs: int, width: int) -> dict[str, Any]:
+    """Arguments that give a bottleneck its inner width, the published ones where they do."""
+    for reduction in (8, 4):
+        if inner_channels(inputs, outputs, reduction, 16) == width:
+            return {"dim_reduction": reduction}
+    return {"dim_reduction": max(inputs, outputs) / (width + 0.5), "min_internal": 1}

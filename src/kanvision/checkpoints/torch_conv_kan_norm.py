@@ -45,7 +45,17 @@ class PublishedNorm:
         }
         self.statistics = bool(present & set(_STATISTICS))
         self.affine = bool(present & {"weight", "bias"})
+        self.requested = requested
         self.name = self._name(requested)
+
+    def agree(self, affine: bool, statistics: bool) -> None:
+        """Be as the norms of like layers are, so that what this one lacks is missed.
+
+        Raises:
+            ValueError: As of the class.
+        """
+        self.affine, self.statistics = affine, statistics
+        self.name = self._name(self.requested)
 
     def _name(self, requested: str | None) -> str | None:
         if requested == INFERRED:
