@@ -35,6 +35,16 @@ def test_bspline_uniform(degree, grid_size):
     got = values("bspline", x, degree=degree, grid_size=grid_size, grid_range=(-1.0, 2.0))
     np.testing.assert_allclose(got, expected, atol=3e-7 * grid_size)
     np.testing.assert_allclose(got.sum(1), 1, atol=1e-12)
+    for evaluation in ("local", "matrix"):
+        other = values(
+            "bspline",
+            x,
+            degree=degree,
+            grid_size=grid_size,
+            grid_range=(-1.0, 2.0),
+            evaluation=evaluation,
+        )
+        np.testing.assert_allclose(other, got, atol=1e-12)
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3, 5])

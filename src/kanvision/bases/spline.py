@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kanvision.ops.bspline import bspline, uniform_knots
+from kanvision.ops.bspline import EVALUATIONS, bspline, legal_evaluations, uniform_knots
 
 from .base import Squash
 from .grid import GridBasis
@@ -31,11 +31,18 @@ class BSplineBasis(GridBasis):
         grid_range: lowest and highest point of the range, which is the domain.
         knots: increasing knots that replace the uniform ones; `grid_size` and `grid_range` are not used then.
             n + 1 knots give K = n - degree functions.
+        evaluation: how the functions are computed, which changes cost and rounding alone. "folded": truncated
+            powers, uniform knots and degree >= 2; "local": the degree + 1 functions that are not 0,
+            scattered, uniform knots; "matrix": those as one matrix product with the powers of the place in
+            the cell, as in MatrixKAN (arXiv 2502.07176), uniform knots; "cox_de_boor": the recursion, any
+            knots; "auto": the quickest, folded for few functions of degrees 2 to 5, else matrix, and
+            cox_de_boor with `knots`.
         squash: domain policy.
         num_channels: not used, the functions have no parameters.
 
     Raises:
-        ValueError: if a size is too small, the range is empty or the knots are not increasing or too few.
+        ValueError: if a size is too small, the range is empty, the knots are not increasing or too few, or
+            the evaluation is not known or not for these knots or this degree.
     """
 
     name = "bspline"
@@ -47,6 +54,7 @@ class BSplineBasis(GridBasis):
         degree: int = 3,
         grid_range: tuple[float, float] = (-1.0, 1.0),
         knots: Sequence[float] | None = None,
+        evaluation: str = "auto",
         *,
         squash: Squash | None = None,
         num_channels: int | None = None,
@@ -69,6 +77,7 @@ class BSplineBasis(GridBasis):
             if any(b < a for a, b in itertools.pairwise(points)) or points[degree] >= points[-degree - 1]:
                 raise ValueError(f"knots must be in increasing order, got {points}")
             low, high = points[degree], points[-degree - 1]
+        _require_legal(evaluation, degree, uniform=knots is None)
         super().__init__(
             num_basis=len(points) - 1 - degree,
             domain=(float(low), float(high)),
@@ -76,6 +85,7 @@ class BSplineBasis(GridBasis):
             num_channels=num_channels,
         )
         self.degree = degree
+        self.evaluation = evaluation
         self.uniform = knots is None
         self._points = points
         self._constant("knots", len(points))
@@ -133,8 +143,9 @@ class BSplineBasis(GridBasis):
         if not self.uniform:
             raise ValueError("only a B-spline basis at equidistant knots can be extended or refined")
         points = self._known_points()
-        cell = (points[-1] - points[0]) / (len(points) - 1)
-        low = points[0] + (self.degree - left) * cell
+        first, last = points[self.degree], points[-self.degree - 1]
+        cell = (last - first) / self.num_cells
+        low = first - left * cell
         count = (self.num_cells + left + right) * factor + 2 * self.degree + 1
         self._points = [low + (i - self.degree) * (cell / factor) for i in range(count)]
         self.knots = self.knots.new_empty(count)
@@ -177,4 +188,18 @@ class BSplineBasis(GridBasis):
 
     def expand(self, x: Tensor, dim: int) -> Tensor:
         """Values of all B-splines."""
-        return bspline(x, self.knots.to(x.dtype), self.degree, dim, uniform=self.uniform)
+        knots = self.knots.to(x.dtype)
+        return bspline(x, knots, self.degree, dim, uniform=self.uniform, evaluation=self.evaluation)
+
+
+def _require_legal(evaluation: str, degree: int, *, uniform: bool) -> None:
+    legal = legal_evaluations(degree, uniform)
+    if evaluation in legal:
+        return
+    if evaluation not in EVALUATIONS:
+        why = "is not known"
+    elif uniform:
+        why = f"needs degree >= 2, got degree={degree}"
+    else:
+        why = "needs uniform knots, and knots=... replaces them"
+    raise ValueError(f"evaluation={evaluation!r} {why}; legal values: {', '.join(legal)}")

@@ -1,4 +1,4 @@
-"""B-spline bases: Cox-de Boor on any knots, and closed forms on uniform knots.
+"""B-spline bases: Cox-de Boor on any knots, and three closed forms on uniform knots.
 
 Knots t_0 <= ... <= t_n carry K = n - k functions of degree k, B_j with support [t_j, t_{j+k+1}]. Cells are
 half open, [t_i, t_{i+1}), but the last one is closed. Outside the knots, and at infinity, all functions are
@@ -10,6 +10,7 @@ Shapes: x (...), values (..., K, ...) with K inserted at `dim`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -18,10 +19,23 @@ from torch import Tensor
 from .recompute import recompute
 from .slots import fill_slots
 
-__all__ = ["bspline", "cox_de_boor", "uniform_knots"]
+__all__ = ["EVALUATIONS", "bspline", "cox_de_boor", "legal_evaluations", "matrix_form", "uniform_knots"]
 
-# Up to so many functions evaluating all of them by the folded form beats finding the k + 1 that are not zero.
-_FOLD_AT_MOST = 20
+EVALUATIONS = ("auto", "folded", "local", "matrix", "cox_de_boor")
+"""Ways to compute the same functions.
+
+folded: each function by truncated powers folded about its centre, without an index; uniform knots, k >= 2
+local: the k + 1 functions that are not 0 by the recursion within their cell, scattered; uniform knots
+matrix: those by one matrix product with the powers of the place in the cell, scattered; uniform knots
+cox_de_boor: all functions of all degrees up to k by the recursion; any knots
+auto: folded for few functions of degrees 2 to 5, else matrix; cox_de_boor where the knots are not uniform
+"""
+
+# Up to so many functions evaluating all of them by the folded form beats scattering the k + 1 that are not 0;
+# it writes one function after the other, which is slow where their axis is the innermost one.
+_FOLD_AT_MOST, _FOLD_AT_MOST_INNERMOST = 20, 10
+# The folded form loses a digit in float32 with every three degrees or so, the others none.
+_FOLD_UP_TO_DEGREE = 5
 
 
 def uniform_knots(grid_size: int, degree: int, low: float, high: float) -> list[float]:
@@ -30,7 +44,9 @@ def uniform_knots(grid_size: int, degree: int, low: float, high: float) -> list[
     return [low + step * (i - degree) for i in range(grid_size + 2 * degree + 1)]
 
 
-def bspline(x: Tensor, knots: Tensor, degree: int, dim: int, *, uniform: bool) -> Tensor:
+def bspline(
+    x: Tensor, knots: Tensor, degree: int, dim: int, *, uniform: bool, evaluation: str = "auto"
+) -> Tensor:
     """All B-splines of one degree; keeps only `x` for the backward pass and is differentiable to any order.
 
     d/dx B_{j,k} = k (B_{j,k-1} / (t_{j+k} - t_j) - B_{j+1,k-1} / (t_{j+k+1} - t_{j+1}))
@@ -42,15 +58,31 @@ def bspline(x: Tensor, knots: Tensor, degree: int, dim: int, *, uniform: bool) -
         dim: axis of the result that holds the K = n - k functions.
         uniform: the knots are equidistant, so that closed forms hold. Not checked: that would need a look at
             the values of the knots.
+        evaluation: one of `EVALUATIONS`, legal for these knots and this degree (`legal_evaluations`).
 
     Returns:
         Shape of `x` with K inserted at `dim`.
     """
-    if not uniform:
+    if not uniform or evaluation == "cox_de_boor":
         return recompute(_AnyKnots(degree, dim), x, knots)
     num_cells = knots.numel() - 1
-    step = (knots[-1] - knots[0]) / num_cells
-    return recompute(_UniformKnots(degree, num_cells, dim), x, knots[0], step)
+    # Knots at the ends of the domain are smaller than the outermost ones, and rounded less.
+    ends = min(degree, (num_cells - 1) // 2)
+    low, high = knots[ends], knots[num_cells - ends]
+    step = (high - low) / (num_cells - 2 * ends)
+    if evaluation == "auto":
+        most = _FOLD_AT_MOST_INNERMOST if dim == x.ndim else _FOLD_AT_MOST
+        folds = 2 <= degree <= _FOLD_UP_TO_DEGREE and num_cells - degree <= most
+        evaluation = "folded" if folds else "matrix"
+    return recompute(_UniformKnots(degree, num_cells, dim, evaluation), x, (low + high) / 2, step)
+
+
+def legal_evaluations(degree: int, uniform: bool) -> tuple[str, ...]:
+    """Those of `EVALUATIONS` that compute B-splines of this degree on uniform, or any, knots."""
+    if not uniform:
+        return "auto", "cox_de_boor"
+    # Steps and kinks need the one-sided convention of the cells, which folding would lose.
+    return tuple(name for name in EVALUATIONS if name != "folded" or degree >= 2)
 
 
 def cox_de_boor(x: Tensor, knots: Tensor, degree: int, dim: int) -> Tensor:
@@ -109,11 +141,15 @@ class _AnyKnots(NamedTuple):
 
 
 class _UniformKnots(NamedTuple):
-    """Values of all functions on uniform knots with first knot `origin` and spacing `step`."""
+    """Values of all functions on uniform knots with spacing `step` and the middle `origin`.
+
+    Places are counted in cells from the middle, s = (x - origin) / step, which keeps most digits.
+    """
 
     degree: int
     num_cells: int
     dim: int
+    evaluation: str
 
     @property
     def num_basis(self) -> int:
@@ -121,15 +157,25 @@ class _UniformKnots(NamedTuple):
 
     @property
     def folds(self) -> bool:
-        # Steps and kinks (k < 2) need the one-sided convention of the cells, which folding would lose.
-        return self.degree >= 2 and self.num_basis <= _FOLD_AT_MOST
+        # The derivatives of folded functions reach the degrees that cannot be folded.
+        return self.evaluation == "folded" and self.degree >= 2
+
+    def cardinal(self, s: Tensor, j: int) -> Tensor:
+        """B_j at s, folded about its centre."""
+        half = (self.degree + 1) / 2
+        return _cardinal((s - (j + half - self.num_cells / 2)).abs_().neg_().add_(half), self.degree)
+
+    def local(self, s: Tensor, *, derivative: bool = False) -> list[tuple[Tensor, Tensor]]:
+        """Index and value (or derivative in s) of the k + 1 functions that are not zero at s."""
+        weigh = _matrix_weights if self.evaluation == "matrix" else _recursive_weights
+        return _local(s, self.degree, self.num_cells, weigh, derivative)
 
     def values(self, x: Tensor, origin: Tensor, step: Tensor) -> Tensor:
-        t = (x - origin) / step
+        s = (x - origin) / step
         if self.folds:
-            return fill_slots(x, self.num_basis, self.dim, lambda j: _cardinal(t, j, self.degree))
+            return fill_slots(x, self.num_basis, self.dim, lambda j: self.cardinal(s, j))
         out = x.new_zeros([*x.shape[: self.dim], self.num_basis, *x.shape[self.dim :]])
-        for index, weight in _local(t, self.degree, self.num_cells):
+        for index, weight in self.local(s):
             out.scatter_add_(self.dim, index.unsqueeze(self.dim), weight.unsqueeze(self.dim))
         return out
 
@@ -145,13 +191,14 @@ class _UniformSlope(NamedTuple):
     spline: _UniformKnots
 
     def values(self, x: Tensor, maps: Tensor, origin: Tensor, step: Tensor) -> Tensor:
-        degree, num_cells, dim = self.spline
-        t = (x - origin) / step
-        total = torch.zeros_like(t)
+        degree, dim = self.spline.degree, self.spline.dim
+        s = (x - origin) / step
+        total = torch.zeros_like(s)
         if degree == 0:
             return total
-        if not self.spline._replace(degree=degree - 1).folds:
-            for index, weight in _local(t, degree, num_cells, derivative=True):
+        lower = self.spline._replace(degree=degree - 1)
+        if not lower.folds:
+            for index, weight in self.spline.local(s, derivative=True):
                 total.addcmul_(maps.gather(dim, index.unsqueeze(dim)).squeeze(dim), weight)
             return total / step
         # Neighbours' differences one by one: a tensor of all of them would cost more than all else here.
@@ -163,13 +210,13 @@ class _UniformSlope(NamedTuple):
                 height = -slots[-1]
             else:
                 height = slots[j] - slots[j - 1]
-            total.addcmul_(height, _cardinal(t, j, degree - 1))
+            total.addcmul_(height, lower.cardinal(s, j))
         return total / step
 
     def pullback(
         self, needs: tuple[bool, ...], grad: Tensor, x: Tensor, maps: Tensor, origin: Tensor, step: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None, None]:
-        degree, _, dim = self.spline
+        degree, dim = self.spline.degree, self.spline.dim
         if degree == 0:
             return (
                 (torch.zeros_like(x) if needs[0] else None),
@@ -192,55 +239,48 @@ def _differences(maps: Tensor, dim: int) -> Tensor:
     return torch.cat([maps, edge], dim) - torch.cat([edge, maps], dim)
 
 
-def _cardinal(t: Tensor, j: int, degree: int) -> Tensor:
-    """B_j at t = (x - t_0) / h for k >= 2, by truncated powers folded about the centre of the function.
+def _cardinal(depth: Tensor, degree: int) -> Tensor:
+    """A function of degree k >= 2, `depth` cells inside its support; by truncated powers of its nearer half.
 
-    B_j = sum_{m < (k+1)/2} (-1)^m C(k+1, m) relu((k+1)/2 - m - |tau|)^k / k!, tau = t - j - (k+1)/2
+    B = sum_{m < (k+1)/2} (-1)^m C(k+1, m) relu(depth - m)^k / k!
 
-    Unfolded, the sum runs over all m <= k + 1 and loses all digits in float32 by cancellation for k near 10.
+    Over all m <= k + 1, not folded about the centre, the sum loses all digits in float32 by cancellation for
+    k near 10. The differences depth - m are exact, so that their powers cancel as they should.
     """
-    half = (degree + 1) / 2
-    distance = (t - (j + half)).abs_()
     total: Tensor | None = None
-    for m in range(math.ceil(half)):
-        term = (half - m - distance).relu_().pow_(degree)
+    for m in range(math.ceil((degree + 1) / 2)):
+        term = _powered((depth - m).relu_(), degree)
         factor = (-1) ** m * math.comb(degree + 1, m) / math.factorial(degree)
         total = term.mul_(factor) if total is None else total.add_(term, alpha=factor)
     assert total is not None
     return total
 
 
-def _local(
-    t: Tensor, degree: int, num_cells: int, *, derivative: bool = False
-) -> list[tuple[Tensor, Tensor]]:
-    """Index and value (or derivative in t) of the k + 1 functions that are not zero at t = (x - t_0) / h.
+def _powered(x: Tensor, power: int) -> Tensor:
+    """x^power in place, by multiplication; `pow` takes logarithms from the fourth power on."""
+    if power <= 3:
+        return x.pow_(power)
+    square = x.square()
+    return _powered(square, power // 2) if power % 2 == 0 else x.mul_(_powered(square, power // 2))
 
-    With u the place in the cell, the recursion of Cox and de Boor on uniform knots is
-    w_r <- ((u + d - r) w_{r-1} + (1 - u + r) w_r) / d for d = 1 ... k, r = 0 ... d, and w_r belongs to the
-    function `cell - k + r`. Its derivative is w_{r-1} - w_r of degree k - 1. Functions beyond both ends are
-    reported with value 0 at a legal index.
+
+def _local(
+    s: Tensor,
+    degree: int,
+    num_cells: int,
+    weigh: Callable[[Tensor, int, bool], list[Tensor]],
+    derivative: bool,
+) -> list[tuple[Tensor, Tensor]]:
+    """Index and value (or derivative in s) of the k + 1 functions that are not zero s cells from the middle.
+
+    `weigh` gives w_0 ... w_k from the place u in the cell; w_r belongs to the function `cell - k + r`.
+    Functions beyond both ends are reported with value 0 at a legal index.
     """
-    outside = (t < 0) | (t > num_cells)
+    # The end of the last cell belongs to it, also where it is rounded up.
+    outside = s.abs() > num_cells * (0.5 + torch.finfo(s.dtype).eps)
     # NaN lands in some legal cell; its place u stays NaN, and so do its values.
-    cell = torch.where(t.isnan() | outside, 0, t).floor().clamp_max_(num_cells - 1)
-    u = t - cell
-    weights = [torch.ones_like(t)]
-    for d in range(1, degree + 1):
-        below = [None, *weights]  # w_{r-1}
-        above = [*weights, None]  # w_r
-        if derivative and d == degree:
-            weights = [
-                _sum(low, None if high is None else -high) for low, high in zip(below, above, strict=True)
-            ]
-            break
-        weights = [
-            _sum(
-                None if low is None else (u + (d - r)) * low,
-                None if high is None else (1 + r - u) * high,
-            )
-            / d
-            for r, (low, high) in enumerate(zip(below, above, strict=True))
-        ]
+    cell = torch.where(s.isnan() | outside, 0, s + num_cells / 2).floor().clamp_(0, num_cells - 1)
+    weights = weigh(s - (cell - num_cells / 2), degree, derivative)
     first = cell.long() - degree
     last = num_cells - degree - 1
     found = []
@@ -249,6 +289,66 @@ def _local(
         beyond = outside | (index < 0) | (index > last)
         found.append((index.clamp_(0, last), weight.masked_fill(beyond, 0)))
     return found
+
+
+def _recursive_weights(u: Tensor, degree: int, derivative: bool) -> list[Tensor]:
+    """Cox-de Boor within a cell: w_r <- ((u + d - r) w_{r-1} + (1 - u + r) w_r) / d for d = 1 ... k.
+
+    The derivative is w_{r-1} - w_r of degree k - 1.
+    """
+    weights = [torch.ones_like(u)]
+    for d in range(1, degree + 1):
+        below = [None, *weights]  # w_{r-1}
+        above = [*weights, None]  # w_r
+        if derivative and d == degree:
+            return [
+                _sum(low, None if high is None else -high) for low, high in zip(below, above, strict=True)
+            ]
+        weights = [
+            _sum(
+                None if low is None else (u + (d - r)) * low,
+                None if high is None else (1 + r - u) * high,
+            )
+            / d
+            for r, (low, high) in enumerate(zip(below, above, strict=True))
+        ]
+    return weights
+
+
+def _matrix_weights(u: Tensor, degree: int, derivative: bool) -> list[Tensor]:
+    """(1, u, ..., u^k) M, with M of `matrix_form`; the derivative is (0, 1, ..., k u^{k-1}) M.
+
+    The product is written out, by Horner's scheme for each column: a matrix product would round to
+    TensorFloat32 where that is allowed.
+    """
+    matrix = matrix_form(degree)
+    weights = []
+    for r in range(degree + 1):
+        column = [row[r] for row in matrix]
+        if derivative:
+            column = [power * entry for power, entry in enumerate(column)][1:]
+        total = torch.full_like(u, column[-1])
+        for entry in reversed(column[:-1]):
+            total = total.mul_(u).add_(entry)
+        weights.append(total)
+    return weights
+
+
+def matrix_form(degree: int) -> list[list[float]]:
+    """The matrix M of uniform B-splines, rows by power of the place in a cell, columns by function.
+
+    M_ij = C(k, k - i) / k! sum_{s=j}^{k} (-1)^{s-j} C(k + 1, s - j) (k - s)^{k-i}, with 0^0 = 1. Exact.
+    """
+    k = degree
+    return [
+        [
+            math.comb(k, k - i)
+            * sum((-1) ** (s - j) * math.comb(k + 1, s - j) * (k - s) ** (k - i) for s in range(j, k + 1))
+            / math.factorial(k)
+            for j in range(k + 1)
+        ]
+        for i in range(k + 1)
+    ]
 
 
 def _sum(left: Tensor | None, right: Tensor | None) -> Tensor:
