@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from kanvision.layers import (
+    PRESETS,
     BottleneckKANConv1d,
     BottleneckKANConv2d,
     BottleneckKANConv3d,
     BottleneckKANLinear,
-    KANConv2d,
     KANFocalModulation1d,
     KANFocalModulation2d,
     KANFocalModulation3d,
@@ -269,10 +269,20 @@ def test_channels_last_equals_contiguous(case):
     torch.testing.assert_close(layer(x.to(memory_format=torch.channels_last)), layer(x), rtol=1e-4, atol=1e-5)
 
 
-def test_the_plain_convolution_keeps_the_promises_of_its_parts():
-    """The table above stands for layers made of this one."""
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_published_layer_fits_in(name):
     torch.manual_seed(0)
-    layer = KANConv2d(4, 6, 3, padding=1, **preset("kagn"))
-    layer.eval()
-    x = torch.randn(3, 4, 5, 4)
-    torch.testing.assert_close(layer(x)[1:2], layer(x[1:2]), rtol=1e-4, atol=1e-5)
+    options = preset(name, bottleneck=True, drop_rate=0.1)
+    x = torch.randn(2, 8, 6, 5)
+    for layer in (
+        BottleneckKANConv2d(8, 8, 3, padding=1, **options),
+        MoEBottleneckKANConv2d(8, 8, 3, padding=1, pregate=True, **EXPERTS, **options),
+        MoEKANConv2d(8, 8, 3, padding=1, **EXPERTS, **options),
+        KANSelfAttention2d(8, rope="axial", **options),
+        KANFocalModulation2d(8, **options),
+    ):
+        y = layer(x)
+        y.square().sum().backward()
+        assert y.shape == x.shape
+        assert y.isfinite().all()
+        assert all(parameter.grad is not None for parameter in layer.parameters())
