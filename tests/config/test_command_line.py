@@ -59,7 +59,7 @@ MISTAKES = {
     "test=perhaps": ["expected true or false"],
     "scheduler.name=cosin": ["expected cosine, linear,", "did you mean scheduler.name=cosine?"],
     "model.norm=batc": ["expected batch, instance, group, layer or null", "did you mean model.norm=batch?"],
-    "model.family=kan": ["no known model.family", "legal: convkan, kat"],
+    "model.family=kan": ["no known model.family", "legal: convkan, vgg_kan"],
     "model.kwargs=3": ["expected section with keys of your own"],
     "augment.scale=[0.1]": ["expected [number >= 0 and <= 1, number >= 0 and <= 1]"],
     "augment.scale=[0.1,2.0]": ["expected [number >= 0 and <= 1, number >= 0 and <= 1]"],

@@ -29,6 +29,15 @@ CASES = {
     "model=vit model.embed_dim=100": ("evenly over 3 heads", "model=vit model.embed_dim=99"),
     "model=vit model.num_heads=5": ("width of 192", "model=vit model.num_heads=4"),
     "model=kat model.num_groups=7": ("7 groups of rationals", "model=kat model.num_groups=6"),
+    "model=vgg_kan model.layer=conv model.form=moe": ("has no other form", "model=vgg_kan model.layer=conv"),
+    "model=res_kan model.layer=conv model.head=hidden_kan": (
+        "no KAN classifier",
+        "model=res_kan model.layer=conv model.head=vgg",
+    ),
+    "model=dense_kan model.form=moe_bottleneck model.top_k=9": (
+        "more experts would work",
+        "model=dense_kan model.top_k=9",
+    ),
     "data.batch_size=7 mixup.cutmix_alpha=1": ("mixed in pairs", "data.batch_size=7"),
     "optimizer.lr_scaling=linear ~recipe": (
         "set recipe.batch_size",

@@ -1,5 +1,6 @@
 """What the texts of timm say against what it registers; no sound name may be refused."""
 
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import timm
 from timm.optim import list_optimizers
 
 from kanvision.config import ConfigError, compose, parse_train
-from kanvision.config.registered import timm_models, timm_optimizers
+from kanvision.config.registered import OWN_MODELS, is_own, timm_models, timm_optimizers
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -18,6 +19,8 @@ def test_every_model_is_found():
     }
     assert set(timm.list_models()) - ours <= timm_models()
     assert "resnet17" not in timm_models()
+    assert {name for name in timm.list_models() if is_own(name)} == ours
+    assert all(any(fnmatch(name, pattern) for name in ours) for pattern in OWN_MODELS)
 
 
 def test_every_optimizer_is_found():
@@ -46,6 +49,7 @@ def test_unknown_names_are_answered_with_the_nearest(words, message):
         ["optimizer.name=lookahead_AdamW"],
         ["model=timm", "model.name=resnet18.a1_in1k"],
         ["model=timm", "model.name=kat_micro_patch16_224"],
+        ["model=timm", "model.name=vgg_kan_11"],
         ["model=timm", "model.name=hf-hub:someone/something"],
     ],
 )

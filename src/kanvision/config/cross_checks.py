@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from .choices import Choices
+from .conv_checks import convolutions
 from .keys import closest, in_yaml
 from .model_schema import KATConfig, TransformerConfig
 from .problems import Problem, conflict
-from .registered import timm_models, timm_optimizers
+from .registered import is_own, timm_models, timm_optimizers
 from .run_folder import checkpoints_of, folder_of
 from .schema import EvalConfig, TrainConfig
 
@@ -164,8 +165,8 @@ def _widths(config: TrainConfig) -> Iterator[Problem]:
 def _registered(config: TrainConfig) -> Iterator[Problem]:
     asked = [("optimizer.name", config.optimizer.name.lower().split("_")[-1], timm_optimizers())]
     name = config.model.name
-    # Names with an address are not timm's own, and the KAT family is registered by a loop.
-    if config.model.family == "timm" and not re.search(r"[:/]|^kat_|^convkan_|^vit_micro", name):
+    # Names with an address are not timm's own.
+    if config.model.family == "timm" and not re.search(r"[:/]", name) and not is_own(name):
         asked.append(("model.name", name.partition(".")[0], timm_models()))
     for key, word, known in asked:
         if known and word not in known:
@@ -347,6 +348,7 @@ CHECKS: tuple[Callable[[TrainConfig], Iterator[Problem]], ...] = (
     _image_size,
     _widths,
     _mixup,
+    convolutions,
     _recipe_batch,
     _devices,
     _steps,

@@ -42,26 +42,109 @@ class ModelConfig(Section):
         return {**given, **self.kwargs}
 
 
-class ConvKANConfig(ModelConfig):
-    """Plain stacks of KAN convolutions (Drokin 2024, arXiv 2407.01092)."""
+class KANBackboneConfig(ModelConfig):
+    """Keys of the networks of KAN convolutions (Drokin 2024, arXiv 2407.01092)."""
 
     takes_basis: ClassVar[bool] = True
     null_is_a_value: ClassVar[frozenset[str]] = frozenset({"norm"})
 
-    family: Literal["convkan"]
-    """Marks these keys as those of a ConvKAN."""
-    size: Literal[4, 8] = 8
-    """Number of convolutions."""
     width_scale: Positive = 1.0
     """Multiplies the width of every layer."""
     layer: str | None = None
-    """Published layer, for example kagn; null: the one of the basis. wavkan: one wavelet an edge."""
+    """Published layer such as kagn; null: the one of the basis. wavkan: one wavelet an edge; conv: none."""
+    pointwise_layer: str | None = None
+    """Published layer for 1x1 convolutions; null: the same."""
+    form: Literal["plain", "bottleneck", "moe", "moe_bottleneck"] = "plain"
+    """What stands for a convolution: itself, a bottleneck, a mixture of experts, one inside a bottleneck."""
     groups: Count = 1
-    """Groups of every convolution but the first."""
+    """Groups of every convolution larger than 1x1 but the first."""
     norm: Literal["batch", "instance", "group", "layer"] | None = "batch"
-    """Normalisation after each convolution (with affine parameters)."""
+    """Normalisation after each convolution."""
+    norm_affine: bool = True
+    """Give norms a learnable scale and shift."""
     layer_drop_rate: Rate = 0.0
-    """Channel dropout inside every KAN convolution but the first."""
+    """Dropout inside every KAN convolution but the first."""
+    layer_drop_kind: Literal["channel", "element", "noise"] | None = None
+    """Whole maps, single values, or noise on them; null: as published with the layer."""
+    layer_drop_place: Literal["input", "branch", "squashed", "basis", "output"] | None = None
+    """Before both branches, inside that of the basis, or at the end; null: as published with the layer."""
+    dim_reduction: Positive | None = None
+    """Channels over inner channels of a bottleneck; null: 8, or 4 where published so."""
+    num_experts: Count = 8
+    """Experts of a mixture."""
+    top_k: Count = 2
+    """Experts that work on one sample."""
+    head: Literal["linear", "mlp", "vgg", "kan", "hidden_kan", "matryoshka", "kantryoshka"] | None = None
+    """Classifier: linear, with hidden layers, a KAN layer, or nested; null: the one of the size."""
+    head_hidden_size: Count | None = None
+    """Width of the hidden layers of such a classifier; null: as published."""
+
+
+class ConvKANConfig(KANBackboneConfig):
+    """Plain stacks of KAN convolutions."""
+
+    family: Literal["convkan"]
+    """Marks these keys as those of a ConvKAN."""
+    size: Literal[4, 8, "8_tuned", 16] = 8
+    """Number of convolutions; 8_tuned has other widths, published at width_scale=6."""
+
+
+class VGGKANConfig(KANBackboneConfig):
+    """VGG of KAN convolutions."""
+
+    family: Literal["vgg_kan"]
+    """Marks these keys as those of a VGG-KAN."""
+    size: Literal[11, 13, 16, 19] = 11
+    """Number of layers of the VGG it is made after."""
+    version: Literal["v1", "v2", "v3", "v4"] = "v1"
+    """v1: five stages; the others have a sixth, of 128 and 128, 128 and 256, or 256 and 256 channels."""
+    pool_attention: bool = False
+    """Self-attention before the last two poolings."""
+    last_attention: bool = False
+    """Self-attention in place of the last convolution."""
+    attention_reduction: Positive | None = None
+    """Channels over width of the attention; null: the same width."""
+    pool_size: Count = 1
+    """Side of the map before the classifier; published 7, and 1 for the ImageNet weights."""
+
+
+class ResKANConfig(KANBackboneConfig):
+    """ResNet of KAN convolutions."""
+
+    family: Literal["res_kan"]
+    """Marks these keys as those of a ResKANet."""
+    size: Literal[18, 34, 50, 101, 152] = 18
+    """Number of layers of the ResNet it is made after."""
+    stem: Literal["plain", "64p", "32p"] = "plain"
+    """First convolution: 7x7 with stride 2 and pooling, or for images of 64 or 32 pixels."""
+
+
+class DenseKANConfig(KANBackboneConfig):
+    """DenseNet of KAN convolutions."""
+
+    family: Literal["dense_kan"]
+    """Marks these keys as those of a DenseKANet."""
+    size: Literal["tiny", 121, 161, 169, 201] = 121
+    """Number of layers of the DenseNet it is made after; tiny has three blocks of five."""
+    growth: Count | None = None
+    """Channels that a layer adds; null: 32, or 48 for 161."""
+    grad_checkpointing: bool | None = None
+    """Recompute the concatenated inputs of layers in the backward pass; null: for tiny only."""
+
+
+class RDKANConfig(KANBackboneConfig):
+    """RDNet of KAN convolutions."""
+
+    family: Literal["rd_kan"]
+    """Marks these keys as those of an RDNet of KAN convolutions."""
+    size: Literal["tiny", "small", "base", "large"] = "tiny"
+    """Size of the RDNet it is made after."""
+    norm: Literal["batch", "instance", "group", "layer"] | None = "layer"
+    """Normalisation after each convolution."""
+    attention: bool = False
+    """Self-attention behind each dense stage."""
+    attention_reduction: Positive | None = None
+    """Channels over width of the attention; null: the same width."""
 
 
 class KKANConfig(ModelConfig):
@@ -140,7 +223,17 @@ class SmpConfig(ModelConfig):
 
 
 AnyModel = Annotated[
-    ConvKANConfig | KKANConfig | KATConfig | ViTConfig | TimmConfig | SmpConfig, Field(discriminator="family")
+    ConvKANConfig
+    | VGGKANConfig
+    | ResKANConfig
+    | DenseKANConfig
+    | RDKANConfig
+    | KKANConfig
+    | KATConfig
+    | ViTConfig
+    | TimmConfig
+    | SmpConfig,
+    Field(discriminator="family"),
 ]
 
 

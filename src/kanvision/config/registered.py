@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatch
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-__all__ = ["timm_models", "timm_optimizers"]
+__all__ = ["OWN_MODELS", "is_own", "timm_models", "timm_optimizers"]
+
+OWN_MODELS = (
+    "conv_kan_*",
+    "conv_mlp_*",
+    "convkan_*",
+    "dense_kan_*",
+    "kanc_mlp_*",
+    "kat_*",
+    "kkan_*",
+    "rd_kan_*",
+    "res_kan_*",
+    "vgg_kan_*",
+    "vit_micro_*",
+)
+"""Names that kanvision adds to timm's registry, as wildcard patterns."""
 
 _MODEL = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
 _RENAMED = re.compile(r"register_model_deprecations\(__name__, \{(.*?)\}\)", re.DOTALL)
 _KEY = re.compile(r"""['"]([\w.]+)['"]\s*:""")
 # More words than optimisers, on purpose: some names are put together from a table.
 _OPTIMIZER = re.compile(r"""['"](\w+)['"]""")
+
+
+def is_own(name: str) -> bool:
+    """Whether a model of this name, with or without a tag, would be one of kanvision's."""
+    return any(fnmatch(name, pattern) for pattern in OWN_MODELS)
 
 
 @cache
