@@ -57,6 +57,27 @@ def test_scores_equal_plain_formulas_over_all_images(tmp_path: Path) -> None:
     )
 
 
+class Nested(TinyNet):
+    """Gives the logits of half its classifier too, in training."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        logits = super().forward(x)
+        return (logits / 2, logits) if self.training else logits
+
+
+def test_losses_of_several_logits_are_summed() -> None:
+    torch.manual_seed(0)
+    task = tiny_task(Nested(0.0), mixup={})
+    data = Blobs(8, 2, augment=False)
+    batch = {"image": data.images, "target": data.targets}
+    with torch.no_grad():
+        half, whole = task(batch["image"])
+        expected = task.loss(half, batch["target"]) + task.loss(whole, batch["target"])
+        torch.testing.assert_close(task.training_loss(batch), expected)
+        task.eval()
+        assert task.predictions(task(batch["image"])).shape == (8, NUM_CLASSES)
+
+
 class Batches(Callback):
     def __init__(self) -> None:
         self.losses: list[float] = []

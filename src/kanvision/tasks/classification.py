@@ -78,12 +78,13 @@ class ClassificationTask(Task):
         self.loss = classification_loss(**loss, soft_targets=self.mixup is not None)
 
     def training_loss(self, batch: Batch) -> Tensor:
-        """Loss of the batch after mixing."""
+        """Loss of the batch after mixing; where a nested classifier gives several logits, the sum of theirs."""
         images, target = batch["image"], batch["target"]
         if self.mixup is not None:
             images, target = self._mix(self.mixup, images, target)
-        loss: Tensor = self.loss(self(images), target)
-        return loss
+        outputs: Tensor | tuple[Tensor, ...] = self(images)
+        parts = outputs if isinstance(outputs, tuple) else (outputs,)
+        return torch.stack([self.loss(logits, target) for logits in parts]).sum()
 
     def predictions(self, logits: Tensor) -> Tensor:
         """Class probabilities (B, num_classes), in at least fp32."""
