@@ -78,7 +78,7 @@ class ClassificationTask(Task):
         self.loss = classification_loss(**loss, soft_targets=self.mixup is not None)
 
     def training_loss(self, batch: Batch) -> Tensor:
-        """Loss of the batch after mixing; where a nested classifier gives several logits, the sum of theirs."""
+        """Loss of the mixed batch; the sum over all logits where a nested classifier gives several."""
         images, target = batch["image"], batch["target"]
         if self.mixup is not None:
             images, target = self._mix(self.mixup, images, target)
