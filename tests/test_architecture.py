@@ -47,7 +47,7 @@ PUBLIC_FACE_ONLY = {("tasks", "models"), ("tasks", "layers"), ("callbacks", "tas
 OUTSIDE_WORLD: dict[str, set[str]] = {
     "ops": {"torch", "triton"},
     "bases": {"torch"},
-    "layers": {"torch", "timm"},
+    "layers": {"torch", "timm", "typing_extensions"},  # the last one for Unpack, in annotations only
     "models": {"torch", "timm", "segmentation_models_pytorch"},
     "config": {"hydra", "omegaconf", "pydantic", "pydantic_core", "yaml"},
 }
