@@ -308,6 +308,31 @@ def test_one_norm_cannot_become_another(gone):
         load({key: value for key, value in state.items() if key not in names})
 
 
+@pytest.mark.parametrize(
+    ("kind", "there", "here"),
+    [
+        ("kan", {"base_act": F.silu}, {"base_act": "silu"}),
+        ("wavkan", {"wavelet_kind": "dog"}, {"wavelet": "dog"}),
+        ("kajn", {"alpha": 0.5, "beta": 2.0}, {"layer": "kajn", "alpha": 0.5, "beta": 2.0}),
+    ],
+)
+def test_options_reach_the_layers(kind, there, here):
+    net = Net(kind, **there)
+    forward = simple_net(net, (2, 2, 2, 2), STRIDES[4])
+    head = Head("linear", kind, 2)
+    check(load(with_head(net, head, "output."), **here), net, lambda x: head(forward(x)), 12)
+
+
+def test_another_pooling():
+    net = Net("kagn")
+    vgg_net(net, VGG11, 1)
+    head = Head("linear", "kagn", 16)
+    model = load(with_head(net, head, "classifier."), global_pool="max")
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), head(model.forward_features(x).amax((2, 3))))
+
+
 def test_networks_that_were_not_published():
     with pytest.raises(CheckpointError, match=r"layers \[0, 1, 3\].*missing"):
         load({name: value for name, value in simple().items() if not name.startswith("layers.2.")})

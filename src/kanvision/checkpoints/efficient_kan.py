@@ -16,9 +16,10 @@ from kanvision.layers import KANLinear, preset
 from .io import CheckpointError
 from .strict import Problems, Shape, Tensors, below, most_voted, only
 
-__all__ = ["load_efficient_kan"]
+__all__ = ["OPTIONS", "load_efficient_kan"]
 
-_OPTIONS = {"base_act": "silu"}
+OPTIONS = {"base_act": "silu"}
+"""What the tensors do not tell, with the published default."""
 
 
 def load_efficient_kan(found: Tensors, **options: Any) -> nn.Module:
@@ -35,7 +36,7 @@ def load_efficient_kan(found: Tensors, **options: Any) -> nn.Module:
         CheckpointError: If a name is missing, unexpected or of another shape, or a grid cannot be held.
         ValueError: If an option is not legal.
     """
-    chosen = only(options, _OPTIONS, "source='efficient-kan'")
+    chosen = only(options, OPTIONS, "source='efficient-kan'")
     places = {int(match[1]) for name in found if (match := re.match(r"layers\.(\d+)\.", name))}
     prefixes = [f"layers.{place}." for place in sorted(places)] or [""]
     layers = {prefix: _Layer(below(found, prefix)) for prefix in prefixes}

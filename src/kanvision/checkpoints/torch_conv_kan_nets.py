@@ -18,7 +18,7 @@ from .strict import Shape, Tensors
 from .torch_conv_kan_attention import Part, PublishedAttention
 from .torch_conv_kan_network import PublishedNetwork
 
-__all__ = ["ConvNet", "DenseNet", "ResNet", "VGGNet", "network_of"]
+__all__ = ["NETWORKS", "ConvNet", "DenseNet", "ResNet", "VGGNet", "network_of"]
 
 
 def network_of(found: Tensors) -> type[PublishedNetwork] | None:
@@ -351,3 +351,6 @@ class DenseNet(PublishedNetwork):
             for name in self.plain
             if name.startswith(there)
         }
+
+
+NETWORKS: tuple[type[PublishedNetwork], ...] = (ConvNet, VGGNet, ResNet, DenseNet)
