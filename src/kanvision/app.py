@@ -25,6 +25,7 @@ from .analysis.cost import Cost, cost
 from .callbacks import BestCheckpoint, EMAWeights, ProgressBar
 from .checkpoints import (
     CheckpointError,
+    begin_finetuning,
     find_checkpoint,
     load_checkpoint,
     match_structure,
@@ -92,7 +93,7 @@ def train(cfg: TrainConfig) -> float | None:
 
     Raises:
         DataError: If the data are missing or broken.
-        CheckpointError: If `cfg.resume` cannot be gone on from.
+        CheckpointError: If `cfg.resume` or `cfg.finetune.init_from` is of no use.
         ConfigError: If a library refuses a setting that the schema could not judge.
     """
     _prepare(cfg)
@@ -100,12 +101,14 @@ def train(cfg: TrainConfig) -> float | None:
     cfg = _with_counted_classes(cfg, datamodule.num_classes)
     trainer = _trainer(cfg)
     effort = Effort.of(cfg, trainer)
+    folder, resume = Path(cfg.run.dir), _resume_point(cfg)
     model = _model(cfg)
+    if resume is None:  # a run that goes on has its start behind it
+        begin_finetuning(model, runs_root=cfg.run.root, **cfg.finetune.model_dump())
     price = _cost(cfg, model)
     task = _task(cfg, model, {"lr": effort.lr, "kan_lr": effort.kan_lr})
     with blaming(cfg, "optimizer.name"):
         build_optimizer(model, **task.optimizer_options)  # before the run writes; training builds its own
-    folder, resume = Path(cfg.run.dir), _resume_point(cfg)
     if resume is not None:
         checkpoint = load_checkpoint(resume)
         _fitting_weights(task, checkpoint, resume)

@@ -75,6 +75,17 @@ CASES = {
     ),
     "resume=/no/such/run": ("no such file or folder", "resume=auto"),
     "resume=.": ("holds no checkpoint", "resume=null"),
+    "finetune.init_from=/no/such/run": ("no file or folder", "finetune.init_from=."),
+    "finetune.init_from=latest": ("give a checkpoint file, a run folder", "finetune.init_from=."),
+    "finetune.freeze=true": ("random weights", "finetune.freeze=true finetune.init_from=."),
+    "finetune.degrees=[2] finetune.init_from=.": (
+        "add finetune.freeze=true",
+        "finetune.degrees=[2] finetune.init_from=. finetune.freeze=true",
+    ),
+    "finetune.base_rank=1 finetune.train_base=true finetune.init_from=. finetune.freeze=true": (
+        "base weights that are not trained",
+        "finetune.base_rank=1 finetune.init_from=. finetune.freeze=true",
+    ),
 }
 
 

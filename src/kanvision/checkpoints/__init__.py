@@ -11,10 +11,12 @@ from .io import (
     state_dict_for,
 )
 from .official import SOURCES, load_official
+from .transfer import begin_finetuning, start_from
 
 __all__ = [
     "SOURCES",
     "CheckpointError",
+    "begin_finetuning",
     "find_checkpoint",
     "load_checkpoint",
     "load_official",
@@ -22,5 +24,6 @@ __all__ = [
     "match_structure",
     "newest_sound_checkpoint",
     "require_resumable",
+    "start_from",
     "state_dict_for",
 ]

@@ -88,12 +88,15 @@ def match_structure(model: nn.Module, checkpoint: Mapping[str, Any]) -> None:
         ) from error
 
 
-def state_dict_for(model: nn.Module, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+def state_dict_for(
+    model: nn.Module, checkpoint: Mapping[str, Any], *, optional: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
     """The weights of a checkpoint under the network's own names; with averaging on, these are the averages.
 
     Args:
         model: The network.
         checkpoint: Of a training run, or a bare state dict of the network.
+        optional: Beginnings of names that may be missing, unknown or of another shape; those are left out.
 
     Raises:
         CheckpointError: If names or shapes differ from the network's; says which, and what made the
@@ -108,6 +111,10 @@ def state_dict_for(model: nn.Module, checkpoint: Mapping[str, Any]) -> dict[str,
         for name, value in entries.items()
         if isinstance(value, Tensor)
     }
+    for name in [name for name in given if name.startswith(optional)]:
+        if name not in wanted or given[name].shape != wanted[name].shape:
+            del given[name]
+    wanted = {name: value for name, value in wanted.items() if name in given or not name.startswith(optional)}
     shapes = [
         f"{name} {tuple(given[name].shape)}, not {tuple(tensor.shape)}"
         for name, tensor in wanted.items()

@@ -288,6 +288,27 @@ def _resume(config: TrainConfig) -> Iterator[Problem]:
         yield conflict(config, ["resume"], "the folder holds no checkpoint (*.ckpt)", fix)
 
 
+def _finetune(config: TrainConfig) -> Iterator[Problem]:
+    tune = config.finetune
+    origin = Path(config.run.root, "latest") if tune.init_from == "latest" else Path(tune.init_from or ".")
+    if config.resume is None and not origin.exists():
+        why = f"there is no file or folder {origin}"
+        yield conflict(config, ["finetune.init_from"], why, "give a checkpoint file, a run folder, or latest")
+    if tune.freeze and tune.init_from is None:
+        why = "would freeze random weights"
+        fix = "give the weights to start from: finetune.init_from=<run folder or checkpoint>"
+        yield conflict(config, ["finetune.freeze", "finetune.init_from"], why, fix)
+    start = type(tune)()
+    for name in type(tune).model_fields:
+        is_set = name not in ("init_from", "freeze") and getattr(tune, name) != getattr(start, name)
+        if is_set and not tune.freeze:
+            why = "says what is trained of layers that are frozen"
+            yield conflict(config, [f"finetune.{name}", "finetune.freeze"], why, "add finetune.freeze=true")
+    if tune.train_base and tune.base_rank:
+        why = "a low-rank term is for base weights that are not trained"
+        yield conflict(config, ["finetune.base_rank", "finetune.train_base"], why, "choose one of them")
+
+
 def _run_dir(config: TrainConfig) -> Iterator[Problem]:
     folder, resume = Path(config.run.dir), config.resume
     resumed = folder_of(resume) if resume not in (None, "auto") else None
@@ -356,5 +377,6 @@ CHECKS: tuple[Callable[[TrainConfig], Iterator[Problem]], ...] = (
     _registered,
     _targets,
     _resume,
+    _finetune,
     _run_dir,
 )

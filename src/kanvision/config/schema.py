@@ -16,6 +16,7 @@ from .model_schema import AnyModel, BasisConfig
 from .section import Count, Precision, Section
 from .training_schema import (
     EMAConfig,
+    FinetuneConfig,
     LossConfig,
     OptimizerConfig,
     PenaltyConfig,
@@ -59,6 +60,8 @@ class TrainConfig(Section):
     """The loss."""
     penalty: PenaltyConfig = PenaltyConfig()
     """Penalties on the KAN layers."""
+    finetune: FinetuneConfig = FinetuneConfig()
+    """What training starts from, and how much of it is trained."""
     ema: EMAConfig | None = None
     """Moving average of the weights; null: off."""
     trainer: TrainerConfig

@@ -1,4 +1,4 @@
-"""Keys of `recipe`, `optimizer`, `scheduler`, `loss`, `penalty`, `ema` and `trainer`: how it is trained."""
+"""Keys of `recipe`, `optimizer`, `scheduler`, `loss`, `penalty`, `finetune`, `ema` and `trainer`."""
 
 from __future__ import annotations
 
@@ -94,6 +94,32 @@ class PenaltyConfig(Section):
     """Coefficient of the mean |y| of each layer's output, times loss.auxiliary."""
     activation_l2: NonNegative = 0.0
     """Coefficient of the mean y^2 of each layer's output, times loss.auxiliary."""
+
+
+class FinetuneConfig(Section):
+    """Training that starts from other weights, of all of the network or of small additions to it.
+
+    The keys from `extra_degrees` on say what `freeze` leaves trainable in the KAN layers: docs/peft.md.
+    """
+
+    init_from: str | None = None
+    """Checkpoint, run folder or latest to start from, all but a classifier of another size; null: none."""
+    freeze: bool = False
+    """Freeze the KAN layers but for their norms and what the keys below add; the rest trains on."""
+    extra_degrees: Annotated[int, Field(ge=0)] = 0
+    """Degrees to add to a polynomial basis."""
+    degrees: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    """Degrees (functions, of other bases) whose weights get a trainable delta."""
+    adapter_rank: Annotated[int, Field(ge=0)] = 0
+    """Rank of a low-rank term on the basis weights; 0: none."""
+    base_rank: Annotated[int, Field(ge=0)] = 0
+    """Rank of a low-rank term on the base weights; 0: none."""
+    train_base: bool = False
+    """Train the base weights."""
+    train_norms: bool = True
+    """Train the norms inside the KAN layers."""
+    match: str | None = None
+    """Regular expression; only layers in whose name it is found are frozen and added to; null: all."""
 
 
 class EMAConfig(Section):

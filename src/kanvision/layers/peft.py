@@ -1,11 +1,15 @@
-"""Parameter-efficient fine-tuning: give KAN layers adapters, and merge these exactly."""
+"""Parameter-efficient fine-tuning: give KAN layers adapters, and merge these exactly.
+
+Both are structural changes too, which a checkpoint of `train.py` carries:
+`change_structure(model, "add_adapters", "", extra_degrees=1, degrees=[2, 3])`.
+"""
 
 from __future__ import annotations
 
 import copy
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +19,7 @@ from kanvision.bases.orthogonal import PolynomialBasis
 
 from .adapters import ADAPTED, AdaptedGramBasis, AdaptedKANLayer, KANAdapter
 from .expansion import KANLayer
+from .structure import structural_change
 
 __all__ = ["add_adapters", "merge_adapters"]
 
@@ -108,6 +113,16 @@ def merge_adapters(model: _Model) -> _Model:
     for layer in layers:
         _merge(layer)
     return model
+
+
+@structural_change("add_adapters")
+def _add(model: nn.Module, layer: str, **arguments: Any) -> None:
+    add_adapters(model.get_submodule(layer), **arguments)
+
+
+@structural_change("merge_adapters")
+def _merge_all(model: nn.Module, layer: str) -> None:
+    merge_adapters(model.get_submodule(layer))
 
 
 def _kan_layers(model: nn.Module, match: str | None) -> dict[str, KANLayer]:
