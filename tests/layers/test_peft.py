@@ -9,7 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kanvision.layers import KANConv1d, KANConv2d, KANConv3d, KANLinear, add_adapters, merge_adapters, preset
+from kanvision.layers import (
+    BottleneckKANConv2d,
+    KANConv1d,
+    KANConv2d,
+    KANConv3d,
+    KANFocalModulation2d,
+    KANLinear,
+    KANSelfAttention2d,
+    MoEBottleneckKANConv2d,
+    MoEKANConv2d,
+    add_adapters,
+    merge_adapters,
+    preset,
+)
 from kanvision.layers.adapters import AdaptedKANConv2d
 
 LAYERS = {"linear": KANLinear, "1d": KANConv1d, "2d": KANConv2d, "3d": KANConv3d}
@@ -335,6 +348,39 @@ def test_reset_takes_back_what_was_learned(net, images):
     net.stem.reset_parameters()
     net.body.reset_parameters()
     torch.testing.assert_close(net(images), want)
+
+
+COMPOSITES = {
+    "bottleneck": lambda: BottleneckKANConv2d(4, 4, 3, padding=1, **preset("kagn")),
+    "mixture": lambda: MoEKANConv2d(4, 4, 3, padding=1, num_experts=3, base_act=None, basis="gram"),
+    "joint": lambda: MoEKANConv2d(
+        4, 4, 3, padding=1, num_experts=3, base_act=None, basis="gram", evaluation="joint"
+    ),
+    "bottleneck_mixture": lambda: MoEBottleneckKANConv2d(4, 4, 3, padding=1, basis="gram", num_experts=3),
+    "attention": lambda: KANSelfAttention2d(4, basis="gram"),
+    "focal": lambda: KANFocalModulation2d(4, **preset("kagn")),
+}
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_layers_made_of_kan_layers(name):
+    torch.manual_seed(0)
+    layer = COMPOSITES[name]().double().eval()
+    x = inputs("2d")
+    want = layer(x)
+    add_adapters(layer, extra_degrees=1, degrees=(2,), adapter_rank=1)
+    torch.testing.assert_close(layer(x), want, **EXACT)
+    layer.train()
+    train(layer, x)
+    layer.eval()
+    trained = layer(x)
+    assert not torch.allclose(trained, want)
+    if name == "bottleneck":
+        with pytest.raises(ValueError, match="this layer has adapters"):
+            layer.merge()
+    torch.testing.assert_close(merge_adapters(layer)(x), trained, **EXACT)
+    if name == "bottleneck":
+        torch.testing.assert_close(layer.merge()(x), trained, **EXACT)
 
 
 def test_a_shared_basis_stays_what_it_is_for_others():

@@ -190,10 +190,12 @@ class Bottleneck(CompositeLayer):
             dictionary are those of the merged map.
 
         Raises:
-            ValueError: if the layer is merged already.
+            ValueError: if the layer is merged already or has adapters.
         """
         if self.merged:
             raise ValueError("this layer is merged already")
+        if any(type(core).edge_weight is not KANLayer.edge_weight for core in self._cores()):
+            raise ValueError("this layer has adapters; call merge_adapters on it first")
         mixing = torch.stack(cast(Tensor, self.expand.weight).flatten(1).chunk(self.groups))  # (g, O/g, M/g)
         for core in self._cores():
             weight = torch.stack(core.edge_weight().chunk(self.groups))  # (g, M/g, M/g K, *k)
