@@ -99,6 +99,31 @@ def test_half_precision_output_is_scored_in_single():
     assert learner.predict_step(batch, 0).dtype == torch.float32
 
 
+def test_losses_of_deep_supervision_are_summed_and_the_first_logits_count(tmp_path):
+    class Supervised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.heads = nn.ModuleList(nn.Conv2d(3, NUM_CLASSES, 1) for _ in range(3))
+
+        def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+            logits = tuple(head(x) for head in self.heads)
+            return logits if self.training else logits[0]
+
+    learner = task(Supervised())
+    batch = next(iter(StripesData().train_dataloader()))
+    logits = learner.model(batch["image"])
+    expected = sum(learner.loss(part, batch["mask"]) for part in logits)
+    torch.testing.assert_close(learner.training_loss(batch), expected)
+    learner.training_loss(batch).backward()
+    assert not [name for name, p in learner.model.named_parameters() if p.grad is None]
+    torch.testing.assert_close(learner(batch["image"]), logits[0])
+    assert learner.eval().predict_step(batch, 0).shape == (6, NUM_CLASSES, 8, 10)
+    trainer = tiny_trainer(tmp_path, max_epochs=1)
+    trainer.fit(learner, datamodule=StripesData())
+    assert "val/iou" in trainer.callback_metrics
+
+
 def test_a_pixel_without_a_finite_output_is_wrong():
     logits = torch.zeros(1, NUM_CLASSES, 2, 2)
     logits[0, 1] = 1.0

@@ -24,8 +24,11 @@ class SegmentationTask(Task):
     `iou`, `f1`, `iou_dataset` and `f1_dataset` (see `kanvision.metrics.segmentation_metrics`) and the plain
     cross-entropy of the pixels, whatever the training loss is, so that runs compare.
 
+    A network may give a tuple of logits (deep supervision): the training loss is the sum of their losses, and
+    the first ones are measured and predicted from.
+
     Args:
-        model: Network giving logits (B, num_classes, H, W).
+        model: Network giving logits (B, num_classes, H, W), or a tuple of such.
         num_classes: Number of classes, background included.
         optimizer: See `Task`.
         scheduler: See `Task`.
@@ -72,11 +75,18 @@ class SegmentationTask(Task):
         )
         self.loss = segmentation_loss(**loss)
 
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits (B, num_classes, H, W) that count, for images (B, C, H, W)."""
+        return self._all_logits(images)[0]
+
+    def _all_logits(self, images: Tensor) -> tuple[Tensor, ...]:
+        output: Tensor | tuple[Tensor, ...] = super().forward(images)
+        return (output,) if isinstance(output, Tensor) else tuple(output)
+
     def training_loss(self, batch: Batch) -> Tensor:
-        """Loss of the batch; in at least fp32, because it sums over all pixels."""
-        logits = self(batch["image"])
-        loss: Tensor = self.loss(_at_least_fp32(logits), batch["mask"])
-        return loss
+        """Loss of the batch, summed over all logits; in at least fp32, because it sums over all pixels."""
+        parts = self._all_logits(batch["image"])
+        return torch.stack([self.loss(_at_least_fp32(logits), batch["mask"]) for logits in parts]).sum()
 
     def predictions(self, logits: Tensor) -> Tensor:
         """Class probabilities (B, num_classes, H, W), in at least fp32."""
