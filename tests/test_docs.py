@@ -76,6 +76,13 @@ def test_the_example_of_a_new_basis_works() -> None:
     assert KANConv2d(1, 3, 3, padding=1, basis=basis)(x).shape == (1, 3, 101, 1)
 
 
+def test_the_example_of_fine_tuning_works() -> None:
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "peft.md").read_text("utf-8"), re.DOTALL)
+    assert code is not None
+    names: dict[str, object] = {}
+    exec(code.group(1), names)  # it asserts that merging is exact
+
+
 def test_the_citation_agrees_with_the_package() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     project = (ROOT / "pyproject.toml").read_text("utf-8")
