@@ -181,6 +181,16 @@ def test_parts_of_the_features(family):
         model.forward_intermediates(x, output_fmt="NLC")
 
 
+@pytest.mark.parametrize("family", ["vgg_kan", "res_kan", "dense_kan", "rd_kan"])
+def test_encoder_of_smp_itself_with_its_own_defaults(family):
+    import segmentation_models_pytorch as smp
+
+    name, small = TINY[family]
+    small = {key: value for key, value in small.items() if key != "version"}
+    model = smp.Unet(f"tu-{name}", encoder_weights=None, in_channels=4, classes=2, **small)
+    assert model(torch.randn(2, 4, 64, 96)).shape == (2, 2, 64, 96)
+
+
 @pytest.mark.parametrize("family", TINY)
 def test_encoder_of_a_segmentation_network(family):
     import segmentation_models_pytorch as smp

@@ -40,6 +40,14 @@ def test_order_of_layers(size, version):
     assert reductions == [2**i for i in range(len(DEPTHS[size]) + bool(VERSIONS[version]))]
 
 
+@pytest.mark.parametrize(("version", "last"), [("v1", "M"), ("v4", "256")])
+def test_features_reach_a_thirty_second_of_the_side(version, last):
+    with torch.device("meta"):
+        model = kv.create_model("vgg_kan_11", version=version, features_only=True)
+    assert model.feature_info.reduction() == [1, 2, 4, 8, 16, 32]
+    assert pattern(model.model)[-1] == last
+
+
 @pytest.mark.parametrize(
     ("kwargs", "expected"),
     [
