@@ -10,7 +10,8 @@ from .edge_wavelet import EdgeWaveletConv1d, EdgeWaveletConv2d, EdgeWaveletConv3
 from .expansion import INITS, KANOptions
 from .focal import KANFocalModulation1d, KANFocalModulation2d, KANFocalModulation3d
 from .gate import TopKGate
-from .grid import GridMove, extend_grid, map_functions, move_grids, place_grids, refine_grid
+from .grid import GridMove, extend_grid, move_grids, place_grids, refine_grid
+from .grid_fit import map_functions
 from .grid_inputs import GridSite, grid_sites, measure_inputs, share_outside
 from .linear import KANLinear
 from .merge import merge_bottlenecks

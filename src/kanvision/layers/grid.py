@@ -17,7 +17,6 @@ Shapes: C channels, G groups, O outputs, K functions before and K' after a chang
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,9 +25,10 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from kanvision.bases import Basis, GridBasis
+from kanvision.bases import GridBasis
 
 from .expansion import KANLayer
+from .grid_fit import fine_histogram, fit_functions, map_functions
 from .grid_inputs import GridSite, grid_sites, measure_inputs, observe
 from .input_statistics import InputHistogram, InputRange
 from .structure import structural_change
@@ -43,11 +43,6 @@ __all__ = [
     "target_domain",
 ]
 
-# Weight of the uniform measure on the new domain beside the data: where these say nothing, the function stays
-# what it was. Of the ridge that is left where not even that has a say, relative to the largest entry.
-_UNIFORM, _RIDGE = 1e-6, 1e-13
-_NUM_UNIFORM = 64  # points to a cell
-_BINS_PER_CELL = 32
 _FRACTIONS = tuple(0.5**halvings for halvings in range(7))
 
 
@@ -158,7 +153,10 @@ def move_grids(
     targets = {
         site.name: target_domain(ranges[site.name], site.grid.domain, quantile, margin) for site in sites
     }
-    histograms = {site.name: _histogram(site, targets[site.name]) for site in sites}
+    histograms = {
+        site.name: fine_histogram(site.grid, targets[site.name], site.num_channels, site.device)
+        for site in sites
+    }
     observe(model, inputs, sites, histograms)
     return [_move(site, histograms[site.name], targets[site.name], max_change) for site in sites]
 
@@ -172,7 +170,7 @@ def _move(
         low, high = (
             (1 - fraction) * here + fraction * there for here, there in zip(old, target, strict=True)
         )
-        fits = {name: _fit(layer, histogram, low, high) for name, layer in site.layers.items()}
+        fits = {name: fit_functions(layer, histogram, low, high) for name, layer in site.layers.items()}
         change = max(change for _, change in fits.values())
         if max_change is None or change <= max_change:
             maps = {name: weights for name, (weights, _) in fits.items()}
@@ -184,95 +182,6 @@ def _move(
             layer.basis_weight.copy_(map_functions(layer.basis_weight, found.weights[name], layer.groups))
         site.grid.move(*found.new)
     return found
-
-
-def _fit(layer: KANLayer, histogram: InputHistogram, low: float, high: float) -> tuple[Tensor, float]:
-    """Map of the weights (C, K, K) to the grid on another domain, and how much it changes the functions."""
-    old = copy.deepcopy(layer.basis).cpu()
-    new = copy.deepcopy(old)
-    assert isinstance(new, GridBasis)
-    new.move(low, high)
-    counts = histogram.counts.cpu().double()
-    share = counts / counts.sum(1, keepdim=True).clamp_min(1)  # (C, M)
-    before, after = (_values(layer, basis, histogram.centers) for basis in (old, new))  # (M, K)
-    lhs, rhs, own = (_products(share, *pair) for pair in ((after, after), (after, before), (before, before)))
-    points = math.ceil(_NUM_UNIFORM * (high - low) / new.step)
-    u = low + (high - low) * (torch.arange(points, dtype=torch.float64) + 0.5) / points
-    flat = torch.full((1, points), 1 / points, dtype=torch.float64)
-    there, kept = (_values(layer, basis, u) for basis in (new, old))
-    full = lhs + _UNIFORM * _products(flat, there, there)
-    ridge = _RIDGE * full.diagonal(dim1=1, dim2=2).amax(1).clamp_min(torch.finfo(full.dtype).tiny)
-    full = full + ridge.view(-1, 1, 1) * torch.eye(full.shape[-1], dtype=full.dtype)
-    factor = torch.linalg.cholesky(full)
-    weights = torch.cholesky_solve(rhs + _UNIFORM * _products(flat, there, kept), factor)  # (C, K, K)
-
-    # f = w . phi_old and e = w . (M^T phi_new - phi_old) as sums over channels and taps that are independent
-    cross = weights.mT @ rhs
-    error = weights.mT @ lhs @ weights - cross - cross.mT + own
-    means = share @ before  # (C, K)
-    shifts = (weights.mT @ (share @ after).unsqueeze(2)).squeeze(2) - means
-    changed, total = _power(layer, error, shifts), _power(layer, own, means)
-    if total <= 0:
-        return weights, 0.0 if changed <= 0 else math.inf
-    return weights, math.sqrt(max(0.0, changed) / total)
-
-
-def _power(layer: KANLayer, products: Tensor, means: Tensor) -> float:
-    """Mean square of the outputs that the weights of a layer make of functions psi, summed over outputs.
-
-    Args:
-        layer: the layer.
-        products: E[psi psi^T], (C, K, K).
-        means: E[psi], (C, K).
-    """
-    weight = layer.edge_weight().detach().cpu().double()
-    edges = by_channel(weight, means.shape[1], layer.groups)  # (C, K, N)
-    mean = (means.unsqueeze(1) @ edges).squeeze(1)  # (C, N)
-    variance = (edges * (products @ edges)).sum() - mean.square().sum()
-    outputs = weight.shape[0] // layer.groups
-    summed = mean.view(layer.groups, -1, outputs, math.prod(weight.shape[2:])).sum((1, 3))  # (G, O/G)
-    return float(variance + summed.square().sum())
-
-
-def _values(layer: KANLayer, basis: Basis, x: Tensor) -> Tensor:
-    """What the weights of a layer multiply, (M,) -> (M, K)."""
-    values: Tensor = basis(x.unsqueeze(-1)).squeeze(-2)
-    if isinstance(layer.basis_act, nn.Identity):
-        return values
-    weight = layer.basis_weight  # an activation may have parameters of its type, where it is
-    acted: Tensor = layer.basis_act(values.to(weight.device, weight.dtype))
-    return acted.cpu().double()
-
-
-def _products(share: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Means of left_i right_j over bins, (C, M), (M, I), (M, J) -> (C, I, J)."""
-    outer = (left.unsqueeze(2) * right.unsqueeze(1)).flatten(1)  # (M, I J)
-    return (share @ outer).view(len(share), left.shape[1], right.shape[1])
-
-
-def by_channel(weight: Tensor, num_basis: int, groups: int) -> Tensor:
-    """(O, C/G K, *k) -> (C, K, N), N = O/G outputs times the taps."""
-    out, maps = weight.shape[:2]
-    shape = (groups, out // groups, maps // num_basis, num_basis, -1)
-    return weight.reshape(shape).permute(0, 2, 3, 1, 4).reshape(groups * shape[2], num_basis, -1)
-
-
-def map_functions(weight: Tensor, matrix: Tensor, groups: int) -> Tensor:
-    """Map the weights of the K functions of every channel, output and tap.
-
-    Args:
-        weight: (O, C/G K, *k) basis weights of a layer, or what an optimiser keeps for them.
-        matrix: (K', K), or (C, K', K) with a map for each channel.
-        groups: G.
-
-    Returns:
-        (O, C/G K', *k) of the type of `weight`, computed in float64.
-    """
-    functions, num_basis = matrix.shape[-2:]
-    out, _, *kernel = weight.shape
-    maps = matrix.to(weight.device).double() @ by_channel(weight.double(), num_basis, groups)  # (C, K', N)
-    split = maps.view(groups, -1, functions, out // groups, math.prod(kernel))
-    return split.permute(0, 3, 1, 2, 4).reshape(out, -1, *kernel).to(weight.dtype)
 
 
 @structural_change("refine_grid")
@@ -332,19 +241,6 @@ def _change(model: nn.Module, name: str, change: Callable[[GridBasis], Tensor]) 
         weight = map_functions(owner.basis_weight, matrix, owner.groups)
         owner.basis_weight = nn.Parameter(weight, owner.basis_weight.requires_grad)
     return matrix
-
-
-def _histogram(site: GridSite, target: tuple[float, float]) -> InputHistogram:
-    """A histogram that is fine against the cells before and after, wherever there are any."""
-    moved = copy.deepcopy(site.grid)
-    moved.move(*target)
-    edges = []
-    for grid in (site.grid, moved):
-        low, high = grid.support
-        width = grid.step / _BINS_PER_CELL
-        # One bin more at each end, for what lies beyond.
-        edges.append(torch.arange(-1, math.ceil((high - low) / width) + 2, dtype=torch.float64) * width + low)
-    return InputHistogram(torch.unique(torch.cat(edges)), site.num_channels, site.device)
 
 
 def _of_first_process(site: GridSite, move: GridMove) -> GridMove:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kanvision.bases import Basis, GridBasis
+from kanvision.bases import Basis, BSplineBasis, GridBasis
 
 from .expansion import KANLayer
 from .input_statistics import InputRange
@@ -43,6 +43,13 @@ class GridSite:
         """The basis of a movable site."""
         assert isinstance(self.basis, GridBasis)
         return self.basis
+
+    @property
+    def num_cells(self) -> int | None:
+        """Cells of a grid that can be refined; None for others."""
+        basis, layers = self.basis, self.layers.values()
+        plain = self.movable and all(isinstance(layer.basis_act, nn.Identity) for layer in layers)
+        return basis.num_cells if plain and isinstance(basis, BSplineBasis) and basis.uniform else None
 
     @property
     def num_channels(self) -> int:

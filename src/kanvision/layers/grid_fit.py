@@ -1,0 +1,162 @@
+"""The functions of a KAN layer on another grid, by least squares over what is known about its inputs.
+
+Shapes: C channels, G groups, O outputs, K functions before and K' after, *k kernel, M points.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from kanvision.bases import Basis, GridBasis
+
+from .expansion import KANLayer
+from .input_statistics import InputHistogram
+
+__all__ = ["fine_histogram", "fit_functions", "map_functions"]
+
+# Beside the data, a fit looks at the domain of the new grid as if K samples lay evenly on it: where there are
+# no or few data, functions stay what they were. All that the functions reach, tails included, gets a little
+# weight, which keeps weights small that hardly matter to either, and a ridge, relative to the largest entry,
+# what not even that determines.
+_REACH, _RIDGE = 1e-4, 1e-13
+_BINS_PER_CELL, _POINTS_PER_CELL = 32, 64
+
+
+def fine_histogram(
+    grid: GridBasis, target: tuple[float, float], num_channels: int, device: torch.device
+) -> InputHistogram:
+    """A histogram that is fine against the cells before and after, wherever there are any."""
+    moved = copy.deepcopy(grid)
+    moved.move(*target)
+    edges = []
+    for places in (grid, moved):
+        low, high = places.support
+        width = places.step / _BINS_PER_CELL
+        # One bin more at each end, for what lies beyond.
+        edges.append(torch.arange(-1, math.ceil((high - low) / width) + 2, dtype=torch.float64) * width + low)
+    return InputHistogram(torch.unique(torch.cat(edges)), num_channels, device)
+
+
+def fit_functions(
+    layer: KANLayer, histogram: InputHistogram, low: float, high: float
+) -> tuple[Tensor, float]:
+    """Map of the weights (C, K, K) to the grid on another domain, and how much it changes the functions."""
+    old = copy.deepcopy(layer.basis).cpu()
+    new = copy.deepcopy(old)
+    assert isinstance(new, GridBasis)
+    new.move(low, high)
+    counts = histogram.counts.cpu().double()
+    total = counts.sum(1, keepdim=True)
+    inside, reach = _even(low, high, new.step), _even(*new.support, new.step)
+    x = torch.cat([histogram.centers, inside, reach])  # (M,)
+    before, after = (_values(layer, basis, x) for basis in (old, new))  # (M, K)
+
+    def measure(data: Tensor, domain: Tensor | float, support: float) -> Tensor:
+        """Weights of the points (C, M) that have these sums."""
+        parts = [counts * data / total.clamp_min(1)]
+        for part, points in ((domain, inside), (support, reach)):
+            parts.append((torch.as_tensor(part) / len(points)).expand(len(counts), len(points)))
+        return torch.cat(parts, 1)
+
+    known = total / (total + old.num_basis)
+    smooth = measure(known, 1 - known, 0.0)
+    fitted = smooth + measure(torch.zeros(()), 0.0, _REACH)
+    lhs = _products(fitted, after, after)
+    ridge = _RIDGE * lhs.diagonal(dim1=1, dim2=2).amax(1).clamp_min(torch.finfo(lhs.dtype).tiny)
+    lhs = lhs + ridge.view(-1, 1, 1) * torch.eye(lhs.shape[-1], dtype=lhs.dtype)
+    weights = torch.cholesky_solve(_products(fitted, after, before), torch.linalg.cholesky(lhs))  # (C, K, K)
+    changes = [
+        _change_of(layer, share, weights, before, after)
+        for share in (smooth, measure(torch.ones(()), 0.0, 0.0))
+    ]
+    return weights, max(changes)
+
+
+def _even(low: float, high: float, step: float) -> Tensor:
+    """Midpoints of equal parts of an interval, many to a cell."""
+    count = math.ceil(_POINTS_PER_CELL * (high - low) / step)
+    return low + (high - low) * (torch.arange(count, dtype=torch.float64) + 0.5) / count
+
+
+def _change_of(layer: KANLayer, share: Tensor, weights: Tensor, before: Tensor, after: Tensor) -> float:
+    """Root mean square of (M w) . phi_new - w . phi_old, relative to that of w . phi_old, as outputs have it.
+
+    Args:
+        layer: the layer, with the old weights.
+        share: weights of the points, (C, M).
+        weights: the map, (C, K, K).
+        before: phi_old at the points, (M, K).
+        after: phi_new at the points, (M, K).
+    """
+    own, cross = _products(share, before, before), weights.mT @ _products(share, after, before)
+    error = weights.mT @ _products(share, after, after) @ weights - cross - cross.mT + own
+    means = share @ before  # (C, K)
+    shifts = (weights.mT @ (share @ after).unsqueeze(2)).squeeze(2) - means
+    changed, total = _power(layer, error, shifts), _power(layer, own, means)
+    if total <= 0:
+        return 0.0 if changed <= 0 else math.inf
+    return math.sqrt(max(0.0, changed) / total)
+
+
+def _power(layer: KANLayer, products: Tensor, means: Tensor) -> float:
+    """Mean square of the outputs that the weights of a layer make of functions psi, summed over outputs.
+
+    Channels and taps count as independent.
+
+    Args:
+        layer: the layer.
+        products: E[psi psi^T], (C, K, K).
+        means: E[psi], (C, K).
+    """
+    weight = layer.edge_weight().detach().cpu().double()
+    edges = by_channel(weight, means.shape[1], layer.groups)  # (C, K, N)
+    mean = (means.unsqueeze(1) @ edges).squeeze(1)  # (C, N)
+    variance = (edges * (products @ edges)).sum() - mean.square().sum()
+    outputs = weight.shape[0] // layer.groups
+    summed = mean.view(layer.groups, -1, outputs, math.prod(weight.shape[2:])).sum((1, 3))  # (G, O/G)
+    return float(variance + summed.square().sum())
+
+
+def _values(layer: KANLayer, basis: Basis, x: Tensor) -> Tensor:
+    """What the weights of a layer multiply, (M,) -> (M, K)."""
+    values: Tensor = basis(x.unsqueeze(-1)).squeeze(-2)
+    if isinstance(layer.basis_act, nn.Identity):
+        return values
+    weight = layer.basis_weight  # an activation may have parameters of its type, where it is
+    acted: Tensor = layer.basis_act(values.to(weight.device, weight.dtype))
+    return acted.cpu().double()
+
+
+def _products(share: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Means of left_i right_j over bins, (C, M), (M, I), (M, J) -> (C, I, J)."""
+    outer = (left.unsqueeze(2) * right.unsqueeze(1)).flatten(1)  # (M, I J)
+    return (share @ outer).view(len(share), left.shape[1], right.shape[1])
+
+
+def by_channel(weight: Tensor, num_basis: int, groups: int) -> Tensor:
+    """(O, C/G K, *k) -> (C, K, N), N = O/G outputs times the taps."""
+    out, maps = weight.shape[:2]
+    shape = (groups, out // groups, maps // num_basis, num_basis, -1)
+    return weight.reshape(shape).permute(0, 2, 3, 1, 4).reshape(groups * shape[2], num_basis, -1)
+
+
+def map_functions(weight: Tensor, matrix: Tensor, groups: int) -> Tensor:
+    """Map the weights of the K functions of every channel, output and tap.
+
+    Args:
+        weight: (O, C/G K, *k) basis weights of a layer, or what an optimiser keeps for them.
+        matrix: (K', K), or (C, K', K) with a map for each channel.
+        groups: G.
+
+    Returns:
+        (O, C/G K', *k) of the type of `weight`, computed in float64.
+    """
+    functions, num_basis = matrix.shape[-2:]
+    out, _, *kernel = weight.shape
+    maps = matrix.to(weight.device).double() @ by_channel(weight.double(), num_basis, groups)  # (C, K', N)
+    split = maps.view(groups, -1, functions, out // groups, math.prod(kernel))
+    return split.permute(0, 3, 1, 2, 4).reshape(out, -1, *kernel).to(weight.dtype)
