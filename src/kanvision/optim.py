@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from timm.optim import (
@@ -20,7 +20,7 @@ from timm.optim import (
 )
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "build_scheduler",
     "kan_parameter_names",
     "parameter_groups",
+    "replace_parameter",
     "scaled_lr",
 ]
 
@@ -161,6 +162,34 @@ def build_optimizer(
     given = {key: value for key, value in options.items() if value is not None}
     optimizer: Optimizer = create_optimizer_v2(groups, opt=name, lr=lr, momentum=momentum, **given)
     return optimizer
+
+
+def replace_parameter(
+    optimizer: Optimizer, old: nn.Parameter, new: nn.Parameter, convert: Callable[[Tensor], Tensor]
+) -> None:
+    """Let an optimiser go on where one parameter took the place of another, or has changed its meaning.
+
+    The new one stands in the group of the old one: same rates, same weight decay. What is kept for other
+    parameters is not touched.
+
+    Args:
+        optimizer: Any.
+        old: Parameter that the optimiser has; if it has not (frozen weights), nothing is done.
+        new: What takes its place; may be the same.
+        convert: What becomes of state tensors that have the shape of the old parameter (momenta, mean
+            squares). Counters are kept. An optimiser that also keeps tensors of other shapes (factors of a
+            matrix of mean squares) forgets this parameter's state and starts it anew.
+    """
+    for group in optimizer.param_groups:
+        places = [index for index, parameter in enumerate(group["params"]) if parameter is old]
+        for index in places:
+            group["params"][index] = new
+    state = optimizer.state.pop(old, None)
+    if not state:
+        return
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor) and value.ndim}
+    if all(value.shape == old.shape for value in tensors.values()):
+        optimizer.state[new] = {**state, **{key: convert(value) for key, value in tensors.items()}}
 
 
 def build_scheduler(

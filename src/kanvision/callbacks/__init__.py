@@ -3,6 +3,7 @@
 from .checkpointing import BestCheckpoint, LastCheckpoint
 from .csv_log import CSVLog
 from .ema import EMAWeights
+from .grid import GridCare
 from .progress import ProgressBar
 from .rng_state import RNGState
 from .sample_images import SampleImages
@@ -11,6 +12,7 @@ __all__ = [
     "BestCheckpoint",
     "CSVLog",
     "EMAWeights",
+    "GridCare",
     "LastCheckpoint",
     "ProgressBar",
     "RNGState",

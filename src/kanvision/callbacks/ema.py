@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -48,6 +48,11 @@ class EMAWeights(WeightAveraging):
             raise ValueError(f"ema.decay={decay} must lie between 0 and 1")
         super().__init__(multi_avg_fn=_average(decay, warmup))
         self._is_swapped = False
+
+    @property
+    def averaged(self) -> pl.LightningModule | None:
+        """The task with the average; None outside of training. Who changes a network changes this too."""
+        return None if self._average_model is None else cast(pl.LightningModule, self._average_model.module)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Start the average from the network as it is."""
@@ -100,8 +105,8 @@ class EMAWeights(WeightAveraging):
     ) -> None:
         """Take up weights and average again, to train on."""
         if trainer.state.fn == TrainerFn.FITTING:
-            if self._average_model is not None:
-                self._average_model.module.on_load_checkpoint(checkpoint)  # its structure
+            if self.averaged is not None:
+                self.averaged.on_load_checkpoint(checkpoint)  # its structure
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
 
