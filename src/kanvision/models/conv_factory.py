@@ -21,6 +21,7 @@ from kanvision.layers import (
     BottleneckKANLinear,
     EdgeWaveletConv2d,
     KANConv2d,
+    KANFocalModulation2d,
     KANLinear,
     KANSelfAttention2d,
     MoEBottleneckKANConv2d,
@@ -43,7 +44,7 @@ PLAIN_LAYER = "conv"
 class ConvFactory:
     """Makes the convolutions of a network: `factory.conv(64, 128, stride=2)`.
 
-    The fields are arguments of every ConvKAN network (`kanvision.models.KANBackbone`).
+    The fields are arguments of every ConvKAN network (`kanvision.models.backbone.KANBackbone`).
 
     Args:
         basis: Short name of the basis.
@@ -177,7 +178,8 @@ class ConvFactory:
         kernel_size: int = 3,
         *,
         stride: int = 1,
-        padding: int | None = None,
+        padding: int | str | None = None,
+        dilation: int = 1,
         groups: int | None = None,
         drop_rate: float | None = None,
         dim_reduction: float | None = None,
@@ -190,7 +192,8 @@ class ConvFactory:
             out_channels: Channels of the output.
             kernel_size: Side of the kernel.
             stride: Step of the kernel.
-            padding: Cells around the image; None keeps its size at stride 1.
+            padding: Cells around the image, or "same"; None keeps its size at stride 1 and an odd kernel.
+            dilation: Distance of the taps.
             groups: None for those of the network, or one for a 1x1 kernel.
             drop_rate: None for that of the network.
             dim_reduction: None for that of the network.
@@ -202,7 +205,8 @@ class ConvFactory:
         options: dict[str, Any] = {
             "kernel_size": kernel_size,
             "stride": stride,
-            "padding": kernel_size // 2 if padding is None else padding,
+            "padding": dilation * (kernel_size // 2) if padding is None else padding,
+            "dilation": dilation,
             "groups": (self.groups if kernel_size > 1 else 1) if groups is None else groups,
         }
         drop_rate = self.layer_drop_rate if drop_rate is None else drop_rate
@@ -258,6 +262,23 @@ class ConvFactory:
 
         own |= {"norm_affine": self.norm_affine, "device": self.device, "dtype": self.dtype}
         return KANSelfAttention2d(channels, width, conv=project, **own)
+
+    def focal(self, channels: int, **kwargs: Any) -> nn.Module:
+        """Make focal modulation (B, C, H, W) -> (B, C, H, W).
+
+        Args:
+            channels: C.
+            **kwargs: Arguments of `kanvision.layers.KANFocalModulation2d` (`focal_window`, `focal_level`).
+        """
+
+        def project(in_channels: int, out_channels: int, kernel_size: int, **_: Any) -> nn.Module:
+            return self.conv(in_channels, out_channels, kernel_size, mixture=False)
+
+        def level(in_channels: int, out_channels: int, kernel_size: int, **_: Any) -> nn.Module:
+            return self.depthwise(in_channels, kernel_size, padding="same")
+
+        own = {"norm_affine": self.norm_affine, "device": self.device, "dtype": self.dtype, **kwargs}
+        return KANFocalModulation2d(channels, conv=project, level=level, **own)
 
     def _plain_conv(
         self, in_channels: int, out_channels: int, drop_rate: float, **geometry: Any
