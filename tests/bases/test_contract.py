@@ -33,6 +33,7 @@ CASES = {
     "sine_own": ("sine", {"num_channels": 4, "per_channel": True, "num_frequencies": 3}),
     "sine_shared": ("sine", {"num_channels": 4, "frequency_step": 1.0, "num_frequencies": 1}),
     "cauchy_own": ("cauchy", {"num_channels": 4, "num_poles": 3}),
+    "selectable_own": ("selectable", {"num_channels": 4, "pool": ["wavelet", "gram"], "squash": "tanh"}),
     "rational_own": ("rational", {"num_channels": 4}),
     "rational_odd": ("rational", {"num_channels": 4, "numerator_degree": 0, "denominator_degree": 3}),
     "rational_growing": ("rational", {"numerator_degree": 5, "denominator_degree": 3}),
@@ -86,8 +87,12 @@ def test_gradients(basis):
 
     assert torch.autograd.gradcheck(function, (x, *parameters))
     assert torch.autograd.gradgradcheck(function, (x, *parameters))
-    assert basis.kan_parameters == tuple(name for name, _ in basis.named_parameters())
-    assert basis.no_weight_decay() == set(basis.kan_parameters)
+    names = [name for name, _ in basis.named_parameters()]
+    bases = {prefix: part for prefix, part in basis.named_modules() if isinstance(part, Basis)}
+    assert names == [
+        f"{prefix}.{n}".lstrip(".") for prefix, part in bases.items() for n in part.kan_parameters
+    ]
+    assert basis.no_weight_decay() == set(names)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -98,7 +103,7 @@ def test_values_are_computed_in_float32(basis, dtype):
         torch.testing.assert_close(basis(x.float()), expected, rtol=0, atol=0)
     half = copy.deepcopy(basis).to(dtype)
     for name, buffer in basis.named_buffers():
-        assert half.get_buffer(name).dtype == torch.float32
+        assert half.get_buffer(name).dtype == buffer.dtype != dtype
         assert torch.equal(half.get_buffer(name), buffer)
     assert all(parameter.dtype == dtype for parameter in half.parameters())
     got = half(x)

@@ -22,6 +22,7 @@ from kanvision.bases.orthogonal import (
 from kanvision.bases.radial import RBFBasis, RSWAFBasis
 from kanvision.bases.rational import RationalBasis
 from kanvision.bases.relu import ReLUBasis
+from kanvision.bases.selectable import SelectableBasis
 from kanvision.bases.sine import SineBasis
 from kanvision.bases.spline import BSplineBasis
 from kanvision.bases.wavelet import WaveletBasis
@@ -47,13 +48,14 @@ __all__ = [
     "RSWAFBasis",
     "RationalBasis",
     "ReLUBasis",
+    "SelectableBasis",
     "SineBasis",
     "Squash",
     "WaveletBasis",
     "create_basis",
 ]
 
-BASES: dict[str, type[Basis]] = {**SINGLE_BASES}
+BASES: dict[str, type[Basis]] = {**SINGLE_BASES, SelectableBasis.name: SelectableBasis}
 
 
 def create_basis(name: str | Basis, **kwargs: Any) -> Basis:

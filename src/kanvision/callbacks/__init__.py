@@ -7,8 +7,10 @@ from .grid import GridCare
 from .progress import ProgressBar
 from .rng_state import RNGState
 from .sample_images import SampleImages
+from .selection import BasisSelection
 
 __all__ = [
+    "BasisSelection",
     "BestCheckpoint",
     "CSVLog",
     "EMAWeights",

@@ -86,6 +86,15 @@ class BestCheckpoint(_RunCheckpoint):
     def __init__(self, dirpath: str | Path, monitor: str, mode: str = "max") -> None:
         super().__init__(dirpath, "best", monitor=monitor, mode=mode)
 
+    def start_over(self) -> None:
+        """Let the next score be the best one: those before are of a network that is not the same any more.
+
+        The file of the best score so far stays until then.
+        """
+        self.best_k_models = {}
+        self.best_model_path = self.kth_best_model_path = ""
+        self.best_model_score = self.current_score = None
+
 
 class LastCheckpoint(_RunCheckpoint):
     """Writes `last.ckpt` after every epoch, best or not.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 
 from kanvision.layers import (
     GridSite,
@@ -24,7 +24,7 @@ from kanvision.layers import (
 )
 from kanvision.optim import replace_parameter
 
-from .ema import EMAWeights
+from .changed_network import averaged_networks, exchange_again, network_of
 
 __all__ = ["GridCare"]
 
@@ -97,7 +97,7 @@ class GridCare(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look whether there is something to care for, and whether all refinements to come are possible."""
         self._images.clear()
-        sites = grid_sites(_network(pl_module))
+        sites = grid_sites(network_of(pl_module))
         if not sites:
             rank_zero_warn(
                 "callbacks.grid has nothing to do: no basis of this network has inputs outside its domain "
@@ -130,8 +130,10 @@ class GridCare(Callback):
         if not self.at_start or batch_idx or trainer.global_step or trainer.current_epoch:
             return
         with trainer.precision_plugin.forward_context():
-            domains = place_grids(_network(pl_module), [_prepared(pl_module, batch["image"])], **self._range)
-        for average in _averages(trainer):
+            domains = place_grids(
+                network_of(pl_module), [_prepared(pl_module, batch["image"])], **self._range
+            )
+        for average in averaged_networks(trainer):
             for site in grid_sites(average):
                 if site.name in domains:
                     site.grid.move(*domains[site.name])
@@ -144,7 +146,7 @@ class GridCare(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure, move and refine, in this order."""
-        network = _network(pl_module)
+        network = network_of(pl_module)
         sites = grid_sites(network)
         if not sites or not self._images:
             return
@@ -184,7 +186,7 @@ class GridCare(Callback):
             weight = layer.basis_weight
             for optimizer in trainer.optimizers:
                 replace_parameter(optimizer, weight, weight, _momenta(matrix, layer.groups))
-        for average in _averages(trainer) if maps else ():
+        for average in averaged_networks(trainer) if maps else ():
             for layer_name, matrix in maps.items():
                 averaged: Any = average.get_submodule(layer_name)
                 with torch.no_grad():
@@ -192,37 +194,24 @@ class GridCare(Callback):
             averaged.basis.move(*domain)
 
     def _refine(self, trainer: pl.Trainer, pl_module: pl.LightningModule, size: int) -> None:
-        network = _network(pl_module)
+        network = network_of(pl_module)
         for site in grid_sites(network):
             if site.num_cells is None or site.num_cells == size:
                 continue
             factor = size // site.num_cells
             before = {name: layer.basis_weight for name, layer in site.layers.items()}
             matrix = change_structure(network, "refine_grid", site.name, factor=factor)
-            for average in _averages(trainer):
+            for average in averaged_networks(trainer):
                 change_structure(average, "refine_grid", site.name, factor=factor)
             for name, layer in site.layers.items():
                 for optimizer in trainer.optimizers:
                     convert = _momenta(matrix, layer.groups)
                     replace_parameter(optimizer, before[name], layer.basis_weight, convert)
-        if isinstance(trainer.strategy, DDPStrategy):
-            _wrap_again(trainer.strategy, pl_module)
-
-
-def _network(pl_module: pl.LightningModule) -> nn.Module:
-    """The network of a task."""
-    return cast(nn.Module, pl_module.model)
+        exchange_again(trainer, pl_module)
 
 
 def _prepared(pl_module: pl.LightningModule, images: Tensor) -> Tensor:
     return images.to(memory_format=cast(torch.memory_format, pl_module.memory_format))
-
-
-def _averages(trainer: pl.Trainer) -> Iterator[nn.Module]:
-    """Networks of averaged weights."""
-    for callback in cast(Any, trainer).callbacks:
-        if isinstance(callback, EMAWeights) and callback.averaged is not None:
-            yield _network(callback.averaged)
 
 
 def _momenta(matrix: Tensor, groups: int) -> Any:
@@ -240,10 +229,3 @@ def _momenta(matrix: Tensor, groups: int) -> Any:
         return map_functions(state, shares if bool((state >= 0).all()) else matrix, groups)
 
     return convert
-
-
-def _wrap_again(strategy: DDPStrategy, pl_module: pl.LightningModule) -> None:
-    """Let the processes exchange gradients of the new parameters."""
-    strategy.model = None  # the old wrapper takes its hooks with it
-    strategy.model = pl_module
-    strategy.configure_ddp()

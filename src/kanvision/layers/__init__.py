@@ -29,6 +29,7 @@ from .peft import add_adapters, merge_adapters
 from .penalties import KANPenalty
 from .presets import PRESETS, preset, preset_of_basis
 from .rational import RATIONAL_PRESETS, GroupRational
+from .selection import SelectionSite, prune_selection, select_basis, selection_sites
 from .structure import change_structure, restore_structure, structural_change, structure_of
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "MoEKANConv2d",
     "MoEKANConv3d",
     "NoiseInjection",
+    "SelectionSite",
     "TopKGate",
     "add_adapters",
     "add_auxiliary",
@@ -85,8 +87,11 @@ __all__ = [
     "place_grids",
     "preset",
     "preset_of_basis",
+    "prune_selection",
     "refine_grid",
     "restore_structure",
+    "select_basis",
+    "selection_sites",
     "share_outside",
     "structural_change",
     "structure_of",

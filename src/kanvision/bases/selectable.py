@@ -1,0 +1,217 @@
+"""A pool of bases with learned gates, of which one is to be chosen. Shapes: C channels, K basis functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from .base import Basis, Squash
+from .catalogue import SINGLE_BASES, build_basis
+
+__all__ = ["DEFAULT_POOL", "Phase", "SelectableBasis"]
+
+Phase = Literal["train", "select", "pruned"]
+DEFAULT_POOL = ("bspline", "rbf", "wavelet", "chebyshev")
+
+
+class SelectableBasis(Basis):
+    """The functions of all members of a pool, each member scaled to the same size and by a learned gate.
+
+    phi = (g_1 s_1 phi_1, ..., g_M s_M phi_M), s_m = 1 / sqrt(sum_j E[phi_mj(x)^2]) for x ~ N(0, 1),
+    K = K_1 + ... + K_M.
+
+    S-KAN, Yang, Zhang, Luo, Lu and Shen 2024, "Activation Space Selectable Kolmogorov-Arnold Networks"
+    (arXiv 2408.08338), trains all members, lets weights choose among them, and goes on with the chosen one.
+    How its gates are computed is not published; here they are g = softmax(logits / temperature), and without
+    the scales s the largest member would win. Phases (`set_phase`):
+
+    * "train": all gates are 1/M, and the gradient of the logits is 0, but there is one, as distributed
+      training wants it. The first phase of a new basis;
+    * "select": gates by the logits; a falling temperature makes them decide;
+    * "pruned": the gate of the largest logit is 1, the others are 0. `kanvision.layers.prune_selection`
+      takes the others out of the network.
+
+    The phase is a part of the state dict. All members follow the channels of the layer.
+
+    Args:
+        pool: short names of the members, each at most once.
+        pool_kwargs: arguments of members by name.
+        squash: domain policy in front of all members, beside their own; None, "tanh" or "sigmoid".
+        num_channels: C, for members with learnable parameters.
+
+    Raises:
+        ValueError: if the pool is empty or a name is unknown, repeated, or has arguments without being there.
+    """
+
+    name = "selectable"
+    learns_per_channel = True
+    kan_parameters = ("logits",)
+    scale: Tensor
+    sharpness: Tensor
+    hard: Tensor
+
+    def __init__(
+        self,
+        pool: Sequence[str] = DEFAULT_POOL,
+        pool_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        squash: Squash | None = None,
+        num_channels: int | None = None,
+    ) -> None:
+        names = list(pool)
+        arguments = dict(pool_kwargs or {})
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"pool={names} must name at least one basis, and each only once")
+        if strangers := [name for name in arguments if name not in names]:
+            raise ValueError(f"pool_kwargs: {', '.join(strangers)} not in pool={names}")
+        members = {
+            name: build_basis(
+                SINGLE_BASES, name, {"num_channels": num_channels, **(arguments.get(name) or {})}
+            )
+            for name in names
+        }
+        super().__init__(
+            num_basis=sum(member.num_basis for member in members.values()),
+            domain=None,
+            squash=squash,
+            num_channels=num_channels,
+        )
+        self.members = nn.ModuleDict(members)
+        self.logits = nn.Parameter(torch.empty(len(members)))
+        self._constant("scale", len(members))
+        self._constant("sharpness")  # 1 / temperature
+        self.register_buffer("hard", torch.empty((), dtype=torch.bool))
+        self._reset_own()
+
+    @torch.no_grad()
+    def _reset_own(self) -> None:
+        self.logits.zero_()
+        moments = [member.second_moment().sum() for member in self._members()]
+        for index, moment in enumerate(moments):
+            self.scale[index] = moment.to(self.scale.device).rsqrt()
+        self.set_phase("train")
+
+    def reset_parameters(self) -> None:
+        """Reset the members, their scales and the logits, and start with the first phase."""
+        for member in self._members():
+            member.reset_parameters()
+        self._reset_own()
+
+    @torch.no_grad()
+    def set_phase(self, phase: Phase, temperature: float = 1.0) -> None:
+        """Choose how gates follow from the logits.
+
+        Args:
+            phase: "train", "select" or "pruned".
+            temperature: in the second phase, above 0.
+
+        Raises:
+            ValueError: if the phase is not known or the temperature not positive.
+        """
+        if phase not in ("train", "select", "pruned"):
+            raise ValueError(f"phase={phase!r} is not known; legal values: train, select, pruned")
+        if not temperature > 0:
+            raise ValueError(f"temperature={temperature} must be positive")
+        self.sharpness.fill_(1 / temperature if phase == "select" else 0.0)
+        self.hard.fill_(phase == "pruned")
+
+    @property
+    def phase(self) -> Phase:
+        """The present phase."""
+        if bool(self.hard):
+            return "pruned"
+        return "select" if bool(self.sharpness) else "train"
+
+    def gates(self) -> Tensor:
+        """(M,) gates of the members, which sum to 1."""
+        logits = self.logits.to(torch.promote_types(self.logits.dtype, torch.float32))
+        soft = torch.softmax(self.sharpness.to(logits.dtype) * logits, 0)
+        best = torch.arange(logits.numel(), device=logits.device) == logits.argmax()
+        return torch.where(self.hard, best.to(soft.dtype), soft)
+
+    def entropy(self) -> Tensor:
+        """Entropy of the gates from 0 (one member has it all) to 1 (all are equal), differentiable."""
+        gates = self.gates()
+        nats: Tensor = -torch.special.xlogy(gates, gates).sum()
+        return nats / math.log(max(2, gates.numel()))
+
+    def selection(self) -> tuple[str, dict[str, float]]:
+        """Name of the member with the largest logit, and the gates by name."""
+        names = list(self.members)
+        gates = self.gates().detach().tolist()
+        return names[int(self.logits.argmax())], dict(zip(names, gates, strict=True))
+
+    @torch.no_grad()
+    def map_to(self, member: str) -> Tensor:
+        """Map (K', K) of weights of this basis to weights of one member alone: its gate times its scale.
+
+        Raises:
+            ValueError: if there is no such member.
+        """
+        if member not in self.members:
+            raise ValueError(f"member={member!r} is not in the pool; legal names: {', '.join(self.members)}")
+        index = list(self.members).index(member)
+        sizes = [basis.num_basis for basis in self._members()]
+        start = sum(sizes[:index])
+        weights = torch.zeros(sizes[index], self.num_basis, dtype=torch.float64, device=self.scale.device)
+        factor = (self.gates() * self.scale)[index].double()
+        weights[:, start : start + sizes[index]].fill_diagonal_(1.0).mul_(factor)
+        return weights
+
+    def expand(self, x: Tensor, dim: int) -> Tensor:
+        """Values of the functions of all members, in the order of the pool."""
+        gates = self.gates()
+        factors = (gates * self.scale.to(gates.dtype)).to(x.dtype).unbind(0)
+        maps = [
+            _gated(partial(member, channel_dim=dim - 1), x, factor)
+            for factor, member in zip(factors, self._members(), strict=True)
+        ]
+        return torch.cat(maps, dim)
+
+    def no_weight_decay(self) -> set[str]:
+        """The logits and the learnable parameters of members."""
+        inner = {
+            f"members.{name}.{own}"
+            for name, member in zip(self.members, self._members(), strict=True)
+            for own in member.no_weight_decay()
+        }
+        return {*super().no_weight_decay(), *inner}
+
+    def _members(self) -> list[Basis]:
+        return [cast(Basis, member) for member in self.members.values()]
+
+    def extra_repr(self) -> str:
+        """Show the sizes."""
+        return f"pool={list(self.members)}, {super().extra_repr()}"
+
+
+def _gated(function: Callable[[Tensor], Tensor], x: Tensor, factor: Tensor) -> Tensor:
+    """A function of x times a factor, whose gradient computes the values again and keeps none."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return factor * function(x)
+    return cast(Tensor, _Gated.apply(function, function(x), x, factor))
+
+
+class _Gated(torch.autograd.Function):
+    """Scaled values; `x` is what they were computed from, and gets its gradient through them."""
+
+    @staticmethod
+    def forward(function: Callable[[Tensor], Tensor], values: Tensor, x: Tensor, factor: Tensor) -> Tensor:
+        return values * factor
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.function, _, x, factor = inputs
+        ctx.save_for_backward(x, factor)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        x, factor = ctx.saved_tensors
+        to_factor = (grad * ctx.function(x)).sum() if ctx.needs_input_grad[3] else None
+        return None, grad * factor, None, to_factor
