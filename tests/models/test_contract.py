@@ -1,4 +1,4 @@
-"""What every registered model must do; new models are tested by being registered."""
+"""What every registered classifier must do; new models are tested by being registered."""
 
 import pytest
 import timm
@@ -23,13 +23,16 @@ def create(name: str, **kwargs):
     return kv.create_model(name, **{**small, **kwargs})
 
 
-MODELS = kv.list_models()
+MODELS = kv.list_models(kind="classifier")
 
 
 def test_the_registry_is_timms():
     assert sorted(MODELS) == MODELS
     assert {"convkan_4", "convkan_8", "kat_tiny_patch16_224"} <= set(MODELS)
     assert all(timm.is_model(name) for name in MODELS)
+    assert sorted([*MODELS, *kv.list_models(kind="segmenter")]) == kv.list_models()
+    with pytest.raises(ValueError, match="legal values: classifier, segmenter"):
+        kv.list_models(kind="segmentor")
 
 
 def test_unknown_name_is_answered_with_the_nearest():

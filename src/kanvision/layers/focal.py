@@ -34,7 +34,9 @@ class KANFocalModulationNd(CompositeLayer):
         focal_level: L.
         focal_factor: how much the kernel grows from level to level.
         conv: class of f, h and proj, such as `BottleneckKANConv2d` (or a partial with its own arguments);
-            None is `KANConv{1,2,3}d`. The levels are always these: a bottleneck of one channel is none.
+            None is `KANConv{1,2,3}d`.
+        level: class of the depthwise levels; None is `KANConv{1,2,3}d`, whatever `conv` is: a bottleneck of
+            one channel is none.
         full_kan: f and h are KAN convolutions; False makes them plain ones with biases.
         normalize: divide the modulator by L + 1.
         post_norm: norm of the modulated map: None, "batch", "instance", "group", "layer".
@@ -52,6 +54,7 @@ class KANFocalModulationNd(CompositeLayer):
         focal_factor: int = 2,
         *,
         conv: Callable[..., nn.Module] | None = None,
+        level: Callable[..., nn.Module] | None = None,
         full_kan: bool = True,
         normalize: bool = True,
         post_norm: str | None = "batch",
@@ -73,6 +76,7 @@ class KANFocalModulationNd(CompositeLayer):
         self.normalize = normalize
         kan = KAN_CONVS[self.ndim]
         make = kan if conv is None else conv
+        make_level = kan if level is None else level
         split = 2 * channels + focal_level + 1
         if full_kan:
             self.f = make(channels, split, 1, **options)
@@ -82,8 +86,8 @@ class KANFocalModulationNd(CompositeLayer):
             self.h = PLAIN_CONVS[self.ndim](channels, channels, 1, **where)
         self.proj = make(channels, channels, 1, **options)
         self.levels = nn.ModuleList(
-            kan(channels, channels, taps, padding="same", groups=channels, **options)
-            for taps in (focal_window + focal_factor * level for level in range(focal_level))
+            make_level(channels, channels, taps, padding="same", groups=channels, **options)
+            for taps in (focal_window + focal_factor * index for index in range(focal_level))
         )
         self.post_norm = create_norm(
             post_norm, channels, self.ndim, affine=options.get("norm_affine", True), key="post_norm"

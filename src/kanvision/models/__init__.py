@@ -7,7 +7,21 @@ from collections.abc import Callable
 
 from torch import nn
 
-from . import convkan, dense_kan, kat, kkan, rd_kan, res_kan, vgg_kan, vit
+from . import (
+    convkan,
+    dense_kan,
+    kan_unet,
+    kat,
+    kkan,
+    rd_kan,
+    res_kan,
+    res_kan_unet,
+    u2_kan,
+    ukan,
+    unet,
+    vgg_kan,
+    vit,
+)
 from .registry import create_model, list_models
 from .segmenters import Segmenter, create_segmenter
 from .transformer import patch_size_for
@@ -19,12 +33,17 @@ __all__ = [
     "create_model",
     "create_segmenter",
     "dense_kan",
+    "kan_unet",
     "kat",
     "kkan",
     "list_models",
     "patch_size_for",
     "rd_kan",
     "res_kan",
+    "res_kan_unet",
+    "u2_kan",
+    "ukan",
+    "unet",
     "vgg_kan",
     "vit",
 ]

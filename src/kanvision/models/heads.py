@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .conv_factory import ConvFactory
 
-__all__ = ["HEADS", "KANHead", "NestedLinear"]
+__all__ = ["HEADS", "KANHead", "NestedLinear", "PixelHead"]
 
 HEADS = ("linear", "mlp", "vgg", "kan", "hidden_kan", "matryoshka", "kantryoshka")
 _NESTED = ("matryoshka", "kantryoshka")
@@ -153,3 +153,25 @@ class KANHead(nn.Module):
     def extra_repr(self) -> str:
         """Show the kind."""
         return f"kind={self.kind!r}"
+
+
+class PixelHead(nn.Module):
+    """Classifier of every pixel: dropout of whole maps, then a 1x1 convolution.
+
+    Args:
+        in_channels: C.
+        num_classes: Outputs.
+        drop_rate: Dropout.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, drop_rate: float = 0.0) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes={num_classes} must be at least 1")
+        self.drop = nn.Dropout2d(drop_rate)
+        self.conv = nn.Conv2d(in_channels, num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, num_classes, H, W)."""
+        y: Tensor = self.conv(self.drop(x))
+        return y

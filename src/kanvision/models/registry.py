@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from typing import Any
 
 import timm
+from timm.models import register_model
 from torch import nn
 
-__all__ = ["create_model", "list_models", "spelt_out"]
+__all__ = ["KINDS", "create_model", "is_segmenter", "list_models", "register_segmenter", "spelt_out"]
 
 OWN_PACKAGE = __name__.rpartition(".")[0]
+KINDS = ("classifier", "segmenter")
+"""What a registered model does."""
 NONE_IS_A_VALUE = ("norm", "stem_norm")
 """Arguments of our models whose None is a choice and not the absence of one."""
+_SEGMENTERS: set[str] = set()
 
 
 def create_model(name: str, **kwargs: Any) -> nn.Module:
@@ -41,9 +46,31 @@ def spelt_out(kwargs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def list_models(filter: str = "*") -> list[str]:
-    """Names of kanvision's own models that match a wildcard pattern, sorted."""
-    return sorted(name for name in timm.list_models(filter) if _is_own(name))
+def list_models(filter: str = "*", kind: str | None = None) -> list[str]:
+    """Names of kanvision's own models that match a wildcard pattern, sorted.
+
+    Args:
+        filter: The pattern.
+        kind: One of `KINDS`; None lists all.
+
+    Raises:
+        ValueError: There is no such kind.
+    """
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"kind={kind!r} is not known; legal values: {', '.join(KINDS)}")
+    names = [name for name in timm.list_models(filter) if _is_own(name)]
+    return sorted(name for name in names if kind is None or (kind == "segmenter") == is_segmenter(name))
+
+
+def register_segmenter(entrypoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Give timm's registry a function that builds a network for segmentation; used as a decorator."""
+    _SEGMENTERS.add(entrypoint.__name__)
+    return register_model(entrypoint)
+
+
+def is_segmenter(name: str) -> bool:
+    """Whether a name, with or without a tag, is that of a segmentation network of our own."""
+    return name.partition(".")[0] in _SEGMENTERS
 
 
 def _is_own(name: str) -> bool:

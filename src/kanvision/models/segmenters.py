@@ -1,4 +1,4 @@
-"""Segmenters of segmentation-models-pytorch, over its encoders or any model that timm knows.
+"""Segmentation networks for images of any size: our own, and those of segmentation-models-pytorch.
 
 B batch, C channels, H W space.
 """
@@ -8,18 +8,21 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import timm
 import torch
 import torch.nn.functional as F
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import build_model_with_cfg
 from torch import Tensor, nn
 
-from .registry import spelt_out
+from .registry import create_model, is_segmenter, list_models, spelt_out
 
-__all__ = ["Segmenter", "create_segmenter"]
+__all__ = ["Segmenter", "build_segmenter", "create_segmenter", "segmenter_cfg"]
 
 TIMM_PREFIX = "tu-"
 MAX_DEPTH = 5
@@ -32,8 +35,12 @@ class Segmenter(nn.Module):
     Images are padded at the right and at the bottom by repeating their last row and column, up to the next
     multiple of the stride; the output is cut back to the size of the input.
 
+    A network with deep supervision gives a tuple of logits in training, the ones it is judged by first, whose
+    losses are to be summed.
+
     Args:
-        network: Maps (B, C, H, W) to (B, num_classes, H, W) where H and W are multiples of `stride`.
+        network: Maps (B, C, H, W) to (B, num_classes, H, W), or a tuple of such, where H and W are multiples
+            of `stride`.
         num_classes: Channels of the output.
         stride: Factor between the image and the smallest feature map.
     """
@@ -44,20 +51,75 @@ class Segmenter(nn.Module):
         self.num_classes = num_classes
         self.stride = stride
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
+    def forward(self, x: Tensor) -> Any:
+        """Images (B, C, H, W) to logits (B, num_classes, H, W), or in training a tuple of them."""
         height, width = x.shape[-2:]
         below, beside = -height % self.stride, -width % self.stride
         if below or beside:
             x = F.pad(x, (0, beside, 0, below), mode="replicate")
-        logits: Tensor = self.network(x)
-        return logits[..., :height, :width]
+        output: Tensor | tuple[Tensor, ...] = self.network(x)
+        if isinstance(output, tuple):
+            return tuple(logits[..., :height, :width] for logits in output)
+        return output[..., :height, :width]
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that weight decay would pull away from their meaning (timm's protocol)."""
+        return {
+            f"{name}.{skipped}" if name else skipped
+            for name, module in self.named_modules()
+            if module is not self and callable(own := getattr(module, "no_weight_decay", None))
+            for skipped in own()
+        }
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute in the backward pass what a layer knows how to recompute, instead of keeping it."""
+        layer: Any
+        for layer in self.network.modules():
+            if isinstance(getattr(layer, "checkpoint", None), bool):
+                layer.checkpoint = enable
+
+
+def build_segmenter(network: Callable[..., nn.Module], variant: str, pretrained: bool, **kwargs: Any) -> Any:
+    """Build one of our own networks, for images of any size; what an entrypoint of timm's registry calls.
+
+    Args:
+        network: Class with the attributes `num_classes`, `in_chans` and `stride`.
+        variant: Registered name.
+        pretrained: Load published weights (timm reports that there are none).
+        **kwargs: Arguments of the network and of timm's builder.
+
+    Raises:
+        ValueError: Feature maps are asked for.
+    """
+    if kwargs.pop("features_only", False):
+        raise ValueError(f"{variant} is a whole segmentation network and no encoder: it has no feature maps")
+    return build_model_with_cfg(partial(_for_any_size, network), variant, pretrained, **kwargs)
+
+
+def _for_any_size(network: Callable[..., nn.Module], **kwargs: Any) -> Segmenter:
+    built: Any = network(**kwargs)
+    segmenter = Segmenter(built, num_classes=built.num_classes, stride=built.stride)
+    segmenter.in_chans = built.in_chans
+    return segmenter
+
+
+def segmenter_cfg(paper: str, img_size: int = 256) -> dict[str, Any]:
+    """Configuration, in timm's terms, of a segmentation network of a paper; it has no weights."""
+    return {
+        "num_classes": 1,
+        "input_size": (3, img_size, img_size),
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "first_conv": None,
+        "classifier": "network.head.conv",
+        "paper_ids": f"arXiv:{paper}",
+    }
 
 
 def create_segmenter(
     name: str,
     *,
-    encoder_name: str = "resnet18",
+    encoder_name: str | None = None,
     encoder_weights: str | None = None,
     num_classes: int,
     in_chans: int = 3,
@@ -65,29 +127,42 @@ def create_segmenter(
     drop_path_rate: float = 0.0,
     **kwargs: Any,
 ) -> Segmenter:
-    """Build an encoder-decoder by name.
+    """Build a segmentation network by name: one of ours, or an encoder-decoder of the library.
 
     An encoder that halves the resolution fewer than five times gets a decoder of its own depth.
 
     Args:
-        name: Architecture of segmentation-models-pytorch, in any case: Unet, UnetPlusPlus, FPN, ...
-        encoder_name: Encoder of segmentation-models-pytorch, or `tu-<model>` for one of timm or kanvision.
+        name: A registered network of ours (`ukan_medium`), or an architecture of
+            segmentation-models-pytorch, in any case: Unet, UnetPlusPlus, FPN, ...
+        encoder_name: Encoder of segmentation-models-pytorch, or `tu-<model>` for one of timm or kanvision;
+            None is resnet18. Our own networks have theirs.
         encoder_weights: Published weights of the encoder, None for a random start; with a `tu-` encoder any
             text loads the weights that timm names for it.
         num_classes: Channels of the output.
         in_chans: Channels of the input.
-        drop_rate: Must be 0: the networks differ in whether and where they drop.
-        drop_path_rate: Stochastic depth of the encoder; only `tu-` encoders have it.
-        **kwargs: More arguments of the architecture (`decoder_channels`) and of a `tu-` encoder (`basis`).
+        drop_rate: Dropout before the last layer of our own networks; must be 0 for those of the library,
+            which differ in whether and where they drop.
+        drop_path_rate: Stochastic depth; of the library's networks only those with `tu-` encoders have it.
+        **kwargs: More arguments of the architecture (`decoder_channels`) and of a `tu-` encoder (`basis`), or
+            of our own network.
 
     Raises:
         ValueError: A name is unknown, or a setting does not fit it.
     """
+    if is_segmenter(name):
+        for key, value in (("encoder_name", encoder_name), ("encoder_weights", encoder_weights)):
+            if value is not None:
+                raise ValueError(f"model.{key}={value!r}: {name} has an encoder of its own; leave it out")
+        rates = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
+        ours: Any = create_model(name, num_classes=num_classes, in_chans=in_chans, **rates, **kwargs)
+        return ours  # type: ignore[no-any-return]
     import segmentation_models_pytorch as smp
 
+    encoder_name = encoder_name or "resnet18"
     architectures = {key.lower(): cls for key, cls in smp.MODEL_ARCHITECTURES_MAPPING.items()}
     if name.lower() not in architectures:
-        raise ValueError(_unknown("model.name", name, [cls.__name__ for cls in architectures.values()]))
+        legal = [*(cls.__name__ for cls in architectures.values()), *list_models(kind="segmenter")]
+        raise ValueError(_unknown("model.name", name, legal))
     if drop_rate:
         raise ValueError(
             f"model.drop_rate={drop_rate}: segmenters have no common place to drop; legal: 0. Some "

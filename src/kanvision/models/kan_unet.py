@@ -1,0 +1,150 @@
+"""KAN-U-Net: a U-Net of KAN convolutions.
+
+Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), the network of its segmentation tables,
+there with the Gram basis (UKAGNet) and five levels; here over any basis and of any depth.
+
+Shapes: B batch, C channels, H W space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models import generate_default_cfgs
+from torch import Tensor, nn
+
+from .conv_factory import ConvFactory
+from .heads import PixelHead
+from .registry import register_segmenter
+from .segmenters import build_segmenter, segmenter_cfg
+
+__all__ = ["MIXERS", "SIZES", "KANUNet"]
+
+SIZES: dict[int, dict[str, Any]] = {3: {"depth": 3}, 4: {"depth": 4}, 5: {"depth": 5}}
+"""By the number of levels; published are 4 and 5."""
+MIXERS = ("conv", "attention", "focal")
+_WIDTH = 16  # of the first level
+_REDUCTION = 4.0  # of bottlenecks, as published
+
+
+class KANUNet(nn.Module):
+    """Encoder and decoder of KAN convolutions, twice the channels at half the resolution.
+
+    Level i has 16 * 2^i channels. Encoder: `layers` 3x3 convolutions, the first one with stride 2 below the
+    top. Decoder: bilinear upsampling, the encoder's map beside it, maybe a mixer on all of these channels,
+    then `layers` 3x3 convolutions. A plain 1x1 convolution ends it. Sides of images must be multiples of
+    2^(depth - 1); `kanvision.models.Segmenter`, which registered names give, takes any.
+
+    Args:
+        depth: Number of levels.
+        layers: Convolutions of each level, on each way.
+        mixer: "conv" for no mixer, or "attention" or "focal" modulation in front of each level of the
+            decoder. Attention sees every position of its level.
+        focal_kwargs: Arguments of focal modulation (`focal_window`, `focal_level`, `focal_factor`, ...).
+        width_scale: Multiplies all widths; each is rounded to a multiple of `groups`, at least one per group.
+        in_chans: Input channels.
+        num_classes: Channels of the output.
+        drop_rate: Dropout of maps before the last convolution.
+        drop_path_rate: Must be 0: there are no residual branches.
+        **options: Arguments of `ConvFactory` (basis, layer, form, norm, groups, ...); `dim_reduction` is 4 if
+            it is not given. Mixtures of experts are as there.
+
+    Raises:
+        ValueError: A value is not legal; the message names it.
+    """
+
+    def __init__(
+        self,
+        depth: int = 4,
+        layers: int = 2,
+        mixer: str = "conv",
+        focal_kwargs: Mapping[str, Any] | None = None,
+        width_scale: float = 1.0,
+        in_chans: int = 3,
+        num_classes: int = 1,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if mixer not in MIXERS:
+            raise ValueError(f"mixer={mixer!r} is not known; legal values: {', '.join(MIXERS)}")
+        if focal_kwargs and mixer != "focal":
+            raise ValueError(
+                f"focal_kwargs={dict(focal_kwargs)}: mixer={mixer!r} takes none; mixer='focal' does"
+            )
+        for key, value, least in (("depth", depth, 2), ("layers", layers, 1)):
+            if value < least:
+                raise ValueError(f"{key}={value} must be at least {least}")
+        if drop_path_rate:
+            raise ValueError(f"drop_path_rate={drop_path_rate}: KANUNet has no residual branches to drop")
+        factory, unknown = ConvFactory.split({"dim_reduction": _REDUCTION, **options})
+        if unknown:
+            raise ValueError(f"KANUNet has no argument {', '.join(sorted(unknown))}")
+        widths = [factory.width(_WIDTH * 2**level, width_scale) for level in range(depth)]
+        self.in_chans = in_chans
+        self.num_classes = num_classes
+        self.stride = 2 ** (depth - 1)
+        """Sides of images are multiples of this."""
+        self.encoder = nn.ModuleList()
+        channels = in_chans
+        for level, width in enumerate(widths):
+            first = factory.conv(channels, width, stride=2) if level else factory.first(channels, width)
+            self.encoder.append(
+                nn.Sequential(first, *(factory.conv(width, width) for _ in range(layers - 1)))
+            )
+            channels = width
+        self.decoder = nn.ModuleList()
+        for width in reversed(widths[:-1]):
+            channels += width
+            parts: list[nn.Module] = []
+            if mixer == "attention":
+                parts.append(factory.attention(channels))
+            elif mixer == "focal":
+                parts.append(factory.focal(channels, **(focal_kwargs or {})))
+            parts.append(factory.conv(channels, width))
+            parts += [factory.conv(width, width) for _ in range(layers - 1)]
+            self.decoder.append(nn.Sequential(*parts))
+            channels = width
+        self.head = PixelHead(channels, num_classes, drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
+        skips = []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        skips.pop()  # that of the lowest level goes on as x
+        for stage in self.decoder:
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+            x = stage(torch.cat([x, skips.pop()], dim=1))
+        y: Tensor = self.head(x)
+        return y
+
+
+default_cfgs = generate_default_cfgs({f"kan_unet_{size}": segmenter_cfg("2407.01092") for size in SIZES})
+
+
+def _create(size: int, pretrained: bool, **kwargs: Any) -> Any:
+    return build_segmenter(KANUNet, f"kan_unet_{size}", pretrained, **{**SIZES[size], **kwargs})
+
+
+@register_segmenter
+def kan_unet_3(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Three levels, 16 to 64 channels."""
+    return _create(3, pretrained, **kwargs)
+
+
+@register_segmenter
+def kan_unet_4(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Four levels, 16 to 128 channels."""
+    return _create(4, pretrained, **kwargs)
+
+
+@register_segmenter
+def kan_unet_5(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Five levels, 16 to 256 channels: that of the published tables."""
+    return _create(5, pretrained, **kwargs)

@@ -1,0 +1,144 @@
+"""ResKAN-U-Net: a U-Net of residual blocks of KAN convolutions.
+
+Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), there UKANet, with the blocks of ResKANet at
+an eighth of the width of ResNet. Published networks drop the arguments of their layers (norm, degree,
+grid, dropout) in every block of a stage but the first; here all blocks have them.
+
+Shapes: B batch, C channels, H W space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models import generate_default_cfgs
+from torch import Tensor, nn
+
+from .backbone import drop_path_rates
+from .conv_factory import ConvFactory
+from .heads import PixelHead
+from .registry import register_segmenter
+from .res_kan import BLOCKS, WIDTHS
+from .segmenters import build_segmenter, segmenter_cfg
+
+__all__ = ["SIZES", "ResKANUNet"]
+
+SIZES: dict[int, dict[str, Any]] = {18: {"depths": (2, 2, 2, 2)}, 34: {"depths": (3, 4, 6, 3)}}
+"""Number of blocks of each stage, after the ResNet of that size; published is 18."""
+_STEM_REDUCTION = 4  # of the bottleneck form of the stem and of the merging convolutions, as published
+
+
+class ResKANUNet(nn.Module):
+    """Residual stages down and up again, with the encoder's maps beside those from below.
+
+    A 3x3 stem keeps the resolution. Encoder: stages of 8, 16, 32 and 64 channels, the last three with stride
+    2. Decoder: a stage of the same kind at the lowest resolution; then thrice bilinear upsampling, the
+    encoder's map beside it, a 3x3 convolution back to that map's width, and a stage. A plain 1x1 convolution
+    ends it. Sides of images must be multiples of 8; `kanvision.models.Segmenter`, which registered names
+    give, takes any.
+
+    Args:
+        block: Kind of the blocks, a key of `kanvision.models.res_kan.BLOCKS`. Bottleneck blocks, which cannot
+            be used as published, put out four times the channels.
+        depths: Number of blocks of each stage, on each way.
+        width_scale: Multiplies all widths; each is rounded to a multiple of `groups`, at least one per group.
+        in_chans: Input channels.
+        num_classes: Channels of the output.
+        drop_rate: Dropout of maps before the last convolution.
+        drop_path_rate: Stochastic depth, rising linearly to this rate at the last block.
+        **options: Arguments of `ConvFactory` (basis, layer, form, norm, groups, ...).
+
+    Raises:
+        ValueError: A value is not legal; the message names it.
+    """
+
+    stride = 2 ** (len(WIDTHS) - 1)
+    """Sides of images are multiples of this."""
+
+    def __init__(
+        self,
+        block: str = "basic",
+        depths: Sequence[int] = (2, 2, 2, 2),
+        width_scale: float = 1.0,
+        in_chans: int = 3,
+        num_classes: int = 1,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if block not in BLOCKS:
+            raise ValueError(f"block={block!r} is not known; legal values: {', '.join(BLOCKS)}")
+        if len(depths) != len(WIDTHS):
+            raise ValueError(f"depths={tuple(depths)} must have one number for each of {len(WIDTHS)} stages")
+        factory, unknown = ConvFactory.split(options)
+        if unknown:
+            raise ValueError(f"ResKANUNet has no argument {', '.join(sorted(unknown))}")
+        make_block = BLOCKS[block]
+        rates = iter(drop_path_rates(drop_path_rate, 2 * sum(depths)))
+        widths = [factory.width(width, width_scale) for width in WIDTHS]
+        outputs = [width * make_block.expansion for width in widths]
+
+        def stage(level: int, channels: int, stride: int = 1) -> nn.Sequential:
+            """Blocks of a level on a map of so many channels."""
+            blocks = []
+            for number in range(depths[level]):
+                step = 1 if number else stride
+                blocks.append(make_block(factory, channels, widths[level], step, next(rates)))
+                channels = outputs[level]
+            return nn.Sequential(*blocks)
+
+        self.in_chans = in_chans
+        self.num_classes = num_classes
+        self.stem = factory.first(in_chans, widths[0], dim_reduction=_STEM_REDUCTION)
+        inputs = [widths[0], *outputs[:-1]]
+        self.encoder = nn.ModuleList(
+            stage(level, channels, 2 if level else 1) for level, channels in enumerate(inputs)
+        )
+        self.middle = stage(len(widths) - 1, outputs[-1])
+        self.merges = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        for level in reversed(range(len(widths) - 1)):
+            self.merges.append(
+                factory.conv(
+                    outputs[level + 1] + outputs[level], outputs[level], dim_reduction=_STEM_REDUCTION
+                )
+            )
+            self.decoder.append(stage(level, outputs[level]))
+        self.head = PixelHead(outputs[0], num_classes, drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
+        x = self.stem(x)
+        skips = []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        x = self.middle(skips.pop())
+        for merge, stage in zip(self.merges, self.decoder, strict=True):
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+            x = stage(merge(torch.cat([x, skips.pop()], dim=1)))
+        y: Tensor = self.head(x)
+        return y
+
+
+default_cfgs = generate_default_cfgs({f"res_kan_unet_{size}": segmenter_cfg("2407.01092") for size in SIZES})
+
+
+def _create(size: int, pretrained: bool, **kwargs: Any) -> Any:
+    return build_segmenter(ResKANUNet, f"res_kan_unet_{size}", pretrained, **{**SIZES[size], **kwargs})
+
+
+@register_segmenter
+def res_kan_unet_18(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Two blocks a stage: published as UKANet18."""
+    return _create(18, pretrained, **kwargs)
+
+
+@register_segmenter
+def res_kan_unet_34(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Three, four, six and three blocks a stage."""
+    return _create(34, pretrained, **kwargs)

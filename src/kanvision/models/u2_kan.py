@@ -1,0 +1,252 @@
+"""U2-KAN: a U of which every stage is itself a U of KAN convolutions, with deep supervision.
+
+Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), there U2KANet, after Qin et al. 2020,
+"U2-Net: Going Deeper with Nested U-Structure for Salient Object Detection" (arXiv 2005.09007); over any
+basis.
+
+Shapes: B batch, C channels, H W space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.models import generate_default_cfgs
+from torch import Tensor, nn
+
+from .conv_factory import ConvFactory
+from .registry import register_segmenter
+from .segmenters import build_segmenter, segmenter_cfg
+
+__all__ = ["SIZES", "U2KAN", "DilatedU", "NestedU"]
+
+Make = Callable[..., nn.Module]
+
+
+class _Stage(NamedTuple):
+    """Depth of the U of a stage, its inner and its outer width; a `flat` U has dilations for poolings."""
+
+    depth: int
+    inner: int
+    outer: int
+    flat: bool = False
+
+
+class _Size(NamedTuple):
+    """Stages on the way down, the deepest last, and on the way up, the finest last."""
+
+    encoder: tuple[_Stage, ...]
+    decoder: tuple[_Stage, ...]
+
+
+def _size(encoder: tuple[tuple[int, int], ...], decoder: tuple[tuple[int, int], ...]) -> _Size:
+    depths = ((7, False), (6, False), (5, False), (4, False), (4, True), (4, True))
+    down = [_Stage(depth, *widths, flat) for (depth, flat), widths in zip(depths, encoder, strict=True)]
+    up = [_Stage(depth, *widths, flat) for (depth, flat), widths in zip(depths[-2::-1], decoder, strict=True)]
+    return _Size(tuple(down), tuple(up))
+
+
+SIZES: dict[str, _Size] = {
+    "small": _size(((4, 16),) * 6, ((4, 16),) * 5),
+    "full": _size(
+        ((8, 16), (8, 32), (16, 64), (32, 128), (64, 128), (64, 128)),
+        ((64, 128), (32, 64), (16, 32), (8, 16), (4, 16)),
+    ),
+}
+"""Inner and outer widths of the stages, a fourth and an eighth of those of U2-Net."""
+_REDUCTION = 8.0  # of bottlenecks, as published
+
+
+class NestedU(nn.Module):
+    """A U with a shortcut around it: h = first(x), h + U(h). Keeps the resolution.
+
+    Encoder: `depth` convolutions with max pooling after all but the last two; the last one is dilated
+    instead. Decoder: `depth` - 1 convolutions, each on the map from below and the encoder's map of its size.
+
+    Args:
+        make: Makes 3x3 convolutions: in, out, `dilation`.
+        make_first: Makes the first one.
+        depth: Convolutions on the way down, at least 3.
+        in_channels: Channels of the input.
+        inner: Channels inside of the U.
+        outer: Channels of the output.
+    """
+
+    def __init__(
+        self, make: Make, make_first: Make, depth: int, in_channels: int, inner: int, outer: int
+    ) -> None:
+        super().__init__()
+        last = depth - 1
+        self.first = make_first(in_channels, outer)
+        self.encoder = nn.ModuleList(
+            make(inner if level else outer, inner, dilation=self._reach(level, depth))
+            for level in range(depth)
+        )
+        self.decoder = nn.ModuleList(
+            make(2 * inner, inner if level else outer, dilation=self._reach(level, depth))
+            for level in reversed(range(last))
+        )
+        self.pool = nn.MaxPool2d(2)
+
+    def _reach(self, level: int, depth: int) -> int:
+        """Distance of the taps."""
+        return 2 if level == depth - 1 else 1
+
+    def _pools(self, level: int) -> bool:
+        """Whether the map is halved behind a level."""
+        return level < len(self.encoder) - 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, outer, H, W)."""
+        first = x = self.first(x)
+        skips = []
+        for level, conv in enumerate(self.encoder):
+            x = conv(x)
+            skips.append(x)
+            if self._pools(level):
+                x = self.pool(x)
+        skips.pop()  # that of the lowest level goes on as x
+        for level, conv in zip(reversed(range(len(skips))), self.decoder, strict=True):
+            if self._pools(level):
+                x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+            x = conv(torch.cat([x, skips.pop()], dim=1))
+        y: Tensor = x + first
+        return y
+
+
+class DilatedU(NestedU):
+    """The same without pooling: taps are 2^level apart at each level instead."""
+
+    def _reach(self, level: int, depth: int) -> int:
+        return int(2**level)
+
+    def _pools(self, level: int) -> bool:
+        return False
+
+
+class U2KAN(nn.Module):
+    """Six nested stages down, five up, and logits from each stage of the decoder and from the deepest.
+
+    Stages of depth 7, 6, 5, 4, and dilated ones of depth 4, with max pooling between them; on the way up the
+    encoder's map stands beside the one from below. A 3x3 convolution gives the logits of each of six
+    resolutions, and a 1x1 convolution fuses them at the full one. Sides of images must be multiples of 32;
+    `kanvision.models.Segmenter`, which registered names give, takes any.
+
+    In training the output is a tuple, fused logits first and then those of the six, all of the size of the
+    image, whose losses are to be summed; in evaluation the fused logits.
+
+    Args:
+        size: Widths, a key of `SIZES`.
+        width_scale: Multiplies all widths; each is rounded to a multiple of `groups`, at least one per group.
+        first_kernel_size: Of the convolution that sees the image; 1 in the published small bottleneck form.
+        in_chans: Input channels.
+        num_classes: Channels of the output.
+        drop_rate: Dropout of maps before all logits.
+        drop_path_rate: Must be 0: the shortcuts go around whole stages.
+        **options: Arguments of `ConvFactory` (basis, layer, form, norm, groups, ...).
+
+    Raises:
+        ValueError: A value is not legal; the message names it.
+    """
+
+    stride: ClassVar[int] = 32
+    """Sides of images are multiples of this."""
+
+    def __init__(
+        self,
+        size: str = "full",
+        width_scale: float = 1.0,
+        first_kernel_size: int = 3,
+        in_chans: int = 3,
+        num_classes: int = 1,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if size not in SIZES:
+            raise ValueError(f"size={size!r} is not known; legal values: {', '.join(SIZES)}")
+        if first_kernel_size % 2 == 0:
+            raise ValueError(f"first_kernel_size={first_kernel_size} must be odd")
+        if num_classes < 1:
+            raise ValueError(f"num_classes={num_classes} must be at least 1")
+        if drop_path_rate:
+            raise ValueError(f"drop_path_rate={drop_path_rate}: U2KAN has no residual branches to drop")
+        factory, unknown = ConvFactory.split({"dim_reduction": _REDUCTION, **options})
+        if unknown:
+            raise ValueError(f"U2KAN has no argument {', '.join(sorted(unknown))}")
+
+        def first(in_channels: int, out_channels: int) -> nn.Module:
+            return factory.first(in_channels, out_channels, first_kernel_size)
+
+        def stage(shape: _Stage, in_channels: int, make_first: Make = factory.conv) -> NestedU:
+            cls = DilatedU if shape.flat else NestedU
+            widths = (factory.width(width, width_scale) for width in (shape.inner, shape.outer))
+            return cls(factory.conv, make_first, shape.depth, in_channels, *widths)
+
+        down, up = SIZES[size]
+        below = [factory.width(shape.outer, width_scale) for shape in down]
+        above = [factory.width(shape.outer, width_scale) for shape in up]
+        self.in_chans = in_chans
+        self.num_classes = num_classes
+        self.pool = nn.MaxPool2d(2)
+        self.encoder = nn.ModuleList(
+            [
+                stage(down[0], in_chans, first),
+                *(stage(shape, width) for shape, width in zip(down[1:], below, strict=False)),
+            ]
+        )
+        joined = [
+            lower + skip for lower, skip in zip([below[-1], *above], reversed(below[:-1]), strict=False)
+        ]
+        self.decoder = nn.ModuleList(stage(shape, width) for shape, width in zip(up, joined, strict=True))
+        self.drop = nn.Dropout2d(drop_rate)
+        sides = [*reversed(above), below[-1]]  # fine ones first
+        self.sides = nn.ModuleList(nn.Conv2d(width, num_classes, 3, padding=1) for width in sides)
+        self.head = nn.Conv2d(len(sides) * num_classes, num_classes, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        """Images (B, C, H, W) to logits (B, num_classes, H, W); in training to the tuple of all of them."""
+        size = x.shape[-2:]
+        skips: list[Tensor] = []
+        for stage in self.encoder:
+            x = stage(self.pool(x) if skips else x)
+            skips.append(x)
+        maps = [skips.pop()]
+        for stage in self.decoder:
+            skip = skips.pop()
+            maps.append(stage(torch.cat([_resized(maps[-1], skip.shape[-2:]), skip], dim=1)))
+        logits = [
+            _resized(side(self.drop(found)), size)
+            for side, found in zip(self.sides, reversed(maps), strict=True)
+        ]
+        fused: Tensor = self.head(torch.cat(logits, dim=1))
+        return (fused, *logits) if self.training else fused
+
+
+def _resized(x: Tensor, size: torch.Size) -> Tensor:
+    return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear")
+
+
+default_cfgs = generate_default_cfgs(
+    {f"u2_kan_{size}": {**segmenter_cfg("2407.01092"), "classifier": "network.head"} for size in SIZES}
+)
+
+
+def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
+    return build_segmenter(U2KAN, f"u2_kan_{size}", pretrained, **{"size": size, **kwargs})
+
+
+@register_segmenter
+def u2_kan_small(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Sixteen channels everywhere."""
+    return _create("small", pretrained, **kwargs)
+
+
+@register_segmenter
+def u2_kan_full(pretrained: bool = False, **kwargs: Any) -> Any:
+    """16 to 128 channels."""
+    return _create("full", pretrained, **kwargs)

@@ -1,0 +1,333 @@
+"""U-KAN: a U-shaped network of convolutions whose deepest stages mix channels by KAN layers.
+
+Li et al. 2024, "U-KAN Makes Strong Backbone for Medical Image Segmentation and Generation" (arXiv
+2406.02918); the size "crop" is that of Rege Cambrin et al. 2024, "KAN You See It? KANs and Sentinel for
+Effective and Explainable Crop Field Segmentation" (arXiv 2408.07040). As in the published code and unlike
+the paper's text, skips are added, and a KAN layer comes before its depthwise convolution.
+
+Shapes: B batch, C channels, H W space.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath
+from timm.layers.weight_init import trunc_normal_
+from timm.models import generate_default_cfgs
+from torch import Tensor, nn
+
+from kanvision.layers import PRESETS, GroupRational, KANLinear, preset
+
+from .backbone import drop_path_rates
+from .heads import PixelHead
+from .registry import register_segmenter
+from .segmenters import build_segmenter, segmenter_cfg
+from .unet import ConvPair
+
+__all__ = ["GROUP_RATIONAL", "SIZES", "UKAN", "TokenBlock", "TokenEmbed"]
+
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"embed_dims": (32, 48, 64)},  # ours, for CPUs
+    "small": {"embed_dims": (64, 96, 128)},
+    "medium": {"embed_dims": (128, 160, 256)},
+    "large": {"embed_dims": (256, 320, 512)},
+    "crop": {"embed_dims": (256, 512, 1024), "stem_dims": (64, 128)},
+}
+GROUP_RATIONAL = "group_rational"
+"""Layer of KAT: one learned rational for each group of channels, then a plain linear map."""
+_RATIONAL_GROUPS = 8
+_MLP_STD = 0.02
+
+
+class PlainLinear(nn.Linear):
+    """The linear map of the MLP twin; as published it learns at the rate of the KAN layers it stands for."""
+
+    kan_parameters: ClassVar[tuple[str, ...]] = ("weight", "bias")
+
+    def reset_parameters(self) -> None:
+        """Truncated normal weights, no bias."""
+        trunc_normal_(self.weight, std=_MLP_STD)
+        nn.init.zeros_(self.bias)
+
+
+class RationalLinear(nn.Sequential):
+    """Learned rational of every channel and a linear map, the layer of Yang and Wang 2024 (arXiv 2409.10594).
+
+    Args:
+        width: C, features of input and output.
+    """
+
+    def __init__(self, width: int) -> None:
+        groups = next(g for g in range(min(_RATIONAL_GROUPS, width), 0, -1) if width % g == 0)
+        parts = {
+            "act": GroupRational(width, groups=groups, init="swish"),
+            "linear": PlainLinear(width, width),
+        }
+        super().__init__(OrderedDict(parts))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """The rational starts as Swish, and the map keeps the variance of normal inputs."""
+        act, linear = self[0], self[1]
+        assert isinstance(act, GroupRational)
+        assert isinstance(linear, PlainLinear)
+        act.reset_parameters()
+        linear.reset_parameters()
+        if not linear.weight.is_meta:
+            std = (linear.in_features * act.second_moment().mean()).rsqrt()
+            trunc_normal_(linear.weight, std=float(std))
+
+
+def _kan_layer(
+    width: int,
+    layer: str | None,
+    basis: str,
+    basis_kwargs: Mapping[str, Any] | None,
+    layer_kwargs: Mapping[str, Any] | None,
+) -> nn.Module:
+    """C features to C features, by a KAN layer all of whose weights learn at the rate of KAN parameters."""
+    if layer == GROUP_RATIONAL:
+        return RationalLinear(width)
+    if layer is None and basis == "bspline":
+        layer = "efficient_kan"
+    options: dict[str, Any] = {"basis": basis, "base_act": "silu"}
+    if layer is not None:
+        if layer not in PRESETS:
+            legal = ", ".join((GROUP_RATIONAL, *PRESETS))
+            raise ValueError(f"layer={layer!r} is not known; legal names: {legal}")
+        options = preset(layer, linear=True)
+        if options["basis"] != basis:
+            raise ValueError(f"layer={layer!r} is built on basis={options['basis']!r}, not {basis!r}")
+    options["basis_kwargs"] = {**options.get("basis_kwargs", {}), **(basis_kwargs or {})}
+    built = KANLinear(width, width, **{**options, **(layer_kwargs or {})})
+    if built.base_weight is not None:
+        built.kan_parameters = (*built.kan_parameters, "base_weight")
+    return built
+
+
+def _spread(conv: nn.Conv2d) -> None:
+    """Normal weights whose variance is 2 / (outputs that see an input), no bias: start values of tokens."""
+    fan_out = conv.weight[0, 0].numel() * conv.out_channels // conv.groups
+    nn.init.normal_(conv.weight, std=(2 / fan_out) ** 0.5)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+
+
+class TokenEmbed(nn.Module):
+    """3x3 convolution with stride 2 and layer norm over the channels: (B, C, H, W) -> (B, H/2, W/2, O).
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+        self.norm = nn.LayerNorm(out_channels)
+        _spread(self.conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps to tokens; channels come last."""
+        tokens: Tensor = self.norm(self.conv(x).movedim(1, -1))
+        return tokens
+
+
+class TokenMixer(nn.Module):
+    """A layer on every token, then depthwise 3x3 convolution, batch norm and ReLU on their map.
+
+    Args:
+        layer: C features to C features.
+        width: C.
+    """
+
+    def __init__(self, layer: nn.Module, width: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.conv = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.norm = nn.BatchNorm2d(width)
+        self.act = nn.ReLU()
+        _spread(self.conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        maps = self.layer(x).movedim(-1, 1)  # (B, C, H, W), channels innermost in memory
+        y: Tensor = self.act(self.norm(self.conv(maps)))
+        return y.movedim(1, -1)
+
+
+class TokenBlock(nn.Module):
+    """x + mixers(norm(x)) on tokens: one norm and one residual around several mixers.
+
+    Args:
+        layers: The layers of the mixers, C features to C features each.
+        width: C.
+        drop_path: Rate at which the branch is left out for a sample.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], width: int, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.mixers = nn.Sequential(*(TokenMixer(layer, width) for layer in layers))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        y: Tensor = x + self.drop_path(self.mixers(self.norm(x)))
+        return y
+
+
+class UKAN(nn.Module):
+    """Three convolutional stages, two stages of tokens, and the way back, with added skips.
+
+    Three times {two convolutions, max pooling}, twice {embedding, `TokenBlock`, layer norm}; then five times
+    {two convolutions, bilinear upsampling}, with the encoder's map of that size added behind the first four
+    and a `TokenBlock` and layer norm behind the first two. No skip has the full resolution. Images must have
+    sides that are multiples of 32; `kanvision.models.Segmenter`, which registered names give, takes any.
+
+    Args:
+        embed_dims: Channels of the last convolutional stage and of the two token stages.
+        stem_dims: Channels of the first two stages; None is an eighth and a quarter of the third.
+        num_layers: KAN layers of each block.
+        kan: False makes the MLP twin: linear maps with bias in place of all KAN layers; a sequence says it
+            for each layer of a block.
+        basis: Short name of the basis.
+        basis_kwargs: Arguments of the basis.
+        layer: Published layer (a name in `kanvision.layers.PRESETS`), or `GROUP_RATIONAL`, which has no
+            basis. None is efficient-kan's for B-splines, as published, and W_b SiLU(x) + W_s phi(x) for other
+            bases: norm and activation follow the depthwise convolution.
+        layer_kwargs: Further arguments of `KANLinear`, which win.
+        in_chans: Input channels.
+        num_classes: Channels of the output.
+        drop_rate: Dropout of maps before the last convolution.
+        drop_path_rate: Stochastic depth, rising linearly to this rate at the last of the four blocks.
+
+    Raises:
+        ValueError: A value is not legal; the message names it.
+    """
+
+    stride: ClassVar[int] = 32
+    """Sides of images are multiples of this."""
+
+    def __init__(
+        self,
+        embed_dims: Sequence[int] = (128, 160, 256),
+        stem_dims: Sequence[int] | None = None,
+        num_layers: int = 3,
+        kan: bool | Sequence[bool] = True,
+        basis: str = "bspline",
+        basis_kwargs: Mapping[str, Any] | None = None,
+        layer: str | None = None,
+        layer_kwargs: Mapping[str, Any] | None = None,
+        in_chans: int = 3,
+        num_classes: int = 1,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if len(embed_dims) != 3 or any(width < 1 for width in embed_dims):
+            raise ValueError(f"embed_dims={tuple(embed_dims)} must be three positive widths")
+        third, fourth, fifth = embed_dims
+        widths = (third // 8, third // 4) if stem_dims is None else tuple(stem_dims)
+        if len(widths) != 2 or any(width < 1 for width in widths):
+            raise ValueError(f"stem_dims={stem_dims} must be two positive widths; embed_dims[0]={third}")
+        first, second = widths
+        if num_layers < 1:
+            raise ValueError(f"num_layers={num_layers} must be at least 1")
+        is_kan = (kan,) * num_layers if isinstance(kan, bool) else tuple(kan)
+        if len(is_kan) != num_layers:
+            raise ValueError(f"kan={is_kan} must have one entry for each of num_layers={num_layers}")
+        self.in_chans = in_chans
+        self.num_classes = num_classes
+
+        def block(width: int, drop_path: float) -> TokenBlock:
+            layers = [
+                _kan_layer(width, layer, basis, basis_kwargs, layer_kwargs)
+                if wanted
+                else PlainLinear(width, width)
+                for wanted in is_kan
+            ]
+            return TokenBlock(layers, width, drop_path)
+
+        rates = drop_path_rates(drop_path_rate, 4)
+        self.encoder = nn.ModuleList(
+            ConvPair(fan_in, width, width, bias=True)
+            for fan_in, width in ((in_chans, first), (first, second), (second, third))
+        )
+        self.pool = nn.MaxPool2d(2)
+        self.embeds = nn.ModuleList([TokenEmbed(third, fourth), TokenEmbed(fourth, fifth)])
+        self.down_blocks = nn.ModuleList([block(fourth, rates[0]), block(fifth, rates[1])])
+        self.down_norms = nn.ModuleList([nn.LayerNorm(fourth), nn.LayerNorm(fifth)])
+        path = (fifth, fourth, third, second, first, first)
+        self.decoder = nn.ModuleList(
+            ConvPair(fan_in, fan_in, width, bias=True) for fan_in, width in pairwise(path)
+        )
+        self.up_blocks = nn.ModuleList([block(fourth, rates[2]), block(third, rates[3])])
+        self.up_norms = nn.ModuleList([nn.LayerNorm(fourth), nn.LayerNorm(third)])
+        self.head = PixelHead(first, num_classes, drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
+        skips = []
+        for pair in self.encoder:
+            x = self.pool(pair(x))
+            skips.append(x)
+        for embed, block, norm in zip(self.embeds, self.down_blocks, self.down_norms, strict=True):
+            x = norm(block(embed(x))).movedim(-1, 1)  # (B, C, H, W)
+            skips.append(x)
+        skips.pop()  # the deepest map is no skip but the input of the way back
+        for index, pair in enumerate(self.decoder):
+            x = F.interpolate(pair(x), scale_factor=2, mode="bilinear")
+            if skips:
+                x = x + skips.pop()
+            if index < len(self.up_blocks):
+                tokens = self.up_blocks[index](x.movedim(1, -1))
+                x = self.up_norms[index](tokens).movedim(-1, 1)  # (B, C, H, W)
+        y: Tensor = self.head(x)
+        return y
+
+
+default_cfgs = generate_default_cfgs(
+    {f"ukan_{size}": segmenter_cfg("2408.07040" if size == "crop" else "2406.02918") for size in SIZES}
+)
+
+
+def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
+    return build_segmenter(UKAN, f"ukan_{size}", pretrained, **{**SIZES[size], **kwargs})
+
+
+@register_segmenter
+def ukan_tiny(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Half the width of the small one."""
+    return _create("tiny", pretrained, **kwargs)
+
+
+@register_segmenter
+def ukan_small(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Published U-KAN S."""
+    return _create("small", pretrained, **kwargs)
+
+
+@register_segmenter
+def ukan_medium(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Published U-KAN M, that of the paper's tables."""
+    return _create("medium", pretrained, **kwargs)
+
+
+@register_segmenter
+def ukan_large(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Published U-KAN L."""
+    return _create("large", pretrained, **kwargs)
+
+
+@register_segmenter
+def ukan_crop(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Published for crop fields: wider, with a wider stem."""
+    return _create("crop", pretrained, **kwargs)

@@ -1,0 +1,182 @@
+"""U-Net: the plain baseline of the segmentation networks.
+
+Ronneberger, Fischer and Brox 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation" (arXiv
+1505.04597), with what is usual since: convolutions keep the size of the image, batch norm follows each, and
+upsampling may be bilinear. The size "base" is the baseline of the crop-field paper (arXiv 2408.07040).
+
+Shapes: B batch, C channels, H W space.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models import generate_default_cfgs
+from torch import Tensor, nn
+
+from .heads import PixelHead
+from .registry import register_segmenter
+from .segmenters import build_segmenter, segmenter_cfg
+
+__all__ = ["SIZES", "UPSAMPLINGS", "ConvPair", "UNet"]
+
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"widths": (8, 16, 32, 64, 64)},  # ours, for CPUs
+    "small": {"widths": (16, 32, 64, 128, 128)},  # ours
+    "base": {"widths": (64, 128, 256, 512, 512)},
+    "large": {"widths": (64, 128, 256, 512, 1024), "upsampling": "transposed"},  # the paper's widths
+}
+UPSAMPLINGS = ("bilinear", "transposed")
+
+
+class ConvPair(nn.Sequential):
+    """Twice 3x3 convolution, batch norm and ReLU: (B, C, H, W) -> (B, O, H, W).
+
+    Args:
+        in_channels: C.
+        inner_channels: Channels between the two.
+        out_channels: O.
+        bias: Give the convolutions biases, which the norms take out again.
+    """
+
+    def __init__(
+        self, in_channels: int, inner_channels: int, out_channels: int, *, bias: bool = False
+    ) -> None:
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        for index, (fan_in, width) in enumerate(
+            pairwise((in_channels, inner_channels, out_channels)), start=1
+        ):
+            layers[f"conv{index}"] = nn.Conv2d(fan_in, width, 3, padding=1, bias=bias)
+            layers[f"norm{index}"] = nn.BatchNorm2d(width)
+            layers[f"act{index}"] = nn.ReLU()
+        super().__init__(layers)
+
+
+class UpStage(nn.Module):
+    """Doubles the resolution, puts the encoder's map beside it, and convolves twice.
+
+    Args:
+        in_channels: Channels from below.
+        skip_channels: Channels of the encoder's map.
+        out_channels: Channels of the output.
+        upsampling: One of `UPSAMPLINGS`: bilinear, corners aligned, with an inner width of half of all
+            channels; or a transposed 2x2 convolution to the width of the skip, as in the paper.
+    """
+
+    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, upsampling: str) -> None:
+        super().__init__()
+        self.up: nn.Module
+        if upsampling == "bilinear":
+            self.up = nn.Identity()
+            channels = in_channels + skip_channels
+            self.convs = ConvPair(channels, channels // 2, out_channels)
+        else:
+            self.up = nn.ConvTranspose2d(in_channels, skip_channels, 2, stride=2)
+            self.convs = ConvPair(2 * skip_channels, out_channels, out_channels)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(B, C, H, W) and (B, S, 2H, 2W) to (B, O, 2H, 2W)."""
+        if isinstance(self.up, nn.Identity):
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+        y: Tensor = self.convs(torch.cat([skip, self.up(x)], dim=1))
+        return y
+
+
+class UNet(nn.Module):
+    """Stages with max pooling between them, and the way back with concatenated skips.
+
+    Args:
+        widths: Channels of each stage, from the full resolution down.
+        upsampling: One of `UPSAMPLINGS`; bilinear stages already end in the width that the next one joins.
+        width_scale: Multiplies all widths.
+        in_chans: Input channels.
+        num_classes: Channels of the output.
+        drop_rate: Dropout of maps before the last convolution.
+        drop_path_rate: Must be 0: there are no residual branches.
+
+    Raises:
+        ValueError: A value is not legal; the message names it.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (64, 128, 256, 512, 512),
+        upsampling: str = "bilinear",
+        width_scale: float = 1.0,
+        in_chans: int = 3,
+        num_classes: int = 1,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if upsampling not in UPSAMPLINGS:
+            legal = ", ".join(UPSAMPLINGS)
+            raise ValueError(f"upsampling={upsampling!r} is not known; legal values: {legal}")
+        if len(widths) < 2:
+            raise ValueError(f"widths={tuple(widths)} must have at least two stages")
+        if drop_path_rate:
+            raise ValueError(f"drop_path_rate={drop_path_rate}: UNet has no residual branches to drop")
+        sizes = [max(1, round(width * width_scale)) for width in widths]
+        self.in_chans = in_chans
+        self.num_classes = num_classes
+        self.stride = 2 ** (len(sizes) - 1)
+        """Sides of images are multiples of this."""
+        self.encoder = nn.ModuleList(
+            ConvPair(fan_in, width, width) for fan_in, width in pairwise([in_chans, *sizes])
+        )
+        self.pool = nn.MaxPool2d(2)
+        channels = sizes[-1]
+        self.decoder = nn.ModuleList()
+        for level in reversed(range(len(sizes) - 1)):
+            out_channels = sizes[max(level - 1, 0) if upsampling == "bilinear" else level]
+            self.decoder.append(UpStage(channels, sizes[level], out_channels, upsampling))
+            channels = out_channels
+        self.head = PixelHead(channels, num_classes, drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
+        skips: list[Tensor] = []
+        for stage in self.encoder:
+            x = stage(self.pool(x) if skips else x)
+            skips.append(x)
+        skips.pop()  # that of the deepest stage goes on as x
+        for stage in self.decoder:
+            x = stage(x, skips.pop())
+        y: Tensor = self.head(x)
+        return y
+
+
+default_cfgs = generate_default_cfgs({f"unet_{size}": segmenter_cfg("1505.04597") for size in SIZES})
+
+
+def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
+    return build_segmenter(UNet, f"unet_{size}", pretrained, **{**SIZES[size], **kwargs})
+
+
+@register_segmenter
+def unet_tiny(pretrained: bool = False, **kwargs: Any) -> Any:
+    """An eighth of the width of the base size."""
+    return _create("tiny", pretrained, **kwargs)
+
+
+@register_segmenter
+def unet_small(pretrained: bool = False, **kwargs: Any) -> Any:
+    """A quarter of the width of the base size."""
+    return _create("small", pretrained, **kwargs)
+
+
+@register_segmenter
+def unet_base(pretrained: bool = False, **kwargs: Any) -> Any:
+    """64 to 512 channels, bilinear: the baseline of the crop-field paper."""
+    return _create("base", pretrained, **kwargs)
+
+
+@register_segmenter
+def unet_large(pretrained: bool = False, **kwargs: Any) -> Any:
+    """64 to 1024 channels, transposed convolutions: the widths of the paper."""
+    return _create("large", pretrained, **kwargs)
