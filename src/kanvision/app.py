@@ -126,18 +126,18 @@ def train(cfg: TrainConfig) -> float | None:
     seconds = time.perf_counter() - started
 
     best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)), None)
-    facts = _facts_after(price, seconds, "training")
     score = None if best is None or best.best_model_score is None else float(best.best_model_score)
     metrics: dict[str, float] = {} if score is None else {f"best_{cfg.monitor}": score}
     if cfg.test:
         path = best.best_model_path or None if best is not None else None
-        facts["tested"] = "the best checkpoint" if path else "the last weights"
         if path and structure_of(task.model):  # that checkpoint may be of an epoch before a change
             task = _task(cfg, _model(cfg), {})
-        for tested in trainer.test(
-            task, datamodule=datamodule, ckpt_path=path, verbose=False, weights_only=True
-        ):
-            metrics |= tested
+        results = trainer.test(task, datamodule=datamodule, ckpt_path=path, verbose=False, weights_only=True)
+        metrics |= next(iter(results), {})
+    price = _cost(cfg, task.model) if structure_of(task.model) else price
+    facts = _facts_after(price, seconds, "training")
+    if cfg.test:
+        facts["tested"] = "the best checkpoint" if path else "the last weights"
     numbers = {"parameters": price.parameters, "flops": price.flops, "train_seconds": round(seconds, 2)}
     if writes:
         about: dict[str, Any] = {"model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}
@@ -145,9 +145,8 @@ def train(cfg: TrainConfig) -> float | None:
         record.write_metrics(folder / "metrics.json", metrics | numbers | about | record.environment())
     record.results_table(console, title, metrics, facts)
     if writes and best is not None:
-        console.print(
-            f"Next: python eval.py ckpt={shlex.quote(str(folder))}", soft_wrap=True, highlight=False
-        )
+        hint = f"Next: python eval.py ckpt={shlex.quote(str(folder))}"
+        console.print(hint, soft_wrap=True, highlight=False)
     return score
 
 

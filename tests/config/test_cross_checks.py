@@ -77,6 +77,10 @@ CASES = {
     "resume=.": ("holds no checkpoint", "resume=null"),
     "finetune.init_from=/no/such/run": ("no file or folder", "finetune.init_from=."),
     "finetune.init_from=latest": ("give a checkpoint file, a run folder", "finetune.init_from=."),
+    "basis=rbf callbacks=grid finetune.init_from=.": (
+        "take callbacks.grid.at_start=false",
+        "basis=rbf callbacks=grid callbacks.grid.at_start=false finetune.init_from=.",
+    ),
     "finetune.freeze=true": ("random weights", "finetune.freeze=true finetune.init_from=."),
     "finetune.degrees=[2] finetune.init_from=.": (
         "add finetune.freeze=true",

@@ -309,6 +309,21 @@ def _finetune(config: TrainConfig) -> Iterator[Problem]:
         yield conflict(config, ["finetune.base_rank", "finetune.train_base"], why, "choose one of them")
 
 
+def _grid_start(config: TrainConfig) -> Iterator[Problem]:
+    learned = {
+        "finetune.init_from": config.finetune.init_from,
+        "model.pretrained": getattr(config.model, "pretrained", False),
+    }
+    for name, arguments in config.callbacks.items():
+        starts = arguments.get("at_start") and str(arguments.get("_target_")).endswith(".GridCare")
+        for key, value in learned.items():
+            if starts and value and config.resume is None:
+                place = f"callbacks.{name}.at_start"
+                why = "would pull the grids away under functions that are learned"
+                fix = f"take {place}=false; grids are then moved together with their functions"
+                yield Problem((place, key), (f"{place}=true", f"{key}={in_yaml(value)}"), why, fix)
+
+
 def _run_dir(config: TrainConfig) -> Iterator[Problem]:
     folder, resume = Path(config.run.dir), config.resume
     resumed = folder_of(resume) if resume not in (None, "auto") else None
@@ -378,5 +393,6 @@ CHECKS: tuple[Callable[[TrainConfig], Iterator[Problem]], ...] = (
     _targets,
     _resume,
     _finetune,
+    _grid_start,
     _run_dir,
 )
