@@ -13,6 +13,7 @@ from kanvision.layers import (
     KANConv2d,
     KANConv3d,
     KANLinear,
+    MoEKANConv2d,
     prune_selection,
     restore_structure,
     selection_sites,
@@ -134,6 +135,21 @@ def test_layers_that_share_a_basis_choose_together() -> None:
     assert len(structure_of(model)) == 1
     for name, layer in model.items():
         torch.testing.assert_close(layer(inputs[name]), expected[name], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("evaluation", ["auto", "loop", "joint", "sparse"])
+def test_experts_choose_by_themselves(evaluation: str) -> None:
+    torch.manual_seed(0)
+    options = {"base_act": None, "evaluation": evaluation, "num_experts": 3, "k": 2, **OPTIONS}
+    mixture = MoEKANConv2d(4, 4, 3, padding=1, **options).eval()
+    for index, site in enumerate(selection_sites(mixture)):
+        with torch.no_grad():
+            site.basis.logits[index + 1] = 1.0
+        site.basis.set_phase("pruned")
+    x = torch.randn(2, 4, 5, 5)
+    expected = mixture(x)
+    assert list(prune_selection(mixture).values()) == ["rbf", "wavelet", "chebyshev"]
+    torch.testing.assert_close(mixture(x), expected, atol=1e-5, rtol=0)
 
 
 def test_what_cannot_be_pruned_is_said() -> None:

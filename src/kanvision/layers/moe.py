@@ -58,7 +58,8 @@ class MoEKANConvNd(CompositeLayer):
       was measured to be faster), otherwise "joint".
 
     "joint" and "sparse" need experts that are KAN convolutions with neither base branch nor norm nor
-    activation, as those inside `MoEBottleneckKANConvNd`; norms in a loop see all samples.
+    activation, as those inside `MoEBottleneckKANConvNd`; norms in a loop see all samples. Experts that have
+    chosen different bases (`prune_selection`) are looped over.
 
     Args:
         in_channels: C.
@@ -137,10 +138,15 @@ class MoEKANConvNd(CompositeLayer):
         evaluation = self.evaluation
         if evaluation == "auto":
             evaluation = self._choose(x)
-        if evaluation == "loop":
+        if evaluation == "loop" or not self._alike():
             return self._loop(x, routing)
         # Nothing is gathered for no samples.
         return self._sparse(x, routing) if evaluation == "sparse" and x.shape[0] else self._joint(x, routing)
+
+    def _alike(self) -> bool:
+        """Whether experts have the same functions; each may have chosen others (`prune_selection`)."""
+        kinds = {(type(expert.basis), expert.basis_weight.shape) for expert in self.experts}
+        return len(kinds) == 1
 
     def _factorises(self) -> bool:
         """Whether experts are basis maps and a convolution, nothing else, and nobody watches them."""
