@@ -7,6 +7,7 @@ import pytest
 import timm
 from timm.optim import list_optimizers
 
+import kanvision.models  # noqa: F401  # registers our own
 from kanvision.config import ConfigError, compose, parse_train
 from kanvision.config.registered import OWN_MODELS, is_own, timm_models, timm_optimizers
 

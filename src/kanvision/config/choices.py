@@ -72,7 +72,9 @@ class Choices:
         entries = _raw(path).get("defaults", []) if path else []
         pairs = (pair for entry in entries if isinstance(entry, Mapping) for pair in entry.items())
         return {
-            str(key).split()[-1].lstrip("/"): str(value) for key, value in pairs if "override" in str(key)
+            str(key).split()[-1].lstrip("/").partition("@")[0]: str(value)
+            for key, value in pairs
+            if "override" in str(key)
         }
 
     def headline(self, group: str, choice: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .model_schema import KANBackboneConfig
+from .model_schema import KANBackboneConfig, KANConvConfig
 from .problems import Problem, conflict
 from .schema import TrainConfig
 
@@ -14,12 +14,13 @@ __all__ = ["convolutions"]
 def convolutions(config: TrainConfig) -> Iterator[Problem]:
     """What does not fit: plain layers in another form or with a KAN classifier, too few experts."""
     model = config.model
-    if not isinstance(model, KANBackboneConfig):
+    if not isinstance(model, KANConvConfig):
         return
     if model.layer == "conv" and model.form != "plain":
         why = "a convolution without a basis has no other form"
         yield conflict(config, ["model.form", "model.layer"], why, "take model.form=plain, or a KAN layer")
-    if model.layer == "conv" and model.head is not None and "kan" in model.head:
+    head = model.head if isinstance(model, KANBackboneConfig) else None
+    if model.layer == "conv" and head is not None and "kan" in head:
         why = "a network without a basis has no KAN classifier"
         yield conflict(config, ["model.head", "model.layer"], why, "take model.head=linear, or a KAN layer")
     if model.form.startswith("moe") and model.top_k > model.num_experts:

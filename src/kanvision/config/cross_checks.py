@@ -16,6 +16,7 @@ from .problems import Problem, conflict
 from .registered import is_own, timm_models, timm_optimizers
 from .run_folder import checkpoints_of, folder_of
 from .schema import EvalConfig, TrainConfig
+from .segmenter_checks import segmenters
 
 __all__ = ["ALLOWED_TARGETS", "eval_problems", "train_problems"]
 
@@ -385,6 +386,7 @@ CHECKS: tuple[Callable[[TrainConfig], Iterator[Problem]], ...] = (
     _widths,
     _mixup,
     convolutions,
+    segmenters,
     _recipe_batch,
     _devices,
     _steps,

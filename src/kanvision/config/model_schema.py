@@ -42,7 +42,7 @@ class ModelConfig(Section):
         return {**given, **self.kwargs}
 
 
-class KANBackboneConfig(ModelConfig):
+class KANConvConfig(ModelConfig):
     """Keys of the networks of KAN convolutions (Drokin 2024, arXiv 2407.01092)."""
 
     takes_basis: ClassVar[bool] = True
@@ -74,6 +74,11 @@ class KANBackboneConfig(ModelConfig):
     """Experts of a mixture."""
     top_k: Count = 2
     """Experts that work on one sample."""
+
+
+class KANBackboneConfig(KANConvConfig):
+    """Keys of the classifiers among them."""
+
     head: Literal["linear", "mlp", "vgg", "kan", "hidden_kan", "matryoshka", "kantryoshka"] | None = None
     """Classifier: linear, with hidden layers, a KAN layer, or nested; null: the one of the size."""
     head_hidden_size: Count | None = None
@@ -211,6 +216,67 @@ class TimmConfig(ModelConfig):
     """Load timm's published weights (needs network access once)."""
 
 
+class UKANConfig(ModelConfig):
+    """U-KAN: convolutions, and KAN layers in the deepest stages (Li et al. 2024, arXiv 2406.02918)."""
+
+    takes_basis: ClassVar[bool] = True
+
+    family: Literal["ukan"]
+    """Marks these keys as those of a U-KAN."""
+    size: Literal["tiny", "small", "medium", "large", "crop"] = "medium"
+    """Published S, M and L; crop is that of crop fields (arXiv 2408.07040), tiny is ours, for CPUs."""
+    num_layers: Count = 3
+    """KAN layers of each block."""
+    kan: bool | tuple[bool, ...] = True
+    """false: the MLP twin; a list says for each layer of a block whether it is a KAN layer."""
+    layer: str | None = None
+    """Published layer such as kagn, or group_rational, which has no basis; null: the one of the basis."""
+
+
+class UNetConfig(ModelConfig):
+    """U-Net without any KAN layer (Ronneberger et al. 2015, arXiv 1505.04597)."""
+
+    family: Literal["unet"]
+    """Marks these keys as those of a U-Net."""
+    size: Literal["tiny", "small", "base", "large"] = "base"
+    """base: 64 to 512 channels, bilinear; large: to 1024, transposed; the others are narrower bases."""
+    width_scale: Positive = 1.0
+    """Multiplies the width of every layer."""
+
+
+class KANUNetConfig(KANConvConfig):
+    """U-Net of KAN convolutions."""
+
+    family: Literal["kan_unet"]
+    """Marks these keys as those of a KAN-U-Net."""
+    size: Literal[3, 4, 5] = 4
+    """Number of levels; the published tables have 5."""
+    layers: Count = 2
+    """Convolutions of each level, on each way."""
+    mixer: Literal["conv", "attention", "focal"] = "conv"
+    """Before each level of the decoder: nothing more, self-attention or focal modulation."""
+
+
+class ResKANUNetConfig(KANConvConfig):
+    """U-Net of residual blocks of KAN convolutions."""
+
+    family: Literal["res_kan_unet"]
+    """Marks these keys as those of a ResKAN-U-Net."""
+    size: Literal[18, 34] = 18
+    """Number of layers of the ResNet whose stages the encoder has; published is 18."""
+
+
+class U2KANConfig(KANConvConfig):
+    """U2-Net of KAN convolutions, whose stages are U-Nets; trained with deep supervision."""
+
+    family: Literal["u2_kan"]
+    """Marks these keys as those of a U2-KAN."""
+    size: Literal["small", "full"] = "small"
+    """small: 16 channels everywhere; full: 16 to 128."""
+    first_kernel_size: Literal[1, 3] = 3
+    """Of the first convolution; published 1 for the small size with bottlenecks."""
+
+
 class SmpConfig(ModelConfig):
     """Any segmenter of segmentation-models-pytorch, for example `model=smp model.name=Unet`."""
 
@@ -232,6 +298,11 @@ AnyModel = Annotated[
     | KATConfig
     | ViTConfig
     | TimmConfig
+    | UKANConfig
+    | UNetConfig
+    | KANUNetConfig
+    | ResKANUNetConfig
+    | U2KANConfig
     | SmpConfig,
     Field(discriminator="family"),
 ]
