@@ -83,6 +83,13 @@ def test_the_example_of_fine_tuning_works() -> None:
     exec(code.group(1), names)  # it asserts that merging is exact
 
 
+def test_the_example_of_grid_care_works() -> None:
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "grid.md").read_text("utf-8"), re.DOTALL)
+    assert code is not None
+    names: dict[str, object] = {}
+    exec(code.group(1), names)  # it asserts that functions stay what they were
+
+
 def test_the_citation_agrees_with_the_package() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     project = (ROOT / "pyproject.toml").read_text("utf-8")
