@@ -98,7 +98,7 @@ def train(cfg: TrainConfig) -> float | None:
     """
     _prepare(cfg)
     datamodule = _datamodule(cfg)
-    cfg = _with_counted_classes(cfg, datamodule.num_classes)
+    cfg = _with_facts_of(cfg, datamodule)
     trainer = _trainer(cfg)
     effort = Effort.of(cfg, trainer)
     folder, resume = Path(cfg.run.dir), _resume_point(cfg)
@@ -229,10 +229,11 @@ def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _with_counted_classes(cfg: TrainConfig, num_classes: int) -> TrainConfig:
-    """The configuration with the number of classes that the data turned out to have."""
-    count = {"num_classes": num_classes}
-    data, model = cfg.data.model_copy(update=count), cfg.model.model_copy(update=count)
+def _with_facts_of(cfg: TrainConfig, datamodule: ImageDataModule) -> TrainConfig:
+    """The configuration with what the data turned out to have: number of classes, mean and std."""
+    count, spec = {"num_classes": datamodule.num_classes}, datamodule.spec
+    facts = {**count, "mean": list(spec.mean), "std": list(spec.std)}
+    data, model = cfg.data.model_copy(update=facts), cfg.model.model_copy(update=count)
     return cfg.model_copy(update={"data": data, "model": model})
 
 

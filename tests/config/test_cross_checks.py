@@ -12,7 +12,7 @@ CHOICES = Choices([CONF])
 
 # refused line -> words of the complaint, a legal line next to it
 CASES = {
-    "data.task=segmentation": ("the data are for segmentation", "data.task=classification"),
+    "data=synthetic_fields": ("the data are for segmentation", "data=synthetic_fields model=smp"),
     "loss.name=dice": ("legal: cross_entropy, bce", "loss.name=bce"),
     "model=smp data=synthetic_fields mixup.mixup_alpha=0.2": (
         "not available for images with masks",
@@ -21,6 +21,21 @@ CASES = {
     "model=smp data=synthetic_fields augment.auto_augment=rand-m9": (
         "legal: null",
         "augment.auto_augment=rand-m9",
+    ),
+    "model=smp data=synthetic_fields augment.crop=pad": (
+        "legal: none, random_resized",
+        "model=smp data=synthetic_fields augment.crop=random_resized",
+    ),
+    "augment.rot90=0.5": ("only available for images with masks", "augment.rot90=0"),
+    "data.mean=null": ("measured for images with masks only", "data.mean=[0.5]"),
+    "model=smp data=busi data.in_chans=1 data.mean=null data.std=null data.preprocessing=u_kan": (
+        "for colour images",
+        "model=smp data=busi data.preprocessing=u_kan",
+    ),
+    "model=smp data=busi data.num_classes=3": ("foreground and background", "model=smp data=busi"),
+    "model=smp data=synthetic_fields data.num_classes=1": (
+        "nothing to choose from",
+        "model=smp data=synthetic_fields data.num_classes=2",
     ),
     "data.mean=[1,2]": ("2 values for 1 channels", "data.mean=[1,2] data.std=[1,2] data.in_chans=2"),
     "data.in_chans=3 data.mean=[1,1,1]": ("1 value for 3 channels", "data.in_chans=1"),

@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from kanvision.config.schema import AugmentConfig, DataConfig
+from kanvision.config.data_schema import AugmentConfig, ImageDataConfig
 from kanvision.data import READERS, build_datamodule
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -21,8 +21,8 @@ def settings(name: str, *overrides: str) -> dict:
 def test_a_data_file_has_every_key_and_builds(name: str):
     values = settings(name)
     # Hydra refuses to override a key that the file does not have.
-    assert set(values) == set(DataConfig.model_fields)
-    checked = DataConfig(**values)
+    assert set(values) == set(ImageDataConfig.model_fields)
+    checked = ImageDataConfig(**values)
     assert (checked.name, checked.task) == (name, "classification")
     data = build_datamodule(
         checked.task, **checked.model_dump(exclude={"task"}), augment=AugmentConfig().model_dump(), seed=0

@@ -7,8 +7,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from kanvision.config.schema import DataConfig
+from kanvision.config.data_schema import SyntheticFieldsConfig
 from kanvision.data import SegmentationDataModule, build_datamodule
+from kanvision.data.preprocessing import Preprocessing
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 SMALL = {
@@ -40,8 +41,8 @@ def same(first, second) -> bool:
 def test_the_data_file_has_every_key_and_builds():
     with initialize_config_dir(str(CONF), version_base="1.3"):
         values = OmegaConf.to_container(compose(overrides=["+data=synthetic_fields"]))["data"]
-    assert set(values) == set(DataConfig.model_fields)
-    checked = DataConfig(**values)
+    assert set(values) == set(SyntheticFieldsConfig.model_fields)
+    checked = SyntheticFieldsConfig(**values)
     assert checked.task == "segmentation"
     data = build_datamodule(checked.task, **checked.model_dump(exclude={"task"}), seed=0)
     assert data.num_images == {"train": 576, "val": 64, "test": 160}
@@ -70,6 +71,40 @@ def test_batches_and_public_face():
     torch.testing.assert_close(batch["image"][1], expected)
     assert torch.equal(batch["mask"][1], raw["mask"])
     assert torch.equal(data.datasets["val"][1]["image"], batch["image"][1])
+
+
+def test_mean_and_std_are_measured_on_training_images_where_they_are_not_given():
+    data = fields(mean=None, std=None, limit=None)
+    data.setup()
+    source, indices = data.datasets["train"].source, data.datasets["train"].indices
+    images = torch.stack([source[int(index)]["image"] for index in indices[:64]]).double()
+    torch.testing.assert_close(
+        torch.tensor(data.mean).double(), images.mean(dim=(0, 2, 3)), atol=0.02, rtol=0
+    )
+    torch.testing.assert_close(torch.tensor(data.std).double(), images.std(dim=(0, 2, 3)), atol=0.02, rtol=0)
+    assert data.spec.mean == data.mean == data.datasets["test"].preprocessing.mean
+    half = fields(std=None)
+    half.setup()
+    assert half.mean == (0.4, 0.4)
+    assert half.std != (1.0, 1.0)
+
+
+def test_published_preprocessing_is_blue_first_and_scaled_twice():
+    imagenet = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    data = fields(in_chans=3, preprocessing="u_kan", **imagenet)
+    batch = next(iter(data.val_dataloader()))
+    raw = data.datasets["val"].source[int(batch["index"][0])]["image"]
+    mean, std = (torch.tensor(imagenet[key])[:, None, None] for key in ("mean", "std"))
+    torch.testing.assert_close(batch["image"][0], (raw[[2, 1, 0]] - mean) / std / 255)
+    shown = batch["image"][0] * torch.tensor(data.std)[:, None, None] + torch.tensor(data.mean)[:, None, None]
+    torch.testing.assert_close(shown[[2, 1, 0]], raw, atol=1e-5, rtol=0)
+    extremes = Preprocessing(**imagenet, name="u_kan")(torch.tensor([0.0, 1.0]).expand(3, 1, 2))
+    assert extremes.min() == pytest.approx(-0.00831, abs=1e-5)
+    assert extremes.max() == pytest.approx(0.01035, abs=1e-5)
+    with pytest.raises(ValueError, match=r"data\.in_chans=2; legal: 3"):
+        fields(preprocessing="u_kan")
+    with pytest.raises(ValueError, match="legal: default, u_kan"):
+        Preprocessing([0.5], [0.5], "ukan")
 
 
 def test_splits_do_not_overlap():
@@ -101,7 +136,7 @@ def test_loading_leaves_the_global_generators_alone():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "digits"}, "data.name=digits is no data set with masks; legal: synthetic_fields"),
+        ({"name": "digits"}, "data.name=digits is no data set with masks; legal: busi, "),
         ({"crop_pct": 0.9}, "data.crop_pct=0.9"),
         ({"mean": [0.5]}, "data.mean has 1 values, data.in_chans is 2"),
         ({"augment": {"re_prob": 0.5}}, "augment.re_prob=0.5"),

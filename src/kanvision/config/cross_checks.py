@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from .choices import Choices
 from .conv_checks import convolutions
+from .data_checks import data_problems
 from .keys import closest, in_yaml
 from .model_schema import KATConfig, TransformerConfig
 from .problems import Problem, conflict
 from .registered import is_own, timm_models, timm_optimizers
 from .run_folder import checkpoints_of, folder_of
 from .schema import EvalConfig, TrainConfig
-from .segmenter_checks import segmenters
 
 __all__ = ["ALLOWED_TARGETS", "eval_problems", "train_problems"]
 
@@ -38,16 +37,6 @@ ALLOWED_TARGETS = (
     "pytorch_lightning.",
     "albumentations.",
 )
-# What has to be off for images with masks: only flips and affine maps know how to move a mask.
-OFF_FOR_MASKS = {
-    "augment.crop": "none",
-    "augment.auto_augment": None,
-    "augment.color_jitter": 0.0,
-    "augment.re_prob": 0.0,
-    "mixup.mixup_alpha": 0.0,
-    "mixup.cutmix_alpha": 0.0,
-    "data.crop_pct": 1.0,
-}
 # Width and heads of the published sizes, which null in embed_dim and num_heads stands for.
 WIDTHS = {"micro": (96, 3), "tiny": (192, 3), "small": (384, 6), "base": (768, 12)}
 
@@ -110,21 +99,6 @@ def _loss(config: TrainConfig) -> Iterator[Problem]:
     if config.loss.name not in legal:
         why = f"no loss for {config.data.task}"
         yield conflict(config, ["loss.name", "data.task"], why, f"legal: {', '.join(legal)}")
-
-
-def _masks(config: TrainConfig) -> Iterator[Problem]:
-    for key, off in OFF_FOR_MASKS.items():
-        if config.data.task == "segmentation" and attrgetter(key)(config) != off:
-            why = "not available for images with masks"
-            yield conflict(config, [key, "data.task"], why, f"legal: {in_yaml(off)}")
-
-
-def _channel_statistics(config: TrainConfig) -> Iterator[Problem]:
-    for key in ("data.mean", "data.std"):
-        count = len(attrgetter(key)(config))
-        if count != config.data.in_chans:
-            why = f"{count} value{'s' * (count != 1)} for {config.data.in_chans} channels"
-            yield conflict(config, [key, "data.in_chans"], why, "give one value for each channel")
 
 
 def _image_size(config: TrainConfig) -> Iterator[Problem]:
@@ -380,13 +354,11 @@ def _type_in_words(example: Any) -> str:
 CHECKS: tuple[Callable[[TrainConfig], Iterator[Problem]], ...] = (
     _kind,
     _loss,
-    _masks,
-    _channel_statistics,
+    data_problems,
     _image_size,
     _widths,
     _mixup,
     convolutions,
-    segmenters,
     _recipe_batch,
     _devices,
     _steps,

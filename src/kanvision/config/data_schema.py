@@ -24,10 +24,10 @@ class DataConfig(Section):
     """Channels or bands of an image."""
     img_size: Count
     """Side in pixels to which images are brought."""
-    mean: list[float]
-    """Mean of each channel, in units of [0, 1]."""
-    std: list[Positive]
-    """Standard deviation of each channel, in units of [0, 1]."""
+    mean: list[float] | None
+    """Mean of each channel, in units of [0, 1]; null (segmentation): measured on the training images."""
+    std: list[Positive] | None
+    """Standard deviation of each channel, in units of [0, 1]; null as for mean."""
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
     """How images are resized for evaluation."""
     crop_pct: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
@@ -35,7 +35,7 @@ class DataConfig(Section):
     val_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     """Share of each class held out to choose the best checkpoint; 0: validate on the test split."""
     split_seed: int = 0
-    """Seed of the held-out share."""
+    """Seed of the held-out share, and of splits that are drawn."""
     batch_size: Count = 128
     """Images per step and device in training."""
     eval_batch_size: Count | None = None
@@ -48,9 +48,64 @@ class DataConfig(Section):
     """Fetch the data set when it is missing."""
 
 
+class ImageDataConfig(DataConfig):
+    """Images with one class each."""
+
+    name: Literal[
+        "cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "imagenet", "mnist", "tiny_imagenet"
+    ]
+    """Reader in `kanvision.data`."""
+    task: Literal["classification"]
+    """What its labels are for."""
+
+
+class MaskDataConfig(DataConfig):
+    """Images with masks."""
+
+    task: Literal["segmentation"]
+    """What its labels are for."""
+    mode: Literal["binary", "multiclass", "multilabel"]
+    """binary: foreground or not; multiclass: one class a pixel; multilabel: a mask for each class."""
+    preprocessing: Literal["default", "u_kan"] = "default"
+    """u_kan: blue, green, red, and divided by 255 once more, as the official weights need it."""
+    eval_size: Literal["input", "original"] = "input"
+    """Size at which masks are scored: img_size, or that of the stored image (then one image a batch)."""
+
+
+class SyntheticFieldsConfig(MaskDataConfig):
+    """Generated crop fields."""
+
+    name: Literal["synthetic_fields"]
+    """Reader in `kanvision.data`."""
+
+
+class MaskFilesConfig(MaskDataConfig):
+    """Images and masks in files."""
+
+    max_value: Positive | None = None
+    """Stored value that becomes 1; null: 255 for 8 bits, 65535 for 16, 1 for floating-point numbers."""
+    split_file: str | None = None
+    """Table with the columns name and split (train, val, test), which then decides instead of `split`."""
+
+
+class BUSIConfig(MaskFilesConfig):
+    """Ultrasound of the breast (Al-Dhabyani et al. 2020)."""
+
+    name: Literal["busi"]
+    """Reader in `kanvision.data`."""
+    mode: Literal["binary"] = "binary"
+    """Lesion or not."""
+    normals: bool = False
+    """Use the images without a lesion too; their masks are empty."""
+    split: Literal["groups", "published"] = "groups"
+    """groups: near duplicates stay together; published: a random fifth is the test, as in U-KAN."""
+
+
 class AugmentConfig(Section):
     """Training augmentation, in timm's terms; unused parts are null or 0."""
 
+    backend: Literal["albumentations", "torchvision"] = "albumentations"
+    """Library that moves images with masks."""
     crop: Literal["random_resized", "pad", "none"] = "none"
     """random_resized: RandomResizedCrop; pad: zero-pad by `pad` and crop; none: resize only."""
     pad: Annotated[int, Field(ge=0)] = 4
@@ -65,10 +120,16 @@ class AugmentConfig(Section):
     """Probability of a horizontal flip."""
     vflip: Rate = 0.0
     """Probability of a vertical flip."""
+    transpose: Rate = 0.0
+    """Probability that rows become columns (images with masks)."""
+    rot90: Rate = 0.0
+    """Probability of a turn by 0, 90, 180 or 270 degrees, each as likely (images with masks)."""
     auto_augment: str | None = None
     """timm's policy string (rand-m9-mstd0.5), or torchvision's policies (tv-trivial, tv-cifar10+tv-svhn)."""
     color_jitter: NonNegative = 0.0
     """Strength of colour jitter; not used together with auto_augment."""
+    brightness: Rate = 0.0
+    """Largest relative change of the brightness (images with masks)."""
     random_affine: RandomAffineConfig | None = None
     """Small rotations, shifts and zooms, for digits and clothes."""
     re_prob: Rate = 0.0
@@ -106,5 +167,7 @@ class MixupConfig(Section):
     mode: Literal["batch", "pair", "elem"] = "batch"
     """One mixing ratio per batch, pair or image."""
 
+
+AnyData = Annotated[ImageDataConfig | SyntheticFieldsConfig | BUSIConfig, Field(discriminator="name")]
 
 AugmentConfig.model_rebuild()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 
-from .keys import Key, family_of, sections_of
+from .keys import Key, sections_of, words_of
 from .schema import EvalConfig, TrainConfig
 from .section import Section
 
@@ -37,8 +37,8 @@ def _sections(root: type[Section], prefix: str) -> Iterator[str]:
     yield _table(root, prefix)
     for name, field in root.model_fields.items():
         for section in sections_of(field.annotation):
-            family = family_of(section)
-            choice = f", with `{name}={family}`" if family else ""
+            words = words_of(section) if len(sections_of(field.annotation)) > 1 else []
+            choice = f", with `{name}={'`, `'.join(words)}`" if words else ""
             yield f"## `{prefix}{name}`{choice}\n\n{_purpose(section)}\n"
             yield from _sections(section, f"{prefix}{name}.")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import types
-import typing
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -23,6 +22,7 @@ __all__ = [
     "keys_by_name",
     "sections_of",
     "with_its_section",
+    "words_of",
 ]
 
 
@@ -36,7 +36,7 @@ class Key:
     owner: type[Section]
     """The class that defines it."""
     family: str | None
-    """For keys of a model: the family that has it."""
+    """For keys of one of several sections: the word that marks it (`kat`, `busi`)."""
 
     @property
     def expected(self) -> str:
@@ -156,10 +156,19 @@ def legal_values(annotation: Any) -> list[str]:
     return []
 
 
+def words_of(section: type[Section]) -> list[str]:
+    """The words that mark one of several sections that may stand at the same key.
+
+    They are the legal values of its tag: `family` of a model, `name` of a data set.
+    """
+    field = section.model_fields.get("family") or section.model_fields.get("name")
+    return legal_values(field.annotation) if field else []
+
+
 def family_of(section: type[Section]) -> str | None:
-    """The word that marks one of several sections that may stand at the same key."""
-    field = section.model_fields.get("family")
-    return typing.cast(str, get_args(field.annotation)[0]) if field else None
+    """The word that marks one of several sections, where it is a single one."""
+    words = words_of(section)
+    return words[0] if len(words) == 1 else None
 
 
 def all_keys(root: type[Section], prefix: str = "") -> Iterator[Key]:

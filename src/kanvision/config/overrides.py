@@ -271,9 +271,10 @@ class _Judge:
             guess = "\n".join(f"closest: {name}" for name in near)
             self.add(word.problem("unknown key", f"{guess}\nnew keys are added with +: +{word.text}"))
         else:
-            family = OmegaConf.select(cfg, "model.family") if self.root is TrainConfig else None
+            tags = {"model": "model.family", "data": "data.name"} if self.root is TrainConfig else {}
+            chosen = {group: OmegaConf.select(cfg, tag) for group, tag in tags.items()}
             names = [name for name in present if not name.startswith("hydra")]
-            self.add(unknown_key(key, self.root, family, names).typed_as(word.text))
+            self.add(unknown_key(key, self.root, chosen, names).typed_as(word.text))
         return False
 
     def _open_sections(self) -> list[str]:

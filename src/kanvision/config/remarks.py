@@ -24,11 +24,6 @@ def _mixes(config: TrainConfig) -> bool:
     return config.mixup.mixup_alpha > 0 or config.mixup.cutmix_alpha > 0
 
 
-def _is_plain_twin(config: TrainConfig) -> bool:
-    layer = getattr(config.model, "layer", None)
-    return layer in ("conv", "group_rational") or getattr(config.model, "kan", True) is False
-
-
 def _uses_momentum(config: TrainConfig) -> bool:
     name = config.optimizer.name
     return any(word in name for word in ("sgd", "momentum", "nesterov", "rmsprop", "lars", "muon"))
@@ -36,10 +31,9 @@ def _uses_momentum(config: TrainConfig) -> bool:
 
 IDLE = (
     Idle(("basis",), lambda c: not c.model.takes_basis, "this model has no basis"),
-    Idle(("basis",), _is_plain_twin, "the plain twin of this model has no basis"),
     Idle(
         ("optimizer.kan_lr",),
-        lambda c: c.model.family in ("vit", "timm", "smp", "unet"),
+        lambda c: c.model.family in ("vit", "timm", "smp"),
         "this model has no KAN parameters",
     ),
     Idle(("optimizer.decay_rationals",), lambda c: c.model.family != "kat", "this model has no rationals"),
@@ -86,7 +80,21 @@ IDLE = (
         lambda c: min(c.mixup.mixup_alpha, c.mixup.cutmix_alpha) == 0,
         "it chooses between mixup and CutMix, which are not both on",
     ),
-    Idle(("data.split_seed",), lambda c: c.data.val_fraction == 0, "data.val_fraction is 0"),
+    Idle(
+        ("data.split_seed",),
+        lambda c: c.data.val_fraction == 0 and getattr(c.data, "split", "official") == "official",
+        "data.val_fraction is 0",
+    ),
+    Idle(
+        ("data.split",),
+        lambda c: getattr(c.data, "split_file", None) is not None,
+        "data.split_file decides",
+    ),
+    Idle(
+        ("augment.backend",),
+        lambda c: c.data.task == "classification",
+        "it is for images with masks",
+    ),
     Idle(("data.download",), lambda c: c.data.root is None, "these data ship with a package"),
     Idle(
         ("trainer.gradient_clip_algorithm",),

@@ -1,6 +1,7 @@
 """Where a run writes: one folder for all its processes, found again after a restart.
 
-`${run_id:}` names a run, `${run_dir:root,name,resume}` is its folder. Processes of one run agree on both
+`${run_id:}` names a run, `${run_dir:root,name,resume}` is its folder; `${main_metric:task}` is the metric that
+chooses the best checkpoint unless something else is set. Processes of one run agree on both
 without talking to each other: those that Lightning starts inherit them through the environment, those that
 torchrun or Slurm start take the name of their job, which also stays the same when the job is restarted.
 """
@@ -18,14 +19,14 @@ from omegaconf import OmegaConf
 
 from .run_folder import folder_of, is_finished, newest_unfinished
 
-__all__ = ["register_resolvers", "run_dir", "run_id", "sweep_job_folder"]
+__all__ = ["main_metric", "register_resolvers", "run_dir", "run_id", "sweep_job_folder"]
 
 RUN_ID = "KANVISION_RUN_ID"
 RUN_DIR = "KANVISION_RUN_DIR"
 
 
 def register_resolvers() -> None:
-    """Make `${run_id:}` and `${run_dir:...}` known to OmegaConf; a new call forgets earlier answers."""
+    """Make the resolvers of this file known to OmegaConf; a new call forgets earlier answers."""
     answers: dict[tuple[str, str, str | None], str] = {}
 
     def remembered(root: str, name: str, resume: str | None) -> str:
@@ -35,8 +36,14 @@ def register_resolvers() -> None:
             answers[question] = run_dir(*question)
         return answers[question]
 
+    OmegaConf.register_new_resolver("main_metric", main_metric, replace=True)
     OmegaConf.register_new_resolver("run_id", run_id, replace=True)
     OmegaConf.register_new_resolver("run_dir", remembered, replace=True)
+
+
+def main_metric(task: str) -> str:
+    """Name of the validation metric by which runs of a task are compared."""
+    return "val/iou" if task == "segmentation" else "val/acc1"
 
 
 def run_id() -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .data_schema import AugmentConfig, DataConfig, MixupConfig
+from .data_schema import AnyData, AugmentConfig, MixupConfig
 from .model_schema import AnyModel, BasisConfig
 from .section import Count, Precision, Section
 from .training_schema import (
@@ -44,7 +44,7 @@ class TrainConfig(Section):
     """The network; each model file has keys of its own."""
     basis: BasisConfig
     """Functions of the KAN layers, for models that take a basis."""
-    data: DataConfig
+    data: AnyData
     """The data set."""
     recipe: RecipeConfig
     """Where the training settings come from."""

@@ -12,7 +12,17 @@ from pydantic_core import ErrorDetails
 
 from .choices import Choices
 from .cross_checks import eval_problems, train_problems
-from .keys import Key, closest, describe, family_of, in_yaml, keys_by_name, legal_values, sections_of
+from .keys import (
+    Key,
+    closest,
+    describe,
+    family_of,
+    in_yaml,
+    keys_by_name,
+    legal_values,
+    sections_of,
+    words_of,
+)
 from .problems import ConfigError, Problem
 from .schema import EvalConfig, TrainConfig
 from .section import Section
@@ -140,7 +150,7 @@ def _locate(root: type[Section], location: Sequence[int | str]) -> tuple[str, Ke
     annotation: Any = Any
     for part in location:
         if sections:
-            tagged = [section for section in sections if len(sections) > 1 and family_of(section) == part]
+            tagged = [section for section in sections if len(sections) > 1 and part in words_of(section)]
             if tagged:
                 sections = tagged
                 continue
@@ -167,16 +177,14 @@ def _problem(error: ErrorDetails, root: type[Section], values: Mapping[str, Any]
     except KeyError:
         given = name
     if error["type"] == "extra_forbidden":
-        model = values.get("model")
-        return unknown_key(name, root, model.get("family") if isinstance(model, Mapping) else None).typed_as(
-            given
-        )
+        return unknown_key(name, root, _marks(values)).typed_as(given)
     assert key is not None
     meaning = f"{name}: {key.meaning}" if key.meaning else ""
     if error["type"].startswith("union_tag"):
-        families = [family for section in sections_of(annotation) if (family := family_of(section))]
-        tag = f"{name}.family"
-        return Problem((tag,), (given,), f"no known {tag}", f"legal: {', '.join(families)}")
+        sections = sections_of(annotation)
+        legal = [word for section in sections for word in words_of(section)]
+        tag = f"{name}.{'family' if 'family' in sections[0].model_fields else 'name'}"
+        return Problem((tag,), (given,), f"no known {tag}", f"legal: {', '.join(legal)}")
     if error["type"] == "missing" and given == name:
         return Problem((name,), (given,), f"a value is needed: {key.expected}", meaning)
     if error["type"] == "value_error":
@@ -196,23 +204,35 @@ def _problem(error: ErrorDetails, root: type[Section], values: Mapping[str, Any]
     return Problem((name,), (given,), f"expected {expected}", "\n".join(filter(None, (guess, meaning))))
 
 
+def _marks(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The words that mark the chosen model and data."""
+    tags = {"model": "family", "data": "name"}
+    sections = {name: values.get(name) for name in tags}
+    return {name: s.get(tags[name]) for name, s in sections.items() if isinstance(s, Mapping)}
+
+
 def unknown_key(
-    name: str, root: type[Section], family: str | None = None, present: Sequence[str] = ()
+    name: str,
+    root: type[Section],
+    chosen: Mapping[str, str | None] | None = None,
+    present: Sequence[str] = (),
 ) -> Problem:
     """The complaint about a key that does not exist, with the keys that may have been meant.
 
     Args:
         name: Dotted key.
         root: Schema of the whole configuration.
-        family: Family of the chosen model.
+        chosen: Words that mark the chosen sections: family of the model, name of the data set.
         present: Further keys that are legal here, such as those of the chosen basis.
     """
     index = keys_by_name(root)
+    group, chosen = name.partition(".")[0], chosen or {}
     if name in index:
-        owners = _either_model([key.family for key in index[name] if key.family])
+        owners = _either(group, [key.family for key in index[name] if key.family])
         if not owners:
             return Problem((name,), (name,), f"{name.rpartition('.')[0]} is null and has no keys")
-        return Problem((name,), (name,), f"model={family} has no such key", f"it belongs to {owners}")
+        why = f"{group}={chosen.get(group)} has no such key"
+        return Problem((name,), (name,), why, f"it belongs to {owners}")
     if (
         root is EvalConfig
         and name.split(".")[0] in TrainConfig.model_fields
@@ -226,7 +246,9 @@ def unknown_key(
     if parent in index and not any(sections_of(key.field.annotation) for key in index[parent]):
         return Problem((name,), (name,), f"{parent} is a single value, without keys")
     index = {
-        other: keys for other, keys in index.items() if any(key.family in (None, family) for key in keys)
+        other: keys
+        for other, keys in index.items()
+        if any(key.family in (None, chosen.get(other.partition(".")[0])) for key in keys)
     }
     near = closest(name, [*index, *(key for key in present if key not in index)])
     if near:
@@ -244,13 +266,14 @@ def unknown_key(
     )
 
 
-def _either_model(families: Sequence[str]) -> str:
-    return " or ".join(f"model={family}" for family in families)
+def _either(group: str, words: Sequence[str]) -> str:
+    return " or ".join(f"{group}={word}" for word in words)
 
 
 def _suggestion(name: str, index: Mapping[str, Sequence[Key]]) -> str:
     keys = index.get(name)
     if not keys:
         return f"closest: {name}"
-    families = _either_model([key.family for key in keys if key.family])
+    marks = [] if any(key.family is None for key in keys) else [str(key.family) for key in keys]
+    families = _either(name.partition(".")[0], marks)
     return f"closest: {name} ({keys[0].expected}{f'; {families}' if families else ''}). {keys[0].meaning}"

@@ -155,13 +155,17 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """Indices to train on, and those held out for validation if any."""
         if splits.val is not None or not self.val_fraction:
             return np.arange(len(splits.train)), None
-        kept, held_out = stratified_holdout(self.strata(splits.train), self.val_fraction, self.split_seed)
+        kept, held_out = self.hold_out(splits.train)
         if not len(held_out):
             raise self.error(
                 f"no class has two training images, so none can be held out by "
                 f"data.val_fraction={self.val_fraction}; set it to 0 or add images"
             )
         return kept, held_out
+
+    def hold_out(self, source: Any) -> tuple[Indices, Indices]:
+        """Indices of a source to train on, and those to validate on."""
+        return stratified_holdout(self.strata(source), self.val_fraction, self.split_seed)
 
     def _limited(self, source: Any, indices: Indices | None = None, *, training: bool = False) -> Any:
         indices = np.arange(len(source)) if indices is None else indices

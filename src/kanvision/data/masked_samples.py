@@ -1,6 +1,6 @@
 """The dataset class that all images with masks are served through.
 
-B batch, C channels, H W space.
+B batch, C channels, K classes, L label planes, H W space, S side of the square that images are brought to.
 """
 
 from __future__ import annotations
@@ -15,38 +15,53 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .augment import MaskedAugment
-from .datasets.masks import SegmentationSample
+from .datasets.masks import MaskedSource
+from .preprocessing import Preprocessing
+from .resizing import resize_image, resize_labels
 from .samples import loading
-from .transforms import ImageSpec
 
 __all__ = ["MaskedDataset"]
 
 
 class MaskedDataset(Dataset[Any]):
-    """Images of one split, or some of them, with the class of each pixel; normalised.
+    """Images of one split, or some of them, with the class of each pixel; resized and normalised.
 
     Args:
         source: All samples of the split, images in units of [0, 1].
         indices: Those to serve.
-        spec: Mean and standard deviation of each channel.
+        img_size: S.
+        preprocessing: Normalisation.
+        interpolation: How images are resized; masks take the nearest label.
         augment: Random transform of image and mask; None: none.
+        whole_masks: Leave masks at their own size, for scores at the size of the stored image.
     """
 
     def __init__(
         self,
-        source: Dataset[SegmentationSample],
+        source: MaskedSource,
         indices: NDArray[np.int64],
-        spec: ImageSpec,
+        *,
+        img_size: int,
+        preprocessing: Preprocessing,
+        interpolation: str = "bilinear",
         augment: MaskedAugment | None = None,
+        whole_masks: bool = False,
     ) -> None:
         self.source = source
         self.indices = indices
+        self.size = (img_size, img_size)
+        self.preprocessing = preprocessing
+        self.interpolation = interpolation
         self.augment = augment
-        self.mean = torch.tensor(spec.mean, dtype=torch.float32)[:, None, None]
-        self.std = torch.tensor(spec.std, dtype=torch.float32)[:, None, None]
+        self.whole_masks = whole_masks
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each image that is served."""
+        return [self.source.names[index] for index in self.indices]
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         """One sample, as in `__getitems__` without the batch axis."""
@@ -56,20 +71,31 @@ class MaskedDataset(Dataset[Any]):
         """A whole batch at once, which torch's loader asks for where it can.
 
         Returns:
-            {"image": (B, C, H, W), "mask": (B, H, W), "index": (B,)}, the index being the place in `source`.
+            {"image": (B, C, S, S), "mask": (B, S, S) or (B, K, S, S), "index": (B,)}, the index being the
+            place in `source`, and "instances": (B, S, S) where the data set has them. With whole masks, mask
+            and instances have the size of the stored image, which must be that of all images of the batch.
         """
         indices = self.indices[np.asarray(positions)]
         with loading(positions):
-            pairs = [self._pair(int(index)) for index in indices]
-            images = torch.stack([image for image, _ in pairs]).sub_(self.mean).div_(self.std)
-            masks = torch.stack([mask for _, mask in pairs])
-        return {"image": images, "mask": masks, "index": torch.from_numpy(indices)}
+            samples = [self._sample(int(index)) for index in indices]
+            batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+            batch["image"] = self.preprocessing(batch["image"])
+        return {**batch, "index": torch.from_numpy(indices)}
 
-    def _pair(self, index: int) -> tuple[Tensor, Tensor]:
+    def _sample(self, index: int) -> dict[str, Tensor]:
         sample = self.source[index]
-        if self.augment is None:
-            return sample["image"], sample["mask"]
-        image, mask = self.augment(sample["image"].permute(1, 2, 0).numpy(), sample["mask"].numpy())
-        # Flipped arrays have negative strides, which torch does not take.
-        image, mask = np.ascontiguousarray(image.transpose(2, 0, 1)), np.ascontiguousarray(mask)
-        return torch.from_numpy(image), torch.from_numpy(mask)
+        image, mask, instances = sample["image"], sample["mask"], sample.get("instances")
+        is_stacked = mask.ndim == 3
+        planes = [mask if is_stacked else mask[None]]
+        if instances is not None:
+            planes.append(instances[None])
+        labels = torch.cat(planes)  # (L, H, W)
+        if self.augment is not None:
+            image, labels = self.augment(image, labels)
+        image = resize_image(image, self.size, self.interpolation)
+        if not self.whole_masks:
+            labels = resize_labels(labels, self.size)
+        if instances is None:
+            return {"image": image, "mask": labels if is_stacked else labels[0]}
+        mask, last = labels[:-1], labels[-1]
+        return {"image": image, "mask": mask if is_stacked else mask[0], "instances": last}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["stratified_holdout", "stratified_limit"]
+__all__ = ["grouped_holdout", "stratified_holdout", "stratified_limit"]
 
 Indices = NDArray[np.int64]
 
@@ -69,6 +69,51 @@ def stratified_holdout(targets: Indices, fraction: float, seed: int = 0) -> tupl
     quota = np.floor(sizes * fraction + 0.5).astype(np.int64).clip(1, np.maximum(sizes - 1, 1))
     quota[sizes < 2] = 0
     held = _ranks(targets, seed) < quota[inverse]
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def grouped_holdout(
+    groups: Indices, targets: Indices, fraction: float, seed: int = 0
+) -> tuple[Indices, Indices]:
+    """Split into a kept and a held-out part that no group straddles.
+
+    A group counts for the class of its first image. Within a class, groups come in the order of a hash of
+    (seed, index of the group's first image), and each is held out that brings the number of held-out images
+    closer to fraction times the size of the class, in images. If that leaves nothing held out, the smallest
+    group is.
+
+    Args:
+        groups: (N,) number of the group of each image.
+        targets: (N,) class of each image.
+        fraction: Held-out share, in (0, 1).
+        seed: Another seed holds out other groups.
+
+    Returns:
+        Indices kept and indices held out, each in rising order; nothing is held out of a single group.
+
+    Raises:
+        ValueError: If fraction is not between 0 and 1.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"held-out fraction is {fraction}; legal: more than 0 and less than 1")
+    if not len(groups):
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    _, first, inverse, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+    classes = targets[first]
+    order = np.argsort(_hashes(len(groups), seed)[first], kind="stable")
+    chosen = np.zeros(len(first), dtype=bool)
+    for label in np.unique(classes):
+        of_class = order[classes[order] == label]
+        missing = fraction * sizes[of_class].sum()
+        for group in of_class:
+            if abs(missing - sizes[group]) < abs(missing):
+                chosen[group] = True
+                missing -= sizes[group]
+    if len(first) > 1 and not chosen.any():
+        chosen[order[np.argmin(sizes[order])]] = True
+    if chosen.all():
+        chosen[order[-1]] = False
+    held = chosen[inverse]
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 

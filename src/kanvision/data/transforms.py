@@ -184,6 +184,8 @@ def training_transform(
     re_prob: float = 0.0,
     re_mode: str = "pixel",
     re_count: int = 1,
+    backend: str = "albumentations",
+    **others: float,
 ) -> BatchTransform:
     """The random transform of training, from timm's parts; arguments are the keys of `augment`.
 
@@ -205,10 +207,15 @@ def training_transform(
         re_prob: Probability of random erasing.
         re_mode: const, rand or pixel.
         re_count: Most boxes per image.
+        backend: Without effect; it is for images with masks.
+        **others: Further keys of `augment`, for images with masks only: they must be 0.
 
     Raises:
-        ValueError: If crop is unknown, or timm does not understand auto_augment.
+        ValueError: If crop is unknown, something is on that only images with masks have, or timm does not
+            understand auto_augment.
     """
+    if on := [f"augment.{key}={value}" for key, value in others.items() if value]:
+        raise ValueError(f"{', '.join(on)}: not available for classification; legal: 0")
     legal = ("random_resized", "pad", "none")
     if crop not in legal:
         raise ValueError(f"augment.crop={crop}; legal: {', '.join(legal)}")

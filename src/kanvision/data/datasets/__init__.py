@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from .busi import BUSI
 from .cifar import CIFAR10, CIFAR100
 from .digits import Digits
 from .image_folder import ImageFolder
 from .imagenet import ImageNet
-from .masks import SegmentationSample, SegmentationSplits
+from .masks import MaskedSource, SegmentationReader, SegmentationSample, SegmentationSplits
 from .mnist import MNIST, FashionMNIST
 from .reader import DatasetInfo, Reader, Splits
 from .sources import ArraySource, FileSource, ImageSource
-from .synthetic_fields import SyntheticFields, synthetic_fields
+from .synthetic_fields import SyntheticFields, SyntheticFieldsReader
 from .tiny_imagenet import TinyImageNet
 
 __all__ = [
@@ -25,7 +24,9 @@ __all__ = [
     "DatasetInfo",
     "FileSource",
     "ImageSource",
+    "MaskedSource",
     "Reader",
+    "SegmentationReader",
     "SegmentationSample",
     "SegmentationSplits",
     "Splits",
@@ -44,7 +45,10 @@ _CLASSES: tuple[type[Reader], ...] = (
     ImageFolder,
 )
 READERS: dict[str, type[Reader]] = {reader.info.name: reader for reader in _CLASSES}
-SEGMENTATION_READERS: dict[str, Callable[..., SegmentationSplits]] = {"synthetic_fields": synthetic_fields}
+_WITH_MASKS: tuple[type[SegmentationReader], ...] = (SyntheticFieldsReader, BUSI)
+SEGMENTATION_READERS: dict[str, type[SegmentationReader]] = {
+    reader.info.name: reader for reader in _WITH_MASKS
+}
 
 
 def list_datasets() -> list[str]:

@@ -15,7 +15,7 @@ from kanvision.data.errors import DataError
 
 from .sources import ImageSource
 
-__all__ = ["DatasetInfo", "Reader", "Splits"]
+__all__ = ["DataReader", "DatasetInfo", "Reader", "Splits"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Splits:
     val: ImageSource | None = None
 
 
-class Reader(ABC):
-    """Finds a data set on disk and checks it.
+class DataReader(ABC):
+    """Finds a data set on disk; what its labels are for is up to the subclasses.
 
     Args:
         root: Folder on disk; null for data that ship with a package.
@@ -90,14 +90,6 @@ class Reader(ABC):
         """
         raise self.error("data.download=true: this data set cannot be fetched automatically; get it by hand")
 
-    @abstractmethod
-    def read(self) -> Splits:
-        """Read or index the images.
-
-        Raises:
-            DataError: If files are missing or broken, or labels or the number of classes do not fit.
-        """
-
     def error(self, *problems: str) -> DataError:
         """The error for these problems."""
         return self.info.error(self.root, problems)
@@ -122,13 +114,25 @@ class Reader(ABC):
 
     def can_fetch(self) -> bool:
         """Whether the data set has an automatic download."""
-        return type(self).fetch is not Reader.fetch
+        return type(self).fetch is not DataReader.fetch
 
     def class_count_problems(self, found: int) -> list[str]:
         """Complaint about a number of classes that differs from the user's, if it does."""
         if self.num_classes in (None, found):
             return []
         return [f"data.num_classes={self.num_classes}, but {found} classes are there; set it to {found}"]
+
+
+class Reader(DataReader):
+    """Finds a data set of images with one class each, and checks it."""
+
+    @abstractmethod
+    def read(self) -> Splits:
+        """Read or index the images.
+
+        Raises:
+            DataError: If files are missing or broken, or labels or the number of classes do not fit.
+        """
 
 
 def label_problems(labels: NDArray[np.int64], num_classes: int, where: str | Path) -> list[str]:

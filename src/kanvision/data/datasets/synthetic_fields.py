@@ -16,19 +16,19 @@ import warnings
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
 from kanvision.data.seeding import derive_seed
 
-from .masks import SegmentationSample, SegmentationSplits
+from .masks import MaskedSource, SegmentationReader, SegmentationSample, SegmentationSplits
+from .reader import DatasetInfo
 
-__all__ = ["SyntheticFields", "synthetic_fields"]
+__all__ = ["SyntheticFields", "SyntheticFieldsReader"]
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 NUM_IMAGES = {"train": 640, "test": 160}
-"""Size of the data set that `synthetic_fields` makes."""
+"""Size of the data set that `SyntheticFieldsReader` gives."""
 ROAD_WIDTH = 0.03
 """Width of a road as a share of the image's side."""
 FALLOW_RATE = 0.2
@@ -37,32 +37,34 @@ NUM_SMOOTH_TERMS = 4
 """A spectrum is a sum of this many cosines over the bands: neighbouring bands are alike."""
 
 
-def synthetic_fields(
-    root: str | None, num_classes: int | None, in_chans: int, img_size: int
-) -> SegmentationSplits:
-    """The data set `synthetic_fields`: always the same images for the same sizes.
+class SyntheticFieldsReader(SegmentationReader):
+    """The data set `synthetic_fields`: always the same images for the same sizes; `root` has no effect."""
 
-    Args:
-        root: Without effect.
-        num_classes: Background and crops.
-        in_chans: Number of bands.
-        img_size: Side of the images in pixels.
+    info = DatasetInfo(name="synthetic_fields", tree="(no files)", source="generated: nothing to get")
 
-    Raises:
-        ValueError: A number is missing or out of range.
-    """
-    if root is not None:
-        warnings.warn(f"data.root={root} has no effect on synthetic_fields: they are generated", stacklevel=2)
-    if num_classes is None:
-        raise ValueError("data.num_classes=null: generated data have no classes to count; legal: 2 or more")
-    train, test = (
-        SyntheticFields(count, img_size=img_size, in_chans=in_chans, num_classes=num_classes, split=split)
-        for split, count in NUM_IMAGES.items()
-    )
-    return SegmentationSplits(train.class_names, train, test)
+    def present(self) -> bool:
+        """Always: they are generated."""
+        return True
+
+    def read(self) -> SegmentationSplits:
+        """The two splits.
+
+        Raises:
+            ValueError: A number is missing or out of range.
+        """
+        if self.root is not None:
+            why = "has no effect on synthetic_fields: they are generated"
+            warnings.warn(f"data.root={self.root} {why}", stacklevel=2)
+        if self.num_classes is None:
+            raise ValueError(
+                "data.num_classes=null: generated data have no classes to count; legal: 2 or more"
+            )
+        sizes = {"img_size": self.img_size, "in_chans": self.in_chans, "num_classes": self.num_classes}
+        train, test = (SyntheticFields(count, split=split, **sizes) for split, count in NUM_IMAGES.items())
+        return SegmentationSplits(train.class_names, train, test)
 
 
-class SyntheticFields(Dataset[SegmentationSample]):
+class SyntheticFields(MaskedSource):
     """Generated fields; image i is a function of (seed, split, i) and the sizes alone.
 
     The spectra of the classes depend on (seed, num_classes, in_chans) and are common to all splits.
@@ -104,7 +106,8 @@ class SyntheticFields(Dataset[SegmentationSample]):
             raise ValueError(f"noise={noise}; legal: 0 or more")
         if not 0 <= cloud_rate <= 1:
             raise ValueError(f"cloud_rate={cloud_rate}; legal: 0 to 1")
-        self.num_images = num_images
+        self.names = tuple(f"{split}_{index}" for index in range(num_images))
+        self.strata = np.zeros(num_images, dtype=np.int64)
         self.img_size = img_size
         self.in_chans = in_chans
         self.num_classes = num_classes
@@ -122,12 +125,9 @@ class SyntheticFields(Dataset[SegmentationSample]):
         """Name of each class."""
         return ("background", *(f"synthetic_crop_{k}" for k in range(1, self.num_classes)))
 
-    def __len__(self) -> int:
-        return self.num_images
-
     def __getitem__(self, index: int) -> SegmentationSample:
-        if not 0 <= index < self.num_images:
-            raise IndexError(f"image {index} of {self.num_images}")
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
         rng = np.random.default_rng(derive_seed("synthetic_fields", self.seed, self.split, index))
         field, is_road = self._parcels(rng)
         num_fields = int(field.max()) + 1

@@ -1,0 +1,76 @@
+"""What does not fit together within a data set's settings and its augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import Any, Final
+
+from .data_schema import MaskDataConfig
+from .keys import in_yaml
+from .problems import Problem, conflict
+from .schema import TrainConfig
+
+__all__ = ["data_problems"]
+
+OFF_FOR_MASKS: Final[dict[str, Any]] = {
+    "augment.auto_augment": None,
+    "augment.color_jitter": 0.0,
+    "augment.re_prob": 0.0,
+    "mixup.mixup_alpha": 0.0,
+    "mixup.cutmix_alpha": 0.0,
+    "data.crop_pct": 1.0,
+}
+"""What has to be off for images with masks: nobody knows how to move a mask along."""
+OFF_FOR_CLASSES: Final = ("augment.transpose", "augment.rot90", "augment.brightness")
+"""What only images with masks have."""
+
+
+def data_problems(config: TrainConfig) -> Iterator[Problem]:
+    """Everything that is wrong between keys of `data`, `augment` and `mixup`."""
+    if config.data.task == "segmentation":
+        yield from _masks(config)
+    else:
+        yield from _classes(config)
+    yield from _channel_statistics(config)
+
+
+def _masks(config: TrainConfig) -> Iterator[Problem]:
+    for key, off in OFF_FOR_MASKS.items():
+        if attrgetter(key)(config) != off:
+            why = "not available for images with masks"
+            yield conflict(config, [key, "data.task"], why, f"legal: {in_yaml(off)}")
+    if config.augment.crop == "pad":
+        why = "not available for images with masks"
+        yield conflict(config, ["augment.crop", "data.task"], why, "legal: none, random_resized")
+    data = config.data
+    assert isinstance(data, MaskDataConfig)
+    if data.preprocessing == "u_kan" and data.in_chans != 3:
+        why = "the published preprocessing is for colour images"
+        yield conflict(config, ["data.preprocessing", "data.in_chans"], why, "take data.in_chans=3")
+    if data.mode == "binary" and data.num_classes not in (None, 1, 2):
+        why = "a binary mask has foreground and background"
+        fix = "take 2 (softmax over both) or 1 (one logit a pixel)"
+        yield conflict(config, ["data.num_classes", "data.mode"], why, fix)
+    if data.mode == "multiclass" and data.num_classes == 1:
+        why = "there is nothing to choose from"
+        yield conflict(config, ["data.num_classes", "data.mode"], why, "take 2 or more, or data.mode=binary")
+
+
+def _classes(config: TrainConfig) -> Iterator[Problem]:
+    for key in OFF_FOR_CLASSES:
+        if attrgetter(key)(config):
+            why = "only available for images with masks"
+            yield conflict(config, [key, "data.task"], why, "legal: 0.0")
+
+
+def _channel_statistics(config: TrainConfig) -> Iterator[Problem]:
+    for key in ("data.mean", "data.std"):
+        values = attrgetter(key)(config)
+        if values is None and config.data.task == "classification":
+            why = "is measured for images with masks only"
+            yield conflict(config, [key, "data.task"], why, "give one value for each channel")
+        elif values is not None and len(values) != config.data.in_chans:
+            count = len(values)
+            why = f"{count} value{'s' * (count != 1)} for {config.data.in_chans} channels"
+            yield conflict(config, [key, "data.in_chans"], why, "give one value for each channel")

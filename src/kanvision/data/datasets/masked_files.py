@@ -1,0 +1,280 @@
+"""Images and masks in files, read when they are asked for.
+
+N images, C channels, H W space, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kanvision.data.errors import DataError
+
+from .masks import Indices, MaskedSource, SegmentationSample
+from .pixels import (
+    FileError,
+    fit_channels,
+    grey_levels,
+    in_unit_range,
+    label_values,
+    stored_pixels,
+    stored_size,
+)
+
+__all__ = [
+    "BinaryMask",
+    "Entry",
+    "ImageFile",
+    "IndexMask",
+    "InstanceMask",
+    "MaskFile",
+    "MaskPlanes",
+    "MaskedFiles",
+]
+
+NUM_LOOKED_AT = 16
+"""Masks that are read before a run starts, to find a wrong threshold or number of classes at once."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image with the files of its mask.
+
+    Attributes:
+        name: What it is called in tables of splits.
+        image: Its file.
+        masks: Files of its mask: one, several of one image, or one a class.
+        kind: Kind of image, over which splits are balanced.
+    """
+
+    name: str
+    image: Path
+    masks: tuple[Path, ...]
+    kind: int = 0
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """Reads an image file.
+
+    Attributes:
+        in_chans: Channels that come out.
+        max_value: Stored value that becomes 1; None: by the type of the file.
+        bands: Bands of the file, counted from 1; None: all.
+    """
+
+    in_chans: int
+    max_value: float | None = None
+    bands: tuple[int, ...] | None = None
+
+    def __call__(self, path: Path) -> Tensor:
+        """(C, H, W) float32, in units of [0, 1]."""
+        stored = stored_pixels(path, self.in_chans, self.bands)
+        fitting = fit_channels(stored, self.in_chans, path)
+        return torch.from_numpy(in_unit_range(fitting, path, self.max_value, stored.dtype))
+
+
+class MaskFile(Protocol):
+    """Reads the mask of an image from its files."""
+
+    def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
+        """`mask`, (H, W) or (K, H, W), and perhaps `instances`, (H, W)."""
+
+
+@dataclass(frozen=True)
+class BinaryMask:
+    """Foreground of any of several files.
+
+    Attributes:
+        threshold: Grey level (0 to 255) above which a pixel is foreground; 0: any stored value but zero.
+    """
+
+    threshold: int = 127
+
+    def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
+        """`mask` of 0 and 1, (H, W)."""
+        mask = self.plane(paths[0])
+        for path in paths[1:]:
+            other = self.plane(path)
+            if other.shape != mask.shape:
+                raise FileError(f"{path}: {_size(other)}, but {paths[0].name} has {_size(mask)}")
+            mask = mask | other
+        return {"mask": mask.astype(np.int64)}
+
+    def plane(self, path: Path) -> NDArray[np.bool_]:
+        """Foreground of one file, (H, W)."""
+        values = grey_levels(path) if self.threshold else label_values(path, colours_too=True)
+        foreground: NDArray[np.bool_] = values > self.threshold
+        return foreground
+
+
+@dataclass(frozen=True)
+class IndexMask:
+    """The class of each pixel.
+
+    Attributes:
+        num_classes: Labels must be below; None: any.
+        binary: Every label above 0 becomes 1.
+    """
+
+    num_classes: int | None
+    binary: bool = False
+
+    def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
+        """`mask`, (H, W)."""
+        (path,) = paths
+        labels = label_values(path)
+        if self.num_classes is not None and (labels.max() >= self.num_classes or labels.min() < 0):
+            wrong = labels[(labels >= self.num_classes) | (labels < 0)]
+            raise FileError(
+                f"{path}: holds label {wrong[0]} ({len(wrong)} such pixels); "
+                f"legal for data.num_classes={self.num_classes}: 0 to {self.num_classes - 1}"
+            )
+        return {"mask": (labels > 0).astype(np.int64) if self.binary else labels}
+
+
+@dataclass(frozen=True)
+class InstanceMask:
+    """The number of the object that each pixel belongs to; foreground is every number but 0."""
+
+    def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
+        """`mask` of 0 and 1, and `instances`, both (H, W)."""
+        (path,) = paths
+        instances = label_values(path)
+        return {"mask": (instances > 0).astype(np.int64), "instances": instances}
+
+
+@dataclass(frozen=True)
+class MaskPlanes:
+    """One file a class, each with the foreground of its class.
+
+    Attributes:
+        threshold: As for `BinaryMask`.
+    """
+
+    threshold: int = 127
+
+    def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
+        """`mask` of 0 and 1, (K, H, W)."""
+        planes = [BinaryMask(self.threshold).plane(path) for path in paths]
+        if wrong := [(path, p) for path, p in zip(paths, planes, strict=True) if p.shape != planes[0].shape]:
+            path, plane = wrong[0]
+            raise FileError(f"{path}: {_size(plane)}, but {paths[0]} has {_size(planes[0])}")
+        return {"mask": np.stack(planes).astype(np.int64)}
+
+
+class MaskedFiles(MaskedSource):
+    """Images and masks in files.
+
+    Args:
+        entries: The images with their masks.
+        image: Reads an image.
+        mask: Reads a mask.
+        fail: Makes the error for files that cannot be used, from a list of problems.
+        groups: (N,) images that belong together; None: each stands alone.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        image: ImageFile,
+        mask: MaskFile,
+        fail: Callable[[list[str]], DataError],
+        groups: Indices | None = None,
+    ) -> None:
+        self.entries = tuple(entries)
+        self.names = tuple(entry.name for entry in entries)
+        self.strata = np.array([entry.kind for entry in entries], dtype=np.int64)
+        self.image = image
+        self.mask = mask
+        self.fail = fail
+        self.groups = groups
+
+    def __getitem__(self, index: int) -> SegmentationSample:
+        """Read one image and its mask.
+
+        Raises:
+            DataError: If a file cannot be used, or image and mask differ in size.
+        """
+        entry = self.entries[index]
+        try:
+            image = self.image(entry.image)
+            planes = self.mask(entry.masks)
+        except FileError as problem:
+            raise self.fail([str(problem)]) from problem
+        mask = planes["mask"]
+        if mask.shape[-2:] != image.shape[-2:]:
+            raise self.fail([_sizes_differ(entry.masks[0], _size(mask), entry.image, _size(image))])
+        sample: SegmentationSample = {"image": image, "mask": torch.from_numpy(mask), "index": index}
+        if "instances" in planes:
+            sample["instances"] = torch.from_numpy(planes["instances"])
+        return sample
+
+    def select(self, indices: Iterable[int]) -> MaskedFiles:
+        """A source of these images only, in this order."""
+        chosen = list(indices)
+        groups = None if self.groups is None else self.groups[chosen]
+        return MaskedFiles([self.entries[i] for i in chosen], self.image, self.mask, self.fail, groups)
+
+    def size_problems(self) -> list[str]:
+        """Complaints about files that cannot be opened, and masks of another size than their image."""
+        with ThreadPoolExecutor() as pool:
+            found = pool.map(_size_problems, self.entries)
+            return [problem for problems in found for problem in problems]
+
+    def content_problems(self) -> list[str]:
+        """Complaints about some images and masks, read from the first to the last at even distances."""
+        if not len(self):
+            return []
+        places = np.unique(np.linspace(0, len(self) - 1, NUM_LOOKED_AT).round().astype(int))
+        problems, empty = [], []
+        for entry in (self.entries[place] for place in places):
+            try:
+                self.image(entry.image)
+                empty.append(not self.mask(entry.masks)["mask"].any())
+            except FileError as problem:
+                problems.append(str(problem))
+        if not problems and all(empty):
+            problems.append(_all_empty(self.entries[places[0]].masks[0], len(places), self.mask))
+        return problems
+
+
+def _size(array: NDArray[np.generic] | Tensor) -> str:
+    height, width = array.shape[-2:]
+    return f"{width} x {height} pixels"
+
+
+def _sizes_differ(mask: Path, mask_size: str, image: Path, image_size: str) -> str:
+    return f"{mask}: {mask_size}, but its image {image.name} has {image_size}"
+
+
+def _size_problems(entry: Entry) -> list[str]:
+    try:
+        height, width = stored_size(entry.image)
+        found = []
+        for path in entry.masks:
+            rows, cols = stored_size(path)
+            if (rows, cols) != (height, width):
+                wrong, right = f"{cols} x {rows} pixels", f"{width} x {height} pixels"
+                found.append(_sizes_differ(path, wrong, entry.image, right))
+    except FileError as problem:
+        return [str(problem)]
+    return found
+
+
+def _all_empty(path: Path, count: int, mask: MaskFile) -> str:
+    threshold = getattr(mask, "threshold", 0)
+    text = f"{path}: empty, as are all of the {count} masks looked at"
+    if threshold:
+        text += (
+            f" (grey levels above {threshold} are foreground; the highest here is {grey_levels(path).max()})"
+        )
+    return text

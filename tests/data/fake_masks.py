@@ -1,0 +1,51 @@
+"""Tiny data sets of images with masks, in each layout that people have on disk."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def save(path: Path, array: np.ndarray, mode: str | None = None) -> Path:
+    """Write an array as a picture, converted to a mode of Pillow if that is wanted."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(array)
+    (picture.convert(mode) if mode else picture).save(path)
+    return path
+
+
+def scan(seed: int, size: tuple[int, int] = (20, 16)) -> np.ndarray:
+    """A random picture with coarse and fine structure, (H, W, 3) uint8; size is (width, height)."""
+    rng, pixels = np.random.default_rng(seed), np.zeros((size[1], size[0]))
+    for cells in (3, 6, 12, 24):
+        noise = Image.fromarray(rng.normal(size=(cells, cells)).astype(np.float32))
+        pixels += np.asarray(noise.resize(size, Image.Resampling.BICUBIC)) / cells
+    grey = np.interp(pixels, (pixels.min(), pixels.max()), (20, 235)).astype(np.uint8)
+    return np.stack([grey, grey // 2 + 40, 255 - grey], axis=-1)
+
+
+def disc(size: tuple[int, int] = (20, 16), corner: tuple[int, int] = (2, 2), level: int = 255) -> np.ndarray:
+    """A bright square of 6 x 6 pixels on black, (H, W) uint8."""
+    mask = np.zeros(size[::-1], np.uint8)
+    mask[corner[1] : corner[1] + 6, corner[0] : corner[0] + 6] = level
+    return mask
+
+
+def busi(folder: Path, num: tuple[int, int, int] = (12, 8, 4)) -> Path:
+    """Benign, malignant and normal images; the first benign one has three masks, each kind another size.
+
+    benign (2) is benign (3) in another size; masks come in the modes 1, L, RGB and RGBA.
+    """
+    modes = ("1", "L", "RGB", "RGBA")
+    for kind, count in zip(("benign", "malignant", "normal"), num, strict=True):
+        for i in range(1, count + 1):
+            size = (40 + i % 3, 36 + i % 2)
+            twin = kind == "benign" and i == 3
+            pixels = scan(1000 * len(kind) + (2 if twin else i), (60, 50))
+            save(folder / kind / f"{kind} ({i}).png", np.asarray(Image.fromarray(pixels).resize(size)))
+            mask = np.zeros(size[::-1], np.uint8) if kind == "normal" else disc(size)
+            save(folder / kind / f"{kind} ({i})_mask.png", mask, modes[i % 4])
+    first = (41, 37)
+    for i, corner in enumerate([(8, 2), (2, 9)], start=1):
+        save(folder / "benign" / f"benign (1)_mask_{i}.png", disc(first, corner))
+    return folder
