@@ -26,7 +26,7 @@ def test_commands_of_the_document(command: str, tmp_path: Path, monkeypatch: pyt
     assert isinstance(care, GridCare)
     assert care.at_start is ("at_start=false" not in command)
     assert care.refine_at == ({10: 10, 20: 20} if "refine_at" in command else {})
-    assert care.max_change == (0.02 if "max_change" in command else 0.01)
+    assert care.max_change == (0.02 if "max_change" in command else 0.008)
 
 
 def test_there_are_commands() -> None:

@@ -26,7 +26,7 @@ def test_a_move_keeps_the_function(kind: str, grid: str, domain: tuple[float, fl
     before = layer(x)
     (move,) = move_grids(layer, x.split(50))
     assert relative(layer(x), before) < 0.01
-    assert move.change <= 0.01
+    assert move.change <= 0.008
     assert move.new == pytest.approx(layer.basis.domain, abs=1e-5)
     if state == "learned" and domain == (-4.0, 4.0) and grid == "bspline" and kind != "smooth images":
         assert move.fraction == 1
@@ -41,7 +41,7 @@ def test_every_layer_and_grid(layer: str, grid: str) -> None:
     before = kan(x)
     (move,) = move_grids(kan, [x])
     assert 0 < move.fraction <= 1
-    assert relative(kan(x), before) < 0.012
+    assert relative(kan(x), before) < 0.01
 
 
 @pytest.mark.parametrize("options", [
@@ -107,7 +107,7 @@ DEGENERATE = {
 
 @pytest.mark.parametrize("kind", list(DEGENERATE))
 @pytest.mark.parametrize("grid", ["bspline", "degree 6", "rbf"])
-@pytest.mark.parametrize("max_change", [0.01, None])
+@pytest.mark.parametrize("max_change", [0.008, None])
 def test_data_of_too_low_rank(kind: str, grid: str, max_change: float | None) -> None:
     """lstsq raises LinAlgError or returns NaN on these."""
     layer = learned(build("linear", grid))
@@ -119,7 +119,7 @@ def test_data_of_too_low_rank(kind: str, grid: str, max_change: float | None) ->
     assert all(math.isfinite(end) for end in layer.basis.domain)
     rows = x.isfinite().all(1)
     if max_change is not None or kind in ("zeros", "constant channels"):
-        assert float((layer(x) - before)[rows].norm()) <= 0.012 * float(before[rows].norm())
+        assert float((layer(x) - before)[rows].norm()) <= 0.01 * float(before[rows].norm())
     assert math.isfinite(move.change)
 
 

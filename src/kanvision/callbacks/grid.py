@@ -71,7 +71,7 @@ class GridCare(Callback):
         num_batches: int = 4,
         quantile: float = 1e-3,
         margin: float = 0.05,
-        max_change: float | None = 0.01,
+        max_change: float | None = 0.008,
     ) -> None:
         refinements = {int(epoch): int(size) for epoch, size in (refine_at or {}).items()}
         epochs = {"move_every_n_epochs": move_every_n_epochs or 1, "num_batches": num_batches}

@@ -124,7 +124,7 @@ def move_grids(
     *,
     quantile: float = 1e-3,
     margin: float = 0.05,
-    max_change: float | None = 0.01,
+    max_change: float | None = 0.008,
     ranges: Mapping[str, InputRange] | None = None,
 ) -> list[GridMove]:
     """Move the grids of a model to where their inputs are; parameters keep their shapes.
@@ -139,7 +139,8 @@ def move_grids(
         quantile: see `target_domain`.
         margin: see `target_domain`.
         max_change: how far a move may change the functions of a layer, relative to them. Where the whole way
-            would change them more, 1/2, 1/4 ... 1/64 of it is gone, or none. None: no limit.
+            would change them more, 1/2, 1/4 ... 1/64 of it is gone, or none. None: no limit. The estimate
+            counts channels and taps as independent; 0.008 keeps outputs within 1 % where they are not.
         ranges: of `measure_inputs`, if that was done for the same inputs.
 
     Returns:
