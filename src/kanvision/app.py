@@ -138,7 +138,7 @@ def train(cfg: TrainConfig) -> float | None:
     facts = _facts_after(price, seconds, "training")
     if cfg.test:
         facts["tested"] = "the best checkpoint" if path else "the last weights"
-    numbers = {"parameters": price.parameters, "flops": price.flops, "train_seconds": round(seconds, 2)}
+    numbers = {**_size(price), "train_seconds": round(seconds, 2)}
     if writes:
         about: dict[str, Any] = {"model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}
         about |= {"epochs": trainer.current_epoch, "resumed": resume is not None}
@@ -194,7 +194,7 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
         record.results_table(console, f"{run.model.name} on {run.data.name}", result, facts)
         folder = Path(cfg.output) if cfg.output else _run_folder(path) / "eval"
         about = {"checkpoint": str(path), "images": datamodule.num_images[cfg.split]}
-        about |= {"parameters": price.parameters, "flops": price.flops}
+        about |= _size(price)
         about |= {"model": run.model.name, "data": run.data.name, "seed": run.seed}
         record.write_metrics(folder / f"{cfg.split}.json", result | about | record.environment())
         console.print(f"Written: {folder / f'{cfg.split}.json'}", soft_wrap=True, highlight=False)
@@ -396,5 +396,10 @@ def _facts_after(price: Cost, seconds: float, what: str) -> dict[str, str]:
     }
 
 
+def _size(price: Cost) -> dict[str, int]:
+    return {"parameters": price.parameters, "flops": price.flops, "basis_flops": price.basis_flops}
+
+
 def _gflops(price: Cost) -> str:
-    return f"{price.flops / 1e9:.4g}"
+    functions = f" + {price.basis_flops / 1e9:.2g} for functions" if price.basis_flops else ""
+    return f"{price.flops / 1e9:.4g}{functions}"

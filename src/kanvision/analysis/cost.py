@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,24 +22,30 @@ class Cost:
     Attributes:
         parameters: Number of parameters, shared ones counted once.
         trainable_parameters: Those that require a gradient.
-        flops: Floating-point operations; a multiplication and an addition count as two (1 MAC = 2 FLOP),
-            where many papers and timm count one.
+        flops: Floating-point operations of linear maps; a multiplication and an addition count as two (1 MAC
+            = 2 FLOP), where many papers and timm count one.
         input_shape: Shape of the image (C, H, W).
+        basis_flops: Operations that evaluate the functions of KAN layers, which `flops` leaves out.
     """
 
     parameters: int
     trainable_parameters: int
     flops: int
     input_shape: tuple[int, ...]
+    basis_flops: int = 0
 
 
 def cost(model: nn.Module, input_shape: Sequence[int]) -> Cost:
     """Count parameters and FLOPs of a forward pass in evaluation mode.
 
     FLOPs are those of `torch.utils.flop_counter`: matrix products, convolutions and attention. It does not
-    see elementwise work, neither torch's nor that inside an operator of one's own; so activations,
-    normalisations and the evaluation of basis functions (a few operations per value and basis function) are
-    not in the number, while the linear map over the expanded basis is.
+    see elementwise work, neither torch's nor that inside an operator of one's own; so activations and
+    normalisations are not in the number, while the linear map over the expanded basis is.
+
+    The evaluation of learned functions is counted by itself: for each module with the attribute
+    `flops_per_input` (bases, rationals), values that go in times operations for each by the formula of its
+    class. The way of B-splines that is in use decides: a recursion takes 189 operations for a value where
+    polynomials take 32.
 
     Args:
         model: The network; its mode, its parameters and the state of the random generators are left as they
@@ -52,7 +60,14 @@ def cost(model: nn.Module, input_shape: Sequence[int]) -> Cost:
         model.eval()
         # The counter has no formula for the fused attention of CPUs, so the plain one runs, which gives the
         # number of the fused ones. A compiled network would be one operator to it.
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"), sdpa_kernel(SDPBackend.MATH), counter:
+        eager = torch.compiler.set_stance("force_eager")
+        with (
+            torch.no_grad(),
+            eager,
+            sdpa_kernel(SDPBackend.MATH),
+            _evaluations(model) as basis_flops,
+            counter,
+        ):
             model(images)
     finally:
         for module, training in modes.items():
@@ -63,4 +78,26 @@ def cost(model: nn.Module, input_shape: Sequence[int]) -> Cost:
         trainable_parameters=sum(count for count, trainable in counts if trainable),
         flops=counter.get_total_flops(),
         input_shape=tuple(input_shape),
+        basis_flops=sum(basis_flops),
     )
+
+
+@contextmanager
+def _evaluations(model: nn.Module) -> Iterator[list[int]]:
+    """Collects the operations of every evaluation of learned functions while the context is open."""
+    found: list[int] = []
+
+    def note(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        operations: Any = module.flops_per_input
+        found.append(operations * args[0].numel())
+
+    # A basis that is made of others says what all of them take.
+    makers = [(name, m) for name, m in model.named_modules() if hasattr(m, "flops_per_input")]
+    names = tuple(f"{name}." for name, _ in makers if name)
+    outer = [m for name, m in makers if not any(name.startswith(other) for other in names)]
+    handles = [module.register_forward_pre_hook(note) for module in outer]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()

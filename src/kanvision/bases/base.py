@@ -33,6 +33,8 @@ class Basis(nn.Module):
     * **precision**: values are computed in float32 (float64 stays float64) with autocast switched off and
       then cast to the dtype of the input. Buffers (grids, knots, constants) are never of a half type, neither
       when a module is cast to one nor when it is torch's default: a rounded knot would move a function.
+    * **cost**: `flops_per_input` is what one value takes, by the written formula of the class
+      (`expand_flops`);
     * **shape**: the axis of the K functions stands right behind the channels, so that flattening the two
       gives channel-major maps (index `channel * K + j`), which is what grouped convolutions need.
 
@@ -83,6 +85,24 @@ class Basis(nn.Module):
     def expand_varying(self, x: Tensor, dim: int) -> Tensor:
         """As `expand` without the first function, for classes with `has_constant`, where that is 1."""
         raise NotImplementedError
+
+    def expand_flops(self) -> int:
+        """Operations of `expand` for one value: +, -, *, /, comparisons and elementary functions are one.
+
+        One for each function, the least that is possible, where a class does not say more.
+        """
+        return self.num_basis
+
+    @property
+    def flops_per_input(self) -> int:
+        """Operations that evaluate all functions at one value, domain policy included."""
+        if self.squash is None:
+            return self.expand_flops()
+        if self.squash == "clamp":
+            return 2 + self.expand_flops()
+        usual = (0.0, 1.0) if self.squash == "sigmoid" else (-1.0, 1.0)
+        moves = (self.domain or usual) != usual
+        return 1 + 2 * moves + self.expand_flops()
 
     def reset_parameters(self) -> None:
         """Set learnable parameters and buffers to their initial values (after `to_empty`, for instance)."""

@@ -39,3 +39,7 @@ class BernsteinBasis(Basis):
     def expand(self, x: Tensor, dim: int) -> Tensor:
         """Values of the polynomials."""
         return bernstein(x, self.degree, dim)
+
+    def expand_flops(self) -> int:
+        """1 - x, the powers of both, and two products for each function."""
+        return 1 + 2 * self.degree + 2 * self.num_basis

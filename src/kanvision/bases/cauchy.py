@@ -56,3 +56,7 @@ class CauchyBasis(Basis):
     def expand(self, x: Tensor, dim: int) -> Tensor:
         """Values of the odd functions, then of the even ones."""
         return poles(x, positive_rate(self.per_channel(self.width, x, dim)), dim)
+
+    def expand_flops(self) -> int:
+        """For each function u, bounded on both sides, and 1 / (1 + u^2); two products for the odd ones."""
+        return 6 * self.num_basis + 2 * (self.num_basis // 2)

@@ -47,3 +47,7 @@ class FourierBasis(Basis):
     def expand(self, x: Tensor, dim: int) -> Tensor:
         """Values of the cosines, then of the sines."""
         return fourier(x, self.frequencies.to(x.dtype), dim)
+
+    def expand_flops(self) -> int:
+        """An angle for each frequency, its cosine and its sine."""
+        return self.frequencies.numel() + self.num_basis

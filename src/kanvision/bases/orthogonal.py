@@ -102,6 +102,10 @@ class PolynomialBasis(Basis):
         """Values of the polynomials but the constant."""
         return op.polynomials(x, *self.coefficients(x), dim, first=1)
 
+    def expand_flops(self) -> int:
+        """Two operations for p_1 and five for each further step of the recurrence."""
+        return 2 * min(self.degree, 1) + 5 * max(self.degree - 1, 0)
+
 
 class ChebyshevBasis(PolynomialBasis):
     """Chebyshev polynomials of the first kind, T_n(cos t) = cos(n t).

@@ -36,6 +36,7 @@ class RadialBasis(GridBasis):
     """
 
     profile: ClassVar[str]
+    profile_flops: ClassVar[int]
     centers: Tensor
     rate: Tensor
 
@@ -112,6 +113,10 @@ class RadialBasis(GridBasis):
         """Values of the functions."""
         return bumps(x, self.centers.to(x.dtype), self.rate.to(x.dtype), dim, self.profile)
 
+    def expand_flops(self) -> int:
+        """For each function the place in widths, and the profile there."""
+        return self.num_basis * (2 + self.profile_flops)
+
 
 class RBFBasis(RadialBasis):
     """Gaussians, phi_j = exp(-((x - c_j) / width)^2).
@@ -131,6 +136,7 @@ class RBFBasis(RadialBasis):
 
     name = "rbf"
     profile = "gaussian"
+    profile_flops = 3
 
     def __init__(
         self,
@@ -163,6 +169,7 @@ class RSWAFBasis(RadialBasis):
 
     name = "rswaf"
     profile = "sech2"
+    profile_flops = 4
 
     def __init__(
         self,

@@ -67,3 +67,7 @@ class RationalBasis(Basis):
     def expand(self, x: Tensor, dim: int) -> Tensor:
         """Values of the functions."""
         return fractions(x, self.per_channel(self.denominator, x, dim), self.num_basis - 1, dim)
+
+    def expand_flops(self) -> int:
+        """Bounding x, the denominator by Horner's scheme, its inverse, and the powers."""
+        return 2 + 2 * self.denominator.shape[-1] + 2 + self.num_basis - 1

@@ -65,3 +65,7 @@ class ReLUBasis(Basis):
         """Values of the bumps."""
         start, end = (self.per_channel(side, x, dim) for side in (self.start, self.end))
         return relu_bumps(x, start, end, 4 * self.grid_size**2 / (self.order + 1) ** 2, dim)
+
+    def expand_flops(self) -> int:
+        """Bounding x; for each bump two differences, two ReLUs, two products and a square."""
+        return 2 + 7 * self.num_basis

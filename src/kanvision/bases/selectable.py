@@ -120,6 +120,10 @@ class SelectableBasis(Basis):
         self.sharpness.fill_(1 / temperature if phase == "select" else 0.0)
         self.hard.fill_(phase == "pruned")
 
+    def expand_flops(self) -> int:
+        """Those of all members, and a factor for each function."""
+        return sum(member.flops_per_input for member in self._members()) + self.num_basis
+
     @property
     def phase(self) -> Phase:
         """The present phase."""

@@ -77,3 +77,7 @@ class SineBasis(Basis):
         """Values of the sines."""
         frequency, phase = (self.per_channel(values, x, dim) for values in (self.frequency, self.phase))
         return sines(x, frequency, phase, dim)
+
+    def expand_flops(self) -> int:
+        """For each function the angle and its sine."""
+        return 3 * self.num_basis

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kanvision.ops.bspline import EVALUATIONS, bspline, legal_evaluations, uniform_knots
+from kanvision.ops.bspline import (
+    EVALUATIONS,
+    bspline,
+    bspline_flops,
+    legal_evaluations,
+    uniform_knots,
+)
 
 from .base import Squash
 from .grid import GridBasis
@@ -190,6 +196,10 @@ class BSplineBasis(GridBasis):
         """Values of all B-splines."""
         knots = self.knots.to(x.dtype)
         return bspline(x, knots, self.degree, dim, uniform=self.uniform, evaluation=self.evaluation)
+
+    def expand_flops(self) -> int:
+        """Operations of the evaluation that is in use, see `kanvision.ops.bspline.bspline_flops`."""
+        return bspline_flops(self.degree, self.num_basis, uniform=self.uniform, evaluation=self.evaluation)
 
 
 def _require_legal(evaluation: str, degree: int, *, uniform: bool) -> None:

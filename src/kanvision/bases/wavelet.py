@@ -67,6 +67,10 @@ class WaveletBasis(Basis):
         shift, scale = (self.per_channel(values, x, dim) for values in (self.shift, self.scale))
         return wavelets(x, shift, positive_rate(scale), self.kind, dim)
 
+    def expand_flops(self) -> int:
+        """For each function the shifted, scaled and bounded argument, and the wavelet there."""
+        return self.num_basis * (4 + WAVELETS[self.kind].flops)
+
 
 def positive_rate(scale: Tensor) -> Tensor:
     """1 / sqrt(scale^2 + 1e-6): finite and positive whatever the optimiser does to the scale."""

@@ -77,6 +77,11 @@ class _EdgeWavelets(KANConvNd):
         """Shifts and scales: decay would pull every wavelet to one place."""
         return {"shift", "scale"}
 
+    @property
+    def flops_per_input(self) -> int:
+        """Operations for one input value: a wavelet for each output that sees it."""
+        return self.out_channels // self.groups * self.basis.flops_per_input
+
     def _basis_branch(self, z: Tensor) -> Tensor:
         per_group = self.basis_weight.shape[1]
         outputs = self.out_channels // self.groups

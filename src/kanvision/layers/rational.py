@@ -155,6 +155,11 @@ class GroupRational(nn.Module):
             )
         return rational(x, self.numerator, self.denominator, self.channel_dim)
 
+    @property
+    def flops_per_input(self) -> int:
+        """Operations for one value: two polynomials by Horner's scheme, an absolute value and a quotient."""
+        return 2 * (self.numerator.shape[1] - 1) + 2 * self.denominator.shape[1] + 2
+
     @torch.no_grad()
     def second_moment(self) -> Tensor:
         """E[F(x)^2] of each group for x ~ N(0, 1), by the midpoints of 2^16 quantiles; shape (G,).

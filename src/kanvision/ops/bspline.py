@@ -19,7 +19,15 @@ from torch import Tensor
 from .recompute import recompute
 from .slots import fill_slots
 
-__all__ = ["EVALUATIONS", "bspline", "cox_de_boor", "legal_evaluations", "matrix_form", "uniform_knots"]
+__all__ = [
+    "EVALUATIONS",
+    "bspline",
+    "bspline_flops",
+    "cox_de_boor",
+    "legal_evaluations",
+    "matrix_form",
+    "uniform_knots",
+]
 
 EVALUATIONS = ("auto", "folded", "local", "matrix", "cox_de_boor")
 """Ways to compute the same functions.
@@ -71,10 +79,43 @@ def bspline(
     low, high = knots[ends], knots[num_cells - ends]
     step = (high - low) / (num_cells - 2 * ends)
     if evaluation == "auto":
-        most = _FOLD_AT_MOST_INNERMOST if dim == x.ndim else _FOLD_AT_MOST
-        folds = 2 <= degree <= _FOLD_UP_TO_DEGREE and num_cells - degree <= most
-        evaluation = "folded" if folds else "matrix"
+        evaluation = _quickest(degree, num_cells - degree, innermost=dim == x.ndim)
     return recompute(_UniformKnots(degree, num_cells, dim, evaluation), x, (low + high) / 2, step)
+
+
+def _quickest(degree: int, num_basis: int, innermost: bool) -> str:
+    most = _FOLD_AT_MOST_INNERMOST if innermost else _FOLD_AT_MOST
+    return "folded" if 2 <= degree <= _FOLD_UP_TO_DEGREE and num_basis <= most else "matrix"
+
+
+def bspline_flops(degree: int, num_basis: int, *, uniform: bool, evaluation: str = "auto") -> int:
+    """Operations that give all functions at one point; each +, -, *, /, comparison or power of two is one.
+
+    Cox-de Boor takes 7 for every function of every degree from 1 to k; the other ways 8 to find the cell, or
+    2 to scale x, and what their formulas say. "auto" stands for the way it takes where the axis of the
+    functions is not the innermost one.
+
+    Args:
+        degree: k.
+        num_basis: K.
+        uniform: as of `bspline`.
+        evaluation: as of `bspline`.
+    """
+    if not uniform or evaluation == "cox_de_boor":
+        return 7 * sum(num_basis + degree - q for q in range(1, degree + 1)) if degree else 3 * num_basis
+    if evaluation == "auto":
+        evaluation = _quickest(degree, num_basis, innermost=False)
+    if evaluation == "folded" and degree >= 2:
+        terms = math.ceil((degree + 1) / 2)
+        return 2 + num_basis * (4 + terms * (4 + _num_products(degree)))
+    if evaluation == "matrix":
+        return 8 + 2 * degree * (degree + 1)
+    return 8 + 3 * degree * (degree + 1)
+
+
+def _num_products(power: int) -> int:
+    """Products that `_powered` takes."""
+    return power.bit_length() + power.bit_count() - 2
 
 
 def legal_evaluations(degree: int, uniform: bool) -> tuple[str, ...]:

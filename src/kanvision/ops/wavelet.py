@@ -59,6 +59,7 @@ class _Wavelets(NamedTuple):
 class _Wavelet(NamedTuple):
     value: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor], Tensor]
+    flops: int
 
 
 def _bell(z: Tensor) -> Tensor:
@@ -133,13 +134,13 @@ def _shannon_derivative(z: Tensor) -> Tensor:
 
 
 WAVELETS: dict[str, _Wavelet] = {
-    "mexican_hat": _Wavelet(_mexican_hat, _mexican_hat_derivative),
-    "morlet": _Wavelet(_morlet, _morlet_derivative),
-    "dog": _Wavelet(_dog, _dog_derivative),
-    "meyer": _Wavelet(_meyer, _meyer_derivative),
-    "shannon": _Wavelet(_shannon, _shannon_derivative),
+    "mexican_hat": _Wavelet(_mexican_hat, _mexican_hat_derivative, 7),
+    "morlet": _Wavelet(_morlet, _morlet_derivative, 6),
+    "dog": _Wavelet(_dog, _dog_derivative, 5),
+    "meyer": _Wavelet(_meyer, _meyer_derivative, 26),
+    "shannon": _Wavelet(_shannon, _shannon_derivative, 26),
 }
-"""Value and derivative by name.
+"""Value and derivative by name, and how many operations the value takes.
 
 mexican_hat: 2 / (sqrt(3) pi^(1/4)) (z^2 - 1) exp(-z^2 / 2), in the sign of the published Wav-KAN
 morlet: exp(-z^2 / 2) cos(5 z)
