@@ -153,10 +153,11 @@ def map_functions(weight: Tensor, matrix: Tensor, groups: int) -> Tensor:
         groups: G.
 
     Returns:
-        (O, C/G K', *k) of the type of `weight`, computed in float64.
+        (O, C/G K', *k) of type and device of `weight`, computed in float64.
     """
     functions, num_basis = matrix.shape[-2:]
     out, _, *kernel = weight.shape
-    maps = matrix.to(weight.device).double() @ by_channel(weight.double(), num_basis, groups)  # (C, K', N)
+    edges = by_channel(weight.cpu().double(), num_basis, groups)  # not every accelerator has float64
+    maps = matrix.cpu().double() @ edges  # (C, K', N)
     split = maps.view(groups, -1, functions, out // groups, math.prod(kernel))
-    return split.permute(0, 3, 1, 2, 4).reshape(out, -1, *kernel).to(weight.dtype)
+    return split.permute(0, 3, 1, 2, 4).reshape(out, -1, *kernel).to(weight)
