@@ -17,6 +17,7 @@ from kanvision.checkpoints.torch_conv_kan_network import PublishedNetwork
 
 from .published_layers import random_conv, random_linear
 from .published_nets import Head, Net, res_net, simple_net, vgg_net
+from .published_ukan import random_ukan
 from .test_efficient_kan import random_layer
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "weights.md").read_text("utf-8")
@@ -43,6 +44,8 @@ def files(folder):
     states |= {"kagn_conv": random_conv("kagn", 2), "kajn_conv": random_conv("kajn", 2)}
     states["mlp_kagn"] = {f"layers.0.{name}": value for name, value in random_linear("kagn").items()}
     states["efficient_kan"] = {f"layers.0.{name}": value for name, value in random_layer().items()}
+    (folder / "busi_UKAN").mkdir()
+    states["busi_UKAN/model"] = random_ukan()
     for name, state in states.items():
         torch.save(single(state), folder / f"{name}.pth")
 
@@ -53,7 +56,7 @@ def test_the_code_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         exec(block, names)
     model, twin = names["model"], names["twin"].eval()
@@ -62,6 +65,7 @@ def test_the_code_runs(tmp_path, monkeypatch):
         torch.testing.assert_close(twin(x), model(x))
     assert model(x).shape == (1, 10)
     assert names["layer"].basis.name == "jacobi"
+    assert names["segmenter"](x[..., :50]).shape == (1, 1, 64, 50)
 
 
 def options_of_the_table():

@@ -16,7 +16,7 @@ from kanvision.layers import KANLinear, preset
 from .io import CheckpointError
 from .strict import Problems, Shape, Tensors, below, most_voted, only
 
-__all__ = ["OPTIONS", "load_efficient_kan"]
+__all__ = ["OPTIONS", "basis_of_grid", "degree_of_grid", "load_efficient_kan"]
 
 OPTIONS = {"base_act": "silu"}
 """What the tensors do not tell, with the published default."""
@@ -66,12 +66,7 @@ class _Layer:
         counts = [shape[2] for shape in edges if len(shape) == 3]
         self.num_basis = most_voted("the number of basis functions", counts)
         self.num_knots = most_voted("the number of knots", [shape[1] for shape in grids])
-        self.degree = self.num_knots - 1 - self.num_basis
-        if not 0 <= self.degree < self.num_basis:
-            raise CheckpointError(
-                f"the published weights have {self.num_basis} basis functions on {self.num_knots} knots, "
-                "which no degree makes"
-            )
+        self.degree = degree_of_grid(self.num_knots, self.num_basis)
 
     def wanted(self) -> dict[str, Shape]:
         """Names and shapes of the tensors; the standalone scale of the splines is an option there."""
@@ -97,7 +92,7 @@ class _Layer:
                 linear=True,
                 base_act=base_act,
                 edge_scale=scaled,
-                basis_kwargs=self._basis(prefix),
+                basis_kwargs=basis_of_grid(found["grid"], self.degree, f"{prefix}grid"),
             ),
         )
         state = {"base_weight": found["base_weight"], "basis_weight": weight.flatten(1)}
@@ -105,21 +100,47 @@ class _Layer:
         layer.load_state_dict({**state, "basis.knots": found["grid"][0]})
         return layer
 
-    def _basis(self, prefix: str) -> dict[str, Any]:
-        grid = self.found["grid"].double()
-        knots, degree = grid[0], self.degree
-        if not torch.equal(grid, knots.expand_as(grid)):
-            features = int((grid != knots).any(1).sum())
-            raise CheckpointError(
-                f"{prefix}grid: {features} of {self.inputs} features have other knots than the first "
-                "(update_grid was called); a basis here has one set of knots for all"
-            )
-        if not bool((knots.diff() > 0).all()):
-            raise CheckpointError(f"{prefix}grid: the knots do not increase: {knots.tolist()}")
-        if _equidistant(knots):
-            ends = (float(knots[degree]), float(knots[-degree - 1]))
-            return {"degree": degree, "grid_size": self.num_basis - degree, "grid_range": ends}
-        return {"degree": degree, "knots": knots.tolist()}
+
+def degree_of_grid(num_knots: int, num_basis: int) -> int:
+    """Degree k of K functions on K + k + 1 knots.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    degree = num_knots - 1 - num_basis
+    if not 0 <= degree < num_basis:
+        raise CheckpointError(
+            f"the published weights have {num_basis} basis functions on {num_knots} knots, "
+            "which no degree makes"
+        )
+    return degree
+
+
+def basis_of_grid(grid: Tensor, degree: int, name: str) -> dict[str, Any]:
+    """Arguments of the basis with the knots of a published grid.
+
+    Args:
+        grid: Knots (C, n) of each feature.
+        degree: k.
+        name: Of the tensor.
+
+    Raises:
+        CheckpointError: If features have different knots, or knots do not increase.
+    """
+    grid = grid.double()
+    knots = grid[0]
+    if not torch.equal(grid, knots.expand_as(grid)):
+        features = int((grid != knots).any(1).sum())
+        raise CheckpointError(
+            f"{name}: {features} of {len(grid)} features have other knots than the first "
+            "(update_grid was called); a basis here has one set of knots for all"
+        )
+    if not bool((knots.diff() > 0).all()):
+        raise CheckpointError(f"{name}: the knots do not increase: {knots.tolist()}")
+    if _equidistant(knots):
+        ends = (float(knots[degree]), float(knots[-degree - 1]))
+        return {"degree": degree, "grid_size": len(knots) - 2 * degree - 1, "grid_range": ends}
+    return {"degree": degree, "knots": knots.tolist()}
 
 
 def _equidistant(knots: Tensor) -> bool:

@@ -11,12 +11,15 @@ from torch import nn
 from .efficient_kan import load_efficient_kan
 from .strict import read_tensors
 from .torch_conv_kan import load_torch_conv_kan
+from .ukan import load_crop_ukan, load_ukan
 
 __all__ = ["SOURCES", "load_official"]
 
 SOURCES: dict[str, Callable[..., nn.Module]] = {
     "torch-conv-kan": load_torch_conv_kan,
     "efficient-kan": load_efficient_kan,
+    "u-kan": load_ukan,
+    "crop-u-kan": load_crop_ukan,
 }
 """Name -> function of published tensors and options, which returns a module."""
 
