@@ -25,6 +25,12 @@ SMALL = (
     "data.batch_size=4",
     "data.num_workers=0",
 )
+SMALL_BENCHMARKS = {
+    "benchmarks.conv": ["--batch=1", "--channels=4", "--size=4"],
+    "benchmarks.memory": ["gram", "kagn", "--batch=1", "--channels=4", "--size=4"],
+    "benchmarks.bspline": ["5,3", "--rows=8", "--channels=2"],
+    "benchmarks.rational": [],
+}
 
 
 def cut_down(command: str) -> list[str]:
@@ -39,10 +45,8 @@ def cut_down(command: str) -> list[str]:
         return [*words, "--inspect"]
     if words[:2] == ["python", "train.py"] and "--help" not in words:
         return [*words, *small_for(command)]
-    if words[:3] == ["python", "-m", "benchmarks.conv"]:
-        return [*words, "--batch=1", "--channels=4", "--size=4", "--repeats=2", "--warmup=1"]
-    if words[:3] == ["python", "-m", "benchmarks.rational"]:
-        return [*words, "--warmup=1", "--repeats=2"]
+    if words[:2] == ["python", "-m"] and words[2] in SMALL_BENCHMARKS:
+        return [*words, *SMALL_BENCHMARKS[words[2]], "--warmup=1", "--repeats=2"]
     return words
 
 
