@@ -153,8 +153,8 @@ def own_conf(tmp_path: Path) -> Path:
     write("experiment/wrong_choice", "# @package _global_\ndefaults: [{override /model: kta}]\n")
     write(
         "data/masks",
-        "defaults: [_masks, _self_]\nname: synthetic_fields\nmode: binary\nroot: x\nnum_classes: 2\nin_chans: 3\n"
-        "img_size: 64\nmean: [0.5, 0.5, 0.5]\nstd: [0.5, 0.5, 0.5]\n",
+        "defaults: [_masks, _self_]\nname: synthetic_fields\nmode: binary\nroot: x\nnum_classes: 2\n"
+        "in_chans: 3\nimg_size: 64\nmean: [0.5, 0.5, 0.5]\nstd: [0.5, 0.5, 0.5]\n",
     )
     return tmp_path
 

@@ -70,7 +70,7 @@ Examples
 FLAGS = """\
 Flags
     --cfg job         print the composed configuration and stop (add --resolve to fill in ${...})
-    -m, --multirun    run once for each combination of values; one table at the end, seeds averaged, best first
+    -m, --multirun    run once for each combination of values; one table at the end, seeds averaged
                       (sweep.md and sweep.csv; python -m kanvision.sweep <folder> makes it of any runs)
     --info            how the configuration was composed
     --hydra-help      all flags of Hydra

@@ -23,8 +23,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "init": "kaiming",
         "drop_place": "output",
     },
-    # Wb SiLU(x) + (scale Ws) B(x), without norm or activation: efficient-kan's layer, and that of Convolutional
-    # KANs (Bodner et al. 2024, arXiv 2406.13155), where every kernel is one such layer on its patch.
+    # Wb SiLU(x) + (scale Ws) B(x), without norm or activation: efficient-kan's layer, and that of
+    # Convolutional KANs (Bodner et al. 2024, arXiv 2406.13155), where every kernel is one on its patch.
     "efficient_kan": {
         "basis": "bspline",
         "basis_kwargs": {"grid_size": 5, "degree": 3, "grid_range": (-1.0, 1.0)},
