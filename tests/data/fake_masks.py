@@ -49,3 +49,39 @@ def busi(folder: Path, num: tuple[int, int, int] = (12, 8, 4)) -> Path:
     for i, corner in enumerate([(8, 2), (2, 9)], start=1):
         save(folder / "benign" / f"benign (1)_mask_{i}.png", disc(first, corner))
     return folder
+
+
+def glas(folder: Path, num: tuple[int, int, int] = (8, 4, 3), table: bool = True) -> Path:
+    """Sections of two sizes with numbered glands, of four patients; the table has blanks as the real one."""
+    rows = ["name,patient ID, grade (GlaS), grade (Sirinukunwattana et al. 2015)"]
+    for part, count in zip(("train", "testA", "testB"), num, strict=True):
+        for i in range(1, count + 1):
+            size = (30 + 4 * (i % 2), 20)
+            mask = np.zeros(size[::-1], np.uint8)
+            mask[2:8, 2:8], mask[10:18, 12:20], mask[3:6, 22:28] = 1, 2, 3 + i
+            save(folder / f"{part}_{i}.bmp", scan(i, size))
+            save(folder / f"{part}_{i}_anno.bmp", mask)
+            kind = "benign" if i % 2 else "malignant"
+            rows.append(f"{part}_{i},{i % 4 + 1}, {kind}, healthy")
+    if table:
+        (folder / "Grade.csv").write_text(
+            "\r".join([*rows, "testA_99,3, benign, healthy"]) + "\r", newline=""
+        )
+    return folder
+
+
+def cvc(folder: Path, num: int = 15, ext: str = ".tif") -> Path:
+    """Frames and masks; the masks have grey edges, as those of copies have."""
+    for i in range(1, num + 1):
+        save(folder / "Original" / f"{i}{ext}", scan(i, (24, 18)))
+        mask = disc((24, 18), (i % 9, 3))
+        mask[0, :3] = 90
+        save(folder / "Ground Truth" / f"{i}{ext}", mask)
+    return folder
+
+
+def cvc_table(path: Path, num: int = 15, length: int = 3) -> Path:
+    """Kaggle's table of frames and videos; a video has `length` frames."""
+    rows = [f"{i},{(i - 1) // length + 1},PNG/Original/{i}.png" for i in range(1, num + 1)]
+    path.write_text("\n".join(["frame_id,sequence_id,png_image_path", *rows]))
+    return path

@@ -101,6 +101,30 @@ class BUSIConfig(MaskFilesConfig):
     """groups: near duplicates stay together; published: a random fifth is the test, as in U-KAN."""
 
 
+class GlaSConfig(MaskFilesConfig):
+    """Glands in stained sections of the colon (Sirinukunwattana et al. 2017)."""
+
+    name: Literal["glas"]
+    """Reader in `kanvision.data`."""
+    mode: Literal["binary"] = "binary"
+    """Gland or not; the glands are numbered, too."""
+    split: Literal["official", "patients", "published"] = "official"
+    """official: 85 images train, A and B test; patients: no patient in two parts; published: as in U-KAN."""
+    test_part: Literal["A", "B", "AB"] = "AB"
+    """Which of the official tests, for split=official."""
+
+
+class CVCConfig(MaskFilesConfig):
+    """Polyps in frames of colonoscopy videos (Bernal et al. 2015)."""
+
+    name: Literal["cvc"]
+    """Reader in `kanvision.data`."""
+    mode: Literal["binary"] = "binary"
+    """Polyp or not."""
+    split: Literal["published", "sequences"] = "published"
+    """published: a random fifth of the frames is the test, as in U-KAN; sequences: no video in two parts."""
+
+
 class AugmentConfig(Section):
     """Training augmentation, in timm's terms; unused parts are null or 0."""
 
@@ -168,6 +192,8 @@ class MixupConfig(Section):
     """One mixing ratio per batch, pair or image."""
 
 
-AnyData = Annotated[ImageDataConfig | SyntheticFieldsConfig | BUSIConfig, Field(discriminator="name")]
+AnyData = Annotated[
+    ImageDataConfig | SyntheticFieldsConfig | BUSIConfig | GlaSConfig | CVCConfig, Field(discriminator="name")
+]
 
 AugmentConfig.model_rebuild()

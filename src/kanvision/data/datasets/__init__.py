@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from .busi import BUSI
 from .cifar import CIFAR10, CIFAR100
+from .cvc import CVCClinicDB
 from .digits import Digits
+from .glas import GlaS
 from .image_folder import ImageFolder
 from .imagenet import ImageNet
 from .masks import MaskedSource, SegmentationReader, SegmentationSample, SegmentationSplits
@@ -45,7 +47,7 @@ _CLASSES: tuple[type[Reader], ...] = (
     ImageFolder,
 )
 READERS: dict[str, type[Reader]] = {reader.info.name: reader for reader in _CLASSES}
-_WITH_MASKS: tuple[type[SegmentationReader], ...] = (SyntheticFieldsReader, BUSI)
+_WITH_MASKS: tuple[type[SegmentationReader], ...] = (SyntheticFieldsReader, BUSI, GlaS, CVCClinicDB)
 SEGMENTATION_READERS: dict[str, type[SegmentationReader]] = {
     reader.info.name: reader for reader in _WITH_MASKS
 }

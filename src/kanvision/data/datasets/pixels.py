@@ -7,6 +7,7 @@ C channels, H W space.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ Floats = NDArray[np.float32]
 TIFF = (".tif", ".tiff")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue in grey (ITU-R BT.601, as Pillow has them)."""
+_OPENING = threading.Lock()
 
 
 class FileError(ValueError):
@@ -244,15 +246,14 @@ def _is_bits(path: Path) -> bool:
         return str(file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")) == "1"
 
 
-@contextmanager
-def _geotiff(path: Path) -> Iterator[Any]:
+def _geotiff(path: Path) -> Any:
+    """The open file; Python's warnings are shared by all threads, so one opens at a time."""
     import rasterio
 
-    with warnings.catch_warnings():
+    with _OPENING, warnings.catch_warnings():
         # Medical pictures and cut-out chips lie nowhere on Earth.
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.open(path) as file:
-            yield file
+        return rasterio.open(path)
 
 
 @contextmanager
