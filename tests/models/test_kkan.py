@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import kanvision as kv
+from kanvision.bases import BASES
 from kanvision.layers import KANConv2d, KANLinear
 from kanvision.models.kkan import KKAN
 
@@ -81,3 +82,25 @@ def test_images_that_are_too_small():
     with pytest.raises(ValueError, match=r"8x30 pixels.*need 10; take padding=1"):
         kv.create_model("kkan_small", num_classes=4)(torch.randn(1, 3, 8, 30))
     assert kv.create_model("kkan_small", num_classes=4, padding=1)(torch.randn(1, 3, 8, 30)).shape == (1, 4)
+
+
+@pytest.mark.parametrize("basis", BASES)
+def test_a_training_step_with_every_basis(basis):
+    torch.manual_seed(0)
+    model = kv.create_model("kkan_small", basis=basis, num_classes=3, in_chans=1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    before = [p.detach().clone() for p in model.parameters()]
+    loss = nn.functional.cross_entropy(model(torch.randn(4, 1, 14, 14)), torch.tensor([0, 1, 2, 0]))
+    loss.backward()
+    assert not [name for name, p in model.named_parameters() if p.grad is None]
+    optimizer.step()
+    moved = [not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)]
+    assert sum(moved) > len(moved) / 2
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_as_an_encoder():
+    import segmentation_models_pytorch as smp
+
+    net = smp.Unet("tu-kkan_small", encoder_weights=None, encoder_depth=2, decoder_channels=(8, 4), classes=2)
+    assert net(torch.randn(1, 3, 32, 32)).shape == (1, 2, 32, 32)
