@@ -60,6 +60,10 @@ SIMPLE = [
     Row("convkan_8", layer("kagn", width_scale=2, basis_kwargs={"degree": 7}, **C100), "162.9M"),
     Row("convkan_8_tuned", layer("kagn", width_scale=6, **C100), 203_591_028),
     # published as width x1 and x2, for this table begins at half the width of the others
+    Row("convkan_12", layer("kagn", **C100), "61.00M"),
+    Row("convkan_12", layer("kagn", basis_kwargs={"degree": 7}, width_scale=2, **C100), "438.90M"),
+    Row("convkan_12_tuned", layer("kagn", width_scale=6, **C100), "389.39M"),
+    Row("convkan_16_tuned", layer("kagn", width_scale=6, **C100), "478M"),
     Row("convkan_16", layer("kagn", width_scale=2, **C100), "53M"),
     Row("convkan_16", layer("kagn", width_scale=4, **C100), "212M"),
     Row("convkan_16", layer("kagn", width_scale=6, **C100), "478M"),

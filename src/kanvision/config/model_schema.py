@@ -90,8 +90,8 @@ class ConvKANConfig(KANBackboneConfig):
 
     family: Literal["convkan"]
     """Marks these keys as those of a ConvKAN."""
-    size: Literal[4, 8, "8_tuned", 16] = 8
-    """Number of convolutions; 8_tuned has other widths, published at width_scale=6."""
+    size: Literal[4, 8, 12, 16, "8_tuned", "12_tuned", "16_tuned"] = 8
+    """Number of convolutions; the tuned ones have other widths, published at width_scale=6."""
 
 
 class VGGKANConfig(KANBackboneConfig):

@@ -22,8 +22,13 @@ __all__ = ["STAGES", "ConvKAN"]
 STAGES: dict[str, tuple[tuple[int, ...], ...]] = {
     "4": ((32,), (64,), (128, 256)),
     "8": ((16,), (32,), (64, 128, 256), (256, 512, 512)),
+    # Of 12 layers the authors report parameters only, at three degrees and two widths: these give all of them
+    # to the last digit, as 12_tuned gives its one. Strides are taken from the 8 layers.
+    "12": ((16,), (32,), (64, 128, 256), (256, 256, 512, 512, 512, 512, 512)),
     # of the hyperparameter search, there with width_scale=6
     "8_tuned": ((8,), (16,), (32, 64, 128), (128, 256, 256)),
+    "12_tuned": ((8,), (16,), (32, 64, 128), (128, 128, 128, 128, 256, 256, 256)),
+    "16_tuned": ((8,), (8, 16), (16, 32, 32, 64), (64, 128, 128, 128), (128, 256, 256, 256, 256)),
     "16": ((8,), (8, 16), (16, 32, 32, 64), (64, 128, 128, 128, 128, 256, 256, 256, 256)),
 }
 """Output channels of each convolution, by size; a stage after the first starts with stride 2."""
@@ -96,6 +101,24 @@ def convkan_8(pretrained: bool = False, **kwargs: Any) -> Any:
 def convkan_8_tuned(pretrained: bool = False, **kwargs: Any) -> Any:
     """Eight KAN convolutions, 8 to 256 channels times `width_scale`, published as 6."""
     return _create("8_tuned", pretrained, **kwargs)
+
+
+@register_model
+def convkan_12(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Twelve KAN convolutions, 16 to 512 channels."""
+    return _create("12", pretrained, **kwargs)
+
+
+@register_model
+def convkan_12_tuned(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Twelve KAN convolutions, 8 to 256 channels times `width_scale`, published as 6."""
+    return _create("12_tuned", pretrained, **kwargs)
+
+
+@register_model
+def convkan_16_tuned(pretrained: bool = False, **kwargs: Any) -> Any:
+    """As `convkan_16`, with the resolution halved once more at the twelfth; published with width_scale=6."""
+    return _create("16_tuned", pretrained, **kwargs)
 
 
 @register_model
