@@ -85,3 +85,29 @@ def cvc_table(path: Path, num: int = 15, length: int = 3) -> Path:
     rows = [f"{i},{(i - 1) // length + 1},PNG/Original/{i}.png" for i in range(1, num + 1)]
     path.write_text("\n".join(["frame_id,sequence_id,png_image_path", *rows]))
     return path
+
+
+def geotiff(path: Path, array: np.ndarray, **profile) -> Path:
+    """Write (C, H, W) of any type as a GeoTIFF at some place on Earth."""
+    import rasterio
+    from rasterio.transform import from_origin
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count, height, width = array.shape
+    settings = {"crs": "EPSG:32634", "transform": from_origin(300000, -3700000, 10, 10), **profile}
+    with rasterio.open(
+        path, "w", driver="GTiff", count=count, height=height, width=width, dtype=array.dtype.name, **settings
+    ) as file:
+        file.write(array)
+    return path
+
+
+def own_pairs(folder: Path, num: int = 10, images: str = "images", masks: str = "masks") -> Path:
+    """Colour pictures of two sizes with masks of 0 and 1, and of three classes in crop/."""
+    for i in range(num):
+        size = (20 + 4 * (i % 2), 16)
+        save(folder / images / f"field_{i}.png", scan(i, size))
+        mask = disc(size, (i % 8, 3), level=1)
+        save(folder / masks / f"field_{i}.png", mask)
+        save(folder / masks.replace("masks", "crop") / f"field_{i}.png", mask * (1 + i % 2))
+    return folder

@@ -30,6 +30,7 @@ def data_problems(config: TrainConfig) -> Iterator[Problem]:
     """Everything that is wrong between keys of `data`, `augment` and `mixup`."""
     if config.data.task == "segmentation":
         yield from _masks(config)
+        yield from _bands(config)
     else:
         yield from _classes(config)
     yield from _channel_statistics(config)
@@ -55,6 +56,13 @@ def _masks(config: TrainConfig) -> Iterator[Problem]:
     if data.mode == "multiclass" and data.num_classes == 1:
         why = "there is nothing to choose from"
         yield conflict(config, ["data.num_classes", "data.mode"], why, "take 2 or more, or data.mode=binary")
+
+
+def _bands(config: TrainConfig) -> Iterator[Problem]:
+    bands = getattr(config.data, "bands", None)
+    if bands is not None and len(bands) != config.data.in_chans:
+        why = f"{len(bands)} band{'s' * (len(bands) != 1)} for {config.data.in_chans} channels"
+        yield conflict(config, ["data.bands", "data.in_chans"], why, f"take data.in_chans={len(bands)}")
 
 
 def _classes(config: TrainConfig) -> Iterator[Problem]:

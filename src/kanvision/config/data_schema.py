@@ -125,6 +125,21 @@ class CVCConfig(MaskFilesConfig):
     """published: a random fifth of the frames is the test, as in U-KAN; sequences: no video in two parts."""
 
 
+class SegmentationFolderConfig(MaskFilesConfig):
+    """Your own images with masks."""
+
+    name: Literal["segmentation_folder"]
+    """Reader in `kanvision.data`."""
+    mask_folder: str = "masks"
+    """Name of the folder of the masks."""
+    mask_suffix: str = ""
+    """What the name of a mask has behind that of its image, for example _mask."""
+    threshold: Annotated[int, Field(ge=0, le=254)] = 0
+    """Grey level above which a pixel is foreground (not for multiclass); 0: every value but zero."""
+    bands: list[Count] | None = None
+    """Bands of an image to use, counted from 1; null: all."""
+
+
 class AugmentConfig(Section):
     """Training augmentation, in timm's terms; unused parts are null or 0."""
 
@@ -193,7 +208,8 @@ class MixupConfig(Section):
 
 
 AnyData = Annotated[
-    ImageDataConfig | SyntheticFieldsConfig | BUSIConfig | GlaSConfig | CVCConfig, Field(discriminator="name")
+    ImageDataConfig | SyntheticFieldsConfig | BUSIConfig | GlaSConfig | CVCConfig | SegmentationFolderConfig,
+    Field(discriminator="name"),
 ]
 
 AugmentConfig.model_rebuild()

@@ -15,6 +15,7 @@ from .imagenet import ImageNet
 from .masks import MaskedSource, SegmentationReader, SegmentationSample, SegmentationSplits
 from .mnist import MNIST, FashionMNIST
 from .reader import DatasetInfo, Reader, Splits
+from .segmentation_folder import SegmentationFolder
 from .sources import ArraySource, FileSource, ImageSource
 from .synthetic_fields import SyntheticFields, SyntheticFieldsReader
 from .tiny_imagenet import TinyImageNet
@@ -47,7 +48,13 @@ _CLASSES: tuple[type[Reader], ...] = (
     ImageFolder,
 )
 READERS: dict[str, type[Reader]] = {reader.info.name: reader for reader in _CLASSES}
-_WITH_MASKS: tuple[type[SegmentationReader], ...] = (SyntheticFieldsReader, BUSI, GlaS, CVCClinicDB)
+_WITH_MASKS: tuple[type[SegmentationReader], ...] = (
+    SyntheticFieldsReader,
+    BUSI,
+    GlaS,
+    CVCClinicDB,
+    SegmentationFolder,
+)
 SEGMENTATION_READERS: dict[str, type[SegmentationReader]] = {
     reader.info.name: reader for reader in _WITH_MASKS
 }
