@@ -31,6 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "data": set(),
     "config": set(),
     "record": set(),  # what app writes at the end of a run
+    "effort": {"config", "optim"},
     "sweep": {"config"},  # reads what runs have written; knows no run
     "tasks": {"models", "layers", "losses", "metrics", "optim"},
     "callbacks": {"tasks", "layers", "optim"},

@@ -7,7 +7,6 @@ import shlex
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,55 +33,20 @@ from .checkpoints import (
     state_dict_for,
 )
 from .config import EvalConfig, TrainConfig, blaming, notes, to_primitive, train_config
+from .config.data_schema import MaskDataConfig
 from .config.model_schema import TransformerConfig
 from .config.problems import is_first_process
 from .data import ImageDataModule, build_datamodule
+from .effort import Effort
 from .layers import structure_of
 from .models import BUILDERS, patch_size_for
-from .optim import build_optimizer, scaled_lr
+from .optim import build_optimizer
 from .tasks import TASKS, Task
 
 __all__ = ["evaluate", "train"]
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 WITHOUT_PUBLISHED_WEIGHTS = {"pretrained": False, "encoder_weights": None}
-
-
-@dataclass(frozen=True)
-class Effort:
-    """What the settings come to on the devices that are there."""
-
-    global_batch: int
-    epochs: int
-    lr: float
-    kan_lr: float | None
-    recipe_batch: int | None
-
-    @classmethod
-    def of(cls, cfg: TrainConfig, trainer: pl.Trainer) -> Effort:
-        """Global batch and learning rates of a run on the trainer's devices."""
-        devices = trainer.num_devices * trainer.num_nodes
-        batch = cfg.data.batch_size * devices * cfg.trainer.accumulate_grad_batches
-
-        def scaled(lr: float) -> float:
-            return scaled_lr(lr, cfg.optimizer.lr_scaling, batch, cfg.recipe.batch_size)
-
-        kan_lr = cfg.optimizer.kan_lr
-        return cls(
-            global_batch=batch,
-            epochs=cfg.trainer.max_epochs,
-            lr=scaled(cfg.optimizer.lr),
-            kan_lr=None if kan_lr is None else scaled(kan_lr),
-            recipe_batch=cfg.recipe.batch_size,
-        )
-
-    def __str__(self) -> str:
-        text = f"{self.epochs} epochs, effective batch {self.global_batch}, learning rate {self.lr:g}"
-        if self.kan_lr is not None:
-            text += f", of KAN parameters {self.kan_lr:g}"
-        if self.recipe_batch not in (None, self.global_batch):
-            text += f" (the recipe's batch is {self.recipe_batch})"
-        return text
 
 
 def train(cfg: TrainConfig) -> float | None:
@@ -100,7 +64,7 @@ def train(cfg: TrainConfig) -> float | None:
     datamodule = _datamodule(cfg)
     cfg = _with_facts_of(cfg, datamodule)
     trainer = _trainer(cfg)
-    effort = Effort.of(cfg, trainer)
+    effort = Effort.of(cfg, trainer.num_devices * trainer.num_nodes)
     folder, resume = Path(cfg.run.dir), _resume_point(cfg)
     model = _model(cfg)
     if resume is None:  # a run that goes on has its start behind it
@@ -138,10 +102,11 @@ def train(cfg: TrainConfig) -> float | None:
     facts = _facts_after(price, seconds, "training")
     if cfg.test:
         facts["tested"] = "the best checkpoint" if path else "the last weights"
+    facts |= task.meaning()
     numbers = {**_size(price), "train_seconds": round(seconds, 2)}
     if writes:
         about: dict[str, Any] = {"model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}
-        about |= {"epochs": trainer.current_epoch, "resumed": resume is not None}
+        about |= {"epochs": trainer.current_epoch, "resumed": resume is not None, "protocol": task.meaning()}
         record.write_metrics(folder / "metrics.json", metrics | numbers | about | record.environment())
     record.results_table(console, title, metrics, facts)
     if writes and best is not None:
@@ -169,6 +134,7 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
     model = _model(run)
     task = _task(run, model, {})
     task.model.load_state_dict(_fitting_weights(task, checkpoint, path))
+    task.take_up(checkpoint["kanvision"])
     price = _cost(run, model)
     with blaming(cfg, "trainer.accelerator", "trainer.devices"):
         trainer = pl.Trainer(
@@ -190,11 +156,11 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
     result = {name: float(value) for name, value in metrics.items()}
     if trainer.is_global_zero:
         console = Console()
-        facts = {"checkpoint": str(path), **_facts_after(price, seconds, "evaluation")}
+        facts = {"checkpoint": str(path), **_facts_after(price, seconds, "evaluation"), **task.meaning()}
         record.results_table(console, f"{run.model.name} on {run.data.name}", result, facts)
         folder = Path(cfg.output) if cfg.output else _run_folder(path) / "eval"
         about = {"checkpoint": str(path), "images": datamodule.num_images[cfg.split]}
-        about |= _size(price)
+        about |= {**_size(price), "protocol": task.meaning()}
         about |= {"model": run.model.name, "data": run.data.name, "seed": run.seed}
         record.write_metrics(folder / f"{cfg.split}.json", result | about | record.environment())
         console.print(f"Written: {folder / f'{cfg.split}.json'}", soft_wrap=True, highlight=False)
@@ -256,18 +222,24 @@ def _cost(cfg: TrainConfig, model: nn.Module) -> Cost:
 
 def _task(cfg: TrainConfig, model: nn.Module, rates: Mapping[str, float | None]) -> Task:
     assert cfg.data.num_classes is not None
+    loss = cfg.loss.model_dump(include={"name", "label_smoothing"})
+    of_masks: dict[str, Any] = {}
+    if isinstance(cfg.data, MaskDataConfig):
+        loss = cfg.loss.model_dump(exclude={"auxiliary"})
+        of_masks = {"mode": cfg.data.mode, "metrics": cfg.metrics.model_dump()}
     return TASKS[cfg.data.task](
         model,
         num_classes=cfg.data.num_classes,
         optimizer=cfg.optimizer.model_dump(exclude={"lr_scaling"}) | dict(rates),
         scheduler=cfg.scheduler.model_dump(),
-        loss=cfg.loss.model_dump(exclude={"auxiliary"}),
+        loss=loss,
         auxiliary=cfg.loss.auxiliary,
         penalty=cfg.penalty.model_dump(),
         mixup=cfg.mixup.model_dump(),
         config=to_primitive(cfg),
         channels_last=cfg.trainer.channels_last,
         compile=cfg.trainer.compile,
+        **of_masks,
     )
 
 

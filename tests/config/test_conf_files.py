@@ -158,18 +158,43 @@ def test_a_basis_file_names_itself_and_arguments_of_its_class(basis: str) -> Non
 
 
 def test_what_the_checks_know_of_models_losses_and_metrics_is_true() -> None:
-    from kanvision.config.cross_checks import LOSSES, METRICS, WIDTHS
-    from kanvision.losses import CLASSIFICATION_LOSSES, SEGMENTATION_LOSSES
+    from kanvision.config import resolvers
+    from kanvision.config.cross_checks import WIDTHS
+    from kanvision.config.score_checks import LOSSES, MODES, SMOOTHED, SUFFIX, logged
+    from kanvision.losses import CLASSIFICATION_LOSSES, SEGMENTATION_LOSSES, segmentation_loss
+    from kanvision.metrics import SUFFIX as LOGGED_SUFFIX
     from kanvision.metrics import classification_metrics, segmentation_metrics
     from kanvision.models.kat import SIZES
     from kanvision.models.vit import MICRO
 
     sizes = {"micro": MICRO, **SIZES}
     assert {name: (size["embed_dim"], size["num_heads"]) for name, size in sizes.items()} == WIDTHS
-    assert LOSSES == {"classification": CLASSIFICATION_LOSSES, "segmentation": SEGMENTATION_LOSSES}
-    assert set(METRICS["classification"]) == set(classification_metrics(10))
-    assert set(METRICS["segmentation"]) == set(segmentation_metrics(3))
-    assert "acc5" not in classification_metrics(5)
+    assert {name for name, uses in LOSSES.items() if "classification" in uses} == set(CLASSIFICATION_LOSSES)
+    of_masks = {name: tuple(use for use in uses if use in MODES) for name, uses in LOSSES.items()}
+    assert of_masks == SEGMENTATION_LOSSES
+    for name, (mode, *_) in SEGMENTATION_LOSSES.items():
+        if name in SMOOTHED:
+            segmentation_loss(name, mode=mode, label_smoothing=0.1)
+        else:
+            with pytest.raises(ValueError, match="does not smooth"):
+                segmentation_loss(name, mode=mode, label_smoothing=0.1)
+    assert SUFFIX == LOGGED_SUFFIX == resolvers.PROTOCOL_SUFFIX
+    digits = train()
+    assert set(logged(digits)) == {"loss", *classification_metrics(10)}
+    few = digits.model_copy(update={"data": digits.data.model_copy(update={"num_classes": 5})})
+    assert set(logged(few)) == {"loss", *classification_metrics(5)}
+    for protocols in (["image"], ["dataset", "paper"]):
+        for per_class in (False, True):
+            fields = train(
+                "data=synthetic_fields",
+                "model=smp",
+                f"metrics.protocol={protocols}",
+                f"metrics.per_class={per_class}",
+            )
+            foreground = fields.data.num_classes - 1
+            expected = segmentation_metrics(foreground, protocols=protocols, per_class=per_class)
+            assert set(logged(fields)) == {"loss", "objective", *expected}
+            assert fields.monitor.removeprefix("val/") in logged(fields)
 
 
 @pytest.mark.parametrize("model", CHOICES.of("model"))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from kanvision.metrics import segmentation_metrics
+from kanvision.metrics import pixel_counts, segmentation_metrics
 from kanvision.tasks import TASKS, SegmentationTask
 from tests.tasks.tiny_problem import tiny_trainer
 
@@ -53,7 +53,7 @@ def task(model: nn.Module | None = None, **changes: Any) -> SegmentationTask:
         "num_classes": NUM_CLASSES,
         "optimizer": {"name": "adamw", "lr": 0.02, "weight_decay": 0.0},
         "scheduler": {"name": "constant"},
-        "loss": {"name": "bce_dice", "label_smoothing": 0.0},
+        "loss": {"name": "ce_dice", "label_smoothing": 0.0},
         "mixup": {"mixup_alpha": 0.0, "cutmix_alpha": 0.0, "prob": 1.0},
     }
     return TASKS["segmentation"](network() if model is None else model, **{**options, **changes})
@@ -67,18 +67,23 @@ def test_training_learns_and_measures(tmp_path):
     assert float(trainer.callback_metrics["train/loss"]) < before / 2
     assert float(trainer.callback_metrics["val/iou"]) > 0.8
     (result,) = trainer.test(learner, datamodule=StripesData(), verbose=False)
-    names = {"iou", "f1", "iou_dataset", "f1_dataset", "loss"}
-    assert set(result) == {f"test/{name}" for name in names}
+    overlap = {f"{score}{end}" for score in ("iou", "f1", "precision", "recall") for end in ("", "_dataset")}
+    assert set(result) == {f"test/{name}" for name in overlap | {"loss", "objective"}}
     data = Stripes(7, 1)
     with torch.inference_mode():
         logits = learner.eval()(data.images)
-    expected = segmentation_metrics(NUM_CLASSES)
-    expected.update(preds=logits.argmax(dim=1), target=data.masks)
+    expected = segmentation_metrics(NUM_CLASSES - 1)
+    expected.update(counts=pixel_counts(logits.argmax(dim=1), data.masks, NUM_CLASSES))
     for name, value in expected.compute().items():
         assert result[f"test/{name}"] == pytest.approx(float(value), abs=1e-6)
     # over all pixels, though the last batch is smaller
     loss = float(nn.functional.cross_entropy(logits, data.masks))
     assert result["test/loss"] == pytest.approx(loss, rel=1e-5)
+    parts = [
+        (float(learner.loss(x, t)), len(x)) for x, t in zip(logits.split(3), data.masks.split(3), strict=True)
+    ]
+    objective = sum(value * size for value, size in parts) / 7
+    assert result["test/objective"] == pytest.approx(objective, rel=1e-5)
 
 
 def test_predictions_are_probabilities_of_each_pixel():

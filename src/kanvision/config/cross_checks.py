@@ -16,17 +16,11 @@ from .problems import Problem, conflict
 from .registered import is_own, timm_models, timm_optimizers
 from .run_folder import checkpoints_of, folder_of
 from .schema import EvalConfig, TrainConfig
+from .score_checks import KIND_OF_TASK, score_problems
+from .segmenter_checks import segmenters
 
 __all__ = ["ALLOWED_TARGETS", "eval_problems", "train_problems"]
 
-KIND_OF_TASK = {"classification": "classifier", "segmentation": "segmenter"}
-LOSSES = {"classification": ("cross_entropy", "bce"), "segmentation": ("cross_entropy", "dice", "bce_dice")}
-# Logged by the tasks beside the loss; of all of them but these, more is better.
-METRICS = {
-    "classification": ("acc1", "acc5", "ece"),
-    "segmentation": ("iou", "f1", "iou_dataset", "f1_dataset"),
-}
-LESS_IS_BETTER = ("loss", "ece")
 # A configuration may come with a checkpoint from anywhere, and `_target_` calls what it names.
 ALLOWED_TARGETS = (
     "kanvision.",
@@ -92,13 +86,6 @@ def _with_choices(problem: Problem, choices: Choices) -> Problem:
         f"data for a {kind}: {', '.join(data) or 'none yet'}",
     ]
     return Problem(problem.keys, problem.given, problem.why, "\n".join(lines))
-
-
-def _loss(config: TrainConfig) -> Iterator[Problem]:
-    legal = LOSSES[config.data.task]
-    if config.loss.name not in legal:
-        why = f"no loss for {config.data.task}"
-        yield conflict(config, ["loss.name", "data.task"], why, f"legal: {', '.join(legal)}")
 
 
 def _image_size(config: TrainConfig) -> Iterator[Problem]:
@@ -207,32 +194,6 @@ def _steps(config: TrainConfig) -> Iterator[Problem]:
     if trainer.gradient_clip_val == 0:
         why = "0 would cut every gradient to nothing, which Lightning takes for no clipping"
         yield conflict(config, ["trainer.gradient_clip_val"], why, "null switches clipping off")
-
-
-def _monitor(config: TrainConfig) -> Iterator[Problem]:
-    if config.model.kind != KIND_OF_TASK[config.data.task]:
-        return  # one of the two will change, and the metric with it
-    names = {
-        f"val/{name}": "min" if name in LESS_IS_BETTER else "max"
-        for name in ("loss", *METRICS[config.data.task])
-    }
-    names["train/loss"] = "min"
-    if config.data.num_classes is not None and config.data.num_classes <= 5:
-        names.pop("val/acc5", None)  # always 1, so it is not logged
-    places = {"monitor": config.monitor}
-    for name, arguments in config.callbacks.items():
-        if isinstance(arguments.get("monitor"), str):
-            places[f"callbacks.{name}.monitor"] = arguments["monitor"]
-    for key, metric in places.items():
-        if metric in names or (key != "monitor" and metric == config.monitor):
-            continue
-        near = closest(metric, list(names), limit=1)
-        fix = f"legal: {', '.join([*near, *(name for name in names if name not in near)])}"
-        yield Problem((key,), (f"{key}={metric}",), f"{config.data.task} logs no such metric", fix)
-    sign = names.get(config.monitor, config.monitor_mode)
-    if sign != config.monitor_mode:
-        why = f"of {config.monitor}, {'less' if sign == 'min' else 'more'} is better"
-        yield conflict(config, ["monitor_mode", "monitor"], why, f"take monitor_mode={sign}")
 
 
 def _targets(config: TrainConfig) -> Iterator[Problem]:
@@ -353,16 +314,16 @@ def _type_in_words(example: Any) -> str:
 
 CHECKS: tuple[Callable[[TrainConfig], Iterator[Problem]], ...] = (
     _kind,
-    _loss,
+    score_problems,
     data_problems,
     _image_size,
     _widths,
     _mixup,
     convolutions,
+    segmenters,
     _recipe_batch,
     _devices,
     _steps,
-    _monitor,
     _registered,
     _targets,
     _resume,

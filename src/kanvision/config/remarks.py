@@ -24,6 +24,11 @@ def _mixes(config: TrainConfig) -> bool:
     return config.mixup.mixup_alpha > 0 or config.mixup.cutmix_alpha > 0
 
 
+def _is_plain_twin(config: TrainConfig) -> bool:
+    layer = getattr(config.model, "layer", None)
+    return layer in ("conv", "group_rational") or getattr(config.model, "kan", True) is False
+
+
 def _uses_momentum(config: TrainConfig) -> bool:
     name = config.optimizer.name
     return any(word in name for word in ("sgd", "momentum", "nesterov", "rmsprop", "lars", "muon"))
@@ -31,9 +36,10 @@ def _uses_momentum(config: TrainConfig) -> bool:
 
 IDLE = (
     Idle(("basis",), lambda c: not c.model.takes_basis, "this model has no basis"),
+    Idle(("basis",), _is_plain_twin, "the plain twin of this model has no basis"),
     Idle(
         ("optimizer.kan_lr",),
-        lambda c: c.model.family in ("vit", "timm", "smp"),
+        lambda c: c.model.family in ("vit", "timm", "smp", "unet"),
         "this model has no KAN parameters",
     ),
     Idle(("optimizer.decay_rationals",), lambda c: c.model.family != "kat", "this model has no rationals"),
@@ -63,7 +69,14 @@ IDLE = (
         lambda c: c.scheduler.name == "constant",
         "a constant schedule does not come down",
     ),
-    Idle(("loss.label_smoothing",), lambda c: c.loss.name == "dice", "the Dice loss has no smoothing"),
+    Idle(("loss.gamma",), lambda c: c.loss.name != "focal", "only the focal loss has it"),
+    Idle(("loss.alpha", "loss.beta"), lambda c: c.loss.name != "tversky", "only the Tversky loss has it"),
+    Idle(("metrics",), lambda c: c.data.task == "classification", "it is for images with masks"),
+    Idle(
+        ("metrics.per_class",),
+        lambda c: getattr(c.data, "mode", "binary") == "binary",
+        "there is one foreground class",
+    ),
     Idle(("augment.pad",), lambda c: c.augment.crop != "pad", "only augment.crop=pad pads"),
     Idle(
         ("augment.scale", "augment.ratio"),

@@ -1,7 +1,7 @@
 """Where a run writes: one folder for all its processes, found again after a restart.
 
-`${run_id:}` names a run, `${run_dir:root,name,resume}` is its folder; `${main_metric:task}` is the metric that
-chooses the best checkpoint unless something else is set. Processes of one run agree on both
+`${run_id:}` names a run, `${run_dir:root,name,resume}` is its folder; `${main_metric:task,protocol}` is the
+metric that chooses the best checkpoint unless something else is set. Processes of one run agree on both
 without talking to each other: those that Lightning starts inherit them through the environment, those that
 torchrun or Slurm start take the name of their job, which also stays the same when the job is restarted.
 """
@@ -9,6 +9,7 @@ torchrun or Slurm start take the name of their job, which also stays the same wh
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = ["main_metric", "register_resolvers", "run_dir", "run_id", "sweep_job_
 
 RUN_ID = "KANVISION_RUN_ID"
 RUN_DIR = "KANVISION_RUN_DIR"
+PROTOCOL_SUFFIX = {"image": "", "dataset": "_dataset", "paper": "_batch"}
 
 
 def register_resolvers() -> None:
@@ -41,9 +43,17 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_dir", remembered, replace=True)
 
 
-def main_metric(task: str) -> str:
-    """Name of the validation metric by which runs of a task are compared."""
-    return "val/iou" if task == "segmentation" else "val/acc1"
+def main_metric(task: str, protocol: str | Sequence[str]) -> str:
+    """Name of the validation metric by which runs of a task are compared.
+
+    Args:
+        task: What the data are for.
+        protocol: How masks are scored; the first one decides.
+    """
+    if task != "segmentation":
+        return "val/acc1"
+    first = protocol if isinstance(protocol, str) else next(iter(protocol), "image")
+    return f"val/iou{PROTOCOL_SUFFIX.get(first, '')}"
 
 
 def run_id() -> str:

@@ -18,6 +18,7 @@ from .training_schema import (
     EMAConfig,
     FinetuneConfig,
     LossConfig,
+    MetricsConfig,
     OptimizerConfig,
     PenaltyConfig,
     RecipeConfig,
@@ -58,6 +59,8 @@ class TrainConfig(Section):
     """The learning-rate schedule."""
     loss: LossConfig
     """The loss."""
+    metrics: MetricsConfig = MetricsConfig()
+    """What is measured of masks."""
     penalty: PenaltyConfig = PenaltyConfig()
     """Penalties on the KAN layers."""
     finetune: FinetuneConfig = FinetuneConfig()

@@ -1,4 +1,4 @@
-"""Keys of `recipe`, `optimizer`, `scheduler`, `loss`, `penalty`, `finetune`, `ema` and `trainer`."""
+"""Keys of `recipe`, `optimizer`, `scheduler`, `loss`, `metrics`, `penalty`, `finetune`, `ema`, `trainer`."""
 
 from __future__ import annotations
 
@@ -69,12 +69,56 @@ class SchedulerConfig(Section):
 class LossConfig(Section):
     """The training loss."""
 
-    name: Literal["cross_entropy", "bce", "dice", "bce_dice"] = "cross_entropy"
-    """cross_entropy and bce (per class, soft targets) classify; dice and bce_dice segment."""
+    name: Literal[
+        "cross_entropy",
+        "bce",
+        "focal",
+        "dice",
+        "jaccard",
+        "tversky",
+        "lovasz",
+        "generalized_dice",
+        "ce_dice",
+        "bce_dice",
+        "kagn_dice",
+    ] = "cross_entropy"
+    """Classification: cross_entropy, bce. Segmentation: all; bce, bce_dice and kagn_dice not for multiclass
+    masks, cross_entropy and ce_dice not for multilabel ones."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Share of the target spread over all classes."""
+    """Share of the target spread over all classes; in segmentation with cross_entropy and ce_dice only."""
+    gamma: NonNegative = 2.0
+    """Power of the focal loss."""
+    alpha: NonNegative = 0.5
+    """Weight of false positives in the Tversky loss."""
+    beta: NonNegative = 0.5
+    """Weight of false negatives in the Tversky loss."""
     auxiliary: NonNegative = 1.0
     """Factor of what layers add to the loss: load balance of experts, penalties on activations."""
+
+
+class MetricsConfig(Section):
+    """What is measured of masks, and how."""
+
+    protocol: list[Literal["image", "dataset", "paper"]] = Field(
+        default_factory=lambda: ["image", "dataset"], min_length=1
+    )
+    """Scores are means of the images' (image), of all pixels together (dataset, names end in _dataset), or as
+    papers with U-KAN's code, means of the batches' (paper, names end in _batch)."""
+    per_class: bool = False
+    """Score each class too; iou_class1 is that of the first one that is not background."""
+    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] | Literal["search"] = 0.5
+    """Probability above which a pixel of a binary or multilabel mask is foreground; search: for each class
+    the best one of the validation images."""
+    hd95: Literal["diagonal", "exclude"] | None = "diagonal"
+    """Distance of borders, in the test; where one of two masks is empty, the image's diagonal (diagonal), or
+    the image is left out and counted (exclude); null: not measured."""
+    objects: bool = False
+    """Find objects and score them as the GlaS challenge does, in the test; for binary masks."""
+
+    @field_validator("protocol", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
 
 
 class PenaltyConfig(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -34,13 +34,15 @@ class Task(pl.LightningModule):
     add to the training loss, where there is any), and `val/...`, `test/...` for the loss and each metric,
     exact over all images of all processes.
 
-    Checkpoints carry `checkpoint["kanvision"] = {"config": ..., "version": ..., "structure": ...}` and hold
-    nothing but tensors and primitives, so that they load without running code. `structure` lists how the
-    network was changed since it was built (`kanvision.layers.structure`); loading does the same to it.
+    Checkpoints carry `checkpoint["kanvision"] = {"config": ..., "version": ..., "structure": ...}`, and what
+    `kept` gives, and hold nothing but tensors and primitives, so that they load without running code.
+    `structure` lists how the network was changed since it was built (`kanvision.layers.structure`); loading
+    does the same to it.
 
     Args:
         model: The network.
         metrics: What is measured on validation and test images.
+        test_metrics: What is measured on test images besides.
         optimizer: Arguments of `kanvision.optim.build_optimizer`.
         scheduler: Arguments of `kanvision.optim.build_scheduler` but the numbers of epochs and steps.
         auxiliary: Factor of the losses that layers add in training (`kanvision.layers.add_auxiliary`).
@@ -59,6 +61,7 @@ class Task(pl.LightningModule):
         model: nn.Module,
         *,
         metrics: MetricCollection,
+        test_metrics: MetricCollection | None = None,
         optimizer: Mapping[str, Any],
         scheduler: Mapping[str, Any],
         auxiliary: float = 1.0,
@@ -81,6 +84,8 @@ class Task(pl.LightningModule):
         measured = metrics.clone()
         measured.add_metrics({"loss": MeanMetric(nan_strategy=float("nan"))})
         self.val_metrics = measured.clone(prefix="val/")
+        if test_metrics is not None:
+            measured.add_metrics(dict(test_metrics.items()))
         self.test_metrics = measured.clone(prefix="test/")
         self.optimizer_options = dict(optimizer)
         self.scheduler_options = dict(scheduler)
@@ -95,8 +100,23 @@ class Task(pl.LightningModule):
         """Probabilities from the network's output."""
 
     @abstractmethod
-    def measurement(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def measurement(self, logits: Tensor, batch: Batch) -> dict[str, Any]:
         """Arguments of the metrics by name, and the mean loss of the batch as `value`."""
+
+    def test_measurement(self, logits: Tensor, batch: Batch) -> dict[str, Any]:
+        """The same for a test, which may measure more."""
+        return self.measurement(logits, batch)
+
+    def meaning(self) -> dict[str, str]:
+        """How metrics are to be read, by their names; for those that have more than one reading."""
+        return {}
+
+    def kept(self) -> dict[str, Any]:
+        """What a checkpoint holds of a task beside weights: primitives only."""
+        return {}
+
+    def take_up(self, kept: Mapping[str, Any]) -> None:
+        """Go on with what a checkpoint holds beside weights; keys that are not there are left alone."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Output of the network for images (B, C, H, W)."""
@@ -124,24 +144,27 @@ class Task(pl.LightningModule):
         self.log("train/lr", group["lr"] / group["lr_scale"], on_step=True, on_epoch=False, batch_size=size)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Measure one batch; returns its `predictions`."""
-        return self._evaluate(batch, self.val_metrics)
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Measure one batch; returns its `predictions`, and what the metrics were given as `measured`."""
+        return self._evaluate(batch, self.val_metrics, self.measurement)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Measure one batch; returns its `predictions`."""
-        return self._evaluate(batch, self.test_metrics)
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Measure one batch; returns the same as `validation_step`."""
+        return self._evaluate(batch, self.test_metrics, self.test_measurement)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Probabilities of one batch."""
         return self.predictions(self(batch["image"]))
 
-    def _evaluate(self, batch: Batch, metrics: MetricCollection) -> dict[str, Tensor]:
+    def _evaluate(
+        self, batch: Batch, metrics: MetricCollection, measurement: Callable[[Tensor, Batch], dict[str, Any]]
+    ) -> dict[str, Any]:
         size = len(batch["image"])
         logits = self(batch["image"])
-        metrics.update(weight=size, **self.measurement(logits, batch))
+        measured = measurement(logits, batch)
+        metrics.update(weight=size, **measured)
         self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
-        return {"predictions": self.predictions(logits)}
+        return {"predictions": self.predictions(logits), "measured": measured}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser, and a place for its schedule, which `on_train_start` fills."""
@@ -200,15 +223,18 @@ class Task(pl.LightningModule):
             "config": self.config,
             "version": version("kanvision"),
             "structure": structure_of(self.model),
+            **self.kept(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Change the network as that of the checkpoint was changed, before its weights are loaded.
+        """Change the network as that of the checkpoint was changed, and take up what else it holds.
 
         Raises:
             ValueError: If the network was changed otherwise or further.
         """
-        restore_structure(self.model, (checkpoint.get("kanvision") or {}).get("structure") or [])
+        kept = checkpoint.get("kanvision") or {}
+        restore_structure(self.model, kept.get("structure") or [])
+        self.take_up(kept)
 
 
 def _set_rates(scheduler: Any, *, epoch: int, step: int) -> None:

@@ -1,38 +1,78 @@
-"""One class per pixel."""
+"""The class, or the classes, of each pixel.
+
+B batch, C channels of the image, K foreground classes, H W space.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kanvision.losses import segmentation_loss
-from kanvision.metrics import class_probabilities, segmentation_metrics
+from kanvision.metrics import (
+    OBJECT_SCORES,
+    PROTOCOLS,
+    SCORES,
+    SUFFIX,
+    Objective,
+    ThresholdSearch,
+    border_distances,
+    foreground_planes,
+    object_tallies,
+    pixel_counts,
+    segmentation_metrics,
+    slow_segmentation_metrics,
+)
 
 from .base import Batch, Task
 
 __all__ = ["SegmentationTask"]
 
+EVEN = 0.5
+"""The threshold that stands until another one is found."""
+HD95 = {
+    "diagonal": "pixels; the image's diagonal where one of two masks is empty",
+    "exclude": "pixels; images where one of two masks is empty are left out",
+}
+
 
 class SegmentationTask(Task):
     """Trains a network to name the class of each pixel.
 
-    A batch is `{"image": (B, C, H, W), "mask": (B, H, W) int64, ...}`; class 0 is background. Measured are
-    `iou`, `f1`, `iou_dataset` and `f1_dataset` (see `kanvision.metrics.segmentation_metrics`) and the plain
-    cross-entropy of the pixels, whatever the training loss is, so that runs compare.
+    A batch is `{"image": (B, C, H, W), "mask": int64, ...}`. Masks are (B, H, W): 0 and 1 (mode=binary), or
+    classes of which 0 is background (multiclass); or (B, K, H, W) of 0 and 1 (multilabel). They may be larger
+    or smaller than the image; logits are then resized to them for measuring. `instances`, (B, H, W), numbers
+    the objects.
+
+    Measured are the scores of `kanvision.metrics.segmentation_metrics`; `loss`, the plain cross-entropy of
+    the pixels, so that runs compare whatever they were trained with; `objective`, the training loss; and in
+    the test alone the scores of `slow_segmentation_metrics`.
+
+    A pixel is foreground where its probability is above a threshold. With `threshold=search` that is found
+    anew by every validation of a training run, see `ThresholdSearch`; the scores of these validations are at
+    0.5, and what was found stays with the checkpoint and is used by every later test. A test never looks for
+    one. Of multiclass masks, the most probable class is taken.
 
     A network may give a tuple of logits (deep supervision): the training loss is the sum of their losses, and
     the first ones are measured and predicted from.
 
     Args:
         model: Network giving logits (B, num_classes, H, W), or a tuple of such.
-        num_classes: Number of classes, background included.
+        num_classes: Number of logits: classes, background included where mode=multiclass; 2 or 1 where
+            mode=binary.
         optimizer: See `Task`.
         scheduler: See `Task`.
-        loss: Arguments of `kanvision.losses.segmentation_loss`.
+        loss: Arguments of `kanvision.losses.segmentation_loss` but `mode` and `ignore_index`.
+        mode: What masks are.
+        metrics: `protocol`, a list of `kanvision.metrics.PROTOCOLS`; `threshold`, a number or search;
+            `per_class`; `hd95`, diagonal, exclude or None; `objects`. See `segmentation_metrics` and
+            `slow_segmentation_metrics`.
+        ignore_index: Label of pixels that neither train nor count; None: all do.
         mixup: As for classification; must be off, masks are not mixed.
         auxiliary: See `Task`.
         penalty: See `Task`.
@@ -41,7 +81,8 @@ class SegmentationTask(Task):
         compile: See `Task`.
 
     Raises:
-        ValueError: If there are fewer than two classes, or images are to be mixed.
+        ValueError: If the number of classes does not fit the mode, the loss or the metrics do not, or images
+            are to be mixed.
     """
 
     def __init__(
@@ -52,6 +93,9 @@ class SegmentationTask(Task):
         optimizer: Mapping[str, Any],
         scheduler: Mapping[str, Any],
         loss: Mapping[str, Any],
+        mode: Literal["binary", "multiclass", "multilabel"] = "multiclass",
+        metrics: Mapping[str, Any] | None = None,
+        ignore_index: int | None = None,
         mixup: Mapping[str, Any] | None = None,
         auxiliary: float = 1.0,
         penalty: Mapping[str, float] | None = None,
@@ -62,9 +106,20 @@ class SegmentationTask(Task):
         for key in ("mixup_alpha", "cutmix_alpha"):
             if alpha := (mixup or {}).get(key):
                 raise ValueError(f"mixup.{key}={alpha}: masks are not mixed; legal for segmentation: 0")
+        wanted = {"protocol": ("image", "dataset"), "threshold": EVEN, "per_class": False, **(metrics or {})}
+        num_foreground = _num_foreground(mode, num_classes)
+        _check_metrics(mode, wanted)
+        measured = segmentation_metrics(
+            num_foreground,
+            protocols=wanted["protocol"],
+            per_class=wanted["per_class"] and num_foreground > 1,
+        )
+        measured.add_metrics({"objective": Objective()})
+        slow = {key: wanted[key] for key in ("hd95", "objects") if key in wanted}
         super().__init__(
             model,
-            metrics=segmentation_metrics(num_classes),
+            metrics=measured,
+            test_metrics=slow_segmentation_metrics(**slow),
             optimizer=optimizer,
             scheduler=scheduler,
             auxiliary=auxiliary,
@@ -73,7 +128,20 @@ class SegmentationTask(Task):
             channels_last=channels_last,
             compile=compile,
         )
-        self.loss = segmentation_loss(**loss)
+        self.mode = mode
+        self.num_classes = 2 if mode == "binary" else num_classes
+        self.ignore_index = ignore_index
+        self.wanted = wanted
+        self.loss = segmentation_loss(**loss, mode=mode, ignore_index=ignore_index)
+        plain = "bce" if mode == "multilabel" else "cross_entropy"
+        self.plain_loss = segmentation_loss(plain, mode=mode, ignore_index=ignore_index)
+        self.search = ThresholdSearch(num_foreground) if wanted["threshold"] == "search" else None
+        start = EVEN if self.search is not None else wanted["threshold"]
+        self.thresholds: tuple[float, ...] = (start,) * num_foreground
+        """Of each foreground class; not used for multiclass masks."""
+        self._searches = self._has_found = False
+
+    # --- what the network says
 
     def forward(self, images: Tensor) -> Tensor:
         """The logits (B, num_classes, H, W) that count, for images (B, C, H, W)."""
@@ -84,21 +152,150 @@ class SegmentationTask(Task):
         return (output,) if isinstance(output, Tensor) else tuple(output)
 
     def training_loss(self, batch: Batch) -> Tensor:
-        """Loss of the batch, summed over all logits; in at least fp32, because it sums over all pixels."""
+        """Loss of the batch, summed over all logits."""
         parts = self._all_logits(batch["image"])
-        return torch.stack([self.loss(_at_least_fp32(logits), batch["mask"]) for logits in parts]).sum()
+        return torch.stack([self.loss(logits, batch["mask"]) for logits in parts]).sum()
 
     def predictions(self, logits: Tensor) -> Tensor:
-        """Class probabilities (B, num_classes, H, W), in at least fp32."""
-        return class_probabilities(logits)
+        """Probabilities (B, num_classes, H, W), in at least fp32; they sum to 1 where classes exclude."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        is_apart = self.mode == "multilabel" or logits.shape[1] == 1
+        return logits.sigmoid() if is_apart else logits.softmax(dim=1)
 
-    def measurement(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Class maps against masks, and the cross-entropy."""
-        # argmax gives the place of a NaN; such a pixel must not count as a guess of that class.
-        classes = logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1)  # (B, H, W)
-        value = F.cross_entropy(_at_least_fp32(logits), batch["mask"])
-        return {"preds": classes, "target": batch["mask"], "value": value}
+    def decisions(self, probabilities: Tensor, thresholds: Sequence[float] | None = None) -> Tensor:
+        """Masks from probabilities.
+
+        Args:
+            probabilities: See `predictions`.
+            thresholds: One of each foreground class; None: the task's own.
+
+        Returns:
+            Masks in the form of the batch's, int64. -1 stands for no class at all, where the network gave no
+            number; of binary and multilabel masks, that is background.
+        """
+        if self.mode == "multiclass":
+            # argmax gives the place of a NaN; such a pixel must not count as a guess of that class.
+            return probabilities.argmax(dim=1).where(probabilities.isfinite().all(dim=1), -1)
+        foreground = self._foreground(probabilities)
+        limits = foreground.new_tensor(thresholds or self.thresholds)[:, None, None]
+        planes = (foreground > limits).long()  # (B, K, H, W)
+        return planes[:, 0] if self.mode == "binary" else planes
+
+    def _foreground(self, probabilities: Tensor) -> Tensor:
+        return probabilities[:, -1:] if self.mode == "binary" else probabilities
+
+    # --- measuring
+
+    def measurement(self, logits: Tensor, batch: Batch) -> dict[str, Any]:
+        """Counted pixels, the masks themselves, and both losses."""
+        target = batch["mask"]
+        if logits.shape[-2:] != target.shape[-2:]:
+            logits = F.interpolate(logits, target.shape[-2:], mode="bilinear")
+        probabilities = self.predictions(logits)
+        thresholds = self.thresholds
+        if self._searches and self.search is not None:
+            self._add_to_search(self.search, probabilities, target)
+            thresholds = (EVEN,) * len(thresholds)
+        preds = self.decisions(probabilities, thresholds)
+        return {
+            "counts": pixel_counts(preds, target, self.num_classes, self.ignore_index),
+            "preds": preds,
+            "target": target,
+            "value": self.plain_loss(logits, target),
+            "objective": self.loss(logits, target),
+        }
+
+    def test_measurement(self, logits: Tensor, batch: Batch) -> dict[str, Any]:
+        """The same, and what takes long."""
+        values = self.measurement(logits, batch)
+        preds, target = values["preds"], values["target"]
+        if self.wanted.get("hd95") is not None:
+            valid = self._valid(target)
+            found, right = (foreground_planes(x, self.num_classes, valid) for x in (preds, target))
+            values["distances"] = border_distances(found, right)
+            values["diagonal"] = math.hypot(*target.shape[-2:])
+        if self.wanted.get("objects"):
+            values["tallies"] = object_tallies(preds > 0, batch.get("instances", target))
+        return values
+
+    def _valid(self, target: Tensor) -> Tensor | None:
+        return None if self.ignore_index is None else target != self.ignore_index
+
+    def _add_to_search(self, search: ThresholdSearch, probabilities: Tensor, target: Tensor) -> None:
+        planes, valid = target, self._valid(target)
+        if self.mode == "binary":
+            planes, valid = target[:, None], None if valid is None else valid[:, None]
+        search.update(self._foreground(probabilities), planes == 1, valid)
+
+    # --- the threshold
+
+    def on_validation_start(self) -> None:
+        """Look for thresholds if this is the validation of a training run."""
+        super().on_validation_start()
+        self._searches = self.search is not None and self.trainer.state.fn == "fit"
+        if self.search is not None:
+            self.search.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Keep the thresholds that were found."""
+        if not self._searches or self.search is None:
+            return
+        self._searches = False
+        found: list[float] = [round(value, 6) for value in self.search.compute().reshape(-1).tolist()]
+        self.thresholds, self._has_found = tuple(found), True
+        names = ["threshold"] if len(found) == 1 else [f"threshold_class{i + 1}" for i in range(len(found))]
+        # equal on all processes already
+        for name, value in zip(names, found, strict=True):
+            self.log(f"val/{name}", value, sync_dist=True)
+
+    def kept(self) -> dict[str, Any]:
+        """What a checkpoint holds of a task beside weights."""
+        found = {"thresholds": list(self.thresholds)} if self._has_found else {}
+        return {**super().kept(), **found}
+
+    def take_up(self, kept: Mapping[str, Any]) -> None:
+        """Use the thresholds of a checkpoint, if they are to be searched for."""
+        super().take_up(kept)
+        found = kept.get("thresholds")
+        if self.search is not None and found is not None and len(found) == len(self.thresholds):
+            self.thresholds, self._has_found = tuple(float(value) for value in found), True
+
+    # --- telling
+
+    def meaning(self) -> dict[str, str]:
+        """How the scores were taken, by their names."""
+        lines = {
+            ", ".join(score + SUFFIX[protocol] for score in SCORES): f"{protocol}: {PROTOCOLS[protocol]}"
+            for protocol in self.wanted["protocol"]
+        }
+        if policy := self.wanted.get("hd95"):
+            lines["hd95"] = HD95[policy]
+        if self.wanted.get("objects"):
+            lines[", ".join(OBJECT_SCORES)] = "as in the GlaS challenge, all images together"
+        if self.mode != "multiclass":
+            origin = ", found on the validation images" if self._has_found else ""
+            lines["threshold"] = ", ".join(f"{value:g}" for value in self.thresholds) + origin
+        return lines
 
 
-def _at_least_fp32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+def _num_foreground(mode: str, num_classes: int) -> int:
+    """Number of classes that are scored."""
+    legal = {"binary": (1, 2), "multiclass": range(2, 2**16), "multilabel": range(1, 2**16)}[mode]
+    if num_classes not in legal:
+        expected = {
+            "binary": "1 or 2",
+            "multiclass": "at least 2, background included",
+            "multilabel": "at least 1",
+        }
+        raise ValueError(f"model.num_classes={num_classes}: {mode} masks need {expected[mode]}")
+    return {"binary": 1, "multiclass": num_classes - 1, "multilabel": num_classes}[mode]
+
+
+def _check_metrics(mode: str, wanted: Mapping[str, Any]) -> None:
+    if mode == "multiclass" and wanted["threshold"] != EVEN:
+        raise ValueError(
+            f"metrics.threshold={wanted['threshold']}: of multiclass masks the most probable class is taken; "
+            f"legal: {EVEN}"
+        )
+    if mode != "binary" and wanted.get("objects"):
+        raise ValueError(f"metrics.objects=True: objects are scored for binary masks, not for {mode} ones")

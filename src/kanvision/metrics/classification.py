@@ -1,0 +1,57 @@
+"""Metrics of one class per image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
+
+__all__ = ["class_probabilities", "classification_metrics", "wrong_where_not_finite"]
+
+ECE_BINS = 15
+
+
+def classification_metrics(num_classes: int) -> MetricCollection:
+    """Accuracy and calibration of class probabilities (B, num_classes) against classes (B,).
+
+    acc1, acc5: share of images whose class is the most probable, or among the five most probable, one. acc5
+    is left out for five or fewer classes, where it is 1 whatever the model does.
+    ece: expected calibration error, sum_b n_b / n * |accuracy_b - confidence_b| over 15 equal bins of the
+    confidence (Guo et al. 2017, arXiv 1706.04599).
+
+    Raises:
+        ValueError: If there are fewer than two classes.
+    """
+    if num_classes < 2:
+        raise ValueError(f"model.num_classes={num_classes}: classification needs at least 2")
+    metrics = {"acc1": MulticlassAccuracy(num_classes, average="micro")}
+    if num_classes > 5:
+        metrics["acc5"] = MulticlassAccuracy(num_classes, top_k=5, average="micro")
+    # No two of them share a state, so none is searched for.
+    return MetricCollection(
+        {**metrics, "ece": MulticlassCalibrationError(num_classes, n_bins=ECE_BINS)}, compute_groups=False
+    )
+
+
+def class_probabilities(logits: Tensor) -> Tensor:
+    """Softmax over classes in at least fp32; (B, num_classes, ...) -> (B, num_classes, ...)."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(dim=1)
+
+
+def wrong_where_not_finite(probabilities: Tensor, target: Tensor) -> Tensor:
+    """Replace rows with NaN by a uniform distribution over all classes but the right one.
+
+    A sort puts NaN first, so that a network that gives nothing but NaN would count as one that always says
+    class 0, and look like one that guesses.
+
+    Args:
+        probabilities: (B, num_classes).
+        target: Right classes (B,).
+
+    Returns:
+        (B, num_classes), finite.
+    """
+    num_classes = probabilities.shape[-1]
+    others = torch.full_like(probabilities, 1 / (num_classes - 1)).scatter(1, target[:, None], 0.0)
+    return torch.where(probabilities.isfinite().all(dim=-1, keepdim=True), probabilities, others)
