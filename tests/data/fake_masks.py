@@ -111,3 +111,35 @@ def own_pairs(folder: Path, num: int = 10, images: str = "images", masks: str = 
         save(folder / masks / f"field_{i}.png", mask)
         save(folder / masks.replace("masks", "crop") / f"field_{i}.png", mask * (1 + i % 2))
     return folder
+
+
+BANDS = {
+    "s2": ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"),
+    "s1": ("VV", "VH"),
+}
+CROP_DAYS = ("2017_07_10", "2017_04_01", "2017_05_11")
+
+
+def crops(
+    folder: Path, num: int = 20, sensor: str = "s2", size: int = 20, old: bool = False, clouds: bool = True
+) -> Path:
+    """Areas with three days each; the first day in time is all clouds where there are cloud masks.
+
+    The bands of day d of area a hold 10 d + band + a / 100 of a step, so that a test knows them again.
+    """
+    start = "ref_south_africa_crops_competition_v1_train"
+    for area in range(1, num + 1):
+        label = np.zeros((size, size), np.uint8)
+        label[2:10, 2:10], label[12:16, 3:9] = 1 + area % 9, 7
+        place = folder / f"{start}_labels_{area}" / "labels.tif" if old else folder / "labels" / f"{area}.tif"
+        geotiff(place, label[None])
+        for day in CROP_DAYS:
+            number = sorted(CROP_DAYS).index(day)
+            inner = f"{start}_source_{sensor}_{area}_{day}" if old else f"imagery/{sensor}/{area}/{day}"
+            for band, name in enumerate(BANDS[sensor]):
+                file = f"{name}.tif" if old else f"{area}_{day}_{name}_10m.tif"
+                geotiff(folder / inner / file, np.full((1, size, size), 20 * number + band, np.uint8))
+            if clouds and sensor == "s2":
+                mask = np.full((1, size, size), 255 if number == 0 else 0, np.uint8)
+                geotiff(folder / inner / ("CLM.tif" if old else f"{area}_{day}_CLM_10m.tif"), mask)
+    return folder

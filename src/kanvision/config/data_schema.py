@@ -140,6 +140,27 @@ class SegmentationFolderConfig(MaskFilesConfig):
     """Bands of an image to use, counted from 1; null: all."""
 
 
+class SentinelCropsConfig(MaskDataConfig):
+    """Fields of the Western Cape from Sentinel-2 or Sentinel-1 (South Africa Crop Type)."""
+
+    name: Literal["sentinel_crops"]
+    """Reader in `kanvision.data`."""
+    mode: Literal["binary", "multiclass"]
+    """binary: fields or not; multiclass: ten classes of crops."""
+    max_value: Positive | None = None
+    """Stored value that becomes 1; null: 255 for 8 bits, 65535 for 16, 1 for floating-point numbers."""
+    sensor: Literal["s2", "s1"] = "s2"
+    """s2: 12 bands of Sentinel-2; s1: VV and VH of Sentinel-1."""
+    bands: list[str] | None = None
+    """Names of the bands to use, in this order; null: all of the sensor."""
+    split_file: str | None = None
+    """Table with columns area and split, and perhaps date, iou, nulls, saturated, as the published one."""
+    max_clouds_train: Fraction | None = 0.3
+    """Days in training have clouds with an IoU with the fields below this; null: any day."""
+    max_clouds_eval: Fraction | None = 0.1
+    """The same in validation and test, where the first such day is taken."""
+
+
 class AugmentConfig(Section):
     """Training augmentation, in timm's terms; unused parts are null or 0."""
 
@@ -208,7 +229,13 @@ class MixupConfig(Section):
 
 
 AnyData = Annotated[
-    ImageDataConfig | SyntheticFieldsConfig | BUSIConfig | GlaSConfig | CVCConfig | SegmentationFolderConfig,
+    ImageDataConfig
+    | SyntheticFieldsConfig
+    | BUSIConfig
+    | GlaSConfig
+    | CVCConfig
+    | SegmentationFolderConfig
+    | SentinelCropsConfig,
     Field(discriminator="name"),
 ]
 

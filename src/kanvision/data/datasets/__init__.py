@@ -16,6 +16,7 @@ from .masks import MaskedSource, SegmentationReader, SegmentationSample, Segment
 from .mnist import MNIST, FashionMNIST
 from .reader import DatasetInfo, Reader, Splits
 from .segmentation_folder import SegmentationFolder
+from .sentinel_crops import SentinelCrops
 from .sources import ArraySource, FileSource, ImageSource
 from .synthetic_fields import SyntheticFields, SyntheticFieldsReader
 from .tiny_imagenet import TinyImageNet
@@ -54,6 +55,7 @@ _WITH_MASKS: tuple[type[SegmentationReader], ...] = (
     GlaS,
     CVCClinicDB,
     SegmentationFolder,
+    SentinelCrops,
 )
 SEGMENTATION_READERS: dict[str, type[SegmentationReader]] = {
     reader.info.name: reader for reader in _WITH_MASKS
