@@ -231,7 +231,7 @@ def _task(cfg: TrainConfig, model: nn.Module, rates: Mapping[str, float | None])
         model,
         num_classes=cfg.data.num_classes,
         optimizer=cfg.optimizer.model_dump(exclude={"lr_scaling"}) | dict(rates),
-        scheduler=cfg.scheduler.model_dump(),
+        scheduler=_schedule(cfg),
         loss=loss,
         auxiliary=cfg.loss.auxiliary,
         penalty=cfg.penalty.model_dump(),
@@ -241,6 +241,11 @@ def _task(cfg: TrainConfig, model: nn.Module, rates: Mapping[str, float | None])
         compile=cfg.trainer.compile,
         **of_masks,
     )
+
+
+def _schedule(cfg: TrainConfig) -> dict[str, Any]:
+    watched = {"monitor": cfg.monitor, "mode": cfg.monitor_mode} if cfg.scheduler.name == "plateau" else {}
+    return {**cfg.scheduler.model_dump(), **watched}
 
 
 def _trainer(cfg: TrainConfig) -> pl.Trainer:

@@ -33,6 +33,18 @@ CASES = {
         "segmentation logs no such metric",
         f"{FIELDS} monitor=val/iou_class3 metrics.per_class=true",
     ),
+    f"{BUSI} scheduler.name=plateau": (
+        "seen after a validation",
+        f"{BUSI} scheduler.name=plateau scheduler.interval=epoch",
+    ),
+    f"{BUSI} scheduler.name=plateau scheduler.interval=epoch monitor=train/loss monitor_mode=min": (
+        "metric of validation",
+        f"{BUSI} scheduler.name=plateau scheduler.interval=epoch monitor=val/loss monitor_mode=min",
+    ),
+    f"{BUSI} scheduler.name=plateau scheduler.interval=epoch trainer.limit_val_batches=0": (
+        "no plateau would be seen",
+        f"{BUSI} scheduler.name=cosine trainer.limit_val_batches=0",
+    ),
     f"{FIELDS} monitor=val/objective": (
         "take monitor_mode=min",
         f"{FIELDS} monitor=val/objective monitor_mode=min",
@@ -73,6 +85,8 @@ def test_one_protocol_is_a_list_of_one():
         (BUSI, "metrics.per_class=true", "there is one foreground class"),
         (BUSI, "loss.gamma=1", "only the focal loss"),
         (BUSI, "loss.alpha=0.3", "only the Tversky loss"),
+        (BUSI, "scheduler.patience=3", "only plateau waits"),
+        (BUSI, "scheduler.scale_min_lr=false", "all parameters have one rate"),
     ],
 )
 def test_settings_without_effect_are_noted(line: str, override: str, reason: str):

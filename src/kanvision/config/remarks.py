@@ -55,13 +55,19 @@ IDLE = (
     ),
     Idle(
         ("scheduler.decay_rate",),
-        lambda c: c.scheduler.name not in ("step", "exponential", "poly"),
-        "only step, exponential and poly schedules have a decay rate",
+        lambda c: c.scheduler.name not in ("step", "exponential", "poly", "plateau"),
+        "only step, exponential, poly and plateau schedules have a decay rate",
     ),
     Idle(
         ("scheduler.decay_epochs",),
         lambda c: c.scheduler.name not in ("step", "exponential"),
         "only step and exponential schedules have a decay period",
+    ),
+    Idle(("scheduler.patience",), lambda c: c.scheduler.name != "plateau", "only plateau waits"),
+    Idle(
+        ("scheduler.scale_min_lr",),
+        lambda c: c.optimizer.kan_lr is None and c.optimizer.layer_decay is None,
+        "all parameters have one rate",
     ),
     Idle(("scheduler.warmup_lr",), lambda c: c.scheduler.warmup_epochs == 0, "scheduler.warmup_epochs is 0"),
     Idle(

@@ -42,6 +42,7 @@ def score_problems(config: TrainConfig) -> Iterator[Problem]:
     if isinstance(config.data, MaskDataConfig):
         yield from _metrics(config, config.data.mode)
     yield from _monitor(config)
+    yield from _plateau(config)
 
 
 def logged(config: TrainConfig) -> list[str]:
@@ -100,3 +101,18 @@ def _monitor(config: TrainConfig) -> Iterator[Problem]:
     if sign != config.monitor_mode:
         why = f"of {config.monitor}, {'less' if sign == 'min' else 'more'} is better"
         yield conflict(config, ["monitor_mode", "monitor"], why, f"take monitor_mode={sign}")
+
+
+def _plateau(config: TrainConfig) -> Iterator[Problem]:
+    if config.scheduler.name != "plateau":
+        return
+    if config.scheduler.interval != "epoch":
+        why = "a plateau is seen after a validation"
+        yield conflict(config, ["scheduler.name", "scheduler.interval"], why, "take scheduler.interval=epoch")
+    if not config.monitor.startswith("val/"):
+        why = "a plateau is one of a metric of validation"
+        yield conflict(config, ["scheduler.name", "monitor"], why, "take monitor=val/loss monitor_mode=min")
+    if config.trainer.limit_val_batches == 0:
+        why = "nothing is validated, so no plateau would be seen"
+        keys = ["scheduler.name", "trainer.limit_val_batches"]
+        yield conflict(config, keys, why, "take another schedule, or validate")

@@ -33,6 +33,8 @@ class OptimizerConfig(Section):
     """How lr follows the global batch relative to recipe.batch_size."""
     weight_decay: NonNegative = 0.05
     """Weight decay of matrices and kernels."""
+    decay_all: bool = False
+    """Decay vectors and biases too, as torch does if left alone."""
     decay_rationals: bool = True
     """Decay the coefficients of rationals too, as the published KAT code does (false exempts them)."""
     kan_lr: Positive | None = None
@@ -48,20 +50,24 @@ class OptimizerConfig(Section):
 
 
 class SchedulerConfig(Section):
-    """The learning-rate schedule, built by timm's `create_scheduler_v2`."""
+    """The learning-rate schedule, built by timm's `create_scheduler_v2` but for plateau."""
 
-    name: Literal["cosine", "linear", "poly", "step", "exponential", "constant"] = "cosine"
-    """Shape of the schedule."""
+    name: Literal["cosine", "linear", "poly", "step", "exponential", "constant", "plateau"] = "cosine"
+    """Shape of the schedule; plateau comes down when `monitor` stops getting better."""
     warmup_epochs: NonNegative = 1.0
     """Epochs of linear warm-up; included in max_epochs."""
     warmup_lr: NonNegative = 1e-5
     """Learning rate at the start of the warm-up."""
     min_lr: NonNegative = 0.0
     """Learning rate at the end."""
+    scale_min_lr: bool = True
+    """Whether min_lr and warmup_lr follow kan_lr and layer_decay; false: they are the same for all."""
     decay_rate: Positive = 0.1
-    """Factor of step and exponential schedules, power of poly."""
+    """Factor of step, exponential and plateau schedules, power of poly."""
     decay_epochs: Positive = 30.0
     """Epochs between two steps of the step schedule."""
+    patience: Annotated[int, Field(ge=0)] = 5
+    """Validations without a better value that plateau puts up with."""
     interval: Literal["epoch", "step"] = "step"
     """Update the rate once an epoch or at every optimiser step."""
 

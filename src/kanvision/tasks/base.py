@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 
 from kanvision.layers import KANPenalty, collect_auxiliary, restore_structure, structure_of
-from kanvision.optim import build_optimizer, build_scheduler
+from kanvision.optim import Plateau, build_optimizer, build_scheduler
 
 __all__ = ["Batch", "Task"]
 
@@ -44,7 +44,8 @@ class Task(pl.LightningModule):
         metrics: What is measured on validation and test images.
         test_metrics: What is measured on test images besides.
         optimizer: Arguments of `kanvision.optim.build_optimizer`.
-        scheduler: Arguments of `kanvision.optim.build_scheduler` but the numbers of epochs and steps.
+        scheduler: Arguments of `kanvision.optim.build_scheduler` but the numbers of epochs and steps; and
+            `monitor`, the metric of validation that a schedule called plateau watches.
         auxiliary: Factor of the losses that layers add in training (`kanvision.layers.add_auxiliary`).
         penalty: Coefficients of `kanvision.layers.KANPenalty`; its activation terms are such losses of
             layers.
@@ -89,6 +90,9 @@ class Task(pl.LightningModule):
         self.test_metrics = measured.clone(prefix="test/")
         self.optimizer_options = dict(optimizer)
         self.scheduler_options = dict(scheduler)
+        self.monitor: str | None = self.scheduler_options.pop("monitor", None)
+        self.monitored: list[float] = []
+        """The monitored metric after each validation, for a schedule that watches it."""
         self.config = config
 
     @abstractmethod
@@ -113,10 +117,11 @@ class Task(pl.LightningModule):
 
     def kept(self) -> dict[str, Any]:
         """What a checkpoint holds of a task beside weights: primitives only."""
-        return {}
+        return {} if self.monitor is None else {"monitored": list(self.monitored)}
 
     def take_up(self, kept: Mapping[str, Any]) -> None:
         """Go on with what a checkpoint holds beside weights; keys that are not there are left alone."""
+        self.monitored = list(kept.get("monitored", self.monitored))
 
     def forward(self, images: Tensor) -> Tensor:
         """Output of the network for images (B, C, H, W)."""
@@ -196,8 +201,21 @@ class Task(pl.LightningModule):
                 steps_per_epoch=math.ceil(batches / self.trainer.accumulate_grad_batches),
                 **self.scheduler_options,
             )
+            if isinstance(schedule, Plateau):
+                schedule.values = self.monitored
             config.scheduler = schedule
             _set_rates(schedule, epoch=self.current_epoch, step=self.global_step)
+
+    def on_train_epoch_end(self) -> None:
+        """Let a schedule see the monitored metric, before any checkpoint of this epoch is written.
+
+        Lightning sets the rates of the next epoch before it validates this one.
+        """
+        validated = (self.current_epoch + 1) % (self.trainer.check_val_every_n_epoch or 1) == 0
+        if self.monitor is not None and validated:
+            self.monitored.append(float(self.trainer.callback_metrics[self.monitor]))
+            for config in self.trainer.lr_scheduler_configs:
+                _set_rates(config.scheduler, epoch=self.current_epoch + 1, step=self.global_step)
 
     def lr_scheduler_step(self, scheduler: Scheduler, metric: Any) -> None:  # type: ignore[override]
         """Set the rates for what comes after the epoch or optimiser step that has just ended.

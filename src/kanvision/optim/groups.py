@@ -1,9 +1,4 @@
-"""Parameter groups, optimisers and learning-rate schedules, built by timm.
-
-Each parameter group holds one learning rate as `lr * lr_scale`. timm's schedules compute one rate for all
-groups and multiply it by `lr_scale`, so layer decay and the own rate of the KAN parameters keep their ratios
-during warm-up and down to the last step.
-"""
+"""Parameter groups and optimisers, built by timm."""
 
 from __future__ import annotations
 
@@ -18,22 +13,11 @@ from timm.optim import (
     param_groups_layer_decay,
     param_groups_weight_decay,
 )
-from timm.scheduler import create_scheduler_v2
-from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-__all__ = [
-    "SCHEDULES",
-    "build_optimizer",
-    "build_scheduler",
-    "kan_parameter_names",
-    "parameter_groups",
-    "replace_parameter",
-    "scaled_lr",
-]
+__all__ = ["build_optimizer", "kan_parameter_names", "parameter_groups", "replace_parameter", "scaled_lr"]
 
-SCHEDULES = ("cosine", "linear", "poly", "step", "exponential", "constant")
 LR_SCALINGS = ("none", "linear", "sqrt")
 RATIONAL_COEFFICIENTS = {"numerator", "denominator"}
 
@@ -70,6 +54,7 @@ def parameter_groups(
     *,
     lr: float,
     weight_decay: float,
+    decay_all: bool = False,
     decay_rationals: bool = True,
     kan_lr: float | None = None,
     layer_decay: float | None = None,
@@ -84,6 +69,7 @@ def parameter_groups(
         model: The network; its `group_matcher` (or else the order of its parameters) tells the layers apart.
         lr: Learning rate.
         weight_decay: Weight decay of matrices and kernels.
+        decay_all: Decay everything, vectors and biases too, as torch's optimisers do if left alone.
         decay_rationals: Whether the coefficients of rational activations decay as well.
         kan_lr: Own learning rate of the KAN parameters; None: `lr`.
         layer_decay: Factor on the learning rate per layer, counted from the head; None: 1.
@@ -99,6 +85,12 @@ def parameter_groups(
         )
 
     kan_names = kan_parameter_names(model) if kan_lr is not None else set()
+    if decay_all:
+        for group in groups:
+            group["weight_decay"] = weight_decay
+        if layer_decay is None:
+            everything = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            groups = [{"params": everything, "weight_decay": weight_decay}]
     is_kan = {id(parameter): name in kan_names for name, parameter in model.named_parameters()}
     result = []
     for group in groups:
@@ -120,6 +112,7 @@ def build_optimizer(
     name: str = "adamw",
     lr: float,
     weight_decay: float = 0.05,
+    decay_all: bool = False,
     decay_rationals: bool = True,
     kan_lr: float | None = None,
     layer_decay: float | None = None,
@@ -134,6 +127,7 @@ def build_optimizer(
         name: Name in timm's registry (`timm.optim.list_optimizers()`).
         lr: Learning rate.
         weight_decay: See `parameter_groups`.
+        decay_all: See `parameter_groups`.
         decay_rationals: See `parameter_groups`.
         kan_lr: See `parameter_groups`.
         layer_decay: See `parameter_groups`.
@@ -154,6 +148,7 @@ def build_optimizer(
         model,
         lr=lr,
         weight_decay=weight_decay,
+        decay_all=decay_all,
         decay_rationals=decay_rationals,
         kan_lr=kan_lr,
         layer_decay=layer_decay,
@@ -190,76 +185,6 @@ def replace_parameter(
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor) and value.ndim}
     if all(value.shape == old.shape for value in tensors.values()):
         optimizer.state[new] = {**state, **{key: convert(value) for key, value in tensors.items()}}
-
-
-def build_scheduler(
-    optimizer: Optimizer,
-    *,
-    max_epochs: int,
-    steps_per_epoch: int,
-    name: str = "cosine",
-    warmup_epochs: float = 0.0,
-    warmup_lr: float = 0.0,
-    min_lr: float = 0.0,
-    decay_rate: float = 0.1,
-    decay_epochs: float = 30.0,
-    interval: str = "epoch",
-) -> Scheduler:
-    """One of timm's schedules; its `step(epoch)` or `step_update(step)` sets the rates for that time.
-
-    With t the epochs done (fractions of them for interval=step), T = max_epochs and s the `lr_scale` of a
-    group:
-
-        warm-up, t < warmup_epochs: s * (warmup_lr + (lr - warmup_lr) * t / warmup_epochs)
-        cosine:      s * (min_lr + (lr - min_lr) * (1 + cos(pi * t / T)) / 2)
-        linear:      s * (min_lr + (lr - min_lr) * (1 - t / T))
-        poly:        s * (min_lr + (lr - min_lr) * (1 - t / T) ** decay_rate)
-        step:        s * lr * decay_rate ** floor(t / decay_epochs)
-        exponential: s * lr * decay_rate ** floor(t)
-        constant:    s * lr
-
-    The warm-up is part of the T epochs: the curve of the main phase is entered where t has come to, as in
-    timm.
-
-    Args:
-        optimizer: Optimiser of `build_optimizer`.
-        max_epochs: Epochs of the whole run, T.
-        steps_per_epoch: Optimiser steps in an epoch, accumulated batches counted once.
-        name: One of `SCHEDULES`.
-        warmup_epochs: Epochs of linear warm-up.
-        warmup_lr: Rate at the start of the warm-up.
-        min_lr: Rate at the end; not used by step, exponential and constant.
-        decay_rate: Factor of step and exponential, power of poly.
-        decay_epochs: Epochs between two steps of the step schedule.
-        interval: epoch or step: how often the rate changes.
-
-    Raises:
-        ValueError: If the name or the interval is unknown.
-    """
-    if name not in SCHEDULES:
-        raise ValueError(f"scheduler.name={name!r} is unknown; legal: {', '.join(SCHEDULES)}")
-    if interval not in ("epoch", "step"):
-        raise ValueError(f"scheduler.interval={interval!r} is unknown; legal: epoch, step")
-    # timm overloads decay_rate as the power of poly and has no own names for two special cases
-    special: dict[str, tuple[str, float, float]] = {
-        "linear": ("poly", 1.0, decay_epochs),
-        "exponential": ("step", decay_rate, 1.0),
-    }
-    timm_name, rate, epochs = special.get(name, (name, decay_rate, decay_epochs))
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        sched=timm_name,
-        num_epochs=max_epochs,
-        warmup_epochs=warmup_epochs,  # type: ignore[arg-type]  # fractions work
-        warmup_lr=warmup_lr,
-        min_lr=min_lr,
-        decay_rate=rate,
-        decay_epochs=epochs,
-        step_on_epochs=interval == "epoch",
-        updates_per_epoch=steps_per_epoch,
-    )
-    built: Scheduler = scheduler
-    return built
 
 
 def _kan_parameters(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:

@@ -1,7 +1,6 @@
-"""Parameter groups, schedules and learning-rate scaling."""
+"""Parameter groups and learning-rate scaling."""
 
 import itertools
-import math
 from typing import Any
 
 import pytest
@@ -9,14 +8,8 @@ import timm
 import torch
 from torch import nn
 
-from kanvision.optim import (
-    SCHEDULES,
-    build_optimizer,
-    build_scheduler,
-    kan_parameter_names,
-    parameter_groups,
-    scaled_lr,
-)
+from kanvision.models import create_segmenter
+from kanvision.optim import build_optimizer, kan_parameter_names, parameter_groups, scaled_lr
 
 
 class Rational(nn.Module):
@@ -143,76 +136,46 @@ def test_kan_rate_without_a_schedule() -> None:
     assert torch.allclose(model.basis_weight, torch.full((4, 12), 1 - KAN_LR))
 
 
+@pytest.mark.parametrize("layer_decay", [None, LAYER_DECAY])
+def test_everything_decays_where_that_is_asked_for(layer_decay: float | None) -> None:
+    model = Net()
+    groups = parameter_groups(model, lr=LR, weight_decay=WD, decay_all=True, layer_decay=layer_decay)
+    assert {group["weight_decay"] for group in groups} == {WD}
+    placed = [id(p) for group in groups for p in group["params"]]
+    assert sorted(placed) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    assert len(groups) == 1 or layer_decay is not None
+
+
+def test_published_groups_of_ukan() -> None:
+    """All weights of the 12 KAN layers at 1e-2, the rest at 1e-4; Adam with L2 decay of everything."""
+    with torch.device("meta"):
+        model = create_segmenter("ukan_medium", num_classes=1, basis="bspline")
+    optimizer = build_optimizer(
+        model, name="adam", lr=1e-4, kan_lr=1e-2, weight_decay=1e-4, decay_all=True, betas=(0.9, 0.999)
+    )
+    assert type(optimizer) is torch.optim.Adam
+    assert not optimizer.param_groups[0].get("decoupled_weight_decay")
+    assert [(g["lr"], g["weight_decay"]) for g in optimizer.param_groups] == [(1e-4, 1e-4), (1e-2, 1e-4)]
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    kan = [names[id(p)] for p in optimizer.param_groups[1]["params"]]
+    assert len(kan) == 36
+    assert {name.rpartition(".")[2] for name in kan} == {"basis_weight", "base_weight", "edge_scale"}
+    kan_share = sum(p.numel() for p in optimizer.param_groups[1]["params"])
+    assert kan_share == 10 * 3 * (2 * 160**2 + 256**2 + 128**2)
+
+
+def test_the_mlp_twin_of_ukan_learns_at_the_same_rates() -> None:
+    """Published so: its linear layers are named like the KAN layers that they stand for."""
+    with torch.device("meta"):
+        model = create_segmenter("ukan_medium", num_classes=1, kan=False)
+    groups = parameter_groups(model, lr=1e-4, kan_lr=1e-2, weight_decay=1e-4, decay_all=True)
+    assert [group["lr"] for group in groups] == [1e-4, 1e-2]
+    assert len(groups[1]["params"]) == 24  # weights and biases
+
+
 def test_unknown_optimizer_names_close_ones() -> None:
     with pytest.raises(ValueError, match=r"optimizer\.name='adamv'.*adamw"):
         build_optimizer(nn.Linear(2, 2), name="adamv", lr=LR)
-
-
-WARMUP, WARMUP_LR, MIN_LR, EPOCHS, STEPS = 2.0, 0.01, 0.001, 10, 4
-
-
-def curve(name: str, t: float) -> float:
-    """The formulas of the documentation."""
-    if t < WARMUP:
-        return WARMUP_LR + (LR - WARMUP_LR) * t / WARMUP
-    return {
-        "cosine": MIN_LR + (LR - MIN_LR) * (1 + math.cos(math.pi * t / EPOCHS)) / 2,
-        "linear": MIN_LR + (LR - MIN_LR) * (1 - t / EPOCHS),
-        "poly": MIN_LR + (LR - MIN_LR) * (1 - t / EPOCHS) ** 0.3,
-        "step": LR * 0.3 ** (t // 3),
-        "exponential": LR * 0.3 ** math.floor(t),
-        "constant": LR,
-    }[name]
-
-
-@pytest.mark.parametrize("interval", ["epoch", "step"])
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_schedules_follow_their_formulas_with_constant_ratios(name: str, interval: str) -> None:
-    optimizer = build_optimizer(Net(), name="adamw", lr=LR, kan_lr=KAN_LR, layer_decay=LAYER_DECAY)
-    scales = [group["lr_scale"] for group in optimizer.param_groups]
-    assert len(set(scales)) > 3
-    scheduler = build_scheduler(
-        optimizer,
-        max_epochs=EPOCHS,
-        steps_per_epoch=STEPS,
-        name=name,
-        warmup_epochs=WARMUP,
-        warmup_lr=WARMUP_LR,
-        min_lr=MIN_LR,
-        decay_rate=0.3,
-        decay_epochs=3,
-        interval=interval,
-    )
-    for tick in range(EPOCHS * (STEPS if interval == "step" else 1)):
-        if tick and interval == "epoch":
-            scheduler.step(tick)
-        elif tick:
-            scheduler.step_update(tick)
-        rate = curve(name, tick / STEPS if interval == "step" else tick)
-        rates = [group["lr"] for group in optimizer.param_groups]
-        assert rates == pytest.approx([rate * scale for scale in scales], rel=1e-9)
-
-
-def test_published_schedule_of_kat() -> None:
-    """Cosine over 300 epochs, with 5 of warm-up from 1e-5 inside them, to 0."""
-    optimizer = build_optimizer(nn.Linear(2, 2), name="adamw", lr=1e-3)
-    scheduler = build_scheduler(
-        optimizer, max_epochs=300, steps_per_epoch=1251, warmup_epochs=5, warmup_lr=1e-5
-    )
-    rates = []
-    for epoch in range(1, 301):
-        rates.append(optimizer.param_groups[0]["lr"])
-        scheduler.step(epoch)
-    assert rates[:6] == pytest.approx([1e-5 + 1.98e-4 * t for t in range(5)] + [0.99932e-3], rel=1e-4)
-    assert rates[150] == pytest.approx(5e-4)
-    assert rates[299] == pytest.approx(1e-3 * (1 + math.cos(math.pi * 299 / 300)) / 2)
-
-
-@pytest.mark.parametrize(("key", "value"), [("name", "cosin"), ("interval", "batch")])
-def test_unknown_schedule(key: str, value: str) -> None:
-    optimizer = build_optimizer(nn.Linear(2, 2), name="adamw", lr=LR)
-    with pytest.raises(ValueError, match=rf"scheduler\.{key}='{value}' is unknown; legal: "):
-        build_scheduler(optimizer, max_epochs=3, steps_per_epoch=2, **{key: value})
 
 
 @pytest.mark.parametrize(("rule", "expected"), [("none", 1e-3), ("linear", 2.5e-4), ("sqrt", 5e-4)])

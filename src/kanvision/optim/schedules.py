@@ -1,0 +1,181 @@
+"""Learning-rate schedules, built by timm but for one.
+
+Each parameter group holds one learning rate as `lr * lr_scale`. timm's schedules compute one rate for all
+groups and multiply it by `lr_scale`, so layer decay and the own rate of the KAN parameters keep their ratios
+during warm-up and down to the last step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from torch.optim import Optimizer
+
+__all__ = ["SCHEDULES", "Plateau", "build_scheduler", "drops"]
+
+SCHEDULES = ("cosine", "linear", "poly", "step", "exponential", "constant", "plateau")
+THRESHOLD = 1e-4
+"""Share by which a value must be better than the best one so far, to be better."""
+
+
+def drops(values: Iterable[float], patience: int, mode: str) -> int:
+    """How often a rate has come down, one value after the other.
+
+    It comes down whenever the last `patience` + 1 values were no better than the best one before; then the
+    count begins anew. The same as torch's `ReduceLROnPlateau`, as a function of all values so far: it needs
+    no state but them.
+
+    Args:
+        values: The monitored value of each epoch; a NaN is never better.
+        patience: Values without an improvement that are put up with.
+        mode: min or max: what is better.
+    """
+    sign = 1 if mode == "max" else -1
+    best, waited, count = -math.inf, 0, 0
+    for value in values:
+        if sign * value > best + THRESHOLD * abs(best) or (best == -math.inf and not math.isnan(value)):
+            best, waited = sign * value, 0
+        else:
+            waited += 1
+        if waited > patience:
+            waited, count = 0, count + 1
+    return count
+
+
+class Plateau(Scheduler):
+    """Multiplies the rate by a factor whenever a monitored value has stopped getting better.
+
+    Where training stands is told by `values`, which whoever trains fills, epoch by epoch; timm's schedule of
+    this name keeps a state that its checkpoints do not hold.
+
+    Args:
+        optimizer: Optimiser of `build_optimizer`.
+        factor: Factor.
+        patience: See `drops`.
+        mode: See `drops`.
+        min_lr: Smallest rate.
+        warmup_epochs: Epochs of linear warm-up.
+        warmup_lr: Rate at its start.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        *,
+        factor: float,
+        patience: int,
+        mode: str,
+        min_lr: float = 0.0,
+        warmup_epochs: float = 0.0,
+        warmup_lr: float = 0.0,
+    ) -> None:
+        super().__init__(optimizer, "lr")
+        self.factor, self.patience, self.mode, self.min_lr = factor, patience, mode, min_lr
+        self.warmup_epochs, self.warmup_lr = warmup_epochs, warmup_lr
+        self.values: list[float] = []
+        """Monitored value of each epoch."""
+        self.update_groups(self._get_lr(0))
+
+    def _get_lr(self, t: int) -> list[float]:
+        if t < self.warmup_epochs:
+            share = t / self.warmup_epochs
+            return [self.warmup_lr + (lr - self.warmup_lr) * share for lr in self.base_values]
+        factor = self.factor ** drops(self.values, self.patience, self.mode)
+        return [max(lr * factor, min(lr, self.min_lr)) for lr in self.base_values]
+
+
+def build_scheduler(
+    optimizer: Optimizer,
+    *,
+    max_epochs: int,
+    steps_per_epoch: int,
+    name: str = "cosine",
+    warmup_epochs: float = 0.0,
+    warmup_lr: float = 0.0,
+    min_lr: float = 0.0,
+    decay_rate: float = 0.1,
+    decay_epochs: float = 30.0,
+    interval: str = "epoch",
+    scale_min_lr: bool = True,
+    patience: int = 5,
+    mode: str = "min",
+) -> Scheduler:
+    """One of timm's schedules; its `step(epoch)` or `step_update(step)` sets the rates for that time.
+
+    With t the epochs done (fractions of them for interval=step), T = max_epochs and s the `lr_scale` of a
+    group:
+
+        warm-up, t < warmup_epochs: s * (warmup_lr + (lr - warmup_lr) * t / warmup_epochs)
+        cosine:      s * (min_lr + (lr - min_lr) * (1 + cos(pi * t / T)) / 2)
+        linear:      s * (min_lr + (lr - min_lr) * (1 - t / T))
+        poly:        s * (min_lr + (lr - min_lr) * (1 - t / T) ** decay_rate)
+        step:        s * lr * decay_rate ** floor(t / decay_epochs)
+        exponential: s * lr * decay_rate ** floor(t)
+        constant:    s * lr
+        plateau:     s * max(lr * decay_rate ** d, min_lr), d being the `drops` of the monitored values so far
+
+    With scale_min_lr=False, a group of the scale s has the curve of the rate s * lr, whose ends are min_lr
+    and warmup_lr themselves; the groups then do not keep their ratios.
+
+    The warm-up is part of the T epochs: the curve of the main phase is entered where t has come to, as in
+    timm.
+
+    Args:
+        optimizer: Optimiser of `build_optimizer`.
+        max_epochs: Epochs of the whole run, T.
+        steps_per_epoch: Optimiser steps in an epoch, accumulated batches counted once.
+        name: One of `SCHEDULES`.
+        warmup_epochs: Epochs of linear warm-up.
+        warmup_lr: Rate at the start of the warm-up.
+        min_lr: Rate at the end; not used by step, exponential and constant.
+        decay_rate: Factor of step, exponential and plateau, power of poly.
+        decay_epochs: Epochs between two steps of the step schedule.
+        interval: epoch or step: how often the rate changes.
+        scale_min_lr: Whether min_lr and warmup_lr are multiplied by the groups' own scales.
+        patience: Epochs without a better value that a plateau may last.
+        mode: min or max: what a better value is, of a plateau.
+
+    Raises:
+        ValueError: If the name or the interval is unknown.
+    """
+    if name not in SCHEDULES:
+        raise ValueError(f"scheduler.name={name!r} is unknown; legal: {', '.join(SCHEDULES)}")
+    if interval not in ("epoch", "step"):
+        raise ValueError(f"scheduler.interval={interval!r} is unknown; legal: epoch, step")
+    if not scale_min_lr:
+        for group in optimizer.param_groups:
+            group["initial_lr"] *= group.get("lr_scale", 1.0)
+            group["lr_scale"] = 1.0
+    if name == "plateau":
+        return Plateau(
+            optimizer,
+            factor=decay_rate,
+            patience=patience,
+            mode=mode,
+            min_lr=min_lr,
+            warmup_epochs=warmup_epochs,
+            warmup_lr=warmup_lr,
+        )
+    # timm overloads decay_rate as the power of poly and has no own names for two special cases
+    special: dict[str, tuple[str, float, float]] = {
+        "linear": ("poly", 1.0, decay_epochs),
+        "exponential": ("step", decay_rate, 1.0),
+    }
+    timm_name, rate, epochs = special.get(name, (name, decay_rate, decay_epochs))
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=timm_name,
+        num_epochs=max_epochs,
+        warmup_epochs=warmup_epochs,  # type: ignore[arg-type]  # fractions work
+        warmup_lr=warmup_lr,
+        min_lr=min_lr,
+        decay_rate=rate,
+        decay_epochs=epochs,
+        step_on_epochs=interval == "epoch",
+        updates_per_epoch=steps_per_epoch,
+    )
+    built: Scheduler = scheduler
+    return built
