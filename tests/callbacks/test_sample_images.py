@@ -14,13 +14,17 @@ from kanvision.callbacks import EMAWeights, SampleImages
 from kanvision.callbacks.sample_images import (
     FRAME,
     INK,
+    MISSED,
+    MISTAKEN,
     RIGHT,
     WRONG,
+    Panel,
     class_panels,
     displayable,
     mask_panels,
     panel_grid,
 )
+from kanvision.tasks import SegmentationTask
 from tests.tasks.tiny_problem import Blobs, TinyData, tiny_task, tiny_trainer
 
 
@@ -71,14 +75,28 @@ def test_normalisation_is_undone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "shown"), [(1, [0, 0, 0]), (2, [0, 0, 0]), (3, [0, 1, 2]), (12, [0, 1, 2])]
+    ("channels", "rgb", "shown"),
+    [
+        (1, None, [0, 0, 0]),
+        (2, None, [0, 0, 0]),
+        (3, None, [0, 1, 2]),
+        (3, (2, 1, 0), [2, 1, 0]),
+        (12, (), [0, 1, 2]),
+        (12, (3, 2, 1), [3, 2, 1]),
+    ],
 )
-def test_any_number_of_channels_is_shown(channels: int, shown: list[int]) -> None:
-    images = torch.rand(1, channels, 3, 3)
-    expected = (images[0, shown].permute(1, 2, 0) * 255).round().numpy()
-    assert np.array_equal(displayable(images, None, None)[0], expected)
+def test_any_number_of_channels_is_shown(
+    channels: int, rgb: tuple[int, ...] | None, shown: list[int]
+) -> None:
+    images = torch.rand(2, channels, 9, 8) * torch.tensor([1.0, 0.2])[:, None, None, None]
+    chosen = images[:, shown].permute(0, 2, 3, 1)
+    if channels > 3:  # dark images are stretched, the ratios of their channels stay
+        low, high = np.percentile(chosen.flatten(1), (2, 98), axis=1)[..., None, None, None]
+        chosen = ((chosen - low) / (high - low)).clip(0, 1)
+    expected = (np.asarray(chosen) * 255).round()
+    assert np.abs(displayable(images, None, None, rgb) - expected).max() <= 1
     images[:] = float("nan")
-    assert not displayable(images, None, None).any()
+    assert not displayable(images, None, None, rgb).any()
 
 
 def test_wrong_predictions_are_marked_and_named() -> None:
@@ -93,17 +111,82 @@ def test_wrong_predictions_are_marked_and_named() -> None:
     assert class_panels(images, targets, predicted, torch.rand(2), None)[1].lines[1] == "is 2"
 
 
-def test_masks_are_shown_side_by_side() -> None:
-    images = np.full((1, 4, 4, 3), 100, np.uint8)
-    truth, guess = torch.zeros(1, 4, 4, dtype=torch.long), torch.zeros(1, 4, 4, dtype=torch.long)
-    truth[0, 0, 0] = 1
+def parts(panel: Panel) -> list[np.ndarray]:
+    """Image, right mask, predicted mask, errors."""
+    return np.split(panel.pixels.astype(int), 4, axis=1)
+
+
+def test_masks_and_errors_are_shown_side_by_side() -> None:
+    images = np.full((1, 4, 5, 3), 100, np.uint8)
+    truth, guess = torch.zeros(1, 4, 5, dtype=torch.long), torch.zeros(1, 4, 5, dtype=torch.long)
+    truth[0, 0, :3] = 1
+    guess[0, 0, 1:4] = torch.tensor([1, 2, 1])
     (panel,) = mask_panels(images, truth, guess)
     assert panel.colour == INK
-    assert panel.lines == ["93.8% of pixels"]
-    changed = (panel.pixels != 100).any(axis=2)
-    assert changed.sum() == 1
-    assert changed[0, 0]
-    assert panel_grid([panel], 10).width == 20 + 2 * FRAME
+    assert panel.lines == ["85.0% of pixels"]
+    image, right, found, errors = parts(panel)
+    assert (image == 100).all()
+    for picture, mask in ((right, truth), (found, guess)):
+        assert np.array_equal((picture != 100).any(axis=2), mask[0].numpy() > 0)
+    assert not np.array_equal(found[0, 1], found[0, 2])  # two classes, two colours
+    nearest = [
+        min((MISSED, RIGHT, MISTAKEN, WRONG), key=lambda colour, j=j: np.abs(errors[0, j] - colour).sum())
+        for j in range(4)
+    ]
+    assert nearest == [MISSED, RIGHT, MISTAKEN, WRONG]
+    assert (errors[1:] == 50).all()
+    assert panel_grid([panel], 8).width == 4 * 10 + 2 * FRAME
+
+
+def test_planes_of_classes_are_shown_together() -> None:
+    images = np.full((1, 3, 4, 3), 100, np.uint8)
+    truth = torch.zeros(1, 2, 3, 4, dtype=torch.long)
+    truth[0, 0, 0, :2] = truth[0, 1, 0, 1:3] = 1
+    guess = truth.clone()
+    guess[0, 1, 0, 1] = 0
+    guess[0, 1, 2, 3] = 1
+    (panel,) = mask_panels(images, truth, guess)
+    _, right, found, errors = parts(panel)
+    assert np.abs(right[0, 1] - (right[0, 0] + right[0, 2]) / 2).max() <= 1  # both classes there
+    assert np.array_equal(found[0, 1], right[0, 0])
+    assert [
+        np.abs(errors[place] - colour).sum() < 150
+        for place, colour in (((0, 0), RIGHT), ((0, 1), MISTAKEN), ((2, 3), WRONG))
+    ] == [True] * 3
+    assert panel.lines == ["91.7% of pixels"]
+
+
+@pytest.mark.parametrize("mode", ["binary", "multilabel"])
+def test_pictures_of_masks_of_other_sizes(tmp_path: Path, mode: str) -> None:
+    """Masks of their stored sizes, and probabilities of one channel."""
+
+    class Whole(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+            generator = torch.Generator().manual_seed(index)
+            size = (9 + index, 20) if mode == "binary" else (2, 9 + index, 20)
+            mask = torch.randint(2, size, generator=generator)
+            return {"image": torch.rand(5, 6, 7, generator=generator), "mask": mask}
+
+    loader = torch.utils.data.DataLoader(Whole(), batch_size=1)
+    num_classes = 1 if mode == "binary" else 2
+    task = SegmentationTask(
+        torch.nn.Conv2d(5, num_classes, 1),
+        num_classes=num_classes,
+        mode=mode,
+        optimizer={"lr": 0.1},
+        scheduler={"name": "constant"},
+        loss={"name": "bce"},
+    )
+    small = torch.utils.data.DataLoader(
+        [{"image": torch.rand(5, 6, 7), "mask": Whole()[0]["mask"][..., :6, :7]}]
+    )
+    trainer = tiny_trainer(tmp_path, callbacks=[SampleImages(tmp_path / "p", tile=12)], max_epochs=1)
+    trainer.fit(task, small, loader)
+    picture = Image.open(tmp_path / "p" / "val_epoch0001.png")
+    assert picture.width == 2 * (4 * 14 + 2 * FRAME)
 
 
 def test_drawing_leaves_the_random_numbers_alone(tmp_path: Path) -> None:

@@ -152,3 +152,12 @@ def test_a_wrong_argument_is_named(changes: dict, message: str):
 def test_a_root_has_no_effect_and_says_so():
     with pytest.warns(UserWarning, match="data.root=somewhere has no effect"):
         fields(root="somewhere").setup()
+
+
+def test_channels_to_show_are_told():
+    options = {"in_chans": 3, "img_size": 16, "num_classes": 2, "augment": {}}
+    assert SegmentationDataModule("busi", root=".", mode="binary", **options).rgb == ()
+    blue_first = SegmentationDataModule("busi", root=".", mode="binary", preprocessing="u_kan", **options)
+    assert blue_first.rgb == (2, 1, 0)
+    sentinel = SegmentationDataModule("sentinel_crops", root=".", mode="binary", **options | {"in_chans": 12})
+    assert [sentinel.reader.bands[place] for place in sentinel.rgb] == ["B04", "B03", "B02"]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -24,6 +25,7 @@ Pixels = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 RIGHT, WRONG, PAPER, INK = (46, 125, 50), (198, 40, 40), (255, 255, 255), (20, 20, 20)
+MISSED, MISTAKEN = (33, 90, 220), (250, 200, 40)
 FRAME, LINE, NUM_LINES = (
     4,
     12,
@@ -44,7 +46,7 @@ class SampleImages(Callback):
 
     The images are the same every time, so that epochs compare. Goes to `dirpath` as a png and to TensorBoard
     as `val/samples`; only process 0 draws. The datamodule gives `mean`, `std` and, where it has them,
-    `class_names`.
+    `class_names` and `rgb`, the channels to show as red, green and blue.
 
     Args:
         dirpath: Folder of the png files; None: TensorBoard only.
@@ -78,25 +80,31 @@ class SampleImages(Callback):
         """Keep the images that are still wanted, and what is predicted for them."""
         wanted = self.num_images - sum(len(images) for images, *_ in self._samples)
         if wanted > 0 and self._draws(trainer):
-            confidence, predicted = outputs["predictions"][:wanted].max(dim=1)
-            target = batch["mask"] if "mask" in batch else batch["target"]
-            sample = (batch["image"][:wanted].float(), target[:wanted], predicted, confidence)
+            images = batch["image"][:wanted].float()
+            if "mask" in batch:
+                masks = (batch["mask"], outputs["measured"]["preds"])
+                sample = [images, *(of_size(mask[:wanted], images.shape[-2:]) for mask in masks)]
+            else:
+                confidence, predicted = outputs["predictions"][:wanted].max(dim=1)
+                sample = [images, batch["target"][:wanted], predicted, confidence]
             self._samples.append([tensor.detach().cpu() for tensor in sample])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw and write the picture."""
         if not self._samples:
             return
-        images, targets, predicted, confidences = (
+        images, targets, predicted, *confidences = (
             torch.cat(parts) for parts in zip(*self._samples, strict=True)
         )
         self._samples = []
         data = getattr(trainer, "datamodule", None)
-        shown = displayable(images, getattr(data, "mean", None), getattr(data, "std", None))
-        if targets.ndim == 3:
-            panels = mask_panels(shown, targets, predicted)
+        facts = (getattr(data, name, None) for name in ("mean", "std", "rgb"))
+        shown = displayable(images, *facts)
+        if confidences:
+            names = getattr(data, "class_names", None)
+            panels = class_panels(shown, targets, predicted, confidences[0], names)
         else:
-            panels = class_panels(shown, targets, predicted, confidences, getattr(data, "class_names", None))
+            panels = mask_panels(shown, targets, predicted)
         picture = panel_grid(panels, self.tile)
         if self.dirpath is not None:
             self.dirpath.mkdir(parents=True, exist_ok=True)
@@ -116,13 +124,31 @@ class SampleImages(Callback):
         )
 
 
-def displayable(images: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None) -> Pixels:
-    """Undo the normalisation, and show fewer than three channels as grey, more as the first three.
+def of_size(masks: Tensor, size: Sequence[int]) -> Tensor:
+    """Masks (B, ..., H, W) brought to another size by the nearest pixel."""
+    if masks.shape[-2:] == tuple(size):
+        return masks
+    stacked = masks if masks.ndim == 4 else masks[:, None]
+    resized = F.interpolate(stacked.float(), list(size), mode="nearest-exact").long()
+    return resized if masks.ndim == 4 else resized[:, 0]
+
+
+def displayable(
+    images: Tensor,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    rgb: Sequence[int] | None = None,
+) -> Pixels:
+    """Undo the normalisation, and show fewer than three channels as grey, more as three of them.
+
+    Images of more than three channels come from instruments whose values fill no known range: each one is
+    stretched between its 2nd and 98th percentile, all three channels alike.
 
     Args:
         images: (N, C, H, W).
         mean: Mean of each channel, or None if images are not normalised.
         std: Standard deviation of each channel, or None.
+        rgb: Channels to show as red, green and blue; None or empty: the first three.
 
     Returns:
         (N, H, W, 3).
@@ -130,8 +156,16 @@ def displayable(images: Tensor, mean: Sequence[float] | None, std: Sequence[floa
     if mean is not None and std is not None:
         shape = (1, -1, 1, 1)
         images = images * torch.tensor(std).view(shape) + torch.tensor(mean).view(shape)
-    images = images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)
-    pixels = images.nan_to_num(0.0).clamp(0, 1).mul(255).round().byte()
+    num_channels = images.shape[1]
+    chosen = list(rgb or ((0, 1, 2) if num_channels >= 3 else (0, 0, 0)))
+    images = images[:, chosen].nan_to_num(0.0)
+    if num_channels > 3:
+        limits = [np.percentile(image.numpy(), (2, 98)) for image in images]
+        low, high = torch.tensor(np.array(limits), dtype=images.dtype).T[
+            :, :, None, None, None
+        ]  # (N, 1, 1, 1)
+        images = (images - low) / (high - low).clamp(min=1e-6)
+    pixels = images.clamp(0, 1).mul(255).round().byte()
     array: Pixels = pixels.permute(0, 2, 3, 1).numpy()  # (N, H, W, 3)
     return array
 
@@ -160,17 +194,23 @@ def class_panels(
 
 
 def mask_panels(images: Pixels, targets: Tensor, predicted: Tensor) -> list[Panel]:
-    """Panels of the right mask (left half) and the predicted one (right half) on the image; class 0 is clear.
+    """Panels of four pictures side by side: image, right mask, predicted mask, and what is wrong.
+
+    Classes have colours; background is clear, and where several classes are, their colours are mixed. In the
+    last picture, found foreground is green, a pixel that is no foreground but was taken for it red, one that
+    was missed blue, and one that was taken for another class yellow.
 
     Args:
         images: (N, H, W, 3).
-        targets: Classes of the pixels (N, H, W).
-        predicted: Classes of the pixels (N, H, W).
+        targets: Classes of the pixels (N, H, W), or a plane of 0 and 1 for each class (N, K, H, W).
+        predicted: The same of what was predicted; -1 is no class.
     """
     panels = []
     for image, truth, guess in zip(images, targets.numpy(), predicted.numpy(), strict=True):
-        halves = np.concatenate([_coloured(image, truth), _coloured(image, guess)], axis=1)
-        panels.append(Panel(halves, INK, [f"{np.mean(truth == guess):.1%} of pixels"]))
+        pictures = [image, _coloured(image, truth), _coloured(image, guess), _errors(image, truth, guess)]
+        panels.append(
+            Panel(np.concatenate(pictures, axis=1), INK, [f"{np.mean(truth == guess):.1%} of pixels"])
+        )
     return panels
 
 
@@ -194,11 +234,34 @@ def panel_grid(panels: Sequence[Panel], tile: int) -> Image.Image:
 
 
 def _coloured(image: Pixels, mask: NDArray[np.int64]) -> Pixels:
-    """The image, mixed half and half with the colour of each pixel's class but 0."""
+    """The image, mixed half and half with the colour of each pixel's class, or the mean of several."""
     palette = 255 * np.array(colormaps["tab10"].colors)  # type: ignore[attr-defined]
-    colours = palette[(mask - 1) % 10]  # (H, W, 3)
-    mixed: Pixels = np.where(mask[..., None] == 0, image, (image + colours) / 2).astype(np.uint8)
+    if mask.ndim == 2:
+        colours, is_there = palette[(mask - 1) % 10], mask > 0
+    else:
+        weights = (mask > 0).astype(float)  # (K, H, W)
+        total = weights.sum(axis=0)
+        own = palette[np.arange(len(mask)) % 10]  # (K, 3)
+        colours = np.einsum("khw,kc->hwc", weights, own) / np.maximum(total, 1)[..., None]
+        is_there = total > 0
+    mixed: Pixels = np.where(is_there[..., None], (image + colours) / 2, image).astype(np.uint8)
     return mixed
+
+
+def _errors(image: Pixels, truth: NDArray[np.int64], guess: NDArray[np.int64]) -> Pixels:
+    """The image in grey, coloured where there is foreground or was said to be any."""
+    grey = image.mean(axis=2, keepdims=True).repeat(3, axis=2) / 2
+    right, found = (x > 0 if x.ndim == 2 else (x > 0).any(axis=0) for x in (truth, guess))
+    same = truth == guess if truth.ndim == 2 else ((truth > 0) == (guess > 0)).all(axis=0)
+    for where, colour in (
+        (right & found & same, RIGHT),
+        (right & found & ~same, MISTAKEN),
+        (found & ~right, WRONG),
+        (right & ~found, MISSED),
+    ):
+        grey[where] = grey[where] / 2 + np.array(colour) * 0.75
+    marked: Pixels = grey.clip(0, 255).astype(np.uint8)
+    return marked
 
 
 def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:

@@ -18,6 +18,9 @@ from .transforms import ImageSpec
 
 __all__ = ["SegmentationDataModule"]
 
+VISIBLE = ("B04", "B03", "B02")
+"""Red, green and blue of Sentinel-2."""
+
 
 class SegmentationDataModule(ImageDataModule):
     """Loaders for training, validation and test of images with masks.
@@ -118,6 +121,14 @@ class SegmentationDataModule(ImageDataModule):
     def std(self) -> tuple[float, ...]:
         """See `mean`."""
         return self.preprocessing.std
+
+    @property
+    def rgb(self) -> tuple[int, ...]:
+        """Channels of a batch to show as red, green and blue; empty: the first three."""
+        bands = getattr(self.reader, "bands", None) or ()
+        if all(band in bands for band in VISIBLE):
+            return tuple(bands.index(band) for band in VISIBLE)
+        return (2, 1, 0) if self.preprocessing_name == "u_kan" else ()
 
     def strata(self, source: MaskedSource) -> Indices:
         """Kind of each image, where the data set has kinds."""
