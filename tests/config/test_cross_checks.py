@@ -37,6 +37,10 @@ CASES = {
         "nothing to choose from",
         "model=smp data=synthetic_fields data.num_classes=2",
     ),
+    "model=smp data=segmentation_folder data.bands=[1,2]": (
+        "2 bands for 3 channels",
+        "model=smp data=segmentation_folder data.bands=[4,3,2]",
+    ),
     "data.mean=[1,2]": ("2 values for 1 channels", "data.mean=[1,2] data.std=[1,2] data.in_chans=2"),
     "data.in_chans=3 data.mean=[1,1,1]": ("1 value for 3 channels", "data.in_chans=1"),
     "model=kat model.img_size=32": ("another size than that of the images", "model=kat data.img_size=32"),

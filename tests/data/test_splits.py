@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kanvision.data import READERS
-from kanvision.data.splits import stratified_holdout, stratified_limit
+from kanvision.data.splits import grouped_holdout, stratified_holdout, stratified_limit
 
 TARGETS = np.repeat(np.arange(5), [1, 2, 10, 33, 100]).astype(np.int64)
 
@@ -72,3 +72,35 @@ def test_empty_targets():
 
 HELD_OUT = [2, 5, 8, 11, 12, 19, 26, 29, 32, 37, 38, 39]
 DIGITS = "7528eeb31283fb68"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_are_held_out_whole_and_close_to_the_wanted_share(seed: int):
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, 40, 300)
+    targets = (groups % 3).astype(np.int64)
+    kept, held = grouped_holdout(groups, targets, 0.2, seed)
+    assert not set(groups[kept]) & set(groups[held])
+    assert sorted([*kept, *held]) == list(range(300))
+    for label in range(3):
+        share = (targets[held] == label).sum() / (targets == label).sum()
+        assert abs(share - 0.2) < 0.06
+    again = grouped_holdout(groups, targets, 0.2, seed)
+    assert np.array_equal(again[1], held)
+    assert not np.array_equal(grouped_holdout(groups, targets, 0.2, seed + 1)[1], held)
+
+
+def test_of_few_groups_one_is_held_out_and_one_is_kept():
+    groups, targets = np.array([0, 0, 0, 0, 7, 7, 7]), np.zeros(7, np.int64)
+    kept, held = grouped_holdout(groups, targets, 0.05)
+    assert (groups[held] == 7).all()
+    assert len(held) == 3
+    kept, held = grouped_holdout(groups, targets, 0.99)
+    assert len(kept)
+    assert len(held)
+    kept, held = grouped_holdout(np.zeros(5, np.int64), np.zeros(5, np.int64), 0.5)
+    assert len(kept) == 5
+    assert not len(held)
+    assert [part.tolist() for part in grouped_holdout(groups[:0], targets[:0], 0.5)] == [[], []]
+    with pytest.raises(ValueError, match="held-out fraction is 1"):
+        grouped_holdout(groups, targets, 1.0)
