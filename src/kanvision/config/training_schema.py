@@ -102,12 +102,14 @@ class LossConfig(Section):
     """Factor of what layers add to the loss: load balance of experts, penalties on activations."""
 
 
+Protocol = Literal["image", "dataset", "paper"]
+_PROTOCOLS: list[Protocol] = ["image", "dataset"]
+
+
 class MetricsConfig(Section):
     """What is measured of masks, and how."""
 
-    protocol: list[Literal["image", "dataset", "paper"]] = Field(
-        default_factory=lambda: ["image", "dataset"], min_length=1
-    )
+    protocol: list[Protocol] = Field(default_factory=lambda: _PROTOCOLS.copy(), min_length=1)
     """Scores are means of the images' (image), of all pixels together (dataset, names end in _dataset), or as
     papers with U-KAN's code, means of the batches' (paper, names end in _batch)."""
     per_class: bool = False
