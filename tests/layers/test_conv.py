@@ -103,7 +103,8 @@ def test_trains_one_step(basis, ndim):
     for name, parameter in conv.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.ne(0).any(), name
+        # The gates of a selectable basis are equal in its first phase, and the gradient of their logits is 0.
+        assert parameter.grad.ne(0).any() or name == "basis.logits", name
     assert x.grad.ne(0).any()
     optimizer.step()
     assert F.mse_loss(conv(x), target) < before
