@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+import kanvision.layers
 import kanvision.models
 from kanvision.config import Choices, ConfigError, compose, notes, parse_train
 
@@ -80,3 +82,21 @@ def test_settings_without_effect_are_named():
     assert any("no KAN parameters" in note for note in notes(parsed(line), line.split()))
     line = "model=ukan model.kan=[true,false,true] basis=rbf"
     assert not any("has no basis" in note for note in notes(parsed(line), line.split()))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "keys"),
+    [
+        ("tu-vgg_kan_11", {"width_scale": 0.0625, "basis": "gram"}),
+        ("tu-res_kan_18", {"width_scale": 0.25, "basis": "rbf"}),
+        ("tu-dense_kan_tiny", {"width_scale": 0.0625}),
+        ("tu-kkan_small", {}),
+    ],
+)
+def test_our_classifiers_are_encoders_by_name(encoder, keys):
+    more = " ".join(f"+model.kwargs.{key}={value}" for key, value in keys.items())
+    config = parsed(f"model=smp model.encoder_name={encoder} {more}".strip())
+    model = kanvision.models.BUILDERS[config.model.kind](config.model.name, **config.model.arguments())
+    with torch.inference_mode():
+        assert model.eval()(torch.randn(1, 4, 33, 47)).shape == (1, 4, 33, 47)
+    assert any(isinstance(module, kanvision.layers.KANConv2d) for module in model.modules())
