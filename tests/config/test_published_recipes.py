@@ -108,7 +108,98 @@ CONVKAN_MNIST = CONVKAN_CIFAR | {
     "augment.random_affine.scale": (0.9, 1.1),
     "augment.color_jitter": 0.2,
 }
+# Li et al. 2024 (arXiv 2406.02918), as the authors' training script has it.
+UKAN = {
+    "model.name": "ukan_medium",
+    "model.num_classes": 1,
+    "model.num_layers": 3,
+    "basis.name": "bspline",
+    "data.mode": "binary",
+    "data.img_size": 256,
+    "data.preprocessing": "u_kan",
+    "data.split": "published",
+    "data.split_seed": 2981,
+    "data.val_fraction": 0.0,
+    "data.batch_size": 8,
+    "data.eval_batch_size": None,
+    "optimizer.name": "adam",
+    "optimizer.lr": 1e-4,
+    "optimizer.kan_lr": 1e-2,
+    "optimizer.lr_scaling": "none",
+    "optimizer.weight_decay": 1e-4,
+    "optimizer.decay_all": True,
+    "optimizer.layer_decay": None,
+    "scheduler.name": "cosine",
+    "scheduler.interval": "epoch",
+    "scheduler.warmup_epochs": 0.0,
+    "scheduler.min_lr": 1e-5,
+    "scheduler.scale_min_lr": False,
+    "loss.name": "bce_dice",
+    "metrics.threshold": 0.5,
+    "augment.crop": "none",
+    "augment.hflip": 0.5,
+    "augment.vflip": 0.5,
+    "augment.rot90": 0.5,
+    "augment.transpose": 0.0,
+    "augment.brightness": 0.0,
+    "augment.random_affine": None,
+    "ema": None,
+    "trainer.max_epochs": 400,
+    "trainer.precision": "32-true",
+    "trainer.gradient_clip_val": None,
+    "trainer.accumulate_grad_batches": 1,
+    "monitor": "val/iou_batch",
+}
+# Rege Cambrin et al. 2024 (arXiv 2408.07040), configuration of the authors.
+CROP_FIELDS = {
+    "model.name": "ukan_crop",
+    "model.num_classes": 2,
+    "model.in_chans": 12,
+    "data.mode": "binary",
+    "data.img_size": 256,
+    "data.batch_size": 16,
+    "data.max_value": 1.0,
+    "data.mean": [0.0] * 12,
+    "data.std": [1.0] * 12,
+    "optimizer.name": "adamw",
+    "optimizer.lr": 1e-4,
+    "optimizer.kan_lr": None,
+    "optimizer.weight_decay": 1e-3,
+    "optimizer.decay_all": True,
+    "scheduler.name": "plateau",
+    "scheduler.decay_rate": 0.2,
+    "scheduler.patience": 5,
+    "scheduler.min_lr": 1e-10,
+    "scheduler.interval": "epoch",
+    "loss.name": "generalized_dice",
+    "augment.hflip": 0.5,
+    "augment.vflip": 0.5,
+    "augment.rot90": 0.0,
+    "trainer.max_epochs": 150,
+    "trainer.gradient_clip_val": 0.5,
+    "trainer.precision": "32-true",
+    "seed": 42,
+    "monitor": "val/objective",
+    "monitor_mode": "min",
+}
 RUNS = {
+    ("experiment=ukan/busi",): UKAN,
+    ("experiment=ukan/cvc",): UKAN,
+    ("experiment=ukan/glas",): UKAN | {"data.img_size": 512, "metrics.objects": True},
+    ("experiment=ukan/busi_mlp",): UKAN | {"model.kan": False},
+    ("experiment=ukan/busi_mlp_2",): UKAN | {"model.kan": (True, False, True)},
+    # the recipe by itself measures on images that it does not train on
+    ("model=ukan", "data=busi", "model.size=medium"): UKAN
+    | {
+        "data.preprocessing": "default",
+        "data.split": "groups",
+        "data.val_fraction": 0.1,
+        "monitor": "val/iou",
+    },
+    ("experiment=crop_fields/s2_ukan",): CROP_FIELDS,
+    ("experiment=crop_fields/s2_unet",): CROP_FIELDS | {"model.name": "unet_base"},
+    ("experiment=crop_fields/s1_ukan",): CROP_FIELDS
+    | {"model.in_chans": 2, "data.mean": [0.0] * 2, "data.std": [1.0] * 2},
     ("model=kat", "data=imagenet"): KAT_IMAGENET,
     ("model=kat", "data=imagenet", "model.size=base"): KAT_IMAGENET
     | {"model.name": "kat_base_patch16_224", "model.drop_path_rate": 0.4},
@@ -140,3 +231,14 @@ def test_the_baseline_is_trained_as_kat_is(size):
     for name in names:
         assert getattr(kat, name) == getattr(vit, name)
     assert kat.model.drop_path_rate == vit.model.drop_path_rate
+
+
+@pytest.mark.parametrize("data", ["busi", "glas", "cvc"])
+def test_the_unet_is_trained_as_ukan_is_at_the_rate_of_its_convolutions(data):
+    ukan, unet = (
+        parse_train(compose("train", [f"model={m}", f"data={data}"], CONF)) for m in ("ukan", "unet")
+    )
+    for name in ("loss", "metrics", "augment", "trainer", "data", "monitor"):
+        assert getattr(ukan, name) == getattr(unet, name)
+    assert unet.optimizer == ukan.optimizer.model_copy(update={"kan_lr": None})
+    assert unet.scheduler == ukan.scheduler.model_copy(update={"scale_min_lr": True})

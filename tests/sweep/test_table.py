@@ -34,6 +34,14 @@ def test_seeds_are_averaged(tmp_path: Path) -> None:
     assert found.rows[0].numbers["parameters"].mean == 10
 
 
+def test_seeds_of_the_split_are_averaged_too(tmp_path: Path) -> None:
+    for split, score in ((2981, 0.5), (6142, 0.7), (1187, 0.6)):
+        make_run(tmp_path / f"{split}", f"data.split_seed={split}", "data=busi", seed=42, acc1=score)
+    (row,) = table(tmp_path).rows
+    assert row.metrics["test/acc1"].mean == pytest.approx(0.6)
+    assert sorted(run.seed for run in row.runs) == ["42/1187", "42/2981", "42/6142"]
+
+
 def test_one_run_has_no_spread(tmp_path: Path) -> None:
     make_run(tmp_path / "1", acc1=0.5)
     (row,) = table(tmp_path).rows

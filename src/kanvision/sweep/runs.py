@@ -55,8 +55,10 @@ class Run:
 
     @cached_property
     def seed(self) -> str:
-        """Its seed as text."""
-        return plain(str(self.record["seed"])) if "seed" in self.record else self.setting("seed")
+        """Its seed as text; with that of its split, if the command line chose it: 42/2981."""
+        seed = plain(str(self.record["seed"])) if "seed" in self.record else self.setting("seed")
+        split = self.overrides.get("data.split_seed")
+        return seed if split is None else f"{seed}/{split}"
 
     @cached_property
     def config(self) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ __all__ = ["NUMBERS", "Failure", "Row", "Spread", "Table", "tabulate"]
 # What a run costs, by the names in metrics.json.
 NUMBERS = ("parameters", "flops", "train_seconds")
 # Seeds are averaged over; the others say where a run lies, not what it is.
-NOT_VARIED = ("seed", "run.dir", "run.name", "run.root", "resume")
+NOT_VARIED = ("seed", "data.split_seed", "run.dir", "run.name", "run.root", "resume")
 
 
 @dataclass(frozen=True)
