@@ -22,7 +22,7 @@ def main(cfg: DictConfig) -> None:
     from kanvision.data.errors import DataError
 
     with shown_as_text(ConfigError, CheckpointError, DataError):
-        app.evaluate(config)
+        app.EVALUATIONS[config.mode](config)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,147 @@
+"""Builds the objects that a run's configuration names: data, network, task, trainer."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from pytorch_lightning.callbacks import Callback, Checkpoint
+from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
+from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
+from torch import nn
+
+from kanvision import record
+from kanvision.analysis.cost import Cost, cost
+from kanvision.callbacks import EMAWeights
+from kanvision.config import TrainConfig, blaming, to_primitive
+from kanvision.config.data_schema import MaskDataConfig
+from kanvision.config.model_schema import TransformerConfig
+from kanvision.config.problems import is_first_process
+from kanvision.data import ImageDataModule, build_datamodule
+from kanvision.models import BUILDERS, patch_size_for
+from kanvision.tasks import TASKS, Task
+
+PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
+
+
+def prepare(cfg: TrainConfig) -> None:
+    """Settings of the whole process."""
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    torch.set_float32_matmul_precision(cfg.trainer.matmul_precision)
+    record.keep_quiet()
+    if not is_first_process():
+        warnings.simplefilter("ignore")  # the first one says the same
+
+
+def datamodule_of(cfg: TrainConfig) -> ImageDataModule:
+    """The data, found and judged (see `DataError`), ready to give batches."""
+    facts = cfg.data.model_dump(exclude={"task"})
+    # More than one a core slows loading down; what is loaded does not depend on their number.
+    facts["num_workers"] = min(cfg.data.num_workers, _num_cores())
+    datamodule = build_datamodule(cfg.data.task, **facts, augment=cfg.augment.model_dump(), seed=cfg.seed)
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        datamodule.prepare_data()
+    datamodule.setup()
+    return datamodule
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def with_facts_of(cfg: TrainConfig, datamodule: ImageDataModule) -> TrainConfig:
+    """The configuration with what the data turned out to have: number of classes, mean and std."""
+    count, spec = {"num_classes": datamodule.num_classes}, datamodule.spec
+    facts = {**count, "mean": list(spec.mean), "std": list(spec.std)}
+    data, model = cfg.data.model_copy(update=facts), cfg.model.model_copy(update=count)
+    return cfg.model_copy(update={"data": data, "model": model})
+
+
+def model_of(cfg: TrainConfig) -> nn.Module:
+    """The network with fresh weights."""
+    arguments = cfg.model.arguments()
+    if cfg.model.takes_basis:
+        arguments |= {"basis": cfg.basis.name, "basis_kwargs": cfg.basis.arguments()}
+    given = {"model.kwargs": cfg.model.kwargs, "basis.name": cfg.model.takes_basis}
+    with blaming(cfg, "model.name", *(key for key, is_given in given.items() if is_given)):
+        if isinstance(cfg.model, TransformerConfig):
+            arguments.setdefault("patch_size", patch_size_for(cfg.model.img_size))
+        return BUILDERS[cfg.model.kind](cfg.model.name, **arguments)
+
+
+def cost_of(cfg: TrainConfig, model: nn.Module) -> Cost:
+    """Cost of one image; its forward pass is the first that the model sees of the data's size."""
+    with blaming(cfg, "model.name", "data.in_chans", "data.img_size"):
+        return cost(model, (cfg.data.in_chans, cfg.data.img_size, cfg.data.img_size))
+
+
+def task_of(cfg: TrainConfig, model: nn.Module, rates: Mapping[str, float | None]) -> Task:
+    """The task of the data around `model`; `rates` replaces learning rates of the configuration."""
+    assert cfg.data.num_classes is not None
+    loss = cfg.loss.model_dump(include={"name", "label_smoothing"})
+    of_masks: dict[str, Any] = {}
+    if isinstance(cfg.data, MaskDataConfig):
+        loss = cfg.loss.model_dump(exclude={"auxiliary"})
+        of_masks = {"mode": cfg.data.mode, "metrics": cfg.metrics.model_dump()}
+    return TASKS[cfg.data.task](
+        model,
+        num_classes=cfg.data.num_classes,
+        optimizer=cfg.optimizer.model_dump(exclude={"lr_scaling"}) | dict(rates),
+        scheduler=_schedule(cfg),
+        loss=loss,
+        auxiliary=cfg.loss.auxiliary,
+        penalty=cfg.penalty.model_dump(),
+        mixup=cfg.mixup.model_dump(),
+        config=to_primitive(cfg),
+        channels_last=cfg.trainer.channels_last,
+        compile=cfg.trainer.compile,
+        **of_masks,
+    )
+
+
+def _schedule(cfg: TrainConfig) -> dict[str, Any]:
+    watched = {"monitor": cfg.monitor, "mode": cfg.monitor_mode} if cfg.scheduler.name == "plateau" else {}
+    return {**cfg.scheduler.model_dump(), **watched}
+
+
+def trainer_of(cfg: TrainConfig) -> pl.Trainer:
+    """The trainer with its callbacks and loggers."""
+    options = cfg.trainer.model_dump(exclude={"channels_last", "compile", "matmul_precision"})
+    options["precision"] = usable_precision(cfg.trainer.precision, cfg.trainer.accelerator)
+    if cfg.trainer.profiler is not None:
+        options["profiler"] = PROFILERS[cfg.trainer.profiler](dirpath=cfg.run.dir, filename="profile")
+    with blaming(cfg, "callbacks"):
+        callbacks: list[Callback] = [instantiate(entry) for entry in cfg.callbacks.values()]
+    if not cfg.trainer.enable_progress_bar:
+        callbacks = [c for c in callbacks if not isinstance(c, AnyProgressBar)]
+    if cfg.ema is not None:
+        callbacks.append(EMAWeights(**cfg.ema.model_dump()))
+    with blaming(cfg, "logger"):
+        loggers = [instantiate(entry) for entry in cfg.logger.values()]
+    with blaming(cfg, "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.precision"):
+        return pl.Trainer(
+            **options,
+            callbacks=callbacks,
+            logger=loggers or False,
+            default_root_dir=cfg.run.dir,
+            use_distributed_sampler=False,  # the datamodule's samplers know the ranks
+            enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
+            enable_model_summary=False,
+        )
+
+
+def usable_precision(precision: str, accelerator: str) -> Any:
+    """`precision`, or 32-true where a mixed format would run on a CPU, which it only slows down."""
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
+    return "32-true" if on_cpu and precision.endswith("-mixed") else precision
+
+
+def is_dry(cfg: TrainConfig) -> bool:
+    """Whether the run is a trial that writes nothing."""
+    return bool(cfg.trainer.fast_dev_run)

@@ -1,0 +1,57 @@
+"""What a run tells people about itself, as lines of a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from kanvision.analysis.cost import Cost
+from kanvision.config import TrainConfig, notes
+from kanvision.data import ImageDataModule
+from kanvision.effort import Effort
+
+from .building import is_dry
+
+
+def facts_before(
+    cfg: TrainConfig,
+    datamodule: ImageDataModule,
+    effort: Effort,
+    price: Cost,
+    trainer: pl.Trainer,
+    resume: str | None,
+) -> dict[str, str]:
+    """What is known before training; `resume` is the checkpoint that the run goes on from."""
+    facts = {
+        "run": "a trial, nothing is written" if is_dry(cfg) else cfg.run.dir,
+        "recipe": f"{cfg.recipe.name} ({cfg.recipe.source})",
+        "images": ", ".join(f"{split} {count:,}" for split, count in datamodule.num_images.items()),
+        "training": str(effort),
+        "model": f"{price.parameters:,} parameters, {_gflops(price)} GFLOP an image",
+        "precision": str(trainer.precision),
+    }
+    if trainer.precision != cfg.trainer.precision:
+        facts["precision"] += f" ({cfg.trainer.precision} would only slow a CPU down)"
+    if cfg.resume is not None:
+        facts["resume"] = resume or f"no unfinished run in {Path(cfg.run.dir).parent}; a fresh start"
+    return facts | {f"note {number}": text for number, text in enumerate(notes(cfg), 1)}
+
+
+def facts_after(price: Cost, seconds: float, what: str) -> dict[str, str]:
+    """Size of the network and the seconds that `what` took."""
+    return {
+        "parameters": f"{price.parameters:,}",
+        "GFLOP / image": _gflops(price),
+        f"{what} time": f"{seconds:.1f} s",
+    }
+
+
+def size_of(price: Cost) -> dict[str, int]:
+    """Size of the network as numbers for a record."""
+    return {"parameters": price.parameters, "flops": price.flops, "basis_flops": price.basis_flops}
+
+
+def _gflops(price: Cost) -> str:
+    functions = f" + {price.basis_flops / 1e9:.2g} for functions" if price.basis_flops else ""
+    return f"{price.flops / 1e9:.4g}{functions}"

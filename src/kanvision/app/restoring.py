@@ -1,0 +1,91 @@
+"""A checkpoint becomes the task that it was saved from: its own configuration, network and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from kanvision.checkpoints import (
+    CheckpointError,
+    find_checkpoint,
+    load_checkpoint,
+    match_structure,
+    state_dict_for,
+)
+from kanvision.config import EvalConfig, TrainConfig, train_config
+from kanvision.tasks import Task
+
+from .building import model_of, prepare, task_of
+
+WITHOUT_PUBLISHED_WEIGHTS = {"pretrained": False, "encoder_weights": None}
+
+
+class Restored(NamedTuple):
+    """A trained network as `eval.py` works with it."""
+
+    path: Path
+    """The checkpoint file."""
+    run: TrainConfig
+    """Configuration of the run that wrote it, with what the evaluation asks to be different."""
+    task: Task
+    """The task with the weights of the checkpoint and what else it had found out (such as a threshold)."""
+
+
+def restore(cfg: EvalConfig) -> Restored:
+    """Load what `cfg.ckpt` names; the process gets the run's seed and precision of matrix products.
+
+    Raises:
+        CheckpointError: If the file is none of ours, is damaged, or does not fit its own configuration.
+        ConfigError: If this version does not know the checkpoint's configuration.
+    """
+    path = find_checkpoint(cfg.ckpt, runs_root=cfg.run_root)
+    checkpoint = load_checkpoint(path)
+    run = _changed(_config_of(path, checkpoint), cfg)
+    prepare(run)
+    task = task_of(run, model_of(run), {})
+    task.model.load_state_dict(fitting_weights(task, checkpoint, path))
+    task.take_up(checkpoint["kanvision"])
+    return Restored(path, run, task)
+
+
+def fitting_weights(task: Task, checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """The checkpoint's weights under the network's own names; the network gets its structure."""
+    try:
+        match_structure(task.model, checkpoint)
+        return state_dict_for(task.model, checkpoint)
+    except CheckpointError as error:
+        assert task.config is not None
+        raise CheckpointError(f"{path} does not fit {task.config['model']['name']}: {error}") from None
+
+
+def _config_of(path: Path, checkpoint: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of the run that wrote a checkpoint."""
+    config = (checkpoint.get("kanvision") or {}).get("config")
+    if config is None:
+        raise CheckpointError(
+            f"{path} carries no configuration, so train.py did not write it; "
+            "eval.py evaluates checkpoints of train.py"
+        )
+    return train_config(config)
+
+
+def _changed(run: TrainConfig, cfg: EvalConfig) -> TrainConfig:
+    """A run's configuration with what the evaluation asks to be different."""
+    data = run.data.model_copy(update=cfg.data.model_dump(exclude_none=True))
+    if cfg.data.batch_size is not None:
+        data = data.model_copy(update={"eval_batch_size": cfg.data.batch_size})
+    precision = {} if cfg.trainer.precision is None else {"precision": cfg.trainer.precision}
+    # One pass over the images seldom pays for compiling.
+    trainer = run.trainer.model_copy(update={"compile": False, **precision})
+    # The weights are in the checkpoint; published ones need not be fetched again.
+    unloaded = {key: value for key, value in WITHOUT_PUBLISHED_WEIGHTS.items() if hasattr(run.model, key)}
+    model = run.model.model_copy(update=unloaded)
+    return run.model_copy(update={"data": data, "trainer": trainer, "model": model})
+
+
+def run_folder(path: Path) -> Path:
+    """The run that a checkpoint lies in, or the checkpoint's own folder."""
+    return path.parent.parent if path.parent.name == "checkpoints" else path.parent

@@ -1,0 +1,108 @@
+"""`train.py`: train, test, and leave the record of the run."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from kanvision import record
+from kanvision.callbacks import BestCheckpoint
+from kanvision.checkpoints import (
+    CheckpointError,
+    begin_finetuning,
+    find_checkpoint,
+    load_checkpoint,
+    newest_sound_checkpoint,
+    require_resumable,
+)
+from kanvision.config import TrainConfig, blaming, to_primitive
+from kanvision.effort import Effort
+from kanvision.layers import structure_of
+from kanvision.optim import build_optimizer
+
+from .building import cost_of, datamodule_of, is_dry, model_of, prepare, task_of, trainer_of, with_facts_of
+from .facts import facts_after, facts_before, size_of
+from .restoring import fitting_weights
+
+
+def train(cfg: TrainConfig) -> float | None:
+    """Train, test the best checkpoint, and leave the record of the run.
+
+    Returns:
+        The best validation value of `cfg.monitor`, for sweeps; None when nothing was validated.
+
+    Raises:
+        DataError: If the data are missing or broken.
+        CheckpointError: If `cfg.resume` or `cfg.finetune.init_from` is of no use.
+        ConfigError: If a library refuses a setting that the schema could not judge.
+    """
+    prepare(cfg)
+    datamodule = datamodule_of(cfg)
+    cfg = with_facts_of(cfg, datamodule)
+    trainer = trainer_of(cfg)
+    effort = Effort.of(cfg, trainer.num_devices * trainer.num_nodes)
+    folder, resume = Path(cfg.run.dir), _resume_point(cfg)
+    model = model_of(cfg)
+    if resume is None:  # a run that goes on has its start behind it
+        begin_finetuning(model, runs_root=cfg.run.root, **cfg.finetune.model_dump())
+    price = cost_of(cfg, model)
+    task = task_of(cfg, model, {"lr": effort.lr, "kan_lr": effort.kan_lr})
+    with blaming(cfg, "optimizer.name"):
+        build_optimizer(model, **task.optimizer_options)  # before the run writes; training builds its own
+    if resume is not None:
+        checkpoint = load_checkpoint(resume)
+        fitting_weights(task, checkpoint, resume)
+        require_resumable(checkpoint, resume, cfg.trainer.max_epochs)
+    writes = trainer.is_global_zero and not is_dry(cfg)
+    if writes:
+        record.write_config(folder, to_primitive(cfg))
+        record.point_latest(Path(cfg.run.root), folder)
+    console = Console(quiet=not trainer.is_global_zero)
+    title = f"{cfg.model.name} on {cfg.data.name}"
+    record.header(console, title, facts_before(cfg, datamodule, effort, price, trainer, resume))
+
+    started = time.perf_counter()
+    trainer.fit(task, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+    seconds = time.perf_counter() - started
+
+    best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)), None)
+    score = None if best is None or best.best_model_score is None else float(best.best_model_score)
+    metrics: dict[str, float] = {} if score is None else {f"best_{cfg.monitor}": score}
+    if cfg.test:
+        path = best.best_model_path or None if best is not None else None
+        if path and structure_of(task.model):  # that checkpoint may be of an epoch before a change
+            task = task_of(cfg, model_of(cfg), {})
+        results = trainer.test(task, datamodule=datamodule, ckpt_path=path, verbose=False, weights_only=True)
+        metrics |= next(iter(results), {})
+    price = cost_of(cfg, task.model) if structure_of(task.model) else price
+    facts = facts_after(price, seconds, "training")
+    if cfg.test:
+        facts["tested"] = "the best checkpoint" if path else "the last weights"
+    facts |= task.meaning()
+    numbers = {**size_of(price), "train_seconds": round(seconds, 2)}
+    if writes:
+        about: dict[str, Any] = {"model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}
+        about |= {"epochs": trainer.current_epoch, "resumed": resume is not None, "protocol": task.meaning()}
+        record.write_metrics(folder / "metrics.json", metrics | numbers | about | record.environment())
+    record.results_table(console, title, metrics, facts)
+    if writes and best is not None:
+        hint = f"Next: python eval.py ckpt={shlex.quote(str(folder))}"
+        console.print(hint, soft_wrap=True, highlight=False)
+    return score
+
+
+def _resume_point(cfg: TrainConfig) -> str | None:
+    """The checkpoint to go on from; None for a fresh start."""
+    if cfg.resume is None:
+        return None
+    if cfg.resume == "auto" or Path(cfg.resume).is_dir():
+        folder = Path(cfg.run.dir if cfg.resume == "auto" else cfg.resume)
+        found = newest_sound_checkpoint(folder) if folder.is_dir() else None
+        if found is None and cfg.resume != "auto":
+            raise CheckpointError(f"resume={cfg.resume}: no checkpoint that can be loaded in this folder")
+        return None if found is None else str(found)
+    return str(find_checkpoint(cfg.resume))
