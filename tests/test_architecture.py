@@ -31,10 +31,12 @@ ROOMS: dict[str, set[str]] = {
     "data": set(),
     "config": set(),
     "record": set(),  # what app writes at the end of a run
+    "drawing": set(),
+    "prediction": {"data", "drawing"},  # knows a network only as a function
     "effort": {"config", "optim"},
     "sweep": {"config"},  # reads what runs have written; knows no run
     "tasks": {"models", "layers", "losses", "metrics", "optim"},
-    "callbacks": {"tasks", "layers", "optim"},
+    "callbacks": {"tasks", "layers", "optim", "drawing"},
     "analysis": MODEL_ROOMS,
     "checkpoints": MODEL_ROOMS,
     "export": MODEL_ROOMS,
@@ -62,7 +64,7 @@ RESIDENCE: dict[str, str] = {
     "pydantic_core": r"config(\..+)?",
     "albumentations": r"data\.augment",
     "triton": r"ops\..+",
-    "matplotlib": r"(analysis|callbacks)(\..+)?",
+    "matplotlib": r"(analysis|callbacks|drawing)(\..+)?",
     "torchmetrics": r"(app|metrics|tasks|callbacks)(\..+)?",
 }
 # imported inside the function that needs them, so that a machine without them still imports the module

@@ -20,10 +20,10 @@ from kanvision.callbacks.sample_images import (
     WRONG,
     Panel,
     class_panels,
-    displayable,
     mask_panels,
     panel_grid,
 )
+from kanvision.drawing import displayable
 from kanvision.tasks import SegmentationTask
 from tests.tasks.tiny_problem import Blobs, TinyData, tiny_task, tiny_trainer
 

@@ -11,13 +11,14 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
+
+from kanvision.drawing import coloured, displayable
 
 __all__ = ["Panel", "SampleImages", "class_panels", "mask_panels", "panel_grid"]
 
@@ -133,43 +134,6 @@ def of_size(masks: Tensor, size: Sequence[int]) -> Tensor:
     return resized if masks.ndim == 4 else resized[:, 0]
 
 
-def displayable(
-    images: Tensor,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    rgb: Sequence[int] | None = None,
-) -> Pixels:
-    """Undo the normalisation, and show fewer than three channels as grey, more as three of them.
-
-    Images of more than three channels come from instruments whose values fill no known range: each one is
-    stretched between its 2nd and 98th percentile, all three channels alike.
-
-    Args:
-        images: (N, C, H, W).
-        mean: Mean of each channel, or None if images are not normalised.
-        std: Standard deviation of each channel, or None.
-        rgb: Channels to show as red, green and blue; None or empty: the first three.
-
-    Returns:
-        (N, H, W, 3).
-    """
-    if mean is not None and std is not None:
-        shape = (1, -1, 1, 1)
-        images = images * torch.tensor(std).view(shape) + torch.tensor(mean).view(shape)
-    num_channels = images.shape[1]
-    chosen = list(rgb or ((0, 1, 2) if num_channels >= 3 else (0, 0, 0)))
-    images = images[:, chosen].nan_to_num(0.0)
-    if num_channels > 3:
-        limits = [np.percentile(image.numpy(), (2, 98)) for image in images]
-        low, high = torch.tensor(np.array(limits), dtype=images.dtype).T[
-            :, :, None, None, None
-        ]  # (N, 1, 1, 1)
-        images = (images - low) / (high - low).clamp(min=1e-6)
-    pixels = images.clamp(0, 1).mul(255).round().byte()
-    array: Pixels = pixels.permute(0, 2, 3, 1).numpy()  # (N, H, W, 3)
-    return array
-
-
 def class_panels(
     images: Pixels, targets: Tensor, predicted: Tensor, confidences: Tensor, class_names: Sequence[str] | None
 ) -> list[Panel]:
@@ -207,7 +171,7 @@ def mask_panels(images: Pixels, targets: Tensor, predicted: Tensor) -> list[Pane
     """
     panels = []
     for image, truth, guess in zip(images, targets.numpy(), predicted.numpy(), strict=True):
-        pictures = [image, _coloured(image, truth), _coloured(image, guess), _errors(image, truth, guess)]
+        pictures = [image, coloured(image, truth), coloured(image, guess), _errors(image, truth, guess)]
         panels.append(
             Panel(np.concatenate(pictures, axis=1), INK, [f"{np.mean(truth == guess):.1%} of pixels"])
         )
@@ -231,21 +195,6 @@ def panel_grid(panels: Sequence[Panel], tile: int) -> Image.Image:
             position = (left + FRAME, top + tile + 2 * FRAME + row * LINE - 1)
             draw.text(position, _fitting(draw, text, inner), fill=colour)
     return picture
-
-
-def _coloured(image: Pixels, mask: NDArray[np.int64]) -> Pixels:
-    """The image, mixed half and half with the colour of each pixel's class, or the mean of several."""
-    palette = 255 * np.array(colormaps["tab10"].colors)  # type: ignore[attr-defined]
-    if mask.ndim == 2:
-        colours, is_there = palette[(mask - 1) % 10], mask > 0
-    else:
-        weights = (mask > 0).astype(float)  # (K, H, W)
-        total = weights.sum(axis=0)
-        own = palette[np.arange(len(mask)) % 10]  # (K, 3)
-        colours = np.einsum("khw,kc->hwc", weights, own) / np.maximum(total, 1)[..., None]
-        is_there = total > 0
-    mixed: Pixels = np.where(is_there[..., None], (image + colours) / 2, image).astype(np.uint8)
-    return mixed
 
 
 def _errors(image: Pixels, truth: NDArray[np.int64], guess: NDArray[np.int64]) -> Pixels:
