@@ -16,6 +16,9 @@ SMALL = {
 TRANSFORMER = {"img_size": 32, "depth": 2, "embed_dim": 48, "num_heads": 3}
 
 
+CONVOLUTIONAL = [name for name in kv.list_models(kind="classifier") if "patch" not in name]
+
+
 def create(name: str, **kwargs):
     """The model at a size that a test can afford."""
     family = name.rpartition("_")[0]
@@ -60,6 +63,28 @@ def test_classifier_can_be_replaced(name):
     assert model(x).shape == (2, 3)
     model.reset_classifier(0)
     assert model(x).shape == (2, model.head_hidden_size)
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_encoder_of_smp_by_its_name_alone(name):
+    import segmentation_models_pytorch as smp
+
+    with torch.device("meta"):  # at full size
+        network = smp.Unet(f"tu-{name}", encoder_weights=None, in_channels=12, classes=2)
+        assert network(torch.empty(2, 12, 64, 96)).shape == (2, 2, 64, 96)
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_pooling_for_decoders_is_of_features_only(name):
+    """It has no parameters, and the classifier does not see it."""
+    with torch.device("meta"):
+        whole, features = kv.create_model(name), kv.create_model(name, features_only=True)
+    added = features.model.stages[len(whole.stages) :]
+    assert features.feature_info.reduction()[-1] == 32
+    assert not list(added.parameters())
+    assert [info["reduction"] for info in whole.feature_info] == features.feature_info.reduction()[
+        : len(whole.stages)
+    ]
 
 
 @pytest.mark.parametrize("name", MODELS)

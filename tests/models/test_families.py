@@ -181,7 +181,7 @@ def test_parts_of_the_features(family):
         model.forward_intermediates(x, output_fmt="NLC")
 
 
-@pytest.mark.parametrize("family", ["vgg_kan", "res_kan", "dense_kan", "rd_kan"])
+@pytest.mark.parametrize("family", TINY)
 def test_encoder_of_smp_itself_with_its_own_defaults(family):
     import segmentation_models_pytorch as smp
 

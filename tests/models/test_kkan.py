@@ -99,8 +99,9 @@ def test_a_training_step_with_every_basis(basis):
     assert all(p.isfinite().all() for p in model.parameters())
 
 
-def test_as_an_encoder():
+def test_as_an_encoder_of_less_depth():
     import segmentation_models_pytorch as smp
 
     net = smp.Unet("tu-kkan_small", encoder_weights=None, encoder_depth=2, decoder_channels=(8, 4), classes=2)
     assert net(torch.randn(1, 3, 32, 32)).shape == (1, 2, 32, 32)
+    assert len(net.encoder.model.model.stages) == 2

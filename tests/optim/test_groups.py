@@ -8,6 +8,8 @@ import timm
 import torch
 from torch import nn
 
+import kanvision as kv
+from kanvision.bases import BASES, Basis
 from kanvision.models import create_segmenter
 from kanvision.optim import build_optimizer, kan_parameter_names, parameter_groups, scaled_lr
 
@@ -92,6 +94,22 @@ def test_every_parameter_is_in_one_group_with_the_right_settings(
             depth = next(v for k, v in DEPTH.items() if name.startswith(k))
             expected = lr * (layer_decay ** (3 - depth) if layer_decay else 1)
             assert group["lr"] == pytest.approx(expected), name
+
+
+@pytest.mark.parametrize("layer_decay", [None, 0.8])
+@pytest.mark.parametrize("model", ["convkan_4", "kkan_small", "ukan_tiny", "tu-convkan_4"])
+@pytest.mark.parametrize("basis", sorted(BASES))
+def test_parameters_of_functions_do_not_decay_in_any_network(model, basis, layer_decay):
+    if model.startswith("tu-"):
+        net = create_segmenter("Unet", encoder_name=model, num_classes=2, basis=basis, width_scale=0.1)
+    else:
+        net = kv.create_model(model, num_classes=2, basis=basis)
+    groups = parameter_groups(net, lr=LR, weight_decay=WD, layer_decay=layer_decay)
+    decaying = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    own = [p for module in net.modules() if isinstance(module, Basis) for p in module.parameters()]
+    assert bool(own) is bool(list(kv.create_basis(basis, num_channels=2).parameters()))
+    assert not [p for p in own if id(p) in decaying]
+    assert decaying
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18", "efficientnet_b0"])

@@ -44,6 +44,9 @@ class KANBackbone(nn.Module):
         num_classes: Outputs; 0 leaves out the classifier.
         global_pool: Pooling before the classifier, in timm's terms.
         pool_size: Side, or height and width, of the pooled map.
+        min_reduction: Least side of the image over side of the last map: max poolings, which are stages of
+            their own, follow where the stages reach less. 32 with `features_only`, because decoders of
+            segmentation networks want five halvings.
         head: Kind of the classifier, one of `kanvision.models.heads.HEADS`.
         head_hidden_size: Width of the hidden layers of such a head; None is the published one.
         head_basis_kwargs: Arguments of the head's basis that differ from those of the convolutions.
@@ -64,6 +67,7 @@ class KANBackbone(nn.Module):
         num_classes: int = 1000,
         global_pool: str = "avg",
         pool_size: int | tuple[int, int] = 1,
+        min_reduction: int = 1,
         head: str = "linear",
         head_hidden_size: int | None = None,
         head_basis_kwargs: Mapping[str, Any] | None = None,
@@ -80,6 +84,9 @@ class KANBackbone(nn.Module):
         self.in_chans = in_chans
         self.num_classes = num_classes
         self.drop_rate = drop_rate
+        stages = list(stages)
+        while stages[-1].reduction < min_reduction:
+            stages.append(Stage([halving()], stages[-1].channels, 2 * stages[-1].reduction))
         self.stages = nn.Sequential(*(nn.Sequential(*stage.layers) for stage in stages))
         self.feature_info: list[dict[str, Any]] = [
             {"num_chs": stage.channels, "reduction": stage.reduction, "module": f"stages.{index}"}
@@ -215,8 +222,15 @@ def build_backbone(model_cls: type[KANBackbone], variant: str, pretrained: bool,
         pretrained: Load published weights (timm reports that there are none).
         **kwargs: Arguments of the model and of timm's builder.
     """
+    if kwargs.get("features_only"):
+        kwargs = {"min_reduction": 32, **kwargs}
     feature_cfg = {"out_indices": None, "feature_cls": "getter"}
     return build_model_with_cfg(model_cls, variant, pretrained, feature_cfg=feature_cfg, **kwargs)
+
+
+def halving() -> nn.MaxPool2d:
+    """Max pooling to half the side, rounded up, so that a map of one position stays one."""
+    return nn.MaxPool2d(2, ceil_mode=True)
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:

@@ -14,7 +14,7 @@ from typing import Any
 from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
-from .backbone import KANBackbone, Stage, build_backbone, conv_cfg
+from .backbone import KANBackbone, Stage, build_backbone, conv_cfg, halving
 from .conv_factory import ConvFactory
 
 __all__ = ["DEPTHS", "VERSIONS", "VGGKAN", "WIDTHS"]
@@ -41,8 +41,6 @@ class VGGKAN(KANBackbone):
         pool_attention: Self-attention in front of the last two poolings.
         last_attention: Self-attention in place of the last convolution.
         attention_reduction: Factor between the channels and the width of attention; None keeps them.
-        last_pool: One more max pooling at the end, which is a stage of its own. The default for
-            `features_only` of version v1: decoders of segmentation networks want five halvings.
         width_scale: Multiplies all widths; each is rounded to a multiple of `groups`, at least one per group.
         in_chans: Input channels.
         **options: Arguments of `ConvFactory` (basis, layer, form, norm, groups, ...) and of `KANBackbone`
@@ -59,7 +57,6 @@ class VGGKAN(KANBackbone):
         pool_attention: bool = False,
         last_attention: bool = False,
         attention_reduction: float | None = None,
-        last_pool: bool = False,
         width_scale: float = 1.0,
         in_chans: int = 3,
         **options: Any,
@@ -75,7 +72,7 @@ class VGGKAN(KANBackbone):
         parts: list[Stage] = []
         channels = in_chans
         for index, of_stage in enumerate(widths):
-            layers: list[nn.Module] = [_halving()] if index else []
+            layers: list[nn.Module] = [halving()] if index else []
             for depth, width in enumerate(of_stage):
                 if last_attention and index == len(widths) - 1 and depth == len(of_stage) - 1:
                     layers.append(factory.attention(channels, attention_reduction))
@@ -87,22 +84,13 @@ class VGGKAN(KANBackbone):
             if pool_attention and len(widths) - 3 <= index < len(widths) - 1:
                 layers.append(factory.attention(channels, attention_reduction))
             parts.append(Stage(layers, channels, 2**index))
-        if last_pool:
-            parts.append(Stage([_halving()], channels, 2 ** len(widths)))
         super().__init__(parts, factory=factory, in_chans=in_chans, **options)
-
-
-def _halving() -> nn.MaxPool2d:
-    # Rounding up, so that a map of one position stays one; on even sides nothing changes.
-    return nn.MaxPool2d(2, ceil_mode=True)
 
 
 default_cfgs = generate_default_cfgs({f"vgg_kan_{size}": conv_cfg() for size in DEPTHS})
 
 
 def _create(size: int, pretrained: bool, **kwargs: Any) -> Any:
-    if kwargs.get("features_only") and kwargs.get("version", "v1") == "v1":
-        kwargs.setdefault("last_pool", True)
     return build_backbone(VGGKAN, f"vgg_kan_{size}", pretrained, **{"depths": DEPTHS[size], **kwargs})
 
 

@@ -49,6 +49,12 @@ def kan_parameter_names(model: nn.Module) -> set[str]:
     return {name for _, name in _kan_parameters(model)}
 
 
+def _exempt_names(model: nn.Module) -> Iterator[str]:
+    for prefix, module in model.named_modules():
+        for name in getattr(module, "no_weight_decay", set)():
+            yield f"{prefix}.{name}" if prefix else name
+
+
 def parameter_groups(
     model: nn.Module,
     *,
@@ -61,9 +67,10 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Sort every trainable parameter into exactly one group of one weight decay and one learning rate.
 
-    No weight decay: vectors, biases and the names in `model.no_weight_decay()`, as in timm. The rate of a
-    group is lr * layer_decay^(layers above it) * (kan_lr / lr for KAN parameters); its factors are the
-    group's `lr_scale`.
+    No weight decay: vectors, biases and the names that the network or any module in it returns from timm's
+    `no_weight_decay()`, so that a basis is exempt in whatever network it stands.
+    The rate of a group is lr * layer_decay^(layers above it) * (kan_lr / lr for KAN parameters); its factors
+    are the group's `lr_scale`.
 
     Args:
         model: The network; its `group_matcher` (or else the order of its parameters) tells the layers apart.
@@ -74,7 +81,7 @@ def parameter_groups(
         kan_lr: Own learning rate of the KAN parameters; None: `lr`.
         layer_decay: Factor on the learning rate per layer, counted from the head; None: 1.
     """
-    exempt = {"*.bias", *getattr(model, "no_weight_decay", set)()}
+    exempt = {"*.bias", *_exempt_names(model)}
     if not decay_rationals:
         exempt |= {name for module, name in _kan_parameters(model) if _is_rational(module)}
     if layer_decay is None:
