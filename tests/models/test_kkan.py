@@ -14,6 +14,7 @@ PUBLISHED = [
     ("conv_mlp_small", None, 1_540),
     ("conv_mlp_medium", None, 3_020),
     ("conv_mlp_big", None, 26_620),
+    ("conv_mlp_wide", None, 6_930),
     ("conv_kan_small", 10, 19_030),
     ("conv_kan_small", 20, 31_530),
     ("conv_kan_medium", 10, 38_010),

@@ -162,8 +162,9 @@ class KKANConfig(ModelConfig):
     """Marks these keys as those of a net of Convolutional KANs."""
     variant: Literal["kkan", "kanc_mlp", "conv_kan", "conv_mlp"] = "kkan"
     """KAN convolutions and KAN classifier, one of them plain (kanc_mlp, conv_kan), or both (conv_mlp)."""
-    size: Literal["small", "medium", "big"] = "small"
-    """Channels of the convolutions; big has a hidden layer and goes with a linear classifier."""
+    size: Literal["small", "medium", "big", "wide"] = "small"
+    """Channels of the convolutions; big has a hidden layer and goes with a linear classifier,
+    wide is a conv_mlp."""
     padding: Annotated[int, Field(ge=0, le=1)] = 0
     """Cells around the image; published 0, images below 10 pixels need 1."""
 
@@ -171,8 +172,8 @@ class KKANConfig(ModelConfig):
 class TransformerConfig(ModelConfig):
     """Keys of the vision transformers that kanvision registers."""
 
-    size: Literal["micro", "tiny", "small", "base"] = "tiny"
-    """micro is ours (96 wide, 6 deep), for CPUs; the others are as published."""
+    size: Literal["micro", "tiny", "small", "base", "large"] = "tiny"
+    """micro is ours (96 wide, 6 deep), for CPUs; tiny, small and base as published, large as ViT-L."""
     img_size: Count
     """Side of the input in pixels; comes from the data."""
     patch_size: Count | None = None

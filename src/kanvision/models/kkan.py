@@ -31,6 +31,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "small": {"widths": (5, 5)},
     "medium": {"widths": (5, 10)},
     "big": {"widths": (5, 10), "head_hidden_size": 100},  # of linear classifiers only
+    "wide": {"widths": (10, 20)},  # of plain nets only: "medium, but with more convs"
 }
 VARIANTS: dict[str, tuple[bool, bool]] = {
     "kkan": (True, True),
@@ -128,7 +129,7 @@ _PUBLISHED = [
     (variant, size)
     for variant, (_, kan_head) in VARIANTS.items()
     for size in SIZES
-    if size != "big" or not kan_head
+    if size in ("small", "medium") or (size == "big" and not kan_head) or variant == "conv_mlp"
 ]
 default_cfgs = generate_default_cfgs(
     {f"{variant}_{size}": conv_cfg(28, paper="2406.13155") for variant, size in _PUBLISHED}
