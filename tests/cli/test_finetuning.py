@@ -57,3 +57,15 @@ def test_a_run_starts_from_another_and_trains_what_was_added(folder):
     following = run("run.dir=following", "finetune.init_from=tuned", "trainer.max_epochs=1")
     assert following["model.stages.0.0.basis.recurrence"].shape == (3, 4)
     assert not any("adapter" in name for name in following)
+
+
+@pytest.mark.slow
+def test_additions_are_trained_by_two_processes(folder, program):
+    """All that is trained gets a gradient in each, which gloo would otherwise wait for; the rest stays frozen."""
+    source = run("run.dir=source", "trainer.max_epochs=1", "test=false")
+    quick = [word for word in QUICK if not word.startswith("trainer.accelerator")]
+    more = ("trainer=ddp_sim", "run.dir=tuned", "trainer.max_epochs=1", "test=false")
+    program("train.py", *quick, *more, "finetune.init_from=source", *ADDITIONS)
+    tuned = torch.load("tuned/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert tuned["model.stages.0.0.adapter.extra"].ne(0).any()
+    assert torch.equal(tuned["model.stages.0.0.basis_weight"], source["model.stages.0.0.basis_weight"])
