@@ -61,7 +61,7 @@ def test_a_run_starts_from_another_and_trains_what_was_added(folder):
 
 @pytest.mark.slow
 def test_additions_are_trained_by_two_processes(folder, program):
-    """All that is trained gets a gradient in each, which gloo would otherwise wait for; the rest stays frozen."""
+    """What is trained gets a gradient in each of them, or they would wait for ever; the rest is frozen."""
     source = run("run.dir=source", "trainer.max_epochs=1", "test=false")
     quick = [word for word in QUICK if not word.startswith("trainer.accelerator")]
     more = ("trainer=ddp_sim", "run.dir=tuned", "trainer.max_epochs=1", "test=false")
