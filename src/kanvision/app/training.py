@@ -51,6 +51,7 @@ def train(cfg: TrainConfig) -> float | None:
         begin_finetuning(model, runs_root=cfg.run.root, **cfg.finetune.model_dump())
     price = cost_of(cfg, model)
     task = task_of(cfg, model, {"lr": effort.lr, "kan_lr": effort.kan_lr})
+    task.class_names = datamodule.class_names
     with blaming(cfg, "optimizer.name"):
         build_optimizer(model, **task.optimizer_options)  # before the run writes; training builds its own
     if resume is not None:

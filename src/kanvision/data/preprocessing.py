@@ -49,6 +49,12 @@ class Preprocessing:
         self._mean = torch.tensor(self.mean, dtype=torch.float32)[:, None, None]
         self._std = torch.tensor(self.std, dtype=torch.float32)[:, None, None]
 
+    @property
+    def neutral(self) -> Tensor:
+        """(C,) pixel in units of [0, 1] that becomes 0."""
+        mean = torch.tensor(self.mean, dtype=torch.float32)
+        return mean.flip(0) if self.name == "u_kan" else mean
+
     def __call__(self, images: Tensor) -> Tensor:
         """(..., C, H, W) float32 in units of [0, 1] to a new tensor of the same shape."""
         ordered = images.flip(-3) if self.name == "u_kan" else images

@@ -93,6 +93,8 @@ class Task(pl.LightningModule):
         self.monitor: str | None = self.scheduler_options.pop("monitor", None)
         self.monitored: list[float] = []
         """The monitored metric after each validation, for a schedule that watches it."""
+        self.class_names: tuple[str, ...] = ()
+        """What the classes are called, for predictions from a checkpoint; empty: not known."""
         self.config = config
 
     @abstractmethod
@@ -117,11 +119,13 @@ class Task(pl.LightningModule):
 
     def kept(self) -> dict[str, Any]:
         """What a checkpoint holds of a task beside weights: primitives only."""
-        return {} if self.monitor is None else {"monitored": list(self.monitored)}
+        names = {"class_names": list(self.class_names)} if self.class_names else {}
+        return names if self.monitor is None else {**names, "monitored": list(self.monitored)}
 
     def take_up(self, kept: Mapping[str, Any]) -> None:
         """Go on with what a checkpoint holds beside weights; keys that are not there are left alone."""
         self.monitored = list(kept.get("monitored", self.monitored))
+        self.class_names = tuple(kept.get("class_names", self.class_names))
 
     def forward(self, images: Tensor) -> Tensor:
         """Output of the network for images (B, C, H, W)."""

@@ -13,7 +13,7 @@ from PIL import Image
 from .reader import Reader
 from .sources import FileSource
 
-__all__ = ["FolderIndex", "image_files", "subfolders"]
+__all__ = ["FolderIndex", "image_files", "mask_data_files", "subfolders"]
 
 # Pillow knows these endings but holds no pictures to read behind them, or needs another program to do so.
 _NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
@@ -45,6 +45,12 @@ def image_files(folder: Path, *, deep: bool = True) -> list[str]:
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in legal:
                 found.append(os.path.join(place, name))
     return found
+
+
+def mask_data_files(folder: Path, *, deep: bool = False) -> list[Path]:
+    """Files that are read as images of data with masks, or as their masks: `image_files`, and .npy."""
+    arrays = (path for path in sorted(folder.rglob("*.npy") if deep else folder.glob("*.npy")))
+    return [*map(Path, image_files(folder, deep=deep)), *(p for p in arrays if not p.name.startswith("."))]
 
 
 class FolderIndex:

@@ -19,11 +19,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 __all__ = [
+    "TIFF",
     "FileError",
+    "bands_of",
     "fit_channels",
     "grey_levels",
     "in_unit_range",
     "label_values",
+    "naming",
+    "open_geotiff",
     "stored_pixels",
     "stored_size",
 ]
@@ -47,12 +51,12 @@ def stored_size(path: Path) -> tuple[int, int]:
     Raises:
         FileError: If the file cannot be opened.
     """
-    with _reading(path):
+    with naming(path):
         if path.suffix.lower() == ".npy":
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             height, width = array.shape[-2:] if array.ndim == 2 else _planes_first(array, None).shape[-2:]
         elif path.suffix.lower() in TIFF:
-            with _geotiff(path) as file:
+            with open_geotiff(path) as file:
                 height, width = file.shape
         else:
             with Image.open(path) as picture:
@@ -73,13 +77,13 @@ def stored_pixels(path: Path, in_chans: int | None = None, bands: Sequence[int] 
     Raises:
         FileError: If the file cannot be read or has not all the bands.
     """
-    with _reading(path):
+    with naming(path):
         if path.suffix.lower() == ".npy":
             array = np.load(path, allow_pickle=False)
             pixels = array[None] if array.ndim == 2 else _planes_first(array, None if bands else in_chans)
         elif path.suffix.lower() in TIFF:
-            with _geotiff(path) as file:
-                pixels = _without_alpha(file)
+            with open_geotiff(path) as file:
+                pixels = file.read(bands_of(file))
         else:
             with Image.open(path) as picture:
                 pixels = _picture(picture)
@@ -119,7 +123,13 @@ def fit_channels(pixels: Pixels, in_chans: int, path: Path) -> Pixels:
     )
 
 
-def in_unit_range(pixels: Pixels, path: Path, max_value: float | None, stored: np.dtype[Any]) -> Floats:
+def in_unit_range(
+    pixels: Pixels,
+    path: Path,
+    max_value: float | None,
+    stored: np.dtype[Any],
+    key: str = "data.max_value",
+) -> Floats:
     """Values in units of [0, 1] as float32.
 
     Args:
@@ -128,6 +138,7 @@ def in_unit_range(pixels: Pixels, path: Path, max_value: float | None, stored: n
         max_value: Stored value that becomes 1; None: the largest of an unsigned integer type of up to 16
             bits, 1 for floats.
         stored: Type that the file has.
+        key: Where `max_value` is set, for the message.
 
     Raises:
         FileError: If values are not finite, or nothing says which value is to become 1.
@@ -141,7 +152,7 @@ def in_unit_range(pixels: Pixels, path: Path, max_value: float | None, stored: n
     if max_value is None:
         if stored.kind not in "buf" or (stored.itemsize > 2 and stored.kind != "f"):
             raise FileError(
-                f"{path}: pixels are {stored.name}; say by data.max_value which value is to become 1"
+                f"{path}: pixels are {stored.name}; say by {key} which value is to become 1"
             )
         max_value = float(np.iinfo(stored).max) if stored.kind == "u" else 1.0
     unit: Floats = pixels.astype(np.float32)
@@ -161,7 +172,7 @@ def grey_levels(path: Path) -> Pixels:
             values = values // 257
         # Bits are black and white, not two nearly black levels.
         return (values * 255 if _is_bits(path) else values).astype(np.uint8)
-    with _reading(path), Image.open(path) as picture:
+    with naming(path), Image.open(path) as picture:
         if picture.mode.startswith("I"):
             return (np.asarray(picture).astype(np.int64) // 257).clip(0, 255).astype(np.uint8)
         return np.asarray(picture.convert("L"))
@@ -177,13 +188,13 @@ def label_values(path: Path, *, colours_too: bool = False) -> NDArray[np.int64]:
     Raises:
         FileError: If the file cannot be read, or holds colours or fractions.
     """
-    with _reading(path):
+    with naming(path):
         if path.suffix.lower() == ".npy":
             array = np.load(path, allow_pickle=False)
             planes = array if array.ndim == 3 else array[None]
         elif path.suffix.lower() in TIFF:
-            with _geotiff(path) as file:
-                planes = _without_alpha(file)
+            with open_geotiff(path) as file:
+                planes = file.read(bands_of(file))
         else:
             with Image.open(path) as picture:
                 picture.load()
@@ -229,24 +240,22 @@ def _planes_first(array: Pixels, in_chans: int | None) -> Pixels:
     return array
 
 
-def _without_alpha(file: Any) -> Pixels:
+def bands_of(file: Any) -> list[int]:
     """All bands of an open GeoTIFF but the transparency; a palette is left as indices."""
     import rasterio.enums
 
     alpha = rasterio.enums.ColorInterp.alpha
-    wanted = [band for band, kind in zip(file.indexes, file.colorinterp, strict=True) if kind != alpha]
-    pixels: Pixels = file.read(wanted)
-    return pixels
+    return [band for band, kind in zip(file.indexes, file.colorinterp, strict=True) if kind != alpha]
 
 
 def _is_bits(path: Path) -> bool:
     if path.suffix.lower() == ".npy":
         return bool(np.load(path, mmap_mode="r", allow_pickle=False).dtype == np.bool_)
-    with _geotiff(path) as file:
+    with open_geotiff(path) as file:
         return str(file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")) == "1"
 
 
-def _geotiff(path: Path) -> Any:
+def open_geotiff(path: Path) -> Any:
     """The open file; Python's warnings are shared by all threads, so one opens at a time."""
     import rasterio
 
@@ -257,7 +266,7 @@ def _geotiff(path: Path) -> Any:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Name the file in whatever is raised."""
     try:
         yield

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from kanvision.data.splits import stratified_holdout
 
-from .folders import image_files, subfolders
+from .folders import mask_data_files, subfolders
 from .masked_files import BinaryMask, Entry, ImageFile, IndexMask, MaskedFiles, MaskFile, MaskPlanes
 from .masked_folder import MaskedFolderReader, natural
 from .masks import SegmentationSplits
@@ -107,7 +107,7 @@ class SegmentationFolder(MaskedFolderReader):
     def _mask_folders(self, masks: Path, problems: list[str]) -> list[Path]:
         """The folders that each hold one mask an image."""
         inner = [masks / name for name in sorted(subfolders(masks), key=natural)]
-        loose = bool(_files(masks))
+        loose = bool(mask_data_files(masks))
         if self.mode == "multilabel":
             if not inner:
                 problems.append(f"{masks}: has no folder for each class, which data.mode=multilabel needs")
@@ -176,15 +176,9 @@ class SegmentationFolder(MaskedFolderReader):
         return ["test" if part == "val" else part for part in parts]
 
 
-def _files(folder: Path) -> list[Path]:
-    """Files that are read as images, sorted: all that Pillow knows, and .npy."""
-    arrays = [path for path in sorted(folder.glob("*.npy")) if not path.name.startswith(".")]
-    return [*map(Path, image_files(folder, deep=False)), *arrays]
-
-
 def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in _files(folder):
+    for path in mask_data_files(folder):
         if path.stem in found:
             problems.append(f"{path}: stands beside {found[path.stem].name}; keep one of them")
         found[path.stem] = path

@@ -1,0 +1,142 @@
+"""Writes predictions row by row; a file appears under its name when it is whole.
+
+K planes, H W space, h rows.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kanvision.drawing import PALETTE
+
+__all__ = ["BLOCK", "Write", "array_file", "draft", "no_data_of", "picture_files", "raster_file"]
+
+Write = Callable[[int, NDArray[Any]], None]
+"""Writes (K, h, W) from a row on."""
+
+BLOCK = 256
+"""Side of the blocks of a TIFF file; what is written in groups of so many rows compresses best."""
+GREY = (128, 128, 128)
+
+
+def no_data_of(num_labels: int) -> int:
+    """The label of pixels without data, the largest of 8 bits or, for more than 255 labels, of 16 bits."""
+    return 255 if num_labels <= 255 else 65535
+
+
+def palette(no_data: int) -> NDArray[np.uint8]:
+    """(256, 3) red, green and blue of labels: black, ten colours in turn, grey for no data."""
+    colours = np.concatenate([np.zeros((1, 3), np.uint8), PALETTE[np.arange(255) % len(PALETTE)]])
+    colours[no_data] = GREY
+    return colours
+
+
+@contextmanager
+def draft(path: Path) -> Iterator[Path]:
+    """A name to write to, which becomes `path` if nothing goes wrong and else is deleted."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = path.with_name(f".{path.name}.part")
+    try:
+        yield place
+        place.replace(path)
+    finally:
+        place.unlink(missing_ok=True)
+
+
+@contextmanager
+def raster_file(
+    path: Path,
+    size: tuple[int, int],
+    dtype: str,
+    names: Sequence[str],
+    *,
+    no_data: float,
+    georeference: Mapping[str, Any],
+) -> Iterator[Write]:
+    """A compressed TIFF file with a band for each plane; a single band of uint8 has colours.
+
+    Args:
+        path: The file.
+        size: Height and width.
+        dtype: Type of the values.
+        names: What the bands are called.
+        no_data: Value of pixels without data.
+        georeference: Arguments of rasterio that say where it lies.
+    """
+    import rasterio
+    from rasterio.windows import Window
+
+    profile = {
+        **{"driver": "GTiff", "height": size[0], "width": size[1], "count": len(names), "dtype": dtype},
+        **{"nodata": no_data, "compress": "deflate", "predictor": 3 if dtype == "float32" else 1},
+        **{"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "interleave": "band"},
+        "bigtiff": "if_safer",
+        **georeference,
+    }
+    with draft(path) as place:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            file = rasterio.open(place, "w", **profile)
+        with file:
+            for number, name in enumerate(names, 1):
+                file.set_band_description(number, name)
+            if dtype == "uint8" and len(names) == 1:
+                colours = palette(int(no_data)).tolist()
+                file.write_colormap(1, {label: (*colour, 255) for label, colour in enumerate(colours)})
+
+            def write(top: int, planes: NDArray[Any]) -> None:
+                file.write(planes, window=Window(0, top, size[1], planes.shape[1]))
+
+            yield write
+
+
+@contextmanager
+def array_file(path: Path, shape: tuple[int, int, int]) -> Iterator[Write]:
+    """A .npy file of float32.
+
+    Args:
+        path: The file.
+        shape: (K, H, W).
+    """
+    with draft(path) as place:
+        array = np.lib.format.open_memmap(place, "w+", np.float32, shape)
+
+        def write(top: int, planes: NDArray[Any]) -> None:
+            array[:, top : top + planes.shape[1]] = planes
+
+        yield write
+        array.flush()
+
+
+@contextmanager
+def picture_files(paths: Sequence[Path], size: tuple[int, int], no_data: int) -> Iterator[Write]:
+    """A .png file for each plane of labels, which holds the labels and shows them in colours.
+
+    More than 255 labels are written as grey values of 16 bits. All planes are in memory until the end, as the
+    picture is that they were predicted from.
+
+    Args:
+        paths: A file for each plane.
+        size: Height and width.
+        no_data: Label of pixels without data.
+    """
+    whole = np.zeros((len(paths), *size), np.uint8 if no_data == 255 else np.uint16)
+
+    def write(top: int, planes: NDArray[Any]) -> None:
+        whole[:, top : top + planes.shape[1]] = planes
+
+    yield write
+    for path, plane in zip(paths, whole, strict=True):
+        picture = Image.fromarray(plane)
+        if plane.dtype == np.uint8:
+            picture.putpalette(palette(no_data).tobytes())  # the mode L becomes P
+        with draft(path) as place:
+            picture.save(place, "png")

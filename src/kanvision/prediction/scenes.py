@@ -1,0 +1,199 @@
+"""Images to predict, of any size: read in rows, with the pixels that hold no data.
+
+C bands, H W space, h rows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanvision.data.datasets.pixels import (
+    TIFF,
+    FileError,
+    bands_of,
+    fit_channels,
+    in_unit_range,
+    naming,
+    open_geotiff,
+    stored_pixels,
+)
+from kanvision.data.preprocessing import Preprocessing
+
+from .blending import Strip
+
+__all__ = ["Bands", "Scene", "open_scene"]
+
+
+@dataclass(frozen=True)
+class Bands:
+    """From the values of a file to what the network was trained on.
+
+    Attributes:
+        in_chans: Channels of the network.
+        preprocessing: Normalisation of the run.
+        bands: Bands of a file to use, counted from 1; None: all.
+        max_value: Stored value that becomes 1; None: by the type of the file.
+    """
+
+    in_chans: int
+    preprocessing: Preprocessing
+    bands: tuple[int, ...] | None = None
+    max_value: float | None = None
+
+    def chosen(self, path: Path, available: Sequence[int]) -> list[int]:
+        """Numbers of the bands to read.
+
+        Args:
+            path: The file.
+            available: Numbers of those that it has.
+
+        Raises:
+            FileError: If they are not what the network takes.
+        """
+        if self.bands is not None:
+            if missing := [band for band in self.bands if band not in available]:
+                raise FileError(
+                    f"{path}: has {len(available)} bands, so no band {missing[0]}; "
+                    f"the run was trained on, or predict.bands asks for, {list(self.bands)}"
+                )
+            available = self.bands
+        # Grey and colour become each other, as in training.
+        if len(available) != self.in_chans and {len(available), self.in_chans} != {1, 3}:
+            plural = "s" * (len(available) != 1)
+            raise FileError(
+                f"{path}: has {len(available)} band{plural}, but the network was trained on {self.in_chans}; "
+                + (
+                    f"choose {self.in_chans} of them by predict.bands, in the order of the training data"
+                    if len(available) > self.in_chans
+                    else f"give a file with {self.in_chans}"
+                )
+            )
+        return list(available)
+
+    def unit(self, strip: Strip, path: Path) -> Tensor:
+        """(in_chans, h, W) in units of [0, 1]; pixels without data are as neutral as can be."""
+        stored = strip.values.dtype
+        values = strip.values if strip.valid.all() else np.where(strip.valid, strip.values, stored.type(0))
+        fitting = fit_channels(values, self.in_chans, path)
+        pixels = torch.from_numpy(in_unit_range(fitting, path, self.max_value, stored, "predict.max_value"))
+        return torch.where(torch.from_numpy(strip.valid), pixels, self.preprocessing.neutral[:, None, None])
+
+
+class Scene(ABC):
+    """An image in a file.
+
+    Args:
+        path: The file.
+        height: Rows.
+        width: Columns.
+        bands: How its values are used.
+    """
+
+    is_tiff = False
+    """Whether results are TIFF files too."""
+    georeference: dict[str, Any]
+    """Where on Earth it lies, as rasterio writes it; empty: nowhere."""
+
+    def __init__(self, path: Path, height: int, width: int, bands: Bands) -> None:
+        self.path = path
+        self.height = height
+        self.width = width
+        self.bands = bands
+        self.georeference = {}
+
+    @abstractmethod
+    def rows(self, top: int, bottom: int) -> Strip:
+        """The rows from `top` up to, not including, `bottom`: stored values of the bands that are used.
+
+        Raises:
+            FileError: If they cannot be read.
+        """
+
+    def strips(self, size: int) -> Iterator[tuple[int, Strip]]:
+        """All rows, `size` at a time, with the number of the first."""
+        for top in range(0, self.height, size):
+            yield top, self.rows(top, min(top + size, self.height))
+
+
+class PictureScene(Scene):
+    """An image that is read whole: a picture, or an array."""
+
+    def __init__(self, path: Path, bands: Bands) -> None:
+        pixels = stored_pixels(path, bands.in_chans)
+        numbers = bands.chosen(path, range(1, len(pixels) + 1))
+        self.pixels = pixels[[number - 1 for number in numbers]]
+        height, width = pixels.shape[-2:]
+        super().__init__(path, height, width, bands)
+
+    def rows(self, top: int, bottom: int) -> Strip:
+        """See `Scene`; NaN and infinity are no data."""
+        return _finite(self.pixels[:, top:bottom], np.ones((bottom - top, self.width), bool))
+
+
+class RasterScene(Scene):
+    """A TIFF file of any size, of which only the rows are read that are asked for."""
+
+    is_tiff = True
+
+    def __init__(self, path: Path, file: Any, bands: Bands) -> None:
+        super().__init__(path, file.height, file.width, bands)
+        self.file = file
+        self.numbers = bands.chosen(path, bands_of(file))
+        self.georeference = _georeference(file)
+        flags = [file.mask_flag_enums[number - 1] for number in self.numbers]
+        self.is_masked = any("all_valid" not in {flag.name for flag in kinds} for kinds in flags)
+
+    def rows(self, top: int, bottom: int) -> Strip:
+        """See `Scene`; nodata values, masks, transparency, NaN and infinity are no data."""
+        from rasterio.windows import Window
+
+        window = Window(0, top, self.width, bottom - top)
+        with naming(self.path):
+            values = self.file.read(self.numbers, window=window)
+            valid = np.ones(values.shape[1:], bool)
+            if self.is_masked:
+                for number in self.numbers:
+                    valid &= self.file.read_masks(number, window=window) > 0
+        return _finite(values, valid)
+
+
+def _georeference(file: Any) -> dict[str, Any]:
+    points, system = file.gcps
+    if points:
+        return {"gcps": points, "crs": system}
+    if file.crs is None and file.transform.is_identity:
+        return {}
+    return {"crs": file.crs, "transform": file.transform}
+
+
+def _finite(values: Any, valid: Any) -> Strip:
+    return Strip(values, valid & np.isfinite(values).all(axis=0) if values.dtype.kind == "f" else valid)
+
+
+@contextmanager
+def open_scene(path: Path, bands: Bands) -> Iterator[Scene]:
+    """Open an image.
+
+    Args:
+        path: The file.
+        bands: How its values are used.
+
+    Raises:
+        FileError: If it cannot be read, or its bands are not those that the network takes.
+    """
+    if path.suffix.lower() not in TIFF:
+        yield PictureScene(path, bands)
+        return
+    with naming(path):
+        file = open_geotiff(path)
+    with file:
+        yield RasterScene(path, file, bands)
