@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .conv_factory import ConvFactory
 from .heads import PixelHead
+from .places import FeaturePlace, u_places
 from .registry import register_segmenter
 from .segmenters import build_segmenter, segmenter_cfg
 
@@ -110,6 +111,10 @@ class KANUNet(nn.Module):
             self.decoder.append(nn.Sequential(*parts))
             channels = width
         self.head = PixelHead(channels, num_classes, drop_rate)
+
+    def places(self) -> dict[str, FeaturePlace]:
+        """Feature maps by their position."""
+        return u_places(self.encoder, self.decoder)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, num_classes, H, W)."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .backbone import drop_path_rates
 from .conv_factory import ConvFactory
 from .heads import PixelHead
+from .places import FeaturePlace, u_places
 from .registry import register_segmenter
 from .res_kan import BLOCKS, WIDTHS
 from .segmenters import build_segmenter, segmenter_cfg
@@ -109,6 +110,10 @@ class ResKANUNet(nn.Module):
             )
             self.decoder.append(stage(level, outputs[level]))
         self.head = PixelHead(outputs[0], num_classes, drop_rate)
+
+    def places(self) -> dict[str, FeaturePlace]:
+        """Feature maps by their position."""
+        return u_places(self.encoder, self.decoder, self.middle)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, num_classes, H, W)."""

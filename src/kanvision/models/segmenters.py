@@ -20,6 +20,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg
 from torch import Tensor, nn
 
+from .places import FeaturePlace
 from .registry import create_model, is_segmenter, list_models, spelt_out
 
 __all__ = ["Segmenter", "build_segmenter", "create_segmenter", "segmenter_cfg"]
@@ -61,6 +62,17 @@ class Segmenter(nn.Module):
         if isinstance(output, tuple):
             return tuple(logits[..., :height, :width] for logits in output)
         return output[..., :height, :width]
+
+    def places(self) -> dict[str, FeaturePlace]:
+        """Feature maps by their position, see `kanvision.models.PLACES`."""
+        network: Any = self.network
+        if callable(own := getattr(network, "places", None)):
+            found: dict[str, FeaturePlace] = own()
+            return found
+        # The library's networks; the encoder of DPT gives its maps and its prefix tokens.
+        deepest = FeaturePlace(network.encoder, items=(0, -1) if type(network).__name__ == "DPT" else (-1,))
+        head = FeaturePlace(network.segmentation_head, is_input=True)
+        return {"encoder_last": deepest, "bottleneck": deepest, "decoder_last": head}
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay would pull away from their meaning (timm's protocol)."""

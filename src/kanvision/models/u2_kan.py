@@ -18,6 +18,7 @@ from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from .conv_factory import ConvFactory
+from .places import FeaturePlace, u_places
 from .registry import register_segmenter
 from .segmenters import build_segmenter, segmenter_cfg
 
@@ -207,6 +208,10 @@ class U2KAN(nn.Module):
         sides = [*reversed(above), below[-1]]  # fine ones first
         self.sides = nn.ModuleList(nn.Conv2d(width, num_classes, 3, padding=1) for width in sides)
         self.head = nn.Conv2d(len(sides) * num_classes, num_classes, 1)
+
+    def places(self) -> dict[str, FeaturePlace]:
+        """Feature maps by their position."""
+        return u_places(self.encoder, self.decoder)
 
     def forward(self, x: Tensor) -> Any:
         """Images (B, C, H, W) to logits (B, num_classes, H, W); in training to the tuple of all of them."""

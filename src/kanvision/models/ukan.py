@@ -26,6 +26,7 @@ from kanvision.layers import PRESETS, GroupRational, KANLinear, preset
 
 from .backbone import drop_path_rates
 from .heads import PixelHead
+from .places import FeaturePlace
 from .registry import register_segmenter
 from .segmenters import build_segmenter, segmenter_cfg
 from .unet import ConvPair
@@ -272,6 +273,15 @@ class UKAN(nn.Module):
         self.up_blocks = nn.ModuleList([block(fourth, rates[2]), block(third, rates[3])])
         self.up_norms = nn.ModuleList([nn.LayerNorm(fourth), nn.LayerNorm(third)])
         self.head = PixelHead(first, num_classes, drop_rate)
+
+    def places(self) -> dict[str, FeaturePlace]:
+        """Feature maps by their position: what the stages behind them get, as maps and not as tokens."""
+        deepest = FeaturePlace(self.decoder[0], is_input=True)
+        return {
+            "encoder_last": deepest,
+            "bottleneck": deepest,
+            "decoder_last": FeaturePlace(self.head, is_input=True),
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, num_classes, H, W)."""

@@ -20,6 +20,7 @@ from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from .heads import PixelHead
+from .places import FeaturePlace, u_places
 from .registry import register_segmenter
 from .segmenters import build_segmenter, segmenter_cfg
 
@@ -137,6 +138,10 @@ class UNet(nn.Module):
             self.decoder.append(UpStage(channels, sizes[level], out_channels, upsampling))
             channels = out_channels
         self.head = PixelHead(channels, num_classes, drop_rate)
+
+    def places(self) -> dict[str, FeaturePlace]:
+        """Feature maps by their position."""
+        return u_places(self.encoder, self.decoder)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
