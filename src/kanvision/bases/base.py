@@ -6,11 +6,12 @@ Shapes: B batch, C channels, H W space, K basis functions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal, cast, final
 
 import torch
 from torch import Tensor, nn
+
+from kanvision.ops.precision import without_autocast
 
 __all__ = ["Basis", "Squash"]
 
@@ -141,7 +142,7 @@ class Basis(nn.Module):
                 f"{type(self).__name__} was made for num_channels={self.num_channels}, but axis "
                 f"{channel_dim} of the input has {x.shape[dim]} channels"
             )
-        with _without_autocast(x.device.type):
+        with without_autocast(x.device.type):
             exact = x if x.dtype == torch.float64 else x.float()
             expand = self.expand if constant else self.expand_varying
             y = self._squashed(exact)
@@ -244,9 +245,3 @@ def normal_quantiles(device: torch.device | None = None) -> Tensor:
     levels = (torch.arange(_NUM_QUANTILES, device=device, dtype=torch.float32) + 0.5) / _NUM_QUANTILES
     quantiles: Tensor = torch.special.ndtri(levels)
     return quantiles
-
-
-def _without_autocast(device_type: str) -> AbstractContextManager[None]:
-    if not torch.amp.is_autocast_available(device_type):  # the meta device, for one
-        return nullcontext()
-    return torch.autocast(device_type=device_type, enabled=False)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kanvision.bases.base import _without_autocast
+from kanvision.ops.precision import without_autocast
 
 from .auxiliary import add_auxiliary
 
@@ -105,7 +105,7 @@ class TopKGate(nn.Module):
         """
         if q.ndim != 2 or q.shape[1] != self.channels:
             raise ValueError(f"TopKGate takes (B, {self.channels}), got an input of shape {tuple(q.shape)}")
-        with _without_autocast(q.device.type):
+        with without_autocast(q.device.type):
             exact = q if q.dtype == torch.float64 else q.float()
             clean = exact @ self.w_gate.to(exact.dtype)  # (B, E)
             logits, spread = clean, None

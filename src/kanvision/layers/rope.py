@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kanvision.bases.base import _without_autocast
+from kanvision.ops.precision import without_autocast
 
 __all__ = ["ROPE_KINDS", "RotaryPositions"]
 
@@ -74,7 +74,7 @@ class RotaryPositions(nn.Module):
     def forward(self, x: Tensor, space: Sequence[int]) -> Tensor:
         """Turn queries or keys (B, heads, N, D) of a grid with N cells."""
         exact = torch.promote_types(x.dtype, torch.float32)
-        with _without_autocast(x.device.type):
+        with without_autocast(x.device.type):
             cells = [torch.arange(size, device=x.device, dtype=exact) for size in space]
             grid = torch.stack(torch.meshgrid(*cells, indexing="ij")).flatten(1)  # (n, N)
             angle = torch.einsum("an,ahf->hnf", grid, self.frequency.to(exact))  # (heads, N, F)

@@ -1,0 +1,181 @@
+"""Fourier attention of KArAt in fused GPU kernels: formulas and legend as in `kanvision.ops.karat`.
+
+A program has one tile of queries of one head and walks over the keys (or the other way round, for the
+gradients of keys and coefficients); nothing of the size of the logits leaves it. Logits, angles and sums are
+float32, the factors of the matrix products have the dtype of the queries. A key beyond the end meets
+coefficients of 0: a logit of 0 would count, cos(0) = 1. Sums over samples are taken in a fixed order, so that
+results are the same bit by bit from run to run.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from .karat import Series, differentiable_gradients
+from .precision import without_autocast
+
+__all__ = ["fused_fourier_attention", "why_not_fused"]
+
+MAX_RANK = 64
+_QUERIES, _KEYS = 64, 32  # of a tile
+_SPLITS = 16  # groups of samples whose sums of coefficients are kept apart
+
+
+def why_not_fused(q: Tensor, series: Series, rank: int | None) -> str:
+    """What keeps the kernels from being used; empty if nothing does."""
+    if series.base_act != "zero":
+        return f"the kernels have no base activation, base_act={series.base_act!r}"
+    if rank is None or rank > MAX_RANK:
+        return f"the kernels keep one row of units in registers, which ends at rank={MAX_RANK}; rank={rank}"
+    if q.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return f"the kernels compute in float32, the queries are {q.dtype}"
+    if find_spec("triton") is None:
+        return "triton is not installed"
+    if not q.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"the kernels run on CUDA devices, the queries are on {q.device.type}"
+    return ""
+
+
+def fused_fourier_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    coefficients: Tensor,
+    weight: Tensor | None,
+    series: Series,
+    scale: float,
+) -> Tensor:
+    """As `kanvision.ops.karat.fourier_attention`; only where `why_not_fused` has nothing to say."""
+    assert weight is not None  # a rank was given
+    return cast(Tensor, _Fused.apply(q, k, v, coefficients, weight, series, scale)[0])
+
+
+class _Fused(torch.autograd.Function):
+    """H and out; only out is to be differentiated."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        coefficients: Tensor,
+        weight: Tensor,
+        series: Series,
+        scale: float,
+    ) -> tuple[Tensor, Tensor]:
+        with without_autocast(q.device.type):
+            launch = _Launch.of(q, k, coefficients, series, scale)
+            hidden = launch.hidden(extra=weight.shape[-1] - coefficients.shape[1])  # (B, h, M, r)
+            batch, heads, queries, channels = q.shape
+            out = v.new_empty(batch, queries, heads, channels).transpose(1, 2)
+            out.copy_(hidden.to(v.dtype) @ (weight.to(v.dtype).mT @ v))
+        ctx.save_for_backward(q, k, v, coefficients, weight, hidden)
+        ctx.series, ctx.scale = series, scale
+        ctx.mark_non_differentiable(hidden)
+        return out, hidden
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph=True
+            return differentiable_gradients(ctx, grads[0])
+        q, k, v, coefficients, weight, hidden = ctx.saved_tensors
+        with without_autocast(q.device.type):
+            grad, w = grads[0].to(v.dtype), weight.to(v.dtype)
+            du = hidden.to(v.dtype).mT @ grad  # (B, h, r, d)
+            dv = w @ du
+            dw = (v @ du.mT).sum(0, dtype=torch.float32).to(weight.dtype)
+            dh = (grad @ (w.mT @ v).mT)[..., : coefficients.shape[1]].contiguous()  # (B, h, M, r)
+            launch = _Launch.of(q, k, coefficients, ctx.series, ctx.scale)
+            dq, dk, dc = launch.gradients(dh)
+        return dq, dk, dv, dc.to(coefficients.dtype), dw, None, None
+
+
+class _Launch(NamedTuple):
+    """Arguments that all kernels share."""
+
+    q: Tensor
+    k: Tensor
+    table: Tensor  # (2 G, h, N, R), R is r filled up with zeros to a power of two
+    constant: Tensor | None  # (h, r): the sums of the coefficients of 1
+    series: Series
+    scale: float
+    rank: int
+
+    @classmethod
+    def of(cls, q: Tensor, k: Tensor, coefficients: Tensor, series: Series, scale: float) -> _Launch:
+        q, k = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k))
+        rank, num_waves = coefficients.shape[1], 2 * series.num_frequencies
+        padded = max(16, 1 << (rank - 1).bit_length())
+        table = coefficients[..., :num_waves].permute(3, 0, 2, 1)  # (2 G, h, N, r)
+        table = torch.nn.functional.pad(table, (0, padded - rank)).to(q.dtype).contiguous()
+        constant = coefficients[..., num_waves].sum(2).float() if series.constant else None
+        return cls(q, k, table, constant, series, scale, rank)
+
+    def hidden(self, extra: int) -> Tensor:
+        """H (B, h, M, r + extra) in float32; the units beyond r are 1."""
+        batch, heads, queries, _ = self.q.shape
+        shape = (batch, heads, queries, self.rank + extra)
+        result = torch.ones(shape, device=self.q.device, dtype=torch.float32)
+        grid = (-(-queries // _QUERIES), batch * heads)
+        _kernels().hidden[grid](self.q, self.k, self.table, result, result.shape[-1], *self._sizes())
+        if self.constant is not None:
+            result[..., : self.rank] += self.constant.unsqueeze(1)
+        return result
+
+    def gradients(self, dh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of q, k and the coefficients (h, r, N, K) from that of H."""
+        batch, heads, queries, _ = self.q.shape
+        keys, frequencies = self.k.shape[2], self.series.num_frequencies
+        dq, dk = (t.new_empty(t.transpose(1, 2).shape).transpose(1, 2) for t in (self.q, self.k))
+        splits = min(_SPLITS, batch)
+        parts = torch.zeros((splits, *self.table.shape), device=self.q.device, dtype=torch.float32)
+        key_tiles = -(-keys // _KEYS)
+        given = (self.q, self.k, self.table, dh)
+        kernels, sizes = _kernels(), self._sizes()
+        kernels.queries[-(-queries // _QUERIES), batch * heads](*given, dq, *dq.stride()[:3], *sizes)
+        kernels.keys[key_tiles, batch * heads](*given, dk, *dk.stride()[:3], *sizes)
+        kernels.coefficients[key_tiles, heads * splits, frequencies](*given, parts, batch, splits, *sizes)
+        dc = parts.sum(0)[..., : self.rank].permute(1, 3, 2, 0)  # (h, r, N, 2 G)
+        if self.constant is not None:
+            ones = dh.float().sum((0, 2))[:, :, None, None].expand(*dc.shape[:3], 1)
+            dc = torch.cat((dc, ones), -1)
+        return dq, dk, dc
+
+    def _sizes(self) -> tuple[Any, ...]:
+        channels = self.q.shape[3]
+        return (
+            *self.q.stride()[:3],
+            *self.k.stride()[:3],
+            self.q.shape[1],
+            self.q.shape[2],
+            self.k.shape[2],
+            self.rank,
+            self.scale,
+            channels,
+            max(16, 1 << (channels - 1).bit_length()),
+            self.table.shape[-1],
+            self.series.num_frequencies,
+            _QUERIES,
+            _KEYS,
+        )
+
+
+class _Kernels(NamedTuple):
+    hidden: Any
+    queries: Any
+    keys: Any
+    coefficients: Any
+
+
+@cache
+def _kernels() -> _Kernels:
+    from .karat_kernels import build
+
+    return _Kernels(*build())
