@@ -7,6 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from kanvision.data.datasets.pixels import stored_pixels
+
 from . import fake_masks
 from .fake_masks import disc, geotiff, own_pairs, save, scan
 from .reading_masks import masks, parts, refusal
@@ -263,3 +265,12 @@ def test_the_real_layout_of_bands_beside_two_kinds_of_masks(tmp_path: Path):
     assert data.mean[0] == pytest.approx(0.105, abs=0.002)
     assert folder(tmp_path, mode="multiclass", mask_folder="crop").num_classes == 4
     assert fake_masks.scan(0).dtype == np.uint8
+
+
+def test_a_fourth_band_that_gdal_takes_for_transparency_is_one_of_four(tmp_path: Path) -> None:
+    planes = np.random.default_rng(0).integers(0, 255, (4, 6, 5), np.uint8)
+    path = fake_masks.geotiff(tmp_path / "a.tif", planes)
+    assert stored_pixels(path).shape == (3, 6, 5)
+    for wanted in ({"in_chans": 4}, {"in_chans": 4, "bands": [1, 2, 3, 4]}):
+        np.testing.assert_array_equal(stored_pixels(path, **wanted), planes)
+    np.testing.assert_array_equal(stored_pixels(path, 2, [4, 1]), planes[[3, 0]])

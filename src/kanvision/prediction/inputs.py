@@ -12,7 +12,7 @@ from kanvision.data.datasets.pixels import FileError
 from kanvision.data.errors import DataError
 
 from .files import BLOCK
-from .scenes import Bands, open_scene
+from .scenes import Bands, Scene, open_scene
 
 __all__ = ["Inputs", "find_inputs", "overwriting_problems", "refuse", "twin_problems", "unusable_scenes"]
 
@@ -60,9 +60,19 @@ def find_inputs(place: Path, *, classes: bool) -> Inputs:
 
 
 def unusable_scenes(
-    paths: Iterable[Path], bands: Bands, advance: Callable[[int], object] = lambda count: None
+    paths: Iterable[Path],
+    bands: Bands,
+    look: Callable[[Scene], object] = lambda scene: None,
+    advance: Callable[[int], object] = lambda count: None,
 ) -> list[str]:
-    """Complaints about files that cannot be read to the end, or whose bands do not fit."""
+    """Complaints about files that cannot be read to the end, or whose bands do not fit.
+
+    Args:
+        paths: The files.
+        bands: How their values are used.
+        look: Is given each image that is usable, open.
+        advance: Is told how many more files are done.
+    """
     problems = []
     for path in paths:
         try:
@@ -70,6 +80,7 @@ def unusable_scenes(
                 for top, strip in scene.strips(BLOCK):
                     if not top:
                         bands.unit(strip, path)  # which types it takes
+                look(scene)
         except FileError as error:
             problems.append(str(error))
         advance(1)
@@ -89,12 +100,16 @@ def twin_problems(inputs: Inputs) -> list[str]:
     ]
 
 
-def overwriting_problems(files: Iterable[Path]) -> list[str]:
-    """Complaints about results that exist already."""
-    there = [path for path in files if path.exists()]
+def overwriting_problems(files: Iterable[Path], inputs: Inputs, overwrite: bool) -> list[str]:
+    """Complaints about results that exist already, or would replace what is predicted."""
+    files = list(files)
+    images = {path.resolve() for path in inputs.paths}
+    if clash := [path for path in files if path.resolve() in images]:
+        return [f"{clash[0]}: is an image to predict, and its result would replace it; choose another output"]
+    there = [] if overwrite else [path for path in files if path.exists()]
     if not there:
         return []
-    more = f" and {len(there) - 1} more files" if len(there) > 1 else ""
+    more = f" and {len(there) - 1} more" if len(there) > 1 else ""
     return [f"{there[0]}{more}: exists; predict.overwrite=true replaces it, or choose another output"]
 
 

@@ -49,12 +49,13 @@ class Bands:
     bands: tuple[int, ...] | None = None
     max_value: float | None = None
 
-    def chosen(self, path: Path, available: Sequence[int]) -> list[int]:
+    def chosen(self, path: Path, available: Sequence[int], beside: str = "") -> list[int]:
         """Numbers of the bands to read.
 
         Args:
             path: The file.
             available: Numbers of those that it has.
+            beside: What it has besides, for the message.
 
         Raises:
             FileError: If they are not what the network takes.
@@ -70,7 +71,8 @@ class Bands:
         if len(available) != self.in_chans and {len(available), self.in_chans} != {1, 3}:
             plural = "s" * (len(available) != 1)
             raise FileError(
-                f"{path}: has {len(available)} band{plural}, but the network was trained on {self.in_chans}; "
+                f"{path}: has {len(available)} band{plural}{beside}, but the network was trained on "
+                f"{self.in_chans}; "
                 + (
                     f"choose {self.in_chans} of them by predict.bands, in the order of the training data"
                     if len(available) > self.in_chans
@@ -147,10 +149,12 @@ class RasterScene(Scene):
     def __init__(self, path: Path, file: Any, bands: Bands) -> None:
         super().__init__(path, file.height, file.width, bands)
         self.file = file
-        self.numbers = bands.chosen(path, bands_of(file))
+        available = bands_of(file, bands.in_chans, bands.bands)
+        self.numbers = bands.chosen(
+            path, available, "" if len(available) == file.count else " and transparency"
+        )
         self.georeference = _georeference(file)
-        flags = [file.mask_flag_enums[number - 1] for number in self.numbers]
-        self.is_masked = any("all_valid" not in {flag.name for flag in kinds} for kinds in flags)
+        self.masked = [number for number in self.numbers if self._is_masked(number)]
 
     def rows(self, top: int, bottom: int) -> Strip:
         """See `Scene`; nodata values, masks, transparency, NaN and infinity are no data."""
@@ -160,10 +164,15 @@ class RasterScene(Scene):
         with naming(self.path):
             values = self.file.read(self.numbers, window=window)
             valid = np.ones(values.shape[1:], bool)
-            if self.is_masked:
-                for number in self.numbers:
-                    valid &= self.file.read_masks(number, window=window) > 0
+            for number in self.masked:
+                valid &= self.file.read_masks(number, window=window) > 0
         return _finite(values, valid)
+
+    def _is_masked(self, number: int) -> bool:
+        """Whether something says where a band holds data; not a band that is no transparency but data."""
+        flags = {flag.name for flag in self.file.mask_flag_enums[number - 1]}
+        is_data = "alpha" in flags and len(self.numbers) == self.file.count
+        return "all_valid" not in flags and not is_data
 
 
 def _georeference(file: Any) -> dict[str, Any]:

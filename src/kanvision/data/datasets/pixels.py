@@ -53,7 +53,7 @@ def stored_size(path: Path) -> tuple[int, int]:
     """
     with naming(path):
         if path.suffix.lower() == ".npy":
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array = _array(path)
             height, width = array.shape[-2:] if array.ndim == 2 else _planes_first(array, None).shape[-2:]
         elif path.suffix.lower() in TIFF:
             with open_geotiff(path) as file:
@@ -67,7 +67,9 @@ def stored_size(path: Path) -> tuple[int, int]:
 def stored_pixels(path: Path, in_chans: int | None = None, bands: Sequence[int] | None = None) -> Pixels:
     """All values of an image as they are stored, (C, H, W) of any type.
 
-    Palettes become colours, and transparency is dropped. A .npy file may hold (H, W), (C, H, W) or (H, W, C).
+    Palettes become colours, and transparency is dropped, unless in a GeoTIFF it is one of the bands that are
+    wanted: GDAL takes the fourth of four bands of 8 bits for it, whatever it is. A .npy file may hold
+    (H, W), (C, H, W) or (H, W, C).
 
     Args:
         path: The file.
@@ -79,11 +81,11 @@ def stored_pixels(path: Path, in_chans: int | None = None, bands: Sequence[int] 
     """
     with naming(path):
         if path.suffix.lower() == ".npy":
-            array = np.load(path, allow_pickle=False)
+            array = np.array(_array(path))
             pixels = array[None] if array.ndim == 2 else _planes_first(array, None if bands else in_chans)
         elif path.suffix.lower() in TIFF:
             with open_geotiff(path) as file:
-                pixels = file.read(bands_of(file))
+                pixels = file.read(bands_of(file, in_chans, bands))
         else:
             with Image.open(path) as picture:
                 pixels = _picture(picture)
@@ -151,9 +153,7 @@ def in_unit_range(
         )
     if max_value is None:
         if stored.kind not in "buf" or (stored.itemsize > 2 and stored.kind != "f"):
-            raise FileError(
-                f"{path}: pixels are {stored.name}; say by {key} which value is to become 1"
-            )
+            raise FileError(f"{path}: pixels are {stored.name}; say by {key} which value is to become 1")
         max_value = float(np.iinfo(stored).max) if stored.kind == "u" else 1.0
     unit: Floats = pixels.astype(np.float32)
     unit /= np.float32(max_value)
@@ -190,7 +190,7 @@ def label_values(path: Path, *, colours_too: bool = False) -> NDArray[np.int64]:
     """
     with naming(path):
         if path.suffix.lower() == ".npy":
-            array = np.load(path, allow_pickle=False)
+            array = np.array(_array(path))
             planes = array if array.ndim == 3 else array[None]
         elif path.suffix.lower() in TIFF:
             with open_geotiff(path) as file:
@@ -240,17 +240,29 @@ def _planes_first(array: Pixels, in_chans: int | None) -> Pixels:
     return array
 
 
-def bands_of(file: Any) -> list[int]:
-    """All bands of an open GeoTIFF but the transparency; a palette is left as indices."""
+def _array(path: Path) -> Pixels:
+    """The array in a .npy file, not read yet; Python 3.11 parses one header at a time (gh-106905)."""
+    with _OPENING:
+        array: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+        return array
+
+
+def bands_of(file: Any, in_chans: int | None = None, bands: Sequence[int] | None = None) -> list[int]:
+    """Bands of an open GeoTIFF that there are to choose from; a palette is left as indices.
+
+    Transparency is none of them, unless the caller wants so many channels, or numbers bands.
+    """
     import rasterio.enums
 
+    if bands is not None or file.count == in_chans:
+        return list(file.indexes)
     alpha = rasterio.enums.ColorInterp.alpha
     return [band for band, kind in zip(file.indexes, file.colorinterp, strict=True) if kind != alpha]
 
 
 def _is_bits(path: Path) -> bool:
     if path.suffix.lower() == ".npy":
-        return bool(np.load(path, mmap_mode="r", allow_pickle=False).dtype == np.bool_)
+        return bool(_array(path).dtype == np.bool_)
     with open_geotiff(path) as file:
         return str(file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")) == "1"
 

@@ -1,0 +1,83 @@
+"""Which files are predicted, and everything that is wrong with them at once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kanvision.data.errors import DataError
+from kanvision.data.preprocessing import Preprocessing
+from kanvision.prediction import (
+    Bands,
+    find_inputs,
+    overwriting_problems,
+    refuse,
+    twin_problems,
+    unusable_scenes,
+)
+from tests.data.fake_masks import geotiff, save, scan
+
+BANDS = Bands(3, Preprocessing([0.5] * 3, [0.5] * 3))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save(tmp_path / "in" / "b.PNG", scan(1))
+    save(tmp_path / "in" / "a.jpg", scan(2))
+    save(tmp_path / "in" / "deep" / "c.bmp", scan(3))
+    geotiff(tmp_path / "in" / "d.tif", scan(4).transpose(2, 0, 1))
+    np.save(tmp_path / "in" / "e.npy", scan(5))
+    (tmp_path / "in" / "notes.txt").write_text("hello")
+    (tmp_path / "in" / ".hidden.png").write_text("hello")
+    return tmp_path / "in"
+
+
+def test_a_folder_gives_its_images_and_says_what_it_leaves_out(folder: Path) -> None:
+    inputs = find_inputs(folder, classes=False)
+    assert list(map(str, inputs.names)) == ["a.jpg", "b.PNG", "d.tif", "e.npy"]
+    assert list(map(str, inputs.left)) == ["notes.txt"]
+    assert all(path.is_file() for path in inputs.paths)
+    inputs = find_inputs(folder, classes=True)
+    assert [name.as_posix() for name in inputs.names] == ["a.jpg", "b.PNG", "d.tif", "deep/c.bmp"]
+    assert list(map(str, inputs.left)) == ["e.npy", "notes.txt"]
+    assert find_inputs(folder / "a.jpg", classes=False).paths == [folder / "a.jpg"]
+
+
+def test_a_place_without_images_is_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        find_inputs(folder / "nowhere", classes=False)
+    (folder.parent / "x" / "images").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"holds no image; it has the folders images: give one"):
+        find_inputs(folder.parent / "x", classes=False)
+
+
+def test_every_file_that_cannot_be_used_is_named_and_the_sound_ones_are_shown(folder: Path) -> None:
+    (folder / "f.tif").write_text("no tiff")
+    (folder / "g.png").write_bytes((folder / "b.PNG").read_bytes()[:200])
+    np.save(folder / "h.npy", np.zeros((5, 20, 20)))
+    inputs, seen, done = find_inputs(folder, classes=False), [], []
+    problems = unusable_scenes(inputs.paths, BANDS, lambda scene: seen.append(scene.path.name), done.append)
+    assert [Path(problem.split(":")[0]).name for problem in problems] == ["f.tif", "g.png", "h.npy"]
+    assert "has 5 bands" in problems[2]
+    assert seen == ["a.jpg", "b.PNG", "d.tif", "e.npy"]
+    assert sum(done) == 7
+    with pytest.raises(DataError, match="3 problems") as refused:
+        refuse(problems)
+    assert all(problem in str(refused.value) for problem in problems)
+    refuse([])
+
+
+def test_results_never_replace_each_other_nor_what_is_there(folder: Path) -> None:
+    save(folder / "b.jpg", scan(1))
+    inputs = find_inputs(folder, classes=False)
+    (problem,) = twin_problems(inputs)
+    assert "b.PNG" in problem
+    assert "b.jpg" in problem
+    there, new = folder.parent / "there.csv", folder.parent / "new.csv"
+    there.touch()
+    assert overwriting_problems([new], inputs, False) == []
+    (problem,) = overwriting_problems([new, there, there], inputs, False)
+    assert "there.csv and 1 more: exists; predict.overwrite=true" in problem
+    assert overwriting_problems([new, there], inputs, True) == []
+    (problem,) = overwriting_problems([folder / "a.jpg"], inputs, True)
+    assert "is an image to predict" in problem
