@@ -1,9 +1,12 @@
 """What happens around the training loop: checkpoints, averaged weights, random states, logs and pictures."""
 
-from .checkpointing import BestCheckpoint, LastCheckpoint
+from .checkpointing import BestCheckpoint, LastCheckpoint, StepCheckpoint
 from .csv_log import CSVLog
 from .ema import EMAWeights
+from .epoch_state import EpochState
+from .finite_guard import FiniteGuard, NonFiniteError
 from .grid import GridCare
+from .preemption import Preempted, Preemption
 from .progress import ProgressBar
 from .rng_state import RNGState
 from .sample_images import SampleImages
@@ -14,9 +17,15 @@ __all__ = [
     "BestCheckpoint",
     "CSVLog",
     "EMAWeights",
+    "EpochState",
+    "FiniteGuard",
     "GridCare",
     "LastCheckpoint",
+    "NonFiniteError",
+    "Preempted",
+    "Preemption",
     "ProgressBar",
     "RNGState",
     "SampleImages",
+    "StepCheckpoint",
 ]

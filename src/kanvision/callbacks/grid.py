@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, cast, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
@@ -25,8 +25,18 @@ from kanvision.layers import (
 from kanvision.optim import replace_parameter
 
 from .changed_network import averaged_networks, exchange_again, network_of
+from .epoch_state import resumes_within_epoch
 
 __all__ = ["GridCare"]
+
+
+@runtime_checkable
+class Rereadable(Protocol):
+    """A loader that knows how many batches of the epoch it has given, and can load them again."""
+
+    position: int
+
+    def again(self, steps: range) -> Iterator[Any]: ...
 
 
 class GridCare(Callback):
@@ -97,6 +107,8 @@ class GridCare(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look whether there is something to care for, and whether all refinements to come are possible."""
         self._images.clear()
+        if resumes_within_epoch(trainer):
+            self._images.extend(_latest_images(trainer, self.num_batches))
         sites = grid_sites(network_of(pl_module))
         if not sites:
             rank_zero_warn(
@@ -208,6 +220,14 @@ class GridCare(Callback):
                     convert = _momenta(matrix, layer.groups)
                     replace_parameter(optimizer, before[name], layer.basis_weight, convert)
         exchange_again(trainer, pl_module)
+
+
+def _latest_images(trainer: pl.Trainer, num_batches: int) -> Iterator[Tensor]:
+    """Images of the latest batches of the epoch that goes on, loaded again."""
+    loader = trainer.train_dataloader
+    if isinstance(loader, Rereadable):
+        for batch in loader.again(range(max(0, loader.position - num_batches), loader.position)):
+            yield trainer.strategy.batch_to_device(batch["image"])
 
 
 def _prepared(pl_module: pl.LightningModule, images: Tensor) -> Tensor:

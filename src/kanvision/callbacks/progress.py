@@ -38,6 +38,11 @@ class ProgressBar(RichProgressBar):
         metrics = super().get_metrics(trainer, pl_module)
         return {key: value for key, value in metrics.items() if key not in get_standard_metrics(trainer)}
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock of an epoch that goes on."""
+        super().on_train_start(trainer, pl_module)
+        self._epoch_start = time.perf_counter()
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock of the epoch."""
         super().on_train_epoch_start(trainer, pl_module)

@@ -10,7 +10,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import distributed
+
+from .processes import gathered
 
 __all__ = ["RNGState"]
 
@@ -18,9 +19,9 @@ __all__ = ["RNGState"]
 class RNGState(Callback):
     """Saves the states of Python's, numpy's, torch's and the accelerator's generators of every process.
 
-    With it, a run resumed from a checkpoint of an epoch's end is equal to the uninterrupted run bit for bit,
-    on the same number of processes. Lightning saves none of these states: shuffling, dropout, drop path and
-    mixup would start again with the numbers of the first epoch. All states are tensors and primitives.
+    With it (and `EpochState`), a resumed run is equal to the uninterrupted one bit for bit, on the same
+    number of processes. Lightning saves none of these states: shuffling, dropout, drop path and mixup would
+    start again with the numbers of the first epoch. All states are tensors and primitives.
     """
 
     def __init__(self) -> None:
@@ -32,12 +33,7 @@ class RNGState(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """States of all processes, in the order of their ranks; a collective call."""
-        state = _random_state()
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return {"ranks": [state]}
-        states: list[Any] = [None] * distributed.get_world_size()
-        distributed.all_gather_object(states, state)
-        return {"ranks": states}
+        return {"ranks": gathered(_random_state())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the states until the loop is about to start."""
@@ -45,15 +41,23 @@ class RNGState(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore the state of this process; by `on_train_start` the loaders have drawn their seeds."""
-        if self._restored is None:
+        self._restore(trainer)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The same for strategies that shard, which load checkpoints only then."""
+        self._restore(trainer)
+
+    def _restore(self, trainer: pl.Trainer) -> None:
+        states, self._restored = self._restored, None
+        if states is None:
             return
-        if len(self._restored) != trainer.world_size:
+        if len(states) == trainer.world_size:
+            _set_random_state(states[trainer.global_rank])
+        else:
             rank_zero_warn(
-                f"The checkpoint is from {len(self._restored)} processes, this run has {trainer.world_size}: "
+                f"The checkpoint is from {len(states)} processes, this run has {trainer.world_size}: "
                 "training goes on, but not with the same random numbers."
             )
-            return
-        _set_random_state(self._restored[trainer.global_rank])
 
 
 def _random_state() -> dict[str, Any]:

@@ -83,7 +83,8 @@ class SampleImages(Callback):
         if wanted > 0 and self._draws(trainer):
             images = batch["image"][:wanted].float()
             if "mask" in batch:
-                masks = (batch["mask"], outputs["measured"]["preds"])
+                ignored = batch["mask"] == pl_module.ignore_index
+                masks = (batch["mask"].masked_fill(ignored, -1), outputs["measured"]["preds"])
                 sample = [images, *(of_size(mask[:wanted], images.shape[-2:]) for mask in masks)]
             else:
                 confidence, predicted = outputs["predictions"][:wanted].max(dim=1)
@@ -166,15 +167,17 @@ def mask_panels(images: Pixels, targets: Tensor, predicted: Tensor) -> list[Pane
 
     Args:
         images: (N, H, W, 3).
-        targets: Classes of the pixels (N, H, W), or a plane of 0 and 1 for each class (N, K, H, W).
+        targets: Classes of the pixels (N, H, W), or a plane of 0 and 1 for each class (N, K, H, W);
+            -1 stands for pixels that do not count; they are clear.
         predicted: The same of what was predicted; -1 is no class.
     """
     panels = []
     for image, truth, guess in zip(images, targets.numpy(), predicted.numpy(), strict=True):
-        pictures = [image, coloured(image, truth), coloured(image, guess), _errors(image, truth, guess)]
-        panels.append(
-            Panel(np.concatenate(pictures, axis=1), INK, [f"{np.mean(truth == guess):.1%} of pixels"])
-        )
+        counts = truth != -1
+        shown = np.where(counts, guess, -1)
+        pictures = [image, coloured(image, truth), coloured(image, shown), _errors(image, truth, shown)]
+        share = (truth == guess)[counts].mean() if counts.any() else 1.0
+        panels.append(Panel(np.concatenate(pictures, axis=1), INK, [f"{share:.1%} of pixels"]))
     return panels
 
 

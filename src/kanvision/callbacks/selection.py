@@ -26,6 +26,7 @@ from kanvision.optim import replace_parameter
 
 from .changed_network import averaged_networks, exchange_again, network_of
 from .checkpointing import BestCheckpoint
+from .epoch_state import resumes_within_epoch
 
 __all__ = ["BasisSelection"]
 
@@ -112,6 +113,8 @@ class BasisSelection(Callback):
                 f"callbacks.selection takes parameters out, which {type(trainer.strategy).__name__} does not "
                 "learn of in training; legal: one process, or trainer.strategy=ddp"
             )
+        if resumes_within_epoch(trainer):
+            self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the phase of the epoch, and prune at the first one of the third phase."""

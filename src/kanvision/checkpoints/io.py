@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 SUFFIX = ".ckpt"
-NAMES = ("best.ckpt", "last.ckpt")
+NAMES = ("best.ckpt", "last.ckpt", "step.ckpt")
 TASK_PREFIX = "model."  # where a task keeps its network
 NUM_SHOWN = 5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -10,9 +11,62 @@ from torch.utils.data import DataLoader, Dataset
 from .samplers import EvenBatchSampler, TrainBatchSampler
 from .seeding import derive_seed
 
-__all__ = ["make_loader"]
+__all__ = ["TrainLoader", "make_loader"]
 
 Batch = TypeVar("Batch")
+
+
+class TrainLoader(DataLoader[Any]):
+    """A loader that can go on within an epoch, at the batch after those that it has given out.
+
+    Batches are functions of (seed, epoch, rank, step) alone, so that their number is all there is to know;
+    those that workers have loaded ahead do not count. Lightning keeps `state_dict` in checkpoints.
+
+    Args:
+        dataset: Gives a batch for a list of places (`__getitems__`).
+        batches: Lists of places.
+        **options: As for torch's loader.
+    """
+
+    def __init__(self, dataset: Dataset[Any], batches: TrainBatchSampler, **options: Any) -> None:
+        super().__init__(dataset, batch_sampler=batches, **options)
+        self.batches = batches
+        self.position = 0
+        """Number of batches of the epoch that were given out."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        self.position = self.batches.start
+        return self._counted(super().__iter__())
+
+    def _counted(self, iterator: Iterable[Any]) -> Iterator[Any]:
+        for batch in iterator:
+            self.position += 1
+            yield batch
+
+    def again(self, steps: Iterable[int]) -> Iterator[Any]:
+        """Load batches of some steps of the epoch in this process, whether they were given out or not."""
+        for places in self.batches.batches(steps):
+            yield self.dataset.__getitems__(places)  # type: ignore[attr-defined]
+
+    def state_dict(self) -> dict[str, int]:
+        """Where in which epoch the loader is."""
+        return {"epoch": self.batches.epoch, "position": self.position, "length": len(self)}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on from there when the epoch is the same; call it before iterating.
+
+        Raises:
+            ValueError: If an epoch of the loader has another number of batches.
+        """
+        if state["epoch"] != self.batches.epoch:
+            return  # that of an epoch's end
+        if state["length"] != len(self):
+            raise ValueError(
+                f"resume: the checkpoint is from within an epoch of {state['length']} batches a process, "
+                f"which now has {len(self)}; legal: data.batch_size, data.limit and the number of processes "
+                "as they were, or a checkpoint of an epoch's end (last.ckpt)"
+            )
+        self.batches.start = self.position = state["position"]
 
 
 def make_loader(
@@ -25,16 +79,17 @@ def make_loader(
         batches: Lists of places.
         num_workers: Loader processes; 0: load in this process.
     """
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=num_workers,
-        collate_fn=_as_it_is,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=num_workers > 0,
+    options: dict[str, Any] = {
+        "num_workers": num_workers,
+        "collate_fn": _as_it_is,
+        "pin_memory": torch.cuda.is_available(),
+        "persistent_workers": num_workers > 0,
         # The loader draws a number that we do not use; without its own generator it would move the model's.
-        generator=torch.Generator().manual_seed(derive_seed("loader")),
-    )
+        "generator": torch.Generator().manual_seed(derive_seed("loader")),
+    }
+    if isinstance(batches, TrainBatchSampler):
+        return TrainLoader(dataset, batches, **options)
+    return DataLoader(dataset, batch_sampler=batches, **options)
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
 from timm.data.distributed_sampler import RepeatAugSampler
@@ -56,6 +56,8 @@ class TrainBatchSampler(Sampler[list[int]]):
         self.rank = rank
         self.fixed = fixed
         self.epoch = 0
+        self.start = 0
+        """Step that the next iteration begins with; then 0 again. What is before it is not loaded."""
 
     @property
     def sampler(self) -> TrainBatchSampler:
@@ -67,13 +69,18 @@ class TrainBatchSampler(Sampler[list[int]]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
+        start, self.start = self.start, 0
+        yield from self.batches(range(start, len(self)))
+
+    def batches(self, steps: Iterable[int]) -> Iterator[SeededBatch]:
+        """The batches of some steps of the epoch, the same whenever and in whatever order they are asked."""
         epoch = self.epoch
         # Both samplers seed their permutation with their epoch and would give seed 1, epoch 0 the order of
         # seed 0, epoch 1; a derived number keeps runs apart. It is the same on all ranks, which must agree on
         # the order.
         self.order.set_epoch(derive_seed("order", self.seed, 0 if self.fixed else epoch))
         indices = list(self.order)
-        for step in range(len(self)):
+        for step in steps:
             start = step * self.batch_size
             seed = derive_seed("batch", self.seed, epoch, self.rank, step)
             yield SeededBatch(indices[start : start + self.batch_size], seed)

@@ -2,8 +2,8 @@
 
 Every training batch carries its own seed, made from (seed, epoch, rank, place in the epoch). Whoever loads
 the batch, the main process or any worker, sets Python's, numpy's and torch's generators from it for that
-batch only. So a batch does not depend on the number of workers or on what was loaded before, and a run
-resumed at an epoch boundary sees the very same images.
+batch only. So a batch does not depend on the number of workers or on what was loaded before, and a resumed
+run sees the very same images.
 """
 
 from __future__ import annotations

@@ -210,6 +210,11 @@ class Task(pl.LightningModule):
             config.scheduler = schedule
             _set_rates(schedule, epoch=self.current_epoch, step=self.global_step)
 
+    def on_train_epoch_start(self) -> None:
+        """Set the rates, which a run that goes on after an epoch's last step has not seen set."""
+        for config in self.trainer.lr_scheduler_configs:
+            _set_rates(config.scheduler, epoch=self.current_epoch, step=self.global_step)
+
     def on_train_epoch_end(self) -> None:
         """Let a schedule see the monitored metric, before any checkpoint of this epoch is written.
 

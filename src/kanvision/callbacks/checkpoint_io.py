@@ -1,0 +1,57 @@
+"""How checkpoints get onto the disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+__all__ = ["WholeFiles"]
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all, whatever happens meanwhile.
+
+    It is written beside its place, forced onto the disk and then renamed, which nobody ever sees half done.
+    Lightning's own writes into the machine's folder for temporary files first; where that is on another disk,
+    as on clusters, moving it is copying, and a kill while it copies leaves half a file in the place of the
+    sound one.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: Mapping[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write it.
+
+        Raises:
+            OSError: If the disk does not take it; the file that was there before is as it was.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")  # a later save overwrites what a kill leaves of it
+        try:
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:  # torch says RuntimeError where a write fails
+            part.unlink(missing_ok=True)
+            raise OSError(f"{path}: the checkpoint could not be written ({error})") from error
+        os.replace(part, path)
+        _force_entry(path.parent)
+
+
+def _force_entry(folder: Path) -> None:
+    """Force a folder's list of names onto the disk, where the system can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,165 @@
+"""Stopping when the machine is taken away: save, say so by the exit status, and be ready to go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_warn
+
+from .checkpointing import StepCheckpoint, is_between_steps
+from .processes import Agreement
+
+__all__ = ["Preempted", "Preemption"]
+
+STATUS = 128 + signal.SIGTERM  # 143
+# Where processes got different ones, the later one counts. Windows has no SIGUSR1.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
+
+class Preempted(SystemExit):
+    """The run was told to stop and has stopped; what is to be done next time is on the disk."""
+
+
+class Preemption(Checkpoint):
+    """Stops training after SIGTERM or SIGUSR1: saves after the step that runs and exits with status 143.
+
+    A signal to any process stops all of them after the same step; several processes need one step more, in
+    which they tell each other (`Agreement`). Within validation they stop after a batch of it, and validate
+    anew when the run goes on. It stands last among the callbacks: what it saves has seen all others.
+
+    In a job of Slurm, SIGUSR1 means that the time is up, and the job is put into the queue again
+    (`sbatch --signal=USR1@120`); with resume=auto its command goes on with the run. SIGTERM may mean that
+    somebody cancels it, so it does not: what Slurm itself preempts, it requeues itself.
+
+    Lightning's own answer to SIGTERM ends with status 0 and saves nothing, and with several processes begins
+    a collective call within the handler; that to Slurm's signal saves there. They are replaced.
+
+    Args:
+        requeue: Put a job of Slurm into the queue again when its time is up.
+    """
+
+    def __init__(self, requeue: bool = True) -> None:
+        self.requeue = requeue
+        self._agreement = Agreement()
+        self._received = 0
+        self._agreed = 0
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen from now on, instead of Lightning."""
+        self._received, self._agreed = int(trainer.received_sigterm), 0
+        trainer._signal_connector.received_sigterm = False
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {number: signal.signal(number, self._remember) for number in SIGNALS}
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop between two epochs; the last one has been saved."""
+        self._stop_if_agreed(trainer)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop between two steps, after the first of them was saved and logged."""
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._stop_if_agreed(trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Ask whether to stop, and save."""
+        self._ask()
+        if self._agreed and is_between_steps(trainer, batch_idx):
+            self._save(trainer)
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Ask whether to stop, and stop; `on_exception` saves, when the network is in its place again."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._ask()
+            self._stop_if_agreed(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop before the test."""
+        self._ask()
+        self._ask()  # several processes answer the second time
+        self._stop_if_agreed(trainer)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Save where validation was cut off, and put the job into the queue."""
+        self._restore_handlers()
+        if not isinstance(exception, Preempted):
+            return
+        if trainer.validating:
+            # as if its first batch had been cut off: Lightning then validates again, and all of it
+            progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+            progress.reset()
+            progress.increment_ready()
+            progress.increment_started()
+            self._save(trainer)
+        if trainer.is_global_zero:
+            name = signal.Signals(SIGNALS[self._agreed - 1]).name
+            print(
+                f"{name}: stopped after step {trainer.global_step}; resume=auto goes on with it", flush=True
+            )
+            if self.requeue and name == "SIGUSR1":
+                _requeue()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Listen no more."""
+        self._restore_handlers()
+
+    def _remember(self, number: int, frame: Any) -> None:
+        self._received = max(self._received, SIGNALS.index(signal.Signals(number)) + 1)
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)  # Lightning's, which it takes back itself
+        self._handlers = {}
+
+    def _ask(self) -> None:
+        self._agreed = max(self._agreed, self._agreement.largest(self._received))
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, StepCheckpoint):
+                callback.save(trainer)
+
+    def _stop_if_agreed(self, trainer: pl.Trainer) -> None:
+        if self._agreed:
+            raise Preempted(_exit_status(trainer))
+
+
+def _exit_status(trainer: pl.Trainer) -> int:
+    """143, but 0 for processes that Lightning has started: it kills the first one where another one fails."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    return 0 if isinstance(environment, LightningEnvironment) and trainer.local_rank > 0 else STATUS
+
+
+def _requeue() -> None:
+    """Put this job of Slurm into the queue again; elsewhere nothing."""
+    variables = os.environ
+    if "SLURM_JOB_ID" not in variables:
+        return
+    job = variables["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in variables:
+        job = f"{variables['SLURM_ARRAY_JOB_ID']}_{variables['SLURM_ARRAY_TASK_ID']}"
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        rank_zero_warn(f"The job could not be put into the queue again ({error}); do it by hand")
