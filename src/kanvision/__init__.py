@@ -7,6 +7,7 @@ The public face; everything is loaded on first use, so that importing the packag
     kv.create_model("kat_tiny_patch16_224", num_classes=10, in_chans=3)
     kv.create_basis("bspline", grid_size=5, degree=3)
     kv.layers.KANConv2d(64, 64, 3, padding=1, basis="gram")
+    kv.kanify(timm.create_model("deit_tiny_patch16_224"), mlp="group_rational")
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import bases, checkpoints, layers, models, ops
     from .bases import create_basis
-    from .models import create_model, list_models
+    from .models import create_model, kanify, list_models
 
 __all__ = [
     "__version__",
@@ -25,6 +26,7 @@ __all__ = [
     "checkpoints",
     "create_basis",
     "create_model",
+    "kanify",
     "layers",
     "list_models",
     "models",
@@ -32,7 +34,12 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_HOME = {"create_basis": ".bases", "create_model": ".models", "list_models": ".models"}
+_HOME = {
+    "create_basis": ".bases",
+    "create_model": ".models",
+    "kanify": ".models",
+    "list_models": ".models",
+}
 
 
 def __getattr__(name: str) -> Any:

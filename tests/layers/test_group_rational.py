@@ -83,6 +83,18 @@ def test_channels_on_the_second_axis():
     assert torch.equal(layer(nchw), layer(x))
 
 
+def test_it_imitates_a_function():
+    layer = GroupRational(6, groups=3, share_numerator=False, channel_dim=1)
+    error = layer.imitate(F.silu)
+    x = torch.linspace(-10, 10, 300).view(1, 6, 50)
+    assert ((layer(x) - F.silu(x)).abs() / (0.1 + x.abs())).max() <= error + 1e-6 < 5e-4
+    with torch.no_grad():
+        layer.numerator.zero_()
+    layer.reset_parameters()
+    assert torch.allclose(layer(x), F.silu(x), atol=5e-3)
+    assert "silu" in layer.init
+
+
 def test_it_leaves_the_identity():
     torch.manual_seed(0)
     layer = GroupRational(8, groups=2)

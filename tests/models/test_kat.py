@@ -30,20 +30,22 @@ def tiny():
 
 
 @pytest.mark.parametrize(
-    ("size", "count"), [("tiny", 5_718_328), ("small", 22_051_576), ("base", 86_568_568)]
+    ("size", "count"),
+    [("tiny", 5_718_328), ("small", 22_051_576), ("base", 86_568_568), ("large", 304_328_456)],
 )
 def test_parameter_counts_are_the_published_ones(size, count):
     kat, vit = on_meta(f"kat_{size}_patch16_224"), on_meta(f"vit_{size}_patch16_224")
     assert sum(p.numel() for p in kat.parameters()) == count
-    assert count - sum(p.numel() for p in vit.parameters()) == 24 * 38  # 24 rationals of 6 + 8 * 4 numbers
     rationals = [m for m in kat.modules() if isinstance(m, GroupRational)]
-    assert sum(p.numel() for m in rationals for p in m.parameters()) == 912
+    assert len(rationals) == 2 * SIZES[size]["depth"]
+    assert count - sum(p.numel() for p in vit.parameters()) == len(rationals) * 38  # of 6 + 8 * 4 numbers
+    assert sum(p.numel() for m in rationals for p in m.parameters()) == len(rationals) * 38
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_keys_are_the_published_ones_but_for_the_names_of_the_rationals(size):
     published = {key: value.shape for key, value in on_meta(f"vit_{size}_patch16_224").state_dict().items()}
-    for block in range(12):
+    for block in range(SIZES[size]["depth"]):
         for act in ("act1", "act2"):
             published[f"blocks.{block}.mlp.{act}.weight_numerator"] = (1, 6)
             published[f"blocks.{block}.mlp.{act}.weight_denominator"] = (8, 4)
@@ -52,7 +54,7 @@ def test_keys_are_the_published_ones_but_for_the_names_of_the_rationals(size):
         key.replace(".numerator", ".weight_numerator").replace(".denominator", ".weight_denominator"): shape
         for key, shape in ours.items()
     }
-    assert len(ours) == 200
+    assert len(ours) == (392 if size == "large" else 200)
     assert renamed == published
 
 
@@ -193,6 +195,26 @@ def test_features_of_the_last_blocks():
     assert len(build(depth=2, features_only=True)(x)) == 2
 
 
+def test_images_of_another_size_than_it_was_built_for():
+    torch.manual_seed(0)
+    model = build(num_classes=7).eval()
+    with torch.no_grad():
+        for block in model.blocks:
+            block.mlp.fc2.weight.mul_(10)
+        small = torch.randn(1, 3, 32, 32)
+        wanted = model(small)
+        flexible = build(num_classes=7, dynamic_img_size=True).eval()
+        flexible.load_state_dict(model.state_dict())
+        assert torch.equal(flexible(small), wanted)
+        assert flexible(torch.randn(1, 3, 48, 40)).shape == (1, 7)
+        with pytest.raises(AssertionError):
+            model(torch.randn(1, 3, 48, 40))
+        model.set_input_size((48, 40))
+        assert model.pos_embed.shape == (1, 12 * 10 + 1, 48)
+        large = torch.randn(1, 3, 48, 40)
+        torch.testing.assert_close(model(large), flexible(large))
+
+
 def test_options_reach_every_block():
     model = build(
         act_init="gelu", num_groups=4, share_numerator=False, drop_path_rate=0.2, proj_drop_rate=0.1
@@ -224,9 +246,12 @@ def test_refusals(kwargs, message):
 @pytest.mark.parametrize("size", SIZES)
 def test_names_with_an_activation(size):
     for name, init in (("", "swish"), ("_swish", "swish"), ("_gelu", "gelu")):
-        model = on_meta(f"kat_{size}{name}_patch16_224")
-        assert model.blocks[0].mlp.act2.init == init
-        assert model.patch_embed.patch_size == (16, 16)
+        for img_size in (224, 384):
+            model = on_meta(f"kat_{size}{name}_patch16_{img_size}")
+            assert model.blocks[0].mlp.act2.init == init
+            assert model.patch_embed.patch_size == (16, 16)
+            assert model.patch_embed.img_size == (img_size, img_size)
+            assert model.default_cfg["input_size"] == (3, img_size, img_size)
 
 
 def test_the_micro_twins_differ_by_the_rationals():
@@ -260,7 +285,7 @@ def test_compiles_as_one_graph():
 def test_the_registry_is_timms_and_lists_our_own():
     names = list_models()
     assert names == sorted(names)
-    assert len(list_models("kat_*")) == 10
+    assert len(list_models("kat_*")) == 4 * 3 * 2 + 1
     assert "vit_micro_patch16_224" in names
     assert "vit_tiny_patch16_224" not in names
     assert set(names) <= set(timm.list_models())

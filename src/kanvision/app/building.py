@@ -20,10 +20,10 @@ from kanvision.analysis.cost import Cost, cost
 from kanvision.callbacks import EMAWeights
 from kanvision.config import TrainConfig, blaming, to_primitive
 from kanvision.config.data_schema import MaskDataConfig
-from kanvision.config.model_schema import TransformerConfig
+from kanvision.config.model_schema import TimmConfig, TransformerConfig
 from kanvision.config.problems import is_first_process
 from kanvision.data import ImageDataModule, build_datamodule
-from kanvision.models import BUILDERS, patch_size_for
+from kanvision.models import BUILDERS, kanify, patch_size_for
 from kanvision.tasks import TASKS, Task
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
@@ -72,7 +72,11 @@ def model_of(cfg: TrainConfig) -> nn.Module:
     with blaming(cfg, "model.name", *(key for key, is_given in given.items() if is_given)):
         if isinstance(cfg.model, TransformerConfig):
             arguments.setdefault("patch_size", patch_size_for(cfg.model.img_size))
-        return BUILDERS[cfg.model.kind](cfg.model.name, **arguments)
+        model = BUILDERS[cfg.model.kind](cfg.model.name, **arguments)
+    if isinstance(cfg.model, TimmConfig) and (cfg.model.kanify.mlp or cfg.model.kanify.conv):
+        with blaming(cfg, "model.name", "model.kanify"):
+            kanify(model, **cfg.model.kanify.model_dump())
+    return model
 
 
 def cost_of(cfg: TrainConfig, model: nn.Module) -> Cost:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch import nn
 
 from kanvision import record
 from kanvision.callbacks import BestCheckpoint
@@ -18,8 +19,10 @@ from kanvision.checkpoints import (
     load_checkpoint,
     newest_sound_checkpoint,
     require_resumable,
+    start_from_vit,
 )
 from kanvision.config import TrainConfig, blaming, to_primitive
+from kanvision.config.model_schema import KATConfig
 from kanvision.effort import Effort
 from kanvision.layers import structure_of
 from kanvision.optim import build_optimizer
@@ -37,7 +40,7 @@ def train(cfg: TrainConfig) -> float | None:
 
     Raises:
         DataError: If the data are missing or broken.
-        CheckpointError: If `cfg.resume` or `cfg.finetune.init_from` is of no use.
+        CheckpointError: If `cfg.resume`, `cfg.finetune.init_from` or `cfg.model.init_from` is of no use.
         ConfigError: If a library refuses a setting that the schema could not judge.
     """
     prepare(cfg)
@@ -48,7 +51,7 @@ def train(cfg: TrainConfig) -> float | None:
     folder, resume = Path(cfg.run.dir), _resume_point(cfg)
     model = model_of(cfg)
     if resume is None:  # a run that goes on has its start behind it
-        begin_finetuning(model, runs_root=cfg.run.root, **cfg.finetune.model_dump())
+        _start(cfg, model)
     price = cost_of(cfg, model)
     task = task_of(cfg, model, {"lr": effort.lr, "kan_lr": effort.kan_lr})
     task.class_names = datamodule.class_names
@@ -94,6 +97,16 @@ def train(cfg: TrainConfig) -> float | None:
         hint = f"Next: python eval.py ckpt={shlex.quote(str(folder))}"
         console.print(hint, soft_wrap=True, highlight=False)
     return score
+
+
+def _start(cfg: TrainConfig, model: nn.Module) -> None:
+    """Give a network that was just built the weights that the configuration names."""
+    if isinstance(cfg.model, KATConfig) and cfg.model.init_from is not None:
+        try:
+            start_from_vit(model, cfg.model.init_from, cfg.model.init_from_mode)
+        except CheckpointError as error:
+            raise CheckpointError(f"model.init_from={cfg.model.init_from}: {error}") from None
+    begin_finetuning(model, runs_root=cfg.run.root, **cfg.finetune.model_dump())
 
 
 def _resume_point(cfg: TrainConfig) -> str | None:

@@ -12,6 +12,7 @@ from .io import (
 )
 from .official import SOURCES, load_official
 from .transfer import begin_finetuning, start_from
+from .vit_to_kat import start_from_vit
 
 __all__ = [
     "SOURCES",
@@ -25,5 +26,6 @@ __all__ = [
     "newest_sound_checkpoint",
     "require_resumable",
     "start_from",
+    "start_from_vit",
     "state_dict_for",
 ]

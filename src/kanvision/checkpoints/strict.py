@@ -19,8 +19,8 @@ Shape = tuple[int, ...]
 Tensors = Mapping[str, Tensor]
 Value = TypeVar("Value")
 
-# where training programs keep the weights in their checkpoints
-_NESTS = ("state_dict", "model_state_dict", "model")
+# where training programs keep the weights in their checkpoints; averages before what they are averages of
+_NESTS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _WRAPPERS = ("module.", "_orig_mod.")  # of distributed training, of the compiler
 

@@ -32,7 +32,7 @@ ALLOWED_TARGETS = (
     "albumentations.",
 )
 # Width and heads of the published sizes, which null in embed_dim and num_heads stands for.
-WIDTHS = {"micro": (96, 3), "tiny": (192, 3), "small": (384, 6), "base": (768, 12)}
+WIDTHS = {"micro": (96, 3), "tiny": (192, 3), "small": (384, 6), "base": (768, 12), "large": (1024, 16)}
 
 
 def train_problems(config: TrainConfig, choices: Choices | None = None) -> list[Problem]:
@@ -243,6 +243,9 @@ def _finetune(config: TrainConfig) -> Iterator[Problem]:
     if tune.train_base and tune.base_rank:
         why = "a low-rank term is for base weights that are not trained"
         yield conflict(config, ["finetune.base_rank", "finetune.train_base"], why, "choose one of them")
+    if tune.init_from is not None and getattr(config.model, "init_from", None) is not None:
+        why = "both give the network its weights"
+        yield conflict(config, ["model.init_from", "finetune.init_from"], why, "take one of them")
 
 
 def _grid_start(config: TrainConfig) -> Iterator[Problem]:

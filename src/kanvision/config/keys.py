@@ -171,13 +171,13 @@ def family_of(section: type[Section]) -> str | None:
     return words[0] if len(words) == 1 else None
 
 
-def all_keys(root: type[Section], prefix: str = "") -> Iterator[Key]:
+def all_keys(root: type[Section], prefix: str = "", family: str | None = None) -> Iterator[Key]:
     """Every key below `root`, sections before their content; keys of several models come once for each."""
-    family = family_of(root)
+    family = family_of(root) or family
     for name, field in root.model_fields.items():
         yield Key(prefix + name, field, root, family)
         for section in sections_of(field.annotation):
-            yield from all_keys(section, f"{prefix}{name}.")
+            yield from all_keys(section, f"{prefix}{name}.", family)
 
 
 def keys_by_name(root: type[Section]) -> dict[str, list[Key]]:

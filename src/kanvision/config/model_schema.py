@@ -15,6 +15,8 @@ class ModelConfig(Section):
     takes_basis: ClassVar[bool] = False
     in_name: ClassVar[frozenset[str]] = frozenset({"size"})
     """Keys that the name of the model is made of, so that its constructor does not take them."""
+    after_building: ClassVar[frozenset[str]] = frozenset()
+    """Keys of what is done to a network that was built, so that its constructor does not take them either."""
     null_is_a_value: ClassVar[frozenset[str]] = frozenset()
     """Keys whose null the model itself understands; null elsewhere leaves the choice to the model."""
 
@@ -35,7 +37,8 @@ class ModelConfig(Section):
 
     def arguments(self) -> dict[str, Any]:
         """Arguments for `create_model` beside the name; unset ones are left to the model's own defaults."""
-        values = self.model_dump(exclude={"family", "name", "kind", "kwargs", *self.in_name})
+        others = {"family", "name", "kind", "kwargs", *self.in_name, *self.after_building}
+        values = self.model_dump(exclude=others)
         given = {
             key: value for key, value in values.items() if value is not None or key in self.null_is_a_value
         }
@@ -189,6 +192,8 @@ class TransformerConfig(ModelConfig):
 class KATConfig(TransformerConfig):
     """Kolmogorov-Arnold Transformer (Yang and Wang 2024, arXiv 2409.10594)."""
 
+    after_building: ClassVar[frozenset[str]] = frozenset({"init_from", "init_from_mode"})
+
     family: Literal["kat"]
     """Marks these keys as those of a KAT."""
     act_init: str = "swish"
@@ -199,6 +204,10 @@ class KATConfig(TransformerConfig):
     """released: normal(0, .02) as the published code does; variance_preserving: the paper's rule."""
     attn_init: Literal["mimetic", "default"] = "mimetic"
     """mimetic: attention weights start near +-identity, as released."""
+    init_from: str | None = None
+    """Plain ViT to start from: a name in timm that has weights, or a file (.npz, .safetensors, .pth)."""
+    init_from_mode: Literal["function", "paper"] = "function"
+    """function: the second rational is fitted to the ViT's activation; paper: it starts as act_init."""
 
 
 class ViTConfig(TransformerConfig):
@@ -208,13 +217,32 @@ class ViTConfig(TransformerConfig):
     """Marks these keys as those of a plain vision transformer."""
 
 
+class KanifyConfig(Section):
+    """Parts of a network that become KAN layers; its weights are kept (see docs/kat.md)."""
+
+    mlp: Literal["group_rational"] | None = None
+    """group_rational: feed-forward blocks as in KAT; null: as they are."""
+    conv: str | None = None
+    """Basis (a name in conf/basis) that convolutions larger than 1x1 get; null: as they are."""
+    act_init: str | None = None
+    """Preset of the second rational of each block; null: fitted to the block's own activation."""
+    num_groups: Count = 8
+    """Channel groups of each rational that share one denominator."""
+    match: str | None = None
+    """Regular expression; only modules in whose name it is found are converted; null: all."""
+
+
 class TimmConfig(ModelConfig):
     """Any classifier of timm: `model=timm model.name=resnet50`."""
+
+    after_building: ClassVar[frozenset[str]] = frozenset({"kanify"})
 
     family: Literal["timm"]
     """Marks these keys as those of any classifier of timm."""
     pretrained: bool = False
     """Load timm's published weights (needs network access once)."""
+    kanify: KanifyConfig = KanifyConfig()
+    """What of it becomes a KAN: `model.kanify.mlp=group_rational`."""
 
 
 class UKANConfig(ModelConfig):

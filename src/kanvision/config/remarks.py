@@ -29,6 +29,16 @@ def _is_plain_twin(config: TrainConfig) -> bool:
     return layer in ("conv", "group_rational") or getattr(config.model, "kan", True) is False
 
 
+def _is_kanified(config: TrainConfig) -> bool:
+    kanify = getattr(config.model, "kanify", None)
+    return kanify is not None and not (kanify.mlp is None and kanify.conv is None)
+
+
+def _has_rationals(config: TrainConfig) -> bool:
+    kanify = getattr(config.model, "kanify", None)
+    return config.model.family == "kat" or (kanify is not None and kanify.mlp is not None)
+
+
 def _uses_momentum(config: TrainConfig) -> bool:
     name = config.optimizer.name
     return any(word in name for word in ("sgd", "momentum", "nesterov", "rmsprop", "lars", "muon"))
@@ -39,10 +49,20 @@ IDLE = (
     Idle(("basis",), _is_plain_twin, "the plain twin of this model has no basis"),
     Idle(
         ("optimizer.kan_lr",),
-        lambda c: c.model.family in ("vit", "timm", "smp", "unet"),
+        lambda c: c.model.family in ("vit", "timm", "smp", "unet") and not _is_kanified(c),
         "this model has no KAN parameters",
     ),
-    Idle(("optimizer.decay_rationals",), lambda c: c.model.family != "kat", "this model has no rationals"),
+    Idle(("optimizer.decay_rationals",), lambda c: not _has_rationals(c), "this model has no rationals"),
+    Idle(
+        ("model.kanify.act_init", "model.kanify.num_groups"),
+        lambda c: not _has_rationals(c),
+        "only model.kanify.mlp=group_rational makes rationals",
+    ),
+    Idle(
+        ("model.init_from_mode",),
+        lambda c: getattr(c.model, "init_from", None) is None,
+        "model.init_from is null",
+    ),
     Idle(
         ("optimizer.momentum",),
         lambda c: not _uses_momentum(c),

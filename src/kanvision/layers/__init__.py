@@ -31,6 +31,7 @@ from .presets import PRESETS, preset, preset_of_basis
 from .rational import RATIONAL_PRESETS, GroupRational
 from .selection import SelectionSite, prune_selection, select_basis, selection_sites
 from .structure import change_structure, restore_structure, structural_change, structure_of
+from .rational_fit import RationalFit, fit_rational
 
 __all__ = [
     "DROP_KINDS",
@@ -74,6 +75,7 @@ __all__ = [
     "add_adapters",
     "add_auxiliary",
     "change_structure",
+    "RationalFit",
     "collect_auxiliary",
     "create_activation",
     "create_norm",
@@ -83,6 +85,7 @@ __all__ = [
     "measure_inputs",
     "merge_adapters",
     "merge_bottlenecks",
+    "fit_rational",
     "move_grids",
     "place_grids",
     "preset",

@@ -23,8 +23,8 @@ __all__ = ["GroupRationalMlp", "KANMlp"]
 class GroupRationalMlp(nn.Module):
     """Two GR-KAN layers, the feed-forward block of "Kolmogorov-Arnold Transformer" (arXiv 2409.10594).
 
-    y = fc2(drop2(act2(fc1(drop1(act1(x)))))): the learned activation comes before each linear map, act1
-    starts as the identity and act2 as `act_init`. Nothing is dropped behind fc2.
+    y = drop3(fc2(norm(drop2(act2(fc1(drop1(act1(x))))))): the learned activation comes before each linear
+    map, act1 starts as the identity and act2 as `act_init`. drop3 is nothing but in a converted block.
 
     Args:
         in_features: C.
@@ -36,13 +36,13 @@ class GroupRationalMlp(nn.Module):
         drop: Dropout rate of drop1 and drop2, or one value for each.
         use_conv: Maps are 1x1 convolutions and the input is (B, C, H, W).
         act_init: Start of act2, a name in `RATIONAL_PRESETS`.
-        num_groups: Groups of both activations.
+        num_groups: Groups of both activations, or one number for each.
         share_numerator: One numerator for all groups.
         device: Where the parameters are made.
         dtype: Of the parameters.
 
     Raises:
-        ValueError: `num_groups` does not divide both widths, or `act_init` is not a preset.
+        ValueError: `num_groups` does not divide the widths, or `act_init` is not a preset.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class GroupRationalMlp(nn.Module):
         drop: float | tuple[float, float] = 0.0,
         use_conv: bool = False,
         act_init: str = "swish",
-        num_groups: int = 8,
+        num_groups: int | tuple[int, int] = 8,
         share_numerator: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -64,29 +64,30 @@ class GroupRationalMlp(nn.Module):
         super().__init__()
         hidden_features = hidden_features or in_features
         out_features = out_features or in_features
-        biases, rates = to_2tuple(bias), to_2tuple(drop)
+        biases, rates, groups = to_2tuple(bias), to_2tuple(drop), to_2tuple(num_groups)
         channel_dim = 1 if use_conv else -1
 
-        def act(width: int, init: str) -> GroupRational:
-            return GroupRational(width, num_groups, init, share_numerator, channel_dim, device, dtype)
+        def act(width: int, count: int, init: str) -> GroupRational:
+            return GroupRational(width, count, init, share_numerator, channel_dim, device, dtype)
 
         def linear(fan_in: int, fan_out: int, with_bias: bool) -> nn.Module:
             if use_conv:
                 return nn.Conv2d(fan_in, fan_out, 1, bias=with_bias, device=device, dtype=dtype)
             return nn.Linear(fan_in, fan_out, bias=with_bias, device=device, dtype=dtype)
 
-        self.act1 = act(in_features, "identity")
-        self.drop1 = nn.Dropout(rates[0])
+        self.act1 = act(in_features, groups[0], "identity")
+        self.drop1: nn.Module = nn.Dropout(rates[0])
         self.fc1 = linear(in_features, hidden_features, biases[0])
-        self.act2 = act(hidden_features, act_init)
+        self.act2 = act(hidden_features, groups[1], act_init)
         self.drop2 = nn.Dropout(rates[1])
         self.norm = norm_layer(hidden_features, device=device, dtype=dtype) if norm_layer else nn.Identity()
         self.fc2 = linear(hidden_features, out_features, biases[1])
+        self.drop3: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, O), or any leading axes; with `use_conv` (B, C, H, W) -> (B, O, H, W)."""
         x = self.fc1(self.drop1(self.act1(x)))
-        return cast(Tensor, self.fc2(self.norm(self.drop2(self.act2(x)))))
+        return cast(Tensor, self.drop3(self.fc2(self.norm(self.drop2(self.act2(x))))))
 
     @torch.no_grad()
     def init_variance_preserving(self) -> None:

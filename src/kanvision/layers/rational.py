@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from kanvision.ops.rational import rational
+
+from .rational_fit import fit_rational
 
 __all__ = ["RATIONAL_PRESETS", "GroupRational"]
 
@@ -129,18 +132,35 @@ class GroupRational(nn.Module):
         self.groups = groups
         self.init = init
         self.channel_dim = channel_dim
-        a, b = RATIONAL_PRESETS[init]
+        self.start = a, b = RATIONAL_PRESETS[init]
         numerator_rows = 1 if share_numerator else groups
         self.numerator = nn.Parameter(torch.empty(numerator_rows, len(a), device=device, dtype=dtype))
         self.denominator = nn.Parameter(torch.empty(groups, len(b), device=device, dtype=dtype))
         self.reset_parameters()
 
+    @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Start again as the function named by `init`."""
-        a, b = RATIONAL_PRESETS[self.init]
-        with torch.no_grad():
-            self.numerator.copy_(torch.tensor(a, device=self.numerator.device))
-            self.denominator.copy_(torch.tensor(b, device=self.denominator.device))
+        """Start again as the function named by `init`, or the one that `imitate` was given last."""
+        for parameter, start in zip((self.numerator, self.denominator), self.start, strict=True):
+            parameter.copy_(torch.tensor(start, dtype=torch.float64))
+
+    def imitate(self, function: Callable[[Tensor], Tensor], limit: float = 10.0) -> float:
+        """Become the rational that is closest to an elementwise function, see `fit_rational`.
+
+        Args:
+            function: Elementwise; called on float64.
+            limit: End of the interval.
+
+        Returns:
+            The largest |F(x) - f(x)| / (0.1 + |x|) on [-limit, limit].
+
+        Raises:
+            ValueError: The function is not elementwise or not finite there, or `limit` is not positive.
+        """
+        numerator, denominator, error = fit_rational(function, limit)
+        self.init, self.start = repr(function), (numerator, denominator)
+        self.reset_parameters()
+        return error
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the rational elementwise: any shape with D channels at `channel_dim`, to the same shape.

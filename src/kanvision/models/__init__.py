@@ -23,6 +23,8 @@ from . import (
     vit,
 )
 from .registry import create_model, list_models
+from .kanify import kanify
+from .places import PLACES, FeaturePlace, feature_place, feature_places
 from .segmenters import Segmenter, create_segmenter
 from .transformer import patch_size_for
 
@@ -39,6 +41,8 @@ __all__ = [
     "list_models",
     "patch_size_for",
     "rd_kan",
+    "kanify",
+    "karat",
     "res_kan",
     "res_kan_unet",
     "u2_kan",

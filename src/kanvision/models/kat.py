@@ -26,8 +26,9 @@ SIZES: dict[str, dict[str, int]] = {
     "tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3},
     "small": {"embed_dim": 384, "depth": 12, "num_heads": 6},
     "base": {"embed_dim": 768, "depth": 12, "num_heads": 12},
+    "large": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
 }
-"""Published sizes, by the word in the name."""
+"""By the word in the name: three published sizes, and that of ViT-L."""
 
 INITS = ("released", "variance_preserving")
 ATTN_INITS = ("mimetic", "default")
@@ -121,33 +122,29 @@ class KAT(VisionTransformer):
             self.fix_init_weight()
 
 
-def _register(name: str, size: dict[str, int], act_init: str = "swish") -> None:
+def _register(name: str, size: dict[str, int], img_size: int = 224, act_init: str = "swish") -> None:
     """Give timm an entrypoint of this name; all its arguments can be overridden by the caller."""
 
     def entrypoint(pretrained: bool = False, **kwargs: Any) -> Any:
         return build_transformer(
-            KAT, name, pretrained, **{**size, "img_size": 224, "act_init": act_init, **kwargs}
+            KAT, name, pretrained, **{**size, "img_size": img_size, "act_init": act_init, **kwargs}
         )
 
     entrypoint.__name__ = entrypoint.__qualname__ = name
-    entrypoint.__doc__ = f"KAT of width {size['embed_dim']}; 224 pixels unless img_size is given."
+    entrypoint.__doc__ = f"KAT of width {size['embed_dim']}; {img_size} pixels unless img_size is given."
     globals()[name] = register_model(entrypoint)  # timm lists the name in this module's __all__
 
 
 # The name without an activation is another one for swish. "gelu" starts as GELU; the published code of that
 # name starts from constants that are not GELU (act_init="kat_gelu").
 _VARIANTS = {"": "swish", "_swish": "swish", "_gelu": "gelu"}
+_NAMES: dict[str, tuple[dict[str, int], int, str]] = {
+    f"kat_{word}{infix}_patch16_{img_size}": (size, img_size, act_init)
+    for word, size in SIZES.items()
+    for infix, act_init in _VARIANTS.items()
+    for img_size in (224, 384)
+} | {"kat_micro_patch16_224": (MICRO, 224, "swish")}
 
-default_cfgs = generate_default_cfgs(
-    {
-        name: transformer_cfg(224)
-        for name in (
-            *(f"kat_{size}{infix}_patch16_224" for size in SIZES for infix in _VARIANTS),
-            "kat_micro_patch16_224",
-        )
-    }
-)
-for _name, _size in SIZES.items():
-    for _infix, _act_init in _VARIANTS.items():
-        _register(f"kat_{_name}{_infix}_patch16_224", _size, _act_init)
-_register("kat_micro_patch16_224", MICRO)
+default_cfgs = generate_default_cfgs({name: transformer_cfg(entry[1]) for name, entry in _NAMES.items()})
+for _name, _entry in _NAMES.items():
+    _register(_name, *_entry)

@@ -1,0 +1,181 @@
+"""Turn parts of any timm model into KAN layers that, at the start, compute what the parts did.
+
+Legend: C channels in, H hidden width, O channels out, G groups.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from functools import partial
+from math import gcd
+from typing import Any, cast
+
+import torch
+from timm.layers.mlp import ConvMlp, GlobalResponseNormMlp, Mlp
+from torch import nn
+
+from kanvision.bases import BASES
+from kanvision.layers import RATIONAL_PRESETS, GroupRationalMlp, KANConv1d, KANConv2d, KANConv3d
+
+__all__ = ["MLPS", "kanify"]
+
+MLPS = ("group_rational",)
+"""What a feed-forward block can become."""
+_KAN_CONV: dict[type[nn.Module], Callable[..., Any]] = {
+    nn.Conv1d: KANConv1d,
+    nn.Conv2d: KANConv2d,
+    nn.Conv3d: KANConv3d,
+}
+Conversion = Callable[[nn.Module], nn.Module | None]
+"""A module that takes the place of another, or None where it is not of the kind."""
+
+
+def kanify(
+    model: nn.Module,
+    *,
+    mlp: str | None = None,
+    attention: None = None,
+    conv: str | None = None,
+    act_init: str | None = None,
+    num_groups: int = 8,
+    share_numerator: bool = True,
+    match: str | None = None,
+) -> nn.Module:
+    """Make a KAN of a network: its feed-forward blocks, its convolutions, or both. All weights are kept.
+
+    * `mlp="group_rational"`: timm's Mlp, ConvMlp and GlobalResponseNormMlp become `GroupRationalMlp`: a
+      rational that starts as the identity, fc1, a rational in the place of the activation, fc2. The second
+      rational starts as the best fit of the block's own activation (GELU: within 0.005 for |x| <= 6), so
+      that the network computes nearly what it did; with `act_init`, as a preset. A ViT then has the
+      parameter names of `kat_*`.
+    * `conv=<basis>`: convolutions with kernels larger than 1 become KAN convolutions of the same geometry and
+      groups. The weights become those of the base branch, which has no activation, and the basis branch
+      starts at zero: exactly the same function.
+
+    Blocks and convolutions of other classes (gated, weight-standardised) stay as they are.
+
+    Args:
+        model: Any network; it is changed in place.
+        mlp: One of `MLPS`; None leaves the blocks alone.
+        attention: None: nothing else exists yet.
+        conv: Short name of a basis (a key of `kanvision.bases.BASES`); None leaves convolutions alone.
+        act_init: Start of the second rational, a name in `kanvision.layers.RATIONAL_PRESETS`; None fits.
+        num_groups: Groups of each rational; where it does not divide a width, their greatest common divisor
+            stands for it (Mixer's 196 tokens: 4).
+        share_numerator: One numerator for all groups of a rational.
+        match: Regular expression; only modules in whose name it is found are converted.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: An option has no such value, nothing is to be converted, or an activation is not
+            elementwise.
+    """
+    for key, value, legal in (
+        ("mlp", mlp, (None, *MLPS)),
+        ("attention", attention, (None,)),
+        ("conv", conv, (None, *BASES)),
+        ("act_init", act_init, (None, *RATIONAL_PRESETS)),
+    ):
+        if value not in legal:
+            raise ValueError(f"{key}={value!r} is not known; legal values: {', '.join(map(str, legal))}")
+    if num_groups < 1:
+        raise ValueError(f"num_groups={num_groups} must be at least 1")
+    if mlp is None and conv is None:
+        raise ValueError("kanify has nothing to do; give mlp='group_rational', conv=<basis>, or both")
+    pattern = re.compile(match or "")
+    if mlp is not None:
+        to_rational = partial(
+            _rational_mlp, act_init=act_init, num_groups=num_groups, share_numerator=share_numerator
+        )
+        if not _convert(model, to_rational, pattern):
+            raise ValueError(_nothing_found(model, f"mlp={mlp!r}", "Mlp", match))
+    if conv is not None and not _convert(model, partial(_kan_conv, basis=conv), pattern):
+        raise ValueError(_nothing_found(model, f"conv={conv!r}", "Conv", match))
+    return model
+
+
+def _convert(model: nn.Module, conversion: Conversion, pattern: re.Pattern[str]) -> int:
+    """Replace all modules that the conversion takes; returns their number."""
+    # A module that stands in several places is converted once and stands in all of them again.
+    converted: dict[nn.Module, nn.Module] = {}
+    for name, module in list(model.named_modules()):
+        if name and pattern.search(name) and (new := conversion(module)) is not None:
+            converted[module] = new.train(module.training)
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):  # named_children leaves repetitions out
+            if child is not None and child in converted:
+                setattr(parent, name, converted[child])
+    return len(converted)
+
+
+def _rational_mlp(
+    module: nn.Module, act_init: str | None, num_groups: int, share_numerator: bool
+) -> GroupRationalMlp | None:
+    """The block with two rationals around its own linear maps, dropouts and norm."""
+    parts = cast(Any, module)
+    if type(module) is Mlp:
+        drops, norm = (parts.drop1, parts.drop2), parts.norm
+    elif type(module) is GlobalResponseNormMlp:
+        drops, norm = (parts.drop1, parts.drop2), parts.grn
+    elif type(module) is ConvMlp and isinstance(parts.norm, nn.Identity):  # else a norm before the activation
+        drops, norm = (parts.drop, nn.Identity()), parts.norm
+    else:
+        return None
+    weight = parts.fc1.weight
+    hidden, width = weight.shape[:2]
+    new = GroupRationalMlp(
+        width,
+        hidden,
+        parts.fc2.weight.shape[0],
+        use_conv=isinstance(parts.fc1, nn.Conv2d),
+        act_init=act_init or "identity",
+        num_groups=(gcd(num_groups, width), gcd(num_groups, hidden)),
+        share_numerator=share_numerator,
+        device="meta",
+        dtype=weight.dtype,
+    )
+    for act in (new.act1, new.act2):
+        act.to_empty(device=weight.device).reset_parameters()
+    if act_init is None:
+        new.act2.imitate(copy.deepcopy(parts.act).to("cpu", torch.float64))
+    new.drop1, (new.drop2, new.drop3), new.norm = nn.Identity(), drops, norm
+    new.fc1, new.fc2 = parts.fc1, parts.fc2
+    return new
+
+
+def _kan_conv(module: nn.Module, basis: str) -> nn.Module | None:
+    """A KAN convolution with the module's weights in its base branch and nothing in that of the basis."""
+    conv = cast(Any, module)
+    if type(module) not in _KAN_CONV or max(conv.kernel_size) == 1:
+        return None
+    new = _KAN_CONV[type(module)](
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+        conv.groups,
+        conv.padding_mode,
+        basis,
+        base_act="identity",
+        bias=conv.bias is not None,
+        device=conv.weight.device,
+        dtype=conv.weight.dtype,
+    )
+    nn.init.zeros_(new.basis_weight)
+    new.base_weight, new.bias = conv.weight, conv.bias
+    return cast(nn.Module, new)
+
+
+def _nothing_found(model: nn.Module, given: str, word: str, match: str | None) -> str:
+    there = sorted({type(module).__name__ for module in model.modules() if word in type(module).__name__})
+    where = "" if match is None else f" with a name that has {match!r} in it"
+    return (
+        f"{given}: {type(model).__name__} has nothing to convert{where}; of this sort it has "
+        f"{', '.join(there) or 'no module at all'}"
+    )
