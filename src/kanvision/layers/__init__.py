@@ -13,6 +13,8 @@ from .gate import TopKGate
 from .grid import GridMove, extend_grid, move_grids, place_grids, refine_grid
 from .grid_fit import map_functions
 from .grid_inputs import GridSite, grid_sites, measure_inputs, share_outside
+from .karat import KArAttention, KArAtWindowAttention, karat_attn_layer
+from .karat_operator import KArAtOperator
 from .linear import KANLinear
 from .merge import merge_bottlenecks
 from .mlp import GroupRationalMlp, KANMlp
@@ -29,9 +31,9 @@ from .peft import add_adapters, merge_adapters
 from .penalties import KANPenalty
 from .presets import PRESETS, preset, preset_of_basis
 from .rational import RATIONAL_PRESETS, GroupRational
+from .rational_fit import RationalFit, fit_rational
 from .selection import SelectionSite, prune_selection, select_basis, selection_sites
 from .structure import change_structure, restore_structure, structural_change, structure_of
-from .rational_fit import RationalFit, fit_rational
 
 __all__ = [
     "DROP_KINDS",
@@ -63,6 +65,9 @@ __all__ = [
     "KANSelfAttention1d",
     "KANSelfAttention2d",
     "KANSelfAttention3d",
+    "KArAtOperator",
+    "KArAtWindowAttention",
+    "KArAttention",
     "MoEBottleneckKANConv1d",
     "MoEBottleneckKANConv2d",
     "MoEBottleneckKANConv3d",
@@ -70,22 +75,23 @@ __all__ = [
     "MoEKANConv2d",
     "MoEKANConv3d",
     "NoiseInjection",
+    "RationalFit",
     "SelectionSite",
     "TopKGate",
     "add_adapters",
     "add_auxiliary",
     "change_structure",
-    "RationalFit",
     "collect_auxiliary",
     "create_activation",
     "create_norm",
     "extend_grid",
+    "fit_rational",
     "grid_sites",
+    "karat_attn_layer",
     "map_functions",
     "measure_inputs",
     "merge_adapters",
     "merge_bottlenecks",
-    "fit_rational",
     "move_grids",
     "place_grids",
     "preset",

@@ -1,0 +1,205 @@
+"""A matrix of learned univariate functions for every head: the units of Kolmogorov-Arnold attention.
+
+Shapes: B batch, h heads, M rows, N inputs, O outputs, K functions of the basis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kanvision.bases import Basis, create_basis
+from kanvision.ops.karat import BASE_ACTS
+
+from .token_grid import resample_basis, resample_tokens
+
+__all__ = ["AttentionUnits"]
+
+
+class AttentionUnits(nn.Module):
+    """y_ip = sum_q phi_pq(x_iq), phi_pq(x) = base_act(x) + sum_k c_pqk f_k(x), for every head by itself.
+
+    With `unit_scales`, phi_pq = scale_base_pq base_act + scale_basis_pq sum_k c_pqk f_k, as in pykan; the
+    parameter counts that KArAt publishes need the two. They are folded into the coefficients before any
+    logit is seen: the same function at no memory. Without a base activation `scale_base` does nothing and is
+    frozen, so that distributed training does not wait for its gradient.
+
+    The functions f_k are those of one `Basis` for all units; what it learns (shifts, grids, denominators)
+    belongs to the head and the input, not to each unit.
+
+    Args:
+        num_heads: h.
+        in_features: N.
+        out_features: O.
+        basis: short name (a key of `kanvision.bases.BASES`).
+        basis_kwargs: arguments of the basis.
+        base_act: "zero", "identity", "silu" or "gelu".
+        include_dc: add the constant 1 to the functions.
+        unit_scales: two more learnable factors for each unit.
+        device: where the parameters are made.
+        dtype: of the parameters.
+
+    Raises:
+        ValueError: if a name or an argument of the basis is not known.
+    """
+
+    kan_parameters = ("coefficients", "scale_basis", "scale_base")
+    scale_basis: nn.Parameter | None
+    scale_base: nn.Parameter | None
+
+    def __init__(
+        self,
+        num_heads: int,
+        in_features: int,
+        out_features: int,
+        *,
+        basis: str = "fourier",
+        basis_kwargs: Mapping[str, Any] | None = None,
+        base_act: str = "zero",
+        include_dc: bool = False,
+        unit_scales: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if base_act not in BASE_ACTS:
+            raise ValueError(f"base_act={base_act!r} is not known; legal values: {', '.join(BASE_ACTS)}")
+        self.num_heads = num_heads
+        self.in_features = in_features
+        self.out_features = out_features
+        self.base_act = base_act
+        self.include_dc = include_dc
+        given = {"num_channels": num_heads * in_features, **(basis_kwargs or {})}
+        self.basis: Basis = create_basis(basis, **given).to(device=device, dtype=dtype)
+        shape = (num_heads, out_features, in_features)
+        where: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.coefficients = nn.Parameter(torch.empty(*shape, self.basis.num_basis + include_dc, **where))
+        self.scale_basis = self.scale_base = None
+        if unit_scales:
+            self.scale_basis = nn.Parameter(torch.empty(shape, **where))
+            self.scale_base = nn.Parameter(torch.empty(shape, **where), requires_grad=base_act != "zero")
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self, std: float = 1.0) -> None:
+        """Draw the coefficients from N(0, std^2); scales become 1, the basis starts again."""
+        self.basis.reset_parameters()
+        nn.init.normal_(self.coefficients, std=std)
+        for scale in (self.scale_basis, self.scale_base):
+            if scale is not None:
+                nn.init.ones_(scale)
+
+    def root_mean_square(self) -> float:
+        """sqrt(sum_k E[f_k(x)^2]), x ~ N(0, 1): the size of a unit whose coefficients are N(0, 1)."""
+        return math.sqrt(float(self.basis.second_moment().sum()) + self.include_dc)
+
+    def folded(self) -> Tensor:
+        """Coefficients of all functions, base activation last: (h, O, N, K + constant + base)."""
+        c: Tensor = self.coefficients
+        if self.scale_basis is not None:
+            c = c * self.scale_basis.unsqueeze(-1)
+        if self.base_act == "zero":
+            return c
+        base = self.coefficients.new_ones(c.shape[:3]) if self.scale_base is None else self.scale_base
+        return torch.cat((c, base.unsqueeze(-1)), dim=-1)
+
+    def functions(self, x: Tensor) -> Tensor:
+        """Values of all functions, the base activation last: (B, h, M, N) -> (B, h, M, N, K + ...)."""
+        values = self._expand(x)
+        extra = [torch.ones_like(x)] if self.include_dc else []
+        if (act := BASE_ACTS[self.base_act]) is not None:
+            extra.append(act[0](x))
+        return torch.cat((values, torch.stack(extra, -1)), -1) if extra else values
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One matrix product over all functions of all inputs: (B, h, M, N) -> (B, h, M, O).
+
+        Args:
+            x: the inputs.
+            mask: (B or 1, h or 1, M, N) or less; false leaves a pair of row and input out.
+        """
+        values = self.functions(x)
+        if mask is not None:
+            values = values * mask.unsqueeze(-1)
+        return values.flatten(-2) @ self.folded().to(x.dtype).flatten(-2).mT
+
+    def one_by_one(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """As `forward` with every unit evaluated by itself, O values for each input: the oracle."""
+        values = self.functions(x)
+        num_basis = self.coefficients.shape[-1]
+        c = self.coefficients.to(x.dtype)
+        units = torch.einsum("bhmnk,honk->bhomn", values[..., :num_basis], c)
+        if self.scale_basis is not None:
+            units = units * self.scale_basis.to(x.dtype).unsqueeze(2)  # (h, O, 1, N)
+        if self.base_act != "zero":
+            base = values[..., -1].unsqueeze(2)  # (B, h, 1, M, N)
+            units = units + (base if self.scale_base is None else base * self.scale_base.unsqueeze(2))
+        if mask is not None:
+            units = units * mask.unsqueeze(-3)
+        return units.sum(-1).transpose(2, 3)  # (B, h, M, O)
+
+    def through(self, x: Tensor, v: Tensor) -> Tensor:
+        """Units towards the keys, applied to values without the matrix of rows and keys.
+
+        sum_q (sum_p phi_qp(x_ip)) v_q = sum_p sum_k f_k(x_ip) (sum_q c_qpk v_q)
+
+        Args:
+            x: (B, h, M, N), N inputs of this layer.
+            v: (B, h, O, d), one value for each of its outputs.
+        """
+        mixed = torch.einsum("honk,bhod->bhnkd", self.folded().to(v.dtype), v)
+        out: Tensor = self.functions(x).flatten(-2) @ mixed.flatten(2, 3)
+        return out
+
+    def resize(
+        self,
+        out_axis: bool,
+        in_axis: bool,
+        old_grid: tuple[int, int],
+        new_grid: tuple[int, int],
+        num_prefix_tokens: int,
+    ) -> None:
+        """Interpolate what runs along the tokens of a grid, see `KArAtOperator.resize`.
+
+        Args:
+            out_axis: whether the outputs are tokens.
+            in_axis: whether the inputs are tokens.
+            old_grid: patches along each axis so far.
+            new_grid: and from now on.
+            num_prefix_tokens: tokens in front of them.
+        """
+        grids = (old_grid, new_grid, num_prefix_tokens)
+        for axis in (1,) * out_axis + (2,) * in_axis:
+            self.coefficients = resample_tokens(self.coefficients, axis, *grids)
+            for name in ("scale_basis", "scale_base"):
+                if (scales := getattr(self, name)) is not None:
+                    setattr(self, name, resample_tokens(scales, axis, *grids, keep_sums=False))
+        if in_axis:
+            resample_basis(self.basis, self.num_heads, *grids)
+        _, self.out_features, self.in_features, _ = self.coefficients.shape
+
+    def _expand(self, x: Tensor) -> Tensor:
+        if self.basis.num_channels is None:
+            values: Tensor = self.basis(x)
+            return values
+        batch, heads, rows, inputs = x.shape
+        flat = x.transpose(1, 2).reshape(batch, rows, heads * inputs)
+        values = self.basis(flat).reshape(batch, rows, heads, inputs, -1)  # (B, M, h, N, K)
+        return values.transpose(1, 2)  # (B, h, M, N, K)
+
+    @property
+    def flops_per_value(self) -> int:
+        """Operations that evaluate the functions at one input; those of a base activation count as one."""
+        return self.basis.flops_per_input + (self.base_act != "zero")
+
+    def extra_repr(self) -> str:
+        """Show sizes and options."""
+        return (
+            f"{self.in_features} -> {self.out_features}, num_heads={self.num_heads}, "
+            f"base_act={self.base_act!r}, include_dc={self.include_dc}, "
+            f"unit_scales={self.scale_basis is not None}"
+        )

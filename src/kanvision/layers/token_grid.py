@@ -1,0 +1,62 @@
+"""Parameters that belong to tokens of a grid, moved to another grid. N tokens, P of them in front."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kanvision.bases import Basis
+
+__all__ = ["resample_basis", "resample_tokens"]
+
+
+def resample_tokens(
+    parameter: nn.Parameter,
+    axis: int,
+    old_grid: tuple[int, int],
+    new_grid: tuple[int, int],
+    num_prefix_tokens: int,
+    keep_sums: bool = True,
+) -> nn.Parameter:
+    """Interpolate a parameter along its axis of tokens, bicubic over the grid; those in front stay.
+
+    Args:
+        parameter: any shape with P + old_grid[0] old_grid[1] at `axis`.
+        axis: that axis.
+        old_grid: patches along each axis so far.
+        new_grid: and from now on.
+        num_prefix_tokens: P.
+        keep_sums: multiply by the ratio of their numbers, for what is summed over the patches.
+    """
+    moved = parameter.detach().movedim(axis, -1)
+    prefix, patches = moved[..., :num_prefix_tokens], moved[..., num_prefix_tokens:]
+    maps = patches.reshape(1, -1, *old_grid)  # (1, all other axes, H, W)
+    wide = torch.promote_types(maps.dtype, torch.float32)
+    resized = F.interpolate(maps.to(wide), size=new_grid, mode="bicubic", align_corners=False)
+    if keep_sums:
+        resized = resized * (old_grid[0] * old_grid[1] / (new_grid[0] * new_grid[1]))
+    patches = resized.reshape(*moved.shape[:-1], -1).to(moved.dtype)
+    values = torch.cat((prefix, patches), -1).movedim(-1, axis).contiguous()
+    return nn.Parameter(values, requires_grad=parameter.requires_grad)
+
+
+def resample_basis(
+    basis: Basis, num_heads: int, old_grid: tuple[int, int], new_grid: tuple[int, int], num_prefix_tokens: int
+) -> None:
+    """Move what a basis learns for every head and token; nothing if it learns nothing."""
+    if basis.num_channels is None:
+        return
+    count = basis.num_channels
+
+    def resized(values: Tensor) -> nn.Parameter:
+        by_head = nn.Parameter(values.detach().reshape(num_heads, count // num_heads, *values.shape[1:]))
+        moved = resample_tokens(by_head, 1, old_grid, new_grid, num_prefix_tokens, keep_sums=False)
+        return nn.Parameter(moved.detach().flatten(0, 1), requires_grad=values.requires_grad)
+
+    for module in basis.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.shape[:1] == (count,):
+                setattr(module, name, resized(parameter))
+        if isinstance(module, Basis) and module.num_channels is not None:
+            module.num_channels = num_heads * (num_prefix_tokens + new_grid[0] * new_grid[1])
