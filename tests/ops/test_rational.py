@@ -5,8 +5,8 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from kanvision.layers import RATIONAL_PRESETS
-from kanvision.ops import rational as module
-from kanvision.ops.rational import rational, rational_reference
+from kanvision.ops import rational_closed as module
+from kanvision.ops.rational import FORMS, rational, rational_reference
 
 LARGEST = torch.finfo(torch.float32).max
 
@@ -18,9 +18,9 @@ def coefficients(preset="swish", groups=2, shared=True, dtype=torch.float32, noi
     return tuple(c + noise * torch.randn(c.shape, dtype=dtype) for c in (numerator, denominator))
 
 
-def value_and_grads(function, x, numerator, denominator, grad, dim=-1):
+def value_and_grads(function, x, numerator, denominator, grad, dim=-1, form="kernel"):
     leaves = [t.detach().clone().requires_grad_() for t in (x, numerator, denominator)]
-    y = function(*leaves, dim)
+    y = function(*leaves, dim, form)
     return y.detach(), *torch.autograd.grad(y, leaves, grad)
 
 
@@ -114,13 +114,79 @@ def test_outliers_do_not_change_their_neighbours():
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (4,)])
 @pytest.mark.parametrize("shared", [True, False])
-def test_derivatives_of_both_orders(shape, shared):
+@pytest.mark.parametrize("form", FORMS)
+def test_derivatives_of_both_orders(shape, shared, form):
     torch.manual_seed(0)
     a, b = coefficients("gelu", shared=shared, dtype=torch.float64, noise=0.1)
     x = torch.randn(shape, dtype=torch.float64)
     inputs = [t.requires_grad_() for t in (x, a, b)]
-    assert gradcheck(rational, inputs)
-    assert gradgradcheck(rational, inputs)
+    assert gradcheck(rational, (*inputs, -1, form))
+    assert gradgradcheck(rational, (*inputs, -1, form))
+
+
+def test_derivatives_of_third_order():
+    """Of sum F(x) along x, against differences of the second."""
+    a, b = (c.double() for c in coefficients("gelu"))
+    x = torch.tensor([[0.3, -1.2, 0.8, 2.1]], dtype=torch.float64, requires_grad=True)
+
+    def second(x):
+        (first,) = torch.autograd.grad(rational(x, a, b).sum(), x, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), x, create_graph=True)[0]
+
+    assert gradcheck(second, (x,))
+
+
+@pytest.mark.parametrize("wanted", [(0,), (1, 2), (0, 2), (0, 1, 2)])
+def test_second_derivatives_of_what_depends_on_each_other(wanted):
+    """A coefficient made from x: paths through it are counted once."""
+    torch.manual_seed(0)
+    a, b = coefficients("gelu", shared=False, dtype=torch.float64, noise=0.1)
+    leaves = [torch.randn(3, 4, dtype=torch.float64), a, b]
+    inputs = [t.clone().requires_grad_(k in wanted) for k, t in enumerate(leaves)]
+
+    def second(function):
+        x, a, b = inputs
+        y = function(x * a.mean(), a + x.mean(), b * x.amax(), 1, "kernel")
+        found = [inputs[k] for k in wanted]
+        first = torch.autograd.grad(y.sin().sum(), found, create_graph=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in first), found)
+
+    for got, want in zip(second(rational), second(rational_reference), strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("preset", RATIONAL_PRESETS)
+@pytest.mark.parametrize("readable", [True, False])
+def test_the_form_of_the_paper(preset, readable, monkeypatch):
+    monkeypatch.setattr(module, "_values_are_readable", lambda x: readable)
+    torch.manual_seed(0)
+    a, b = coefficients(preset, noise=0.1)
+    for scale in (torch.ones(6, 1), torch.logspace(-3, 30, 6)[:, None]):
+        x, grad = torch.randn(6, 8) * scale, torch.randn(6, 8)
+        y, dx, da, db = value_and_grads(rational, x, a, b, grad, form="paper")
+        wide = [t.double() for t in (x, a, b, grad)]
+        p = sum(wide[1][0, i] * wide[0] ** i for i in range(6))
+        by_group = wide[2].repeat_interleave(4, 0)
+        q = 1 + sum(by_group[:, j] * wide[0] ** (j + 1) for j in range(4)).abs()
+        torch.testing.assert_close(y.double(), p / q, rtol=1e-4, atol=1e-5)
+        want = value_and_grads(rational_reference, *wide, form="paper")
+        torch.testing.assert_close(dx.double(), want[1], rtol=1e-3, atol=1e-4)
+        assert da.isfinite().all()
+        assert db.isfinite().all()
+    different = rational(x, a, b) != rational(x, a, b, form="paper")
+    assert different.any() or preset == "identity"
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_registration_of_the_operator(form, dtype):
+    """Schema, meta kernel, autograd and tracing, as torch's own checker sees them."""
+    a, b = (c.requires_grad_() for c in coefficients(noise=0.1))
+    x = torch.randn(2, 3, 4, dtype=dtype, requires_grad=True)
+    torch.library.opcheck(torch.ops.kanvision.rational, (x, a, b, 2, form))
+    inputs = [t.detach() for t in (torch.ones_like(x), x, a, b)]
+    torch.library.opcheck(torch.ops.kanvision.rational_backward, (*inputs, 2, form, [True, True, True]))
+    torch.library.opcheck(torch.ops.kanvision.rational_backward, (*inputs, 2, form, [False, True, False]))
 
 
 @pytest.mark.parametrize(("m", "n"), [(1, 1), (1, 4), (2, 3), (3, 2), (6, 2)])
@@ -275,6 +341,33 @@ def test_compiles_as_one_graph():
     assert all(torch.allclose(g, w, rtol=1e-5, atol=1e-6) for g, w in zip(got, want, strict=True))
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_compiled_for_any_size_by_inductor(form):
+    """One graph, and no more kept for its backward pass than x and the coefficients."""
+    torch.manual_seed(0)
+    a, b = coefficients(noise=0.1)
+    compiled = torch.compile(rational, fullgraph=True, dynamic=True)
+    for rows in (3, 5):
+        x, grad = torch.randn(rows, 7, 8), torch.randn(rows, 7, 8)
+        got, want = (value_and_grads(f, x, a, b, grad, form=form) for f in (compiled, rational))
+        assert all(torch.allclose(g, w, rtol=1e-4, atol=1e-5) for g, w in zip(got, want, strict=True))
+    kept = []
+    leaves = [t.clone().requires_grad_() for t in (x, a, b)]
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        compiled(*leaves, -1, form)
+    assert sum(t.numel() for t in kept) == x.numel() + a.numel() + b.numel()
+
+
+def test_vmap():
+    a, b = coefficients()
+    x = torch.randn(3, 5, 4)
+    torch.testing.assert_close(torch.vmap(lambda row: rational(row, a, b))(x), rational(x, a, b))
+    own = torch.stack([a, 2 * a, 3 * a])
+    got = torch.vmap(lambda row, c: rational(row, c, b, 0), in_dims=(2, 0))(x.permute(2, 1, 0), own)
+    want = torch.stack([rational(x[k], own[k], b).mT for k in range(3)])
+    torch.testing.assert_close(got, want)
+
+
 def test_exports_with_any_batch_size():
     class Net(torch.nn.Module):
         def __init__(self):
@@ -316,3 +409,9 @@ def test_meta_tensors_have_shapes():
 def test_what_cannot_be_is_refused(function, x, a, b, dim, message):
     with pytest.raises(ValueError, match=message):
         function(x, a, b, dim)
+
+
+@pytest.mark.parametrize("function", [rational, rational_reference])
+def test_an_unknown_form_is_refused(function):
+    with pytest.raises(ValueError, match="form='pade' is not known; legal values: kernel, paper"):
+        function(torch.ones(2, 4), *coefficients(), form="pade")

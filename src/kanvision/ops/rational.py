@@ -1,318 +1,247 @@
-"""Group-wise safe Pade rational of KAT ("Kolmogorov-Arnold Transformer", arXiv 2409.10594) in kernel form.
+"""Group-wise safe Pade rational of KAT ("Kolmogorov-Arnold Transformer", arXiv 2409.10594).
 
-Per channel c of group k(c) = floor(c / (D / G)), numerator degree m, denominator degree n (KAT: 5 and 4):
+Per channel c of group k(c) = floor(c / (D / G)), numerator degree m, denominator degree n (KAT: 5 and 4),
+F(x) = P(x) / Q(x) with
 
-    P(x) = a_0 + a_1 x + ... + a_m x^m      Q(x) = 1 + |b_1||x| + ... + |b_n||x|^n      F(x) = P(x) / Q(x)
+    P(x) = a_0 + a_1 x + ... + a_m x^m
+    Q(x) = 1 + |b_1||x| + ... + |b_n||x|^n      form "kernel"
+    Q(x) = 1 + |b_1 x + ... + b_n x^n|          form "paper"
 
-Q >= 1, so F has no poles. This is the form that the published GPU kernels compute and the published weights
-were trained with; the paper's own formula, 1 + |b_1 x + ... + b_n x^n|, is another function.
+Q >= 1, so F has no poles. The first form is what the published GPU kernels compute and what the published
+weights were trained with, whatever the paper says; it is another function.
 
 Signs at the kinks: s(x) = -1 if x < 0 else +1 and sigma(b) = -1 if b < 0 else +1. With sigma(0) = +1 the
 denominator of the identity (b = 0) receives a gradient from the first step on; torch.sign would hold it at
 zero for ever.
 
-Legend: D channels, G groups, T largest |x| for which no monomial overflows.
+Three implementations stand behind one operator, `torch.ops.kanvision.rational`: kernels in Triton on a GPU
+(`rational_triton`), closed forms in chunks that stay in the cache of a CPU (`rational_closed`), and the plain
+formula `rational_reference`, the oracle of both and the derivative of their derivatives. Tracers that
+look for something to fuse or to export get the closed forms as ordinary tensor operations.
+
+Legend: D channels, G groups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
-__all__ = ["rational", "rational_reference"]
+from .rational_closed import rational_gradients, rational_value
+from .rational_triton import fused_rational, fused_rational_gradients, why_not_fused
 
-# Elements of a temporary: two of a thread's shares of torch's elementwise loops, 256 KiB in float32.
-_CHUNK_PER_THREAD = 2**16
+__all__ = ["FORMS", "rational", "rational_reference"]
+
+FORMS = ("kernel", "paper")
 
 
-def rational(x: Tensor, numerator: Tensor, denominator: Tensor, channel_dim: int = -1) -> Tensor:
+def rational(
+    x: Tensor, numerator: Tensor, denominator: Tensor, channel_dim: int = -1, form: str = "kernel"
+) -> Tensor:
     """Evaluate F(x) = P(x) / Q(x) with closed-form derivatives, keeping x alone for the backward pass.
 
     Half-precision inputs are computed in float32; the result has the dtype of x, also under autocast. Where
-    a monomial would overflow, P and Q are evaluated in homogeneous form (see `_Stretch`), so that a finite x
-    gives the rounded value of F(x) and never inf / inf. Differentiable any number of times; derivatives of
-    derivatives go through `rational_reference` and have no protection against overflow.
+    a monomial would overflow, P and Q are evaluated in homogeneous form (see `_Stretch` in
+    `kanvision.ops.rational_closed`), so that a finite x gives the rounded value of F(x) and never inf / inf.
+    Differentiable any number of times; derivatives of derivatives go through `rational_reference` and have no
+    protection against overflow. Gradients are the same bit by bit from run to run on one device.
 
     Args:
         x: Any shape with D channels at `channel_dim`; floating point, any strides.
         numerator: (1, m + 1) shared by all groups or (G, m + 1); coefficients a_0 ... a_m.
         denominator: (1, n) or (G, n); coefficients b_1 ... b_n.
         channel_dim: The axis of x that the G contiguous blocks of channels lie on.
+        form: "kernel" or "paper".
 
     Returns:
         Tensor of the shape and dtype of x.
 
     Raises:
         ValueError: x is not floating point or has no such axis, the coefficients are not matrices of matching
-            rows, or D is not a multiple of G.
+            rows, D is not a multiple of G, or the form is not known.
     """
-    dim = _checked_dim(x, numerator, denominator, channel_dim)
-    return cast(Tensor, _Rational.apply(x, numerator, denominator, dim))
+    dim = _checked_dim(x, numerator, denominator, channel_dim, form)
+    if torch.compiler.is_compiling() and (
+        torch.compiler.is_exporting() or _why_plain(x, numerator, denominator)
+    ):
+        return cast(Tensor, _Traced.apply(x, numerator, denominator, dim, form))
+    return cast(Tensor, _rational(x, numerator, denominator, dim, form))
 
 
-def rational_reference(x: Tensor, numerator: Tensor, denominator: Tensor, channel_dim: int = -1) -> Tensor:
+def rational_reference(
+    x: Tensor, numerator: Tensor, denominator: Tensor, channel_dim: int = -1, form: str = "kernel"
+) -> Tensor:
     """Evaluate F(x) = P(x) / Q(x) term by term under plain autograd: the oracle for `rational`.
 
     Same arguments, result, conventions and errors as `rational`, without its protection against overflow.
     """
-    dim = _checked_dim(x, numerator, denominator, channel_dim)
-    wide = x.to(_wide_dtype(x))
-    abs_x = wide * torch.where(wide < 0, -1.0, 1.0).to(wide.dtype)
-    abs_b = denominator * torch.where(denominator < 0, -1.0, 1.0).to(denominator.dtype)
+    dim = _checked_dim(x, numerator, denominator, channel_dim, form)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    a = [_per_channel(c, wide, dim) for c in numerator.unbind(1)]
+    b = [_per_channel(c, wide, dim) for c in denominator.unbind(1)]
     p = torch.zeros_like(wide)
-    for i, a_i in enumerate(_per_channel(numerator.to(wide.dtype), wide, dim)):
+    for i, a_i in enumerate(a):
         p = p + a_i * wide**i
-    q = torch.ones_like(wide)
-    for j, b_j in enumerate(_per_channel(abs_b.to(wide.dtype), wide, dim), start=1):
-        q = q + b_j * abs_x**j
-    return (p / q).to(x.dtype)
+    w = torch.zeros_like(wide)
+    for j, b_j in enumerate(b, start=1):
+        w = w + (_magnitude(b_j) * _magnitude(wide) ** j if form == "kernel" else b_j * wide**j)
+    return (p / (1 + _magnitude(w))).to(x.dtype)
 
 
-class _Rational(torch.autograd.Function):
-    """F with the derivatives of F written out; see `rational`."""
+def _magnitude(x: Tensor) -> Tensor:
+    """|x| with the slope +1 at zero."""
+    return x * torch.where(x < 0, -1.0, 1.0).to(x.dtype)
+
+
+def _per_channel(coefficients: Tensor, x: Tensor, dim: int) -> Tensor:
+    """(1 or G,) coefficients to broadcast against x."""
+    spread = coefficients.repeat_interleave(x.shape[dim] // len(coefficients))
+    return spread.to(x.dtype).view(-1, *(1,) * (x.dim() - 1 - dim))  # (D, 1, ...)
+
+
+def _why_plain(x: Tensor, numerator: Tensor, denominator: Tensor) -> str:
+    return "x is on no GPU" if not x.is_cuda else why_not_fused(x, numerator, denominator)
+
+
+class _Traced(torch.autograd.Function):
+    """The closed forms as ordinary operations, for compilers."""
 
     @staticmethod
-    def forward(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int) -> Tensor:
-        coefficients = _Coefficients.of(x, numerator, denominator, dim)
-        axis, length = _chunking(x, dim)
-        if length >= x.shape[axis]:
-            return _value(x, coefficients)
-        out = torch.empty_like(x)
-        for x_part, out_part in _parts(axis, length, x, out):
-            out_part.copy_(_value(x_part, coefficients))
-        return out
+    def forward(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, form: str) -> Tensor:
+        return rational_value(x, numerator, denominator, dim, form)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
-        x, numerator, denominator, ctx.dim = inputs
-        ctx.save_for_backward(x, numerator, denominator)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.dim, ctx.form = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        inputs = ctx.saved_tensors
-        needed = tuple(ctx.needs_input_grad[:3])
-        if torch.is_grad_enabled():  # create_graph=True: the derivatives must be differentiable themselves
-            return (*_differentiable_grads(grads[0], inputs, ctx.dim, needed), None)
-        return (*_closed_form_grads(grads[0], inputs, ctx.dim, needed), None)
+        x, numerator, denominator = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:3]
+        found = rational_gradients(grads[0], x, numerator, denominator, ctx.dim, ctx.form, needed)
+        return (*found, None, None)
 
 
-def _closed_form_grads(
-    grad: Tensor, inputs: tuple[Tensor, Tensor, Tensor], dim: int, needed: tuple[bool, ...]
-) -> list[Tensor | None]:
-    """Gradients of x, a and b by `_local_grads`, gathered over the chunks."""
-    x, numerator, denominator = inputs
-    coefficients = _Coefficients.of(x, numerator, denominator, dim)
-    axis, length = _chunking(x, dim)
-    if length >= x.shape[axis]:
-        dx, da, db = _local_grads(grad, x, coefficients, needed)
+@torch.library.custom_op("kanvision::rational", mutates_args=())
+def _rational(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, form: str) -> Tensor:
+    if why_not_fused(x, numerator, denominator):
+        return rational_value(x, numerator, denominator, dim, form)
+    return fused_rational(x, numerator, denominator, dim, form)
+
+
+@torch.library.custom_op("kanvision::rational_backward", mutates_args=())
+def _rational_backward(
+    grad: Tensor,
+    x: Tensor,
+    numerator: Tensor,
+    denominator: Tensor,
+    dim: int,
+    form: str,
+    needed: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, a and b; empty ones where not needed."""
+    found: Sequence[Tensor | None]
+    if why_not_fused(x, numerator, denominator):
+        found = rational_gradients(grad, x, numerator, denominator, dim, form, needed)
     else:
-        dx, da, db = torch.empty_like(x), None, None
-        for x_part, grad_part, dx_part in _parts(axis, length, x, grad, dx):
-            more_dx, more_da, more_db = _local_grads(grad_part, x_part, coefficients, needed)
-            if more_dx is not None:
-                dx_part.copy_(more_dx)
-            da = more_da if da is None or more_da is None else da.add_(more_da)
-            db = more_db if db is None or more_db is None else db.add_(more_db)
-    if db is not None:
-        db = (db * torch.where(denominator < 0, 1.0, -1.0).to(db.dtype)).to(denominator.dtype)
-    return [dx if needed[0] else None, None if da is None else da.to(numerator.dtype), db]
-
-
-class _Coefficients(NamedTuple):
-    """Coefficients of one call, ready to broadcast against any chunk of x."""
-
-    a: list[Tensor]
-    b: list[Tensor]  # absolute values
-    limit: Tensor  # T
-    rows: tuple[int, int]  # of numerator and denominator
-    dim: int
-
-    @classmethod
-    def of(cls, x: Tensor, numerator: Tensor, denominator: Tensor, dim: int) -> _Coefficients:
-        dtype = _wide_dtype(x)
-        a = _per_channel(numerator.to(dtype), x, dim)
-        b = _per_channel(denominator.abs().to(dtype), x, dim)
-        largest = torch.finfo(dtype).max / 256  # leaves room for the sum over the monomials and for i * a_i
-        # Roots first: the quotient of the two may overflow. A zero coefficient has limit inf.
-        limits = [
-            largest ** (1 / i) * c.abs() ** (-1 / i)
-            for poly in (a[1:], b)
-            for i, c in enumerate(poly, start=1)
-        ]
-        widest = max(limits, key=Tensor.numel)
-        # A reduction, so that a compiler does not compute the roots again for each element of x.
-        limit = torch.stack([each.expand_as(widest) for each in limits]).amin(0).clamp(1.0, largest)
-        return cls(a, b, limit, (numerator.shape[0], denominator.shape[0]), dim)
-
-
-def _value(x: Tensor, coefficients: _Coefficients) -> Tensor:
-    a, b = coefficients.a, coefficients.b
-    z, abs_z, stretch = _bounded(x, coefficients)
-    y = _horner(a, z, stretch).mul_(_reciprocal_q(b, abs_z, stretch))
-    return _restore(y, len(a) - 1 - len(b), stretch).to(x.dtype)
-
-
-def _local_grads(
-    grad: Tensor, x: Tensor, coefficients: _Coefficients, needed: tuple[bool, ...]
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Closed form with one reciprocal: r = 1 / Q, y = P r, u = grad r, R = P', S = Q'.
-
-    dx = u (R - y S),  da_i = sum u x^i,  db_j = -sigma(b_j) sum u y |x|^j (returned without -sigma). Q^2,
-    which overflows early in float32, never appears.
-    """
-    a, b, _, rows, dim = coefficients
-    m, n = len(a) - 1, len(b)
-    z, abs_z, stretch = _bounded(x, coefficients)
-    r = _reciprocal_q(b, abs_z, stretch)
-    y = _horner(a, z, stretch).mul_(r)
-    if stretch is not None:
-        # F itself overflows there; the derivative need not, and inf * 0 would make it NaN.
-        y.clamp_(min=torch.finfo(y.dtype).min, max=torch.finfo(y.dtype).max)
-    u = r.mul_(grad)
-    dx = da = db = None
-    if needed[0]:
-        dp = _horner([i * a[i] for i in range(1, m + 1)], z, stretch)
-        dq = _horner([(j + 1) * b[j] for j in range(n)], abs_z, stretch)
-        dq.mul_(z.sign().add_(0.5).sign_())  # s(x): ten times as fast as torch.where on a CPU
-        dx = _restore(dp.addcmul_(y, dq, value=-1).mul_(u), m - n - 1, stretch).to(x.dtype)
-    if needed[2]:
-        sums = []
-        power = y.mul_(u)
-        for j in range(1, n + 1):
-            power.mul_(abs_z)
-            sums.append(_fold(_restored(power, m - 2 * n + j, stretch), rows[1], dim))
-        db = torch.stack(sums, dim=-1)
-    if needed[1]:
-        sums = [_fold(_restored(u, -n, stretch), rows[0], dim)]
-        for i in range(1, m + 1):
-            u.mul_(z)
-            sums.append(_fold(_restored(u, i - n, stretch), rows[0], dim))
-        da = torch.stack(sums, dim=-1)
+        found = fused_rational_gradients(grad, x, numerator, denominator, dim, form)
+    dx, da, db = (
+        x.new_empty(0) if gradient is None or not need else gradient
+        for gradient, need in zip(found, needed, strict=True)
+    )
     return dx, da, db
 
 
-def _differentiable_grads(
-    grad: Tensor, inputs: tuple[Tensor, Tensor, Tensor], dim: int, needed: tuple[bool, ...]
-) -> list[Tensor | None]:
-    """The same gradients through the plain formula, for derivatives of derivatives of any order."""
-    out = rational_reference(*inputs, dim)
-    wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
-    return [next(found) if need else None for need in needed]
+@_rational.register_fake
+def _(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, form: str) -> Tensor:
+    return torch.empty_like(x)
 
 
-class _Stretch(NamedTuple):
-    """Per-element factor that keeps monomials in range: x = z h with h = max(1, |x| / T) and kappa = 1 / h.
-
-    A polynomial of degree d is then h^d times its homogeneous form sum_i c_i z^i kappa^(d - i), which is
-    bounded; the powers of h in P / Q are restored after the division. Exact algebra; no change for |x| <= T.
-    """
-
-    h: Tensor
-    kappas: list[Tensor]  # kappa^1 ... kappa^max(m, n)
-
-
-def _bounded(x: Tensor, coefficients: _Coefficients) -> tuple[Tensor, Tensor, _Stretch | None]:
-    """Split x into z, |z| and the stretch: None if no element needs one and that is known without a sync."""
-    wide = x.to(_wide_dtype(x))
-    abs_x = wide.abs()
-    limit = coefficients.limit
-    if _values_are_readable(abs_x) and (abs_x.numel() == 0 or bool(abs_x.amax() <= limit.amin())):
-        return wide, abs_x, None
-    h = (abs_x * limit.reciprocal()).clamp_(min=1.0)
-    kappa = (limit / abs_x).clamp_(max=1.0)
-    kappas = [kappa]
-    for _ in range(max(len(coefficients.a) - 1, len(coefficients.b)) - 1):
-        kappas.append(kappas[-1] * kappa)
-    return wide * kappa, abs_x * kappa, _Stretch(h, kappas)
+@_rational_backward.register_fake
+def _(
+    grad: Tensor,
+    x: Tensor,
+    numerator: Tensor,
+    denominator: Tensor,
+    dim: int,
+    form: str,
+    needed: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    dx, da, db = (
+        torch.empty_like(t) if need else x.new_empty(0)
+        for t, need in zip((x, numerator, denominator), needed, strict=True)
+    )
+    return dx, da, db
 
 
-def _values_are_readable(x: Tensor) -> bool:
-    """Whether a branch on the values of x is free: an ordinary CPU tensor outside any tracer."""
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
-    return x.device.type == "cpu" and type(x) in (Tensor, Parameter) and not traced
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """Save what the operator was called with: its tensors, and whatever else it has."""
+    tensors = [value for value in inputs if isinstance(value, Tensor)]
+    ctx.save_for_backward(*tensors)
+    ctx.others = inputs[len(tensors) :]
 
 
-def _chunking(x: Tensor, dim: int) -> tuple[int, int]:
-    """Axis to split x along and the length of a part: on a CPU, temporaries that stay in its cache."""
-    others = [d for d in range(x.dim()) if d != dim]
-    if not others or not _values_are_readable(x):
-        return dim, x.shape[dim]
-    axis = max(others, key=lambda d: (x.stride(d) * (x.shape[d] > 1), x.shape[d]))
-    num_parts = -(-x.numel() // (_CHUNK_PER_THREAD * torch.get_num_threads()))
-    return axis, max(1, -(-x.shape[axis] // max(1, num_parts)))
+def _first_derivative(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    needed = list(ctx.needs_input_grad[:3])
+    found = _rational_backward(grad, *ctx.saved_tensors, *ctx.others, needed)
+    return (*(g if need else None for g, need in zip(found, needed, strict=True)), None, None)
 
 
-def _parts(axis: int, length: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    return zip(*(torch.split(t, length, axis) for t in tensors), strict=True)
+def _second_derivative(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Through the plain formula; its own derivatives are there if somebody wants them."""
+    dim, form, needed = ctx.others
+    higher = torch.is_grad_enabled()
+    wanted = ctx.needs_input_grad[:4]
+    with torch.enable_grad():
+        # Aliases: each counts what depends on it directly, and not through the others.
+        grad, x, numerator, denominator = (
+            t.view_as(t) if higher and t.requires_grad else t.detach().requires_grad_()
+            for t in ctx.saved_tensors
+        )
+        inputs = (x, numerator, denominator)
+        out = rational_reference(x, numerator, denominator, dim, form)
+        of_first = [t for t, need in zip(inputs, needed, strict=True) if need]
+        first = torch.autograd.grad(out, of_first, grad, create_graph=True)
+        given = [c for c, need in zip(cotangents, needed, strict=True) if need]
+        pairs = [(f, c) for f, c in zip(first, given, strict=True) if c is not None]
+        leaves = [t for t, want in zip((grad, *inputs), wanted, strict=True) if want]
+        second = iter(
+            torch.autograd.grad(
+                [f for f, _ in pairs],
+                leaves,
+                [c for _, c in pairs],
+                create_graph=higher,
+                allow_unused=True,
+            )
+        )
+    return (*(next(second) if want else None for want in wanted), None, None, None)
 
 
-def _horner(coefficients: Sequence[Tensor], z: Tensor, stretch: _Stretch | None) -> Tensor:
-    """Sum c_i z^i (homogeneous in (z, kappa) when stretched) in a fresh tensor of the shape of z."""
-    if len(coefficients) == 1:
-        return torch.ones_like(z).mul_(coefficients[0])
-    if stretch is None:
-        out = torch.addcmul(coefficients[-2], coefficients[-1], z)
-        for c in reversed(coefficients[:-2]):
-            torch.addcmul(c, out, z, out=out)
-        return out
-    out = coefficients[-1] * z
-    for k, c in enumerate(reversed(coefficients[:-1])):
-        if k > 0:
-            out.mul_(z)
-        out.addcmul_(stretch.kappas[k], c)
-    return out
+@_rational.register_vmap
+def _(
+    info: Any, in_dims: Sequence[int | None], x: Tensor, numerator: Tensor, denominator: Tensor, *others: Any
+) -> tuple[Tensor, int]:
+    dim, form = others
+    if in_dims[1] is None and in_dims[2] is None:
+        assert in_dims[0] is not None
+        return _rational(x.movedim(in_dims[0], 0), numerator, denominator, dim + 1, form), 0
+    tensors = zip((x, numerator, denominator), in_dims[:3], strict=True)
+    each = [[t] * info.batch_size if d is None else t.unbind(d) for t, d in tensors]
+    return torch.stack([_rational(*own, dim, form) for own in zip(*each, strict=True)]), 0
 
 
-def _reciprocal_q(b: Sequence[Tensor], abs_z: Tensor, stretch: _Stretch | None) -> Tensor:
-    q = _horner([torch.ones_like(b[0]), *b], abs_z, stretch)
-    if stretch is not None:
-        q.clamp_(min=torch.finfo(q.dtype).tiny)  # h^-n may underflow where F itself overflows
-    return q.reciprocal_()
+_rational.register_autograd(_first_derivative, setup_context=_keep)
+_rational_backward.register_autograd(_second_derivative, setup_context=_keep)
 
 
-def _restore(t: Tensor, power: int, stretch: _Stretch | None) -> Tensor:
-    """Multiply t by h^power in place, one factor at a time: h^power alone could be inf where t is zero."""
-    if stretch is not None:
-        for _ in range(abs(power)):
-            t.mul_(stretch.h if power > 0 else stretch.kappas[0])
-    return t
-
-
-def _restored(t: Tensor, power: int, stretch: _Stretch | None) -> Tensor:
-    return t if stretch is None or power == 0 else _restore(t.clone(), power, stretch)
-
-
-def _per_channel(coefficients: Tensor, x: Tensor, dim: int) -> list[Tensor]:
-    """Split (rows, k) into k tensors that broadcast against x: one value if shared, else one per channel."""
-    rows = coefficients.shape[0]
-    if rows > 1:
-        coefficients = coefficients.repeat_interleave(x.shape[dim] // rows, dim=0)  # (D, k)
-    # (k, D) or (k, 1): values that lie side by side vectorise better.
-    columns = coefficients.t().contiguous()
-    trailing = (1,) * (x.dim() - 1 - dim)
-    return [c.view(-1, *trailing) for c in columns.unbind(0)]
-
-
-def _fold(t: Tensor, rows: int, dim: int) -> Tensor:
-    """Sum t over all that shares a coefficient: the inverse of `_per_channel`, to (rows,)."""
-    if rows == 1:
-        return t.sum().view(1)
-    others = [d for d in range(t.dim()) if d != dim]
-    per_channel = t.sum(others) if others else t  # (D,)
-    return per_channel.reshape(rows, -1).sum(-1)
-
-
-def _wide_dtype(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
-
-
-def _checked_dim(x: Tensor, numerator: Tensor, denominator: Tensor, channel_dim: int) -> int:
+def _checked_dim(x: Tensor, numerator: Tensor, denominator: Tensor, channel_dim: int, form: str) -> int:
     """Refuse what cannot be computed; return channel_dim counted from the front."""
+    if form not in FORMS:
+        raise ValueError(f"form={form!r} is not known; legal values: {', '.join(FORMS)}")
     if not x.is_floating_point():
         raise ValueError(f"rational needs a floating point input, got {x.dtype}.")
     if not -x.dim() <= channel_dim < x.dim():
