@@ -30,7 +30,7 @@ def check(module, state):
 
 
 def test_an_unknown_source_is_answered_with_the_known_ones(state):
-    legal = "torch-conv-kan, efficient-kan, u-kan, crop-u-kan"
+    legal = "torch-conv-kan, efficient-kan, u-kan, crop-u-kan, kat, flashkat"
     with pytest.raises(ValueError, match=f"source='torch-kan' is not known; legal values: {legal}"):
         load_official(state, source="torch-kan")
     assert ", ".join(SOURCES) == legal

@@ -9,12 +9,14 @@ from safetensors.torch import save_file
 
 from kanvision.checkpoints import SOURCES
 from kanvision.checkpoints.efficient_kan import OPTIONS
+from kanvision.checkpoints.kat import OPTIONS as KAT_OPTIONS
 from kanvision.checkpoints.torch_conv_kan_bottleneck import BOTTLENECK_OPTIONS
 from kanvision.checkpoints.torch_conv_kan_conv import CONV_OPTIONS, GEOMETRY
 from kanvision.checkpoints.torch_conv_kan_linear import LINEAR_OPTIONS
 from kanvision.checkpoints.torch_conv_kan_nets import NETWORKS
 from kanvision.checkpoints.torch_conv_kan_network import PublishedNetwork
 
+from .published_kat import random_kat
 from .published_layers import random_conv, random_linear
 from .published_nets import Head, Net, res_net, simple_net, vgg_net
 from .published_ukan import random_ukan
@@ -46,6 +48,7 @@ def files(folder):
     states["efficient_kan"] = {f"layers.0.{name}": value for name, value in random_layer().items()}
     (folder / "busi_UKAN").mkdir()
     states["busi_UKAN/model"] = random_ukan()
+    states["kat_tiny_patch16_224"] = random_kat(width=64, depth=1)
     for name, state in states.items():
         torch.save(single(state), folder / f"{name}.pth")
 
@@ -56,7 +59,7 @@ def test_the_code_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for block in blocks:
         exec(block, names)
     model, twin = names["model"], names["twin"].eval()
@@ -65,6 +68,7 @@ def test_the_code_runs(tmp_path, monkeypatch):
         torch.testing.assert_close(twin(x), model(x))
     assert model(x).shape == (1, 10)
     assert names["layer"].basis.name == "jacobi"
+    assert names["transformer"](x[..., :32, :32]).shape == (1, 7)
     assert names["segmenter"](x[..., :50]).shape == (1, 1, 64, 50)
 
 
@@ -79,6 +83,7 @@ def test_the_table_has_every_option():
         *BOTTLENECK_OPTIONS.values(),
         *LINEAR_OPTIONS.values(),
         OPTIONS,
+        KAT_OPTIONS,
         GEOMETRY,
     ]
     tables += [network.options for network in NETWORKS]

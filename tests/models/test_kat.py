@@ -217,11 +217,16 @@ def test_images_of_another_size_than_it_was_built_for():
 
 def test_options_reach_every_block():
     model = build(
-        act_init="gelu", num_groups=4, share_numerator=False, drop_path_rate=0.2, proj_drop_rate=0.1
+        act_init="gelu",
+        act1_init="tanh",
+        num_groups=4,
+        share_numerator=False,
+        drop_path_rate=0.2,
+        proj_drop_rate=0.1,
     )
     for block in model.blocks:
         assert isinstance(block.mlp, GroupRationalMlp)
-        assert block.mlp.act2.init == "gelu"
+        assert (block.mlp.act1.init, block.mlp.act2.init) == ("tanh", "gelu")
         assert block.mlp.act1.numerator.shape == block.mlp.act2.numerator.shape == (4, 6)
         assert block.mlp.drop1.p == 0.1
     assert model.blocks[1].drop_path1.drop_prob == pytest.approx(0.2)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from .efficient_kan import load_efficient_kan
+from .kat import load_flashkat, load_kat
 from .strict import read_tensors
 from .torch_conv_kan import load_torch_conv_kan
 from .ukan import load_crop_ukan, load_ukan
@@ -20,6 +21,8 @@ SOURCES: dict[str, Callable[..., nn.Module]] = {
     "efficient-kan": load_efficient_kan,
     "u-kan": load_ukan,
     "crop-u-kan": load_crop_ukan,
+    "kat": load_kat,
+    "flashkat": load_flashkat,
 }
 """Name -> function of published tensors and options, which returns a module."""
 

@@ -19,7 +19,7 @@ from timm.models import VisionTransformer, adapt_input_conv
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
-from kanvision.layers import GroupRational
+from kanvision.layers import RATIONAL_PRESETS, GroupRational
 from kanvision.models.kat import KAT
 
 from .io import CheckpointError
@@ -99,10 +99,12 @@ def _published(name: str, in_chans: int) -> VisionTransformer:
 
 
 def _set_rationals(model: KAT, mode: str, act: nn.Module) -> None:
-    """Identity first; then the activation, or the start that the model was built with."""
+    """Identity and the activation, or the starts that the model was built with."""
     fitted = None
     for block in cast(Any, model.blocks):
         first, second = cast(GroupRational, block.mlp.act1), cast(GroupRational, block.mlp.act2)
+        if mode == "function":
+            first.init, first.start = "identity", RATIONAL_PRESETS["identity"]
         first.reset_parameters()
         if mode == "paper":
             second.reset_parameters()

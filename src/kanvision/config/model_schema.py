@@ -198,6 +198,8 @@ class KATConfig(TransformerConfig):
     """Marks these keys as those of a KAT."""
     act_init: str = "swish"
     """Preset of the second rational of each block."""
+    act1_init: str = "identity"
+    """Preset of the first rational of each block."""
     num_groups: Count = 8
     """Channel groups that share one denominator."""
     init: Literal["released", "variance_preserving"] = "released"

@@ -24,7 +24,7 @@ class GroupRationalMlp(nn.Module):
     """Two GR-KAN layers, the feed-forward block of "Kolmogorov-Arnold Transformer" (arXiv 2409.10594).
 
     y = drop3(fc2(norm(drop2(act2(fc1(drop1(act1(x))))))): the learned activation comes before each linear
-    map, act1 starts as the identity and act2 as `act_init`. drop3 is nothing but in a converted block.
+    map, act1 starts as `act1_init` and act2 as `act_init`. drop3 is nothing but in a converted block.
 
     Args:
         in_features: C.
@@ -36,13 +36,14 @@ class GroupRationalMlp(nn.Module):
         drop: Dropout rate of drop1 and drop2, or one value for each.
         use_conv: Maps are 1x1 convolutions and the input is (B, C, H, W).
         act_init: Start of act2, a name in `RATIONAL_PRESETS`.
+        act1_init: Start of act1, another such name.
         num_groups: Groups of both activations, or one number for each.
         share_numerator: One numerator for all groups.
         device: Where the parameters are made.
         dtype: Of the parameters.
 
     Raises:
-        ValueError: `num_groups` does not divide the widths, or `act_init` is not a preset.
+        ValueError: `num_groups` does not divide the widths, or there is no such preset.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class GroupRationalMlp(nn.Module):
         drop: float | tuple[float, float] = 0.0,
         use_conv: bool = False,
         act_init: str = "swish",
+        act1_init: str = "identity",
         num_groups: int | tuple[int, int] = 8,
         share_numerator: bool = True,
         device: torch.device | str | None = None,
@@ -75,7 +77,7 @@ class GroupRationalMlp(nn.Module):
                 return nn.Conv2d(fan_in, fan_out, 1, bias=with_bias, device=device, dtype=dtype)
             return nn.Linear(fan_in, fan_out, bias=with_bias, device=device, dtype=dtype)
 
-        self.act1 = act(in_features, groups[0], "identity")
+        self.act1 = act(in_features, groups[0], act1_init)
         self.drop1: nn.Module = nn.Dropout(rates[0])
         self.fc1 = linear(in_features, hidden_features, biases[0])
         self.act2 = act(hidden_features, groups[1], act_init)

@@ -42,8 +42,9 @@ class KAT(VisionTransformer):
     Args:
         *args: Arguments of timm's VisionTransformer.
         act_init: Function that the second activation of a block starts as, a name in
-            `kanvision.layers.RATIONAL_PRESETS`; the first starts as the identity.
-        num_groups: Groups of channels with a denominator of their own.
+            `kanvision.layers.RATIONAL_PRESETS`.
+        act1_init: The same of the first activation, "identity" as published.
+        num_groups: Groups of channels with a denominator of their own; two numbers are for the two rationals.
         share_numerator: One numerator for all groups of an activation (published).
         init: "released" draws the linear maps of the feed-forward blocks from N(0, 0.02^2), as the published
             code does in effect; "variance_preserving" is the paper's rule, variance 1 / (fan_in E[act(x)^2]).
@@ -61,7 +62,8 @@ class KAT(VisionTransformer):
         self,
         *args: Any,
         act_init: str = "swish",
-        num_groups: int = 8,
+        act1_init: str = "identity",
+        num_groups: int | tuple[int, int] = 8,
         share_numerator: bool = True,
         init: Literal["released", "variance_preserving"] = "released",
         attn_init: Literal["mimetic", "default"] = "mimetic",
@@ -78,7 +80,11 @@ class KAT(VisionTransformer):
         if "mlp_layer" in kwargs:
             raise ValueError("KAT has its own mlp_layer; timm's VisionTransformer takes any other.")
         kwargs["mlp_layer"] = partial(
-            GroupRationalMlp, act_init=act_init, num_groups=num_groups, share_numerator=share_numerator
+            GroupRationalMlp,
+            act_init=act_init,
+            act1_init=act1_init,
+            num_groups=num_groups,
+            share_numerator=share_numerator,
         )
         super().__init__(*args, **kwargs | {"weight_init": "skip"})
         self.init = init
