@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from kanvision.layers import RATIONAL_PRESETS, GroupRational
-from kanvision.ops.rational import rational
+from kanvision.ops.rational import FORMS, rational
 
 # (function, largest error on [-3, 3], Var[x] / E[F(x)^2] for x ~ N(0, 1)), measured on published constants
 FUNCTIONS = {
@@ -39,6 +39,27 @@ def test_preset_is_the_function_of_its_name(name):
 def test_the_published_gelu_is_not_gelu():
     x = torch.linspace(-3, 3, 601)[:, None].expand(-1, 8)
     assert 1.4 < (GroupRational(8, init="kat_gelu")(x) - F.gelu(x)).abs().max() < 1.5
+    meant = GroupRational(8, init="kat_gelu", form="paper")
+    assert (meant(x) - F.gelu(x)).abs().max() < 5e-3
+    assert meant.second_moment()[0].item() == pytest.approx(1 / 2.35, rel=1e-2)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_onnx_file_gives_the_same(form, tmp_path):
+    """Ordinary operators only: no runtime has to know ours."""
+    import onnxruntime
+
+    layer = GroupRational(8, groups=2, init="swish", form=form).eval()
+    path = str(tmp_path / "rational.onnx")
+    batch = torch.export.Dim("batch")
+    torch.onnx.export(
+        layer, (torch.randn(3, 5, 8),), path, dynamo=True, dynamic_shapes=({0: batch},), verbose=False
+    )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    x = 3 * torch.randn(7, 5, 8)
+    x[0, 0, 0] = 1e20
+    (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(y), layer(x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", RATIONAL_PRESETS)
@@ -132,6 +153,7 @@ def test_device_and_dtype():
         ({"num_channels": 10}, "num_channels=10 cannot be split into groups=8"),
         ({"num_channels": 8, "groups": 0}, "groups=0"),
         ({"num_channels": 8, "init": "silly"}, "init='silly' is not a preset; legal: identity, swish"),
+        ({"num_channels": 8, "form": "pade"}, "form='pade' is not known; legal: kernel, paper"),
     ],
 )
 def test_refusals(kwargs, message):

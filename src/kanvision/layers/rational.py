@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from kanvision.ops.rational import rational
+from kanvision.ops.rational import FORMS, rational
 
 from .rational_fit import fit_rational
 
@@ -94,7 +94,7 @@ class GroupRational(nn.Module):
 
     y = (a_0 + a_1 x + ... + a_5 x^5) / (1 + |b_1||x| + ... + |b_4||x|^4), with one b for each group of
     contiguous channels and, as in the published code and weights, one a for all; see
-    `kanvision.ops.rational`.
+    `kanvision.ops.rational`, also for the form of the paper's text, 1 + |b_1 x + ... + b_4 x^4|.
 
     Args:
         num_channels: D, size of the channel axis.
@@ -102,11 +102,12 @@ class GroupRational(nn.Module):
         init: Function that it starts as, a name in `RATIONAL_PRESETS`.
         share_numerator: One numerator for all groups (published); otherwise one each (the paper's text).
         channel_dim: Axis of the channels; 1 for (B, C, H, W).
+        form: "kernel" or "paper"; presets and `imitate` mean the former.
         device: Where the parameters are made.
         dtype: Of the parameters.
 
     Raises:
-        ValueError: `groups` does not divide `num_channels`, or `init` is not a name in `RATIONAL_PRESETS`.
+        ValueError: `groups` does not divide `num_channels`, or `init` or `form` is not a legal name.
     """
 
     kan_parameters: ClassVar[tuple[str, ...]] = ("numerator", "denominator")
@@ -118,6 +119,7 @@ class GroupRational(nn.Module):
         init: str = "identity",
         share_numerator: bool = True,
         channel_dim: int = -1,
+        form: str = "kernel",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -128,6 +130,9 @@ class GroupRational(nn.Module):
             )
         if init not in RATIONAL_PRESETS:
             raise ValueError(f"init={init!r} is not a preset; legal: {', '.join(RATIONAL_PRESETS)}.")
+        if form not in FORMS:
+            raise ValueError(f"form={form!r} is not known; legal: {', '.join(FORMS)}.")
+        self.form = form
         self.num_channels = num_channels
         self.groups = groups
         self.init = init
@@ -173,7 +178,7 @@ class GroupRational(nn.Module):
                 f"GroupRational has num_channels={self.num_channels} at axis {self.channel_dim}, "
                 f"got an input of shape {tuple(x.shape)}."
             )
-        return rational(x, self.numerator, self.denominator, self.channel_dim)
+        return rational(x, self.numerator, self.denominator, self.channel_dim, self.form)
 
     @property
     def flops_per_input(self) -> int:
@@ -191,7 +196,7 @@ class GroupRational(nn.Module):
         points = torch.arange(num_points, device=self.numerator.device, dtype=torch.float64)
         quantiles = torch.special.ndtri((points + 0.5) / num_points)
         grid = quantiles.unsqueeze(-1).expand(-1, self.groups)  # (points, G): one channel a group
-        values = rational(grid, self.numerator, self.denominator)
+        values = rational(grid, self.numerator, self.denominator, form=self.form)
         return values.square().mean(0)
 
     def extra_repr(self) -> str:
@@ -199,5 +204,5 @@ class GroupRational(nn.Module):
         shared = self.numerator.shape[0] == 1
         return (
             f"{self.num_channels}, groups={self.groups}, init={self.init!r}, share_numerator={shared}, "
-            f"channel_dim={self.channel_dim}"
+            f"channel_dim={self.channel_dim}, form={self.form!r}"
         )
