@@ -84,6 +84,7 @@ CONVKAN_CIFAR = {
     "optimizer.name": "adamw",
     "optimizer.lr": 1e-4,
     "optimizer.weight_decay": 1e-5,
+    "optimizer.decay_all": True,
     "scheduler.name": "exponential",
     "scheduler.decay_rate": 0.975,
     "scheduler.decay_epochs": 1.0,
@@ -107,6 +108,26 @@ CONVKAN_MNIST = CONVKAN_CIFAR | {
     "augment.random_affine.translate": 0.1,
     "augment.random_affine.scale": (0.9, 1.1),
     "augment.color_jitter": 0.2,
+}
+# Bodner et al. 2024 (arXiv 2406.13155).
+KKAN = {
+    "model.name": "kkan_small",
+    "basis.name": "bspline",
+    "data.batch_size": 128,
+    "data.mean": [0.5],
+    "data.std": [0.5],
+    "optimizer.name": "adamw",
+    "optimizer.lr": 1e-3,
+    "optimizer.weight_decay": 0.0,
+    "optimizer.decay_all": True,
+    "scheduler.name": "constant",
+    "scheduler.warmup_epochs": 0.0,
+    "augment.hflip": 0.0,
+    "augment.auto_augment": None,
+    "augment.random_affine": None,
+    "loss.label_smoothing": 0.0,
+    "ema": None,
+    "trainer.max_epochs": 20,
 }
 # Li et al. 2024 (arXiv 2406.02918), as the authors' training script has it.
 UKAN = {
@@ -206,6 +227,7 @@ RUNS = {
     ("model=convkan", "data=cifar10"): CONVKAN_CIFAR,
     ("model=convkan", "data=cifar100"): CONVKAN_CIFAR,
     ("model=convkan", "data=mnist"): CONVKAN_MNIST,
+    ("model=kkan", "data=fashion_mnist"): KKAN,
 }
 
 
@@ -219,6 +241,25 @@ def test_composed_run_is_the_published_one(words, published):
             value = getattr(value, part)
         composed[key] = value
     assert composed == published
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("model=convkan", "data=cifar100", "recipe=convkan_cifar100_regularisation"),
+        ("model=convkan", "data=cifar100", "recipe=convkan_cifar100_tuned"),
+        ("model=vgg_kan", "data=imagenet"),
+        ("model=res_kan", "data=cifar10"),
+        ("model=res_kan", "data=tiny_imagenet"),
+        ("model=dense_kan", "data=tiny_imagenet"),
+    ],
+    ids=" ".join,
+)
+def test_authors_who_gave_all_parameters_to_one_group_decayed_them_all(words):
+    config = parse_train(compose("train", words, CONF))
+    assert config.recipe.source.startswith("Drokin 2024")
+    assert config.optimizer.decay_all
+    assert config.optimizer.weight_decay
 
 
 @pytest.mark.parametrize("size", ["tiny", "small", "base"])

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from timm.models import group_parameters
+from timm.optim import create_optimizer_v2
 from torch import nn
 
 import kanvision as kv
@@ -40,6 +41,27 @@ def test_every_family_trains_with_every_basis(family, basis):
     model = tiny(family, basis=basis)
     assert {conv.basis.name for conv in model.modules() if isinstance(conv, KANConv2d)} == {basis}
     step(model)
+
+
+LEARNED = [name for name in BASES if list(kv.create_basis(name, num_channels=2).parameters())]
+
+
+@pytest.mark.parametrize("form", ["plain", "moe_bottleneck"])
+@pytest.mark.parametrize("basis", LEARNED)
+@pytest.mark.parametrize("family", TINY)
+def test_timm_does_not_decay_the_functions(family, basis, form):
+    model = tiny(family, basis=basis, head="kan", form=form)
+    own = {
+        f"{prefix}.{name}"
+        for prefix, module in model.named_modules()
+        if isinstance(module, kv.bases.Basis)
+        for name, _ in module.named_parameters()
+    }
+    assert own <= model.no_weight_decay() <= {name for name, _ in model.named_parameters()}
+    groups = create_optimizer_v2(model, weight_decay=0.1).param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert {name for name, p in model.named_parameters() if not decay[id(p)]} >= own
+    assert any(decay.values())
 
 
 @pytest.mark.parametrize("form", FORMS)

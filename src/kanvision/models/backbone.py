@@ -15,6 +15,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from .conv_factory import ConvFactory
+from .decay import PartsWithoutDecay
 from .heads import KANHead
 
 __all__ = ["KANBackbone", "Stage", "build_backbone", "conv_cfg"]
@@ -31,7 +32,7 @@ class Stage(NamedTuple):
     """Side of the image over side of the output."""
 
 
-class KANBackbone(nn.Module):
+class KANBackbone(PartsWithoutDecay):
     """Stages of convolutions and a classifier.
 
     A subclass makes its stages from a size table and hands them to this constructor. Stage 0 begins with the

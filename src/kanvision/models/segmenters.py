@@ -20,6 +20,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg
 from torch import Tensor, nn
 
+from .decay import PartsWithoutDecay
 from .places import FeaturePlace
 from .registry import create_model, is_segmenter, list_models, spelt_out
 
@@ -30,7 +31,7 @@ MAX_DEPTH = 5
 """Halvings of the resolution in an encoder of full depth."""
 
 
-class Segmenter(nn.Module):
+class Segmenter(PartsWithoutDecay):
     """A segmentation network that takes images of any size.
 
     Images are padded at the right and at the bottom by repeating their last row and column, up to the next
@@ -73,15 +74,6 @@ class Segmenter(nn.Module):
         deepest = FeaturePlace(network.encoder, items=(0, -1) if type(network).__name__ == "DPT" else (-1,))
         head = FeaturePlace(network.segmentation_head, is_input=True)
         return {"encoder_last": deepest, "bottleneck": deepest, "decoder_last": head}
-
-    def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay would pull away from their meaning (timm's protocol)."""
-        return {
-            f"{name}.{skipped}" if name else skipped
-            for name, module in self.named_modules()
-            if module is not self and callable(own := getattr(module, "no_weight_decay", None))
-            for skipped in own()
-        }
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute in the backward pass what a layer knows how to recompute, instead of keeping it."""
@@ -141,7 +133,7 @@ def create_segmenter(
 ) -> Segmenter:
     """Build a segmentation network by name: one of ours, or an encoder-decoder of the library.
 
-    An encoder that halves the resolution fewer than five times gets a decoder of its own depth.
+    An encoder of timm that halves the resolution fewer than five times gets a decoder of its own depth.
 
     Args:
         name: A registered network of ours (`ukan_medium`), or an architecture of
