@@ -70,7 +70,7 @@ class GroupRationalMlp(nn.Module):
         channel_dim = 1 if use_conv else -1
 
         def act(width: int, count: int, init: str) -> GroupRational:
-            return GroupRational(width, count, init, share_numerator, channel_dim, device, dtype)
+            return GroupRational(width, count, init, share_numerator, channel_dim, device=device, dtype=dtype)
 
         def linear(fan_in: int, fan_out: int, with_bias: bool) -> nn.Module:
             if use_conv:
