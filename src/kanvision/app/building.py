@@ -92,7 +92,8 @@ def task_of(cfg: TrainConfig, model: nn.Module, rates: Mapping[str, float | None
     of_masks: dict[str, Any] = {}
     if isinstance(cfg.data, MaskDataConfig):
         loss = cfg.loss.model_dump(exclude={"auxiliary"})
-        of_masks = {"mode": cfg.data.mode, "metrics": cfg.metrics.model_dump()}
+        ignored = getattr(cfg.data, "ignore_index", None)
+        of_masks = {"mode": cfg.data.mode, "metrics": cfg.metrics.model_dump(), "ignore_index": ignored}
     return TASKS[cfg.data.task](
         model,
         num_classes=cfg.data.num_classes,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any, Final
 
-from .data_schema import MaskDataConfig
+from .data_schema import MaskDataConfig, SegmentationFolderConfig
 from .keys import in_yaml
 from .problems import Problem, conflict
 from .schema import TrainConfig
@@ -56,6 +56,19 @@ def _masks(config: TrainConfig) -> Iterator[Problem]:
     if data.mode == "multiclass" and data.num_classes == 1:
         why = "there is nothing to choose from"
         yield conflict(config, ["data.num_classes", "data.mode"], why, "take 2 or more, or data.mode=binary")
+    if isinstance(data, SegmentationFolderConfig) and data.ignore_index is not None:
+        yield from _ignored(config, data)
+
+
+def _ignored(config: TrainConfig, data: SegmentationFolderConfig) -> Iterator[Problem]:
+    if data.mode == "multiclass":
+        return
+    if data.ignore_index in (0, 1):
+        why = f"{data.mode} masks hold 0 for background and 1 for foreground"
+        yield conflict(config, ["data.ignore_index", "data.mode"], why, "take another number, such as 255")
+    if data.threshold:
+        why = "of grey levels, all are either foreground or background"
+        yield conflict(config, ["data.ignore_index", "data.threshold"], why, "take data.threshold=0")
 
 
 def _bands(config: TrainConfig) -> Iterator[Problem]:

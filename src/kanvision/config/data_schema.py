@@ -138,6 +138,8 @@ class SegmentationFolderConfig(MaskFilesConfig):
     """Grey level above which a pixel is foreground (not for multiclass); 0: every value but zero."""
     bands: list[Count] | None = None
     """Bands of an image to use, counted from 1; null: all."""
+    ignore_index: int | None = None
+    """Stored value of pixels that neither train nor count, for example 255; null: all do."""
 
 
 class SentinelCropsConfig(MaskDataConfig):

@@ -95,9 +95,11 @@ class BinaryMask:
 
     Attributes:
         threshold: Grey level (0 to 255) above which a pixel is foreground; 0: any stored value but zero.
+        ignore_index: Stored value of pixels that do not count and keep it; None: all count.
     """
 
     threshold: int = 127
+    ignore_index: int | None = None
 
     def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
         """`mask` of 0 and 1, (H, W)."""
@@ -106,13 +108,15 @@ class BinaryMask:
             other = self.plane(path)
             if other.shape != mask.shape:
                 raise FileError(f"{path}: {_size(other)}, but {paths[0].name} has {_size(mask)}")
-            mask = mask | other
-        return {"mask": mask.astype(np.int64)}
+            mask = np.where((mask == 0) | (other == 1), other, mask)
+        return {"mask": mask}
 
-    def plane(self, path: Path) -> NDArray[np.bool_]:
+    def plane(self, path: Path) -> NDArray[np.int64]:
         """Foreground of one file, (H, W)."""
         values = grey_levels(path) if self.threshold else label_values(path, colours_too=True)
-        foreground: NDArray[np.bool_] = values > self.threshold
+        foreground = (values > self.threshold).astype(np.int64)
+        if self.ignore_index is not None:
+            foreground[values == self.ignore_index] = self.ignore_index
         return foreground
 
 
@@ -122,11 +126,11 @@ class IndexMask:
 
     Attributes:
         num_classes: Labels must be below; None: any.
-        binary: Every label above 0 becomes 1.
+        ignore_index: Label of pixels that do not count, legal beside the others; None: all count.
     """
 
     num_classes: int | None
-    binary: bool = False
+    ignore_index: int | None = None
 
     def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
         """`mask`, (H, W)."""
@@ -134,11 +138,14 @@ class IndexMask:
         labels = label_values(path)
         if self.num_classes is not None and (labels.max() >= self.num_classes or labels.min() < 0):
             wrong = labels[(labels >= self.num_classes) | (labels < 0)]
-            raise FileError(
-                f"{path}: holds label {wrong[0]} ({len(wrong)} such pixels); "
-                f"legal for data.num_classes={self.num_classes}: 0 to {self.num_classes - 1}"
-            )
-        return {"mask": (labels > 0).astype(np.int64) if self.binary else labels}
+            wrong = wrong if self.ignore_index is None else wrong[wrong != self.ignore_index]
+            if len(wrong):
+                also = "" if self.ignore_index is None else f" and {self.ignore_index}"
+                raise FileError(
+                    f"{path}: holds label {wrong[0]} ({len(wrong)} such pixels); "
+                    f"legal for data.num_classes={self.num_classes}: 0 to {self.num_classes - 1}{also}"
+                )
+        return {"mask": labels}
 
 
 @dataclass(frozen=True)
@@ -158,17 +165,19 @@ class MaskPlanes:
 
     Attributes:
         threshold: As for `BinaryMask`.
+        ignore_index: As for `BinaryMask`.
     """
 
     threshold: int = 127
+    ignore_index: int | None = None
 
     def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
         """`mask` of 0 and 1, (K, H, W)."""
-        planes = [BinaryMask(self.threshold).plane(path) for path in paths]
+        planes = [BinaryMask(self.threshold, self.ignore_index).plane(path) for path in paths]
         if wrong := [(path, p) for path, p in zip(paths, planes, strict=True) if p.shape != planes[0].shape]:
             path, plane = wrong[0]
             raise FileError(f"{path}: {_size(plane)}, but {paths[0]} has {_size(planes[0])}")
-        return {"mask": np.stack(planes).astype(np.int64)}
+        return {"mask": np.stack(planes)}
 
 
 class MaskedFiles(MaskedSource):
@@ -236,10 +245,12 @@ class MaskedFiles(MaskedSource):
             return []
         places = np.unique(np.linspace(0, len(self) - 1, NUM_LOOKED_AT).round().astype(int))
         problems, empty = [], []
+        ignored = getattr(self.mask, "ignore_index", None)
         for entry in (self.entries[place] for place in places):
             try:
                 self.image(entry.image)
-                empty.append(not self.mask(entry.masks)["mask"].any())
+                labels = self.mask(entry.masks)["mask"]
+                empty.append(not ((labels != 0) & (labels != ignored)).any())
             except FileError as problem:
                 problems.append(str(problem))
         if not problems and all(empty):

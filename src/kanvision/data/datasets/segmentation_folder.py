@@ -38,6 +38,7 @@ class SegmentationFolder(MaskedFolderReader):
         threshold: For binary and multilabel: grey level (0 to 255) above which a pixel is foreground; 0:
             every stored value but zero.
         bands: Bands of an image to use, counted from 1; None: all.
+        ignore_index: Stored value of pixels that neither train nor count, as it is in batches; None: all do.
         **options: Arguments of `MaskedFolderReader`.
     """
 
@@ -61,6 +62,7 @@ class SegmentationFolder(MaskedFolderReader):
         mask_suffix: str = "",
         threshold: int = 0,
         bands: Sequence[int] | None = None,
+        ignore_index: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(root, **options)
@@ -69,6 +71,7 @@ class SegmentationFolder(MaskedFolderReader):
         self.mask_suffix = mask_suffix
         self.threshold = threshold
         self.bands = None if bands is None else tuple(bands)
+        self.ignore_index = ignore_index
 
     def read(self) -> SegmentationSplits:
         """Index all images, compare the sizes of images and masks, and split."""
@@ -147,18 +150,25 @@ class SegmentationFolder(MaskedFolderReader):
     ) -> tuple[MaskFile, tuple[str, ...]]:
         """How masks are read, and the names of the classes."""
         if self.mode == "binary":
-            return BinaryMask(self.threshold), self.foreground_names("foreground")
+            return BinaryMask(self.threshold, self.ignore_index), self.foreground_names("foreground")
         if self.mode == "multilabel":
             problems += self.class_count_problems(len(folders)) if folders else []
-            return MaskPlanes(self.threshold), tuple(folders)
+            return MaskPlanes(self.threshold, self.ignore_index), tuple(folders)
         count = self.num_classes
         if count is None and not problems:
             try:
                 with ThreadPoolExecutor() as pool:
-                    count = 1 + max(pool.map(_largest_label, (entry.masks[0] for entry in entries)))
+                    count = 1 + max(pool.map(self._largest_label, (entry.masks[0] for entry in entries)))
             except FileError as error:
                 problems.append(str(error))
-        return IndexMask(count), ("background", *(f"class_{label}" for label in range(1, count or 1)))
+        return IndexMask(count, self.ignore_index), (
+            "background",
+            *(f"class_{label}" for label in range(1, count or 1)),
+        )
+
+    def _largest_label(self, path: Path) -> int:
+        labels = label_values(path)
+        return int(labels.max(initial=0, where=labels != self.ignore_index))
 
     def _parts(self, parts: list[str], source: MaskedFiles) -> list[str]:
         given = set(parts)
@@ -183,7 +193,3 @@ def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
             problems.append(f"{path}: stands beside {found[path.stem].name}; keep one of them")
         found[path.stem] = path
     return found
-
-
-def _largest_label(path: Path) -> int:
-    return int(label_values(path).max())
