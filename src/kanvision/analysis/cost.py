@@ -44,8 +44,9 @@ def cost(model: nn.Module, input_shape: Sequence[int]) -> Cost:
 
     The evaluation of learned functions is counted by itself: for each module with the attribute
     `flops_per_input` (bases, rationals), values that go in times operations for each by the formula of its
-    class. The way of B-splines that is in use decides: a recursion takes 189 operations for a value where
-    polynomials take 32.
+    class; a module whose functions see other numbers than its inputs (KArAt: logits) has a method
+    `basis_flops` instead, which gets what `forward` gets. The way of B-splines that is in use decides: a
+    recursion takes 189 operations for a value where polynomials take 32.
 
     Args:
         model: The network; its mode, its parameters and the state of the random generators are left as they
@@ -87,12 +88,15 @@ def _evaluations(model: nn.Module) -> Iterator[list[int]]:
     """Collects the operations of every evaluation of learned functions while the context is open."""
     found: list[int] = []
 
-    def note(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        operations: Any = module.flops_per_input
-        found.append(operations * args[0].numel())
+    def note(module: Any, args: tuple[Tensor, ...]) -> None:
+        if hasattr(module, "basis_flops"):
+            found.append(module.basis_flops(*args))
+        else:
+            found.append(module.flops_per_input * args[0].numel())
 
-    # A basis that is made of others says what all of them take.
-    makers = [(name, m) for name, m in model.named_modules() if hasattr(m, "flops_per_input")]
+    # What is made of others says what all of them take.
+    words = ("basis_flops", "flops_per_input")
+    makers = [(name, m) for name, m in model.named_modules() if any(hasattr(m, word) for word in words)]
     names = tuple(f"{name}." for name, _ in makers if name)
     outer = [m for name, m in makers if not any(name.startswith(other) for other in names)]
     handles = [module.register_forward_pre_hook(note) for module in outer]

@@ -286,7 +286,7 @@ def _give_operator(
 
 def _nothing(num_heads: int) -> KArAtOperator:
     """A stand-in until the real one is there."""
-    return KArAtOperator(num_heads, 1, 1, device="meta")
+    return KArAtOperator(max(1, num_heads), 1, 1, device="meta")
 
 
 def _published(bias: Tensor | None, keep: Tensor | None, x: Tensor) -> tuple[Tensor | None, Tensor | None]:

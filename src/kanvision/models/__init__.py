@@ -11,6 +11,7 @@ from . import (
     convkan,
     dense_kan,
     kan_unet,
+    karat,
     kat,
     kkan,
     rd_kan,
@@ -22,27 +23,31 @@ from . import (
     vgg_kan,
     vit,
 )
-from .registry import create_model, list_models
 from .kanify import kanify
 from .places import PLACES, FeaturePlace, feature_place, feature_places
+from .registry import create_model, list_models
 from .segmenters import Segmenter, create_segmenter
 from .transformer import patch_size_for
 
 __all__ = [
     "BUILDERS",
+    "PLACES",
+    "FeaturePlace",
     "Segmenter",
     "convkan",
     "create_model",
     "create_segmenter",
     "dense_kan",
+    "feature_place",
+    "feature_places",
     "kan_unet",
+    "kanify",
+    "karat",
     "kat",
     "kkan",
     "list_models",
     "patch_size_for",
     "rd_kan",
-    "kanify",
-    "karat",
     "res_kan",
     "res_kan_unet",
     "u2_kan",

@@ -1,0 +1,344 @@
+"""Vision transformers with Kolmogorov-Arnold attention (KArAt): ViT, ConViT and Swin of timm.
+
+Maity et al. 2025 (arXiv 2503.10632). The paper's G3B of ViT-Tiny is `karat_tiny_patch16_224` with
+`init="paper", unit_scales=True`; G is `basis_kwargs={"num_frequencies": G}`, B and U are `share`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from timm.models import (
+    SwinTransformer,
+    VisionTransformer,
+    build_model_with_cfg,
+    generate_default_cfgs,
+    register_model,
+)
+from timm.models.convit import ConVit
+from torch import nn
+
+from kanvision.layers import KArAtOperator, KArAttention, KArAtWindowAttention
+
+from .kat import SIZES
+from .transformer import build_transformer, transformer_cfg
+from .vit import MICRO
+
+__all__ = ["FREQUENCIES", "KArAtConViT", "KArAtSwin", "KArAtViT", "place_karat"]
+
+SHARES = ("blockwise", "universal")
+FREQUENCIES = {"micro": 3, "tiny": 3, "small": 3, "base": 1}
+"""G that the paper settles on, by the word in the name; micro is ours."""
+
+
+def place_karat(
+    model: nn.Module,
+    blocks: Sequence[nn.Module],
+    num_tokens: int,
+    *,
+    share: Literal["blockwise", "universal"] = "blockwise",
+    karat_layers: Sequence[int] | None = None,
+    num_softmax_heads: int = 0,
+    mask_mode: str = "zero",
+    **options: Any,
+) -> None:
+    """Let blocks of a transformer attend by `KArAttention`; their linear maps stay.
+
+    Args:
+        model: Whose `karat_operator` a universal operator becomes, so that weights hold it once.
+        blocks: The blocks, each with an `attn`.
+        num_tokens: N, tokens in front of the image included.
+        share: An operator for each block, or one for all ("universal").
+        karat_layers: Indices of the blocks that change, from the end if negative; None: all.
+        num_softmax_heads: Heads of each that keep the softmax.
+        mask_mode: See `KArAttention`.
+        **options: Arguments of `KArAtOperator`.
+
+    Raises:
+        ValueError: An option has no such value, or there is no such block.
+    """
+    if share not in SHARES:
+        raise ValueError(f"share={share!r} is not known; legal values: {', '.join(SHARES)}")
+    given = range(len(blocks)) if karat_layers is None else karat_layers
+    if outside := [index for index in given if not -len(blocks) <= index < len(blocks)]:
+        raise ValueError(f"karat_layers={list(given)}: there are {len(blocks)} blocks, so none is {outside}")
+    if not given:
+        raise ValueError("karat_layers=[] leaves no block; a model without KArAt is timm's own")
+    shared: KArAtOperator | None = None
+    for block in (blocks[index] for index in given):
+        attn: Any = block.attn
+        if share == "universal" and shared is None:
+            weight = attn.qkv.weight
+            shared = KArAtOperator(
+                attn.num_heads - num_softmax_heads,
+                num_tokens,
+                device=weight.device,
+                dtype=weight.dtype,
+                **options,
+            )
+            model.karat_operator = shared
+        block.attn = KArAttention.of(
+            attn,
+            num_tokens,
+            num_softmax_heads=num_softmax_heads,
+            mask_mode=mask_mode,
+            operator=shared,
+            options=options,
+        )
+
+
+def _operators(blocks: Sequence[nn.Module]) -> list[KArAtOperator]:
+    """Each operator of some blocks once."""
+    attentions = [block.attn for block in blocks if isinstance(block.attn, KArAttention)]
+    return list({id(attn.operator): attn.operator for attn in attentions}.values())
+
+
+class KArAtViT(VisionTransformer):
+    """timm's VisionTransformer whose blocks attend by learned functions in the place of the softmax.
+
+    The functions belong to positions of tokens: another image size needs `set_input_size`, which interpolates
+    them (ours; the paper has one size).
+
+    Args:
+        *args: Arguments of timm's VisionTransformer.
+        share: "blockwise" (B of the paper) or "universal" (U).
+        karat_layers: Blocks that have it; None: all.
+        num_softmax_heads: Heads of each block that keep the softmax.
+        mask_mode: See `kanvision.layers.KArAttention`.
+        karat: Arguments of `kanvision.layers.KArAtOperator`.
+        **kwargs: Arguments of timm's VisionTransformer, but nothing that changes the number of tokens.
+
+    Raises:
+        ValueError: An option has no such value, or changes the number of tokens from image to image.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        share: Literal["blockwise", "universal"] = "blockwise",
+        karat_layers: Sequence[int] | None = None,
+        num_softmax_heads: int = 0,
+        mask_mode: str = "zero",
+        karat: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        for key in ("dynamic_img_size", "patch_drop_rate"):
+            if kwargs.get(key):
+                raise ValueError(
+                    f"{key}={kwargs[key]}: the functions of KArAt belong to a fixed set of tokens"
+                )
+        super().__init__(*args, **kwargs)
+        place_karat(
+            self,
+            list(self.blocks),
+            self.patch_embed.num_patches + self.num_prefix_tokens,
+            share=share,
+            karat_layers=karat_layers,
+            num_softmax_heads=num_softmax_heads,
+            mask_mode=mask_mode,
+            **(karat or {}),
+        )
+
+    def set_input_size(
+        self, img_size: tuple[int, int] | None = None, patch_size: tuple[int, int] | None = None
+    ) -> None:
+        """Take images of another size: position embedding and operators are interpolated."""
+        before = self.patch_embed.grid_size
+        super().set_input_size(img_size, patch_size)
+        for operator in _operators(list(self.blocks)):
+            operator.resize(before, self.patch_embed.grid_size, self.num_prefix_tokens)
+
+
+class KArAtConViT(ConVit):
+    """timm's ConViT whose blocks of plain attention, behind those with positions, attend by KArAt.
+
+    Args:
+        *args: Arguments of timm's ConVit.
+        share: One operator for each such block, or one for all.
+        karat_layers: Which of these blocks have it; None: all.
+        num_softmax_heads: Heads of each that keep the softmax.
+        mask_mode: See `kanvision.layers.KArAttention`.
+        karat: Arguments of `kanvision.layers.KArAtOperator`.
+        **kwargs: Arguments of timm's ConVit.
+
+    Raises:
+        ValueError: An option has no such value.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        share: Literal["blockwise", "universal"] = "blockwise",
+        karat_layers: Sequence[int] | None = None,
+        num_softmax_heads: int = 0,
+        mask_mode: str = "zero",
+        karat: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        place_karat(
+            self,
+            list(self.blocks)[self.local_up_to_layer :],
+            self.num_patches + 1,
+            share=share,
+            karat_layers=karat_layers,
+            num_softmax_heads=num_softmax_heads,
+            mask_mode=mask_mode,
+            **(karat or {}),
+        )
+
+
+class KArAtSwin(SwinTransformer):
+    """timm's SwinTransformer whose windows attend by KArAt; one operator for each block.
+
+    Args:
+        *args: Arguments of timm's SwinTransformer.
+        share: "blockwise": its stages have windows and heads of their own.
+        num_softmax_heads: 0, the windows have no other heads.
+        mask_mode: See `kanvision.layers.KArAtWindowAttention`.
+        karat: Arguments of `kanvision.layers.KArAtOperator`.
+        **kwargs: Arguments of timm's SwinTransformer.
+
+    Raises:
+        ValueError: An option has no such value.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        share: str = "blockwise",
+        num_softmax_heads: int = 0,
+        mask_mode: str = "zero",
+        karat: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if share != "blockwise":
+            raise ValueError(
+                f"share={share!r}: the stages of Swin differ in heads and tokens; take 'blockwise'"
+            )
+        if num_softmax_heads:
+            raise ValueError(
+                f"num_softmax_heads={num_softmax_heads}: all heads of a window have KArAt; take 0"
+            )
+        super().__init__(*args, **kwargs)
+        stages: Any = self.layers
+        for stage in stages:
+            for block in stage.blocks:
+                block.attn = KArAtWindowAttention(block.attn, mask_mode, **(karat or {}))
+
+
+_OPERATOR = (
+    "basis",
+    "rank",
+    "order",
+    "base_act",
+    "include_dc",
+    "unit_scales",
+    "init",
+    "w_bias",
+    "project",
+    "implementation",
+)
+
+
+def _with_operator(kwargs: dict[str, Any], num_frequencies: int) -> dict[str, Any]:
+    """Arguments of a model with those of the operator gathered under `karat`."""
+    options = {key: kwargs.pop(key) for key in _OPERATOR if key in kwargs}
+    if options.get("rank") == "full":  # timm leaves out arguments of None
+        options["rank"] = None
+    own = {"num_frequencies": num_frequencies} if options.get("basis", "fourier") == "fourier" else {}
+    options["basis_kwargs"] = {**own, **(kwargs.pop("basis_kwargs", None) or {})}
+    return {**kwargs, "karat": {**options, **(kwargs.pop("karat", None) or {})}}
+
+
+def _register(name: str, doc: str, build: Callable[..., Any]) -> None:
+    """Give timm an entrypoint of this name; all its arguments can be overridden by the caller."""
+
+    def entrypoint(pretrained: bool = False, **kwargs: Any) -> Any:
+        return build(name, pretrained, **kwargs)
+
+    entrypoint.__name__ = entrypoint.__qualname__ = name
+    entrypoint.__doc__ = doc
+    globals()[name] = register_model(entrypoint)  # timm lists the name in this module's __all__
+
+
+def _vit(size: dict[str, int], img_size: int, num_frequencies: int) -> Callable[..., Any]:
+    def build(name: str, pretrained: bool, **kwargs: Any) -> Any:
+        given = {**size, "img_size": img_size, **_with_operator(kwargs, num_frequencies)}
+        return build_transformer(KArAtViT, name, pretrained, **given)
+
+    return build
+
+
+def _convit(
+    name: str,
+    pretrained: bool,
+    *,
+    embed_dim: int = 192,
+    depth: int = 12,
+    num_heads: int = 4,
+    **kwargs: Any,
+) -> Any:
+    """ConViT-Tiny; `embed_dim` is the width of all heads together, as elsewhere."""
+    given = {"local_up_to_layer": max(1, depth - 2), "patch_size": 16, **_with_operator(kwargs, 3)}
+    out_indices = given.pop("out_indices", min(3, depth))
+    return build_model_with_cfg(
+        KArAtConViT,
+        name,
+        pretrained,
+        feature_cfg={"out_indices": out_indices, "feature_cls": "getter"},
+        embed_dim=embed_dim // num_heads,
+        depth=depth,
+        num_heads=num_heads,
+        **given,
+    )
+
+
+def _swin(
+    name: str,
+    pretrained: bool,
+    *,
+    depth: int | None = None,
+    depths: Sequence[int] = (2, 2, 6, 2),
+    num_heads: int | Sequence[int] = 3,
+    **kwargs: Any,
+) -> Any:
+    """Swin-Tiny; `depth` blocks in each stage, `num_heads` of the first one that double with the width."""
+    depths = tuple(depths) if depth is None else (depth,) * 4
+    heads = tuple(num_heads * 2**i for i in range(4)) if isinstance(num_heads, int) else tuple(num_heads)
+    given = {"embed_dim": 96, "patch_size": 4, "window_size": 7, **_with_operator(kwargs, 3)}
+    out_indices = given.pop("out_indices", tuple(range(len(depths))))
+    return build_model_with_cfg(
+        KArAtSwin,
+        name,
+        pretrained,
+        feature_cfg={"out_indices": out_indices, "feature_cls": "getter"},
+        depths=depths,
+        num_heads=heads,
+        **given,
+    )
+
+
+_OURS = {"micro": MICRO, "tiny": SIZES["tiny"]}
+_NATIVE = {f"karat_{size}_patch4_32": size for size in _OURS}
+_PUBLISHED = {f"karat_{size}_patch16_224": size for size in FREQUENCIES}
+_CONVIT, _SWIN = "karat_convit_tiny_patch16_224", "karat_swin_tiny_patch4_window7_224"
+default_cfgs = generate_default_cfgs(
+    {
+        **{name: transformer_cfg(224) for name in (*_PUBLISHED, _CONVIT)},
+        **{name: transformer_cfg(32) for name in _NATIVE},
+        _SWIN: {**transformer_cfg(224), "crop_pct": 0.9, "classifier": "head.fc"},
+    }
+)
+for _name, _word in {**_PUBLISHED, **_NATIVE}.items():
+    _width = {**SIZES, **_OURS}[_word]
+    _side = 32 if _name in _NATIVE else 224
+    _note = "ours, for small images" if _name in _NATIVE or _word == "micro" else "published size"
+    _register(
+        _name,
+        f"ViT of width {_width['embed_dim']} with KArAt, {_side} pixels unless img_size is given; {_note}.",
+        _vit(_width, _side, FREQUENCIES[_word]),
+    )
+_register(_CONVIT, "ConViT-Tiny whose last two blocks have KArAt.", _convit)
+_register(_SWIN, "Swin-Tiny with KArAt in all windows.", _swin)
