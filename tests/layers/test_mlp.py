@@ -102,3 +102,31 @@ def test_kan_block_is_its_two_layers():
     assert KANMlp(6, bias=False).fc1.bias is None
     with pytest.raises(ValueError, match="basis"):
         KANMlp(6, basis="nothing")
+
+
+@pytest.mark.parametrize("use_conv", [False, True])
+@pytest.mark.parametrize("norm_layer", [None, nn.BatchNorm2d])
+def test_recomputed_activations_are_not_kept_and_change_nothing(use_conv, norm_layer):
+    if norm_layer is not None and not use_conv:
+        norm_layer = nn.LayerNorm
+    torch.manual_seed(0)
+    options = {"norm_layer": norm_layer, "use_conv": use_conv, "act1_init": "tanh"}
+    plain, lean = (GroupRationalMlp(16, 32, **options, checkpoint=wanted) for wanted in (False, True))
+    lean.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 16, 3, 5) if use_conv else torch.randn(2, 15, 16)
+    results, kept = [], []
+    for block in (plain, lean):
+        sizes: list[int] = []
+        leaf = x.clone().requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t
+        ):
+            y = block(leaf)
+        kept.append(sum(sizes))
+        results.append((y, *torch.autograd.grad(y.square().sum(), [leaf, *block.parameters()])))
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+    tokens = 30
+    if norm_layer is None:
+        assert kept[0] >= tokens * (2 * 16 + 2 * 32)
+        assert kept[1] <= kept[0] - tokens * (16 + 32)
+    assert torch.equal(lean.eval()(x), plain.eval()(x))

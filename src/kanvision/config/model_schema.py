@@ -202,6 +202,8 @@ class KATConfig(TransformerConfig):
     """Preset of the first rational of each block."""
     num_groups: Count = 8
     """Channel groups that share one denominator."""
+    checkpoint: bool = False
+    """Evaluate the rationals again in the backward pass: half the memory of a feed-forward block."""
     init: Literal["released", "variance_preserving"] = "released"
     """released: normal(0, .02) as the published code does; variance_preserving: the paper's rule."""
     attn_init: Literal["mimetic", "default"] = "mimetic"

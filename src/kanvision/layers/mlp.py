@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from timm.layers.helpers import to_2tuple
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from kanvision.bases import Basis
 
@@ -39,6 +40,9 @@ class GroupRationalMlp(nn.Module):
         act1_init: Start of act1, another such name.
         num_groups: Groups of both activations, or one number for each.
         share_numerator: One numerator for all groups.
+        checkpoint: In training, evaluate the activations again in the backward pass: only what they are
+            given is kept, C + H values a token in place of 2 C + 2 H (H hidden features). Not with dropout
+            or a norm that keeps statistics.
         device: Where the parameters are made.
         dtype: Of the parameters.
 
@@ -60,10 +64,12 @@ class GroupRationalMlp(nn.Module):
         act1_init: str = "identity",
         num_groups: int | tuple[int, int] = 8,
         share_numerator: bool = True,
+        checkpoint: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self.checkpoint = checkpoint
         hidden_features = hidden_features or in_features
         out_features = out_features or in_features
         biases, rates, groups = to_2tuple(bias), to_2tuple(drop), to_2tuple(num_groups)
@@ -88,8 +94,21 @@ class GroupRationalMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, O), or any leading axes; with `use_conv` (B, C, H, W) -> (B, O, H, W)."""
-        x = self.fc1(self.drop1(self.act1(x)))
-        return cast(Tensor, self.drop3(self.fc2(self.norm(self.drop2(self.act2(x))))))
+        x = self._part(x, self.act1, self.drop1, self.fc1)
+        return cast(Tensor, self.drop3(self._part(x, self.act2, self.drop2, self.norm, self.fc2)))
+
+    def _part(self, x: Tensor, *modules: nn.Module) -> Tensor:
+        def apply(x: Tensor) -> Tensor:
+            for module in modules:
+                x = module(x)
+            return x
+
+        # Twice is not once for random numbers and running statistics.
+        once = any(getattr(module, "p", 0.0) > 0 or any(True for _ in module.buffers()) for module in modules)
+        if once or not (self.checkpoint and self.training and torch.is_grad_enabled()):
+            return apply(x)
+        # It stops as soon as the input of the linear map is there again: no product is done twice.
+        return checkpoint(apply, x, use_reentrant=False, preserve_rng_state=False)
 
     @torch.no_grad()
     def init_variance_preserving(self) -> None:

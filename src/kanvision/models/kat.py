@@ -46,6 +46,8 @@ class KAT(VisionTransformer):
         act1_init: The same of the first activation, "identity" as published.
         num_groups: Groups of channels with a denominator of their own; two numbers are for the two rationals.
         share_numerator: One numerator for all groups of an activation (published).
+        checkpoint: Evaluate activations again in the backward pass, which halves what a feed-forward block
+            keeps, see `GroupRationalMlp`.
         init: "released" draws the linear maps of the feed-forward blocks from N(0, 0.02^2), as the published
             code does in effect; "variance_preserving" is the paper's rule, variance 1 / (fan_in E[act(x)^2]).
         attn_init: "mimetic" (published) or "default": queries, keys and values uniform within
@@ -65,6 +67,7 @@ class KAT(VisionTransformer):
         act1_init: str = "identity",
         num_groups: int | tuple[int, int] = 8,
         share_numerator: bool = True,
+        checkpoint: bool = False,
         init: Literal["released", "variance_preserving"] = "released",
         attn_init: Literal["mimetic", "default"] = "mimetic",
         weight_init: Literal["", "skip"] = "",
@@ -85,6 +88,7 @@ class KAT(VisionTransformer):
             act1_init=act1_init,
             num_groups=num_groups,
             share_numerator=share_numerator,
+            checkpoint=checkpoint,
         )
         super().__init__(*args, **kwargs | {"weight_init": "skip"})
         self.init = init
