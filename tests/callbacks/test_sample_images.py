@@ -156,8 +156,8 @@ def test_planes_of_classes_are_shown_together() -> None:
     assert panel.lines == ["91.7% of pixels"]
 
 
-@pytest.mark.parametrize("mode", ["binary", "multilabel"])
-def test_pictures_of_masks_of_other_sizes(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize(("mode", "ignore_index"), [("binary", None), ("binary", 1), ("multilabel", None)])
+def test_pictures_of_masks_of_other_sizes(tmp_path: Path, mode: str, ignore_index: int | None) -> None:
     """Masks of their stored sizes, and probabilities of one channel."""
 
     class Whole(torch.utils.data.Dataset):
@@ -176,6 +176,7 @@ def test_pictures_of_masks_of_other_sizes(tmp_path: Path, mode: str) -> None:
         torch.nn.Conv2d(5, num_classes, 1),
         num_classes=num_classes,
         mode=mode,
+        ignore_index=ignore_index,
         optimizer={"lr": 0.1},
         scheduler={"name": "constant"},
         loss={"name": "bce"},

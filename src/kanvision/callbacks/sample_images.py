@@ -83,8 +83,10 @@ class SampleImages(Callback):
         if wanted > 0 and self._draws(trainer):
             images = batch["image"][:wanted].float()
             if "mask" in batch:
-                ignored = batch["mask"] == pl_module.ignore_index
-                masks = (batch["mask"].masked_fill(ignored, -1), outputs["measured"]["preds"])
+                truth = batch["mask"]
+                if pl_module.ignore_index is not None:
+                    truth = truth.masked_fill(truth == pl_module.ignore_index, -1)
+                masks = (truth, outputs["measured"]["preds"])
                 sample = [images, *(of_size(mask[:wanted], images.shape[-2:]) for mask in masks)]
             else:
                 confidence, predicted = outputs["predictions"][:wanted].max(dim=1)
