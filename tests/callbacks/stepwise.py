@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from kanvision.data.samples import loading
 from tests.tasks.tiny_problem import NUM_TEST, Blobs, TinyData, tiny_task, tiny_trainer
 
 NUM_TRAIN = 44  # 8 batches of 5, and a rest
+NUM_STEPS = 24  # of three epochs
 
 
 class WholeBatches(Blobs):
@@ -87,6 +89,13 @@ class CrashError(Exception):
     """What no callback is prepared for."""
 
 
+def environment() -> dict[str, str]:
+    """For a process of its own, which no other one has started as its second rank."""
+    ours = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_PORT", "MASTER_ADDR")
+    clean = {key: value for key, value in os.environ.items() if key not in ours}
+    return {**clean, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
 def crash() -> None:
     raise CrashError
 
@@ -98,6 +107,7 @@ def train(
     seed: int = 0,
     ema: bool = True,
     num_workers: int = 0,
+    batch_size: int = 5,
     every_n_steps: int | None = None,
     task: dict[str, Any] | None = None,
     model: Any = None,
@@ -120,6 +130,6 @@ def train(
     trainer = tiny_trainer(folder, callbacks=callbacks, **options)
     network = None if model is None else model()
     trainer.fit(
-        tiny_task(network, **(task or {})), datamodule=StepData(num_workers=num_workers), ckpt_path=resume
+        tiny_task(network, **(task or {})), datamodule=StepData(num_workers, batch_size), ckpt_path=resume
     )
     return trace

@@ -1,14 +1,27 @@
 """A run that goes on within an epoch equals the uninterrupted one, bit for bit."""
 
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from kanvision.checkpoints import load_checkpoint
+from kanvision.callbacks import BasisSelection, CSVLog, GridCare
+from kanvision.checkpoints import load_checkpoint, newest_sound_checkpoint
 
-from .stepwise import At, CrashError, crash, train
+from .selection_distributed_run import Plain
+from .stepwise import NUM_STEPS, At, CrashError, crash, environment, train
 from .test_resume import assert_same, best_score, without_paths
+from .tiny_kan import TinyKAN
+
+SCRIPT = Path(__file__).with_name("stepwise_run.py")
+BY_EPOCH = {"name": "step", "decay_epochs": 1, "warmup_epochs": 0, "interval": "epoch"}
 
 
 def same_end(left: Path, right: Path) -> None:
@@ -22,7 +35,7 @@ def same_end(left: Path, right: Path) -> None:
     [
         (3, {}),
         (13, {"num_workers": 2}),
-        (13, {"ema": False, "task": {"scheduler": {"name": "step", "decay_epochs": 1, "interval": "epoch"}}}),
+        (13, {"ema": False, "task": {"scheduler": BY_EPOCH}}),
         (14, {"accumulate_grad_batches": 2}),
         (13, {"max_steps": 20}),
         (13, {"check_val_every_n_epoch": 2, "limit_train_batches": 6}),
@@ -33,9 +46,122 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, step: int, options: dict[s
     parts = tmp_path / "parts"
     with pytest.raises(CrashError):
         train(parts, At(step + 1, crash), every_n_steps=1, **dict(options))
+    # another seed: all that matters must come from the checkpoint
     second = train(parts, resume=parts / "step.ckpt", seed=99, **dict(options))
     assert min(second.steps) == step
     assert second.steps == {i: seen for i, seen in whole.steps.items() if i >= step}
     assert second.epochs == {i: seen for i, seen in whole.epochs.items() if i in second.epochs}
     same_end(tmp_path / "whole", parts)
     assert not (parts / "step.ckpt").exists()
+
+
+def test_twice_in_one_epoch(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole")
+    parts, resume = tmp_path / "parts", None
+    for step in (11, 14):
+        with pytest.raises(CrashError):
+            train(parts, At(step + 1, crash), every_n_steps=1, resume=resume)
+        resume = parts / "step.ckpt"
+    second = train(parts, resume=resume)
+    assert second.epochs[1] == whole.epochs[1]
+    same_end(tmp_path / "whole", parts)
+
+
+def test_grids_are_moved_after_the_images_from_before_the_crash(tmp_path: Path) -> None:
+    def care() -> GridCare:
+        return GridCare(move_every_n_epochs=1, refine_at={2: 8}, num_batches=3)
+
+    train(tmp_path / "whole", care(), model=TinyKAN)
+    with pytest.raises(CrashError):
+        train(tmp_path / "parts", care(), At(8, crash), every_n_steps=1, model=TinyKAN)
+    train(tmp_path / "parts", care(), resume=tmp_path / "parts" / "step.ckpt", model=TinyKAN)
+    same_end(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("step", [5, 13, 21])
+def test_every_phase_of_a_selection_goes_on(tmp_path: Path, step: int) -> None:
+    def choose() -> BasisSelection:
+        return BasisSelection(1, 1, entropy_weight=0.1)
+
+    whole = train(tmp_path / "whole", choose(), model=Plain)
+    with pytest.raises(CrashError):
+        train(tmp_path / "parts", choose(), At(step + 1, crash), every_n_steps=1, model=Plain)
+    resume = tmp_path / "parts" / "step.ckpt"
+    second = train(tmp_path / "parts", choose(), resume=resume, model=Plain)
+    assert second.steps == {i: seen for i, seen in whole.steps.items() if i >= step}
+    same_end(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_the_csv_log_is_that_of_one_run(tmp_path: Path) -> None:
+    def log(name: str) -> CSVLog:
+        return CSVLog(tmp_path / name, name="", version="csv")
+
+    train(tmp_path / "whole", logger=log("whole"))
+    with pytest.raises(CrashError):  # five steps after the checkpoint, and logged
+        train(tmp_path / "parts", At(15, crash), every_n_steps=10, logger=log("parts"))
+    train(tmp_path / "parts", resume=tmp_path / "parts" / "step.ckpt", logger=log("parts"))
+    whole, parts = (tmp_path / name / "csv" / "metrics.csv" for name in ("whole", "parts"))
+    assert len(whole.read_text().splitlines()) > NUM_STEPS
+    assert whole.read_text() == parts.read_text()
+
+
+def test_another_length_of_the_epoch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CrashError):
+        train(tmp_path, At(5, crash), every_n_steps=1)
+    with pytest.raises(ValueError, match=r"epoch of 8 batches a process, which now has 4.*last\.ckpt"):
+        train(tmp_path, resume=tmp_path / "step.ckpt", batch_size=10)
+
+
+def test_a_killed_process_goes_on_and_a_damaged_file_is_passed_over(tmp_path: Path) -> None:
+    """SIGKILL at any moment; then the newest checkpoint is cut short as a full disk would do it."""
+    train(tmp_path / "whole", max_epochs=6)
+    parts = tmp_path / "parts"
+    process = subprocess.Popen([sys.executable, str(SCRIPT), str(parts), "6"], env=environment())
+    deadline = time.monotonic() + 120
+    while not (parts / "last.ckpt").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 0.5))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    newest = newest_sound_checkpoint(parts)
+    assert newest is not None
+    damaged = parts / "damaged.ckpt"
+    damaged.write_bytes(newest.read_bytes()[:-1000])
+    with pytest.warns(UserWarning, match=r"unreadable checkpoint: .*damaged\.ckpt.*cut off"):
+        found = newest_sound_checkpoint(parts)
+    assert found == newest
+    damaged.unlink()
+    train(parts, resume=found, max_epochs=6)
+    same_end(tmp_path / "whole", parts)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on(tmp_path: Path) -> None:
+    """Batch norm's statistics differ between processes within an epoch, and so do those of the average."""
+
+    def run(folder: Path, *arguments: str) -> int:
+        command = [sys.executable, str(SCRIPT), str(folder), "3", "--devices=2", *arguments]
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+        assert done.returncode in (0, 143), done.stderr
+        return done.returncode
+
+    assert run(tmp_path / "whole") == 0
+    parts = tmp_path / "parts"
+    # a signal to the second process alone
+    assert run(parts, "--signal-at=5", "--signal-rank=1") == 143
+    states = load_checkpoint(parts / "step.ckpt")["callbacks"]["EpochState"]["ranks"]
+    assert load_checkpoint(parts / "step.ckpt")["global_step"] == 6
+    assert {place for place, _ in states[1]["buffers"]} == {"task", "average"}
+    shutil.copytree(parts, tmp_path / "again")
+    assert run(parts, f"--resume={parts / 'step.ckpt'}") == 0
+    same_end(tmp_path / "whole", parts)
+    # the check above can fail: without the second process's own statistics
+    again = tmp_path / "again" / "step.ckpt"
+    content = load_checkpoint(again)
+    content["callbacks"]["EpochState"]["ranks"][1]["buffers"] = {}
+    torch.save(content, again)
+    assert run(again.parent, f"--resume={again}") == 0
+    with pytest.raises(AssertionError):
+        same_end(tmp_path / "whole", again.parent)

@@ -169,7 +169,7 @@ def test_finding_nothing_says_where(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such file or folder"):
         find_checkpoint(tmp_path / "none")
     stray = touch(tmp_path / "run" / "deep" / "er" / "odd.ckpt", 0)
-    with pytest.raises(CheckpointError, match=r"neither best\.ckpt nor last\.ckpt.*odd\.ckpt"):
+    with pytest.raises(CheckpointError, match=r"neither best\.ckpt nor last\.ckpt nor step\.ckpt.*odd\.ckpt"):
         find_checkpoint(tmp_path / "run")
     assert stray.exists()
 

@@ -68,7 +68,9 @@ class EpochState(Callback):
         if trainer.ckpt_path is not None:
             for logger in trainer.loggers:
                 if isinstance(logger, CSVLog):
-                    logger.forget_from(trainer.fit_loop.epoch_loop._batches_that_stepped)
+                    # Lightning counts the step of a checkpoint within an epoch only when the epoch goes on
+                    done = trainer.fit_loop.epoch_loop._batches_that_stepped
+                    logger.forget_from(done + resumes_within_epoch(trainer))
         if len(states) != trainer.world_size or not resumes_within_epoch(trainer):
             return
         state = states[trainer.global_rank]
