@@ -31,7 +31,7 @@ from typing import Any
 
 import torch
 
-from kanvision.callbacks.checkpoint_io import TorchCheckpointIO, WholeFiles
+from kanvision.callbacks.checkpoint_io import WholeFiles
 from kanvision.checkpoints import load_checkpoint, newest_sound_checkpoint
 from kanvision.data.loaders import TrainLoader
 
@@ -186,7 +186,7 @@ def kill_writers(folder: Path, kills: int, megabytes: int, other_disk: str | Non
         "in its place": (plain_save, {}),
     }
     if other_disk:
-        ways["Lightning's"] = (TorchCheckpointIO().save_checkpoint, {"TMPDIR": other_disk})
+        ways["Lightning's"] = (super(WholeFiles, WholeFiles()).save_checkpoint, {"TMPDIR": other_disk})
     for name, (save, variables) in ways.items():
         sound = during = 0
         for kill in range(kills):
