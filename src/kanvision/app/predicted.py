@@ -1,0 +1,117 @@
+"""What predictions tell people: tables and notes."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from kanvision.prediction import MaskPredictor, Outcome
+
+__all__ = ["FileRow", "class_lines", "mask_lines", "mask_notes", "write_table"]
+
+MOST_ROWS = 20
+FAR = 3.0
+"""Standard deviations that the mean of an image may lie off that of the training images."""
+MUCH_LARGER = 2
+
+
+class FileRow(NamedTuple):
+    """What was found in one file."""
+
+    name: str
+    outcome: Outcome
+    tiles: int | None
+    """None: it was resized."""
+    seconds: float
+
+
+def write_table(path: Path, rows: Sequence[FileRow], classes: Sequence[str]) -> None:
+    """Write a row for each image: size, pixels without a class, shares of the classes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(
+            ["file", "width", "height", "no_data", "undecided", *(f"share_{name}" for name in classes)]
+        )
+        for row in rows:
+            height, width = row.outcome.size
+            shares = [f"{share:.6f}" for share in row.outcome.shares]
+            table.writerow([row.name, width, height, row.outcome.no_data, row.outcome.undecided, *shares])
+
+
+def class_lines(console: Console, counts: Counter[str], total: int, seconds: float) -> None:
+    """Print how many images have each class."""
+    table = Table("class", "images", "share")
+    for name, count in counts.most_common(MOST_ROWS):
+        table.add_row(name or "none: the network gave no number", str(count), f"{count / total:.1%}")
+    if len(counts) > MOST_ROWS:
+        rest = sum(count for _, count in counts.most_common()[MOST_ROWS:])
+        table.add_row(f"{len(counts) - MOST_ROWS} more", str(rest), f"{rest / total:.1%}")
+    console.print(table)
+    console.print(f"{total} images in {seconds:.1f} s", highlight=False)
+
+
+def mask_lines(console: Console, rows: Sequence[FileRow], predictor: MaskPredictor) -> None:
+    """Print what was found in each image."""
+    table = Table("file", "pixels", "predicted as", "no data", "classes", "seconds")
+    for row in rows[:MOST_ROWS]:
+        (height, width), found = row.outcome.size, zip(predictor.foreground, row.outcome.shares, strict=True)
+        how = (
+            f"{row.tiles} tiles of {predictor.tile}"
+            if row.tiles
+            else f"{predictor.img_size} x {predictor.img_size}"
+        )
+        best = sorted(found, key=lambda item: -item[1])[:3]
+        shares = "\n".join(f"{name} {share:.1%}" for name, share in best)
+        empty = row.outcome.no_data + row.outcome.undecided
+        table.add_row(
+            row.name,
+            f"{width} x {height}",
+            how,
+            f"{empty / (height * width):.1%}" if empty else "",
+            shares,
+            f"{row.seconds:.1f}",
+        )
+    if len(rows) > MOST_ROWS:
+        table.add_row(
+            f"{len(rows) - MOST_ROWS} more", "", "", "", "", f"{sum(r.seconds for r in rows[MOST_ROWS:]):.1f}"
+        )
+    console.print(table)
+
+
+def mask_notes(rows: Sequence[FileRow], predictor: MaskPredictor) -> Iterator[str]:
+    """What a user should know of the results."""
+    for verb, name in (("hold no data", "no_data"), ("got no number from the network", "undecided")):
+        counts = {row.name: getattr(row.outcome, name) for row in rows if getattr(row.outcome, name)}
+        if counts:
+            pixels = f"{sum(counts.values()):,} pixels in {_files(list(counts))}"
+            yield f"{pixels} {verb}; masks have {predictor.no_data} there"
+    far = {
+        row.name: offset
+        for row in rows
+        if (offset := max(row.outcome.offsets, key=abs)) and abs(offset) > FAR
+    }
+    if far:
+        worst = max(far.values(), key=abs)
+        yield (
+            f"{_files(list(far))}: values lie up to {abs(worst):.1f} standard deviations off those of "
+            "the training images; are they scaled alike (predict.max_value, predict.bands)?"
+        )
+    limit = MUCH_LARGER * predictor.img_size
+    large = [row.name for row in rows if row.tiles is None and math.sqrt(math.prod(row.outcome.size)) > limit]
+    if large:
+        yield (
+            f"{_files(large)}: brought to {predictor.img_size} x {predictor.img_size}, as evaluation does; "
+            f"predict.tile={predictor.img_size} keeps their own resolution"
+        )
+
+
+def _files(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more files"

@@ -1,0 +1,216 @@
+"""`eval.py mode=predict`: what evaluation sees, its threshold and names; refusals before anything."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+from kanvision.app import predict, train
+from kanvision.app.building import datamodule_of
+from kanvision.app.restoring import restore
+from kanvision.config import ConfigError, EvalConfig, compose, parse_eval, parse_train
+from kanvision.data.datasets.pixels import label_values
+from kanvision.data.errors import DataError
+from tests.data import fake
+from tests.data.fake_masks import geotiff, save, scan
+
+from .conftest import REPOSITORY
+
+QUICK = (
+    *("trainer=cpu", "trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.enable_progress_bar=false"),
+    *("logger=none", "test=false", "scheduler.warmup_epochs=0"),
+)
+FIELDS = ("model=ukan", "data=synthetic_fields", "data.limit=16", "data.batch_size=8", "data.img_size=32")
+CPU = {"trainer": {"accelerator": "cpu", "enable_progress_bar": False}, "mode": "predict"}
+
+
+def trained(folder: Path, *words: str) -> Path:
+    config = parse_train(compose("train", (*QUICK, *words, f"run.dir={folder}"), REPOSITORY / "conf"))
+    train(config)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory) -> Path:
+    """A network of four classes and four bands."""
+    return trained(tmp_path_factory.mktemp("fields") / "run", *FIELDS)
+
+
+def config(ckpt: Path, place: Path, output: Path, **predict) -> EvalConfig:
+    return EvalConfig(ckpt=str(ckpt), input=str(place), output=str(output), predict=predict, **CPU)
+
+
+def as_tested(cfg: EvalConfig):
+    """The task, and the first batch of the test images with their stored pixels."""
+    _, run, task = restore(cfg)
+    datamodule = datamodule_of(run)
+    batch = next(iter(datamodule.test_dataloader()))
+    source = datamodule.datasets["test"].source
+    return task.eval(), batch, [source[int(index)]["image"].numpy() for index in batch["index"]]
+
+
+@torch.inference_mode()
+def test_predictions_are_those_of_the_test(fields: Path, tmp_path: Path) -> None:
+    cfg = config(fields, tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in").mkdir()
+    task, batch, images = as_tested(cfg)
+    for index, pixels in enumerate(images):  # as arrays, and as GeoTIFF of one tile
+        if index % 2:
+            geotiff(tmp_path / "in" / f"{index}.tif", pixels)
+        else:
+            np.save(tmp_path / "in" / f"{index}.npy", pixels)
+    predict(cfg)
+    expected = task.predictions(task(batch["image"]))
+    for index, planes in enumerate(expected.numpy()):
+        if index % 2:
+            with rasterio.open(tmp_path / "out" / "probabilities" / f"{index}.tif") as file:
+                found = file.read()
+        else:
+            found = np.load(tmp_path / "out" / "probabilities" / f"{index}.npy")
+        np.testing.assert_allclose(found, planes, atol=1e-5)
+        mask = tmp_path / "out" / "masks" / f"{index}.{'tif' if index % 2 else 'png'}"
+        np.testing.assert_array_equal(label_values(mask), found.argmax(axis=0))
+
+
+def test_the_threshold_and_the_names_of_the_checkpoint_are_used(tmp_path: Path) -> None:
+    words = ("data.mode=binary", "data.num_classes=2", "metrics.threshold=search")
+    run = trained(tmp_path / "run", *FIELDS, *words)
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint["kanvision"] |= {"thresholds": [0.2718], "class_names": ["crop"]}
+    torch.save(checkpoint, tmp_path / "moved.ckpt")
+    pixels = np.random.default_rng(0).random((4, 70, 50)).astype(np.float32)
+    cfg = config(tmp_path / "moved.ckpt", geotiff(tmp_path / "a.tif", pixels), tmp_path / "out")
+    predict(cfg)
+    with rasterio.open(tmp_path / "out" / "probabilities" / "a.tif") as file:
+        assert file.descriptions == ("crop",)
+        found = file.read(1)
+    assert (found > 0.2718).any()
+    np.testing.assert_array_equal(label_values(tmp_path / "out" / "masks" / "a.tif"), found > 0.2718)
+    about = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert about["protocol"]["threshold"].startswith("0.2718")
+    with (tmp_path / "out" / "predictions.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["share_crop"]) == pytest.approx((found > 0.2718).mean(), abs=1e-6)
+
+
+@torch.inference_mode()
+def test_the_mean_over_mirror_images(fields: Path, tmp_path: Path) -> None:
+    cfg = config(fields, tmp_path / "a.tif", tmp_path / "out", tta="flips")
+    task, batch, images = as_tested(cfg)
+    geotiff(tmp_path / "a.tif", images[0])
+    predict(cfg)
+    views = [
+        task.predictions(task(batch["image"][:1].flip(axes))).flip(axes)[0].numpy()
+        for axes in ((), (-1,), (-2,), (-2, -1))
+    ]
+    with rasterio.open(tmp_path / "out" / "probabilities" / "a.tif") as file:
+        np.testing.assert_allclose(file.read(), np.mean(views, axis=0), atol=1e-5)
+
+
+def test_the_program_predicts_a_scene_and_says_what_it_wrote(program, fields: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).random((4, 90, 110)).astype(np.float32)
+    pixels[:, :10, :10] = np.nan
+    scene = geotiff(tmp_path / "scene.tif", pixels)
+    line = ("mode=predict", f"ckpt={fields}", "input=scene.tif", "trainer.accelerator=cpu")
+    done = program("eval.py", *line, "output=out", "predict.overlap=8")
+    assert done.stderr == ""
+    for words in (
+        "scene.tif",
+        "110 x 90",
+        "20 tiles of 32",
+        "Written: out",
+        "100 pixels in scene.tif hold no data",
+    ):
+        assert words in done.stdout, done.stdout
+    out = tmp_path / "out"
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    named = {
+        f"{kind}/scene.{end}"
+        for kind, end in (("masks", "tif"), ("probabilities", "tif"), ("overlays", "png"))
+    }
+    assert files == named | {"predictions.csv", "predictions.json"}
+    with rasterio.open(scene) as before, rasterio.open(out / "masks" / "scene.tif") as after:
+        assert (before.crs, before.transform, before.shape) == (after.crs, after.transform, after.shape)
+    again = config(fields, scene, out)
+    with pytest.raises(DataError, match=r"predict\.overwrite=true"):
+        predict(again)
+    predict(again.model_copy(update={"predict": again.predict.model_copy(update={"overwrite": True})}))
+
+
+def test_nothing_is_predicted_if_any_file_is_of_no_use(fields: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    geotiff(folder / "good.tif", np.zeros((4, 40, 40), np.float32))
+    geotiff(folder / "twelve.tif", np.zeros((12, 40, 40), np.float32))
+    save(folder / "colour.png", scan(1))
+    (folder / "broken.tif").write_text("no image")
+    with pytest.raises(DataError) as refused:
+        predict(config(fields, folder, tmp_path / "out"))
+    text = str(refused.value)
+    for words in (
+        "3 problems",
+        "broken.tif: cannot be read",
+        "twelve.tif: has 12 bands",
+        "colour.png: has 3 bands",
+    ):
+        assert words in text, text
+    assert "trained on 4" in text
+    assert not (tmp_path / "out").exists()
+    predict(config(fields, folder / "twelve.tif", tmp_path / "out", bands=[12, 1, 2, 3]))
+
+
+def test_values_far_from_those_of_the_training_are_remarked(fields: Path, tmp_path: Path, capsys) -> None:
+    scene = geotiff(tmp_path / "a.tif", np.full((4, 40, 40), 3000, np.float32))
+    predict(config(fields, scene, tmp_path / "far"))
+    assert "predict.max_value" in capsys.readouterr().out
+    predict(config(fields, scene, tmp_path / "near", max_value=7500.0, probabilities=False))
+    assert "predict.max_value" not in capsys.readouterr().out
+    assert not (tmp_path / "near" / "probabilities").exists()
+
+
+def test_classes_of_pictures_are_those_of_the_test_by_their_names(tmp_path: Path, monkeypatch) -> None:
+    for split in ("train", "test"):
+        fake.class_folders(tmp_path / "photos" / split)
+    words = ("data=image_folder", f"data.root={tmp_path / 'photos'}", "data.img_size=16", "data.batch_size=4")
+    run = trained(tmp_path / "run", *words, "model.width_scale=0.125")
+    cfg = config(run, tmp_path / "photos" / "test", tmp_path / "out")
+    predict(cfg)
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    _, kept, task = restore(cfg)
+    datamodule = datamodule_of(kept)
+    names = datamodule.class_names
+    dataset = datamodule.datasets["test"]
+    assert len(rows) == len(dataset) > 0
+    with torch.inference_mode():
+        for place in range(len(dataset)):
+            path = dataset.source.path(place).relative_to(tmp_path / "photos" / "test").as_posix()
+            (values,) = task.predictions(task.eval()(dataset[place]["image"][None])).numpy()
+            assert rows[path]["class"] == names[int(values.argmax())]
+            assert float(rows[path]["probability"]) == pytest.approx(float(values.max()), abs=1e-5)
+    with pytest.raises(ConfigError, match=r"predict\.tile=32"):
+        predict(config(run, tmp_path / "photos" / "test", tmp_path / "other", tile=32))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("mode=predict", ["input=null", "mode=predict needs images"]),
+        ("mode=predict input=nowhere", ["input=nowhere", "no file or folder nowhere"]),
+        ("mode=predict input=. split=val data.root=x", ["data.root=x, split=val", "reads no data set"]),
+        ("mode=predict input=. trainer.devices=2", ["trainer.devices=2", "one device"]),
+        (
+            "mode=predict input=. predict.resize=true predict.tile=64",
+            ["predict.resize=true, predict.tile=64"],
+        ),
+        ("mode=predict input=. predict.overlap=64 predict.tile=64", ["cannot share all"]),
+        ("input=. predict.tta=flips", ["input=., predict.tta=flips", "mode=test does not use them"]),
+    ],
+)
+def test_what_does_not_fit_together_is_said_before_torch(line: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_eval(compose("eval", ("ckpt=.", *line.split()), REPOSITORY / "conf"))
+    assert [word for word in words if word not in str(refused.value)] == [], str(refused.value)
