@@ -38,12 +38,17 @@ def prepare(cfg: TrainConfig) -> None:
         warnings.simplefilter("ignore")  # the first one says the same
 
 
-def datamodule_of(cfg: TrainConfig) -> ImageDataModule:
-    """The data, found and judged (see `DataError`), ready to give batches."""
+def unread_datamodule_of(cfg: TrainConfig) -> ImageDataModule:
+    """The data as the configuration describes them; nothing is read."""
     facts = cfg.data.model_dump(exclude={"task"})
     # More than one a core slows loading down; what is loaded does not depend on their number.
     facts["num_workers"] = min(cfg.data.num_workers, _num_cores())
-    datamodule = build_datamodule(cfg.data.task, **facts, augment=cfg.augment.model_dump(), seed=cfg.seed)
+    return build_datamodule(cfg.data.task, **facts, augment=cfg.augment.model_dump(), seed=cfg.seed)
+
+
+def datamodule_of(cfg: TrainConfig) -> ImageDataModule:
+    """The data, found and judged (see `DataError`), ready to give batches."""
+    datamodule = unread_datamodule_of(cfg)
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         datamodule.prepare_data()
     datamodule.setup()
