@@ -66,6 +66,17 @@ def test_a_prediction_does_not_depend_on_batch_mates(name, make):
     torch.testing.assert_close(layer(louder)[:1], layer(x)[:1], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["kaln", "fastkan", "kagn"])
+def test_exports_as_a_function_of_each_sample(name):
+    """KALN could not be exported for any number of samples: its scale was that of the whole batch."""
+    layer = KANConv2d(2, 3, 3, padding=1, **preset(name)).eval()
+    sizes = ({0: torch.export.Dim("batch", min=2)},)
+    program = torch.export.export(layer, (torch.randn(2, 2, 5, 5),), dynamic_shapes=sizes).module()
+    x = torch.randn(5, 2, 5, 5)
+    torch.testing.assert_close(program(x), layer(x), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(program(x)[:2], program(x[:2]), atol=1e-5, rtol=1e-4)
+
+
 def test_min_max_of_a_constant_sample_is_finite():
     layer = KANConv2d(2, 3, 1, **preset("kaln"))
     x = torch.ones(2, 2, 3, 3, requires_grad=True)

@@ -1,5 +1,7 @@
 """Mixtures: the dense sum as oracle of every evaluation, sizes, starts, defects of the published code."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -202,6 +204,19 @@ def test_experts_start_as_copies_and_part():
     assert (weights - weights[0]).abs().flatten(1).amax(1)[1:].gt(0).all()
     free = MoEKANConv2d(4, 4, 3, num_experts=2, copies=False, **GRAM)
     assert not torch.equal(free.experts[0].basis_weight, free.experts[1].basis_weight)
+
+
+def test_norms_of_experts_see_every_sample_of_the_batch():
+    """Published experts took the statistics of those samples alone that the gate had sent to them."""
+    layer = mixture(MoEKANConv2d, 4, 6, 3, num_experts=3, k=1, norm="batch", noisy=False)
+    alone = copy.deepcopy(layer.experts)
+    x = torch.randn(12, 4, 6, 6, dtype=torch.float64)
+    assert len(set(layer.gate(x.flatten(2).mean(2)).indices.flatten().tolist())) > 1
+    layer(x)
+    for expert, other in zip(layer.experts, alone, strict=True):
+        other(x)
+        torch.testing.assert_close(expert.norm.running_mean, other.norm.running_mean)
+        torch.testing.assert_close(expert.norm.running_var, other.norm.running_var)
 
 
 def test_one_penalty_for_each_layer():
