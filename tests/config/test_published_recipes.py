@@ -203,6 +203,65 @@ CROP_FIELDS = {
     "monitor": "val/objective",
     "monitor_mode": "min",
 }
+# Maity et al. 2025 (arXiv 2503.10632), table 5; what it does not list is off.
+KARAT = {
+    "model.name": "karat_tiny_patch16_224",
+    "model.init": "paper",
+    "model.unit_scales": True,
+    "model.share": "blockwise",
+    "model.rank": 12,
+    "model.order": "w_phi",
+    "model.base_act": "zero",
+    "model.project": "none",
+    "model.drop_path_rate": 0.0,
+    "model.img_size": 224,
+    "basis.name": "fourier",
+    "basis.num_frequencies": 3,
+    "data.img_size": 224,
+    "data.crop_pct": 0.9,
+    "data.interpolation": "bicubic",
+    "data.batch_size": 128,
+    "optimizer.name": "adamw",
+    # 5e-4 batch / 512: 1.25e-4 for 128 images, 3.125e-5 for 32
+    "optimizer.lr": 5e-4,
+    "optimizer.lr_scaling": "linear",
+    "recipe.batch_size": 512,
+    "optimizer.eps": 1e-6,
+    "optimizer.betas": (0.9, 0.999),
+    "optimizer.weight_decay": 0.05,
+    "optimizer.kan_lr": None,
+    "scheduler.name": "cosine",
+    "scheduler.interval": "epoch",
+    "scheduler.warmup_epochs": 5.0,
+    "scheduler.warmup_lr": 1e-6,
+    "scheduler.min_lr": 1e-5,
+    "loss.label_smoothing": 0.1,
+    "augment.crop": "random_resized",
+    "augment.scale": (0.08, 1.0),
+    "augment.ratio": (0.67, 1.5),
+    "augment.hflip": 0.5,
+    "augment.color_jitter": 0.4,
+    "augment.auto_augment": "rand-m15-n2-mstd1.0-inc1",
+    "augment.re_prob": 0.0,
+    "augment.num_repeats": 1,
+    "mixup.mixup_alpha": 0.8,
+    "mixup.cutmix_alpha": 1.0,
+    "mixup.prob": 1.0,
+    "mixup.switch_prob": 0.5,
+    "mixup.mode": "batch",
+    "ema.decay": 0.99992,
+    "ema.warmup": False,
+    "trainer.max_epochs": 100,
+    "trainer.gradient_clip_val": 1.0,
+}
+DEIT_UNLISTED = {"model.drop_path_rate": 0.1, "augment.re_prob": 0.25, "augment.num_repeats": 3}
+KARAT_CONVIT = {key: value for key, value in KARAT.items() if not key.startswith("ema.")} | {
+    "model.name": "karat_convit_tiny_patch16_224",
+    "optimizer.eps": 1e-8,
+    "augment.auto_augment": "rand-m9-mstd0.5-inc1",
+    "ema": None,
+}
+KARAT_CIFAR = KARAT | {"data.batch_size": 32, "data.val_fraction": 0.0}
 RUNS = {
     ("experiment=ukan/busi",): UKAN,
     ("experiment=ukan/cvc",): UKAN,
@@ -224,6 +283,16 @@ RUNS = {
     ("model=kat", "data=imagenet"): KAT_IMAGENET,
     ("model=kat", "data=imagenet", "model.size=base"): KAT_IMAGENET
     | {"model.name": "kat_base_patch16_224", "model.drop_path_rate": 0.4},
+    ("model=karat", "data=imagenet"): KARAT,
+    ("model=karat", "data=imagenet", "model.size=base"): KARAT
+    | {"model.name": "karat_base_patch16_224", "basis.num_frequencies": 1},
+    ("model=karat", "data=imagenet", "recipe=karat_imagenet_deit_unlisted"): KARAT | DEIT_UNLISTED,
+    ("experiment=karat/cifar10_tiny_g3b",): KARAT_CIFAR,
+    ("experiment=karat/cifar100_base_g1u",): KARAT_CIFAR
+    | {"model.name": "karat_base_patch16_224", "basis.num_frequencies": 1, "model.share": "universal"},
+    ("experiment=karat/imagenet_convit_g3b",): KARAT_CONVIT,
+    ("experiment=karat/imagenet_swin_g3b",): KARAT_CONVIT
+    | {"model.name": "karat_swin_tiny_patch4_window7_224", "augment.color_jitter": 0.3},
     ("model=convkan", "data=cifar10"): CONVKAN_CIFAR,
     ("model=convkan", "data=cifar100"): CONVKAN_CIFAR,
     ("model=convkan", "data=mnist"): CONVKAN_MNIST,
@@ -272,6 +341,18 @@ def test_the_baseline_is_trained_as_kat_is(size):
     for name in names:
         assert getattr(kat, name) == getattr(vit, name)
     assert kat.model.drop_path_rate == vit.model.drop_path_rate
+
+
+@pytest.mark.parametrize("data", ["cifar10", "cifar100", "imagenet"])
+def test_the_softmax_baseline_is_trained_as_karat_is(data):
+    karat, vit = (
+        parse_train(compose("train", [f"experiment=karat/{data}_tiny_{kind}"], CONF))
+        for kind in ("g3b", "softmax")
+    )
+    for name in ("optimizer", "scheduler", "loss", "augment", "mixup", "ema", "trainer", "data"):
+        assert getattr(karat, name) == getattr(vit, name)
+    assert karat.model.drop_path_rate == vit.model.drop_path_rate
+    assert karat.recipe.batch_size == vit.recipe.batch_size
 
 
 @pytest.mark.parametrize("data", ["busi", "glas", "cvc"])

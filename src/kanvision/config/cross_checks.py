@@ -294,8 +294,8 @@ def basis_problems(config: TrainConfig, choices: Choices) -> Iterator[Problem]:
 
 
 def _same_type(value: Any, example: Any) -> bool:
-    if example is None or value is None:
-        return True  # null leaves the choice to the class
+    if example is None or value is None or str(example).startswith("${"):
+        return True  # null leaves the choice to the class; an interpolation has any type
     if isinstance(example, list):
         return isinstance(value, list | tuple) and all(
             _same_type(item, example[0]) for item in value if example

@@ -221,6 +221,48 @@ class ViTConfig(TransformerConfig):
     """Marks these keys as those of a plain vision transformer."""
 
 
+class KArAtConfig(TransformerConfig):
+    """Vision transformer with Kolmogorov-Arnold attention (Maity et al. 2025, arXiv 2503.10632)."""
+
+    takes_basis: ClassVar[bool] = True
+    in_name: ClassVar[frozenset[str]] = frozenset({"size", "num_frequencies", "published_frequencies"})
+
+    family: Literal["karat"]
+    """Marks these keys as those of a transformer with KArAt."""
+    size: Literal["micro", "tiny", "small", "base"] = "tiny"
+    """micro is ours (96 wide, 6 deep), for CPUs; the others are as published."""
+    published_frequencies: dict[str, Count] = Field(default_factory=dict)
+    """G by size, as the paper settles on; micro is ours."""
+    num_frequencies: Count = 3
+    """G of basis=fourier; sets basis.num_frequencies."""
+    share: Literal["blockwise", "universal"] = "blockwise"
+    """An operator for each block (B of the paper), or one for all (U)."""
+    rank: Count | Literal["full"] = 12
+    """Hidden units of each head; full: a function for each pair of keys, without W."""
+    order: Literal["w_phi", "phi_w", "phi_phi"] = "w_phi"
+    """Functions then the matrix W as published, W then functions, or functions twice."""
+    base_act: Literal["zero", "identity", "silu", "gelu"] = "zero"
+    """What each function gets added."""
+    include_dc: bool = False
+    """Add the constant to the functions."""
+    unit_scales: bool = False
+    """Two more factors for each function, which the published parameter counts include."""
+    init: Literal["scaled", "paper"] = "scaled"
+    """paper: coefficients from N(0, 1); scaled: so that hidden units start at size 1."""
+    w_bias: Literal["none", "layer", "head"] = "none"
+    """Bias on the entries of the attention: one for all heads of a block, or for each."""
+    project: Literal["none", "output", "hidden"] = "none"
+    """Rows onto the simplex: of the attention, or of the hidden units."""
+    num_softmax_heads: Annotated[int, Field(ge=0)] = 0
+    """Heads of each block that keep the softmax."""
+    karat_layers: tuple[int, ...] | None = None
+    """Blocks that have it, from the end if negative; null: all."""
+    mask_mode: Literal["zero", "additive_paper"] = "zero"
+    """zero: what a window must not see does not count; additive_paper: its logit gets -100, and counts."""
+    implementation: Literal["auto", "naive", "gemm", "recompute", "triton"] = "auto"
+    """How it is computed, equal to rounding: docs/karat.md."""
+
+
 class KanifyConfig(Section):
     """Parts of a network that become KAN layers; its weights are kept (see docs/kat.md)."""
 
@@ -329,6 +371,7 @@ AnyModel = Annotated[
     | RDKANConfig
     | KKANConfig
     | KATConfig
+    | KArAtConfig
     | ViTConfig
     | TimmConfig
     | UKANConfig

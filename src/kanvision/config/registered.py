@@ -17,6 +17,7 @@ OWN_MODELS = (
     "dense_kan_*",
     "kan_unet_*",
     "kanc_mlp_*",
+    "karat_*",
     "kat_*",
     "kkan_*",
     "rd_kan_*",
