@@ -14,6 +14,7 @@ Trainings are started by forking, which spares them the imports; so on Linux onl
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import platform
 import random
@@ -52,6 +53,8 @@ TRAINING = (
     "logger=none",
 )
 FORK = get_context("fork")
+SLOW_TO_IMPORT = ("kanvision.config", "kanvision.sweep", "kanvision.app")
+"""What each training would import for itself, most of its time."""
 
 
 def in_process(work: Callable[[], None], log: Path, variables: dict[str, str]) -> Any:
@@ -239,6 +242,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     random.seed(given.seed)
+    for name in SLOW_TO_IMPORT:
+        importlib.import_module(name)
     print(f"torch {torch.__version__}, {platform.machine()}, {os.cpu_count()} cores", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)

@@ -119,12 +119,12 @@ def train(
     callbacks: list[Callback] = [
         RNGState(),
         EpochState(),
-        trace,
         BestCheckpoint(folder, "val/acc1"),
         LastCheckpoint(folder),
         StepCheckpoint(folder, None, every_n_steps),
         Preemption(),
         *more,
+        trace,
         *([EMAWeights(0.9, warmup=True)] if ema else []),
     ]
     trainer = tiny_trainer(folder, callbacks=callbacks, **options)

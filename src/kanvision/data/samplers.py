@@ -69,8 +69,8 @@ class TrainBatchSampler(Sampler[list[int]]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        start, self.start = self.start, 0
-        yield from self.batches(range(start, len(self)))
+        start, self.start = self.start, 0  # at once, even if nobody asks for a batch
+        return self.batches(range(start, len(self)))
 
     def batches(self, steps: Iterable[int]) -> Iterator[SeededBatch]:
         """The batches of some steps of the epoch, the same whenever and in whatever order they are asked."""
