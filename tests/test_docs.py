@@ -90,6 +90,17 @@ def test_the_example_of_grid_care_works() -> None:
     exec(code.group(1), names)  # it asserts that functions stay what they were
 
 
+def test_the_examples_of_kat_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    text = (ROOT / "docs" / "kat.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 6
+    names: dict[str, object] = {}
+    for block in blocks:  # each asserts what it shows
+        exec(block, names)
+
+
 def test_the_citation_agrees_with_the_package() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     project = (ROOT / "pyproject.toml").read_text("utf-8")

@@ -94,7 +94,7 @@ def kanify(
         if not _convert(model, to_rational, pattern):
             raise ValueError(_nothing_found(model, f"mlp={mlp!r}", "Mlp", match))
     if conv is not None and not _convert(model, partial(_kan_conv, basis=conv), pattern):
-        raise ValueError(_nothing_found(model, f"conv={conv!r}", "Conv", match))
+        raise ValueError(_nothing_found(model, f"conv={conv!r} (kernels larger than 1)", "Conv", match))
     return model
 
 
