@@ -12,6 +12,8 @@ CONF = Path(__file__).parents[2] / "conf"
 KAT_IMAGENET = {
     "model.name": "kat_tiny_patch16_224",
     "model.act_init": "swish",
+    "model.act1_init": "identity",
+    "model.init_from": None,
     "model.num_groups": 8,
     "model.init": "released",
     "model.attn_init": "mimetic",
@@ -293,6 +295,18 @@ RUNS = {
     ("experiment=karat/imagenet_convit_g3b",): KARAT_CONVIT,
     ("experiment=karat/imagenet_swin_g3b",): KARAT_CONVIT
     | {"model.name": "karat_swin_tiny_patch4_window7_224", "augment.color_jitter": 0.3},
+    # only the weights differ from the run from scratch; swish stands where the ViT had GELU
+    ("experiment=kat/imagenet_tiny_from_vit",): KAT_IMAGENET
+    | {"model.init_from": "vit_tiny_patch16_224.augreg_in21k_ft_in1k", "model.init_from_mode": "paper"},
+    ("experiment=kat/imagenet_base_from_vit",): KAT_IMAGENET
+    | {
+        "model.name": "kat_base_patch16_224",
+        "model.drop_path_rate": 0.4,
+        "model.init_from": "vit_base_patch16_224.augreg_in21k",
+        "model.init_from_mode": "paper",
+    },
+    ("experiment=kat/imagenet_tiny_swish_swish",): KAT_IMAGENET | {"model.act1_init": "swish"},
+    ("experiment=kat/imagenet_tiny_identity_gelu",): KAT_IMAGENET | {"model.act_init": "kat_gelu"},
     ("model=convkan", "data=cifar10"): CONVKAN_CIFAR,
     ("model=convkan", "data=cifar100"): CONVKAN_CIFAR,
     ("model=convkan", "data=mnist"): CONVKAN_MNIST,
