@@ -1,6 +1,7 @@
 """Which checkpoints lie on disk when, and that nobody else's is overwritten."""
 
 import os
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from kanvision.callbacks import BestCheckpoint, LastCheckpoint
+from kanvision.callbacks import BestCheckpoint, LastCheckpoint, StepCheckpoint
+from kanvision.callbacks.checkpoint_io import WholeFiles
 from kanvision.checkpoints import load_checkpoint
 from tests.tasks.tiny_problem import TinyData, tiny_task, tiny_trainer
 
@@ -34,10 +36,15 @@ class Scripted(Callback):
 
 
 def fit(
-    folder: Path, scores: list[float], mode: str = "max", resume: Path | None = None, **options: Any
+    folder: Path,
+    scores: list[float],
+    mode: str = "max",
+    resume: Path | None = None,
+    keep: int = 1,
+    **options: Any,
 ) -> Scripted:
     script = Scripted(folder, scores)
-    callbacks = [script, BestCheckpoint(folder, "val/score", mode), LastCheckpoint(folder)]
+    callbacks = [script, BestCheckpoint(folder, "val/score", mode, keep), LastCheckpoint(folder)]
     trainer = tiny_trainer(folder, callbacks=callbacks, max_epochs=len(scores), **options)
     trainer.fit(tiny_task(mixup={}), datamodule=TinyData(), ckpt_path=resume)
     script.look()
@@ -115,3 +122,65 @@ def test_best_score_is_what_is_reported(tmp_path: Path) -> None:
     assert trainer.checkpoint_callback is best
     score = trainer.validate(datamodule=TinyData(), ckpt_path="best", verbose=False)[0]["val/loss"]
     assert torch.allclose(best.best_model_score, torch.tensor(score))
+
+
+def test_several_of_the_best_are_kept(tmp_path: Path) -> None:
+    seen = fit(tmp_path, [0.5, 0.7, 0.6], keep=2).seen
+    assert seen[-1] == {"best.ckpt": 1, "best_0001.ckpt": 1, "best_0002.ckpt": 2, "last.ckpt": 2}
+    assert (tmp_path / "best.ckpt").readlink() == Path("best_0001.ckpt")
+    moved = tmp_path.rename(tmp_path.with_name("moved"))
+    seen = fit(moved, [0.5, 0.7, 0.6, 0.65, 0.9], keep=2, resume=moved / "last.ckpt").seen
+    assert seen[1] == {"best.ckpt": 1, "best_0001.ckpt": 1, "best_0003.ckpt": 3, "last.ckpt": 3}
+    assert seen[2] == {"best.ckpt": 4, "best_0001.ckpt": 1, "best_0004.ckpt": 4, "last.ckpt": 4}
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [({"every_n_minutes": 1e-9}, [1, 2, 3, 4, 5]), ({"every_n_minutes": None, "every_n_steps": 2}, [2, 4])],
+)
+def test_within_an_epoch_by_the_clock_or_by_steps(
+    tmp_path: Path, options: dict[str, Any], steps: list[int]
+) -> None:
+    """The epoch's end has a file of its own, and takes the other one away."""
+    seen = []
+
+    class Look(pl.callbacks.Checkpoint):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            path = tmp_path / "step.ckpt"
+            if path.exists() and load_checkpoint(path)["global_step"] == trainer.global_step:
+                seen.append(trainer.global_step)
+
+    callbacks = [LastCheckpoint(tmp_path), StepCheckpoint(tmp_path, **options), Look()]
+    trainer = tiny_trainer(tmp_path, callbacks=callbacks, max_epochs=1)
+    trainer.fit(tiny_task(), datamodule=TinyData())
+    assert trainer.global_step == 6
+    assert seen == steps
+    assert os.listdir(tmp_path) == ["last.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: BestCheckpoint("", "val/acc1", keep=0), "best.keep=0"),
+        (lambda: StepCheckpoint("", every_n_minutes=0), "step.every_n_minutes=0"),
+        (lambda: StepCheckpoint("", every_n_steps=-1), "step.every_n_steps=-1"),
+    ],
+)
+def test_arguments_are_checked(make: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+def test_a_write_that_fails_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk."""
+    path = tmp_path / "last.ckpt"
+    WholeFiles().save_checkpoint({"number": torch.tensor(1)}, path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"last\.ckpt: the checkpoint could not be written"):
+            WholeFiles().save_checkpoint({"number": torch.zeros(100_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert load_checkpoint(path)["number"] == 1
+    assert os.listdir(tmp_path) == ["last.ckpt"]

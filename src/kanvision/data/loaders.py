@@ -36,7 +36,9 @@ class TrainLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self.position = self.batches.start
-        return self._counted(super().__iter__())
+        iterator = super().__iter__()
+        self.batches.start = 0  # for the next epoch, even if nobody asks for a batch of this one
+        return self._counted(iterator)
 
     def _counted(self, iterator: Iterable[Any]) -> Iterator[Any]:
         for batch in iterator:

@@ -57,7 +57,7 @@ class TrainBatchSampler(Sampler[list[int]]):
         self.fixed = fixed
         self.epoch = 0
         self.start = 0
-        """Step that the next iteration begins with; then 0 again. What is before it is not loaded."""
+        """Step that an iteration begins with; what is before it is not loaded."""
 
     @property
     def sampler(self) -> TrainBatchSampler:
@@ -69,8 +69,7 @@ class TrainBatchSampler(Sampler[list[int]]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        start, self.start = self.start, 0  # at once, even if nobody asks for a batch
-        return self.batches(range(start, len(self)))
+        return self.batches(range(self.start, len(self)))
 
     def batches(self, steps: Iterable[int]) -> Iterator[SeededBatch]:
         """The batches of some steps of the epoch, the same whenever and in whatever order they are asked."""
