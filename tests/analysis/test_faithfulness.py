@@ -42,7 +42,7 @@ def test_the_right_map_beats_chance_and_the_wrong_one():
     matters[:, :4, :10] = 1.0  # 40 of 400 pixels
 
     def measure(images):
-        return (images * matters[:, None]).sum(dim=(1, 2, 3)) / 80
+        return (images * matters[:1, None]).sum(dim=(1, 2, 3)) / 80
 
     zero = torch.zeros(())
     right, chance, wrong = (

@@ -40,7 +40,7 @@ def test_unused_channels_are_worth_nothing():
 
     found = channel_relevance(
         lambda x: grad_cam(class_score(net, 1), FeaturePlace(net[1]), x),
-        lambda x: disagreement(decided(x), decided(images)),
+        lambda x: disagreement(decided(x), decided(images).repeat(len(x) // 3, 1, 1)),
         images,
         torch.zeros(()),
     )

@@ -70,9 +70,7 @@ def faithfulness(
     """
     place, number = ranks(maps), maps[0].numel()
     tops = [place < round(share * number) for share in shares]  # S times (B, H, W)
-    kept, left = (
-        torch.stack([measure(change(images, top, baseline)) for top in tops]).mean(dim=0)
-        for change in (keep, remove)
-    )
+    changed = torch.cat([change(images, top, baseline) for change in (keep, remove) for top in tops])
+    kept, left = measure(changed).reshape(2, len(tops), -1).mean(dim=1)  # (B,) each
     whole = measure(images)
     return Faithfulness(whole - kept, whole - left)

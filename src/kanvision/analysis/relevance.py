@@ -51,17 +51,17 @@ def channel_relevance(
 
     Args:
         saliency: Images (B, C, H, W) to maps (B, H, W), not negative.
-        distance: Changed images to the distance of their answers from those to `images`, (B,), in [0, 1].
+        distance: Changed images (C * B, C, H, W), channel by channel, to the distances of their answers from
+            those to `images`, (C * B,), in [0, 1].
         images: (B, C, H, W).
         baseline: What a channel becomes, broadcastable to the images.
     """
-    before = saliency(images) > 0
-    attention, answer = [], []
-    for channel in range(images.shape[1]):
-        changed = without_channel(images, channel, baseline)
-        attention.append(disagreement(saliency(changed) > 0, before))
-        answer.append(distance(changed))
-    return ChannelRelevance(torch.stack(attention, dim=1), torch.stack(answer, dim=1))
+    channels, size = images.shape[1], len(images)
+    changed = torch.cat([without_channel(images, channel, baseline) for channel in range(channels)])
+    before = (saliency(images) > 0).repeat(channels, 1, 1)  # (C * B, H, W)
+    attention = disagreement(saliency(changed) > 0, before)
+    found = (values.reshape(channels, size).T for values in (attention, distance(changed)))  # (B, C) each
+    return ChannelRelevance(*found)
 
 
 def attribution_shares(attributions: Tensor) -> Tensor:

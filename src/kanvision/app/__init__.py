@@ -1,9 +1,11 @@
 """Builds the objects that a configuration names, and runs them."""
 
 from .evaluation import evaluate
+from .explanation import explain
+from .prediction import predict
 from .training import train
 
-__all__ = ["EVALUATIONS", "evaluate", "train"]
+__all__ = ["EVALUATIONS", "evaluate", "explain", "predict", "train"]
 
-EVALUATIONS = {"test": evaluate}
+EVALUATIONS = {"test": evaluate, "explain": explain, "predict": predict}
 """What `eval.py` does, by its `mode`."""

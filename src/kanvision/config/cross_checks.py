@@ -11,7 +11,9 @@ from .choices import Choices
 from .conv_checks import convolutions
 from .data_checks import data_problems
 from .keys import closest, in_yaml
+from .mode_checks import mode_problems
 from .model_schema import KATConfig, TransformerConfig
+from .prediction_checks import prediction_problems
 from .problems import Problem, conflict
 from .registered import is_own, timm_models, timm_optimizers
 from .run_folder import checkpoints_of, folder_of
@@ -53,10 +55,11 @@ def eval_problems(config: EvalConfig) -> list[Problem]:
     """Everything in an evaluation configuration that cannot be."""
     latest = config.ckpt == "latest"
     path = Path(config.run_root, "latest") if latest else Path(config.ckpt)
-    if path.exists():
-        return []
-    why = f"there is no run in {config.run_root}" if latest else f"there is no file or folder {path}"
-    return [conflict(config, ["ckpt"], why, "give a checkpoint file, a run folder, or latest")]
+    problems = [*mode_problems(config), *prediction_problems(config)]
+    if not path.exists():
+        why = f"there is no run in {config.run_root}" if latest else f"there is no file or folder {path}"
+        problems.append(conflict(config, ["ckpt"], why, "give a checkpoint file, a run folder, or latest"))
+    return problems
 
 
 def _kind(config: TrainConfig) -> Iterator[Problem]:

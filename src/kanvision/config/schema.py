@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from .data_schema import AnyData, AugmentConfig, MixupConfig
+from .explanation_schema import ExplanationConfig
 from .model_schema import AnyModel, BasisConfig
+from .prediction_schema import PredictionConfig
 from .section import Count, Precision, Section
 from .training_schema import (
     EMAConfig,
@@ -120,15 +122,21 @@ class EvalConfig(Section):
 
     ckpt: str
     """Checkpoint file, run folder (its best checkpoint), or latest."""
-    mode: Literal["test"] = "test"
-    """What to do with the model."""
+    mode: Literal["test", "explain", "predict"] = "test"
+    """What to do with the model: measure it, find out what its answers rest on, or let it answer."""
     split: Literal["val", "test"] = "test"
     """Which images to use."""
+    input: str | None = None
+    """Image file, or folder of images, that mode=predict predicts."""
     output: str | None = None
     """Folder of the results; null: the run's own folder, or beside the checkpoint."""
     data: EvalDataConfig = EvalDataConfig()
     """Keys of the data that evaluation may change."""
     trainer: EvalTrainerConfig = EvalTrainerConfig()
     """Where evaluation runs."""
+    explain: ExplanationConfig = ExplanationConfig()
+    """What mode=explain explains, and how."""
+    predict: PredictionConfig = PredictionConfig()
+    """How mode=predict goes through images, and what it writes."""
     run_root: str = "runs"
     """Where `ckpt=latest` looks."""

@@ -28,7 +28,9 @@ TRAIN_KEYS = (
 )
 EVAL_KEYS = (
     "ckpt",
+    "mode",
     "split",
+    "input",
     "output",
     "data.root",
     "data.batch_size",
@@ -66,6 +68,8 @@ Examples
     python eval.py ckpt=latest
     python eval.py ckpt=runs/convkan_digits/2026-01-31_12-00-00 split=val
     python eval.py ckpt=best.ckpt data.root=/elsewhere trainer.accelerator=cpu
+    python eval.py mode=explain ckpt=latest                     what the answers rest on: pictures and scores
+    python eval.py mode=predict ckpt=latest input=scene.tif     masks, or the classes of pictures
 """
 FLAGS = """\
 Flags
