@@ -12,7 +12,7 @@ import torch
 from kanvision.app import predict, train
 from kanvision.app.building import datamodule_of
 from kanvision.app.restoring import restore
-from kanvision.config import ConfigError, EvalConfig, compose, parse_eval, parse_train
+from kanvision.config import ConfigError, EvalConfig, compose, parse_train
 from kanvision.data.datasets.pixels import label_values
 from kanvision.data.errors import DataError
 from tests.data import fake
@@ -193,24 +193,3 @@ def test_classes_of_pictures_are_those_of_the_test_by_their_names(tmp_path: Path
             assert float(rows[path]["probability"]) == pytest.approx(float(values.max()), abs=1e-5)
     with pytest.raises(ConfigError, match=r"predict\.tile=32"):
         predict(config(run, tmp_path / "photos" / "test", tmp_path / "other", tile=32))
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("mode=predict", ["input=null", "mode=predict needs images"]),
-        ("mode=predict input=nowhere", ["input=nowhere", "no file or folder nowhere"]),
-        ("mode=predict input=. split=val data.root=x", ["data.root=x, split=val", "reads no data set"]),
-        ("mode=predict input=. trainer.devices=2", ["trainer.devices=2", "one device"]),
-        (
-            "mode=predict input=. predict.resize=true predict.tile=64",
-            ["predict.resize=true, predict.tile=64"],
-        ),
-        ("mode=predict input=. predict.overlap=64 predict.tile=64", ["cannot share all"]),
-        ("input=. predict.tta=flips", ["input=., predict.tta=flips", "mode=test does not use them"]),
-    ],
-)
-def test_what_does_not_fit_together_is_said_before_torch(line: str, words: list[str]) -> None:
-    with pytest.raises(ConfigError) as refused:
-        parse_eval(compose("eval", ("ckpt=.", *line.split()), REPOSITORY / "conf"))
-    assert [word for word in words if word not in str(refused.value)] == [], str(refused.value)
