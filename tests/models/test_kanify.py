@@ -10,7 +10,7 @@ from timm.models.mlp_mixer import Affine, MlpMixer, ResBlock
 from torch import nn
 
 import kanvision as kv
-from kanvision.layers import GroupRational, GroupRationalMlp, KANConv2d
+from kanvision.layers import GroupRational, GroupRationalMlp, KANConv2d, KArAttention, KArAtWindowAttention
 from kanvision.models import kanify
 
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 5}
@@ -175,8 +175,8 @@ def test_learned_activations_are_fitted_as_they_are():
         ({}, "nothing to do"),
         ({"mlp": "kan"}, r"mlp='kan' is not known; legal values: None, group_rational"),
         (
-            {"mlp": "group_rational", "attention": "karat"},
-            "attention='karat' is not known; legal values: None$",
+            {"mlp": "group_rational", "attention": "kan"},
+            "attention='kan' is not known; legal values: None, karat$",
         ),
         ({"conv": "gramm"}, r"conv='gramm' is not known; legal values: .*gram"),
         ({"mlp": "group_rational", "act_init": "silly"}, r"act_init='silly' is not known; legal .*swish"),
@@ -203,3 +203,29 @@ def test_hosts_of_another_kind_are_refused():
         kanify(normed, mlp="group_rational")
     with pytest.raises(ValueError, match=r"Softmax\(dim=-1\) is not elementwise"):
         kanify(nn.Sequential(Mlp(8, 16, act_layer=lambda: nn.Softmax(dim=-1))), mlp="group_rational")
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "kind", "number"),
+    [
+        ("vit_tiny_patch16_224", {"depth": 2}, KArAttention, 2),
+        ("convit_tiny", {"depth": 3, "local_up_to_layer": 1}, KArAttention, 2),
+        ("swin_tiny_patch4_window7_224", {"depths": (2, 1), "num_heads": (3, 6)}, KArAtWindowAttention, 3),
+    ],
+)
+def test_attention_keeps_its_linear_maps(name, kwargs, kind, number):
+    torch.manual_seed(0)
+    model = timm.create_model(name, img_size=32, num_classes=3, **kwargs)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    kanify(model, attention="karat", attention_kwargs={"rank": 2})
+    after = model.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    assert sum(isinstance(module, kind) for module in model.modules()) == number
+    model(torch.randn(2, 3, 32, 32)).square().mean().backward()
+    assert not [key for key, p in model.named_parameters() if p.grad is None and "operator" in key]
+
+
+def test_attention_of_a_changing_number_of_tokens_is_refused():
+    model = timm.create_model("vit_tiny_patch16_224", depth=1, dynamic_img_size=True)
+    with pytest.raises(ValueError, match="fixed number of tokens"):
+        kanify(model, attention="karat")

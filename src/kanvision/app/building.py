@@ -78,9 +78,10 @@ def model_of(cfg: TrainConfig) -> nn.Module:
         if isinstance(cfg.model, TransformerConfig):
             arguments.setdefault("patch_size", patch_size_for(cfg.model.img_size))
         model = BUILDERS[cfg.model.kind](cfg.model.name, **arguments)
-    if isinstance(cfg.model, TimmConfig) and (cfg.model.kanify.mlp or cfg.model.kanify.conv):
+    changes = cfg.model.kanify if isinstance(cfg.model, TimmConfig) else None
+    if changes is not None and (changes.mlp or changes.attention or changes.conv):
         with blaming(cfg, "model.name", "model.kanify"):
-            kanify(model, **cfg.model.kanify.model_dump())
+            kanify(model, **changes.model_dump())
     return model
 
 

@@ -268,6 +268,8 @@ class KanifyConfig(Section):
 
     mlp: Literal["group_rational"] | None = None
     """group_rational: feed-forward blocks as in KAT; null: as they are."""
+    attention: Literal["karat"] | None = None
+    """karat: learned functions in the place of the softmax, which start anew; null: as it is."""
     conv: str | None = None
     """Basis (a name in conf/basis) that convolutions larger than 1x1 get; null: as they are."""
     act_init: str | None = None

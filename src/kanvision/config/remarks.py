@@ -31,7 +31,7 @@ def _is_plain_twin(config: TrainConfig) -> bool:
 
 def _is_kanified(config: TrainConfig) -> bool:
     kanify = getattr(config.model, "kanify", None)
-    return kanify is not None and not (kanify.mlp is None and kanify.conv is None)
+    return kanify is not None and any((kanify.mlp, kanify.attention, kanify.conv))
 
 
 def _has_rationals(config: TrainConfig) -> bool:

@@ -7,22 +7,35 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import gcd
 from typing import Any, cast
 
 import torch
+from timm.layers import Attention
 from timm.layers.mlp import ConvMlp, GlobalResponseNormMlp, Mlp
+from timm.models.convit import MHSA
+from timm.models.swin_transformer import WindowAttention
 from torch import nn
 
 from kanvision.bases import BASES
-from kanvision.layers import RATIONAL_PRESETS, GroupRationalMlp, KANConv1d, KANConv2d, KANConv3d
+from kanvision.layers import (
+    RATIONAL_PRESETS,
+    GroupRationalMlp,
+    KANConv1d,
+    KANConv2d,
+    KANConv3d,
+    KArAttention,
+    KArAtWindowAttention,
+)
 
-__all__ = ["MLPS", "kanify"]
+__all__ = ["ATTENTIONS", "MLPS", "kanify"]
 
 MLPS = ("group_rational",)
 """What a feed-forward block can become."""
+ATTENTIONS = ("karat",)
+"""What self-attention can become."""
 _KAN_CONV: dict[type[nn.Module], Callable[..., Any]] = {
     nn.Conv1d: KANConv1d,
     nn.Conv2d: KANConv2d,
@@ -36,14 +49,15 @@ def kanify(
     model: nn.Module,
     *,
     mlp: str | None = None,
-    attention: None = None,
+    attention: str | None = None,
     conv: str | None = None,
+    attention_kwargs: Mapping[str, Any] | None = None,
     act_init: str | None = None,
     num_groups: int = 8,
     share_numerator: bool = True,
     match: str | None = None,
 ) -> nn.Module:
-    """Make a KAN of a network: its feed-forward blocks, its convolutions, or both. All weights are kept.
+    """Make a KAN of a network: feed-forward blocks, attention, convolutions. All weights are kept.
 
     * `mlp="group_rational"`: timm's Mlp, ConvMlp and GlobalResponseNormMlp become `GroupRationalMlp`: a
       rational that starts as the identity, fc1, a rational in the place of the activation, fc2. The second
@@ -53,14 +67,17 @@ def kanify(
     * `conv=<basis>`: convolutions with kernels larger than 1 become KAN convolutions of the same geometry and
       groups. The weights become those of the base branch, which has no activation, and the basis branch
       starts at zero: exactly the same function.
+    * `attention="karat"`: timm's Attention, the plain one of ConViT and that of Swin's windows become
+      `KArAttention` with the same linear maps. What stands for the softmax starts anew: another function.
 
     Blocks and convolutions of other classes (gated, weight-standardised) stay as they are.
 
     Args:
         model: Any network; it is changed in place.
         mlp: One of `MLPS`; None leaves the blocks alone.
-        attention: None: nothing else exists yet.
+        attention: One of `ATTENTIONS`, for a model whose number of tokens is fixed; None leaves it alone.
         conv: Short name of a basis (a key of `kanvision.bases.BASES`); None leaves convolutions alone.
+        attention_kwargs: Arguments of `kanvision.layers.KArAtOperator`.
         act_init: Start of the second rational, a name in `kanvision.layers.RATIONAL_PRESETS`; None fits.
         num_groups: Groups of each rational; where it does not divide a width, their greatest common divisor
             stands for it (Mixer's 196 tokens: 4).
@@ -76,7 +93,7 @@ def kanify(
     """
     for key, value, legal in (
         ("mlp", mlp, (None, *MLPS)),
-        ("attention", attention, (None,)),
+        ("attention", attention, (None, *ATTENTIONS)),
         ("conv", conv, (None, *BASES)),
         ("act_init", act_init, (None, *RATIONAL_PRESETS)),
     ):
@@ -84,8 +101,10 @@ def kanify(
             raise ValueError(f"{key}={value!r} is not known; legal values: {', '.join(map(str, legal))}")
     if num_groups < 1:
         raise ValueError(f"num_groups={num_groups} must be at least 1")
-    if mlp is None and conv is None:
-        raise ValueError("kanify has nothing to do; give mlp='group_rational', conv=<basis>, or both")
+    if mlp is None and conv is None and attention is None:
+        raise ValueError(
+            "kanify has nothing to do; give mlp='group_rational', attention='karat', conv=<basis>, or several"
+        )
     pattern = re.compile(match or "")
     if mlp is not None:
         to_rational = partial(
@@ -93,6 +112,10 @@ def kanify(
         )
         if not _convert(model, to_rational, pattern):
             raise ValueError(_nothing_found(model, f"mlp={mlp!r}", "Mlp", match))
+    if attention is not None:
+        to_karat = partial(_karat, num_tokens=_num_tokens(model), options=dict(attention_kwargs or {}))
+        if not _convert(model, to_karat, pattern):
+            raise ValueError(_nothing_found(model, f"attention={attention!r}", "Att", match))
     if conv is not None and not _convert(model, partial(_kan_conv, basis=conv), pattern):
         raise ValueError(_nothing_found(model, f"conv={conv!r} (kernels larger than 1)", "Conv", match))
     return model
@@ -170,6 +193,28 @@ def _kan_conv(module: nn.Module, basis: str) -> nn.Module | None:
     nn.init.zeros_(new.basis_weight)
     new.base_weight, new.bias = conv.weight, conv.bias
     return cast(nn.Module, new)
+
+
+def _karat(module: nn.Module, num_tokens: int | None, options: dict[str, Any]) -> nn.Module | None:
+    """The same linear maps around learned functions of the logits."""
+    if type(module) is WindowAttention:
+        return KArAtWindowAttention(module, **options)
+    if type(module) not in (Attention, MHSA):
+        return None
+    if num_tokens is None:
+        raise ValueError(
+            "attention='karat' needs a fixed number of tokens: a model with patch_embed.num_patches and "
+            "num_prefix_tokens, built without dynamic_img_size"
+        )
+    return KArAttention.of(module, num_tokens, options=options)
+
+
+def _num_tokens(model: nn.Module) -> int | None:
+    """Tokens of a transformer, those in front of the image included; None where that is not fixed."""
+    patches = getattr(getattr(model, "patch_embed", None), "num_patches", None)
+    if patches is None or getattr(model, "dynamic_img_size", False):
+        return None
+    return int(patches) + int(getattr(model, "num_prefix_tokens", 0))
 
 
 def _nothing_found(model: nn.Module, given: str, word: str, match: str | None) -> str:
