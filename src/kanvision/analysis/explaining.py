@@ -133,8 +133,9 @@ class Explainer:
             maps.append(("integrated_gradients", "", found.attributions.sum(dim=1).clamp(min=0), missed))
         noise = torch.rand(image[:, 0].shape, generator=self._noise).to(image)
         maps.append((CHANCE, "", noise, {}))
+        same = self._of_the_answer(image, question)
         findings = [
-            Finding(method, layer, saliency[0], self._scores(image, saliency, question) | more)
+            Finding(method, layer, saliency[0], self._scores(image, saliency, question) | more | same)
             for method, layer, saliency, more in maps
         ]
         return findings, attributions
@@ -153,7 +154,7 @@ class Explainer:
         def saliency(images: Tensor) -> Tensor:
             if place is None:
                 return torch.zeros_like(images[:, 0])
-            parts = images.split(self.batch_size)
+            parts: tuple[Tensor, ...] = torch.split(images, self.batch_size)
             return torch.cat([grad_cam(score, place, part, self.stride) for part in parts])
 
         relevance: ChannelRelevance = channel_relevance(
@@ -181,19 +182,23 @@ class Explainer:
     def _scores(self, image: Tensor, saliency: Tensor, question: Question) -> dict[str, float]:
         pixels = selected(saliency, self.threshold)
         scores: dict[str, Tensor] = {"selected": pixels.float().mean()}
-        if question.truth is not None:
-            scores |= self._agreement(saliency, pixels, question.truth)
-        if question.decided is not None and question.truth is not None:
-            versions = {
-                "prediction_iou": image,
-                "kept_iou": keep(image, pixels, self.baseline),
-                "removed_iou": remove(image, pixels, self.baseline),
-            }
-            for name, version in versions.items():
-                scores[name] = overlap(question.decided(version), question.truth).iou
-        scores["probability"] = question.probability(image)
+        truth, decided = question.truth, question.decided
+        if truth is not None:
+            scores |= self._agreement(saliency, pixels, truth)
+        if truth is not None and decided is not None:
+            versions = [change(image, pixels, self.baseline) for change in (keep, remove)]
+            iou = overlap(decided(torch.cat(versions)), truth.expand(2, -1, -1)).iou
+            scores |= {"kept_iou": iou[0], "removed_iou": iou[1]}
         lost = faithfulness(question.probability, image, saliency, self.baseline)
         return {name: float(value) for name, value in {**scores, **lost._asdict()}.items()}
+
+    @torch.no_grad()
+    def _of_the_answer(self, image: Tensor, question: Question) -> dict[str, float]:
+        """Scores that no map has a part in."""
+        scores = {"probability": float(question.probability(image))}
+        if question.truth is not None and question.decided is not None:
+            scores["prediction_iou"] = float(overlap(question.decided(image), question.truth).iou)
+        return scores
 
     def _agreement(self, saliency: Tensor, pixels: Tensor, truth: Tensor) -> dict[str, Tensor]:
         border = border_band(truth, self.border)
