@@ -50,7 +50,7 @@ class ThresholdSearch(Metric):
             valid: Pixels that count, of the same shape; None: all.
         """
         # how many thresholds a pixel is above
-        above = torch.bucketize(probabilities.detach().float().nan_to_num(0.0), self.grid)
+        above = torch.bucketize(probabilities.detach().float().nan_to_num(0.0).contiguous(), self.grid)
         plane = torch.arange(self.num_foreground, device=above.device)[:, None, None]
         cell = (target * self.num_foreground + plane) * (len(THRESHOLDS) + 1) + above  # (B, K, H, W)
         cell = cell.flatten() if valid is None else cell[valid]
