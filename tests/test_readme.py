@@ -29,7 +29,7 @@ SMALL_BENCHMARKS = {
     "benchmarks.conv": ["--batch=1", "--channels=4", "--size=4"],
     "benchmarks.memory": ["gram", "kagn", "--batch=1", "--channels=4", "--size=4"],
     "benchmarks.bspline": ["5,3", "--rows=8", "--channels=2"],
-    "benchmarks.rational": [],
+    "benchmarks.rational": ["--no-compile"],
 }
 
 
