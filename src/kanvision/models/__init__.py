@@ -23,6 +23,7 @@ from . import (
     vgg_kan,
     vit,
 )
+from .attention_transfer import AttentionTransfer
 from .kanify import kanify
 from .places import PLACES, FeaturePlace, feature_place, feature_places
 from .registry import create_model, list_models
@@ -32,6 +33,7 @@ from .transformer import patch_size_for
 __all__ = [
     "BUILDERS",
     "PLACES",
+    "AttentionTransfer",
     "FeaturePlace",
     "Segmenter",
     "convkan",
