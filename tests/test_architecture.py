@@ -58,6 +58,7 @@ OUTSIDE_WORLD: dict[str, set[str]] = {
 RESIDENCE: dict[str, str] = {
     "lightning": r"(?!)",  # a second copy of the classes of pytorch_lightning
     "pytorch_lightning": r"(app|tasks|callbacks)(\..+)?|data\.datamodules?(\..+)?",
+    "lightning_fabric": r"(app|callbacks)(\..+)?",  # comes with it
     "hydra": r"(app|config|sweep)(\..+)?",
     "omegaconf": r"(app|config|sweep)(\..+)?",
     "pydantic": r"(app|config)(\..+)?",
