@@ -159,10 +159,10 @@ def bandwidth_table(args: argparse.Namespace) -> None:
 
 def networks(args: argparse.Namespace) -> dict[str, nn.Module]:
     """ViT, KAT, and with compilation KAT with the plain formula, and the first two compiled as a whole."""
-    vit = create_model(f"vit_{args.size}_patch16_224", img_size=args.img_size)
+    sizes = {"img_size": args.img_size} | ({"depth": args.depth} if args.depth else {})
+    vit = create_model(f"vit_{args.size}_patch16_224", **sizes)
     kat, plain = (
-        create_model(f"kat_{args.size}_patch16_224", img_size=args.img_size, attn_init="default")
-        for _ in range(2)
+        create_model(f"kat_{args.size}_patch16_224", attn_init="default", **sizes) for _ in range(2)
     )
     found = {"ViT": vit, "KAT": kat}
     if args.compile:
@@ -231,6 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--backend", default="inductor", help="of torch.compile")
     parser.add_argument("--size", default="base", help="of KAT and ViT")
+    parser.add_argument("--depth", type=int, help="blocks, if not those of that size")
     parser.add_argument("--img-size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)

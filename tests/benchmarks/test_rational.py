@@ -9,7 +9,7 @@ from kanvision.layers import GroupRational
 
 QUICK = ["--threads=1", "--warmup=1", "--repeats=2"]
 SMALL = [*QUICK, "--device=cpu", "--backend=eager", "--shape", "2", "5", "16"]
-NETWORKS = ["--size=micro", "--img-size=32", "--batch=2", "--dtypes=float32"]
+NETWORKS = ["--size=micro", "--depth=1", "--img-size=32", "--batch=2", "--dtypes=float32"]
 
 
 def rows(text: str, width: int) -> dict[str, list[float]]:
