@@ -60,11 +60,13 @@ def test_what_cannot_be_made_a_kan_is_said(folder):
     assert not Path("refused").exists()
 
 
-def test_a_kat_starts_from_a_vit(folder):
+def test_a_kat_starts_from_a_vit(folder, capsys):
     vit = run("model=vit", *SIZE, "run.dir=vit", "trainer.max_epochs=2", "optimizer.lr=3e-3")
     torch.save({name.removeprefix("model."): value for name, value in vit.items()}, "vit.pth")
     words = ("model=kat", *SIZE, "model.init_from=vit.pth", "optimizer.lr=1e-12", "optimizer.weight_decay=0")
+    capsys.readouterr()
     kat = run(*words, "run.dir=kat")
+    assert "start from vit.pth" in capsys.readouterr().out
     assert all(torch.allclose(kat[name], value, atol=1e-9) for name, value in vit.items())
     loss = {name: json.loads(Path(name, "metrics.json").read_text())["test/loss"] for name in ("vit", "kat")}
     assert loss["kat"] == pytest.approx(loss["vit"], abs=5e-3)

@@ -33,6 +33,9 @@ def facts_before(
     }
     if trainer.precision != cfg.trainer.precision:
         facts["precision"] += f" ({cfg.trainer.precision} would only slow a CPU down)"
+    origin = cfg.finetune.init_from or getattr(cfg.model, "init_from", None)
+    if origin is not None and resume is None:
+        facts["weights"] = f"start from {origin}"
     if cfg.resume is not None:
         facts["resume"] = resume or f"no unfinished run in {Path(cfg.run.dir).parent}; a fresh start"
     return facts | {f"note {number}": text for number, text in enumerate(notes(cfg), 1)}
