@@ -20,7 +20,7 @@ from kanvision.callbacks import (
     RNGState,
     StepCheckpoint,
 )
-from kanvision.data.loaders import make_loader
+from kanvision.data.loaders import epoch_to_come, make_loader
 from kanvision.data.samplers import EvenBatchSampler, TrainBatchSampler
 from kanvision.data.samples import loading
 from tests.tasks.tiny_problem import NUM_TEST, Blobs, TinyData, tiny_task, tiny_trainer
@@ -44,7 +44,7 @@ class StepData(TinyData):
         data = WholeBatches(NUM_TRAIN, 1, augment=True)
         world_size, rank = self.trainer.world_size, self.trainer.global_rank
         batches = TrainBatchSampler(data, self.batch_size, seed=0, num_replicas=world_size, rank=rank)
-        batches.set_epoch(self.trainer.current_epoch)
+        batches.set_epoch(epoch_to_come(self.trainer))
         return make_loader(data, batches, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader:

@@ -55,6 +55,18 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, step: int, options: dict[s
     assert not (parts / "step.ckpt").exists()
 
 
+@pytest.mark.parametrize("options", [{}, {"num_workers": 2}, {"max_steps": 22}])
+def test_the_end_of_an_epoch(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Workers load ahead, and must know by then that the epoch is another one."""
+    whole = train(tmp_path / "whole", **options)
+    parts = tmp_path / "parts"
+    with pytest.raises(CrashError):
+        train(parts, At(18, crash), **options)
+    second = train(parts, resume=parts / "last.ckpt", **options)
+    assert second.steps == {i: seen for i, seen in whole.steps.items() if i >= 16}
+    same_end(tmp_path / "whole", parts)
+
+
 def test_twice_in_one_epoch(tmp_path: Path) -> None:
     whole = train(tmp_path / "whole")
     parts, resume = tmp_path / "parts", None

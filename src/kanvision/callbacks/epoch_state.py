@@ -65,6 +65,7 @@ class EpochState(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore the state of this process."""
         states, self._restored = self._restored, []
+        _leave_finished_epoch(trainer)
         if trainer.ckpt_path is not None:
             for logger in trainer.loggers:
                 if isinstance(logger, CSVLog):
@@ -84,6 +85,21 @@ class EpochState(Callback):
         modules = _modules(trainer)
         for (place, name), value in state["buffers"].items():
             modules[place].get_buffer(name).copy_(value)
+
+
+def _leave_finished_epoch(trainer: pl.Trainer) -> None:
+    """Begin with the epoch after that of the checkpoint.
+
+    With trainer.max_steps, Lightning takes every checkpoint for one from within an epoch: it would end an
+    epoch that is over once more, and count it as another one.
+    """
+    loop = trainer.fit_loop
+    if loop.restarted_on_epoch_end:
+        for part in (loop, loop.epoch_loop, loop.epoch_loop.val_loop, loop.epoch_loop.automatic_optimization):
+            part._restarting = False
+            part.reset_restart_stage()
+        for progress in (loop.epoch_progress.total, loop.epoch_progress.current):
+            progress.completed = progress.processed  # type: ignore[attr-defined]
 
 
 def _sums(results: Any) -> list[dict[str, Any]]:

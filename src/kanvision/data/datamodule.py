@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from .datasets import READERS, ImageSource, Splits
 from .errors import DataError
-from .loaders import make_loader
+from .loaders import epoch_to_come, make_loader
 from .samplers import EvenBatchSampler, TrainBatchSampler
 from .samples import ImageDataset
 from .splits import stratified_holdout, stratified_limit
@@ -221,8 +221,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             # Lightning turns shuffling off to overfit, but does not see it inside a batch sampler.
             fixed=getattr(trainer, "overfit_batches", 0) > 0,
         )
-        # After a resume Lightning starts the loader's workers before it sets the epoch.
-        batches.set_epoch(trainer.current_epoch if trainer is not None else 0)
+        batches.set_epoch(0 if trainer is None else epoch_to_come(trainer))
         return make_loader(dataset, batches, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Any]:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from .samplers import EvenBatchSampler, TrainBatchSampler
 from .seeding import derive_seed
 
-__all__ = ["TrainLoader", "make_loader"]
+__all__ = ["TrainLoader", "epoch_to_come", "make_loader"]
 
 Batch = TypeVar("Batch")
 
@@ -69,6 +69,15 @@ class TrainLoader(DataLoader[Any]):
                 "as they were, or a checkpoint of an epoch's end (last.ckpt)"
             )
         self.batches.start = self.position = state["position"]
+
+
+def epoch_to_come(trainer: Any) -> int:
+    """The epoch that a trainer begins or goes on with.
+
+    After a resume Lightning starts the loader's workers before it tells the sampler the epoch, and until
+    training starts its `current_epoch` is that of the checkpoint, even if the checkpoint is of its end.
+    """
+    return int(trainer.fit_loop.epoch_progress.current.processed)
 
 
 def make_loader(
