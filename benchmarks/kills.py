@@ -72,7 +72,7 @@ def in_process(work: Callable[[], None], log: Path, variables: dict[str, str]) -
 
 
 def trainings(folder: Path, arguments: Sequence[str], num_processes: int, given: Any) -> list[Any]:
-    """Processes that run `train.py` in a folder; `given` counts the batches that the first one was given."""
+    """Processes that run `train.py` in a folder; `given` counts the batches that they were given."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -160,7 +160,7 @@ def kill_trainings(folder: Path, kills: int, num_processes: int) -> None:
     name = "alone" if num_processes == 1 else "two"
     total = finish(folder / f"{name}_whole", (), num_processes)
     whole = end_of(folder / f"{name}_whole")
-    print(f"{name}: {total} batches a process; killed at batch, went on from, equal at the end", flush=True)
+    print(f"{name}: {total} batches in all; killed at batch, went on from, equal at the end", flush=True)
     equal = 0
     for kill in range(kills):
         batch = random.randint(1, total)
@@ -248,9 +248,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        kill_writers(folder, given.writes, given.megabytes, given.other_disk)
-        kill_trainings(folder, given.alone, 1)
-        kill_trainings(folder, given.two, 2)
+        if given.writes:
+            kill_writers(folder, given.writes, given.megabytes, given.other_disk)
+        for num_processes, kills in ((1, given.alone), (2, given.two)):
+            if kills:
+                kill_trainings(folder, kills, num_processes)
 
 
 if __name__ == "__main__":

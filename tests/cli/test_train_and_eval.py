@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from kanvision.checkpoints import newest_sound_checkpoint
 from tests.data import fake
 
 from .conftest import REPOSITORY
@@ -106,6 +107,30 @@ class Payload:
 
     def __reduce__(self):
         return Path.touch, (self.path,)
+
+
+def test_sigterm_ends_a_run_with_143_and_a_checkpoint_of_the_step(tmp_path):
+    command = [sys.executable, str(REPOSITORY / "train.py"), *QUICK]
+    command += ["trainer.max_epochs=400", "run.dir=run", "logger=none"]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 143
+    newest = newest_sound_checkpoint(tmp_path / "run")
+    step = torch.load(newest, weights_only=True)["global_step"]
+    assert f"SIGTERM: stopped after step {step}; resume=auto goes on" in output
+    assert not (tmp_path / "run" / "metrics.json").exists()
 
 
 def test_a_checkpoint_with_code_is_refused_and_not_run(program, tmp_path):
