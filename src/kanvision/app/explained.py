@@ -81,12 +81,15 @@ class Drawing:
         self.datamodule = datamodule
         self.overview: list[tuple[str, list[Panel]]] = []
 
-    def add(self, name: str, image: Tensor, answers: Sequence[Answer]) -> None:
-        """Draw an image (1, C, H, W) and its answers."""
+    def add(self, name: str, image: Tensor, answers: Sequence[Answer], right: str | None = None) -> None:
+        """Draw an image (1, C, H, W) and its answers; `right` is the class of a whole image."""
         data: Any = self.datamodule
         shown = displayable(image.cpu(), data.mean, data.std, getattr(data, "rgb", None))[0]
         rows = [self._panels(shown, image, answer) for answer in answers]
-        labels = [class_name for class_name, *_ in answers]
+        labels = [
+            class_name if right in (None, class_name) else f"{class_name} (is {right})"
+            for class_name, *_ in answers
+        ]
         self._write(rows, labels, f"images/{re.sub(r'[^0-9A-Za-z._-]+', '_', name)}.png")
         # the class with the largest mask stands for the image
         sizes = [0 if q.truth is None else int(q.truth.sum()) for _, q, *_ in answers]

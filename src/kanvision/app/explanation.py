@@ -71,7 +71,8 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
             rows += [Row(name, class_name, f.method, f.layer, f.scores) for f in findings]
             answers.append((class_name, question, findings, attributions))
         if answers and (cfg.explain.pictures is None or count < cfg.explain.pictures):
-            drawing.add(_name(datamodule, cfg.split, position), image, answers)
+            right = datamodule.class_names[int(sample["target"])] if "target" in sample else None
+            drawing.add(_name(datamodule, cfg.split, position), image, answers, right)
     drawing.finish()
     means = write_rows(folder / "scores.csv", rows)
     channels: Mapping[str, Any] = {}
