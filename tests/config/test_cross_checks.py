@@ -48,6 +48,11 @@ CASES = {
     "model=vit model.embed_dim=100": ("evenly over 3 heads", "model=vit model.embed_dim=99"),
     "model=vit model.num_heads=5": ("width of 192", "model=vit model.num_heads=4"),
     "model=kat model.num_groups=7": ("7 groups of rationals", "model=kat model.num_groups=6"),
+    "model=kkan model.padding=0": ("need images of 10 pixels", "model=kkan"),
+    "model=kkan model.padding=0 data.img_size=9": (
+        "need images of 10 pixels",
+        "model=kkan model.padding=0 data.img_size=10",
+    ),
     "model=vgg_kan model.layer=conv model.form=moe": ("has no other form", "model=vgg_kan model.layer=conv"),
     "model=res_kan model.layer=conv model.head=hidden_kan": (
         "no KAN classifier",
