@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.data import fake
+from tests.data.fake_masks import geotiff
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
@@ -31,6 +33,10 @@ SMALL_BENCHMARKS = {
     "benchmarks.bspline": ["5,3", "--rows=8", "--channels=2"],
     "benchmarks.rational": ["--no-compile"],
 }
+SMALL_MODES = {
+    "mode=predict": ["predict.overwrite=true"],
+    "mode=explain": ["explain.num_images=1", "explain.steps=2"],
+}
 
 
 def cut_down(command: str) -> list[str]:
@@ -43,6 +49,10 @@ def cut_down(command: str) -> list[str]:
         return ["make", "train", "ARGS=" + " ".join([given, *small_for(given)])]
     if words[0] == "tensorboard":
         return [*words, "--inspect"]
+    if words[:2] == ["python", "eval.py"] and any(word.startswith("mode=") for word in words):
+        # Of the run with masks, whichever run is the latest.
+        words = ["ckpt=runs/fields" if word == "ckpt=latest" else word for word in words]
+        return [*words, "trainer.accelerator=cpu", *SMALL_MODES[next(w for w in words if "mode=" in w)]]
     if words[:2] == ["python", "train.py"] and "--help" not in words:
         return [*words, *small_for(command)]
     if words[:2] == ["python", "-m"] and words[2] in SMALL_BENCHMARKS:
@@ -72,6 +82,8 @@ def home(tmp_path_factory):
     fake.imagenet(home / "data" / "imagenet")
     # What `make train` leaves behind, for the commands that go on from a run, whatever the order is.
     run(home, ["python", "train.py", *small_for("")])
+    run(home, ["python", "train.py", "model=ukan", "run.dir=runs/fields", *small_for("")])
+    geotiff(home / "images" / "field.tif", np.random.default_rng(0).random((4, 40, 50), np.float32))
     return home
 
 
