@@ -5,8 +5,9 @@ by itself with its two published scales, as the paper's memory suggests that its
 `recompute` and `triton` are described at `kanvision.layers.KArAtOperator` and give the same numbers.
 
 kept: what autograd keeps between forward and backward, each storage once, parameters not counted, in MiB and
-relative to softmax. ms, images/s: medians of training steps (forward and backward), taken in turns, so that a
-busy machine slows all of them. peak: largest allocation of a step beyond the network, on a GPU only.
+relative to softmax. ms, images/s: medians of training steps (forward and backward), taken in turns; on a CPU
+of processor time, all threads together, which other programs on the machine hardly change. peak: largest
+allocation of a step beyond the network, on a GPU only.
 
     python -m benchmarks.karat --size base --batch 4 --skip-time             memory on a CPU
     python -m benchmarks.karat --size tiny --batch 64 --device cuda --dtype bfloat16 --share universal
@@ -101,16 +102,17 @@ def compare(frequencies: int, kinds: list[str], x: Tensor, args: argparse.Namesp
     """Print the table for one number of frequencies."""
     modules = {kind: network(kind, frequencies, args) for kind in kinds}
     kept = {kind: saved_bytes(module, x) / MIB for kind, module in modules.items()}
+    clock = time.perf_counter if x.is_cuda else time.process_time
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
     peaks = dict.fromkeys(kinds, 0.0)
     if not args.skip_time:
         steps = {kind: training_step(module, x) for kind, module in modules.items()}
         for repetition in range(args.warmup + args.repeats):
             for kind, step in steps.items():
-                start = time.perf_counter()
+                start = clock()
                 step()
                 if repetition >= args.warmup:
-                    times[kind].append(1e3 * (time.perf_counter() - start))
+                    times[kind].append(1e3 * (clock() - start))
         peaks = {kind: peak_bytes(step, x) / MIB for kind, step in steps.items()}
     letter = "B" if args.share == "blockwise" else "U"
     print(f"\nG{frequencies}{letter}, rank {args.rank}")
@@ -141,7 +143,7 @@ def main() -> None:
     parser.add_argument("--skip-time", action="store_true", help="memory only")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
