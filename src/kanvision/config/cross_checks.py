@@ -243,12 +243,12 @@ def _finetune(config: TrainConfig) -> Iterator[Problem]:
         if is_set and not tune.freeze:
             why = "says what is trained of layers that are frozen"
             yield conflict(config, [f"finetune.{name}", "finetune.freeze"], why, "add finetune.freeze=true")
-    if tune.train_base and tune.base_rank:
-        why = "a low-rank term is for base weights that are not trained"
-        yield conflict(config, ["finetune.base_rank", "finetune.train_base"], why, "choose one of them")
     if tune.init_from is not None and getattr(config.model, "init_from", None) is not None:
         why = "both give the network its weights"
         yield conflict(config, ["model.init_from", "finetune.init_from"], why, "take one of them")
+    if tune.train_base and tune.base_rank:
+        why = "a low-rank term is for base weights that are not trained"
+        yield conflict(config, ["finetune.base_rank", "finetune.train_base"], why, "choose one of them")
 
 
 def _grid_start(config: TrainConfig) -> Iterator[Problem]:
