@@ -170,7 +170,8 @@ def test_loading_gives_the_threads_back():
 
 
 def attached(data: ClassificationDataModule, rank: int, world_size: int, **more) -> ClassificationDataModule:
-    trainer = {"world_size": world_size, "global_rank": rank, "current_epoch": 0, "overfit_batches": 0} | more
+    loop = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False).fit_loop
+    trainer = {"world_size": world_size, "global_rank": rank, "fit_loop": loop, "overfit_batches": 0} | more
     data.trainer = SimpleNamespace(**trainer)
     return data
 

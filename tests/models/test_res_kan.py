@@ -37,12 +37,12 @@ def test_groups_widen_the_middle_of_a_bottleneck_block():
     ("stem", "reductions"), [("plain", [2, 4, 8, 16, 32]), ("64p", [1, 2, 4, 8, 16]), ("32p", [1, 2, 4, 8])]
 )
 def test_stems(stem, reductions):
-    model = kv.create_model("res_kan_18", stem=stem, width_scale=1 / 8, features_only=True).eval()
-    assert model.feature_info.reduction() == reductions
-    maps = model(torch.randn(1, 3, 64, 64))
+    model = kv.create_model("res_kan_18", stem=stem, width_scale=1 / 8)
+    assert [info["reduction"] for info in model.feature_info] == reductions
+    maps = model.forward_intermediates(torch.randn(1, 3, 64, 64), intermediates_only=True)
     assert [64 // m.shape[2] for m in maps] == reductions
     kernel, stride, pool = STEMS[stem]
-    first = model.model.stages[0][0]
+    first = model.stages[0][0]
     assert (first.kernel_size[0], first.stride[0]) == (kernel, stride)
     assert any(isinstance(module, nn.MaxPool2d) for module in model.modules()) == pool
 
