@@ -86,6 +86,19 @@ def test_derivatives_of_derivatives():
     assert torch.autograd.gradgradcheck(lambda *args: fourier_attention(*args, Series(2), SCALE), tensors)
 
 
+def test_derivatives_where_queries_keys_and_values_are_one_tensor():
+    """Of both orders: what goes through one of them is not counted for the others too."""
+    coefficients, weight = (t.detach() for t in arguments(Series(2), queries=4)[3:])
+    x = torch.randn(2, 2, 4, 3, dtype=torch.double, requires_grad=True)
+    results = []
+    for function in (fourier_attention, fourier_attention_reference):
+        out = function(x, x, x.tanh(), coefficients, weight, Series(2), SCALE)
+        (first,) = torch.autograd.grad(out.sin().sum(), x, create_graph=True)
+        results.append((first, *torch.autograd.grad(first.square().sum(), x)))
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want)
+
+
 def test_gradients_of_some_arguments_only():
     tensors = arguments(Series(1))
     q, k, v, c, w = (t.detach() for t in tensors)

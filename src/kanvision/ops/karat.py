@@ -16,12 +16,14 @@ Legend: B batch, h heads, M queries, N keys, d channels of a head, r hidden unit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .plain_gradients import plain_gradients
 from .precision import without_autocast
 
 __all__ = [
@@ -172,12 +174,9 @@ def differentiable_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...
         ctx: Of a function of the arguments of `fourier_attention`; has saved the tensors among them and H.
         grad: Of its result.
     """
-    inputs, needs = ctx.saved_tensors[:5], ctx.needs_input_grad[:5]
-    q, k, v, coefficients, weight = inputs
-    out = fourier_attention_reference(q, k, v, coefficients, weight, ctx.series, ctx.scale)
-    wanted = [t for t, need in zip(inputs, needs, strict=True) if need]
-    found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
-    return (*(next(found) if need else None for need in needs), None, None)
+    formula = partial(fourier_attention_reference, series=ctx.series, scale=ctx.scale)
+    found = plain_gradients(formula, ctx.saved_tensors[:5], ctx.needs_input_grad[:5], grad)
+    return (*found, None, None)
 
 
 def _forward(

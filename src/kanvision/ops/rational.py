@@ -25,11 +25,13 @@ Legend: D channels, G groups.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from .plain_gradients import plain_gradients
 from .rational_closed import rational_gradients, rational_value
 from .rational_triton import fused_rational, fused_rational_gradients, why_not_fused
 
@@ -203,11 +205,9 @@ def _second_derivative(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | N
             for t in ctx.saved_tensors
         )
         inputs = (x, numerator, denominator)
-        out = rational_reference(x, numerator, denominator, dim, form)
-        of_first = [t for t, need in zip(inputs, needed, strict=True) if need]
-        first = torch.autograd.grad(out, of_first, grad, create_graph=True)
-        given = [c for c, need in zip(cotangents, needed, strict=True) if need]
-        pairs = [(f, c) for f, c in zip(first, given, strict=True) if c is not None]
+        formula = partial(rational_reference, channel_dim=dim, form=form)
+        first = plain_gradients(formula, inputs, needed, grad)
+        pairs = [(f, c) for f, c in zip(first, cotangents, strict=True) if f is not None and c is not None]
         leaves = [t for t, want in zip((grad, *inputs), wanted, strict=True) if want]
         second = iter(
             torch.autograd.grad(
