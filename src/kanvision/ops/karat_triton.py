@@ -9,15 +9,14 @@ results are the same bit by bit from run to run.
 
 from __future__ import annotations
 
-import os
 from functools import cache
-from importlib.util import find_spec
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from .karat import Series, differentiable_gradients
+from .kernel_device import why_no_kernels
 from .precision import without_autocast
 
 __all__ = ["fused_fourier_attention", "why_not_fused"]
@@ -35,11 +34,7 @@ def why_not_fused(q: Tensor, series: Series, rank: int | None) -> str:
         return f"the kernels keep one row of units in registers, which ends at rank={MAX_RANK}; rank={rank}"
     if q.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return f"the kernels compute in float32, the queries are {q.dtype}"
-    if find_spec("triton") is None:
-        return "triton is not installed"
-    if not q.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
-        return f"the kernels run on CUDA devices, the queries are on {q.device.type}"
-    return ""
+    return why_no_kernels(q, "the queries are")
 
 
 def fused_fourier_attention(

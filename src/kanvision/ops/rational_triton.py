@@ -7,15 +7,14 @@ adds these in a fixed order, so that gradients are the same bit by bit from run 
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .kernel_device import why_no_kernels
 from .rational_closed import limits_of
 
 __all__ = ["fused_rational", "fused_rational_gradients", "why_not_fused"]
@@ -34,11 +33,7 @@ def why_not_fused(x: Tensor, numerator: Tensor, denominator: Tensor) -> str:
         return f"the kernels have degrees up to {NUMERATOR - 1} and {DENOMINATOR}"
     if x.dtype not in _DTYPES:
         return f"the kernels have no {x.dtype}"
-    if find_spec("triton") is None:
-        return "triton is not installed"
-    if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
-        return f"the kernels run on CUDA devices, x is on {x.device.type}"
-    return ""
+    return why_no_kernels(x, "x is")
 
 
 def fused_rational(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, form: str) -> Tensor:

@@ -1,0 +1,19 @@
+"""Where kernels in Triton can run."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+from torch import Tensor
+
+__all__ = ["why_no_kernels"]
+
+
+def why_no_kernels(x: Tensor, name: str) -> str:
+    """What keeps Triton from running where `x` is, which messages call `name`; empty if nothing does."""
+    if find_spec("triton") is None:
+        return "triton is not installed"
+    if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"the kernels run on CUDA devices, {name} on {x.device.type}"
+    return ""
