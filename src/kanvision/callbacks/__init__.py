@@ -11,6 +11,7 @@ from .progress import ProgressBar
 from .rng_state import RNGState
 from .sample_images import SampleImages
 from .selection import BasisSelection
+from .snapshots import WeightSnapshots
 
 __all__ = [
     "BasisSelection",
@@ -28,4 +29,5 @@ __all__ = [
     "RNGState",
     "SampleImages",
     "StepCheckpoint",
+    "WeightSnapshots",
 ]
