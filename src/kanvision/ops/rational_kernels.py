@@ -17,7 +17,7 @@ __all__ = ["build"]
 
 def build() -> tuple[Any, Any, dict[torch.dtype, Any]]:
     """Compile-on-demand kernels: the values, and the gradients; and the types of their arithmetic."""
-    global tl, places, coefficients, stretched, polynomials  # triton looks for names among the globals
+    global tl, places, coefficient, coefficients, stretched, polynomials  # triton looks for names among the globals
     import triton
     import triton.language as tl
 
@@ -32,8 +32,23 @@ def build() -> tuple[Any, Any, dict[torch.dtype, Any]]:
         return (wide + tile // blocks) * D * inner + place, place < inner
 
     @triton.jit
-    def coefficients(ptr, groups, k: tl.constexpr, width: tl.constexpr, dtype: tl.constexpr):
+    def coefficient(ptr, groups, k: tl.constexpr, width: tl.constexpr, dtype: tl.constexpr):
         return tl.load(ptr + groups * width + k).to(dtype)[None, :, None]  # (1, CP, 1)
+
+    @triton.jit
+    def coefficients(a_ptr, b_ptr, groups, F: tl.constexpr):
+        """a0 to a5 and b1 to b4 of some groups."""
+        a0 = coefficient(a_ptr, groups, 0, 6, F)
+        a1 = coefficient(a_ptr, groups, 1, 6, F)
+        a2 = coefficient(a_ptr, groups, 2, 6, F)
+        a3 = coefficient(a_ptr, groups, 3, 6, F)
+        a4 = coefficient(a_ptr, groups, 4, 6, F)
+        a5 = coefficient(a_ptr, groups, 5, 6, F)
+        b1 = coefficient(b_ptr, groups, 0, 4, F)
+        b2 = coefficient(b_ptr, groups, 1, 4, F)
+        b3 = coefficient(b_ptr, groups, 2, 4, F)
+        b4 = coefficient(b_ptr, groups, 3, 4, F)
+        return a0, a1, a2, a3, a4, a5, b1, b2, b3, b4
 
     @triton.jit
     def stretched(x, limit):
@@ -91,16 +106,7 @@ def build() -> tuple[Any, Any, dict[torch.dtype, Any]]:
         else:
             offsets = base[:, None, None] + channel[None, :, :].to(tl.int64) * inner
         mask = there[:, None, None] & (packet < packets)[None, :, None]
-        a0 = coefficients(a_ptr, group, 0, 6, F)
-        a1 = coefficients(a_ptr, group, 1, 6, F)
-        a2 = coefficients(a_ptr, group, 2, 6, F)
-        a3 = coefficients(a_ptr, group, 3, 6, F)
-        a4 = coefficients(a_ptr, group, 4, 6, F)
-        a5 = coefficients(a_ptr, group, 5, 6, F)
-        b1 = coefficients(b_ptr, group, 0, 4, F)
-        b2 = coefficients(b_ptr, group, 1, 4, F)
-        b3 = coefficients(b_ptr, group, 2, 4, F)
-        b4 = coefficients(b_ptr, group, 3, 4, F)
+        a0, a1, a2, a3, a4, a5, b1, b2, b3, b4 = coefficients(a_ptr, b_ptr, group, F)
         x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(F)
         limit = tl.load(limit_ptr)
         if tl.max(tl.max(tl.max(tl.abs(x), axis=2), axis=1), axis=0) <= limit:
@@ -122,16 +128,7 @@ def build() -> tuple[Any, Any, dict[torch.dtype, Any]]:
         packet = tl.program_id(1) * CP + tl.arange(0, CP)
         group = tl.where(packet < packets, packet // packets_of_group, 0)
         channel = packet[:, None] * V + tl.arange(0, V)[None, :]  # (CP, V)
-        a0 = coefficients(a_ptr, group, 0, 6, F)
-        a1 = coefficients(a_ptr, group, 1, 6, F)
-        a2 = coefficients(a_ptr, group, 2, 6, F)
-        a3 = coefficients(a_ptr, group, 3, 6, F)
-        a4 = coefficients(a_ptr, group, 4, 6, F)
-        a5 = coefficients(a_ptr, group, 5, 6, F)
-        b1 = coefficients(b_ptr, group, 0, 4, F)
-        b2 = coefficients(b_ptr, group, 1, 4, F)
-        b3 = coefficients(b_ptr, group, 2, 4, F)
-        b4 = coefficients(b_ptr, group, 3, 4, F)
+        a0, a1, a2, a3, a4, a5, b1, b2, b3, b4 = coefficients(a_ptr, b_ptr, group, F)
         limit = tl.load(limit_ptr)
         da0 = tl.zeros((R, CP), F)
         da1 = tl.zeros((R, CP), F)
