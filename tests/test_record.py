@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kanvision.record import point_latest
+from kanvision.record import environment, point_latest
 
 
 def test_the_newest_run_wins_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -33,3 +33,14 @@ def test_a_folder_of_that_name_stays(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="does not point to"):
         point_latest(tmp_path, tmp_path / "run")
     assert (tmp_path / "latest" / "mine").is_dir()
+
+
+@pytest.mark.parametrize(("told", "written"), [("0123456789ab", "0123456789ab"), ("", None), (None, None)])
+def test_the_commit_of_an_image_is_what_it_was_told(
+    monkeypatch: pytest.MonkeyPatch, told: str | None, written: str | None
+) -> None:
+    monkeypatch.setenv("PATH", "")  # no git
+    monkeypatch.delenv("KANVISION_COMMIT", raising=False)
+    if told is not None:
+        monkeypatch.setenv("KANVISION_COMMIT", told)
+    assert environment()["commit"] == written

@@ -61,7 +61,10 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """Commit of the code, marked +dirty when files differ from it; None outside a git checkout."""
+    """Commit of the code, marked +dirty when files differ from it.
+
+    Outside a git checkout it is what KANVISION_COMMIT says, as in an image (docker/Dockerfile); else None.
+    """
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
@@ -71,7 +74,7 @@ def _commit() -> str | None:
         commit = git("rev-parse", "--short=12", "HEAD")
         return f"{commit}+dirty" if git("status", "--porcelain", "--untracked-files=no") else commit
     except (OSError, subprocess.SubprocessError):
-        return None
+        return os.environ.get("KANVISION_COMMIT") or None
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
