@@ -1,0 +1,120 @@
+"""Pictures of a loss around a network's weights: contours over a plane, and the spectrum of the Hessian."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator
+from numpy.typing import NDArray
+
+from .lanczos import Density, Ritz
+
+__all__ = ["contour_picture", "spectrum_picture"]
+
+Floats = NDArray[np.float64]
+DPI = 150
+COLOURS, LINE, MARK = "viridis_r", "#d1495b", "#ffffff"
+_FLAT = 1.5  # a surface whose largest loss is below so many times the smallest has evenly spaced levels
+_NOTHING = 1e-5  # of a density's peak: below, a logarithmic axis would show the kernel's tails
+
+
+def contour_picture(
+    xs: Sequence[float],
+    ys: Sequence[float],
+    losses: Floats,
+    paths: Sequence[Path],
+    *,
+    title: str,
+    labels: tuple[str, str],
+    track: Sequence[tuple[float, float, int]] = (),
+    note: str = "",
+) -> None:
+    """Draw losses over a plane; the network is the star in the middle.
+
+    Args:
+        xs: First coordinates of the grid.
+        ys: Second coordinates.
+        losses: (len(ys), len(xs)); values that are not finite stay white.
+        paths: Files to write, their endings say how.
+        title: Above the picture.
+        labels: Of the two axes.
+        track: The optimiser's way: coordinates and epoch of each snapshot.
+        note: Below the picture.
+    """
+    figure = Figure(figsize=(6.4, 5.2), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    known = losses[np.isfinite(losses)]
+    if known.size and known.min() > 0 and known.max() > _FLAT * known.min():
+        levels = np.geomspace(known.min(), known.max(), 26)
+        norm: Normalize = LogNorm(known.min(), known.max())
+    else:
+        low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+        levels, norm = np.linspace(low, max(high, low + 1e-12), 26), Normalize(low, high)
+    shown = np.ma.masked_invalid(losses)
+    filled = axes.contourf(xs, ys, shown, levels=levels, norm=norm, cmap=COLOURS, extend="both")
+    axes.contour(xs, ys, shown, levels=levels, colors="black", linewidths=0.3, alpha=0.6)
+    bar = figure.colorbar(filled, ax=axes, label="loss")
+    if isinstance(norm, LogNorm):
+        bar.ax.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        bar.ax.yaxis.set_major_formatter(LogFormatterSciNotation(10, minor_thresholds=(np.inf, np.inf)))
+    if track:
+        way = np.array([(x, y) for x, y, _ in track])
+        axes.plot(*way.T, "-o", color=LINE, markersize=3, linewidth=1.2, label="snapshots of the training")
+        for (x, y, epoch), place in zip((track[0], track[-1]), ((-1, 1), (1, -1)), strict=True):
+            axes.annotate(
+                f"epoch {epoch}", (x, y), (6 * place[0], 6 * place[1]), textcoords="offset points",
+                fontsize=7, color="black", ha="left" if place[0] > 0 else "right",
+                va="bottom" if place[1] > 0 else "top",
+            )  # fmt: skip
+    axes.plot(0, 0, "*", color=MARK, markeredgecolor="black", markersize=11, label="the checkpoint")
+    axes.set_xlim(xs[0], xs[-1])
+    axes.set_ylim(ys[0], ys[-1])
+    axes.legend(fontsize=7, loc="upper right")
+    _finish(figure, axes, title, labels, note, paths)
+
+
+def spectrum_picture(
+    curve: Density, runs: Sequence[Ritz], paths: Sequence[Path], *, title: str, note: str = ""
+) -> None:
+    """Draw a spectral density on a logarithmic axis, and the values that it was made of.
+
+    Args:
+        curve: The density.
+        runs: What the start vectors found.
+        paths: Files to write, their endings say how.
+        title: Above the picture.
+        note: Below the picture.
+    """
+    figure = Figure(figsize=(6.4, 4.2), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    floor = _NOTHING * float(curve.density.max())
+    axes.semilogy(curve.positions, np.maximum(curve.density, floor), color="#2a6f97", linewidth=1.2)
+    if np.isfinite(curve.errors).all():
+        low, high = (np.maximum(curve.density + sign * curve.errors, floor) for sign in (-1, 1))
+        axes.fill_between(
+            curve.positions, low, high, color="#2a6f97", alpha=0.25, linewidth=0, label="± 1 standard error"
+        )
+    values = np.concatenate([run.values for run in runs])
+    axes.plot(values, np.full(len(values), 1.6 * floor), "|", color=LINE, markersize=7, label="Ritz values")
+    axes.axvline(0, color="black", linewidth=0.6, linestyle=":")
+    axes.set_ylim(floor, None)
+    axes.legend(fontsize=7)
+    _finish(figure, axes, title, ("eigenvalue of the Hessian", "density"), note, paths)
+
+
+def _finish(
+    figure: Figure, axes: object, title: str, labels: tuple[str, str], note: str, paths: Sequence[Path]
+) -> None:
+    axes.set_title(title, fontsize=9)  # type: ignore[attr-defined]
+    axes.set_xlabel(labels[0], fontsize=8)  # type: ignore[attr-defined]
+    axes.set_ylabel(labels[1], fontsize=8)  # type: ignore[attr-defined]
+    axes.tick_params(labelsize=7)  # type: ignore[attr-defined]
+    if note:
+        figure.supxlabel(note, fontsize=7)
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
