@@ -7,7 +7,8 @@ from torch import nn
 
 import kanvision as kv
 from kanvision.layers import KANLinear
-from kanvision.models.ukan import UKAN, PlainLinear, TokenBlock, TokenEmbed
+from kanvision.models.token_unet import TokenBlock, TokenEmbed
+from kanvision.models.ukan import UKAN, PlainLinear, TokenMixer
 from kanvision.optim import kan_parameter_names, parameter_groups
 
 TINY = {"embed_dims": (16, 24, 32), "stem_dims": (3, 5)}
@@ -75,7 +76,7 @@ def test_any_layer_of_a_block_can_be_plain(plain):
 
 def test_a_block_is_the_written_formula():
     torch.manual_seed(0)
-    block = TokenBlock([KANLinear(6, 6) for _ in range(2)], 6).double().eval()
+    block = TokenBlock([TokenMixer(KANLinear(6, 6), 6) for _ in range(2)], 6).double().eval()
     x = torch.randn(2, 5, 4, 6, dtype=torch.float64)
     y = F.layer_norm(x, (6,), block.norm.weight, block.norm.bias)
     for mixer in block.mixers:

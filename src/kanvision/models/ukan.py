@@ -12,26 +12,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
-from timm.layers import DropPath
 from timm.layers.weight_init import trunc_normal_
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from kanvision.layers import PRESETS, GroupRational, KANLinear, preset
 
-from .backbone import drop_path_rates
-from .heads import PixelHead
-from .places import FeaturePlace
 from .registry import register_segmenter
 from .segmenters import build_segmenter, segmenter_cfg
+from .token_unet import TokenBlock, TokenLinear, TokenUNet, spread
 from .unet import ConvPair
 
-__all__ = ["GROUP_RATIONAL", "SIZES", "UKAN", "TokenBlock", "TokenEmbed"]
+__all__ = ["GROUP_RATIONAL", "SIZES", "UKAN", "PlainLinear", "TokenMixer"]
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"embed_dims": (32, 48, 64)},  # ours, for CPUs
@@ -43,18 +38,12 @@ SIZES: dict[str, dict[str, Any]] = {
 GROUP_RATIONAL = "group_rational"
 """Layer of KAT: one learned rational for each group of channels, then a plain linear map."""
 _RATIONAL_GROUPS = 8
-_MLP_STD = 0.02
 
 
-class PlainLinear(nn.Linear):
+class PlainLinear(TokenLinear):
     """The linear map of the MLP twin; as published it learns at the rate of the KAN layers it stands for."""
 
     kan_parameters: ClassVar[tuple[str, ...]] = ("weight", "bias")
-
-    def reset_parameters(self) -> None:
-        """Truncated normal weights, no bias."""
-        trunc_normal_(self.weight, std=_MLP_STD)
-        nn.init.zeros_(self.bias)
 
 
 class RationalLinear(nn.Sequential):
@@ -113,34 +102,6 @@ def _kan_layer(
     return built
 
 
-def _spread(conv: nn.Conv2d) -> None:
-    """Normal weights whose variance is 2 / (outputs that see an input), no bias: start values of tokens."""
-    fan_out = conv.weight[0, 0].numel() * conv.out_channels // conv.groups
-    nn.init.normal_(conv.weight, std=(2 / fan_out) ** 0.5)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-
-
-class TokenEmbed(nn.Module):
-    """3x3 convolution with stride 2 and layer norm over the channels: (B, C, H, W) -> (B, H/2, W/2, O).
-
-    Args:
-        in_channels: C.
-        out_channels: O.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
-        self.norm = nn.LayerNorm(out_channels)
-        _spread(self.conv)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps to tokens; channels come last."""
-        tokens: Tensor = self.norm(self.conv(x).movedim(1, -1))
-        return tokens
-
-
 class TokenMixer(nn.Module):
     """A layer on every token, then depthwise 3x3 convolution, batch norm and ReLU on their map.
 
@@ -155,7 +116,7 @@ class TokenMixer(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.norm = nn.BatchNorm2d(width)
         self.act = nn.ReLU()
-        _spread(self.conv)
+        spread(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
@@ -164,34 +125,8 @@ class TokenMixer(nn.Module):
         return y.movedim(1, -1)
 
 
-class TokenBlock(nn.Module):
-    """x + mixers(norm(x)) on tokens: one norm and one residual around several mixers.
-
-    Args:
-        layers: The layers of the mixers, C features to C features each.
-        width: C.
-        drop_path: Rate at which the branch is left out for a sample.
-    """
-
-    def __init__(self, layers: Sequence[nn.Module], width: int, drop_path: float = 0.0) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.mixers = nn.Sequential(*(TokenMixer(layer, width) for layer in layers))
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
-        y: Tensor = x + self.drop_path(self.mixers(self.norm(x)))
-        return y
-
-
-class UKAN(nn.Module):
-    """Three convolutional stages, two stages of tokens, and the way back, with added skips.
-
-    Three times {two convolutions, max pooling}, twice {embedding, `TokenBlock`, layer norm}; then five times
-    {two convolutions, bilinear upsampling}, with the encoder's map of that size added behind the first four
-    and a `TokenBlock` and layer norm behind the first two. No skip has the full resolution. Images must have
-    sides that are multiples of 32; `kanvision.models.Segmenter`, which registered names give, takes any.
+class UKAN(TokenUNet):
+    """`TokenUNet` of pairs of convolutions, whose blocks are several KAN layers, each before a convolution.
 
     Args:
         embed_dims: Channels of the last convolutional stage and of the two token stages.
@@ -205,17 +140,11 @@ class UKAN(nn.Module):
             basis. None is efficient-kan's for B-splines, as published, and W_b SiLU(x) + W_s phi(x) for other
             bases: norm and activation follow the depthwise convolution.
         layer_kwargs: Further arguments of `KANLinear`, which win.
-        in_chans: Input channels.
-        num_classes: Channels of the output.
-        drop_rate: Dropout of maps before the last convolution.
-        drop_path_rate: Stochastic depth, rising linearly to this rate at the last of the four blocks.
+        **others: `in_chans`, `num_classes`, `drop_rate` and `drop_path_rate`, see `TokenUNet`.
 
     Raises:
         ValueError: A value is not legal; the message names it.
     """
-
-    stride: ClassVar[int] = 32
-    """Sides of images are multiples of this."""
 
     def __init__(
         self,
@@ -227,26 +156,13 @@ class UKAN(nn.Module):
         basis_kwargs: Mapping[str, Any] | None = None,
         layer: str | None = None,
         layer_kwargs: Mapping[str, Any] | None = None,
-        in_chans: int = 3,
-        num_classes: int = 1,
-        drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
+        **others: Any,
     ) -> None:
-        super().__init__()
-        if len(embed_dims) != 3 or any(width < 1 for width in embed_dims):
-            raise ValueError(f"embed_dims={tuple(embed_dims)} must be three positive widths")
-        third, fourth, fifth = embed_dims
-        widths = (third // 8, third // 4) if stem_dims is None else tuple(stem_dims)
-        if len(widths) != 2 or any(width < 1 for width in widths):
-            raise ValueError(f"stem_dims={stem_dims} must be two positive widths; embed_dims[0]={third}")
-        first, second = widths
         if num_layers < 1:
             raise ValueError(f"num_layers={num_layers} must be at least 1")
         is_kan = (kan,) * num_layers if isinstance(kan, bool) else tuple(kan)
         if len(is_kan) != num_layers:
             raise ValueError(f"kan={is_kan} must have one entry for each of num_layers={num_layers}")
-        self.in_chans = in_chans
-        self.num_classes = num_classes
 
         def block(width: int, drop_path: float) -> TokenBlock:
             layers = [
@@ -255,53 +171,17 @@ class UKAN(nn.Module):
                 else PlainLinear(width, width)
                 for wanted in is_kan
             ]
-            return TokenBlock(layers, width, drop_path)
+            return TokenBlock([TokenMixer(layer, width) for layer in layers], width, drop_path)
 
-        rates = drop_path_rates(drop_path_rate, 4)
-        self.encoder = nn.ModuleList(
-            ConvPair(fan_in, width, width, bias=True)
-            for fan_in, width in ((in_chans, first), (first, second), (second, third))
+        super().__init__(
+            embed_dims,
+            stem_dims,
+            down=lambda fan_in, width: ConvPair(fan_in, width, width, bias=True),
+            block=block,
+            up=lambda fan_in, width: ConvPair(fan_in, fan_in, width, bias=True),
+            resize=nn.Upsample(scale_factor=2, mode="bilinear"),
+            **others,
         )
-        self.pool = nn.MaxPool2d(2)
-        self.embeds = nn.ModuleList([TokenEmbed(third, fourth), TokenEmbed(fourth, fifth)])
-        self.down_blocks = nn.ModuleList([block(fourth, rates[0]), block(fifth, rates[1])])
-        self.down_norms = nn.ModuleList([nn.LayerNorm(fourth), nn.LayerNorm(fifth)])
-        path = (fifth, fourth, third, second, first, first)
-        self.decoder = nn.ModuleList(
-            ConvPair(fan_in, fan_in, width, bias=True) for fan_in, width in pairwise(path)
-        )
-        self.up_blocks = nn.ModuleList([block(fourth, rates[2]), block(third, rates[3])])
-        self.up_norms = nn.ModuleList([nn.LayerNorm(fourth), nn.LayerNorm(third)])
-        self.head = PixelHead(first, num_classes, drop_rate)
-
-    def places(self) -> dict[str, FeaturePlace]:
-        """Feature maps by their position: what the stages behind them get, as maps and not as tokens."""
-        deepest = FeaturePlace(self.decoder[0], is_input=True)
-        return {
-            "encoder_last": deepest,
-            "bottleneck": deepest,
-            "decoder_last": FeaturePlace(self.head, is_input=True),
-        }
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
-        skips = []
-        for pair in self.encoder:
-            x = self.pool(pair(x))
-            skips.append(x)
-        for embed, block, norm in zip(self.embeds, self.down_blocks, self.down_norms, strict=True):
-            x = norm(block(embed(x))).movedim(-1, 1)  # (B, C, H, W)
-            skips.append(x)
-        skips.pop()  # the deepest map is no skip but the input of the way back
-        for index, pair in enumerate(self.decoder):
-            x = F.interpolate(pair(x), scale_factor=2, mode="bilinear")
-            if skips:
-                x = x + skips.pop()
-            if index < len(self.up_blocks):
-                tokens = self.up_blocks[index](x.movedim(1, -1))
-                x = self.up_norms[index](tokens).movedim(-1, 1)  # (B, C, H, W)
-        y: Tensor = self.head(x)
-        return y
 
 
 default_cfgs = generate_default_cfgs(

@@ -1,0 +1,75 @@
+"""Mamba: a gated mixer of tokens whose states decay and take up as each token says.
+
+Gu and Dao 2023, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (arXiv 2312.00752).
+
+Shapes: B batch, N tokens, C features of a token, D inner width, S states, R rank of the steps.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kanvision.ops.selective_scan import selective_scan
+
+__all__ = ["Mamba"]
+
+_STEPS = (1e-3, 1e-1)
+"""Between these the steps of a fresh layer lie, even in the logarithm."""
+_TOKENS_PER_RANK = 16
+
+
+class Mamba(nn.Module):
+    """(x, z) = in(u); x = SiLU(causal depthwise convolution of x); y = out((scan(x) + d x) SiLU(z)).
+
+    Steps s = softplus(W x + w), with W of low rank, and the vectors b and c of `selective_scan` are linear
+    in x. States of a fresh layer decay at the rates 1 to S.
+
+    Args:
+        width: C.
+        num_states: S, states of an inner feature.
+        kernel_size: Tokens that the convolution sees.
+        expansion: D / C.
+    """
+
+    def __init__(self, width: int, *, num_states: int = 16, kernel_size: int = 4, expansion: int = 2) -> None:
+        super().__init__()
+        inner = expansion * width
+        self.rank = math.ceil(width / _TOKENS_PER_RANK)
+        self.num_states = num_states
+        self.expand = nn.Linear(width, 2 * inner, bias=False)
+        self.conv = nn.Conv1d(inner, inner, kernel_size, groups=inner, padding=kernel_size - 1)
+        self.select = nn.Linear(inner, self.rank + 2 * num_states, bias=False)
+        self.step = nn.Linear(self.rank, inner)
+        self.decay_log = nn.Parameter(torch.empty(inner, num_states))
+        self.skip = nn.Parameter(torch.empty(inner))
+        self.contract = nn.Linear(inner, width, bias=False)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Start values of the states; those of the maps around them are torch's own."""
+        nn.init.uniform_(self.step.weight, -(self.rank**-0.5), self.rank**-0.5)
+        low, high = (math.log(step) for step in _STEPS)
+        steps = torch.empty_like(self.step.bias).uniform_(low, high).exp()
+        self.step.bias.copy_(steps + (-torch.expm1(-steps)).log())  # softplus takes it back to the step
+        rates = torch.arange(1, self.num_states + 1, device=self.decay_log.device)
+        self.decay_log.copy_(rates.log().expand_as(self.decay_log))
+        nn.init.ones_(self.skip)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that weight decay would pull away from their meaning (timm's protocol)."""
+        return {"decay_log", "skip"}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C); what comes out at a token depends on it and on those before it."""
+        fed, gate = self.expand(x).chunk(2, dim=-1)  # (B, N, D) each
+        fed = F.silu(self.conv(fed.mT)[..., : x.shape[1]].mT)
+        step, write, read = self.select(fed).split([self.rank, *[self.num_states] * 2], dim=-1)
+        step = F.softplus(self.step(step))  # (B, N, D)
+        y = selective_scan(fed, step, -self.decay_log.exp(), write, read)
+        out: Tensor = self.contract((y + self.skip * fed) * F.silu(gate))
+        return out

@@ -1,0 +1,184 @@
+"""The U that UNeXt and U-KAN share: stages of convolutions, then stages of tokens, and the way back.
+
+Valanarasu and Patel 2022, "UNeXt: MLP-based Rapid Medical Image Segmentation Network" (arXiv 2203.04967). As
+in the published code and unlike the paper's pictures, skips are added.
+
+Shapes: B batch, C channels, H W space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import ClassVar
+
+from timm.layers import DropPath
+from timm.layers.weight_init import trunc_normal_
+from torch import Tensor, nn
+
+from .backbone import drop_path_rates
+from .heads import PixelHead
+from .places import FeaturePlace
+
+__all__ = ["TokenBlock", "TokenEmbed", "TokenLinear", "TokenUNet", "spread"]
+
+_LINEAR_STD = 0.02
+
+
+class TokenLinear(nn.Linear):
+    """The linear map of tokens: narrow weights, no bias to begin with."""
+
+    def reset_parameters(self) -> None:
+        """Truncated normal weights."""
+        trunc_normal_(self.weight, std=_LINEAR_STD)
+        nn.init.zeros_(self.bias)
+
+
+def spread(conv: nn.Conv2d) -> None:
+    """Normal weights whose variance is 2 / (outputs that see an input), no bias: start values of tokens."""
+    fan_out = conv.weight[0, 0].numel() * conv.out_channels // conv.groups
+    nn.init.normal_(conv.weight, std=(2 / fan_out) ** 0.5)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+
+
+class TokenEmbed(nn.Module):
+    """3x3 convolution and layer norm over the channels: (B, C, H, W) -> (B, H / stride, W / stride, O).
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        stride: Pixels between tokens.
+        act: What is between the two.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int = 2, act: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
+        self.act = nn.Identity() if act is None else act
+        self.norm = nn.LayerNorm(out_channels)
+        spread(self.conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps to tokens; channels come last."""
+        tokens: Tensor = self.norm(self.act(self.conv(x).movedim(1, -1)))
+        return tokens
+
+
+class TokenBlock(nn.Module):
+    """x + mixers(norm(x)) on tokens: one norm and one residual around all mixers.
+
+    Args:
+        mixers: (B, H, W, C) to (B, H, W, C) each.
+        width: C.
+        drop_path: Rate at which the branch is left out for a sample.
+    """
+
+    def __init__(self, mixers: Iterable[nn.Module], width: int, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.mixers = nn.Sequential(*mixers)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        y: Tensor = x + self.drop_path(self.mixers(self.norm(x)))
+        return y
+
+
+class TokenUNet(nn.Module):
+    """Three convolutional stages, two stages of tokens, and the way back, with added skips.
+
+    Three times {convolutions, max pooling}, twice {embedding, block, layer norm}; then five times
+    {convolutions, upsampling}, with the encoder's map of that size added behind the first four and a block
+    and layer norm behind the first two. No skip has the full resolution. Images must have sides that are
+    multiples of 32; `kanvision.models.Segmenter`, which registered names give, takes any.
+
+    Args:
+        embed_dims: Channels of the last convolutional stage and of the two token stages.
+        stem_dims: Channels of the first two stages; None is an eighth and a quarter of the third.
+        down: (C, O) to the convolutions of a stage on the way down.
+        block: (C, rate of stochastic depth) to a block, (B, H, W, C) to (B, H, W, C).
+        up: (C, O) to the convolutions of each stage on the way up.
+        resize: Upsampling by two.
+        in_chans: Input channels.
+        num_classes: Channels of the output.
+        drop_rate: Dropout of maps before the last convolution.
+        drop_path_rate: Stochastic depth, rising linearly to this rate at the last of the four blocks.
+
+    Raises:
+        ValueError: A width is not legal; the message names it.
+    """
+
+    stride: ClassVar[int] = 32
+    """Sides of images are multiples of this."""
+
+    def __init__(
+        self,
+        embed_dims: Sequence[int],
+        stem_dims: Sequence[int] | None,
+        *,
+        down: Callable[[int, int], nn.Module],
+        block: Callable[[int, float], nn.Module],
+        up: Callable[[int, int], nn.Module],
+        resize: nn.Module,
+        in_chans: int = 3,
+        num_classes: int = 1,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if len(embed_dims) != 3 or any(width < 1 for width in embed_dims):
+            raise ValueError(f"embed_dims={tuple(embed_dims)} must be three positive widths")
+        third, fourth, fifth = embed_dims
+        widths = (third // 8, third // 4) if stem_dims is None else tuple(stem_dims)
+        if len(widths) != 2 or any(width < 1 for width in widths):
+            raise ValueError(f"stem_dims={stem_dims} must be two positive widths; embed_dims[0]={third}")
+        first, second = widths
+        self.in_chans = in_chans
+        self.num_classes = num_classes
+        rates = drop_path_rates(drop_path_rate, 4)
+        self.encoder = nn.ModuleList(
+            down(fan_in, width) for fan_in, width in pairwise((in_chans, first, second, third))
+        )
+        self.pool = nn.MaxPool2d(2)
+        self.embeds = nn.ModuleList([TokenEmbed(third, fourth), TokenEmbed(fourth, fifth)])
+        self.down_blocks = nn.ModuleList([block(fourth, rates[0]), block(fifth, rates[1])])
+        self.down_norms = nn.ModuleList([nn.LayerNorm(fourth), nn.LayerNorm(fifth)])
+        path = (fifth, fourth, third, second, first, first)
+        self.decoder = nn.ModuleList(up(fan_in, width) for fan_in, width in pairwise(path))
+        self.resize = resize
+        self.up_blocks = nn.ModuleList([block(fourth, rates[2]), block(third, rates[3])])
+        self.up_norms = nn.ModuleList([nn.LayerNorm(fourth), nn.LayerNorm(third)])
+        self.head = PixelHead(first, num_classes, drop_rate)
+
+    def places(self) -> dict[str, FeaturePlace]:
+        """Feature maps by their position: what the stages behind them get, as maps and not as tokens."""
+        deepest = FeaturePlace(self.decoder[0], is_input=True)
+        return {
+            "encoder_last": deepest,
+            "bottleneck": deepest,
+            "decoder_last": FeaturePlace(self.head, is_input=True),
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
+        skips = []
+        for convs in self.encoder:
+            x = self.pool(convs(x))
+            skips.append(x)
+        for embed, block, norm in zip(self.embeds, self.down_blocks, self.down_norms, strict=True):
+            x = norm(block(embed(x))).movedim(-1, 1)  # (B, C, H, W)
+            skips.append(x)
+        skips.pop()  # the deepest map is no skip but the input of the way back
+        for index, convs in enumerate(self.decoder):
+            x = self.resize(convs(x))
+            if skips:
+                x = x + skips.pop()
+            if index < len(self.up_blocks):
+                tokens = self.up_blocks[index](x.movedim(1, -1))
+                x = self.up_norms[index](tokens).movedim(-1, 1)  # (B, C, H, W)
+        y: Tensor = self.head(x)
+        return y

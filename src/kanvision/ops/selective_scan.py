@@ -1,0 +1,81 @@
+"""The recurrence of selective state spaces, in chunks of tokens.
+
+Gu and Dao 2023, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (arXiv 2312.00752).
+
+Shapes: B batch, N tokens, D width, S states of a feature.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from .precision import without_autocast
+
+__all__ = ["selective_scan"]
+
+
+def selective_scan(
+    x: Tensor, step: Tensor, decay: Tensor, write: Tensor, read: Tensor, *, chunk_size: int = 64
+) -> Tensor:
+    """y_n = h_n c_n with h_n = exp(s_n a) h_(n-1) + s_n x_n b_n and h_0 = 0, for each feature by itself.
+
+    The tokens of a chunk are done at once, by doubling: log2(chunk_size) passes join the maps
+    h -> p h + q of neighbouring stretches, each a product of numbers in (0, 1], so that nothing overflows.
+    The chunks follow one another. Where there are several of them, the backward pass evaluates each again: it
+    keeps the S states of a feature at the ends of chunks and not those of every token. Runs in float32 or
+    float64.
+
+    Args:
+        x: (B, N, D), what the states are fed with.
+        step: (B, N, D), s > 0: how far each token moves the states.
+        decay: (D, S), a < 0: how fast they forget.
+        write: (B, N, S), b: what of a token each state takes.
+        read: (B, N, S), c: what is read from each state.
+        chunk_size: Tokens of a chunk.
+
+    Returns:
+        (B, N, D), the dtype of x.
+
+    Raises:
+        ValueError: A chunk has no token.
+    """
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size={chunk_size} must be at least 1")
+    exact = torch.float64 if x.dtype == torch.float64 else torch.float32
+    fed, step, decay, write, read = (tensor.to(exact) for tensor in (x, step, decay, write, read))
+    state = fed.new_zeros(len(fed), *decay.shape)  # (B, D, S)
+    parts = list(zip(*(tensor.split(chunk_size, dim=1) for tensor in (fed, step, write, read)), strict=True))
+    outputs = []
+    with without_autocast(x.device.type):
+        for part in parts:
+            arguments = (state, decay, *part)
+            if len(parts) > 1 and torch.is_grad_enabled():
+                y, state = cast(
+                    tuple[Tensor, Tensor],
+                    checkpoint(_chunk, *arguments, use_reentrant=False, preserve_rng_state=False),
+                )
+            else:
+                y, state = _chunk(*arguments)
+            outputs.append(y)
+    return torch.cat(outputs, dim=1).to(x.dtype)
+
+
+def _chunk(
+    state: Tensor, decay: Tensor, x: Tensor, step: Tensor, write: Tensor, read: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Outputs (B, N, D) of some tokens and the state behind them, from the state (B, D, S) before them."""
+    kept = (step.unsqueeze(-1) * decay).exp()  # (B, N, D, S)
+    states = (step * x).unsqueeze(-1) * write.unsqueeze(2)  # (B, N, D, S)
+    first = torch.addcmul(states[:, :1], kept[:, :1], state.unsqueeze(1))
+    states = torch.cat([first, states[:, 1:]], dim=1)
+    span, count = 1, states.shape[1]
+    while span < count:  # each entry is joined with the stretch of `span` tokens that ends before its own
+        joined = torch.addcmul(states[:, span:], kept[:, span:], states[:, :-span])
+        kept = torch.cat([kept[:, :span], kept[:, span:] * kept[:, :-span]], dim=1)
+        states = torch.cat([states[:, :span], joined], dim=1)
+        span *= 2
+    return torch.einsum("bnds,bns->bnd", states, read), states[:, -1]
