@@ -8,6 +8,7 @@ import torch
 
 from kanvision import create_model
 from kanvision.checkpoints import CheckpointError, begin_finetuning, load_state_dict, start_from
+from kanvision.checkpoints.transfer import Start
 from kanvision.layers import change_structure, structure_of
 from kanvision.layers.adapters import AdaptedKANConv2d
 
@@ -37,16 +38,22 @@ def checkpoint_of(model: torch.nn.Module) -> dict[str, Any]:
 def test_all_but_a_classifier_of_another_size_is_loaded(images: torch.Tensor) -> None:
     source, model = make(0), make(1, num_classes=3)
     fresh_head = model.head.fc.weight.clone()
-    assert start_from(model, source.state_dict()) == ["head.fc.weight", "head.fc.bias"]
+    assert start_from(model, source.state_dict()).fresh == ["head.fc.weight", "head.fc.bias"]
     assert torch.equal(model.forward_features(images), source.forward_features(images))
     assert torch.equal(model.head.fc.weight, fresh_head)
     same = make(1)
-    assert start_from(same, checkpoint_of(source)) == []
+    assert start_from(same, checkpoint_of(source)) == Start([])
     assert torch.equal(same(images), source(images))
     bare = make(0, num_classes=0)
-    assert start_from(same := make(1), bare.state_dict()) == ["head.fc.weight", "head.fc.bias"]
+    assert start_from(same := make(1), bare.state_dict()).fresh == ["head.fc.weight", "head.fc.bias"]
     assert torch.equal(same.forward_features(images), bare.forward_features(images))
-    assert start_from(make(1, num_classes=0), source.state_dict()) == []
+    assert start_from(make(1, num_classes=0), source.state_dict()).fresh == []
+    again = make(1)
+    fresh_head = again.head.fc.weight.clone()
+    start = start_from(again, source.state_dict(), new_head=True)
+    assert str(start) == "anew: head.fc.weight, head.fc.bias"
+    assert torch.equal(again.head.fc.weight, fresh_head)
+    assert torch.equal(again.forward_features(images), source.forward_features(images))
 
 
 def test_another_network_is_refused() -> None:
@@ -112,6 +119,50 @@ def test_the_start_is_a_file_or_a_run(tmp_path: Path, images: torch.Tensor) -> N
 def test_a_segmenter_gets_a_new_head() -> None:
     smp = pytest.importorskip("segmentation_models_pytorch")
     source, model = (smp.Unet("resnet18", encoder_weights=None, classes=count) for count in (2, 3))
-    left = start_from(model, source.state_dict())
+    left = start_from(model, source.state_dict()).fresh
     assert left == ["segmentation_head.0.weight", "segmentation_head.0.bias"]
     assert torch.equal(model.encoder.conv1.weight, source.encoder.conv1.weight)
+
+
+def transformer(
+    name: str, img_size: int, patch_size: int = 4, seed: int = 0, **options: Any
+) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    sizes = {"embed_dim": 12, "depth": 2, "num_heads": 3, "in_chans": 1}
+    return create_model(
+        name, img_size=img_size, patch_size=patch_size, **{"num_classes": 4, **sizes, **options}
+    ).eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vit_micro_patch16_224", {}),
+        ("kat_micro_patch16_224", {"num_groups": 4}),
+        ("karat_micro_patch16_224", {}),
+        ("karat_micro_patch16_224", {"share": "universal", "w_bias": "layer"}),
+    ],
+)
+def test_a_transformer_starts_from_images_of_another_size(name: str, options: dict[str, Any]) -> None:
+    source = transformer(name, 16, **options)
+    model = transformer(name, 24, seed=1, **{**options, "num_classes": 7})
+    start = start_from(model, checkpoint_of(source))
+    assert start == Start(["head.weight", "head.bias"], ((4, 4), (6, 6)))
+    assert str(start).endswith("; what belongs to patches interpolated from 4 x 4 to 6 x 6")
+    images = torch.randn(2, 1, 24, 24)
+    source.set_input_size((24, 24))
+    torch.testing.assert_close(model.forward_features(images), source.forward_features(images))
+    assert model(images).shape == (2, 7)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_other_patches_and_tokens_of_no_square_are_refused() -> None:
+    source = transformer("vit_micro_patch16_224", 16)
+    with pytest.raises(
+        CheckpointError, match=r"patch_embed\.proj\.weight \(12, 1, 4, 4\), not \(12, 1, 8, 8\)"
+    ):
+        start_from(transformer("vit_micro_patch16_224", 16, patch_size=8), source.state_dict())
+    state = source.state_dict()
+    state["pos_embed"] = state["pos_embed"][:, :-2]
+    with pytest.raises(CheckpointError, match=r"pos_embed \(1, 15, 12\), not \(1, 17, 12\)"):
+        start_from(transformer("vit_micro_patch16_224", 16), state)

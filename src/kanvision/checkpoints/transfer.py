@@ -2,43 +2,81 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from kanvision.layers import change_structure
 from kanvision.layers.adapters import AdaptedKANLayer
 
-from .io import CheckpointError, find_checkpoint, load_checkpoint, match_structure, state_dict_for
+from .io import (
+    TASK_PREFIX,
+    CheckpointError,
+    find_checkpoint,
+    load_checkpoint,
+    match_structure,
+    state_dict_for,
+)
 
-__all__ = ["begin_finetuning", "start_from"]
+__all__ = ["Start", "begin_finetuning", "start_from"]
+
+Grid = tuple[int, int]
 
 
-def start_from(model: nn.Module, checkpoint: Mapping[str, Any]) -> list[str]:
-    """Load the weights of a network that differs in nothing but the size of its classifier.
+class Start(NamedTuple):
+    """What a network did not simply take over from another one."""
+
+    fresh: list[str]
+    """Names of the classifier's weights that start anew."""
+    grids: tuple[Grid, Grid] | None = None
+    """Patches of the other network's images and of its own, if what belongs to patches was interpolated."""
+
+    def __str__(self) -> str:
+        """Both as text, empty if there is nothing to tell."""
+        parts = [f"anew: {', '.join(self.fresh)}"] if self.fresh else []
+        if self.grids is not None:
+            old, new = (f"{height} x {width}" for height, width in self.grids)
+            parts.append(f"what belongs to patches interpolated from {old} to {new}")
+        return "; ".join(parts)
+
+
+def start_from(model: nn.Module, checkpoint: Mapping[str, Any], *, new_head: bool = False) -> Start:
+    """Load the weights of a network that differs in nothing but its classifier and the size of its images.
 
     The network's structure becomes that of the checkpoint; adapters in it are merged, so that all weights can
-    be trained.
+    be trained. A vision transformer of another number of patches takes the size of the checkpoint, loads, and
+    then goes back to its own, by its `set_input_size`: position embedding and KArAt's operators are
+    interpolated over the grid of patches, which has to be square.
 
     Args:
         model: A network that was just built.
         checkpoint: Of a training run, or a bare state dict of such a network.
-
-    Returns:
-        Names of the classifier's weights that were not loaded, for they have another shape or are missing.
+        new_head: Let the classifier start anew even if that of the checkpoint would fit.
 
     Raises:
         CheckpointError: If the checkpoint is of another network.
     """
     match_structure(model, checkpoint)
-    given = state_dict_for(model, checkpoint, optional=_classifier(model))
+    grids = _grids(model, checkpoint)
+    resizable: Any = model
+    if grids is not None:
+        img_size = resizable.patch_embed.img_size
+        patch = resizable.patch_embed.patch_size
+        resizable.set_input_size(img_size=tuple(n * p for n, p in zip(grids[0], patch, strict=True)))
+    head = _classifier(model)
+    given = state_dict_for(model, checkpoint, optional=head)
+    if new_head:
+        given = {name: value for name, value in given.items() if not name.startswith(head)}
     state = model.state_dict()
     model.load_state_dict({**state, **given})
+    if grids is not None:
+        resizable.set_input_size(img_size=img_size)
     if any(isinstance(module, AdaptedKANLayer) for module in model.modules()):
         change_structure(model, "merge_adapters", "")
-    return [name for name in state if name not in given]
+    return Start([name for name in state if name not in given], grids)
 
 
 def begin_finetuning(
@@ -46,15 +84,17 @@ def begin_finetuning(
     *,
     init_from: str | Path | None,
     freeze: bool,
+    new_head: bool = False,
     runs_root: str | Path = "runs",
     **adapters: Any,
-) -> None:
+) -> Start:
     """Give a network its start and, with `freeze`, adapters.
 
     Args:
         model: A network that was just built.
         init_from: Checkpoint file, run folder or `latest`; None leaves the weights as they are.
         freeze: Freeze the KAN layers and add what `adapters` say.
+        new_head: See `start_from`.
         runs_root: Folder of all runs.
         **adapters: Arguments of `kanvision.layers.add_adapters`.
 
@@ -62,14 +102,16 @@ def begin_finetuning(
         CheckpointError: If there is no such checkpoint or it is of another network.
         ValueError: If the adapters do not fit.
     """
+    start = Start([])
     if init_from is not None:
         try:
             path = find_checkpoint(init_from, runs_root=runs_root)
-            start_from(model, load_checkpoint(path))
+            start = start_from(model, load_checkpoint(path), new_head=new_head)
         except CheckpointError as error:
             raise CheckpointError(f"finetune.init_from={init_from}: {error}") from None
     if freeze:
         change_structure(model, "add_adapters", "", **adapters)
+    return start
 
 
 def _classifier(model: nn.Module) -> tuple[str, ...]:
@@ -77,3 +119,20 @@ def _classifier(model: nn.Module) -> tuple[str, ...]:
     get: Any = getattr(model, "get_classifier", None)  # timm's name for it, then that of smp
     head = get() if callable(get) else getattr(model, "segmentation_head", None)
     return tuple(f"{name}." for name, module in model.named_modules() if name and module is head)
+
+
+def _grids(model: Any, checkpoint: Mapping[str, Any]) -> tuple[Grid, Grid] | None:
+    """Grid of patches of the checkpoint's network and of this one, where their numbers of tokens differ."""
+    own = getattr(model, "pos_embed", None)
+    if own is None or not hasattr(model, "set_input_size") or not hasattr(model, "patch_embed"):
+        return None
+    entries = checkpoint.get("state_dict", checkpoint)
+    given = next((entries[key] for key in ("pos_embed", f"{TASK_PREFIX}pos_embed") if key in entries), None)
+    if given is None or given.ndim != 3 or given.shape[1] == own.shape[1]:
+        return None
+    in_front = own.shape[1] - model.patch_embed.num_patches
+    side = math.isqrt(max(given.shape[1] - in_front, 0))
+    if side * side + in_front != given.shape[1]:
+        return None  # loading then says what differs
+    height, width = model.patch_embed.grid_size
+    return (side, side), (height, width)

@@ -237,9 +237,15 @@ def _finetune(config: TrainConfig) -> Iterator[Problem]:
         why = "would freeze random weights"
         fix = "give the weights to start from: finetune.init_from=<run folder or checkpoint>"
         yield conflict(config, ["finetune.freeze", "finetune.init_from"], why, fix)
+    if tune.new_head and tune.init_from is None:
+        why = "every classifier is new where nothing is loaded"
+        fix = "give the weights to start from: finetune.init_from=<run folder or checkpoint>"
+        yield conflict(config, ["finetune.new_head", "finetune.init_from"], why, fix)
     start = type(tune)()
     for name in type(tune).model_fields:
-        is_set = name not in ("init_from", "freeze") and getattr(tune, name) != getattr(start, name)
+        is_set = name not in ("init_from", "new_head", "freeze") and getattr(tune, name) != getattr(
+            start, name
+        )
         if is_set and not tune.freeze:
             why = "says what is trained of layers that are frozen"
             yield conflict(config, [f"finetune.{name}", "finetune.freeze"], why, "add finetune.freeze=true")
