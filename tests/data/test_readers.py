@@ -17,6 +17,9 @@ def test_the_names_are_those_of_the_readers():
         "fashion_mnist",
         "cifar10",
         "cifar100",
+        "svhn",
+        "stl10",
+        "flowers102",
         "tiny_imagenet",
         "imagenet",
         "image_folder",
@@ -34,7 +37,7 @@ def test_a_missing_root_says_what_is_expected_and_where_to_get_it(name: str, tmp
     assert f"{tmp_path / 'nowhere'}: does not exist" in message
     assert all(line.strip() in message for line in info.tree.splitlines())
     assert info.source in message
-    fetchable = name in {"mnist", "fashion_mnist", "cifar10", "cifar100"}
+    fetchable = name in {"mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "stl10", "flowers102"}
     assert ("data.download=true fetches it" in message) is fetchable
     assert "data.root is null" in refusal(name, None)
     (tmp_path / "file").touch()

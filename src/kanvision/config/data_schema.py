@@ -52,7 +52,17 @@ class ImageDataConfig(DataConfig):
     """Images with one class each."""
 
     name: Literal[
-        "cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "imagenet", "mnist", "tiny_imagenet"
+        "cifar10",
+        "cifar100",
+        "digits",
+        "fashion_mnist",
+        "flowers102",
+        "image_folder",
+        "imagenet",
+        "mnist",
+        "stl10",
+        "svhn",
+        "tiny_imagenet",
     ]
     """Reader in `kanvision.data`."""
     task: Literal["classification"]

@@ -9,6 +9,7 @@ from .busi import BUSI
 from .cifar import CIFAR10, CIFAR100
 from .cvc import CVCClinicDB
 from .digits import Digits
+from .flowers102 import Flowers102
 from .glas import GlaS
 from .image_folder import ImageFolder
 from .imagenet import ImageNet
@@ -18,6 +19,8 @@ from .reader import DatasetInfo, Reader, Splits
 from .segmentation_folder import SegmentationFolder
 from .sentinel_crops import SentinelCrops
 from .sources import ArraySource, FileSource, ImageSource
+from .stl10 import STL10
+from .svhn import SVHN
 from .synthetic_fields import SyntheticFields, SyntheticFieldsReader
 from .tiny_imagenet import TinyImageNet
 
@@ -44,6 +47,9 @@ _CLASSES: tuple[type[Reader], ...] = (
     FashionMNIST,
     CIFAR10,
     CIFAR100,
+    SVHN,
+    STL10,
+    Flowers102,
     TinyImageNet,
     ImageNet,
     ImageFolder,
