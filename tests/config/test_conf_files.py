@@ -39,6 +39,15 @@ LEGAL_PAIRS = [
 OPEN_SECTIONS = ("basis", "callbacks", "logger")
 
 
+@pytest.fixture(autouse=True)
+def _started_by_torchrun_and_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """trainer=torchrun and trainer=slurm are for processes with these in their environment."""
+    names = ("WORLD_SIZE", "GROUP_WORLD_SIZE", "SLURM_NTASKS", "SLURM_NNODES", "SLURM_PROCID", "SLURM_JOB_ID")
+    for name in names:
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+
+
 def train(*overrides: str) -> TrainConfig:
     return parse_train(compose("train", overrides, CONF), CHOICES)
 

@@ -1,9 +1,10 @@
 """Where a run writes: one folder for all its processes, found again after a restart.
 
 `${run_id:}` names a run, `${run_dir:root,name,resume}` is its folder; `${main_metric:task,protocol}` is the
-metric that chooses the best checkpoint unless something else is set. Processes of one run agree on both
-without talking to each other: those that Lightning starts inherit them through the environment, those that
-torchrun or Slurm start take the name of their job, which also stays the same when the job is restarted.
+metric that chooses the best checkpoint unless something else is set, `${started:launcher,what}` the size of
+the job (`kanvision.config.launchers`). Processes of one run agree on name and folder without talking to each
+other: those that Lightning starts inherit them through the environment, those that torchrun or Slurm start
+take the name of their job, which also stays the same when the job is restarted.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from .launchers import started
 from .run_folder import folder_of, is_finished, newest_unfinished
 
 __all__ = ["main_metric", "register_resolvers", "run_dir", "run_id", "sweep_job_folder"]
@@ -41,6 +43,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("main_metric", main_metric, replace=True)
     OmegaConf.register_new_resolver("run_id", run_id, replace=True)
     OmegaConf.register_new_resolver("run_dir", remembered, replace=True)
+    OmegaConf.register_new_resolver("started", started, replace=True)
 
 
 def main_metric(task: str, protocol: str | Sequence[str]) -> str:

@@ -110,7 +110,11 @@ def _resolved(cfg: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
             return [content(parent[name], key)]
         except OmegaConfBaseException as error:
             given = f"{key}={OmegaConf.to_container(parent, resolve=False)[name]}"  # type: ignore[index]
-            problems.append(Problem((key,), (given,), f"cannot be filled in: {str(error).splitlines()[0]}"))
+            # what a resolver says, without OmegaConf's word that it was one
+            said = str(error).splitlines()[0].rpartition("raised while resolving interpolation: ")[2]
+            why = f"cannot be filled in: {said}"
+            if all(problem.why != why for problem in problems):
+                problems.append(Problem((key,), (given,), why))
             return []
 
     return content(cfg, ""), problems
