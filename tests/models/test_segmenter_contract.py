@@ -17,6 +17,11 @@ SMALL = {
     "ukan": {"embed_dims": (8, 12, 16), "stem_dims": (2, 4)},
     "res_kan_unet": {**NARROW, "depths": (2, 1, 1, 1)},
     "u2_kan": {"width_scale": 0.25},
+    "attention_unet": {"widths": (8, 8, 12, 16)},
+    "nested_unet": {"widths": (8, 8, 12, 16)},
+    "rolling_unet": {"widths": (8, 8, 8, 12, 16)},
+    "u_mamba": {"widths": (4, 6, 8, 8)},
+    "unext": {"embed_dims": (16, 12, 16), "stem_dims": (4, 8)},
 }
 MODELS = kv.list_models(kind="segmenter")
 FAMILIES = {name.rpartition("_")[0]: name for name in MODELS}
@@ -33,7 +38,9 @@ def all_logits(output) -> tuple[torch.Tensor, ...]:
 
 
 def test_names():
-    assert set(FAMILIES) == {"ukan", "unet", "kan_unet", "res_kan_unet", "u2_kan"}
+    ours = {"ukan", "kan_unet", "res_kan_unet", "u2_kan"}
+    rivals = {"unet", "attention_unet", "nested_unet", "unext", "rolling_unet", "u_mamba"}
+    assert set(FAMILIES) == ours | rivals
     assert all(timm.is_model(name) for name in MODELS)
 
 
@@ -133,7 +140,7 @@ def test_built_by_the_builder_of_its_kind(name):
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_stochastic_depth_only_where_there_are_branches(name):
-    if name.startswith(("ukan", "res_kan_unet")):
+    if name.startswith(("ukan", "res_kan_unet", "unext", "u_mamba")):
         model = create(name, drop_path_rate=0.4)
         rates = [m.drop_prob for m in model.modules() if type(m).__name__ == "DropPath"]
         assert (min(rates), max(rates)) == (0.0, pytest.approx(0.4))
@@ -142,7 +149,7 @@ def test_stochastic_depth_only_where_there_are_branches(name):
             create(name, drop_path_rate=0.4)
 
 
-@pytest.mark.parametrize("name", [name for name in ONE_OF_EACH if not name.startswith("unet")])
+@pytest.mark.parametrize("name", [name for name in ONE_OF_EACH if "kan" in name])
 def test_checkpointing_changes_nothing_but_memory(name):
     torch.manual_seed(0)
     model = create(name).double()

@@ -11,6 +11,7 @@ from pathlib import Path
 __all__ = ["OWN_MODELS", "is_own", "timm_models", "timm_optimizers"]
 
 OWN_MODELS = (
+    "attention_unet_*",
     "conv_kan_*",
     "conv_mlp_*",
     "convkan_*",
@@ -20,11 +21,15 @@ OWN_MODELS = (
     "karat_*",
     "kat_*",
     "kkan_*",
+    "nested_unet_*",
     "rd_kan_*",
     "res_kan_*",
+    "rolling_unet_*",
     "u2_kan_*",
+    "u_mamba_*",
     "ukan_*",
     "unet_*",
+    "unext_*",
     "vgg_kan_*",
     "vit_micro_*",
 )

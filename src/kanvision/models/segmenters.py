@@ -107,8 +107,8 @@ def _for_any_size(network: Callable[..., nn.Module], **kwargs: Any) -> Segmenter
     return segmenter
 
 
-def segmenter_cfg(paper: str, img_size: int = 256) -> dict[str, Any]:
-    """Configuration, in timm's terms, of a segmentation network of a paper; it has no weights."""
+def segmenter_cfg(paper: str | None, img_size: int = 256) -> dict[str, Any]:
+    """Configuration, in timm's terms, of a segmentation network of a paper on arXiv; it has no weights."""
     return {
         "num_classes": 1,
         "input_size": (3, img_size, img_size),
@@ -116,7 +116,7 @@ def segmenter_cfg(paper: str, img_size: int = 256) -> dict[str, Any]:
         "std": IMAGENET_DEFAULT_STD,
         "first_conv": None,
         "classifier": "network.head.conv",
-        "paper_ids": f"arXiv:{paper}",
+        "paper_ids": paper and f"arXiv:{paper}",
     }
 
 

@@ -2,7 +2,8 @@
 
 Ronneberger, Fischer and Brox 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation" (arXiv
 1505.04597), with what is usual since: convolutions keep the size of the image, batch norm follows each, and
-upsampling may be bilinear. The size "base" is the baseline of the crop-field paper (arXiv 2408.07040).
+upsampling may be bilinear. The size "base" is the baseline of the crop-field paper (arXiv 2408.07040), and
+"xlarge" that of the U-KAN paper (arXiv 2406.02918).
 
 Shapes: B batch, C channels, H W space.
 """
@@ -15,7 +16,6 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
@@ -24,15 +24,21 @@ from .places import FeaturePlace, u_places
 from .registry import register_segmenter
 from .segmenters import build_segmenter, segmenter_cfg
 
-__all__ = ["SIZES", "UPSAMPLINGS", "ConvPair", "UNet"]
+__all__ = ["SIZES", "UPSAMPLINGS", "ConvPair", "UNet", "scaled_widths"]
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"widths": (8, 16, 32, 64, 64)},  # ours, for CPUs
     "small": {"widths": (16, 32, 64, 128, 128)},  # ours
     "base": {"widths": (64, 128, 256, 512, 512)},
     "large": {"widths": (64, 128, 256, 512, 1024), "upsampling": "transposed"},  # the paper's widths
+    "xlarge": {"widths": (64, 128, 256, 512, 1024), "upsampling": "resize", "bias": True},
 }
-UPSAMPLINGS = ("bilinear", "transposed")
+UPSAMPLINGS = ("bilinear", "transposed", "resize")
+
+
+def scaled_widths(widths: Sequence[int], scale: float) -> list[int]:
+    """Every width times the scale, at least 1."""
+    return [max(1, round(width * scale)) for width in widths]
 
 
 class ConvPair(nn.Sequential):
@@ -66,25 +72,47 @@ class UpStage(nn.Module):
         skip_channels: Channels of the encoder's map.
         out_channels: Channels of the output.
         upsampling: One of `UPSAMPLINGS`: bilinear, corners aligned, with an inner width of half of all
-            channels; or a transposed 2x2 convolution to the width of the skip, as in the paper.
+            channels; a transposed 2x2 convolution to the width of the skip, as in the paper; or resize, each
+            pixel four times and a 3x3 convolution, batch norm and ReLU to the width of the skip.
+        bias: Give the convolutions in front of norms biases.
+        gate: What comes from below and the encoder's map, both (B, S, 2H, 2W), to the map that is put beside
+            what comes from below; None: the encoder's map as it is.
     """
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, upsampling: str) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        skip_channels: int,
+        out_channels: int,
+        upsampling: str,
+        bias: bool = False,
+        gate: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.up: nn.Module
         if upsampling == "bilinear":
-            self.up = nn.Identity()
+            self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
             channels = in_channels + skip_channels
-            self.convs = ConvPair(channels, channels // 2, out_channels)
+            self.convs = ConvPair(channels, channels // 2, out_channels, bias=bias)
         else:
-            self.up = nn.ConvTranspose2d(in_channels, skip_channels, 2, stride=2)
-            self.convs = ConvPair(2 * skip_channels, out_channels, out_channels)
+            if upsampling == "transposed":
+                self.up = nn.ConvTranspose2d(in_channels, skip_channels, 2, stride=2)
+            else:
+                self.up = nn.Sequential(
+                    nn.Upsample(scale_factor=2),
+                    nn.Conv2d(in_channels, skip_channels, 3, padding=1, bias=bias),
+                    nn.BatchNorm2d(skip_channels),
+                    nn.ReLU(),
+                )
+            self.convs = ConvPair(2 * skip_channels, out_channels, out_channels, bias=bias)
+        self.gate = gate
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(B, C, H, W) and (B, S, 2H, 2W) to (B, O, 2H, 2W)."""
-        if isinstance(self.up, nn.Identity):
-            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-        y: Tensor = self.convs(torch.cat([skip, self.up(x)], dim=1))
+        x = self.up(x)
+        if self.gate is not None:
+            skip = self.gate(x, skip)
+        y: Tensor = self.convs(torch.cat([skip, x], dim=1))
         return y
 
 
@@ -94,6 +122,7 @@ class UNet(nn.Module):
     Args:
         widths: Channels of each stage, from the full resolution down.
         upsampling: One of `UPSAMPLINGS`; bilinear stages already end in the width that the next one joins.
+        bias: Give the convolutions in front of norms biases, which the norms take out again.
         width_scale: Multiplies all widths.
         in_chans: Input channels.
         num_classes: Channels of the output.
@@ -108,6 +137,7 @@ class UNet(nn.Module):
         self,
         widths: Sequence[int] = (64, 128, 256, 512, 512),
         upsampling: str = "bilinear",
+        bias: bool = False,
         width_scale: float = 1.0,
         in_chans: int = 3,
         num_classes: int = 1,
@@ -121,23 +151,31 @@ class UNet(nn.Module):
         if len(widths) < 2:
             raise ValueError(f"widths={tuple(widths)} must have at least two stages")
         if drop_path_rate:
-            raise ValueError(f"drop_path_rate={drop_path_rate}: UNet has no residual branches to drop")
-        sizes = [max(1, round(width * width_scale)) for width in widths]
+            name = type(self).__name__
+            raise ValueError(f"drop_path_rate={drop_path_rate}: {name} has no residual branches to drop")
+        sizes = scaled_widths(widths, width_scale)
         self.in_chans = in_chans
         self.num_classes = num_classes
         self.stride = 2 ** (len(sizes) - 1)
         """Sides of images are multiples of this."""
         self.encoder = nn.ModuleList(
-            ConvPair(fan_in, width, width) for fan_in, width in pairwise([in_chans, *sizes])
+            ConvPair(fan_in, width, width, bias=bias) for fan_in, width in pairwise([in_chans, *sizes])
         )
         self.pool = nn.MaxPool2d(2)
         channels = sizes[-1]
         self.decoder = nn.ModuleList()
         for level in reversed(range(len(sizes) - 1)):
             out_channels = sizes[max(level - 1, 0) if upsampling == "bilinear" else level]
-            self.decoder.append(UpStage(channels, sizes[level], out_channels, upsampling))
+            skip = sizes[level]
+            self.decoder.append(
+                UpStage(channels, skip, out_channels, upsampling, bias=bias, gate=self.gate(skip))
+            )
             channels = out_channels
         self.head = PixelHead(channels, num_classes, drop_rate)
+
+    def gate(self, channels: int) -> nn.Module | None:
+        """What the encoder's maps go through on their way to the decoder; see `UpStage`."""
+        return None
 
     def places(self) -> dict[str, FeaturePlace]:
         """Feature maps by their position."""
@@ -185,3 +223,9 @@ def unet_base(pretrained: bool = False, **kwargs: Any) -> Any:
 def unet_large(pretrained: bool = False, **kwargs: Any) -> Any:
     """64 to 1024 channels, transposed convolutions: the widths of the paper."""
     return _create("large", pretrained, **kwargs)
+
+
+@register_segmenter
+def unet_xlarge(pretrained: bool = False, **kwargs: Any) -> Any:
+    """The same widths, upsampled by resizing and a convolution: the U-Net that U-KAN was compared with."""
+    return _create("xlarge", pretrained, **kwargs)

@@ -7,8 +7,6 @@ Shapes: B batch, N tokens, D width, S states of a feature.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -48,16 +46,15 @@ def selective_scan(
     exact = torch.float64 if x.dtype == torch.float64 else torch.float32
     fed, step, decay, write, read = (tensor.to(exact) for tensor in (x, step, decay, write, read))
     state = fed.new_zeros(len(fed), *decay.shape)  # (B, D, S)
-    parts = list(zip(*(tensor.split(chunk_size, dim=1) for tensor in (fed, step, write, read)), strict=True))
+    parts = list(
+        zip(*(torch.split(tensor, chunk_size, dim=1) for tensor in (fed, step, write, read)), strict=True)
+    )
     outputs = []
     with without_autocast(x.device.type):
         for part in parts:
             arguments = (state, decay, *part)
             if len(parts) > 1 and torch.is_grad_enabled():
-                y, state = cast(
-                    tuple[Tensor, Tensor],
-                    checkpoint(_chunk, *arguments, use_reentrant=False, preserve_rng_state=False),
-                )
+                y, state = checkpoint(_chunk, *arguments, use_reentrant=False, preserve_rng_state=False)
             else:
                 y, state = _chunk(*arguments)
             outputs.append(y)

@@ -1,0 +1,91 @@
+"""Attention U-Net: the decoder of a U-Net weighs each pixel of the encoder's maps before it takes them.
+
+Oktay et al. 2018, "Attention U-Net: Learning Where to Look for the Pancreas" (arXiv 1804.03999), in the 2-d
+form of widespread code that papers compare with: it gates after upsampling, at the resolution of the skip.
+
+Shapes: B batch, C channels, H W space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from timm.models import generate_default_cfgs
+from torch import Tensor, nn
+
+from .registry import register_segmenter
+from .segmenters import build_segmenter, segmenter_cfg
+from .unet import UNet
+
+__all__ = ["SIZES", "AttentionGate", "AttentionUNet"]
+
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"widths": (8, 16, 32, 64, 128)},  # ours, for CPUs
+    "base": {"widths": (64, 128, 256, 512, 1024)},
+}
+
+
+class AttentionGate(nn.Module):
+    """skip * sigmoid(norm(psi(relu(norm(W_x x) + norm(W_s skip))))), one weight for each pixel.
+
+    Args:
+        channels: C of what comes from below and of the encoder's map; the maps inside have half of them.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner = max(1, channels // 2)
+
+        def pointwise(fan_in: int, fan_out: int) -> nn.Sequential:
+            return nn.Sequential(nn.Conv2d(fan_in, fan_out, 1), nn.BatchNorm2d(fan_out))
+
+        self.of_signal = pointwise(channels, inner)
+        self.of_skip = pointwise(channels, inner)
+        self.weight = pointwise(inner, 1)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(B, C, H, W) and (B, C, H, W) to the weighed skip (B, C, H, W)."""
+        y: Tensor = skip * self.weight(torch.relu(self.of_signal(x) + self.of_skip(skip))).sigmoid()
+        return y
+
+
+class AttentionUNet(UNet):
+    """`UNet` that upsamples by resizing and a convolution, with an `AttentionGate` on each skip.
+
+    Args:
+        widths: Channels of each stage, from the full resolution down.
+        **others: `width_scale`, `in_chans`, `num_classes`, `drop_rate` and `drop_path_rate`, see `UNet`.
+
+    Raises:
+        ValueError: A value is not legal; the message names it.
+    """
+
+    def __init__(self, widths: Sequence[int] = (64, 128, 256, 512, 1024), **others: Any) -> None:
+        super().__init__(widths, upsampling="resize", bias=True, **others)
+
+    def gate(self, channels: int) -> nn.Module:
+        """The gate on an encoder's map."""
+        return AttentionGate(channels)
+
+
+default_cfgs = generate_default_cfgs(
+    {f"attention_unet_{size}": segmenter_cfg("1804.03999") for size in SIZES}
+)
+
+
+def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
+    return build_segmenter(AttentionUNet, f"attention_unet_{size}", pretrained, **{**SIZES[size], **kwargs})
+
+
+@register_segmenter
+def attention_unet_tiny(pretrained: bool = False, **kwargs: Any) -> Any:
+    """An eighth of the width of the published one."""
+    return _create("tiny", pretrained, **kwargs)
+
+
+@register_segmenter
+def attention_unet_base(pretrained: bool = False, **kwargs: Any) -> Any:
+    """64 to 1024 channels, that of the tables."""
+    return _create("base", pretrained, **kwargs)

@@ -1,0 +1,129 @@
+"""U-Net++: between encoder and decoder of a U-Net stand nodes, each fed by all before it at its level.
+
+Zhou et al. 2018, "UNet++: A Nested U-Net Architecture for Medical Image Segmentation" (arXiv 1807.10165),
+with the upsampling (bilinear, corners aligned) and the batch norms of widespread code; the widths of the
+tables are twice its own.
+
+Shapes: B batch, C channels, H W space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from timm.models import generate_default_cfgs
+from torch import Tensor, nn
+
+from .heads import PixelHead
+from .places import FeaturePlace
+from .registry import register_segmenter
+from .segmenters import build_segmenter, segmenter_cfg
+from .unet import ConvPair, scaled_widths
+
+__all__ = ["SIZES", "NestedUNet"]
+
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"widths": (8, 16, 32, 64, 128)},  # ours, for CPUs
+    "small": {"widths": (32, 64, 128, 256, 512)},
+    "base": {"widths": (64, 128, 256, 512, 1024)},
+}
+
+
+class NestedUNet(nn.Module):
+    """x_(i,0) = convs(pool(x_(i-1,0))), and x_(i,j) = convs(x_(i,0), ..., x_(i,j-1), up(x_(i+1,j-1))).
+
+    Level i has the nodes j = 0 to L - i of L + 1 levels; the logits are those of x_(0,L). Each node is a
+    `ConvPair`. The published deep supervision, heads on all x_(0,j), is not here.
+
+    Args:
+        widths: Channels of each level, from the full resolution down.
+        width_scale: Multiplies all widths.
+        in_chans: Input channels.
+        num_classes: Channels of the output.
+        drop_rate: Dropout of maps before the last convolution.
+        drop_path_rate: Must be 0: there are no residual branches.
+
+    Raises:
+        ValueError: A value is not legal; the message names it.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (64, 128, 256, 512, 1024),
+        width_scale: float = 1.0,
+        in_chans: int = 3,
+        num_classes: int = 1,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if len(widths) < 2:
+            raise ValueError(f"widths={tuple(widths)} must have at least two levels")
+        if drop_path_rate:
+            raise ValueError(f"drop_path_rate={drop_path_rate}: NestedUNet has no residual branches to drop")
+        sizes = scaled_widths(widths, width_scale)
+        self.in_chans = in_chans
+        self.num_classes = num_classes
+        self.stride = 2 ** (len(sizes) - 1)
+        """Sides of images are multiples of this."""
+        self.encoder = nn.ModuleList(
+            ConvPair(fan_in, width, width, bias=True) for fan_in, width in pairwise([in_chans, *sizes])
+        )
+        self.decoder = nn.ModuleList(  # one list of nodes a level, from the full resolution down
+            nn.ModuleList(
+                ConvPair(before * width + below, width, width, bias=True)
+                for before in range(1, len(sizes) - level)
+            )
+            for level, (width, below) in enumerate(pairwise(sizes))
+        )
+        self.pool = nn.MaxPool2d(2)
+        self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+        self.head = PixelHead(sizes[0], num_classes, drop_rate)
+
+    def places(self) -> dict[str, FeaturePlace]:
+        """Feature maps by their position."""
+        deepest = FeaturePlace(self.encoder[-1])
+        last = FeaturePlace(self.head, is_input=True)
+        return {"encoder_last": deepest, "bottleneck": deepest, "decoder_last": last}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
+        levels: list[list[Tensor]] = []
+        for convs in self.encoder:
+            x = convs(self.pool(x) if levels else x)
+            levels.append([x])
+        for column in range(1, len(levels)):
+            for level in range(len(levels) - column):
+                node = self.decoder[level][column - 1]  # type: ignore[index]
+                below = self.up(levels[level + 1][column - 1])
+                levels[level].append(node(torch.cat([*levels[level], below], dim=1)))
+        y: Tensor = self.head(levels[0][-1])
+        return y
+
+
+default_cfgs = generate_default_cfgs({f"nested_unet_{size}": segmenter_cfg("1807.10165") for size in SIZES})
+
+
+def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
+    return build_segmenter(NestedUNet, f"nested_unet_{size}", pretrained, **{**SIZES[size], **kwargs})
+
+
+@register_segmenter
+def nested_unet_tiny(pretrained: bool = False, **kwargs: Any) -> Any:
+    """An eighth of the width of the base size."""
+    return _create("tiny", pretrained, **kwargs)
+
+
+@register_segmenter
+def nested_unet_small(pretrained: bool = False, **kwargs: Any) -> Any:
+    """32 to 512 channels, those of the paper."""
+    return _create("small", pretrained, **kwargs)
+
+
+@register_segmenter
+def nested_unet_base(pretrained: bool = False, **kwargs: Any) -> Any:
+    """64 to 1024 channels, that of the U-KAN paper's tables."""
+    return _create("base", pretrained, **kwargs)

@@ -1,0 +1,249 @@
+"""U-Mamba: a residual U-Net whose maps go, as rows of tokens, through a selective state space.
+
+Ma, Li and Wang 2024, "U-Mamba: Enhancing Long-range Dependency for Biomedical Image Segmentation" (arXiv
+2401.04722), in the 2-d form of the authors' first release: the residual network of nnU-Net with strided
+convolutions, instance norm and leaky ReLU. Stages and widths are those of nnU-Net's plans.
+
+Shapes: B batch, C channels, H W space, N tokens.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from timm.layers import DropPath
+from timm.models import generate_default_cfgs
+from torch import Tensor, nn
+
+from kanvision.layers import create_norm
+from kanvision.layers.mamba import Mamba
+
+from .backbone import drop_path_rates
+from .heads import PixelHead
+from .places import FeaturePlace, u_places
+from .registry import register_segmenter
+from .segmenters import build_segmenter, segmenter_cfg
+from .unet import scaled_widths
+
+__all__ = ["MAMBAS", "SIZES", "MapMamba", "UMamba"]
+
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"widths": (16, 32, 64, 128, 128)},  # ours, for CPUs
+    "small": {"widths": (32, 64, 128, 256, 512, 512, 512)},  # plan for 256 pixels
+    "base": {"widths": (32, 64, 128, 256, 512, 512, 512, 512)},  # plan for 512 pixels
+}
+MAMBAS = ("bottleneck", "encoder")
+_SLOPE = 0.01
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution and instance norm, perhaps leaky ReLU: (B, C, H, W) -> (B, O, H / stride, W / stride)."""
+
+    def __init__(
+        self,
+        fan_in: int,
+        width: int,
+        kernel_size: int = 3,
+        *,
+        stride: int = 1,
+        bias: bool = True,
+        act: bool = True,
+    ) -> None:
+        parts: dict[str, nn.Module] = {
+            "conv": nn.Conv2d(fan_in, width, kernel_size, stride=stride, padding=kernel_size // 2, bias=bias),
+            "norm": create_norm("instance", width, 2),
+        }
+        if act:
+            parts["act"] = nn.LeakyReLU(_SLOPE)
+        super().__init__(OrderedDict(parts))
+
+
+class ResidualBlock(nn.Module):
+    """leaky_relu(skip(x) + convs(x)): two convolutions; the skip averages and projects where shapes differ.
+
+    Args:
+        fan_in: C.
+        width: O.
+        stride: Of the first convolution.
+        drop_path: Rate at which the branch is left out for a sample.
+    """
+
+    def __init__(self, fan_in: int, width: int, stride: int = 1, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(fan_in, width, stride=stride)
+        self.conv2 = ConvNorm(width, width, act=False)
+        self.drop_path = DropPath(drop_path)
+        skip: list[nn.Module] = [nn.AvgPool2d(stride)] if stride > 1 else []
+        if fan_in != width:
+            skip.append(ConvNorm(fan_in, width, 1, bias=False, act=False))
+        self.skip = nn.Sequential(*skip)
+        self.act = nn.LeakyReLU(_SLOPE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, O, H / stride, W / stride)."""
+        y: Tensor = self.act(self.skip(x) + self.drop_path(self.conv2(self.conv1(x))))
+        return y
+
+
+class MapMamba(nn.Module):
+    """Layer norm and Mamba over all pixels of a map, row after row; no residual.
+
+    Args:
+        width: C.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.mamba = Mamba(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        tokens = self.mamba(self.norm(x.flatten(2).mT))  # (B, N, C)
+        y: Tensor = tokens.mT.unflatten(-1, x.shape[-2:])
+        return y
+
+
+class UpStage(nn.Module):
+    """Transposed convolution to the width of the skip, the skip beside it, and residual blocks."""
+
+    def __init__(self, fan_in: int, width: int, drop_paths: Sequence[float]) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(fan_in, width, 2, stride=2)
+        self.blocks = _blocks(2 * width, width, 1, drop_paths)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(B, C, H, W) and (B, O, 2H, 2W) to (B, O, 2H, 2W)."""
+        y: Tensor = self.blocks(torch.cat([self.up(x), skip], dim=1))
+        return y
+
+
+def _blocks(fan_in: int, width: int, stride: int, drop_paths: Sequence[float]) -> nn.Sequential:
+    """Residual blocks, the first of which changes the shape."""
+    first, *others = drop_paths
+    return nn.Sequential(
+        ResidualBlock(fan_in, width, stride, first), *(ResidualBlock(width, width, 1, p) for p in others)
+    )
+
+
+class UMamba(nn.Module):
+    """A stem, residual stages each at half the resolution of the one before, and the way back.
+
+    Skips are concatenated. Convolutions start as in nnU-Net (He et al. for leaky ReLU, no bias).
+
+    Args:
+        widths: Channels of each stage, from the full resolution down.
+        mamba: One of `MAMBAS`: behind the deepest stage, or behind every stage of the encoder, where the
+            last norm of each residual block starts at 0.
+        depth: Residual blocks of each stage.
+        width_scale: Multiplies all widths.
+        in_chans: Input channels.
+        num_classes: Channels of the output.
+        drop_rate: Dropout of maps before the last convolution.
+        drop_path_rate: Stochastic depth, rising linearly to this rate at the last of all blocks.
+
+    Raises:
+        ValueError: A value is not legal; the message names it.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (32, 64, 128, 256, 512, 512, 512, 512),
+        mamba: str = "bottleneck",
+        depth: int = 2,
+        width_scale: float = 1.0,
+        in_chans: int = 3,
+        num_classes: int = 1,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if mamba not in MAMBAS:
+            raise ValueError(f"mamba={mamba!r} is not known; legal values: {', '.join(MAMBAS)}")
+        if len(widths) < 2:
+            raise ValueError(f"widths={tuple(widths)} must have at least two stages")
+        if depth < 1:
+            raise ValueError(f"depth={depth} must be at least 1")
+        sizes = scaled_widths(widths, width_scale)
+        self.in_chans = in_chans
+        self.num_classes = num_classes
+        self.stride = 2 ** (len(sizes) - 1)
+        """Sides of images are multiples of this."""
+        rates = iter(drop_path_rates(drop_path_rate, depth * (2 * len(sizes) - 1)))
+
+        def drop_paths() -> list[float]:
+            return [rate for _, rate in zip(range(depth), rates, strict=False)]
+
+        self.stem = ConvNorm(in_chans, sizes[0])
+        self.encoder = nn.ModuleList()
+        for level, (fan_in, width) in enumerate(pairwise([sizes[0], *sizes])):
+            stage = _blocks(fan_in, width, 2 if level else 1, drop_paths())
+            if mamba == "encoder" or level == len(sizes) - 1:
+                stage.append(MapMamba(width))
+            self.encoder.append(stage)
+        self.decoder = nn.ModuleList(
+            UpStage(fan_in, width, drop_paths()) for fan_in, width in pairwise(reversed(sizes))
+        )
+        self.head = PixelHead(sizes[0], num_classes, drop_rate)
+        self.reset_parameters(zero_branches=mamba == "encoder")
+
+    @torch.no_grad()
+    def reset_parameters(self, zero_branches: bool) -> None:
+        """Start values of the convolutions; with `zero_branches` each residual block begins as its skip."""
+        for conv in self._convolutions():
+            nn.init.kaiming_normal_(conv.weight, a=_SLOPE)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+        for block in self.modules():
+            if zero_branches and isinstance(block, ResidualBlock):
+                norm: Any = block.conv2.norm
+                nn.init.zeros_(norm.weight)
+
+    def _convolutions(self) -> Iterator[nn.Conv2d | nn.ConvTranspose2d]:
+        return (m for m in self.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d))
+
+    def places(self) -> dict[str, FeaturePlace]:
+        """Feature maps by their position."""
+        return u_places(self.encoder, self.decoder)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
+        x = self.stem(x)
+        skips: list[Tensor] = []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        skips.pop()  # that of the deepest stage goes on as x
+        for stage in self.decoder:
+            x = stage(x, skips.pop())
+        y: Tensor = self.head(x)
+        return y
+
+
+default_cfgs = generate_default_cfgs({f"u_mamba_{size}": segmenter_cfg("2401.04722") for size in SIZES})
+
+
+def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
+    return build_segmenter(UMamba, f"u_mamba_{size}", pretrained, **{**SIZES[size], **kwargs})
+
+
+@register_segmenter
+def u_mamba_tiny(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Half the width, five stages: ours."""
+    return _create("tiny", pretrained, **kwargs)
+
+
+@register_segmenter
+def u_mamba_small(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Seven stages: nnU-Net's plan for 256 pixels."""
+    return _create("small", pretrained, **kwargs)
+
+
+@register_segmenter
+def u_mamba_base(pretrained: bool = False, **kwargs: Any) -> Any:
+    """Eight stages: nnU-Net's plan for 512 pixels, and the size next to that of the U-KAN paper's table."""
+    return _create("base", pretrained, **kwargs)
