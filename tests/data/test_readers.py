@@ -23,6 +23,7 @@ def test_the_names_are_those_of_the_readers():
         "tiny_imagenet",
         "imagenet",
         "image_folder",
+        "webdataset",
     }
     assert set(READERS) == names
     assert names <= set(list_datasets())

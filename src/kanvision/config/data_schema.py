@@ -48,8 +48,15 @@ class DataConfig(Section):
     """Fetch the data set when it is missing."""
 
 
-class ImageDataConfig(DataConfig):
+class ClassDataConfig(DataConfig):
     """Images with one class each."""
+
+    task: Literal["classification"]
+    """What its labels are for."""
+
+
+class ImageDataConfig(ClassDataConfig):
+    """Images with one class each, in a layout of their own."""
 
     name: Literal[
         "cifar10",
@@ -65,8 +72,21 @@ class ImageDataConfig(DataConfig):
         "tiny_imagenet",
     ]
     """Reader in `kanvision.data`."""
-    task: Literal["classification"]
-    """What its labels are for."""
+
+
+class ShardDataConfig(ClassDataConfig):
+    """Images with one class each, in tar shards as WebDataset has them."""
+
+    name: Literal["webdataset"]
+    """Reader in `kanvision.data`."""
+    label_key: str = "label"
+    """Entry of .json members that is the label."""
+    train_shards: str | None = None
+    """Training shards below data.root, as imagenet-train-{0000..1023}.tar; null: names with train in them."""
+    val_shards: str | None = None
+    """The same for validation; null: names with val, valid or validation in them."""
+    test_shards: str | None = None
+    """The same for the test; null: names with test in them."""
 
 
 class MaskDataConfig(DataConfig):
@@ -242,6 +262,7 @@ class MixupConfig(Section):
 
 AnyData = Annotated[
     ImageDataConfig
+    | ShardDataConfig
     | SyntheticFieldsConfig
     | BUSIConfig
     | GlaSConfig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from .datasets import READERS, ImageSource, Splits
+from .datasets.reader import DataReader
 from .errors import DataError
 from .loaders import epoch_to_come, make_loader
 from .samplers import EvenBatchSampler, TrainBatchSampler
@@ -20,7 +22,7 @@ from .samples import ImageDataset
 from .splits import stratified_holdout, stratified_limit
 from .transforms import ImageSpec, evaluation_transform, training_transform
 
-__all__ = ["ClassificationDataModule", "ImageDataModule"]
+__all__ = ["ClassificationDataModule", "ImageDataModule", "own_keys"]
 
 Indices = NDArray[np.int64]
 
@@ -250,7 +252,8 @@ class ClassificationDataModule(ImageDataModule):
 
     Args:
         name: Reader in `READERS`.
-        **options: Arguments of `ImageDataModule`; `augment` holds those of `training_transform`.
+        **options: Arguments of `ImageDataModule` and of the data set's reader; `augment` holds those of
+            `training_transform`.
 
     Raises:
         ValueError: If the name is unknown, or mean, std or augment do not fit.
@@ -259,8 +262,9 @@ class ClassificationDataModule(ImageDataModule):
     def __init__(self, name: str, **options: Any) -> None:
         if name not in READERS:
             raise ValueError(f"data.name={name} is unknown; legal: {', '.join(sorted(READERS))}")
+        own = {key: options.pop(key) for key in own_keys(READERS[name]) if key in options}
         super().__init__(name, **options)
-        self.reader = READERS[name](self.root, self.expected_classes, self.download)
+        self.reader = READERS[name](self.root, self.expected_classes, self.download, **own)
         self.train_transform = training_transform(self.spec, **self.augment)
         self.eval_transform = evaluation_transform(
             self.spec, interpolation=self.interpolation, crop_pct=self.crop_pct
@@ -289,3 +293,15 @@ class ClassificationDataModule(ImageDataModule):
     def error(self, problem: str) -> DataError:
         """The error with the expected tree, and where to get the data."""
         return self.reader.error(f"{self.reader.root}: {problem}")
+
+
+def own_keys(reader: type[DataReader]) -> set[str]:
+    """Keyword arguments of a reader and its bases, but for those that every datamodule has."""
+    constructors = [vars(kind)["__init__"] for kind in reader.__mro__ if "__init__" in vars(kind)]
+    found = {
+        name
+        for constructor in constructors
+        for name, parameter in inspect.signature(constructor).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    return found - {"num_classes", "in_chans", "img_size", "split_seed", "download"}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from .augment import segmentation_augment
-from .datamodule import ImageDataModule, Indices
-from .datasets import SEGMENTATION_READERS, MaskedSource, SegmentationReader, SegmentationSplits
+from .datamodule import ImageDataModule, Indices, own_keys
+from .datasets import SEGMENTATION_READERS, MaskedSource, SegmentationSplits
 from .errors import DataError
 from .masked_samples import MaskedDataset
 from .preprocessing import Preprocessing
@@ -155,15 +154,3 @@ class SegmentationDataModule(ImageDataModule):
     def error(self, problem: str) -> DataError:
         """The error with the expected tree, and where to get the data."""
         return self.reader.error(f"{self.reader.root}: {problem}")
-
-
-def own_keys(reader: type[SegmentationReader]) -> set[str]:
-    """Keyword arguments of a reader and its bases, but for those that every datamodule has."""
-    constructors = [vars(kind)["__init__"] for kind in reader.__mro__ if "__init__" in vars(kind)]
-    found = {
-        name
-        for constructor in constructors
-        for name, parameter in inspect.signature(constructor).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    return found - {"num_classes", "in_chans", "img_size", "split_seed", "download"}

@@ -18,17 +18,20 @@ from .mnist import MNIST, FashionMNIST
 from .reader import DatasetInfo, Reader, Splits
 from .segmentation_folder import SegmentationFolder
 from .sentinel_crops import SentinelCrops
-from .sources import ArraySource, FileSource, ImageSource
+from .shard_source import ShardSource
+from .sources import ArraySource, EncodedSource, FileSource, ImageSource
 from .stl10 import STL10
 from .svhn import SVHN
 from .synthetic_fields import SyntheticFields, SyntheticFieldsReader
 from .tiny_imagenet import TinyImageNet
+from .webdataset import WebDataset
 
 __all__ = [
     "READERS",
     "SEGMENTATION_READERS",
     "ArraySource",
     "DatasetInfo",
+    "EncodedSource",
     "FileSource",
     "ImageSource",
     "MaskedSource",
@@ -36,6 +39,7 @@ __all__ = [
     "SegmentationReader",
     "SegmentationSample",
     "SegmentationSplits",
+    "ShardSource",
     "Splits",
     "SyntheticFields",
     "list_datasets",
@@ -53,6 +57,7 @@ _CLASSES: tuple[type[Reader], ...] = (
     TinyImageNet,
     ImageNet,
     ImageFolder,
+    WebDataset,
 )
 READERS: dict[str, type[Reader]] = {reader.info.name: reader for reader in _CLASSES}
 _WITH_MASKS: tuple[type[SegmentationReader], ...] = (

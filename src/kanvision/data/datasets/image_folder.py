@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kanvision.data.splits import stratified_holdout
-
+from .arranging import PARTS, arrange, hold_out, missing_parts
 from .folders import FolderIndex, subfolders
 from .reader import DatasetInfo, Reader, Splits
 
 __all__ = ["ImageFolder"]
-
-# Of class folders that come without a test split; a change would move everybody's test images into training.
-_TEST_FRACTION = 0.2
-_TEST_SEED = 0
 
 
 class ImageFolder(Reader):
@@ -40,32 +35,21 @@ class ImageFolder(Reader):
     def read(self) -> Splits:
         """Index all image files."""
         root = self.existing_root()
-        splits = {name: root / name for name in ("train", "test", "val") if (root / name).is_dir()}
+        splits = {name: root / name for name in PARTS if (root / name).is_dir()}
         if not splits:
             return self._whole(root)
-        problems = []
-        if "train" not in splits:
-            problems.append(f"{root / 'train'}: is missing, but there is {' and '.join(splits)}")
-        if splits.keys() == {"train"}:
-            problems.append(
-                f"{root / 'test'}: is missing, and so is val; add one of them, or move the classes up"
-            )
-        if problems:
+        if problems := missing_parts(root, splits):
             raise self.error(*problems)
         index, names = self._index(splits["train"])
-        train = index.by_class(splits["train"])
-        held_out = [index.by_class(splits[name]) for name in ("test", "val") if name in splits]
-        index.finish(train, *held_out)
-        return Splits(names, train, held_out[0], held_out[1] if len(held_out) == 2 else None)
+        parts = {name: index.by_class(folder) for name, folder in splits.items()}
+        index.finish(*parts.values())
+        return arrange(names, parts)
 
     def _whole(self, root: Path) -> Splits:
         index, names = self._index(root)
         everything = index.by_class(root)
         index.finish(everything)
-        train, test = stratified_holdout(everything.targets, _TEST_FRACTION, _TEST_SEED)
-        if not len(test):
-            raise self.error(f"{root}: no class has two images, so none can be held out for the test")
-        return Splits(names, everything.select(train), everything.select(test))
+        return hold_out(self, names, everything)
 
     def _index(self, folder: Path) -> tuple[FolderIndex, tuple[str, ...]]:
         names = tuple(subfolders(folder))

@@ -1,24 +1,26 @@
-"""Where the pictures of one split are: an array in memory, or files on disk.
+"""Where the pictures of one split are: an array in memory, or encoded on disk.
 
 Legend: N images, B batch, C channels, H W space.
 """
 
 from __future__ import annotations
 
+import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from kanvision.data.errors import DataError
 
-__all__ = ["ArraySource", "FileSource", "ImageSource"]
+__all__ = ["ArraySource", "EncodedSource", "FileSource", "ImageSource"]
 
 Targets = NDArray[np.int64]
 
@@ -72,14 +74,56 @@ class ArraySource(ImageSource):
         return pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
 
 
-class FileSource(ImageSource):
-    """Image files, read when they are asked for.
+class EncodedSource(ImageSource):
+    """Images in some format that Pillow reads, decoded when they are asked for.
+
+    Attributes:
+        fail: Makes the error for an image that cannot be read, from a list of problems.
+    """
+
+    unit: ClassVar[str]
+    """What an image is kept in, for messages."""
+    fail: Callable[[list[str]], DataError]
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """Where the image is, for messages."""
+
+    @abstractmethod
+    def stored(self, index: int) -> bytes:
+        """The encoded image.
+
+        Raises:
+            OSError: If it cannot be read.
+        """
+
+    def image(self, index: int) -> Image.Image:
+        """The decoded picture.
+
+        Raises:
+            DataError: If it cannot be read as an image.
+        """
+        try:
+            with Image.open(io.BytesIO(self.stored(index))) as image:
+                image.load()
+                return _eight_bit(image)
+        # Pillow's plugins raise OSError, SyntaxError, struct.error, ValueError and more on broken files.
+        except Exception as error:
+            why = "unknown format" if isinstance(error, UnidentifiedImageError) else error
+            what = f"cannot be read as an image ({why}); replace the {self.unit} or delete it"
+            raise self.fail([f"{self.name(index)}: {what}"]) from error
+
+
+class FileSource(EncodedSource):
+    """Image files.
 
     Args:
         files: Paths.
         targets: (N,) class of each file.
         fail: Makes the error for a file that cannot be read, from a list of problems.
     """
+
+    unit: ClassVar = "file"
 
     def __init__(
         self,
@@ -100,22 +144,13 @@ class FileSource(ImageSource):
         """File of this image."""
         return Path(os.fsdecode(self.files[index]))
 
-    def image(self, index: int) -> Image.Image:
-        """The picture in the file.
+    def name(self, index: int) -> str:
+        """Path of the file."""
+        return str(self.path(index))
 
-        Raises:
-            DataError: If the file cannot be read as an image.
-        """
-        path = self.path(index)
-        try:
-            with Image.open(path) as image:
-                image.load()
-                return _eight_bit(image)
-        # Pillow's plugins raise OSError, SyntaxError, struct.error, ValueError and more on broken files.
-        except Exception as error:
-            raise self.fail(
-                [f"{path}: cannot be read as an image ({error}); replace the file or delete it"]
-            ) from error
+    def stored(self, index: int) -> bytes:
+        """The bytes of the file."""
+        return self.path(index).read_bytes()
 
     def select(self, indices: NDArray[np.int64]) -> FileSource:
         """The same files, fewer of them."""
