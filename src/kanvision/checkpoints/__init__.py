@@ -11,7 +11,8 @@ from .io import (
     state_dict_for,
 )
 from .official import SOURCES, load_official
-from .transfer import begin_finetuning, start_from
+from .snapshots import find_snapshots
+from .transfer import Start, begin_finetuning, start_from
 from .vit_to_kat import start_from_vit
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "begin_finetuning",
     "find_checkpoint",
     "load_checkpoint",
+    "find_snapshots",
     "load_official",
     "load_state_dict",
     "match_structure",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .analysis_checks import analysis_problems
 from .choices import Choices
 from .conv_checks import convolutions
 from .data_checks import data_problems
@@ -55,7 +56,7 @@ def eval_problems(config: EvalConfig) -> list[Problem]:
     """Everything in an evaluation configuration that cannot be."""
     latest = config.ckpt == "latest"
     path = Path(config.run_root, "latest") if latest else Path(config.ckpt)
-    problems = [*mode_problems(config), *prediction_problems(config)]
+    problems = [*mode_problems(config), *prediction_problems(config), *analysis_problems(config)]
     if not path.exists():
         why = f"there is no run in {config.run_root}" if latest else f"there is no file or folder {path}"
         problems.append(conflict(config, ["ckpt"], why, "give a checkpoint file, a run folder, or latest"))

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from .analysis_schema import Analysis, AnalysisConfig
 from .data_schema import AnyData, AugmentConfig, MixupConfig
 from .explanation_schema import ExplanationConfig
 from .model_schema import AnyModel, BasisConfig
@@ -122,8 +123,10 @@ class EvalConfig(Section):
 
     ckpt: str
     """Checkpoint file, run folder (its best checkpoint), or latest."""
-    mode: Literal["test", "explain", "predict"] = "test"
-    """What to do with the model: measure it, find out what its answers rest on, or let it answer."""
+    mode: Literal["test", "explain", "predict", "analyse"] = "test"
+    """What to do: measure the model, find out what its answers rest on, let it answer, or look inside it."""
+    analysis: Analysis | None = None
+    """What mode=analyse looks at."""
     split: Literal["val", "test"] = "test"
     """Which images to use."""
     input: str | None = None
@@ -140,3 +143,5 @@ class EvalConfig(Section):
     """How mode=predict goes through images, and what it writes."""
     run_root: str = "runs"
     """Where `ckpt=latest` looks."""
+    analyse: AnalysisConfig = AnalysisConfig()
+    """How mode=analyse looks, a section for each analysis."""

@@ -29,6 +29,7 @@ TRAIN_KEYS = (
 EVAL_KEYS = (
     "ckpt",
     "mode",
+    "analysis",
     "split",
     "input",
     "output",
@@ -70,6 +71,7 @@ Examples
     python eval.py ckpt=best.ckpt data.root=/elsewhere trainer.accelerator=cpu
     python eval.py mode=explain ckpt=latest                     what the answers rest on: pictures and scores
     python eval.py mode=predict ckpt=latest input=scene.tif     masks, or the classes of pictures
+    python eval.py mode=analyse analysis=spectra ckpt=latest    a look inside: docs/analyse.md
 """
 FLAGS = """\
 Flags

@@ -1,0 +1,70 @@
+"""`eval.py mode=analyse`: a look inside a trained network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning_fabric import Fabric
+from rich.console import Console
+
+from kanvision import record
+from kanvision.analysis.page import SUMMARY, write_index, write_page
+from kanvision.config import EvalConfig, blaming
+
+from .analyses import ANALYSES, Study
+from .restoring import restore, run_folder
+
+__all__ = ["analyse"]
+
+
+def analyse(cfg: EvalConfig) -> dict[str, float]:
+    """Look at a checkpoint in the way that `cfg.analysis` names.
+
+    Writes pictures, tables, `summary.json` and a page `index.html` to `<run>/analyses/<analysis>`, and the
+    page that leads to those of all analyses to `<run>/analyses`; `cfg.output` takes the place of the latter.
+
+    Returns:
+        What was found, as numbers by name.
+
+    Raises:
+        CheckpointError: If a file is none of ours, is damaged, or does not fit its own configuration.
+        DataError: If the data are missing or broken.
+        ConfigError: If this version does not know the checkpoint's configuration, or the network or the run
+            has nothing of what is asked for.
+    """
+    assert cfg.analysis is not None
+    path, run, task = restore(cfg)
+    with blaming(cfg, "trainer.accelerator"):
+        device = Fabric(accelerator=cfg.trainer.accelerator, devices=1).device
+    task.eval().requires_grad_(False).to(device)
+    console = Console()
+    findings = ANALYSES[cfg.analysis](Study(cfg, path, run, task, device, console))
+    root = Path(cfg.output) if cfg.output else run_folder(path) / "analyses"
+    folder = root / cfg.analysis
+    findings.write(folder)
+    title = f"{cfg.analysis}: {run.model.name} on {run.data.name}"
+    options = getattr(cfg.analyse, cfg.analysis, None)
+    about = {
+        "checkpoint": str(path),
+        "model": run.model.name,
+        "data": run.data.name,
+        "split": cfg.split,
+        "seed": run.seed,
+        "options": {"seed": cfg.analyse.seed} | (options.model_dump(mode="json") if options else {}),
+    }
+    write_page(folder, title, about | record.environment(), findings)
+    summary = {
+        "title": title,
+        **about,
+        "sentences": list(findings.sentences),
+        "numbers": dict(findings.numbers),
+        "pictures": [picture.name for picture in findings.pictures],
+        **record.environment(),
+    }
+    record.write_metrics(folder / SUMMARY, summary)
+    write_index(root)
+    console.print(title, style="bold")
+    for sentence in findings.sentences:
+        console.print(f"- {sentence}", highlight=False, markup=False)
+    console.print(f"Written: {folder}", soft_wrap=True, highlight=False)
+    return dict(findings.numbers)
