@@ -17,8 +17,8 @@ from torch import nn
 
 from kanvision import record
 from kanvision.analysis.cost import Cost, cost
-from kanvision.callbacks import EMAWeights
-from kanvision.config import TrainConfig, blaming, to_primitive
+from kanvision.callbacks import EMAWeights, gathered
+from kanvision.config import TrainConfig, blaming, is_first_of_machine, to_primitive
 from kanvision.config.data_schema import MaskDataConfig
 from kanvision.config.model_schema import TimmConfig, TransformerConfig
 from kanvision.config.problems import is_first_process
@@ -47,10 +47,14 @@ def unread_datamodule_of(cfg: TrainConfig) -> ImageDataModule:
 
 
 def datamodule_of(cfg: TrainConfig) -> ImageDataModule:
-    """The data, found and judged (see `DataError`), ready to give batches."""
+    """The data, found and judged (see `DataError`), ready to give batches; a collective call.
+
+    One process of each machine fetches them if they are missing, and the others wait for that.
+    """
     datamodule = unread_datamodule_of(cfg)
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if is_first_of_machine():
         datamodule.prepare_data()
+    gathered(None)
     datamodule.setup()
     return datamodule
 
@@ -123,7 +127,8 @@ def _schedule(cfg: TrainConfig) -> dict[str, Any]:
 
 def trainer_of(cfg: TrainConfig) -> pl.Trainer:
     """The trainer with its callbacks and loggers."""
-    options = cfg.trainer.model_dump(exclude={"channels_last", "compile", "matmul_precision"})
+    ours = {"channels_last", "compile", "matmul_precision", "global_batch_size"}
+    options = cfg.trainer.model_dump(exclude=ours)
     options["precision"] = usable_precision(cfg.trainer.precision, cfg.trainer.accelerator)
     if cfg.trainer.profiler is not None:
         options["profiler"] = PROFILERS[cfg.trainer.profiler](dirpath=cfg.run.dir, filename="profile")

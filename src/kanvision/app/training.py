@@ -23,12 +23,13 @@ from kanvision.checkpoints import (
 )
 from kanvision.config import TrainConfig, blaming, to_primitive
 from kanvision.config.model_schema import KATConfig
-from kanvision.effort import Effort
+from kanvision.effort import Effort, shared_out
 from kanvision.layers import structure_of
 from kanvision.optim import build_optimizer
 
 from .building import cost_of, datamodule_of, is_dry, model_of, prepare, task_of, trainer_of, with_facts_of
 from .facts import facts_after, facts_before, size_of
+from .joining import join, require_same
 from .restoring import fitting_weights
 
 
@@ -44,11 +45,15 @@ def train(cfg: TrainConfig) -> float | None:
         ConfigError: If a library refuses a setting that the schema could not judge.
     """
     prepare(cfg)
+    trainer = trainer_of(cfg)
+    join(trainer)
+    resume = _resume_point(cfg)
+    require_same(cfg, resume)
+    cfg = shared_out(cfg, trainer.world_size)
     datamodule = datamodule_of(cfg)
     cfg = with_facts_of(cfg, datamodule)
-    trainer = trainer_of(cfg)
-    effort = Effort.of(cfg, trainer.num_devices * trainer.num_nodes)
-    folder, resume = Path(cfg.run.dir), _resume_point(cfg)
+    effort = Effort.of(cfg, trainer.world_size)
+    folder = Path(cfg.run.dir)
     model = model_of(cfg)
     if resume is None:  # a run that goes on has its start behind it
         _start(cfg, model)

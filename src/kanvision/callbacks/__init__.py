@@ -7,6 +7,7 @@ from .epoch_state import EpochState
 from .finite_guard import FiniteGuard, NonFiniteError
 from .grid import GridCare
 from .preemption import Preempted, Preemption
+from .processes import gathered
 from .progress import ProgressBar
 from .rng_state import RNGState
 from .sample_images import SampleImages
@@ -30,4 +31,5 @@ __all__ = [
     "SampleImages",
     "StepCheckpoint",
     "WeightSnapshots",
+    "gathered",
 ]

@@ -1,9 +1,11 @@
 """Composing, checking and explaining configurations; nothing here imports torch."""
 
+from .batches import batch_problems, one_share
 from .choices import Choices
 from .command_line import check_command_line
 from .composition import compose
 from .keys import in_yaml
+from .launchers import is_first_of_machine, is_one_of_several
 from .problems import ConfigError, Problem, ShownError, blaming, is_first_process, shown_as_text
 from .remarks import notes
 from .resolvers import register_resolvers, sweep_job_folder
@@ -17,12 +19,16 @@ __all__ = [
     "Problem",
     "ShownError",
     "TrainConfig",
+    "batch_problems",
     "blaming",
     "check_command_line",
     "compose",
     "in_yaml",
+    "is_first_of_machine",
     "is_first_process",
+    "is_one_of_several",
     "notes",
+    "one_share",
     "parse_eval",
     "parse_train",
     "register_resolvers",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .analysis_checks import analysis_problems
+from .batches import batch_problems
 from .choices import Choices
 from .conv_checks import convolutions
 from .data_checks import data_problems
@@ -335,6 +336,7 @@ CHECKS: tuple[Callable[[TrainConfig], Iterator[Problem]], ...] = (
     convolutions,
     segmenters,
     _recipe_batch,
+    batch_problems,
     _devices,
     _steps,
     _registered,

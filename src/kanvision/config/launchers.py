@@ -45,8 +45,8 @@ def _slurm() -> tuple[int, int]:
         launcher = HydraConfig.get().launcher  # the job is still to be started
         return int(launcher.get("tasks_per_node", 1)), int(launcher.get("nodes", 1))
     raise ValueError(
-        "trainer=slurm is for the tasks of a job of Slurm: srun python train.py trainer=slurm ... in a script for "
-        "sbatch, or python train.py -m trainer=slurm hydra/launcher=submitit_slurm ..."
+        "trainer=slurm is for tasks of a job of Slurm: srun python train.py trainer=slurm ... in a script or "
+        "python train.py -m trainer=slurm hydra/launcher=submitit_slurm ..."
     )
 
 

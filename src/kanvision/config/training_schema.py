@@ -210,6 +210,9 @@ class TrainerConfig(Section):
     """What is clipped."""
     accumulate_grad_batches: Count = 1
     """Batches per optimiser step."""
+    global_batch_size: Count | None = None
+    """Images of an optimiser step, of all processes and accumulated batches together: data.batch_size is then
+    the share of one of them, whatever it was; null: data.batch_size as it is."""
     matmul_precision: Literal["highest", "high", "medium"] = "high"
     """float32 matrix products on GPUs: highest is exact, high uses TF32."""
     deterministic: bool | Literal["warn"] = False

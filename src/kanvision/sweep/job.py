@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -13,7 +12,14 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from rich.console import Console
 
-from kanvision.config import ConfigError, ShownError, TrainConfig, is_first_process, sweep_job_folder
+from kanvision.config import (
+    ConfigError,
+    ShownError,
+    TrainConfig,
+    is_first_process,
+    is_one_of_several,
+    sweep_job_folder,
+)
 
 from .report import report
 from .runs import FAILURE, read_run, write_failure
@@ -48,8 +54,7 @@ def sweep_job() -> Iterator[None]:
             trace = "".join(traceback.format_exception(cause))
             write_failure(folder, _reason(cause), trace)
             print(f"Job {folder.name} failed; recorded in {failure}", file=sys.stderr)
-        # Set for, and by, the processes that Lightning and torchrun start on one machine.
-        if "LOCAL_RANK" in os.environ:
+        if is_one_of_several():
             raise
     except BaseException:
         # The sweep ends here, and Hydra calls nobody; what has been done so far is still worth a table.
