@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,7 +18,7 @@ from torch import nn
 
 from kanvision import record
 from kanvision.analysis.cost import Cost, cost
-from kanvision.callbacks import EMAWeights, gathered
+from kanvision.callbacks import DataFaults, EMAWeights, gathered
 from kanvision.config import TrainConfig, blaming, is_first_of_machine, to_primitive
 from kanvision.config.data_schema import MaskDataConfig
 from kanvision.config.model_schema import TimmConfig, TransformerConfig
@@ -136,6 +137,7 @@ def trainer_of(cfg: TrainConfig) -> pl.Trainer:
         callbacks: list[Callback] = [instantiate(entry) for entry in cfg.callbacks.values()]
     if not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, AnyProgressBar)]
+    callbacks = [*fault_counter(cfg, None if is_dry(cfg) else Path(cfg.run.dir)), *callbacks]
     if cfg.ema is not None:
         callbacks.append(EMAWeights(**cfg.ema.model_dump()))
     with blaming(cfg, "logger"):
@@ -150,6 +152,14 @@ def trainer_of(cfg: TrainConfig) -> pl.Trainer:
             enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
             enable_model_summary=False,
         )
+
+
+def fault_counter(cfg: TrainConfig, folder: Path | None) -> list[DataFaults]:
+    """What counts the samples that are skipped, and lists them in this folder; nothing if none may be."""
+    if cfg.data.faults == "raise":
+        return []
+    path = None if folder is None else folder / "data_faults.csv"
+    return [DataFaults(path, cfg.data.max_faults)]
 
 
 def usable_precision(precision: str, accelerator: str) -> Any:

@@ -12,8 +12,8 @@ from kanvision import record
 from kanvision.callbacks import ProgressBar
 from kanvision.config import EvalConfig, blaming
 
-from .building import cost_of, datamodule_of, usable_precision
-from .facts import facts_after, size_of
+from .building import cost_of, datamodule_of, fault_counter, usable_precision
+from .facts import facts_after, faults_found, faults_recorded, size_of
 from .restoring import restore, run_folder
 
 
@@ -31,6 +31,8 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
     path, run, task = restore(cfg)
     datamodule = datamodule_of(run)
     price = cost_of(run, task.model)
+    folder = Path(cfg.output) if cfg.output else run_folder(path) / "eval"
+    bars = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
     with blaming(cfg, "trainer.accelerator", "trainer.devices"):
         trainer = pl.Trainer(
             accelerator=cfg.trainer.accelerator,
@@ -38,7 +40,7 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
             precision=usable_precision(run.trainer.precision, cfg.trainer.accelerator),
             enable_progress_bar=cfg.trainer.enable_progress_bar,
             # Not the run's own: a checkpoint may come from anywhere, and a callback is code that it names.
-            callbacks=[ProgressBar()] if cfg.trainer.enable_progress_bar else None,
+            callbacks=[*fault_counter(run, folder), *bars],
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -52,9 +54,10 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
     if trainer.is_global_zero:
         console = Console()
         facts = {"checkpoint": str(path), **facts_after(price, seconds, "evaluation"), **task.meaning()}
+        facts |= faults_found(trainer)
         record.results_table(console, f"{run.model.name} on {run.data.name}", result, facts)
-        folder = Path(cfg.output) if cfg.output else run_folder(path) / "eval"
         about = {"checkpoint": str(path), "images": datamodule.num_images[cfg.split]}
+        about |= faults_recorded(trainer)
         about |= {**size_of(price), "protocol": task.meaning()}
         about |= {"model": run.model.name, "data": run.data.name, "seed": run.seed}
         record.write_metrics(folder / f"{cfg.split}.json", result | about | record.environment())

@@ -44,7 +44,10 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
             asked for that the network does not have.
     """
     path, run, task = restore(cfg)
-    datamodule = datamodule_of(run)
+    # Each image is explained by itself: one that cannot be read has nothing in its place.
+    datamodule = datamodule_of(
+        run.model_copy(update={"data": run.data.model_copy(update={"faults": "raise"})})
+    )
     check_classes(cfg, task, datamodule.class_names)
     with blaming(cfg, "trainer.accelerator"):
         device = Fabric(accelerator=cfg.trainer.accelerator, devices=1).device

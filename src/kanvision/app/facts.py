@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 
 from kanvision.analysis.cost import Cost
+from kanvision.callbacks import DataFaults
 from kanvision.config import TrainConfig, notes
 from kanvision.data import ImageDataModule
 from kanvision.effort import Effort
@@ -48,6 +50,32 @@ def facts_after(price: Cost, seconds: float, what: str) -> dict[str, str]:
         "GFLOP / image": _gflops(price),
         f"{what} time": f"{seconds:.1f} s",
     }
+
+
+def faults_found(trainer: pl.Trainer) -> dict[str, str]:
+    """What was skipped of the data, and how many images the metrics rest on; nothing where nothing may be."""
+    lines: dict[str, str] = {}
+    for counter in _fault_counters(trainer):
+        for split, count in counter.measured.items():
+            lines[f"{split} images measured"] = f"{count:,}"
+        where = f", listed in {counter.path}" if counter.path is not None and counter.known else ""
+        lines["files skipped"] = f"{len(counter.known)}{where}"
+        lines |= {f"skipped {number}": text for number, text in enumerate(counter.lines(), 1)}
+    return lines
+
+
+def faults_recorded(trainer: pl.Trainer) -> dict[str, Any]:
+    """The same for a record."""
+    return {
+        key: value
+        for counter in _fault_counters(trainer)
+        for key, value in (("images_measured", counter.measured), ("files_skipped", len(counter.known)))
+    }
+
+
+def _fault_counters(trainer: pl.Trainer) -> list[DataFaults]:
+    callbacks: Any = trainer
+    return [callback for callback in callbacks.callbacks if isinstance(callback, DataFaults)]
 
 
 def size_of(price: Cost) -> dict[str, int]:

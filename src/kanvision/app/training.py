@@ -28,7 +28,7 @@ from kanvision.layers import structure_of
 from kanvision.optim import build_optimizer
 
 from .building import cost_of, datamodule_of, is_dry, model_of, prepare, task_of, trainer_of, with_facts_of
-from .facts import facts_after, facts_before, size_of
+from .facts import facts_after, facts_before, faults_found, faults_recorded, size_of
 from .joining import join, require_same
 from .restoring import fitting_weights
 
@@ -91,11 +91,12 @@ def train(cfg: TrainConfig) -> float | None:
     facts = facts_after(price, seconds, "training")
     if cfg.test:
         facts["tested"] = "the best checkpoint" if path else "the last weights"
-    facts |= task.meaning()
+    facts |= task.meaning() | faults_found(trainer)
     numbers = {**size_of(price), "train_seconds": round(seconds, 2)}
     if writes:
         about: dict[str, Any] = {"model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}
         about |= {"epochs": trainer.current_epoch, "resumed": resume is not None, "protocol": task.meaning()}
+        about |= faults_recorded(trainer)
         record.write_metrics(folder / "metrics.json", metrics | numbers | about | record.environment())
     record.results_table(console, title, metrics, facts)
     if writes and best is not None:

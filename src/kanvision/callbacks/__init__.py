@@ -2,6 +2,7 @@
 
 from .checkpointing import BestCheckpoint, LastCheckpoint, StepCheckpoint
 from .csv_log import CSVLog
+from .data_faults import DataFaults, TooManyFaultsError
 from .ema import EMAWeights
 from .epoch_state import EpochState
 from .finite_guard import FiniteGuard, NonFiniteError
@@ -18,6 +19,7 @@ __all__ = [
     "BasisSelection",
     "BestCheckpoint",
     "CSVLog",
+    "DataFaults",
     "EMAWeights",
     "EpochState",
     "FiniteGuard",
@@ -30,6 +32,7 @@ __all__ = [
     "RNGState",
     "SampleImages",
     "StepCheckpoint",
+    "TooManyFaultsError",
     "WeightSnapshots",
     "gathered",
 ]

@@ -22,9 +22,9 @@ def gathered(state: Any) -> list[Any]:
 class Agreement:
     """Lets all processes learn what one of them wants, and all at the same step.
 
-    Each calls `largest` once a step. One process alone gets its own answer at once. Several get that of the
-    step before: the question travels while the step runs, over sockets, so that nobody waits for it, and
-    neither the device nor the exchange of gradients knows of it.
+    Each calls `largest`, or each calls `total`, once a step. One process alone gets its own answer at once.
+    Several get that of the step before: the question travels while the step runs, over sockets, so that
+    nobody waits for it, and neither the device nor the exchange of gradients knows of it.
     """
 
     def __init__(self) -> None:
@@ -36,6 +36,16 @@ class Agreement:
 
         A collective call.
         """
+        return self._ask(wish, distributed.ReduceOp.MAX)
+
+    def total(self, count: int) -> int:
+        """Sum of the counts of all processes at the step before (one process: at this step).
+
+        A collective call.
+        """
+        return self._ask(count, distributed.ReduceOp.SUM)
+
+    def _ask(self, wish: int, operation: Any) -> int:
         if not (distributed.is_available() and distributed.is_initialized()):
             return wish
         if self._group is None:
@@ -47,6 +57,6 @@ class Agreement:
             work.wait()
             answer = int(number)
         number = torch.tensor(wish)
-        work = distributed.all_reduce(number, distributed.ReduceOp.MAX, group=self._group, async_op=True)
+        work = distributed.all_reduce(number, operation, group=self._group, async_op=True)
         self._asked = number, work
         return answer

@@ -80,7 +80,7 @@ class SampleImages(Callback):
     ) -> None:
         """Keep the images that are still wanted, and what is predicted for them."""
         wanted = self.num_images - sum(len(images) for images, *_ in self._samples)
-        if wanted > 0 and self._draws(trainer):
+        if wanted > 0 and outputs is not None and self._draws(trainer):
             images = batch["image"][:wanted].float()
             if "mask" in batch:
                 truth = batch["mask"]

@@ -46,6 +46,10 @@ class DataConfig(Section):
     """Use at most this many images of each split (a fixed choice, equal over classes)."""
     download: bool = False
     """Fetch the data set when it is missing."""
+    faults: Literal["raise", "skip"] = "raise"
+    """Samples that cannot be read: raise ends the run; skip replaces them (training) or leaves them out."""
+    max_faults: Annotated[int, Field(ge=0)] = 10
+    """Bad files that a run with faults=skip goes on without; one more ends it."""
 
 
 class ClassDataConfig(DataConfig):

@@ -134,6 +134,7 @@ IDLE = (
         lambda c: c.data.task == "classification",
         "it is for images with masks",
     ),
+    Idle(("data.max_faults",), lambda c: c.data.faults == "raise", "data.faults=raise allows none"),
     Idle(("data.download",), lambda c: c.data.root is None, "these data ship with a package"),
     Idle(
         ("trainer.gradient_clip_algorithm",),

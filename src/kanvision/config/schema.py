@@ -103,6 +103,10 @@ class EvalDataConfig(Section):
     """Use at most this many images."""
     download: bool | None = None
     """Fetch the data set when it is missing."""
+    faults: Literal["raise", "skip"] | None = None
+    """Samples that cannot be read: raise ends the evaluation; skip leaves them out and says so."""
+    max_faults: Annotated[int, Field(ge=0)] | None = None
+    """Bad files that an evaluation with faults=skip goes on without; one more ends it."""
 
 
 class EvalTrainerConfig(Section):

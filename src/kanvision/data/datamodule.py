@@ -6,7 +6,7 @@ import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from .datasets import READERS, ImageSource, Splits
 from .datasets.reader import DataReader
 from .errors import DataError
+from .faults import answer_for
 from .loaders import epoch_to_come, make_loader
 from .samplers import EvenBatchSampler, TrainBatchSampler
 from .samples import ImageDataset
@@ -66,6 +67,10 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         eval_batch_size: Images per step and device in evaluation; null: as in training.
         num_workers: Loader processes per device.
         limit: Use at most this many images of each split.
+        faults: raise: a sample that cannot be read is an error; skip: in training the next one takes its
+            place, in evaluation it is left out, and batches say so (see `kanvision.data.faults`).
+        max_faults: Files that may be found bad before any batch is made; whoever counts those of batches has
+            the same limit.
         seed: Seed of order and augmentation.
 
     Raises:
@@ -92,10 +97,14 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         eval_batch_size: int | None = None,
         num_workers: int = 0,
         limit: int | None = None,
+        faults: Literal["raise", "skip"] = "raise",
+        max_faults: int = 10,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.dataset_name = name
+        self.faults = faults
+        self.max_faults = max_faults
         self.spec = ImageSpec(img_size, in_chans, tuple(mean), tuple(std))
         self.root = root
         self.expected_classes = num_classes
@@ -288,7 +297,13 @@ class ClassificationDataModule(ImageDataModule):
 
     def serve(self, source: ImageSource, indices: Indices, *, training: bool) -> ImageDataset:
         """These images, augmented for training."""
-        return ImageDataset(source, indices, self.train_transform if training else self.eval_transform)
+        return ImageDataset(
+            source,
+            indices,
+            self.train_transform if training else self.eval_transform,
+            answer=answer_for(self.faults, training=training),
+            shape=(self.spec.in_chans, self.spec.img_size, self.spec.img_size),
+        )
 
     def error(self, problem: str) -> DataError:
         """The error with the expected tree, and where to get the data."""

@@ -13,7 +13,12 @@ class DataError(ValueError):
 
     The message alone is the state: an exception must be rebuilt from one string to travel out of a loader
     process.
+
+    Attributes:
+        problems: What is wrong, one text a problem, in the process that has found it; empty elsewhere.
     """
+
+    problems: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, *, name: str, root: str, problems: Sequence[str], tree: str, source: str) -> DataError:
@@ -32,4 +37,6 @@ class DataError(ValueError):
         indented = [f"  {line}" for line in tree.strip("\n").splitlines()]
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         lines = [f"data set {name}: {count} in data.root={root}", *listed, "expected tree:", *indented]
-        return cls("\n".join([*lines, f"where to get it: {source}"]))
+        error = cls("\n".join([*lines, f"where to get it: {source}"]))
+        error.problems = tuple(problems)
+        return error

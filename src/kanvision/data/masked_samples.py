@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from .augment import MaskedAugment
 from .datasets.masks import MaskedSource
+from .faults import Answer, Fault, read_samples
 from .preprocessing import Preprocessing
 from .resizing import resize_image, resize_labels
 from .samples import loading
@@ -34,6 +35,7 @@ class MaskedDataset(Dataset[Any]):
         interpolation: How images are resized; masks take the nearest label.
         augment: Random transform of image and mask; None: none.
         whole_masks: Leave masks at their own size, for scores at the size of the stored image.
+        answer: What is done with samples that cannot be read.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class MaskedDataset(Dataset[Any]):
         interpolation: str = "bilinear",
         augment: MaskedAugment | None = None,
         whole_masks: bool = False,
+        answer: Answer = "raise",
     ) -> None:
         self.source = source
         self.indices = indices
@@ -54,6 +57,7 @@ class MaskedDataset(Dataset[Any]):
         self.interpolation = interpolation
         self.augment = augment
         self.whole_masks = whole_masks
+        self.answer = answer
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -64,23 +68,35 @@ class MaskedDataset(Dataset[Any]):
         return [self.source.names[index] for index in self.indices]
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
-        """One sample, as in `__getitems__` without the batch axis."""
-        return {key: value[0] for key, value in self.__getitems__([position]).items()}
+        """One sample, as in `__getitems__` without the batch axis; one that cannot be read is an error."""
+        with loading([position]):
+            sample = self._sample(int(self.indices[position]))
+            image = self.preprocessing(sample["image"][None])[0]
+        return {**sample, "image": image, "index": torch.tensor(int(self.indices[position]))}
 
-    def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor]:
+    def __getitems__(self, positions: Sequence[int]) -> dict[str, Any]:
         """A whole batch at once, which torch's loader asks for where it can.
 
         Returns:
             {"image": (B, C, S, S), "mask": (B, S, S) or (B, K, S, S), "index": (B,)}, the index being the
             place in `source`, and "instances": (B, S, S) where the data set has them. With whole masks, mask
             and instances have the size of the stored image, which must be that of all images of the batch.
+            With "faults", a list of `Fault`, where samples could not be read and were replaced or left out;
+            if none is left, the batch has empty "image" and "index" and no mask.
         """
-        indices = self.indices[np.asarray(positions)]
         with loading(positions):
-            samples = [self._sample(int(index)) for index in indices]
-            batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
-            batch["image"] = self.preprocessing(batch["image"])
-        return {**batch, "index": torch.from_numpy(indices)}
+            served = read_samples(positions, self._read, self.answer, len(self))
+            samples, indices = served.samples, self.indices[served.positions]
+            keys = samples[0] if samples else ()
+            batch: dict[str, Any] = {key: torch.stack([sample[key] for sample in samples]) for key in keys}
+            empty = torch.empty(0, len(self.preprocessing.mean), *self.size)
+            batch["image"] = self.preprocessing(batch["image"]) if samples else empty
+        batch["index"] = torch.from_numpy(indices)
+        found = [Fault(int(self.indices[place]), problem) for place, problem in served.faults]
+        return {**batch, "faults": found} if found else batch
+
+    def _read(self, position: int) -> dict[str, Tensor]:
+        return self._sample(int(self.indices[position]))
 
     def _sample(self, index: int) -> dict[str, Tensor]:
         sample = self.source[index]

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .datasets import ArraySource, ImageSource
+from .faults import Answer, Fault, read_samples
 from .seeding import SeededBatch, random_state
 
 __all__ = ["ImageDataset", "loading"]
@@ -50,6 +51,8 @@ class ImageDataset(Dataset[dict[str, Any]]):
         source: All images of the split.
         indices: Those to serve; null: all.
         transform: From several pictures, or bytes (B, C, H, W), to a float batch.
+        answer: What is done with images that cannot be read.
+        shape: (C, H, W) of a batch's images, for batches of which none can be read.
     """
 
     def __init__(
@@ -57,10 +60,15 @@ class ImageDataset(Dataset[dict[str, Any]]):
         source: ImageSource,
         indices: NDArray[np.int64] | None = None,
         transform: Transform | None = None,
+        *,
+        answer: Answer = "raise",
+        shape: tuple[int, int, int] = (3, 1, 1),
     ) -> None:
         self.source = source
         self.indices = np.arange(len(source)) if indices is None else indices
         self.transform = transform
+        self.answer = answer
+        self.shape = shape
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -71,27 +79,40 @@ class ImageDataset(Dataset[dict[str, Any]]):
         return self.source.targets[self.indices]
 
     def __getitem__(self, position: int) -> dict[str, Any]:
+        """One image; one that cannot be read is an error, whatever is done with it in batches."""
         index = int(self.indices[position])
-        image = (
-            self.source.image(index) if self.transform is None else self._batch(self.indices[[position]])[0]
-        )
+        if self.transform is None:
+            image: Any = self.source.image(index)
+        else:
+            image = self._batch([index], [])[0]
         return {"image": image, "target": int(self.source.targets[index]), "index": index}
 
-    def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor]:
+    def __getitems__(self, positions: Sequence[int]) -> dict[str, Any]:
         """A whole batch at once, which torch's loader asks for where it can.
 
         Returns:
             {"image": (B, C, H, W), "target": (B,), "index": (B,)}; to be passed through by the collate
-            function.
+            function. With "faults", a list of `Fault`, where images could not be read and were replaced or
+            left out; "index" names those that are there.
         """
-        indices = self.indices[np.asarray(positions)]
         with loading(positions):
-            images = self._batch(indices)
+            if isinstance(self.source, ArraySource):  # in memory, where nothing can fail
+                indices, pictures, faults = self.indices[np.asarray(positions)], [], list[Fault]()
+            else:
+                served = read_samples(positions, self._read, self.answer, len(self))
+                indices, pictures, faults = self.indices[served.positions], served.samples, served.faults
+            images = self._batch(indices, pictures) if len(indices) else torch.empty(0, *self.shape)
         targets = torch.from_numpy(self.source.targets[indices])
-        return {"image": images, "target": targets, "index": torch.from_numpy(indices)}
+        batch = {"image": images, "target": targets, "index": torch.from_numpy(indices)}
+        found = [Fault(int(self.indices[place]), problem) for place, problem in faults]
+        return {**batch, "faults": found} if found else batch
 
-    def _batch(self, indices: NDArray[np.int64]) -> Tensor:
+    def _read(self, position: int) -> Image.Image:
+        return self.source.image(int(self.indices[position]))
+
+    def _batch(self, indices: Sequence[int] | NDArray[np.int64], pictures: list[Image.Image]) -> Tensor:
+        """The batch of these images; those in files that are not read yet are read."""
         assert self.transform is not None, "batches need a transform"
         if isinstance(self.source, ArraySource):
-            return self.transform(self.source.stack(indices))
-        return self.transform([self.source.image(int(index)) for index in indices])
+            return self.transform(self.source.stack(np.asarray(indices)))
+        return self.transform(pictures or [self.source.image(int(index)) for index in indices])

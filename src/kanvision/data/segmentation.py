@@ -9,6 +9,7 @@ from .augment import segmentation_augment
 from .datamodule import ImageDataModule, Indices, own_keys
 from .datasets import SEGMENTATION_READERS, MaskedSource, SegmentationSplits
 from .errors import DataError
+from .faults import answer_for
 from .masked_samples import MaskedDataset
 from .preprocessing import Preprocessing
 from .splits import grouped_holdout
@@ -86,6 +87,7 @@ class SegmentationDataModule(ImageDataModule):
             download=self.download,
             **own,
         )
+        self.reader.tolerance = "files" if self.faults == "skip" else "none"
         wanted = self.augment.pop("interpolation", "bilinear")
         self.train_interpolation = "bilinear" if wanted == "random" else wanted
         self.train_transform = segmentation_augment(**self.augment)
@@ -96,7 +98,11 @@ class SegmentationDataModule(ImageDataModule):
 
     def read(self) -> SegmentationSplits:
         """Find the images and their masks."""
-        return self.reader.read()
+        splits = self.reader.read()
+        if len(bad := self.reader.problems) > self.max_faults:
+            limit = f"data.max_faults={self.max_faults}: {len(bad)} files cannot be used"
+            raise self.reader.error(limit, *bad)
+        return splits
 
     def setup(self, stage: str | None = None) -> None:
         """Find, check and split the data, and measure mean and std where they are not given."""
@@ -104,7 +110,8 @@ class SegmentationDataModule(ImageDataModule):
         super().setup(stage)
         if is_new and self.measured:
             train = self.datasets["train"]
-            found = dict(zip(("mean", "std"), channel_statistics(train.source, train.indices), strict=True))
+            measured = channel_statistics(train.source, train.indices, skip_faults=self.faults == "skip")
+            found = dict(zip(("mean", "std"), measured, strict=True))
             mean, std = (found[key] if key in self.measured else getattr(self.spec, key) for key in found)
             self.spec = ImageSpec(self.spec.img_size, self.spec.in_chans, mean, std)
             self.preprocessing = Preprocessing(mean, std, self.preprocessing_name)
@@ -149,6 +156,7 @@ class SegmentationDataModule(ImageDataModule):
             interpolation=self.train_interpolation if training else self.interpolation,
             augment=self.train_transform if training else None,
             whole_masks=self.eval_size == "original" and not training,
+            answer=answer_for(self.faults, training=training),
         )
 
     def error(self, problem: str) -> DataError:

@@ -153,11 +153,14 @@ class Task(pl.LightningModule):
         self.log("train/lr", group["lr"] / group["lr_scale"], on_step=True, on_epoch=False, batch_size=size)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Measure one batch; returns its `predictions`, and what the metrics were given as `measured`."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any] | None:
+        """Measure one batch; returns its `predictions`, and what the metrics were given as `measured`.
+
+        A batch may be empty, where none of its images could be read; then None.
+        """
         return self._evaluate(batch, self.val_metrics, self.measurement)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any] | None:
         """Measure one batch; returns the same as `validation_step`."""
         return self._evaluate(batch, self.test_metrics, self.test_measurement)
 
@@ -167,8 +170,12 @@ class Task(pl.LightningModule):
 
     def _evaluate(
         self, batch: Batch, metrics: MetricCollection, measurement: Callable[[Tensor, Batch], dict[str, Any]]
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any] | None:
         size = len(batch["image"])
+        if not size:
+            # the epoch's end is a collective call, whether this process has measured anything or not
+            self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=True, batch_size=1)
+            return None
         logits = self(batch["image"])
         measured = measurement(logits, batch)
         metrics.update(weight=size, **measured)

@@ -105,5 +105,6 @@ class BUSI(MaskedFolderReader):
     def _parts(self, source: MaskedFiles) -> list[str]:
         if self.split == "published":
             return published_parts(self.info.name, source.names, self.split_seed)
-        source.groups = duplicate_groups([entry.image for entry in source.entries])
+        images = [entry.image for entry in source.entries]
+        source.groups = duplicate_groups(images, skip_faults=self.tolerance != "none")
         return self.by_groups(source)

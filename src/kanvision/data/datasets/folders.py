@@ -110,11 +110,13 @@ class FolderIndex:
         return self._source(files, targets)
 
     def finish(self, *sources: FileSource) -> None:
-        """Raise one error for all problems, and for a split without any image."""
-        if not self.problems and not all(len(source) for source in sources):
+        """Refuse all problems at once, and a split without any image."""
+        is_empty = not all(len(source) for source in sources)
+        if is_empty and not self.problems:
             self.problems.append(f"{self.reader.root}: a split holds no image")
-        if self.problems:
+        if is_empty:
             raise self.reader.error(*self.problems)
+        self.reader.refuse(self.problems)
 
     def _not_a_class(self) -> str:
         return f"not one of the {len(self.labels)} classes ({_some(sorted(self.labels))})"

@@ -239,10 +239,14 @@ class MaskedFiles(MaskedSource):
             found = pool.map(_size_problems, self.entries)
             return [problem for problems in found for problem in problems]
 
-    def content_problems(self) -> list[str]:
-        """Complaints about some images and masks, read from the first to the last at even distances."""
+    def content_problems(self) -> tuple[list[str], list[str]]:
+        """Complaints about some images and masks, read from the first to the last at even distances.
+
+        Returns:
+            Complaints about single files, and the one about all masks, where none of them shows anything.
+        """
         if not len(self):
-            return []
+            return [], []
         places = np.unique(np.linspace(0, len(self) - 1, NUM_LOOKED_AT).round().astype(int))
         problems, empty = [], []
         ignored = getattr(self.mask, "ignore_index", None)
@@ -253,9 +257,9 @@ class MaskedFiles(MaskedSource):
                 empty.append(not ((labels != 0) & (labels != ignored)).any())
             except FileError as problem:
                 problems.append(str(problem))
-        if not problems and all(empty):
-            problems.append(_all_empty(self.entries[places[0]].masks[0], len(places), self.mask))
-        return problems
+        if problems or not all(empty):
+            return problems, []
+        return [], [_all_empty(self.entries[places[0]].masks[0], len(places), self.mask)]
 
 
 def _size(array: NDArray[np.generic] | Tensor) -> str:

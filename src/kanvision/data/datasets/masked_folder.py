@@ -55,15 +55,19 @@ class MaskedFolderReader(SegmentationReader):
         Raises:
             DataError: If files cannot be used, or a part is empty.
         """
-        found = [*problems, *source.size_problems()]
-        if not found and not len(source):
-            found = [f"{self.root}: holds no image"]
-        if not found:
-            found = (
-                source.content_problems() if look_at is None else source.select(look_at).content_problems()
-            )
-        if found:
-            raise self.error(*found)
+        if not problems and not len(source):
+            problems = [f"{self.root}: holds no image"]
+        bad_files = source.size_problems()
+        if problems and self.tolerance != "all":
+            raise self.error(*dict.fromkeys([*problems, *bad_files]))
+        self.refuse(problems)
+        if not len(source):
+            raise self.error(*problems)
+        if not bad_files:
+            looked_at = source if look_at is None else source.select(look_at)
+            bad_files, nothing_there = looked_at.content_problems()
+            self.refuse(nothing_there)
+        self.refuse(bad_files, of_files=True)
         parts = np.array(rule() if self.split_file is None else self._listed(self.split_file, source.names))
         chosen = {part: source.select(np.flatnonzero(parts == part)) for part in PARTS}
         if empty := [part for part in ("train", "test") if not len(chosen[part])]:

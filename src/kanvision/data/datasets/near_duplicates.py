@@ -53,17 +53,31 @@ def perceptual_hash(path: Path) -> NDArray[np.bool_]:
     return bits
 
 
-def duplicate_groups(paths: Sequence[Path]) -> NDArray[np.int64]:
+def _hash_if_any(path: Path) -> NDArray[np.float32]:
+    """The hash as numbers; NaN where the file cannot be read."""
+    try:
+        return perceptual_hash(path).astype(np.float32)
+    except FileError:
+        return np.full(NUM_FREQUENCIES**2 - 1, np.nan, np.float32)
+
+
+def duplicate_groups(paths: Sequence[Path], *, skip_faults: bool = False) -> NDArray[np.int64]:
     """Number of the group of near duplicates that each picture is in, (N,): the place of its first member.
 
     Pictures are in one group if a chain of near duplicates connects them.
+
+    Args:
+        paths: The pictures.
+        skip_faults: A file that cannot be read is a group of its own.
 
     Raises:
         FileError: If a file cannot be read.
     """
     with ThreadPoolExecutor() as pool:
-        hashes = np.array(list(pool.map(perceptual_hash, paths)))
+        hash_of = _hash_if_any if skip_faults else perceptual_hash
+        hashes = np.array(list(pool.map(hash_of, paths)))
     signs = hashes.astype(np.float32) * 2 - 1
+    signs[np.isnan(signs[:, 0])] = 0  # half of all bits differ from any picture's
     groups = np.arange(len(paths))
     for place in range(1, len(paths)):
         # Two vectors of +-1 that differ in d of n places have the product n - 2 d.

@@ -287,5 +287,9 @@ def naming(path: Path) -> Iterator[None]:
     # The three libraries raise OSError, SyntaxError, struct.error, ValueError and errors of their own.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        what = "is missing" if not path.exists() else f"cannot be read ({reason})"
+        what = f"cannot be read ({reason})"
+        if not path.exists():
+            what = "is missing"
+        elif path.is_file() and not path.stat().st_size:
+            what = "is empty (0 bytes)"
         raise FileError(f"{path}: {what}; replace the file or delete it") from error

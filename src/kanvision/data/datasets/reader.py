@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,10 @@ from kanvision.data.errors import DataError
 
 from .sources import ImageSource
 
-__all__ = ["DataReader", "DatasetInfo", "Reader", "Splits"]
+__all__ = ["DataReader", "DatasetInfo", "Reader", "Splits", "Tolerance"]
+
+Tolerance = Literal["none", "files", "all"]
+"""none: any problem is an error; files: bad files are gathered; all: what is wrong with folders is, too."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class DataReader(ABC):
     """
 
     info: ClassVar[DatasetInfo]
+    tolerance: Tolerance = "none"
+    """What reading goes on after; set it before. What is tolerated is gathered in `problems`."""
 
     def __init__(
         self, root: str | Path | None, num_classes: int | None = None, download: bool = False
@@ -72,6 +77,21 @@ class DataReader(ABC):
         self.root = None if root is None else Path(root).expanduser()
         self.num_classes = num_classes
         self.download = download
+        self.problems: list[str] = []
+
+    def refuse(self, problems: Sequence[str], *, of_files: bool = False) -> None:
+        """Raise an error for problems, if there are any, or gather them where they are tolerated.
+
+        Args:
+            problems: What is wrong.
+            of_files: They are about single files, so that the rest of the data can be used without them.
+
+        Raises:
+            DataError: If there are problems that are not tolerated.
+        """
+        if problems and self.tolerance != "all" and not (of_files and self.tolerance == "files"):
+            raise self.error(*problems)
+        self.problems += problems
 
     def prepare(self) -> None:
         """Fetch the data set if it is missing and that is wanted; called in one process only."""

@@ -156,18 +156,24 @@ class SegmentationFolder(MaskedFolderReader):
             return MaskPlanes(self.threshold, self.ignore_index), tuple(folders)
         count = self.num_classes
         if count is None and not problems:
-            try:
-                with ThreadPoolExecutor() as pool:
-                    count = 1 + max(pool.map(self._largest_label, (entry.masks[0] for entry in entries)))
-            except FileError as error:
-                problems.append(str(error))
+            with ThreadPoolExecutor() as pool:
+                found = list(pool.map(self._largest_label, (entry.masks[0] for entry in entries)))
+            labels = [label for label in found if isinstance(label, int)]
+            bad_files = [problem for problem in found if isinstance(problem, str)]
+            if self.tolerance == "none" or not labels:  # else they are found again, and counted, when read
+                problems += bad_files
+            count = 1 + max(labels, default=0)
         return IndexMask(count, self.ignore_index), (
             "background",
             *(f"class_{label}" for label in range(1, count or 1)),
         )
 
-    def _largest_label(self, path: Path) -> int:
-        labels = label_values(path)
+    def _largest_label(self, path: Path) -> int | str:
+        """The largest label, or why the file cannot be used."""
+        try:
+            labels = label_values(path)
+        except FileError as problem:
+            return str(problem)
         return int(labels.max(initial=0, where=labels != self.ignore_index))
 
     def _parts(self, parts: list[str], source: MaskedFiles) -> list[str]:
