@@ -41,7 +41,7 @@ def stopped(folder: Path, *more: Callback, **options: Any) -> None:
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
 def test_stops_after_the_step(tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]) -> None:
     whole = train(tmp_path / "whole")
     parts = tmp_path / "parts"

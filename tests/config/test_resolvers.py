@@ -111,6 +111,16 @@ def test_auto_takes_the_newest_unfinished_run_that_has_a_checkpoint(tmp_path: Pa
     assert Path(run_dir(str(tmp_path), "c", "auto")).parent == tmp_path / "c"
 
 
+def test_auto_takes_the_run_of_the_same_job_before_newer_ones(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    own = make_run(tmp_path / "a" / "slurm_7", age=100)
+    newest = make_run(tmp_path / "a" / "slurm_8")
+    assert run_dir(str(tmp_path), "a", "auto") == str(own)
+    (own / "metrics.json").touch()
+    assert run_dir(str(tmp_path), "a", "auto") == str(newest)
+
+
 def test_a_run_is_resumed_in_its_own_folder(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a" / "one", finished=True)
     for resume in (folder, folder / "checkpoints", folder / "checkpoints" / "last.ckpt"):

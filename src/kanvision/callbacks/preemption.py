@@ -20,8 +20,8 @@ from .processes import Agreement
 __all__ = ["Preempted", "Preemption"]
 
 STATUS = 128 + signal.SIGTERM  # 143
-# Where processes got different ones, the later one counts. Windows has no SIGUSR1.
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+# Where processes got different ones, the later one counts. Windows has neither of the last two.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR2", "SIGUSR1") if hasattr(signal, name))
 
 
 class Preempted(SystemExit):
@@ -29,18 +29,19 @@ class Preempted(SystemExit):
 
 
 class Preemption(Checkpoint):
-    """Stops training after SIGTERM or SIGUSR1: saves after the step that runs and exits with status 143.
+    """Stops training after SIGTERM, SIGUSR1 or SIGUSR2: saves after the step, exits with status 143.
 
     A signal to any process stops all of them after the same step; several processes need one step more, in
     which they tell each other (`Agreement`). Within validation they stop after a batch of it, and validate
     anew when the run goes on. It stands last among the callbacks: what it saves has seen all others.
 
-    In a job of Slurm, SIGUSR1 means that the time is up, and the job is put into the queue again
-    (`sbatch --signal=USR1@120`); with resume=auto its command goes on with the run. SIGTERM may mean that
-    somebody cancels it, so it does not: what Slurm itself preempts, it requeues itself.
+    In a job of Slurm, SIGUSR1 and SIGUSR2 mean that the time is up, and the job is put into the queue again
+    (`sbatch --signal=USR1@120`; submitit sends SIGUSR2); with resume=auto its command goes on with the run.
+    SIGTERM may mean that somebody cancels it, so it does not: what Slurm itself preempts, it requeues itself.
 
     Lightning's own answer to SIGTERM ends with status 0 and saves nothing, and with several processes begins
-    a collective call within the handler; that to Slurm's signal saves there. They are replaced.
+    a collective call within the handler; that to Slurm's signal saves there, and submitit's gives the job
+    back without saving. They are replaced.
 
     Args:
         requeue: Put a job of Slurm into the queue again when its time is up.
@@ -117,7 +118,7 @@ class Preemption(Checkpoint):
             print(
                 f"{name}: stopped after step {trainer.global_step}; resume=auto goes on with it", flush=True
             )
-            if self.requeue and name == "SIGUSR1":
+            if self.requeue and name != "SIGTERM":
                 _requeue()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

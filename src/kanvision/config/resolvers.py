@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from .launchers import started
-from .run_folder import folder_of, is_finished, newest_unfinished
+from .run_folder import can_go_on, folder_of, is_finished, newest_unfinished
 
 __all__ = ["main_metric", "register_resolvers", "run_dir", "run_id", "sweep_job_folder"]
 
@@ -109,8 +109,8 @@ def run_dir(root: str, name: str, resume: str | None) -> str:
     Args:
         root: Folder of all runs.
         name: Folder of this kind of run.
-        resume: None; `auto`, the newest unfinished run of this name that has a checkpoint, if there is one;
-            or a run folder or a checkpoint in one.
+        resume: None; `auto`, an unfinished run of this name that has a checkpoint, if there is one: that of
+            this job before it was restarted, else the newest; or a run folder or a checkpoint in one.
     """
     job_folder = sweep_job_folder()
     if job_folder is not None:
@@ -118,7 +118,11 @@ def run_dir(root: str, name: str, resume: str | None) -> str:
     if int(os.environ.get("LOCAL_RANK", "0")) > 0 and RUN_DIR in os.environ:
         return os.environ[RUN_DIR]  # started by rank 0, which has decided
     home = Path(root, name)
-    resumed = newest_unfinished(home) if resume == "auto" else folder_of(resume) if resume else None
+    if resume == "auto":
+        own = home / run_id() if _is_named() else None
+        resumed = own if own is not None and can_go_on(own) else newest_unfinished(home)
+    else:
+        resumed = folder_of(resume) if resume else None
     return _exported(str(resumed or _new_folder(home)))
 
 
@@ -139,14 +143,18 @@ def sweep_job_folder() -> Path | None:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
+def _is_named() -> bool:
+    """Whether this run has a name that is the same when it comes again."""
+    return RUN_ID in os.environ or _job_id() is not None
+
+
 def _new_folder(home: Path) -> Path:
     """`<home>/<id>`, with a number behind it if that holds another run.
 
     A name from the environment or from the job means the same run when it comes again, until that run has
     finished; a name made from the time of day is taken as soon as somebody uses it.
     """
-    named = RUN_ID in os.environ or _job_id() is not None
-    stem = run_id()
+    named, stem = _is_named(), run_id()
     for number in count(1):
         folder = home / (stem if number == 1 else f"{stem}_{number}")
         if not folder.exists() or (named and not is_finished(folder)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["checkpoints_of", "folder_of", "is_finished", "newest_unfinished"]
+__all__ = ["can_go_on", "checkpoints_of", "folder_of", "is_finished", "newest_unfinished"]
 
 # One of them is there from a run's first moment on.
 MARKS = ("config.yaml", ".hydra")
@@ -20,12 +20,17 @@ def is_finished(folder: Path) -> bool:
     return (folder / "metrics.json").exists()
 
 
+def can_go_on(folder: Path) -> bool:
+    """Whether this is the folder of a run with a checkpoint to go on from."""
+    return folder.is_dir() and not is_finished(folder) and bool(checkpoints_of(folder))
+
+
 def newest_unfinished(home: Path) -> Path | None:
     """The run below `home` that can go on, by its newest checkpoint; None if there is none."""
     newest = {
         folder: max(path.stat().st_mtime for path in checkpoints_of(folder))
         for folder in home.glob("*")
-        if folder.is_dir() and not is_finished(folder) and checkpoints_of(folder)
+        if can_go_on(folder)
     }
     return max(newest, key=lambda folder: newest[folder], default=None)
 
