@@ -107,3 +107,5 @@ def test_settings_without_effect_are_said():
     assert "only model.kanify.mlp=group_rational makes rationals" in line
     (line,) = said("model=kat", "model.init_from_mode=paper")
     assert "model.init_from is null" in line
+    (line,) = said("model=karat", "finetune.new_head=true")
+    assert "finetune.init_from is null" in line

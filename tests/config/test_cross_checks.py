@@ -106,7 +106,6 @@ CASES = {
         "basis=rbf callbacks=grid callbacks.grid.at_start=false finetune.init_from=.",
     ),
     "finetune.freeze=true": ("random weights", "finetune.freeze=true finetune.init_from=."),
-    "finetune.new_head=true": ("where nothing is loaded", "finetune.new_head=true finetune.init_from=."),
     "finetune.degrees=[2] finetune.init_from=.": (
         "add finetune.freeze=true",
         "finetune.degrees=[2] finetune.init_from=. finetune.freeze=true",

@@ -292,6 +292,9 @@ RUNS = {
     ("experiment=karat/cifar10_tiny_g3b",): KARAT_CIFAR,
     ("experiment=karat/cifar100_base_g1u",): KARAT_CIFAR
     | {"model.name": "karat_base_patch16_224", "basis.num_frequencies": 1, "model.share": "universal"},
+    ("experiment=karat/svhn_tiny_g3b",): KARAT_CIFAR,
+    ("experiment=karat/flowers102_base_g1u",): KARAT_CIFAR
+    | {"model.name": "karat_base_patch16_224", "basis.num_frequencies": 1, "model.share": "universal"},
     ("experiment=karat/imagenet_convit_g3b",): KARAT_CONVIT,
     ("experiment=karat/imagenet_swin_g3b",): KARAT_CONVIT
     | {"model.name": "karat_swin_tiny_patch4_window7_224", "augment.color_jitter": 0.3},
@@ -357,13 +360,14 @@ def test_the_baseline_is_trained_as_kat_is(size):
     assert kat.model.drop_path_rate == vit.model.drop_path_rate
 
 
-@pytest.mark.parametrize("data", ["cifar10", "cifar100", "imagenet"])
+@pytest.mark.parametrize("data", ["cifar10", "cifar100", "imagenet", "svhn", "flowers102", "stl10"])
 def test_the_softmax_baseline_is_trained_as_karat_is(data):
     karat, vit = (
         parse_train(compose("train", [f"experiment=karat/{data}_tiny_{kind}"], CONF))
         for kind in ("g3b", "softmax")
     )
-    for name in ("optimizer", "scheduler", "loss", "augment", "mixup", "ema", "trainer", "data"):
+    names = ("optimizer", "scheduler", "loss", "augment", "mixup", "ema", "trainer", "data", "finetune")
+    for name in names:
         assert getattr(karat, name) == getattr(vit, name)
     assert karat.model.drop_path_rate == vit.model.drop_path_rate
     assert karat.recipe.batch_size == vit.recipe.batch_size

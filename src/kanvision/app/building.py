@@ -21,11 +21,14 @@ from kanvision.analysis.cost import Cost, cost
 from kanvision.callbacks import DataFaults, EMAWeights, gathered
 from kanvision.config import TrainConfig, blaming, is_first_of_machine, to_primitive
 from kanvision.config.data_schema import MaskDataConfig
-from kanvision.config.model_schema import TimmConfig, TransformerConfig
+from kanvision.config.model_schema import TimmConfig
 from kanvision.config.problems import is_first_process
+from kanvision.config.transformer_schema import TransformerConfig
 from kanvision.data import ImageDataModule, build_datamodule
 from kanvision.models import BUILDERS, kanify, patch_size_for
 from kanvision.tasks import TASKS, Task
+
+from .teaching import taught
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
@@ -74,7 +77,7 @@ def with_facts_of(cfg: TrainConfig, datamodule: ImageDataModule) -> TrainConfig:
 
 
 def model_of(cfg: TrainConfig) -> nn.Module:
-    """The network with fresh weights."""
+    """The network with fresh weights, joined with that of its teacher if it has one."""
     arguments = cfg.model.arguments()
     if cfg.model.takes_basis:
         arguments |= {"basis": cfg.basis.name, "basis_kwargs": cfg.basis.arguments()}
@@ -87,7 +90,7 @@ def model_of(cfg: TrainConfig) -> nn.Module:
     if changes is not None and (changes.mlp or changes.attention or changes.conv):
         with blaming(cfg, "model.name", "model.kanify"):
             kanify(model, **changes.model_dump())
-    return model
+    return taught(cfg, model, model_of)
 
 
 def cost_of(cfg: TrainConfig, model: nn.Module) -> Cost:

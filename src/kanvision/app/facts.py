@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 
 from kanvision.analysis.cost import Cost
 from kanvision.callbacks import DataFaults
+from kanvision.checkpoints import Start
 from kanvision.config import TrainConfig, notes
 from kanvision.data import ImageDataModule
 from kanvision.effort import Effort
@@ -23,8 +24,9 @@ def facts_before(
     price: Cost,
     trainer: pl.Trainer,
     resume: str | None,
+    start: Start | None,
 ) -> dict[str, str]:
-    """What is known before training; `resume` is the checkpoint that the run goes on from."""
+    """What is known before training; of a run that goes on from `resume`, or has its `start` elsewhere."""
     facts = {
         "run": "a trial, nothing is written" if is_dry(cfg) else cfg.run.dir,
         "recipe": f"{cfg.recipe.name} ({cfg.recipe.source})",
@@ -37,7 +39,9 @@ def facts_before(
         facts["precision"] += f" ({cfg.trainer.precision} would only slow a CPU down)"
     origin = cfg.finetune.init_from or getattr(cfg.model, "init_from", None)
     if origin is not None and resume is None:
-        facts["weights"] = f"start from {origin}"
+        facts["weights"] = "; ".join(filter(None, [f"start from {origin}", str(start or "")]))
+    if (teacher := getattr(cfg.model, "teacher", None)) is not None:
+        facts["attention"] = f"that of {teacher}, frozen"
     if cfg.resume is not None:
         facts["resume"] = resume or f"no unfinished run in {Path(cfg.run.dir).parent}; a fresh start"
     return facts | {f"note {number}": text for number, text in enumerate(notes(cfg), 1)}

@@ -14,6 +14,7 @@ from kanvision import record
 from kanvision.callbacks import BestCheckpoint
 from kanvision.checkpoints import (
     CheckpointError,
+    Start,
     begin_finetuning,
     find_checkpoint,
     load_checkpoint,
@@ -22,7 +23,7 @@ from kanvision.checkpoints import (
     start_from_vit,
 )
 from kanvision.config import TrainConfig, blaming, to_primitive
-from kanvision.config.model_schema import KATConfig
+from kanvision.config.transformer_schema import KATConfig
 from kanvision.effort import Effort, shared_out
 from kanvision.layers import structure_of
 from kanvision.optim import build_optimizer
@@ -31,6 +32,7 @@ from .building import cost_of, datamodule_of, is_dry, model_of, prepare, task_of
 from .facts import facts_after, facts_before, faults_found, faults_recorded, size_of
 from .joining import join, require_same
 from .restoring import fitting_weights
+from .teaching import load_teacher, with_teacher
 
 
 def train(cfg: TrainConfig) -> float | None:
@@ -41,7 +43,8 @@ def train(cfg: TrainConfig) -> float | None:
 
     Raises:
         DataError: If the data are missing or broken.
-        CheckpointError: If `cfg.resume`, `cfg.finetune.init_from` or `cfg.model.init_from` is of no use.
+        CheckpointError: If `cfg.resume`, `cfg.finetune.init_from`, `cfg.model.init_from` or
+            `cfg.model.teacher` is of no use.
         ConfigError: If a library refuses a setting that the schema could not judge.
     """
     prepare(cfg)
@@ -54,9 +57,10 @@ def train(cfg: TrainConfig) -> float | None:
     cfg = with_facts_of(cfg, datamodule)
     effort = Effort.of(cfg, trainer.world_size)
     folder = Path(cfg.run.dir)
+    cfg = with_teacher(cfg, resume)
     model = model_of(cfg)
-    if resume is None:  # a run that goes on has its start behind it
-        _start(cfg, model)
+    # a run that goes on has its start behind it
+    start = _start(cfg, model) if resume is None else None
     price = cost_of(cfg, model)
     task = task_of(cfg, model, {"lr": effort.lr, "kan_lr": effort.kan_lr})
     task.class_names = datamodule.class_names
@@ -72,7 +76,7 @@ def train(cfg: TrainConfig) -> float | None:
         record.point_latest(Path(cfg.run.root), folder)
     console = Console(quiet=not trainer.is_global_zero)
     title = f"{cfg.model.name} on {cfg.data.name}"
-    record.header(console, title, facts_before(cfg, datamodule, effort, price, trainer, resume))
+    record.header(console, title, facts_before(cfg, datamodule, effort, price, trainer, resume, start))
 
     started = time.perf_counter()
     trainer.fit(task, datamodule=datamodule, ckpt_path=resume, weights_only=True)
@@ -105,14 +109,15 @@ def train(cfg: TrainConfig) -> float | None:
     return score
 
 
-def _start(cfg: TrainConfig, model: nn.Module) -> None:
+def _start(cfg: TrainConfig, model: nn.Module) -> Start:
     """Give a network that was just built the weights that the configuration names."""
     if isinstance(cfg.model, KATConfig) and cfg.model.init_from is not None:
         try:
             start_from_vit(model, cfg.model.init_from, cfg.model.init_from_mode)
         except CheckpointError as error:
             raise CheckpointError(f"model.init_from={cfg.model.init_from}: {error}") from None
-    begin_finetuning(model, runs_root=cfg.run.root, **cfg.finetune.model_dump())
+    load_teacher(cfg, model)
+    return begin_finetuning(model, runs_root=cfg.run.root, **cfg.finetune.model_dump())
 
 
 def _resume_point(cfg: TrainConfig) -> str | None:

@@ -18,10 +18,11 @@ from .vit_to_kat import start_from_vit
 __all__ = [
     "SOURCES",
     "CheckpointError",
+    "Start",
     "begin_finetuning",
     "find_checkpoint",
-    "load_checkpoint",
     "find_snapshots",
+    "load_checkpoint",
     "load_official",
     "load_state_dict",
     "match_structure",

@@ -14,7 +14,6 @@ from .conv_checks import convolutions
 from .data_checks import data_problems
 from .keys import closest, in_yaml
 from .mode_checks import mode_problems
-from .model_schema import KATConfig, TransformerConfig
 from .prediction_checks import prediction_problems
 from .problems import Problem, conflict
 from .registered import is_own, timm_models, timm_optimizers
@@ -22,6 +21,7 @@ from .run_folder import checkpoints_of, folder_of
 from .schema import EvalConfig, TrainConfig
 from .score_checks import KIND_OF_TASK, score_problems
 from .segmenter_checks import segmenters
+from .transformer_schema import KATConfig, TransformerConfig
 
 __all__ = ["ALLOWED_TARGETS", "eval_problems", "train_problems"]
 
@@ -239,10 +239,6 @@ def _finetune(config: TrainConfig) -> Iterator[Problem]:
         why = "would freeze random weights"
         fix = "give the weights to start from: finetune.init_from=<run folder or checkpoint>"
         yield conflict(config, ["finetune.freeze", "finetune.init_from"], why, fix)
-    if tune.new_head and tune.init_from is None:
-        why = "every classifier is new where nothing is loaded"
-        fix = "give the weights to start from: finetune.init_from=<run folder or checkpoint>"
-        yield conflict(config, ["finetune.new_head", "finetune.init_from"], why, fix)
     start = type(tune)()
     for name in type(tune).model_fields:
         is_set = name not in ("init_from", "new_head", "freeze") and getattr(tune, name) != getattr(

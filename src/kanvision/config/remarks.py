@@ -64,6 +64,11 @@ IDLE = (
         "model.init_from is null",
     ),
     Idle(
+        ("finetune.new_head",),
+        lambda c: c.finetune.init_from is None,
+        "finetune.init_from is null, so that everything is new",
+    ),
+    Idle(
         ("optimizer.momentum",),
         lambda c: not _uses_momentum(c),
         "this optimiser has no momentum of that kind",

@@ -66,11 +66,16 @@ class AttentionTransfer(nn.Module):
         student: A plain VisionTransformer of the same depth and tokens; its queries and keys go away.
 
     Raises:
-        ValueError: Depths, numbers of tokens or heads do not fit.
+        ValueError: One of them is no VisionTransformer, or depths, numbers of tokens or heads do not fit.
     """
 
     def __init__(self, teacher: VisionTransformer, student: VisionTransformer) -> None:
         super().__init__()
+        for name, model in (("teacher", teacher), ("student", student)):
+            if not isinstance(model, VisionTransformer):
+                raise ValueError(
+                    f"the {name} is a {type(model).__name__}; legal: timm's VisionTransformer, KArAtViT"
+                )
         sizes = [(len(m.blocks), m.patch_embed.num_patches + m.num_prefix_tokens) for m in (teacher, student)]
         if sizes[0] != sizes[1]:
             raise ValueError(f"(blocks, tokens): the teacher has {sizes[0]}, the student {sizes[1]}")
@@ -90,6 +95,10 @@ class AttentionTransfer(nn.Module):
         super().train(mode)
         self.teacher.eval()
         return self
+
+    def get_classifier(self) -> nn.Module:
+        """The student's classifier."""
+        return cast(nn.Module, self.student.get_classifier())
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, classes) of the student."""
