@@ -13,11 +13,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-__all__ = ["Panel", "channel_chart", "sheet"]
+__all__ = ["Panel", "channel_chart", "sheet", "write_sheet"]
 
 CELL = 2.0  # inches: side of an image in a sheet
 DPI = 100
 HEAT, SIGNED = "inferno", "RdBu_r"
+THROUGH = 0.75
+"""Opacity of a map over an image."""
 EDGE = "#00e5ff"
 """Colour of the outline of the mask: on no heat map."""
 BARS = ("#3b6fb6", "#e08a1e", "#5a9e5a")
@@ -33,21 +35,33 @@ class Panel(NamedTuple):
     """Mask whose edge is drawn, (H, W)."""
     signed: bool = False
     """Whether the map has two signs: red for, blue against."""
+    under: NDArray[np.uint8] | None = None
+    """Image (H, W, 3) that shows through the map, which may be coarser, in grey."""
+    empty: str = "no evidence"
+    """What is said of a map of zeros."""
 
 
-def sheet(rows: Sequence[Sequence[Panel]], labels: Sequence[str], path: Path, note: str = "") -> None:
-    """Write a sheet of panels as png.
+def write_sheet(rows: Sequence[Sequence[Panel]], labels: Sequence[str], path: Path, note: str = "") -> None:
+    """Write a `sheet` as png."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet(rows, labels, note).savefig(path)
+
+
+def sheet(
+    rows: Sequence[Sequence[Panel]], labels: Sequence[str], note: str = "", cell: float = CELL
+) -> Figure:
+    """A sheet of panels.
 
     Args:
         rows: Panels of each row, as many in each; titles of a row that are those of the row above are left
             out.
         labels: Text at the left of each row.
-        path: The file.
         note: Line below the sheet.
+        cell: Side of an image in inches.
     """
     height, width = rows[0][0].pixels.shape[:2]
     columns = max(len(row) for row in rows)
-    size = (columns * CELL + 0.5, len(rows) * (CELL * height / width + 0.3) + 0.35)
+    size = (columns * cell + 0.5, len(rows) * (cell * height / width + 0.3) + 0.35)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     above: list[str] = []
@@ -65,22 +79,26 @@ def sheet(rows: Sequence[Sequence[Panel]], labels: Sequence[str], path: Path, no
         above = titles
     if note:
         figure.supxlabel(note, fontsize=7)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    return figure
 
 
 def _draw(ax: Any, panel: Panel) -> None:
     pixels = panel.pixels
+    look: dict[str, Any] = {"interpolation": "nearest"}
+    if panel.under is not None:
+        height, width = panel.under.shape[:2]
+        ax.imshow(panel.under.mean(-1), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        look |= {"alpha": THROUGH, "extent": (-0.5, width - 0.5, height - 0.5, -0.5)}
     if pixels.ndim == 3:
-        ax.imshow(pixels, interpolation="nearest")
+        ax.imshow(pixels, **look)
     elif panel.signed:
         # A few pixels would outshine the rest.
         limit = float(np.percentile(np.abs(pixels), 99)) or 1.0
-        ax.imshow(pixels, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")
+        ax.imshow(pixels, cmap=SIGNED, vmin=-limit, vmax=limit, **look)
     else:
         if not pixels.any():
-            ax.text(0.5, 0.5, "no evidence", color="white", ha="center", va="center", transform=ax.transAxes)
-        ax.imshow(pixels, cmap=HEAT, vmin=0, vmax=float(pixels.max()) or 1.0, interpolation="nearest")
+            ax.text(0.5, 0.5, panel.empty, color="white", ha="center", va="center", transform=ax.transAxes)
+        ax.imshow(pixels, cmap=HEAT, vmin=0, vmax=float(pixels.max()) or 1.0, **look)
     if panel.outline is not None and panel.outline.any() and not panel.outline.all():
         ax.contour(panel.outline, levels=[0.5], colors=EDGE, linewidths=0.8)
 

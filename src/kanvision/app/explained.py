@@ -24,7 +24,7 @@ from kanvision.analysis.explaining import (
     Question,
     mean_scores,
 )
-from kanvision.analysis.explanation_pictures import Panel, channel_chart, sheet
+from kanvision.analysis.explanation_pictures import Panel, channel_chart, write_sheet
 from kanvision.data import ImageDataModule
 from kanvision.drawing import displayable
 
@@ -110,7 +110,7 @@ class Drawing:
         signed = any(panel.signed for row in rows for panel in row)
         note += "Grad-CAM: dark is 0, bright is evidence for the class" if len(rows[0]) > 1 else ""
         note += ";  gradients: red speaks for the class, blue against it" if signed else ""
-        sheet(rows, labels, self.folder / name, note)
+        write_sheet(rows, labels, self.folder / name, note)
 
     @staticmethod
     @torch.no_grad()

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 from kanvision.analysis.findings import Findings
 
+from .attention import attention
 from .study import Study
 
 __all__ = ["ANALYSES", "Study"]
 
-ANALYSES: dict[str, Callable[[Study], Findings]] = {}
+ANALYSES: dict[str, Callable[[Study], Findings]] = {"attention": attention}
 """By the name that `analysis=` takes; `kanvision.config.analysis_schema.Analysis` lists the same names."""
