@@ -66,10 +66,10 @@ def interpolated(text: str, environment: dict[str, str]) -> str:
     return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: environment.get(found[1]) or found[2], text)
 
 
-def entrypoint(*words: str) -> "subprocess.CompletedProcess[str]":
+def entrypoint(*words: str, cwd: Path = DOCKER) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     return subprocess.run(
-        [ENTRYPOINT, *words], capture_output=True, text=True, timeout=120, env=environment, cwd=DOCKER
+        [ENTRYPOINT, *words], capture_output=True, text=True, timeout=120, env=environment, cwd=cwd
     )
 
 
@@ -211,6 +211,14 @@ def test_overrides_are_passed_through() -> None:
     for piece in ("model=kta", "optimizer.lr"):
         assert piece in answer.stderr
     assert "space" not in answer.stderr  # nothing is wrong with it: it arrived as one word
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_is_somebody_elses_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs").chmod(0o555)
+    answer = entrypoint("train", "--help", cwd=tmp_path)
+    assert answer.returncode == 0
+    assert f"user {os.getuid()} may not write into {tmp_path}/runs" in answer.stderr
 
 
 # --- compose files ---
