@@ -90,6 +90,24 @@ def test_published_costs(name, kwargs, in_chans, size, gmacs) -> None:
     assert result.flops / 2e9 == pytest.approx(gmacs, abs=0.6 * 10**-digits)
 
 
+# "GFLOPs" of the table of U-KAN (arXiv 2406.02918): MACs of eight images of 256 x 256, norms counted in
+BATCHES_OF_EIGHT = [
+    ("unet_xlarge", 524.2),
+    ("attention_unet_base", 533.1),
+    ("nested_unet_base", 1109),
+    ("unext_base", 4.58),
+    ("rolling_unet_small", 16.82),
+]
+
+
+@pytest.mark.parametrize(("name", "published"), BATCHES_OF_EIGHT)
+def test_rivals_of_ukan_cost_what_was_published_but_for_their_norms(name, published) -> None:
+    with torch.device("meta"):
+        model = kv.create_model(name)
+    macs = 8 * cost(model, (3, 256, 256)).flops / 2e9
+    assert 0.98 * published < macs < published
+
+
 def test_splines_of_ukan_are_counted_by_what_evaluates_them() -> None:
     """By recursion 189 operations for each of 688,128 values; published counters see none of them."""
     values = 3 * (2 * 16 * 16 * 160 + 8 * 8 * 256 + 32 * 32 * 128)

@@ -373,6 +373,23 @@ def test_the_softmax_baseline_is_trained_as_karat_is(data):
     assert karat.recipe.batch_size == vit.recipe.batch_size
 
 
+RIVALS = ("attention_unet", "nested_unet", "unext", "rolling_unet", "u_mamba")
+
+
+@pytest.mark.parametrize("data", ["busi", "glas", "cvc"])
+@pytest.mark.parametrize("rival", RIVALS)
+def test_a_rival_of_ukan_is_trained_as_the_unet_beside_it(rival, data):
+    for words in ([f"model={rival}", f"data={data}"], [f"experiment=ukan/{data}_{rival}"]):
+        unet, other = (
+            parse_train(compose("train", [word.replace(rival, name) for word in words], CONF))
+            for name in ("unet", rival)
+        )
+        assert other.recipe.name == f"{rival}_{data}"
+        names = ("optimizer", "scheduler", "loss", "metrics", "augment", "trainer", "data", "monitor", "seed")
+        for name in names:
+            assert getattr(unet, name) == getattr(other, name)
+
+
 @pytest.mark.parametrize("data", ["busi", "glas", "cvc"])
 def test_the_unet_is_trained_as_ukan_is_at_the_rate_of_its_convolutions(data):
     ukan, unet = (

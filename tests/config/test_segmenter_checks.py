@@ -11,7 +11,8 @@ from kanvision.config import Choices, ConfigError, compose, notes, parse_train
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CHOICES = Choices([CONF])
-OURS = ("ukan", "unet", "kan_unet", "res_kan_unet", "u2_kan")
+RIVALS = ("unet", "attention_unet", "nested_unet", "unext", "rolling_unet", "u_mamba")
+OURS = ("ukan", *RIVALS, "kan_unet", "res_kan_unet", "u2_kan")
 
 # refused line -> words of the complaint, a legal line next to it
 CASES = {
@@ -25,6 +26,14 @@ CASES = {
         "model=ukan model.layer=kagn basis=gram",
     ),
     "model=unet model.drop_path_rate=0.1": ("no residual branches", "model=ukan model.drop_path_rate=0.1"),
+    **{
+        f"model={family} model.drop_path_rate=0.1": ("no residual branches", f"model={other} {rate}")
+        for family, other, rate in (
+            ("attention_unet", "unext", "model.drop_path_rate=0.1"),
+            ("nested_unet", "u_mamba", "model.drop_path_rate=0.1"),
+            ("rolling_unet", "rolling_unet", "model.drop_rate=0.1"),
+        )
+    },
     "model=kan_unet model.drop_path_rate=0.1": (
         "no residual branches",
         "model=res_kan_unet model.drop_path_rate=0.1",
@@ -78,8 +87,9 @@ def test_names_of_all_sizes_are_registered(family):
 def test_settings_without_effect_are_named():
     line = "model=ukan model.kan=false basis=rbf"
     assert any("has no basis" in note for note in notes(parsed(line), line.split()))
-    line = "model=unet optimizer.kan_lr=0.1"
-    assert any("no KAN parameters" in note for note in notes(parsed(line), line.split()))
+    for family in RIVALS:
+        line = f"model={family} optimizer.kan_lr=0.1"
+        assert any("no KAN parameters" in note for note in notes(parsed(line), line.split()))
     line = "model=ukan model.kan=[true,false,true] basis=rbf"
     assert not any("has no basis" in note for note in notes(parsed(line), line.split()))
 

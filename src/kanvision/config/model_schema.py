@@ -9,6 +9,14 @@ from pydantic import ConfigDict, Field
 from .model_section import ModelConfig
 from .section import Count, Positive, Rate, Section
 from .transformer_schema import KArAtConfig, KATConfig, ViTConfig
+from .unet_schema import (
+    AttentionUNetConfig,
+    NestedUNetConfig,
+    RollingUNetConfig,
+    UMambaConfig,
+    UNetConfig,
+    UNeXtConfig,
+)
 
 
 class KANConvConfig(ModelConfig):
@@ -185,17 +193,6 @@ class UKANConfig(ModelConfig):
     """Published layer such as kagn, or group_rational, which has no basis; null: the one of the basis."""
 
 
-class UNetConfig(ModelConfig):
-    """U-Net without any KAN layer (Ronneberger et al. 2015, arXiv 1505.04597)."""
-
-    family: Literal["unet"]
-    """Marks these keys as those of a U-Net."""
-    size: Literal["tiny", "small", "base", "large"] = "base"
-    """base: 64 to 512 channels, bilinear; large: to 1024, transposed; the others are narrower bases."""
-    width_scale: Positive = 1.0
-    """Multiplies the width of every layer."""
-
-
 class KANUNetConfig(KANConvConfig):
     """U-Net of KAN convolutions."""
 
@@ -253,6 +250,11 @@ AnyModel = Annotated[
     | TimmConfig
     | UKANConfig
     | UNetConfig
+    | AttentionUNetConfig
+    | NestedUNetConfig
+    | UNeXtConfig
+    | RollingUNetConfig
+    | UMambaConfig
     | KANUNetConfig
     | ResKANUNetConfig
     | U2KANConfig

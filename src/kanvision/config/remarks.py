@@ -12,6 +12,12 @@ from .schema import TrainConfig
 __all__ = ["notes"]
 
 
+PLAIN = frozenset(
+    ("vit", "timm", "smp", "unet", "attention_unet", "nested_unet", "unext", "rolling_unet", "u_mamba")
+)
+"""Families without KAN layers, unless a network of timm is made one."""
+
+
 class Idle(NamedTuple):
     """When a setting has no effect, and why."""
 
@@ -49,7 +55,7 @@ IDLE = (
     Idle(("basis",), _is_plain_twin, "the plain twin of this model has no basis"),
     Idle(
         ("optimizer.kan_lr",),
-        lambda c: c.model.family in ("vit", "timm", "smp", "unet") and not _is_kanified(c),
+        lambda c: c.model.family in PLAIN and not _is_kanified(c),
         "this model has no KAN parameters",
     ),
     Idle(("optimizer.decay_rationals",), lambda c: not _has_rationals(c), "this model has no rationals"),

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .model_schema import KANUNetConfig, U2KANConfig, UKANConfig, UNetConfig
+from .model_schema import KANUNetConfig, U2KANConfig, UKANConfig
 from .problems import Problem, conflict
 from .schema import TrainConfig
+from .unet_schema import AttentionUNetConfig, NestedUNetConfig, RollingUNetConfig, UNetConfig
 
 __all__ = ["segmenters"]
+
+_WITHOUT_BRANCHES = (
+    UNetConfig,
+    AttentionUNetConfig,
+    NestedUNetConfig,
+    RollingUNetConfig,
+    KANUNetConfig,
+    U2KANConfig,
+)
 
 
 def segmenters(config: TrainConfig) -> Iterator[Problem]:
@@ -25,7 +35,7 @@ def segmenters(config: TrainConfig) -> Iterator[Problem]:
             yield conflict(
                 config, ["model.layer", "model.kan"], why, "take model.layer=null, or model.kan=true"
             )
-    if isinstance(model, UNetConfig | KANUNetConfig | U2KANConfig) and model.drop_path_rate:
+    if isinstance(model, _WITHOUT_BRANCHES) and model.drop_path_rate:
         why = "this network has no residual branches that could be left out"
         fix = "take model.drop_path_rate=0; model.drop_rate drops maps before the last layer"
         yield conflict(config, ["model.drop_path_rate", "model.family"], why, fix)
