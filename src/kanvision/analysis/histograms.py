@@ -1,0 +1,190 @@
+"""How weights are distributed, by kind, and how that changes over training. h heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kanvision.layers import GroupRational, KArAtOperator
+from kanvision.layers.attention_units import AttentionUnits
+
+__all__ = ["ALL", "Counts", "count", "histogram_chart", "kinds", "operator_chart", "reach", "training_chart"]
+
+ALL = "all weights"
+COEFFICIENTS, MIXING = "KArAt: coefficients of functions", "KArAt: W"
+RATIONAL, BASIS = "coefficients of rationals", "weights of basis functions"
+NORMS, MAPS, VECTORS = "factors of norms", "linear maps, convolutions", "biases, embeddings"
+KINDS = (ALL, COEFFICIENTS, MIXING, RATIONAL, BASIS, MAPS, VECTORS, NORMS)
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+NEAR = 0.01
+"""Share of the range that counts as near 0."""
+QUANTILE = 0.995
+SPIKE = 2.5
+"""Height of the panel in peaks of the last epoch: what starts as one number would hide all else."""
+MOST_SAMPLES = 1_000_000
+
+
+class Counts(NamedTuple):
+    """What is known of some weights."""
+
+    inside: NDArray[np.int64]
+    """In each bin."""
+    below: int
+    above: int
+    number: int
+    mean: float
+    std: float
+    kurtosis: float
+    """Fourth moment over the squared second, less 3: 0 for a normal distribution, more for longer tails."""
+    near_zero: float
+    """Share of those within a hundredth of the range."""
+
+
+def kinds(model: nn.Module) -> dict[str, list[str]]:
+    """Names of all parameters by what they do, `ALL` of them first; only kinds that there are."""
+    found: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    owner = {
+        id(parameter): module for module in model.modules() for parameter in module.parameters(recurse=False)
+    }
+    for name, parameter in model.named_parameters():
+        found[ALL].append(name)
+        found[_kind(owner[id(parameter)], name.rpartition(".")[2], parameter)].append(name)
+    return {kind: names for kind, names in found.items() if names}
+
+
+def _kind(module: nn.Module, name: str, parameter: Tensor) -> str:
+    if isinstance(module, AttentionUnits):
+        return COEFFICIENTS
+    if isinstance(module, KArAtOperator):
+        return MIXING
+    if isinstance(module, GroupRational):
+        return RATIONAL
+    if name in getattr(module, "kan_parameters", ()):
+        return BASIS
+    if isinstance(module, _NORMS) and name == "weight":
+        return NORMS
+    return MAPS if name.endswith("weight") and parameter.ndim > 1 else VECTORS
+
+
+def reach(weights: Mapping[str, Tensor], names: Sequence[str]) -> float:
+    """Half a range that holds nearly all of some weights, from a sample of them."""
+    total = sum(weights[name].numel() for name in names)
+    step = max(1, total // MOST_SAMPLES)
+    sample = torch.cat([weights[name].detach().flatten()[::step].float().abs() for name in names])
+    return float(np.quantile(sample.cpu().numpy(), QUANTILE)) or 1.0
+
+
+def count(weights: Mapping[str, Tensor], names: Sequence[str], limit: float, num_bins: int) -> Counts:
+    """Sort weights into bins of one width between -limit and limit, a tensor at a time."""
+    edges = np.linspace(-limit, limit, num_bins + 1)
+    inside = np.zeros(num_bins, dtype=np.int64)
+    below = above = near = number = 0
+    sums = np.zeros(4)
+    for name in names:
+        values = weights[name].detach().cpu().double().numpy().ravel()
+        inside += np.histogram(values, edges)[0]
+        below += int((values < -limit).sum())
+        above += int((values > limit).sum())
+        near += int((np.abs(values) < NEAR * limit).sum())
+        number += values.size
+        sums += [float((values**power).sum()) for power in (1, 2, 3, 4)]
+    first, second, third, fourth = sums / max(number, 1)
+    variance = max(second - first**2, 0.0)
+    central = fourth - 4 * first * third + 6 * first**2 * second - 3 * first**4
+    kurtosis = central / variance**2 - 3 if variance > 0 else 0.0
+    return Counts(inside, below, above, number, first, variance**0.5, kurtosis, near / max(number, 1))
+
+
+def histogram_chart(found: Mapping[str, Mapping[int, Counts]], limits: Mapping[str, float]) -> Figure:
+    """A panel for each kind, a line for each epoch: share of the weights in each bin."""
+    columns = min(3, len(found))
+    rows = -(-len(found) // columns)
+    figure = Figure(figsize=(4.0 * columns, 2.7 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for ax, (kind, by_epoch) in zip(axes, found.items(), strict=False):
+        for (epoch, counts), colour in zip(by_epoch.items(), _colours(len(by_epoch)), strict=True):
+            edges = np.linspace(-limits[kind], limits[kind], len(counts.inside) + 1)
+            outside = (counts.below + counts.above) / max(counts.number, 1)
+            label = f"epoch {epoch}: std {counts.std:.3g}, {outside:.1%} outside"
+            ax.stairs(counts.inside / max(counts.number, 1), edges, color=colour, lw=1.2, label=label)
+        number = next(iter(by_epoch.values())).number
+        ax.set_title(f"{kind} ({number:,})", fontsize=9)
+        ax.legend(fontsize=6.5, frameon=False, loc="upper left")
+        ax.margins(x=0)
+        ax.set_ylim(0, 1.3 * min(ax.get_ylim()[1], SPIKE * float(counts.inside.max()) / counts.number))
+        ax.tick_params(labelsize=7)
+    for ax in axes[len(found) :]:
+        ax.set_visible(False)
+    figure.supylabel("share of the weights in a bin", fontsize=8)
+    figure.supxlabel("value", fontsize=8)
+    return figure
+
+
+def training_chart(found: Mapping[str, Mapping[int, Counts]]) -> Figure:
+    """Over epochs: standard deviation of each kind, and the share of its weights near 0."""
+    figure = Figure(figsize=(10.0, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for index, (kind, by_epoch) in enumerate(found.items()):
+        look = {"color": "black", "lw": 2.0} if kind == ALL else {"color": f"C{index}", "lw": 1.2}
+        epochs = list(by_epoch)
+        left.plot(epochs, [c.std for c in by_epoch.values()], marker=".", label=kind, **look)
+        right.plot(epochs, [c.near_zero for c in by_epoch.values()], marker=".", **look)
+    left.set_yscale("log")
+    left.set_title("standard deviation", fontsize=9)
+    right.set_title(f"share within {NEAR:.0%} of the drawn range around 0", fontsize=9)
+    for ax in (left, right):
+        ax.set_xlabel("epochs of training", fontsize=8)
+        ax.tick_params(which="both", labelsize=7)
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.legend(fontsize=7, frameon=False, loc="outside right upper")
+    return figure
+
+
+def operator_chart(model: nn.Module, weights: Mapping[str, Tensor]) -> Figure | None:
+    """Coefficients and W of each head (columns) of each KArAt operator (rows); None where there is none.
+
+    Values are in standard deviations and counts on a logarithmic axis: what is seen is the shape of tails.
+    """
+    names = [name for name, module in model.named_modules() if isinstance(module, KArAtOperator)]
+    if not names:
+        return None
+    heads = max(weights[f"{name}.units.coefficients"].shape[0] for name in names)
+    figure = Figure(figsize=(2.6 * heads + 0.6, 1.6 * len(names) + 0.8), layout="constrained")
+    axes = figure.subplots(len(names), heads, squeeze=False, sharex=True, sharey=True)
+    edges = np.linspace(-6, 6, 61)
+    normal = np.exp(-((edges[1:] + edges[:-1]) ** 2) / 8) * (edges[1] - edges[0]) / np.sqrt(2 * np.pi)
+    for row, name in zip(axes, names, strict=True):
+        parts = {"a, b": weights[f"{name}.units.coefficients"], "W": weights.get(f"{name}.weight")}
+        for head, ax in enumerate(row):
+            texts = []
+            for (label, tensor), colour in zip(parts.items(), ("#1f4e8c", "#d1762a"), strict=True):
+                if tensor is None or head >= len(tensor):
+                    continue
+                values = tensor[head].detach().cpu().double().numpy().ravel()
+                std = float(values.std()) or 1.0
+                shares = np.histogram(values / std, edges)[0] / values.size
+                ax.stairs(shares, edges, color=colour, lw=1.1, label=label)
+                texts.append(f"{label}: std {std:.2g}")
+            ax.plot((edges[1:] + edges[:-1]) / 2, normal, color="#999999", lw=0.8, ls=":", label="normal")
+            ax.set_yscale("log")
+            ax.set_ylim(1e-4, 0.5)
+            ax.text(0.02, 0.97, "\n".join(texts), fontsize=6, va="top", transform=ax.transAxes)
+            ax.tick_params(labelsize=6)
+        row[0].set_ylabel(name.removesuffix(".operator"), fontsize=7)
+    for head, ax in enumerate(axes[0]):
+        ax.set_title(f"head {head}", fontsize=8)
+    axes[0][-1].legend(fontsize=6, frameon=False, loc="upper right")
+    figure.supxlabel("value in standard deviations", fontsize=8)
+    return figure
+
+
+def _colours(number: int) -> NDArray[np.float64]:
+    colours: NDArray[np.float64] = colormaps["viridis"](np.linspace(0.85, 0.0, number))
+    return colours
