@@ -36,6 +36,9 @@ LEGAL_PAIRS = [
     for model, data in PAIRS
     if CHOICES.content("model", model)["kind"] == KIND_OF_TASK[TASKS[data]]
 ]
+WRONG_PAIRS = sorted(set(PAIRS) - set(LEGAL_PAIRS))
+# all of them take minutes; these have every model and every data set
+SOME_WRONG_PAIRS = sorted({pair[group]: pair for group in (0, 1) for pair in WRONG_PAIRS}.values())
 OPEN_SECTIONS = ("basis", "callbacks", "logger")
 
 
@@ -86,8 +89,8 @@ def test_every_model_is_legal_in_all_debug_modes(model: str, debug: str) -> None
     train(f"model={model}", *mates("model", model), f"debug='{debug}'")
 
 
-@pytest.mark.parametrize(("model", "data"), sorted(set(PAIRS) - set(LEGAL_PAIRS)))
-def test_every_other_pair_is_refused_with_the_reason(model: str, data: str) -> None:
+@pytest.mark.parametrize(("model", "data"), sorted(set(SOME_WRONG_PAIRS)))
+def test_other_pairs_are_refused_with_the_reason(model: str, data: str) -> None:
     task = TASKS[data]
     with pytest.raises(ConfigError, match=f"the data are for {task}, but model={model} is a ") as caught:
         train(f"model={model}", f"data={data}")
