@@ -28,6 +28,8 @@ from kanvision.data import ImageDataModule, build_datamodule
 from kanvision.models import BUILDERS, kanify, patch_size_for
 from kanvision.tasks import TASKS, Task
 
+from .sharding import Sharded
+from .sync_norm import SyncNorm
 from .teaching import taught
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
@@ -134,6 +136,8 @@ def trainer_of(cfg: TrainConfig) -> pl.Trainer:
     ours = {"channels_last", "compile", "matmul_precision", "global_batch_size"}
     options = cfg.trainer.model_dump(exclude=ours)
     options["precision"] = usable_precision(cfg.trainer.precision, cfg.trainer.accelerator)
+    if cfg.trainer.strategy == "fsdp":
+        options["strategy"] = Sharded()
     if cfg.trainer.profiler is not None:
         options["profiler"] = PROFILERS[cfg.trainer.profiler](dirpath=cfg.run.dir, filename="profile")
     with blaming(cfg, "callbacks"):
@@ -151,6 +155,7 @@ def trainer_of(cfg: TrainConfig) -> pl.Trainer:
             callbacks=callbacks,
             logger=loggers or False,
             default_root_dir=cfg.run.dir,
+            plugins=[SyncNorm()] if cfg.trainer.sync_batchnorm else None,
             use_distributed_sampler=False,  # the datamodule's samplers know the ranks
             enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
             enable_model_summary=False,

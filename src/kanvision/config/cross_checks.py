@@ -182,9 +182,40 @@ def _devices(config: TrainConfig) -> Iterator[Problem]:
         yield conflict(
             config, [keys[1], "trainer.accelerator"], why, "take trainer.devices=1 trainer.num_nodes=1"
         )
-    if trainer.strategy == "fsdp" and trainer.accelerator in ("cpu", "mps"):
-        why = "fsdp shards over CUDA devices"
-        yield conflict(config, ["trainer.strategy", "trainer.accelerator"], why, "take trainer.strategy=ddp")
+    if several and trainer.sync_batchnorm and trainer.accelerator == "cpu":
+        why = "batch norms over several processes work on GPUs only"
+        yield conflict(config, ["trainer.sync_batchnorm", "trainer.accelerator"], why)
+    if trainer.strategy == "fsdp":
+        yield from _sharded(config)
+
+
+def _sharded(config: TrainConfig) -> Iterator[Problem]:
+    """What needs whole weights outside of the network's own layers."""
+    if config.trainer.accelerator == "mps":
+        why = "mps has one device"
+        yield conflict(config, ["trainer.strategy", "trainer.accelerator"], why, "take trainer.strategy=auto")
+    if config.trainer.precision == "16-mixed":
+        why, fix = "fsdp has no gradient scaler", "take trainer.precision=bf16-mixed"
+        yield conflict(config, ["trainer.strategy", "trainer.precision"], why, fix)
+    if config.trainer.sync_batchnorm:
+        why, fix = "fsdp leaves batch norms as they are", "take trainer.strategy=ddp"
+        yield conflict(config, ["trainer.strategy", "trainer.sync_batchnorm"], why, fix)
+    if config.ema is not None:
+        why, fix = (
+            "an average would hold whole weights on each device",
+            "take ema=null or trainer.strategy=ddp",
+        )
+        yield conflict(config, ["trainer.strategy", "ema"], why, fix)
+    for name in type(config.penalty).model_fields:
+        if getattr(config.penalty, name) and not name.startswith("activation"):
+            why, fix = "a penalty on weights needs them whole", "take trainer.strategy=ddp"
+            yield conflict(config, ["trainer.strategy", f"penalty.{name}"], why, fix)
+    for name, arguments in config.callbacks.items():
+        if str(arguments.get("_target_")).endswith((".GridCare", ".BasisSelection")):
+            key, target = f"callbacks.{name}", arguments["_target_"]
+            given = ("trainer.strategy=fsdp", f"{key}._target_={target}")
+            why = "what changes layers in training needs their weights whole"
+            yield Problem(("trainer.strategy", key), given, why, "take trainer.strategy=ddp")
 
 
 def _steps(config: TrainConfig) -> Iterator[Problem]:

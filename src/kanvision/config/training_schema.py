@@ -197,7 +197,8 @@ class TrainerConfig(Section):
     strategy: Literal[
         "auto", "ddp", "ddp_find_unused_parameters_true", "ddp_spawn", "ddp_fork", "fsdp", "single_device"
     ] = "auto"
-    """How several devices share the work (Lightning's names); auto: ddp as soon as there are several."""
+    """How several devices share the work (Lightning's names); auto: ddp as soon as there are several; fsdp: each
+    holds a share of the weights (torch's fully_shard)."""
     precision: Precision = "32-true"
     """Number format; mixed formats fall back to 32-true where the device has none."""
     max_epochs: Count = 20
@@ -220,7 +221,7 @@ class TrainerConfig(Section):
     benchmark: bool | None = None
     """Let cuDNN time its algorithms."""
     sync_batchnorm: bool = False
-    """Batch statistics over all devices."""
+    """Batch statistics over all devices (GPUs only)."""
     fast_dev_run: bool | Annotated[int, Field(ge=0)] = False
     """Run this many batches of each stage and write nothing."""
     limit_train_batches: Annotated[int, Field(ge=0)] | Fraction = 1.0

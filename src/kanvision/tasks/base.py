@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -14,12 +14,13 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import distribute_bn, random_seed
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torchmetrics import MeanMetric, MetricCollection
 
 from kanvision.layers import KANPenalty, collect_auxiliary, restore_structure, structure_of
 from kanvision.optim import Plateau, build_optimizer, build_scheduler
 
-__all__ = ["Batch", "Task"]
+__all__ = ["Batch", "Task", "repeated_blocks"]
 
 Batch = dict[str, Tensor]
 
@@ -182,6 +183,19 @@ class Task(pl.LightningModule):
         self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
         return {"predictions": self.predictions(logits), "measured": measured}
 
+    def configure_model(self) -> None:
+        """Spread the weights over processes, where the trainer's strategy has given them a place (FSDP).
+
+        The repeated blocks of a network are gathered one by one when they are needed, and what is left
+        together.
+        """
+        if self.device_mesh is None or isinstance(self.model, FSDPModule):
+            return
+        mesh = self.device_mesh["data_parallel"]
+        for block in repeated_blocks(self.model):
+            fully_shard(block, mesh=mesh)
+        fully_shard(self.model, mesh=mesh)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser, and a place for its schedule, which `on_train_start` fills."""
         optimizer = build_optimizer(self.model, **self.optimizer_options)
@@ -269,6 +283,17 @@ class Task(pl.LightningModule):
         kept = checkpoint.get("kanvision") or {}
         restore_structure(self.model, kept.get("structure") or [])
         self.take_up(kept)
+
+
+def repeated_blocks(network: nn.Module) -> Iterator[nn.Module]:
+    """The elements of each list of two or more modules of one class that have weights, outermost first."""
+    for child in network.children():
+        kinds = {type(element) for element in child.children()}
+        alike = isinstance(child, nn.Sequential | nn.ModuleList) and len(kinds) == 1 and len(child) > 1
+        if alike and all(any(True for _ in element.parameters()) for element in child.children()):
+            yield from child.children()
+        else:
+            yield from repeated_blocks(child)
 
 
 def _set_rates(scheduler: Any, *, epoch: int, step: int) -> None:
