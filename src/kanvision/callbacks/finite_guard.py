@@ -12,7 +12,6 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, distributed
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 __all__ = ["FiniteGuard", "NonFiniteError"]
@@ -176,4 +175,5 @@ def _norm(gradients: Sequence[Tensor]) -> Tensor:
     """Norm of all of them: not finite if any number is not; on CPUs much quicker than the largest."""
     exact = [gradient.float() if gradient.dtype == torch.float16 else gradient for gradient in gradients]
     norm = torch.nn.utils.get_total_norm(exact)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    whole: Tensor = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of shards
+    return whole

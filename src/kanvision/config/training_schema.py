@@ -197,8 +197,8 @@ class TrainerConfig(Section):
     strategy: Literal[
         "auto", "ddp", "ddp_find_unused_parameters_true", "ddp_spawn", "ddp_fork", "fsdp", "single_device"
     ] = "auto"
-    """How several devices share the work (Lightning's names); auto: ddp as soon as there are several; fsdp: each
-    holds a share of the weights (torch's fully_shard)."""
+    """How several devices share the work (Lightning's names); auto: ddp as soon as there are several; fsdp:
+    each holds a share of the weights (torch's fully_shard)."""
     precision: Precision = "32-true"
     """Number format; mixed formats fall back to 32-true where the device has none."""
     max_epochs: Count = 20

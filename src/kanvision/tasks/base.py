@@ -14,7 +14,6 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import distribute_bn, random_seed
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard
 from torchmetrics import MeanMetric, MetricCollection
 
 from kanvision.layers import KANPenalty, collect_auxiliary, restore_structure, structure_of
@@ -189,7 +188,11 @@ class Task(pl.LightningModule):
         The repeated blocks of a network are gathered one by one when they are needed, and what is left
         together.
         """
-        if self.device_mesh is None or isinstance(self.model, FSDPModule):
+        if self.device_mesh is None:
+            return
+        from torch.distributed.fsdp import FSDPModule, fully_shard  # not on every platform
+
+        if isinstance(self.model, FSDPModule):
             return
         mesh = self.device_mesh["data_parallel"]
         for block in repeated_blocks(self.model):
