@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import LogNorm, Normalize
@@ -16,7 +16,6 @@ from .lanczos import Density, Ritz
 __all__ = ["contour_picture", "spectrum_picture"]
 
 Floats = NDArray[np.float64]
-DPI = 150
 COLOURS, LINE, MARK = "viridis_r", "#d1495b", "#ffffff"
 _FLAT = 1.5  # a surface whose largest loss is below so many times the smallest has evenly spaced levels
 _NOTHING = 1e-5  # of a density's peak: below, a logarithmic axis would show the kernel's tails
@@ -26,26 +25,22 @@ def contour_picture(
     xs: Sequence[float],
     ys: Sequence[float],
     losses: Floats,
-    paths: Sequence[Path],
     *,
     title: str,
     labels: tuple[str, str],
     track: Sequence[tuple[float, float, int]] = (),
-    note: str = "",
-) -> None:
+) -> Figure:
     """Draw losses over a plane; the network is the star in the middle.
 
     Args:
         xs: First coordinates of the grid.
         ys: Second coordinates.
         losses: (len(ys), len(xs)); values that are not finite stay white.
-        paths: Files to write, their endings say how.
         title: Above the picture.
         labels: Of the two axes.
         track: The optimiser's way: coordinates and epoch of each snapshot.
-        note: Below the picture.
     """
-    figure = Figure(figsize=(6.4, 5.2), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     axes = figure.subplots()
     known = losses[np.isfinite(losses)]
     if known.size and known.min() > 0 and known.max() > _FLAT * known.min():
@@ -74,22 +69,18 @@ def contour_picture(
     axes.set_xlim(xs[0], xs[-1])
     axes.set_ylim(ys[0], ys[-1])
     axes.legend(fontsize=7, loc="upper right")
-    _finish(figure, axes, title, labels, note, paths)
+    return _finished(figure, axes, title, labels)
 
 
-def spectrum_picture(
-    curve: Density, runs: Sequence[Ritz], paths: Sequence[Path], *, title: str, note: str = ""
-) -> None:
+def spectrum_picture(curve: Density, runs: Sequence[Ritz], *, title: str) -> Figure:
     """Draw a spectral density on a logarithmic axis, and the values that it was made of.
 
     Args:
         curve: The density.
         runs: What the start vectors found.
-        paths: Files to write, their endings say how.
         title: Above the picture.
-        note: Below the picture.
     """
-    figure = Figure(figsize=(6.4, 4.2), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     floor = _NOTHING * float(curve.density.max())
     axes.semilogy(curve.positions, np.maximum(curve.density, floor), color="#2a6f97", linewidth=1.2)
@@ -103,18 +94,12 @@ def spectrum_picture(
     axes.axvline(0, color="black", linewidth=0.6, linestyle=":")
     axes.set_ylim(floor, None)
     axes.legend(fontsize=7)
-    _finish(figure, axes, title, ("eigenvalue of the Hessian", "density"), note, paths)
+    return _finished(figure, axes, title, ("eigenvalue of the Hessian", "density"))
 
 
-def _finish(
-    figure: Figure, axes: object, title: str, labels: tuple[str, str], note: str, paths: Sequence[Path]
-) -> None:
-    axes.set_title(title, fontsize=9)  # type: ignore[attr-defined]
-    axes.set_xlabel(labels[0], fontsize=8)  # type: ignore[attr-defined]
-    axes.set_ylabel(labels[1], fontsize=8)  # type: ignore[attr-defined]
-    axes.tick_params(labelsize=7)  # type: ignore[attr-defined]
-    if note:
-        figure.supxlabel(note, fontsize=7)
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+def _finished(figure: Figure, axes: Any, title: str, labels: tuple[str, str]) -> Figure:
+    axes.set_title(title, fontsize=9)
+    axes.set_xlabel(labels[0], fontsize=8)
+    axes.set_ylabel(labels[1], fontsize=8)
+    axes.tick_params(labelsize=7)
+    return figure

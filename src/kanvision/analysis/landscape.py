@@ -6,7 +6,7 @@ Li et al. 2018, "Visualizing the Loss Landscape of Neural Nets" (arXiv 1712.0991
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -79,9 +79,13 @@ class Plane:
         return Place(x, y, math.sqrt(_dot(shift, shift)), math.sqrt(_dot(rest, rest)))
 
 
-def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of a network's parameters; one that appears in several places is there once."""
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+def weights_of(model: nn.Module, names: Collection[str] | None = None) -> dict[str, Tensor]:
+    """Copies of a network's parameters, or of those with these names; a shared one is there once."""
+    return {
+        name: parameter.detach().clone()
+        for name, parameter in model.named_parameters()
+        if names is None or name in names
+    }
 
 
 def random_plane(centre: Weights, scaling: Scaling, seed: int, *, vectors: bool = False) -> Plane:
@@ -180,12 +184,13 @@ def surface(
 
 @contextmanager
 def at_weights(model: nn.Module, weights: Weights) -> Iterator[None]:
-    """Give a network other weights for a while; its buffers stay."""
-    kept = weights_of(model)
+    """Give a network other weights for a while; buffers, and what `weights` lacks, stay."""
+    places = {name: parameter for name, parameter in model.named_parameters() if name in weights}
+    kept = {name: parameter.detach().clone() for name, parameter in places.items()}
 
     def put(values: Weights) -> None:
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
+            for name, parameter in places.items():
                 parameter.copy_(values[name])
 
     try:

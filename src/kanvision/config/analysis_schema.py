@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from .curvature_schema import HessianConfig, LandscapeConfig, TransferConfig
 from .section import Count, Positive, Section
 
-Analysis = Literal["attention", "spectra", "histograms"]
+Analysis = Literal["attention", "spectra", "histograms", "landscape", "hessian", "transfer"]
 Several = Annotated[list[int], Field(min_length=1)]
 Numbers = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
@@ -61,3 +62,9 @@ class AnalysisConfig(Section):
     """Of analysis=spectra."""
     histograms: HistogramsConfig = HistogramsConfig()
     """Of analysis=histograms."""
+    landscape: LandscapeConfig = LandscapeConfig()
+    """Of analysis=landscape."""
+    hessian: HessianConfig = HessianConfig()
+    """Of analysis=hessian."""
+    transfer: TransferConfig = TransferConfig()
+    """Of analysis=transfer."""

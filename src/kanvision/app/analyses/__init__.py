@@ -5,9 +5,12 @@ from collections.abc import Callable
 from kanvision.analysis.findings import Findings
 
 from .attention import attention
+from .hessian import hessian
 from .histograms import histograms
+from .landscape import landscape
 from .spectra import spectra
 from .study import Study
+from .transfer import transfer
 
 __all__ = ["ANALYSES", "Study"]
 
@@ -15,5 +18,8 @@ ANALYSES: dict[str, Callable[[Study], Findings]] = {
     "attention": attention,
     "spectra": spectra,
     "histograms": histograms,
+    "landscape": landscape,
+    "hessian": hessian,
+    "transfer": transfer,
 }
 """By the name that `analysis=` takes; `kanvision.config.analysis_schema.Analysis` lists the same names."""
