@@ -48,7 +48,7 @@ def unread_datamodule_of(cfg: TrainConfig) -> ImageDataModule:
     """The data as the configuration describes them; nothing is read."""
     facts = cfg.data.model_dump(exclude={"task"})
     # More than one a core slows loading down; what is loaded does not depend on their number.
-    facts["num_workers"] = min(cfg.data.num_workers, _num_cores())
+    facts["num_workers"] = min(cfg.data.num_workers, num_cores())
     return build_datamodule(cfg.data.task, **facts, augment=cfg.augment.model_dump(), seed=cfg.seed)
 
 
@@ -65,7 +65,7 @@ def datamodule_of(cfg: TrainConfig) -> ImageDataModule:
     return datamodule
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

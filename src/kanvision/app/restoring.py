@@ -16,6 +16,7 @@ from kanvision.checkpoints import (
     state_dict_for,
 )
 from kanvision.config import EvalConfig, TrainConfig, train_config
+from kanvision.config.data_schema import AnyData
 from kanvision.tasks import Task
 
 from .building import model_of, prepare, task_of
@@ -43,7 +44,7 @@ def restore(cfg: EvalConfig) -> Restored:
     """
     path = find_checkpoint(cfg.ckpt, runs_root=cfg.run_root)
     checkpoint = load_checkpoint(path)
-    run = _changed(_config_of(path, checkpoint), cfg)
+    run = _changed(config_of(path, checkpoint), cfg)
     prepare(run)
     task = task_of(run, model_of(run), {})
     task.model.load_state_dict(fitting_weights(task, checkpoint, path))
@@ -61,7 +62,7 @@ def fitting_weights(task: Task, checkpoint: Mapping[str, Any], path: str | Path)
         raise CheckpointError(f"{path} does not fit {task.config['model']['name']}: {error}") from None
 
 
-def _config_of(path: Path, checkpoint: Mapping[str, Any]) -> TrainConfig:
+def config_of(path: Path, checkpoint: Mapping[str, Any]) -> TrainConfig:
     """The configuration of the run that wrote a checkpoint."""
     config = (checkpoint.get("kanvision") or {}).get("config")
     if config is None:
@@ -72,11 +73,17 @@ def _config_of(path: Path, checkpoint: Mapping[str, Any]) -> TrainConfig:
     return train_config(config)
 
 
-def _changed(run: TrainConfig, cfg: EvalConfig) -> TrainConfig:
-    """A run's configuration with what the evaluation asks to be different."""
+def changed_data(run: TrainConfig, cfg: EvalConfig) -> AnyData:
+    """A run's data with what the evaluation asks to be different."""
     data = run.data.model_copy(update=cfg.data.model_dump(exclude_none=True))
     if cfg.data.batch_size is not None:
         data = data.model_copy(update={"eval_batch_size": cfg.data.batch_size})
+    return data
+
+
+def _changed(run: TrainConfig, cfg: EvalConfig) -> TrainConfig:
+    """A run's configuration with what the evaluation asks to be different."""
+    data = changed_data(run, cfg)
     precision = {} if cfg.trainer.precision is None else {"precision": cfg.trainer.precision}
     # One pass over the images seldom pays for compiling.
     trainer = run.trainer.model_copy(update={"compile": False, **precision})

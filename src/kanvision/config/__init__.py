@@ -1,6 +1,7 @@
 """Composing, checking and explaining configurations; nothing here imports torch."""
 
 from .batches import batch_problems, one_share
+from .check_schema import CheckConfig
 from .choices import Choices
 from .command_line import check_command_line
 from .composition import compose
@@ -13,6 +14,7 @@ from .schema import EvalConfig, TrainConfig
 from .validate import parse_eval, parse_train, to_primitive, train_config
 
 __all__ = [
+    "CheckConfig",
     "Choices",
     "ConfigError",
     "EvalConfig",

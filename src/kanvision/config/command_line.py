@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
 
+from .check_schema import CheckConfig
 from .choices import Choices
 from .composition import Composer, composer
 from .keys import with_its_section
@@ -19,7 +20,11 @@ from .usage import usage
 
 __all__ = ["check_command_line"]
 
-ROOTS: dict[str, type[TrainConfig] | type[EvalConfig]] = {"train": TrainConfig, "eval": EvalConfig}
+ROOTS: dict[str, type[TrainConfig] | type[EvalConfig] | type[CheckConfig]] = {
+    "train": TrainConfig,
+    "eval": EvalConfig,
+    "check_data": CheckConfig,
+}
 
 
 def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) -> list[str]:
@@ -40,6 +45,9 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
         print(usage(config_name, Choices([config_dir], config_name)))
         raise SystemExit(0)
     flags = [word for word in argv if word not in args.overrides]
+    if config_name == "eval" and _is_about_data_alone(args.overrides):
+        config_name = "check_data"
+        flags.append(f"--config-name={config_name}")
     if args.hydra_help or args.info or args.cfg or args.shell_completion or args.experimental_rerun:
         return [*flags, *args.overrides]
     name = (args.config_name or config_name).removesuffix(".yaml")
@@ -60,9 +68,15 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
     if problems:
         if is_first_process():
             print(ConfigError(problems, "the command line"), file=sys.stderr)
-            print(f"\nHelp: python {config_name}.py --help; every key: docs/config.md", file=sys.stderr)
+            program = "train.py" if config_name == "train" else "eval.py"
+            print(f"\nHelp: python {program} --help; every key: docs/config.md", file=sys.stderr)
         raise SystemExit(2)
     return [*flags, *(with_its_section(word, ROOTS[config_name]) for word in words)]
+
+
+def _is_about_data_alone(overrides: Sequence[str]) -> bool:
+    """Whether data are to be checked that a name tells, and no checkpoint."""
+    return "mode=check_data" in overrides and not any(word.startswith("ckpt=") for word in overrides)
 
 
 def _as_choice(word: str, composing: Composer, choices: Choices) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 
+from .check_schema import CheckConfig
 from .keys import Key, sections_of, words_of
 from .schema import EvalConfig, TrainConfig
 from .section import Section
@@ -29,6 +30,9 @@ def document() -> str:
     for program, root in (("train.py", TrainConfig), ("eval.py", EvalConfig)):
         parts.append(f"# `{program}`\n")
         parts.extend(_sections(root, ""))
+    parts.append("# `eval.py mode=check_data data=<name>`\n")
+    parts.append(f"{_purpose(CheckConfig)} Keys of `data` are those of `train.py`.\n")
+    parts.append(_table(CheckConfig, ""))
     return "\n".join(parts)
 
 

@@ -14,6 +14,7 @@ KEYS_OF_MODE: dict[str, tuple[str, ...]] = {
     "explain": ("explain",),
     "predict": ("input", "predict"),
     "analyse": ("analysis", "analyse"),
+    "check_data": ("check",),
 }
 """Keys and sections of the modes that have some of their own."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from .check_schema import CheckConfig
 from .choices import Choices
 from .composition import REFUSALS, Composer, reason, without_hydra
 from .keys import closest, keys_by_name, with_its_section
@@ -19,12 +20,13 @@ from .validate import check, unknown_key
 
 __all__ = ["override_problems"]
 
+Root = type[TrainConfig] | type[EvalConfig] | type[CheckConfig]
 # Hydra plugins that an optional part of the package brings.
 EXTRAS = {"optuna": "sweep", "submitit": "slurm"}
 
 
 def override_problems(
-    root: type[TrainConfig] | type[EvalConfig],
+    root: Root,
     overrides: Sequence[str],
     composing: Composer,
     choices: Choices,
@@ -54,9 +56,7 @@ def override_problems(
 class _Judge:
     """Collects the problems of one command line."""
 
-    def __init__(
-        self, root: type[TrainConfig] | type[EvalConfig], composing: Composer, choices: Choices
-    ) -> None:
+    def __init__(self, root: Root, composing: Composer, choices: Choices) -> None:
         self.root: type[Any] = root
         self.composing, self.choices = composing, choices
         self.problems: dict[tuple[Any, ...], Problem] = {}
@@ -271,7 +271,7 @@ class _Judge:
             guess = "\n".join(f"closest: {name}" for name in near)
             self.add(word.problem("unknown key", f"{guess}\nnew keys are added with +: +{word.text}"))
         else:
-            tags = {"model": "model.family", "data": "data.name"} if self.root is TrainConfig else {}
+            tags = {"model": "model.family", "data": "data.name"} if self.root is not EvalConfig else {}
             chosen = {group: OmegaConf.select(cfg, tag) for group, tag in tags.items()}
             names = [name for name in present if not name.startswith("hydra")]
             self.add(unknown_key(key, self.root, chosen, names).typed_as(word.text))

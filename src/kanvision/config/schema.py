@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from .analysis_schema import Analysis, AnalysisConfig
+from .check_schema import CheckingConfig
 from .data_schema import AnyData, AugmentConfig, MixupConfig
 from .explanation_schema import ExplanationConfig
 from .model_schema import AnyModel, BasisConfig
@@ -127,8 +128,9 @@ class EvalConfig(Section):
 
     ckpt: str
     """Checkpoint file, run folder (its best checkpoint), or latest."""
-    mode: Literal["test", "explain", "predict", "analyse"] = "test"
-    """What to do: measure the model, find out what its answers rest on, let it answer, or look inside it."""
+    mode: Literal["test", "explain", "predict", "analyse", "check_data"] = "test"
+    """What to do: measure the model, find out what its answers rest on, let it answer, look inside it, or
+    look at every file of its data (which without `ckpt` is done for `data=<name>`)."""
     analysis: Analysis | None = None
     """What mode=analyse looks at."""
     split: Literal["val", "test"] = "test"
@@ -145,7 +147,9 @@ class EvalConfig(Section):
     """What mode=explain explains, and how."""
     predict: PredictionConfig = PredictionConfig()
     """How mode=predict goes through images, and what it writes."""
-    run_root: str = "runs"
-    """Where `ckpt=latest` looks."""
     analyse: AnalysisConfig = AnalysisConfig()
     """How mode=analyse looks, a section for each analysis."""
+    check: CheckingConfig = CheckingConfig()
+    """How mode=check_data looks."""
+    run_root: str = "runs"
+    """Where `ckpt=latest` looks."""

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from .check_schema import CheckConfig
 from .choices import Choices
 from .cross_checks import eval_problems, train_problems
 from .keys import (
@@ -29,7 +30,7 @@ from .section import Section
 
 __all__ = ["check", "parse_eval", "parse_train", "to_primitive", "train_config", "unknown_key", "value_at"]
 
-Schema = TypeVar("Schema", TrainConfig, EvalConfig)
+Schema = TypeVar("Schema", TrainConfig, EvalConfig, CheckConfig)
 
 
 def parse_train(cfg: DictConfig, choices: Choices | None = None) -> TrainConfig:
@@ -45,9 +46,9 @@ def parse_train(cfg: DictConfig, choices: Choices | None = None) -> TrainConfig:
     return _parse(cfg, TrainConfig, choices)
 
 
-def parse_eval(cfg: DictConfig) -> EvalConfig:
+def parse_eval(cfg: DictConfig) -> EvalConfig | CheckConfig:
     """The checked configuration of `eval.py`; raises ConfigError as `parse_train` does."""
-    return _parse(cfg, EvalConfig, None)
+    return _parse(cfg, EvalConfig, None) if "ckpt" in cfg else _parse(cfg, CheckConfig, None)
 
 
 def _parse(cfg: DictConfig, root: type[Schema], choices: Choices | None) -> Schema:
@@ -85,7 +86,7 @@ def check(
     if config is not None and not problems:
         if isinstance(config, TrainConfig):
             problems = train_problems(config, choices)
-        else:
+        elif isinstance(config, EvalConfig):
             problems = eval_problems(config)
     return config, problems
 

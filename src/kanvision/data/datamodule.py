@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from .datasets import READERS, ImageSource, Splits
-from .datasets.reader import DataReader
+from .datasets.reader import DataReader, Reader
 from .errors import DataError
 from .faults import answer_for
 from .loaders import epoch_to_come, make_loader
@@ -122,6 +122,9 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self.seed = seed
         self.datasets: dict[str, Any] = {}
         self._class_names: tuple[str, ...] = ()
+
+    reader: DataReader
+    """Finds the data on disk."""
 
     @abstractmethod
     def read(self) -> SplitSources:
@@ -267,6 +270,8 @@ class ClassificationDataModule(ImageDataModule):
     Raises:
         ValueError: If the name is unknown, or mean, std or augment do not fit.
     """
+
+    reader: Reader
 
     def __init__(self, name: str, **options: Any) -> None:
         if name not in READERS:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from .augment import segmentation_augment
 from .datamodule import ImageDataModule, Indices, own_keys
-from .datasets import SEGMENTATION_READERS, MaskedSource, SegmentationSplits
+from .datasets import SEGMENTATION_READERS, MaskedSource, SegmentationReader, SegmentationSplits
 from .errors import DataError
 from .faults import answer_for
 from .masked_samples import MaskedDataset
@@ -46,6 +46,8 @@ class SegmentationDataModule(ImageDataModule):
         ValueError: If the name is unknown, or mean, std, crop_pct or augment do not fit.
     """
 
+    reader: SegmentationReader
+
     def __init__(
         self,
         name: str,
@@ -60,8 +62,8 @@ class SegmentationDataModule(ImageDataModule):
         if name not in SEGMENTATION_READERS:
             legal = ", ".join(sorted(SEGMENTATION_READERS))
             raise ValueError(f"data.name={name} is no data set with masks; legal: {legal}")
-        reader = SEGMENTATION_READERS[name]
-        keys = own_keys(reader)
+        kind = SEGMENTATION_READERS[name]
+        keys = own_keys(kind)
         own = {key: options.pop(key) for key in keys if key in options}
         if "mode" in keys:
             own["mode"] = mode
@@ -78,7 +80,7 @@ class SegmentationDataModule(ImageDataModule):
         self.eval_size = eval_size
         if eval_size == "original":
             self.eval_batch_size = 1  # images of different sizes make no batch
-        self.reader = reader(
+        self.reader = kind(
             self.root,
             num_classes=self.expected_classes,
             in_chans=self.spec.in_chans,

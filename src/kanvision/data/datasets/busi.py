@@ -58,6 +58,10 @@ class BUSI(MaskedFolderReader):
         self.normals = normals
         self.split = split
 
+    def expects_foreground(self, kind: int) -> bool:
+        """All but the normal images show a lesion."""
+        return KINDS[kind] != "normal"
+
     def read(self) -> SegmentationSplits:
         """Index all images, compare the sizes of images and masks, and split."""
         root = self.existing_root()
@@ -77,7 +81,7 @@ class BUSI(MaskedFolderReader):
             self.foreground_names("lesion"),
             lambda: self._parts(source),
             problems=problems,
-            look_at=[place for place, entry in enumerate(entries) if KINDS[entry.kind] != "normal"],
+            look_at=[place for place, entry in enumerate(entries) if self.expects_foreground(entry.kind)],
         )
 
     def _entries(self, folder: Path, kind: int, problems: list[str]) -> list[Entry]:

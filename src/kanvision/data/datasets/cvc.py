@@ -51,6 +51,10 @@ class CVCClinicDB(MaskedFolderReader):
         super().__init__(root, **options)
         self.split = split
 
+    def expects_foreground(self, kind: int) -> bool:
+        """Each frame shows a polyp."""
+        return True
+
     def read(self) -> SegmentationSplits:
         """Index all frames, compare the sizes of frames and masks, and split."""
         root = self.existing_root()

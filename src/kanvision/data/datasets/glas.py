@@ -59,6 +59,10 @@ class GlaS(MaskedFolderReader):
         self.split = split
         self.test_part = test_part
 
+    def expects_foreground(self, kind: int) -> bool:
+        """Each section has glands."""
+        return True
+
     def read(self) -> SegmentationSplits:
         """Index all images, compare the sizes of images and masks, and split."""
         root = self._folder(self.existing_root())

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from kanvision.data.errors import DataError
 from kanvision.data.splits import grouped_holdout
 
 from .masked_files import MaskedFiles
@@ -57,27 +59,39 @@ class MaskedFolderReader(SegmentationReader):
         """
         if not problems and not len(source):
             problems = [f"{self.root}: holds no image"]
-        bad_files = source.size_problems()
+        # Who tolerates everything looks at every file.
+        bad_files = source.size_problems() if self.tolerance != "all" else []
         if problems and self.tolerance != "all":
             raise self.error(*dict.fromkeys([*problems, *bad_files]))
         self.refuse(problems)
         if not len(source):
             raise self.error(*problems)
-        if not bad_files:
+        if not bad_files and self.tolerance != "all":
             looked_at = source if look_at is None else source.select(look_at)
             bad_files, nothing_there = looked_at.content_problems()
             self.refuse(nothing_there)
         self.refuse(bad_files, of_files=True)
-        parts = np.array(rule() if self.split_file is None else self._listed(self.split_file, source.names))
+        parts = self._parts_of(source, rule)
         chosen = {part: source.select(np.flatnonzero(parts == part)) for part in PARTS}
         if empty := [part for part in ("train", "test") if not len(chosen[part])]:
             where = self.split_file or f"{self.root} ({len(source)} images)"
-            raise self.error(
-                f"{where}: no image is left for {' and '.join(empty)}; add images or choose another split"
+            self.refuse(
+                [f"{where}: no image is left for {' and '.join(empty)}; add images or choose another split"]
             )
         return SegmentationSplits(
             class_names, chosen["train"], chosen["test"], chosen["val"] if len(chosen["val"]) else None
         )
+
+    def _parts_of(self, source: MaskedFiles, rule: Callable[[], Sequence[str]]) -> NDArray[np.str_]:
+        """Part of each image; all are in train where that cannot be told and is tolerated."""
+        try:
+            table = self.split_file
+            return np.array(rule() if table is None else self._listed(table, source.names))
+        except DataError as error:
+            if self.tolerance != "all":
+                raise
+            self.refuse(error.problems)
+            return np.full(len(source), "train")
 
     def by_groups(self, source: MaskedFiles) -> list[str]:
         """Train or test: a fifth of the images of each kind, and no group straddles the parts."""

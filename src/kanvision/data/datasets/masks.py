@@ -128,6 +128,10 @@ class SegmentationReader(DataReader):
             DataError: If files are missing or broken, or masks or the number of classes do not fit.
         """
 
+    def expects_foreground(self, kind: int) -> bool:
+        """Whether the mask of each image of a kind shows something; elsewhere an empty one is as good."""
+        return False
+
     def foreground_names(self, foreground: str) -> tuple[str, ...]:
         """Names of the classes of a data set with one foreground.
 

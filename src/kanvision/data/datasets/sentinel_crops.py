@@ -135,8 +135,7 @@ class SentinelCrops(SegmentationReader):
                 problems.append(f"{root}: no area is left for {part}, of {len(areas)} areas")
             for area in found:  # days are many, so only the first of each area is looked at
                 problems += [f"{area.days[0][1]}: band {band} is missing" for band in self._missing(area)]
-        if problems:
-            raise self.error(*problems)
+        self.refuse(problems)
         # A table's days are clear already; those of validation and test are chosen.
         limits = {"train": self.max_clouds["train"] if days is None else None}
         sources = {part: self._source(found, limits.get(part)) for part, found in chosen.items()}

@@ -1,0 +1,56 @@
+"""What is wrong with a file, what would be right, and how bad it is."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+__all__ = ["Finding", "Seen", "finding_of", "write_findings"]
+
+REPLACE: Final = "replace the file or delete it"
+
+
+class Finding(NamedTuple):
+    """Something about a file, or a folder."""
+
+    file: str
+    wrong: str
+    right: str = ""
+    split: str = ""
+    """train, val or test; empty where it is about none of them, or about all."""
+    is_bad: bool = True
+    """Otherwise it is merely unusual, and read as what it means."""
+
+
+class Seen(NamedTuple):
+    """What was found out about one sample."""
+
+    findings: tuple[Finding, ...] = ()
+    name: str = ""
+    """Its file, for messages about others."""
+    digest: bytes = b""
+    """Of the stored image; empty where it could not be read."""
+    labels: tuple[int, ...] = ()
+    """Classes that the sample shows."""
+
+
+def finding_of(problem: str, split: str = "", *, is_bad: bool = True) -> Finding:
+    """A problem as readers word it (`file: what is wrong; what would be right`) as a finding."""
+    file, found, rest = problem.partition(": ")
+    if not found:
+        return Finding("", problem, "", split, is_bad)
+    wrong, _, right = rest.partition("; ")
+    return Finding(file, wrong, right, split, is_bad)
+
+
+def write_findings(path: Path, findings: Iterable[Finding]) -> None:
+    """Write a table (csv) with the columns kind (bad, note), split, file, wrong, right."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["kind", "split", "file", "wrong", "right"])
+        for found in findings:
+            kind = "bad" if found.is_bad else "note"
+            table.writerow([kind, found.split, found.file, found.wrong, found.right])
