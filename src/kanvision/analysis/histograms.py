@@ -118,7 +118,8 @@ def histogram_chart(found: Mapping[str, Mapping[int, Counts]], limits: Mapping[s
         ax.set_title(f"{kind} ({number:,})", fontsize=9)
         ax.legend(fontsize=6.5, frameon=False, loc="upper left")
         ax.margins(x=0)
-        ax.set_ylim(0, 1.3 * min(ax.get_ylim()[1], SPIKE * float(counts.inside.max()) / counts.number))
+        if peak := float(counts.inside.max()) / counts.number:
+            ax.set_ylim(0, 1.3 * min(ax.get_ylim()[1], SPIKE * peak))
         ax.tick_params(labelsize=7)
     for ax in axes[len(found) :]:
         ax.set_visible(False)

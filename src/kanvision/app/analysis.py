@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -57,7 +58,7 @@ def analyse(cfg: EvalConfig) -> dict[str, float]:
         "title": title,
         **about,
         "sentences": list(findings.sentences),
-        "numbers": dict(findings.numbers),
+        "numbers": {k: v if math.isfinite(v) else None for k, v in findings.numbers.items()},
         "pictures": [picture.name for picture in findings.pictures],
         **record.environment(),
     }
