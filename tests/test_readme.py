@@ -12,6 +12,7 @@ import pytest
 
 from tests.data import fake
 from tests.data.fake_masks import geotiff
+from tests.programs import run_program
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
@@ -93,7 +94,12 @@ def run(home, words):
         "OMP_NUM_THREADS": "1",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    process = subprocess.run(words, cwd=home, capture_output=True, text=True, timeout=300, env=environment)
+    if words[0] == "python" and words[1] != "-c":
+        process = run_program(words[1:], home, environment)
+    else:
+        process = subprocess.run(
+            words, cwd=home, capture_output=True, text=True, timeout=300, env=environment
+        )
     assert process.returncode == 0, process.stdout + process.stderr
     return process
 

@@ -2,10 +2,11 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.programs import run_program
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -15,14 +16,8 @@ def program(tmp_path):
     """Call `train.py` or `eval.py` in an empty folder; returns the finished process."""
 
     def call(script: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        process = subprocess.run(
-            [sys.executable, str(REPOSITORY / script), *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"},
-        )
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+        process = run_program([str(REPOSITORY / script), *arguments], tmp_path, environment)
         if check:
             assert process.returncode == 0, process.stdout + process.stderr
         return process
