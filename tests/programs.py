@@ -1,7 +1,7 @@
 """Python programs as a user calls them, each in a process of its own that has its imports behind it.
 
-Importing torch and Lightning takes longer than most commands of the tests. A server process imports them once,
-and forks for each program: same words, same folder, same environment and output as in a fresh interpreter.
+Importing torch and Lightning takes longer than most commands of the tests. A server process imports them
+once, and forks for each program: same words, same folder, same environment and output as in a fresh process.
 """
 
 import atexit
