@@ -63,7 +63,7 @@ class TorchvisionGeometry:
             window = (..., slice(border, border + height), slice(border, border + width))
             image = self.affine.transform(framed, params)[window]
             labels = self.affine.transform(framed_labels, params)[window]
-        return image.as_subclass(Tensor).contiguous(), labels.as_subclass(Tensor).contiguous()
+        return image.as_subclass(Tensor), labels.as_subclass(Tensor)
 
 
 class _Transpose(torch.nn.Module):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from .augment import MaskedAugment
 from .datasets.masks import MaskedSource
@@ -71,8 +71,7 @@ class MaskedDataset(Dataset[Any]):
         """One sample, as in `__getitems__` without the batch axis; one that cannot be read is an error."""
         with loading([position]):
             sample = self._sample(int(self.indices[position]))
-            image = self.preprocessing(sample["image"][None])[0]
-        return {**sample, "image": image, "index": torch.tensor(int(self.indices[position]))}
+        return {**sample, "index": torch.tensor(int(self.indices[position]))}
 
     def __getitems__(self, positions: Sequence[int]) -> dict[str, Any]:
         """A whole batch at once, which torch's loader asks for where it can.
@@ -87,10 +86,9 @@ class MaskedDataset(Dataset[Any]):
         with loading(positions):
             served = read_samples(positions, self._read, self.answer, len(self))
             samples, indices = served.samples, self.indices[served.positions]
-            keys = samples[0] if samples else ()
-            batch: dict[str, Any] = {key: torch.stack([sample[key] for sample in samples]) for key in keys}
-            empty = torch.empty(0, len(self.preprocessing.mean), *self.size)
-            batch["image"] = self.preprocessing(batch["image"]) if samples else empty
+            empty = {"image": torch.empty(0, len(self.preprocessing.mean), *self.size)}
+            # In a loader process, this puts the batch into memory that the main process sees, without a copy.
+            batch: dict[str, Any] = default_collate(samples) if samples else empty
         batch["index"] = torch.from_numpy(indices)
         found = [Fault(int(self.indices[place]), problem) for place, problem in served.faults]
         return {**batch, "faults": found} if found else batch
@@ -105,10 +103,10 @@ class MaskedDataset(Dataset[Any]):
         planes = [mask if is_stacked else mask[None]]
         if instances is not None:
             planes.append(instances[None])
-        labels = torch.cat(planes)  # (L, H, W)
+        labels = torch.cat(planes) if len(planes) > 1 else planes[0]  # (L, H, W)
         if self.augment is not None:
             image, labels = self.augment(image, labels)
-        image = resize_image(image, self.size, self.interpolation)
+        image = self.preprocessing(resize_image(image, self.size, self.interpolation).contiguous())
         if not self.whole_masks:
             labels = resize_labels(labels, self.size)
         if instances is None:

@@ -128,7 +128,8 @@ class BatchTransform:
         )
 
     def _in_mode(self, image: Image.Image) -> Image.Image:
-        return image.convert("L" if self.spec.bands == 1 else "RGB")
+        mode = "L" if self.spec.bands == 1 else "RGB"
+        return image if image.mode == mode else image.convert(mode)
 
     def _stack(self, images: Sequence[Image.Image]) -> Tensor:
         arrays = np.stack([np.asarray(image) for image in images])

@@ -155,8 +155,7 @@ def in_unit_range(
         if stored.kind not in "buf" or (stored.itemsize > 2 and stored.kind != "f"):
             raise FileError(f"{path}: pixels are {stored.name}; say by {key} which value is to become 1")
         max_value = float(np.iinfo(stored).max) if stored.kind == "u" else 1.0
-    unit: Floats = pixels.astype(np.float32)
-    unit /= np.float32(max_value)
+    unit: Floats = np.divide(pixels, np.float32(max_value), dtype=np.float32)
     return unit
 
 
@@ -225,7 +224,7 @@ def _picture(picture: Image.Image) -> Pixels:
     if mode == "F":
         return np.asarray(picture)[None]
     target = "L" if mode in ("1", "L", "LA", "La") else "RGB"
-    array = np.asarray(picture.convert(target))
+    array = np.asarray(picture if mode == target else picture.convert(target))
     return array[None] if target == "L" else array.transpose(2, 0, 1)
 
 
