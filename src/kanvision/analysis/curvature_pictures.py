@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from .lanczos import Density, Ritz
@@ -50,12 +50,12 @@ def contour_picture(
         low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
         levels, norm = np.linspace(low, max(high, low + 1e-12), 26), Normalize(low, high)
     shown = np.ma.masked_invalid(losses)
-    filled = axes.contourf(xs, ys, shown, levels=levels, norm=norm, cmap=COLOURS, extend="both")
+    filled = axes.contourf(xs, ys, shown, levels=levels, norm=norm, cmap=COLOURS)
     axes.contour(xs, ys, shown, levels=levels, colors="black", linewidths=0.3, alpha=0.6)
-    bar = figure.colorbar(filled, ax=axes, label="loss")
-    if isinstance(norm, LogNorm):
-        bar.ax.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
-        bar.ax.yaxis.set_major_formatter(LogFormatterSciNotation(10, minor_thresholds=(np.inf, np.inf)))
+    bar = figure.colorbar(filled, ax=axes, ticks=levels[::5], format=FuncFormatter(lambda v, _: f"{v:.3g}"))
+    bar.ax.minorticks_off()
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label("loss", fontsize=8)
     if track:
         way = np.array([(x, y) for x, y, _ in track])
         axes.plot(*way.T, "-o", color=LINE, markersize=3, linewidth=1.2, label="snapshots of the training")

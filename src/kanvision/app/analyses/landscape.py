@@ -91,6 +91,11 @@ def landscape(study: Study) -> Findings:
         "The plane through two networks is not the same plane: compare shapes with care, and heights only "
         "over the same images.",
     ]
+    if places and study.run.ema is not None:
+        limits.append(
+            "The run averages its weights (ema): snapshots and checkpoint are averages, and their way is "
+            "smoother than the optimiser's own."
+        )
     if not options.vectors:
         limits.append("Biases, norms and tokens stay as at the checkpoint (analyse.landscape.vectors).")
     if has_batch_norms:
