@@ -157,6 +157,26 @@ def test_images_are_mixed_with_their_weights(size: int, mode: str) -> None:
         assert torch.equal(mixed[-1], before[-1])
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true", "16-true", "64-true"])
+@pytest.mark.parametrize("mode", ["batch", "elem"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "bce"])
+def test_mixed_targets_are_exact_in_any_precision(
+    tmp_path: Path, precision: str, mode: str, loss: str
+) -> None:
+    mixup = {"mixup_alpha": 0.8, "cutmix_alpha": 0.0, "mode": mode}
+    task = tiny_task(Recorder(), mixup=mixup, loss={"name": loss, "label_smoothing": 0.1})
+    given: list[tuple[torch.Tensor, torch.Tensor]] = []
+    task.loss.register_forward_pre_hook(lambda _, values: given.append(values))
+    fit(task, tmp_path, max_epochs=1, limit_val_batches=0, limit_train_batches=2, precision=precision)
+    wanted = torch.float64 if precision == "64-true" else torch.float32
+    for (logits, weights), images in zip(given, task.model.seen, strict=True):
+        assert weights.dtype == wanted
+        assert torch.allclose(weights.sum(1), torch.ones(5, dtype=wanted), atol=1e-6)
+        assert weights.min() >= 0.1 / NUM_CLASSES - 1e-6
+        assert logits.dtype == wanted
+        assert images.dtype == (torch.float32 if "true" not in precision else task.model.head.weight.dtype)
+
+
 def test_evaluation_does_not_mix(tmp_path: Path) -> None:
     task = tiny_task(Recorder())
     tiny_trainer(tmp_path).test(task, datamodule=TinyData(), verbose=False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -84,7 +85,7 @@ class ClassificationTask(Task):
             images, target = self._mix(self.mixup, images, target)
         outputs: Tensor | tuple[Tensor, ...] = self(images)
         parts = outputs if isinstance(outputs, tuple) else (outputs,)
-        return torch.stack([self.loss(logits, target) for logits in parts]).sum()
+        return torch.stack([self.loss(_precise(logits), target) for logits in parts]).sum()
 
     def predictions(self, logits: Tensor) -> Tensor:
         """Class probabilities (B, num_classes), in at least fp32."""
@@ -99,14 +100,33 @@ class ClassificationTask(Task):
 
     @staticmethod
     def _mix(mixup: Mixup, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Mix pairs of images; the last one of an odd batch has no partner and stays as it is."""
+        """Mix pairs of images; the last one of an odd batch has no partner and stays as it is.
+
+        Weights of classes have at least fp32: rows of bf16 sum to 0.998, and differ from how images are mixed.
+        """
         even = len(images) - len(images) % 2
         smoothing, rest = mixup.label_smoothing, target[even:]
-        alone = mixup_target(rest, mixup.num_classes, smoothing=smoothing)  # type: ignore[no-untyped-call]
-        if not even:
-            return images, alone
-        # timm mixes in place, and the batch is not ours to change
-        mixed, weights = mixup(images[:even].clone(), target[:even])
-        return torch.cat([mixed, images[even:]]), torch.cat(
-            [weights, alone]
-        )  # (B, C, H, W), (B, num_classes)
+        with _precise_by_default():
+            alone = mixup_target(rest, mixup.num_classes, smoothing=smoothing)  # type: ignore[no-untyped-call]
+            if not even:
+                return images, alone
+            # timm mixes in place, and the batch is not ours to change
+            mixed, weights = mixup(_precise(images[:even]).clone(), target[:even])
+        whole = torch.cat([mixed.to(images.dtype), images[even:]])  # (B, C, H, W)
+        return whole, torch.cat([weights, alone])  # (B, num_classes)
+
+
+def _precise(values: Tensor) -> Tensor:
+    """In at least fp32."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+@contextmanager
+def _precise_by_default() -> Iterator[None]:
+    """Make new tensors in at least fp32, though precision=bf16-true would have them in bf16."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.promote_types(before, torch.float32))
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
