@@ -10,9 +10,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from torch import nn
 
@@ -30,6 +30,7 @@ from kanvision.tasks import TASKS, Task
 
 from .sharding import Sharded
 from .sync_norm import SyncNorm
+from .targets import built
 from .teaching import taught
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
@@ -141,14 +142,14 @@ def trainer_of(cfg: TrainConfig) -> pl.Trainer:
     if cfg.trainer.profiler is not None:
         options["profiler"] = PROFILERS[cfg.trainer.profiler](dirpath=cfg.run.dir, filename="profile")
     with blaming(cfg, "callbacks"):
-        callbacks: list[Callback] = [instantiate(entry) for entry in cfg.callbacks.values()]
+        callbacks: list[Callback] = [built(entry, Callback) for entry in cfg.callbacks.values()]
     if not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, AnyProgressBar)]
     callbacks = [*fault_counter(cfg, None if is_dry(cfg) else Path(cfg.run.dir)), *callbacks]
     if cfg.ema is not None:
         callbacks.append(EMAWeights(**cfg.ema.model_dump()))
     with blaming(cfg, "logger"):
-        loggers = [instantiate(entry) for entry in cfg.logger.values()]
+        loggers = [built(entry, Logger) for entry in cfg.logger.values()]
     with blaming(cfg, "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.precision"):
         return pl.Trainer(
             **options,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,11 @@ from .run_folder import checkpoints_of, folder_of
 from .schema import EvalConfig, TrainConfig
 from .score_checks import KIND_OF_TASK, score_problems
 from .segmenter_checks import segmenters
+from .targets import run_targets
 from .transformer_schema import KATConfig, TransformerConfig
 
-__all__ = ["ALLOWED_TARGETS", "eval_problems", "train_problems"]
+__all__ = ["eval_problems", "train_problems"]
 
-# A configuration may come with a checkpoint from anywhere, and `_target_` calls what it names.
-ALLOWED_TARGETS = (
-    "kanvision.",
-    "torch.",
-    "timm.",
-    "segmentation_models_pytorch.",
-    "torchmetrics.",
-    "pytorch_lightning.",
-    "albumentations.",
-)
 # Width and heads of the published sizes, which null in embed_dim and num_heads stands for.
 WIDTHS = {"micro": (96, 3), "tiny": (192, 3), "small": (384, 6), "base": (768, 12), "large": (1024, 16)}
 
@@ -232,22 +223,6 @@ def _steps(config: TrainConfig) -> Iterator[Problem]:
         yield conflict(config, ["trainer.gradient_clip_val"], why, "null switches clipping off")
 
 
-def _targets(config: TrainConfig) -> Iterator[Problem]:
-    def visit(node: Any, key: str) -> Iterator[Problem]:
-        if isinstance(node, list | tuple):
-            node = {str(i): item for i, item in enumerate(node)}
-        if not isinstance(node, Mapping):
-            return
-        for name, value in node.items():
-            if name == "_target_" and not str(value).startswith(ALLOWED_TARGETS):
-                why = "a configuration may only call what belongs to a known package"
-                legal = f"legal beginnings: {', '.join(ALLOWED_TARGETS)}"
-                yield Problem((f"{key}._target_",), (f"{key}._target_={value}",), why, legal)
-            yield from visit(value, f"{key}.{name}" if key else str(name))
-
-    yield from visit(config.model_dump(), "")
-
-
 def _resume(config: TrainConfig) -> Iterator[Problem]:
     if config.resume in (None, "auto"):
         return
@@ -367,7 +342,7 @@ CHECKS: tuple[Callable[[TrainConfig], Iterator[Problem]], ...] = (
     _devices,
     _steps,
     _registered,
-    _targets,
+    run_targets,
     _resume,
     _finetune,
     _grid_start,

@@ -15,6 +15,7 @@ from .keys import closest, keys_by_name, with_its_section
 from .problems import Problem
 from .schema import EvalConfig, TrainConfig
 from .sweeps import combinations, sweep_folder_problems, values_of
+from .targets import hydra_targets
 from .typed import Typed
 from .validate import check, unknown_key
 
@@ -191,6 +192,7 @@ class _Judge:
             cfg = self.composing.compose(texts, [word.parsed for word in sound])
             task = without_hydra(cfg)
             config, problems = check(task, self.root, self.choices)
+            problems += hydra_targets(OmegaConf.to_container(cfg.hydra, resolve=False))
             blamed = [word for word in sound if any(word.touches(problem.keys[0]) for problem in problems)]
             last = config is not None or not blamed
             for problem in problems:

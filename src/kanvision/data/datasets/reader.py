@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from kanvision.data.errors import DataError
 
+from .fetching import unpacking_safely
 from .sources import ImageSource
 
 __all__ = ["DataReader", "DatasetInfo", "Reader", "Splits", "Tolerance"]
@@ -95,8 +97,15 @@ class DataReader(ABC):
 
     def prepare(self) -> None:
         """Fetch the data set if it is missing and that is wanted; called in one process only."""
-        if self.download and not self.present():
-            self.fetch()
+        if not self.download or self.present():
+            return
+        try:
+            with unpacking_safely():
+                self.fetch()
+        except tarfile.TarError as error:
+            raise self.error(
+                f"data.download=true: the archive is refused or damaged ({error}); get the data by hand"
+            ) from error
 
     @abstractmethod
     def present(self) -> bool:
