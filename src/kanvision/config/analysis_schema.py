@@ -15,12 +15,14 @@ Numbers = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 class AttentionConfig(Section):
-    """What analysis=attention draws."""
+    """What analysis=attention measures and draws."""
 
-    num_images: Count = 4
-    """Images of the split, drawn at random by `analyse.seed`."""
+    num_images: Count = 32
+    """Images of the split, chosen at random by `analyse.seed`."""
+    pictures: Count = 4
+    """Of these, images whose maps are drawn."""
     images: Numbers | None = None
-    """Positions of images in the split, in the place of random ones."""
+    """Positions of images in the split, in the place of random ones; all are drawn."""
     blocks: Several = Field(default_factory=lambda: [-1], min_length=1)
     """Attentions of the network by number, from the end if negative."""
     heads: Numbers | None = None
@@ -33,7 +35,7 @@ class SpectraConfig(Section):
     of: Literal["auto", "attention", "weights"] = "auto"
     """Matrices of attention or of weights; auto: of attention where the network has any."""
     num_images: Count = 5
-    """Images of the split, drawn at random by `analyse.seed`."""
+    """Images of the split, chosen at random by `analyse.seed`."""
     blocks: Several = Field(default_factory=lambda: [-1], min_length=1)
     """Attentions of the network by number, from the end if negative."""
     largest: Count = 2048

@@ -25,6 +25,8 @@ LIMITS = (
     "Each map has a colour scale of its own: colours of two maps do not compare.",
     "A map is one step of one block. What a token holds has been mixed by all blocks before, and values and "
     "the way around the block are not in the map: it is no explanation of the answer (mode=explain).",
+    "Maps without negative entries have a cosine well above 0 whatever they show: it does not compare across "
+    "softmax and learned functions, but with that of the same network before training.",
 )
 
 
@@ -65,6 +67,8 @@ def _findings(
     labels: list[str],
     blocks: list[BlockMaps],
 ) -> Findings:
+    options = study.cfg.analyse.attention
+    drawn = options.pictures if options.images is None else len(positions)
     rows: list[list[object]] = []
     numbers: dict[str, float] = {}
     sentences, figures = [], []
@@ -83,15 +87,15 @@ def _findings(
         numbers[f"{block.name}/likeness"] = alike
         patches = block.after[0, 0].size
         sentences.append(
-            f"{block.name}, {len(block.heads)} heads, {whose} over {patches} patches: after the activation "
-            f"{means['negative_share']:.1%} of the weight is negative, a map is spread over "
-            f"{means['effective_patches']:.1f} patches, and maps of two images have a cosine of {alike:.3f} "
-            "(1: the image does not matter)."
+            f"{block.name}, {len(block.heads)} heads, {len(positions)} images, {whose} over {patches} "
+            f"patches: after the activation {means['negative_share']:.1%} of the weight is negative, a map "
+            f"is spread over {means['effective_patches']:.1f} patches, and maps of two images have a cosine "
+            f"of {alike:.3f} (1: the image does not matter)."
         )
         figures.append(
             Picture(
                 f"maps_{block.name}",
-                map_sheet(pictures, labels, block),
+                map_sheet(pictures[:drawn], labels[:drawn], block),
                 f"{block.name}: {whose}, for each image and head. Logits: q k / sqrt(d) where they are "
                 "positive, from black to yellow. After: the entries that values are mixed by, red positive, "
                 "blue negative, white 0. Above each map: the end of its colour scale.",
