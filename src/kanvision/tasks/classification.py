@@ -102,7 +102,7 @@ class ClassificationTask(Task):
     def _mix(mixup: Mixup, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Mix pairs of images; the last one of an odd batch has no partner and stays as it is.
 
-        Weights of classes have at least fp32: rows of bf16 sum to 0.998, and differ from how images are mixed.
+        Weights of classes have at least fp32: in bf16 they sum to 0.998 and differ from how images are mixed.
         """
         even = len(images) - len(images) % 2
         smoothing, rest = mixup.label_smoothing, target[even:]
