@@ -52,7 +52,7 @@ class NestedUNetConfig(ModelConfig):
 
 
 class UNeXtConfig(ModelConfig):
-    """UNeXt: convolutions, and shifted MLPs in the deepest stages (Valanarasu 2022, arXiv 2203.04967)."""
+    """UNeXt: shifted MLPs in the deepest stages (Valanarasu and Patel 2022, arXiv 2203.04967)."""
 
     family: Literal["unext"]
     """Marks these keys as those of a UNeXt."""
