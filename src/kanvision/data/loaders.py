@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -95,12 +96,23 @@ def make_loader(
         "collate_fn": _as_it_is,
         "pin_memory": torch.cuda.is_available(),
         "persistent_workers": num_workers > 0,
+        "worker_init_fn": _leave_group,
         # The loader draws a number that we do not use; without its own generator it would move the model's.
         "generator": torch.Generator().manual_seed(derive_seed("loader")),
     }
     if isinstance(batches, TrainBatchSampler):
         return TrainLoader(dataset, batches, **options)
     return DataLoader(dataset, batch_sampler=batches, **options)
+
+
+def _leave_group(worker: int) -> None:
+    """Keep a signal that is meant for a run from its workers.
+
+    torchrun, Slurm and terminals send it to the whole group of processes. Workers would end at once, and the
+    run with them, while it finishes its step and saves; without them in the group it ends them itself.
+    """
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
 
 
 def _as_it_is(batch: Batch) -> Batch:
