@@ -47,5 +47,6 @@ def batch_problems(config: TrainConfig, num_processes: int | None = None) -> Ite
         "trainer.num_nodes",
         "trainer.accumulate_grad_batches",
     ]
-    why = f"{whole} images cannot be shared out equally: {num_processes} processes with {steps} batches each"
+    each = f"{num_processes} processes with {steps} batch{'es' if steps > 1 else ''} each"
+    why = f"{whole} images cannot be shared out equally: {each}"
     yield conflict(config, keys, why, f"take {' or '.join(map(str, near))}, or another number of processes")
