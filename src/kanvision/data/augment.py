@@ -180,9 +180,12 @@ def _albumentations() -> Any:
     os.environ[_NO_UPDATE_CHECK] = "1"
     try:
         import albumentations
+        import cv2
     finally:
         if before is None:
             del os.environ[_NO_UPDATE_CHECK]
         else:
             os.environ[_NO_UPDATE_CHECK] = before
+    # Loader processes are as many as there are cores already; threads of each would get in each other's way.
+    cv2.setNumThreads(0)
     return albumentations
