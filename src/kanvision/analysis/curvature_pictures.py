@@ -18,7 +18,7 @@ __all__ = ["contour_picture", "spectrum_picture"]
 Floats = NDArray[np.float64]
 COLOURS, LINE, MARK = "viridis_r", "#d1495b", "#ffffff"
 _FLAT = 1.5  # a surface whose largest loss is below so many times the smallest has evenly spaced levels
-_NOTHING = 1e-5  # of a density's peak: below, a logarithmic axis would show the kernel's tails
+_NOTHING = 0.1  # of one eigenvalue: below, a logarithmic axis would show the kernel's tails
 
 
 def contour_picture(
@@ -72,17 +72,18 @@ def contour_picture(
     return _finished(figure, axes, title, labels)
 
 
-def spectrum_picture(curve: Density, runs: Sequence[Ritz], *, title: str) -> Figure:
+def spectrum_picture(curve: Density, runs: Sequence[Ritz], size: int, *, title: str) -> Figure:
     """Draw a spectral density on a logarithmic axis, and the values that it was made of.
 
     Args:
         curve: The density.
         runs: What the start vectors found.
+        size: Number of eigenvalues; the axis ends where a tenth of one would be.
         title: Above the picture.
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
-    floor = _NOTHING * float(curve.density.max())
+    floor = _NOTHING * float(curve.density.max()) / size  # the peak is nearly all of them at one place
     axes.semilogy(curve.positions, np.maximum(curve.density, floor), color="#2a6f97", linewidth=1.2)
     if np.isfinite(curve.errors).all():
         low, high = (np.maximum(curve.density + sign * curve.errors, floor) for sign in (-1, 1))

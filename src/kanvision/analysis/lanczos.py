@@ -40,7 +40,7 @@ class Ritz(NamedTuple):
     weights: Floats
     """(m,) shares of the spectrum that they stand for, as the start vector sees it; they sum to 1."""
     bounds: Floats
-    """(m,) a true eigenvalue is at most this far away."""
+    """(m,) a true eigenvalue is at most this far away; not below the rounding of the number format."""
 
 
 class Estimate(NamedTuple):
@@ -108,7 +108,7 @@ def lanczos(product: Product, start: Tensor, steps: int) -> Ritz:
             basis[step + 1] = vector / beside[-1]
     inner = np.diag(diagonal) + np.diag(beside[:-1], 1) + np.diag(beside[:-1], -1)
     values, vectors = np.linalg.eigh(inner)
-    return Ritz(values, vectors[0] ** 2, beside[-1] * np.abs(vectors[-1]))
+    return Ritz(values, vectors[0] ** 2, np.maximum(beside[-1] * np.abs(vectors[-1]), rounding * size))
 
 
 def density(runs: Sequence[Ritz], width: float, number: int = 500) -> Density:

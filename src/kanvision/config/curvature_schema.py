@@ -51,7 +51,7 @@ class HessianConfig(Section):
     """Random vectors of the trace, those of the runs included."""
     top: Count = 10
     """Eigenvalues to list, the largest by size."""
-    width: Positive = 0.01
+    width: Positive = 0.005
     """Width of the density's kernel, as a share of the spectrum's span."""
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from kanvision.analysis.curvature_pictures import spectrum_picture
 from kanvision.analysis.findings import Findings, Picture, Table
 from kanvision.analysis.hessian import Hessian, spectrum
-from kanvision.analysis.lanczos import density, extreme_eigenvalues, mean_and_error
+from kanvision.analysis.lanczos import Estimate, density, extreme_eigenvalues, mean_and_error
 
 from .fixed_images import described, fixed_batches, loss_of, trained_names
 from .study import Study
@@ -55,10 +57,10 @@ def hessian(study: Study) -> Findings:
     sentences = [
         f"Hessian of the loss over {images}, by {found.size:,} parameters: largest eigenvalue {largest:.4g}, "
         f"smallest {smallest:.4g}.",
-        f"Trace {found.trace.mean:.4g} ± {found.trace.error:.2g} (standard error over "
-        f"{max(options.runs, options.trace_vectors)} random vectors).",
-        f"{zero.mean:.1%} ± {zero.error:.1%} of the eigenvalues lie within {near:.2g} of zero, "
-        f"{below.mean:.1%} ± {below.error:.1%} below.",
+        f"Trace {found.trace.mean:.4g}{_error(found.trace, '.2g')} over "
+        f"{max(options.runs, options.trace_vectors)} random vectors.",
+        f"{zero.mean:.2%}{_error(zero, '.2%')} of the eigenvalues lie within {near:.2g} of zero, "
+        f"{below.mean:.2%}{_error(below, '.2%')} below.",
     ]
     limits = [
         f"Lanczos' method of {steps} products finds the outermost eigenvalues; inside, the curve is a "
@@ -98,9 +100,14 @@ def hessian(study: Study) -> Findings:
             num_shown=0,
         ),
     ]
-    picture = spectrum_picture(curve, found.runs, title=f"{study.run.model.name}, {images}")
+    picture = spectrum_picture(curve, found.runs, found.size, title=f"{study.run.model.name}, {images}")
     caption = (
         f"Density of the eigenvalues, a mean over {options.runs} random vectors (band: its standard error), "
         f"kernel of {options.width:g} of the span; red: the values that Lanczos' method found."
     )
     return Findings(sentences, limits, numbers, [Picture("hessian", picture, caption)], tables)
+
+
+def _error(estimate: Estimate, form: str) -> str:
+    """The standard error, or nothing where a single vector does not tell it."""
+    return "" if math.isnan(estimate.error) else f" ± {estimate.error:{form}}"
