@@ -1,5 +1,7 @@
 """A loader goes on where it was, whatever its workers have loaded ahead."""
 
+import signal
+import subprocess
 from typing import Any
 
 import pytest
@@ -75,3 +77,20 @@ def test_nothing_is_left_of_an_epoch_whose_batches_are_all_given_out() -> None:
 def test_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match=r"an epoch of 7 batches a process, which now has 6.*batch_size"):
         loader(batch_size=5).load_state_dict({"epoch": 2, "position": 3, "length": 7})
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the system does not tell who sends a signal")
+def test_only_the_process_that_workers_work_for_ends_them() -> None:
+    own = loader(num_workers=2)
+    iterator = iter(own)
+    first = next(iterator)
+    workers = own._iterator._workers
+    for worker in workers:
+        for name in ("TERM", "USR1", "USR2"):
+            subprocess.run(["/bin/sh", "-c", f"kill -{name} {worker.pid}"], check=True)
+    assert same([first, *iterator], list(loader()))
+    assert all(worker.is_alive() for worker in workers)
+    workers[0].terminate()
+    workers[0].join(20)
+    assert workers[0].exitcode == 0
+    workers[1].terminate()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -96,7 +98,7 @@ def make_loader(
         "collate_fn": _as_it_is,
         "pin_memory": torch.cuda.is_available(),
         "persistent_workers": num_workers > 0,
-        "worker_init_fn": _leave_group,
+        "worker_init_fn": _heed_only_parent,
         # The loader draws a number that we do not use; without its own generator it would move the model's.
         "generator": torch.Generator().manual_seed(derive_seed("loader")),
     }
@@ -105,14 +107,24 @@ def make_loader(
     return DataLoader(dataset, batch_sampler=batches, **options)
 
 
-def _leave_group(worker: int) -> None:
-    """Keep a signal that is meant for a run from its workers.
+def _heed_only_parent(worker: int) -> None:
+    """Let this worker end when the process that it works for says so, and not when somebody else does.
 
-    torchrun, Slurm and terminals send it to the whole group of processes. Workers would end at once, and the
-    run with them, while it finishes its step and saves; without them in the group it ends them itself.
+    torchrun and Slurm send a signal that is meant for a run to all its processes. Workers would end at once,
+    and the run with them, while it finishes its step and saves.
     """
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)
+    for name in ("SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # a handler in Python would not know who has sent it
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_when_told(parent: int) -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def _as_it_is(batch: Batch) -> Batch:
