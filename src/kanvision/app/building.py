@@ -19,10 +19,10 @@ from torch import nn
 from kanvision import record
 from kanvision.analysis.cost import Cost, cost
 from kanvision.callbacks import DataFaults, EMAWeights, gathered
-from kanvision.config import TrainConfig, blaming, is_first_of_machine, to_primitive
+from kanvision.config import ConfigError, TrainConfig, blaming, is_first_of_machine, to_primitive
 from kanvision.config.data_schema import MaskDataConfig
 from kanvision.config.model_schema import TimmConfig
-from kanvision.config.problems import is_first_process
+from kanvision.config.problems import conflict, is_first_process
 from kanvision.config.transformer_schema import TransformerConfig
 from kanvision.data import ImageDataModule, build_datamodule
 from kanvision.models import BUILDERS, kanify, patch_size_for
@@ -135,6 +135,11 @@ def _schedule(cfg: TrainConfig) -> dict[str, Any]:
 def trainer_of(cfg: TrainConfig) -> pl.Trainer:
     """The trainer with its callbacks and loggers."""
     ours = {"channels_last", "compile", "matmul_precision", "global_batch_size"}
+    if cfg.trainer.accelerator == "gpu" and not torch.accelerator.is_available():
+        why = "torch finds no GPU here"
+        raise ConfigError(
+            [conflict(cfg, ["trainer.accelerator"], why, "take trainer=cpu, or a machine with one")]
+        )
     options = cfg.trainer.model_dump(exclude=ours)
     options["precision"] = usable_precision(cfg.trainer.precision, cfg.trainer.accelerator)
     if cfg.trainer.strategy == "fsdp":

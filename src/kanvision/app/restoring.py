@@ -15,7 +15,7 @@ from kanvision.checkpoints import (
     match_structure,
     state_dict_for,
 )
-from kanvision.config import EvalConfig, TrainConfig, train_config
+from kanvision.config import ConfigError, EvalConfig, TrainConfig, train_config
 from kanvision.config.data_schema import AnyData
 from kanvision.tasks import Task
 
@@ -70,7 +70,12 @@ def config_of(path: Path, checkpoint: Mapping[str, Any]) -> TrainConfig:
             f"{path} carries no configuration, so train.py did not write it; "
             "eval.py evaluates checkpoints of train.py"
         )
-    return train_config(config)
+    try:
+        return train_config(config)
+    except ConfigError as error:
+        raise ConfigError(
+            error.problems, f"the configuration in {path}, which another version may have made"
+        ) from None
 
 
 def changed_data(run: TrainConfig, cfg: EvalConfig) -> AnyData:

@@ -40,7 +40,11 @@ class WholeFiles(TorchCheckpointIO):
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # torch says RuntimeError where a write fails
             part.unlink(missing_ok=True)
-            raise OSError(f"{path}: the checkpoint could not be written ({error})") from error
+            reason = "torch could not write all of it" if isinstance(error, RuntimeError) else error
+            raise OSError(
+                f"{path}: the checkpoint could not be written ({reason}); is there room on the disk? "
+                "A checkpoint of that name that was there before is as it was"
+            ) from error
         os.replace(part, path)
         _force_entry(path.parent)
 

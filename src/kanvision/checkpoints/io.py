@@ -47,7 +47,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
     if path.stat().st_size == 0:
         raise CheckpointError(
-            f"{path}: the file is empty; it was probably being written when the disk was full"
+            f"{path}: the file is empty; it was probably being written when the disk was full; "
+            "take another checkpoint of the run, as resume=auto does"
         )
     try:
         with warnings.catch_warnings():
@@ -59,8 +60,12 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         # not chained: torch's message recommends the unsafe way of loading
         raise CheckpointError(_refusal(path, str(error))) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: the file is cut off or no checkpoint ({reason})") from error
+        # the others say a number or a byte
+        reason = str(error).splitlines()[0] if isinstance(error, RuntimeError) else "torch cannot read it"
+        raise CheckpointError(
+            f"{path}: the file is cut off or no checkpoint ({reason}); take another checkpoint of the run, "
+            "as resume=auto does"
+        ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint, which is a dict")
     return content

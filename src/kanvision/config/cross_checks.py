@@ -17,7 +17,7 @@ from .mode_checks import mode_problems
 from .prediction_checks import prediction_problems
 from .problems import Problem, conflict
 from .registered import is_own, timm_models, timm_optimizers
-from .run_folder import checkpoints_of, folder_of
+from .run_folder import checkpoints_of, folder_of, unwritable
 from .schema import EvalConfig, TrainConfig
 from .score_checks import KIND_OF_TASK, score_problems
 from .segmenter_checks import segmenters
@@ -128,7 +128,7 @@ def _registered(config: TrainConfig) -> Iterator[Problem]:
         asked.append(("model.name", name.partition(".")[0], timm_models()))
     for key, word, known in asked:
         if known and word not in known:
-            near = closest(word, known)
+            near = closest(word, sorted(known))
             fix = f"nearest: {', '.join(near)}" if near else ""
             yield conflict(config, [key], "no such name in timm's registry", fix)
 
@@ -278,6 +278,10 @@ def _grid_start(config: TrainConfig) -> Iterator[Problem]:
 
 def _run_dir(config: TrainConfig) -> Iterator[Problem]:
     folder, resume = Path(config.run.dir), config.resume
+    if not config.trainer.fast_dev_run and (why := unwritable(folder)):
+        fix = "choose another run.dir, or another run.root"
+        yield conflict(config, ["run.dir"], f"nothing can be written there: {why}", fix)
+        return
     resumed = folder_of(resume) if resume not in (None, "auto") else None
     goes_on = resume == "auto" or (resumed is not None and resumed.resolve() == folder.resolve())
     if not goes_on and not config.trainer.fast_dev_run and checkpoints_of(folder):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-__all__ = ["can_go_on", "checkpoints_of", "folder_of", "is_finished", "newest_unfinished"]
+__all__ = ["can_go_on", "checkpoints_of", "folder_of", "is_finished", "newest_unfinished", "unwritable"]
 
 # One of them is there from a run's first moment on.
 MARKS = ("config.yaml", ".hydra")
@@ -13,6 +14,16 @@ MARKS = ("config.yaml", ".hydra")
 def checkpoints_of(folder: Path) -> list[Path]:
     """The checkpoints in a run folder."""
     return sorted([*folder.glob("*.ckpt"), *folder.glob("checkpoints/*.ckpt")])
+
+
+def unwritable(folder: Path) -> str:
+    """Why nothing can be written into a folder that may have to be made; empty if it can."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        return f"{place} is a file, not a folder"
+    return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} may not be written to"
 
 
 def is_finished(folder: Path) -> bool:

@@ -76,7 +76,7 @@ def test_every_fault_of_pictures_is_found_at_once(tmp_path: Path):
         "twice.png": f"{same} {ant}/train_ant_4.png, which has class ant and this one bee; "
         "keep the right one",
         "dog": "class folder is empty (no file that Pillow reads); fill it or delete it",
-        "cow": "not one of the 3 classes (ant, bee, dog); ",
+        "cow": "not one of the 3 classes (ant, bee, dog); add it to the training images, or delete it",
     }
     notes = said(found, bad=False)
     assert notes.pop("") == "1 of 3 classes have no image; right for a part of the data set"

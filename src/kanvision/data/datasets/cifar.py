@@ -87,7 +87,7 @@ class CIFAR10(Reader):
     def _load(path: Path, parse: Callable[[dict[str, Any]], Any], problems: list[str]) -> Any:
         """What `parse` makes of the file; None, and one problem more, if it cannot be read."""
         if not path.is_file():
-            problems.append(f"{path}: is missing")
+            problems.append(f"{path}: is missing; unpack the archive again")
             return None
         try:
             return parse(read_pickle(path))

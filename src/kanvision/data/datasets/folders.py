@@ -72,7 +72,8 @@ class FolderIndex:
         targets: list[int] = []
         for name in subfolders(split):
             if name not in self.labels:
-                self.problems.append(f"{split / name}: {self._not_a_class()}")
+                what = f"{self._not_a_class()}; add it to the training images, or delete it"
+                self.problems.append(f"{split / name}: {what}")
                 continue
             inside = image_files(split / name)
             if not inside:

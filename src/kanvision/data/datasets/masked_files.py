@@ -268,7 +268,7 @@ def _size(array: NDArray[np.generic] | Tensor) -> str:
 
 
 def _sizes_differ(mask: Path, mask_size: str, image: Path, image_size: str) -> str:
-    return f"{mask}: {mask_size}, but its image {image.name} has {image_size}"
+    return f"{mask}: {mask_size}, but its image {image.name} has {image_size}; make them the same size"
 
 
 def _size_problems(entry: Entry) -> list[str]:
@@ -292,4 +292,4 @@ def _all_empty(path: Path, count: int, mask: MaskFile) -> str:
         text += (
             f" (grey levels above {threshold} are foreground; the highest here is {grey_levels(path).max()})"
         )
-    return text
+    return f"{text}; is the folder of the masks right?"

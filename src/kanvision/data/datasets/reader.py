@@ -137,7 +137,8 @@ class DataReader(ABC):
             raise self.error("data.root is null; it must be the folder of the data set")
         if not self.root.is_dir():
             what = "is a file, not a folder" if self.root.exists() else "does not exist"
-            hint = "" if self.download else "; data.download=true fetches it" if self.can_fetch() else ""
+            fetched = self.can_fetch() and not self.download
+            hint = "; data.root must be the folder of the data" + ", data.download=true fetches it" * fetched
             raise self.error(f"{self.root}: {what}{hint}")
         return self.root
 

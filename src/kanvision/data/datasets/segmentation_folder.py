@@ -136,7 +136,8 @@ class SegmentationFolder(MaskedFolderReader):
                 if stem + self.mask_suffix not in found
             ]
             for folder in lacking:
-                text = f"{files[stem]}: has no mask {folder / (stem + self.mask_suffix)}.*"
+                wanted = f"{folder / (stem + self.mask_suffix)}.*"
+                text = f"{files[stem]}: has no mask {wanted}; add it, or delete the image"
                 others = [name for name in masks[folders.index(folder)] if name.startswith(stem)]
                 hint = f"; there is {others[0]}: data.mask_suffix={others[0][len(stem) :]}?" if others else ""
                 problems.append(text + hint)

@@ -104,7 +104,10 @@ class EncodedSource(ImageSource):
             DataError: If it cannot be read as an image.
         """
         try:
-            with Image.open(io.BytesIO(self.stored(index))) as image:
+            content = self.stored(index)
+            if not content:
+                raise ValueError("0 bytes")
+            with Image.open(io.BytesIO(content)) as image:
                 image.load()
                 return _eight_bit(image)
         # Pillow's plugins raise OSError, SyntaxError, struct.error, ValueError and more on broken files.

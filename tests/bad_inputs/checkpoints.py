@@ -1,0 +1,125 @@
+"""Bad checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kanvision.app.restoring import restore
+from kanvision.checkpoints import find_checkpoint, load_checkpoint, load_state_dict, require_resumable
+from kanvision.config import EvalConfig, compose, parse_train, to_primitive
+
+from .case import CONF, Case
+from .files import Touch
+
+
+def file(content: bytes) -> Callable[[Path], object]:
+    """A file that is called last.ckpt."""
+
+    def give(folder: Path) -> None:
+        (folder / "last.ckpt").write_bytes(content)
+        load_checkpoint(folder / "last.ckpt")
+
+    return give
+
+
+def saved(content: Any, use: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Something that torch has saved."""
+
+    def give(folder: Path) -> None:
+        torch.save(content, folder / "last.ckpt")
+        use(folder / "last.ckpt")
+
+    return give
+
+
+def cut_off(folder: Path) -> None:
+    path = folder / "last.ckpt"
+    torch.save({"state_dict": nn.Linear(64, 64).state_dict()}, path)
+    path.write_bytes(path.read_bytes()[:5000])
+    load_checkpoint(path)
+
+
+def evaluate(path: Path) -> None:
+    restore(EvalConfig(ckpt=str(path)))
+
+
+def load_into_three(path: Path) -> None:
+    load_state_dict(nn.Linear(4, 3), load_checkpoint(path))
+
+
+def resume(path: Path) -> None:
+    require_resumable(load_checkpoint(path), path, max_epochs=5)
+
+
+def other_version(folder: Path) -> None:
+    config = to_primitive(parse_train(compose("train", [f"run.dir={folder}"], CONF)))
+    config["optimizer"]["beta3"] = 0.9
+    saved({"kanvision": {"config": config}, "state_dict": {}}, evaluate)(folder)
+
+
+FOUR = {"state_dict": {f"model.{name}": value for name, value in nn.Linear(4, 4).state_dict().items()}}
+CASES = (
+    Case(
+        "`ckpt=nowhere`",
+        lambda folder: find_checkpoint(folder / "nowhere"),
+        ("nowhere: no such file or folder",),
+    ),
+    Case(
+        "`ckpt=latest` before any run",
+        lambda folder: find_checkpoint("latest", runs_root=folder),
+        ("ckpt=latest: no checkpoint below",),
+    ),
+    Case(
+        "a folder without a checkpoint",
+        find_checkpoint,
+        ("neither best.ckpt nor last.ckpt", "checkpoints below: none"),
+    ),
+    Case("a file of 0 bytes", file(b""), ("last.ckpt: the file is empty", "the disk was full")),
+    Case("a file that is cut off", cut_off, ("last.ckpt: the file is cut off or no checkpoint",)),
+    Case(
+        "a text",
+        file(b"hello"),
+        ("last.ckpt: the file is cut off or no checkpoint",),
+    ),
+    Case(
+        "code in a checkpoint",
+        saved({"state_dict": Touch()}, load_checkpoint),
+        ("refused, for it holds Python objects", "nothing of it was run", "save the bare weights"),
+    ),
+    Case(
+        "a whole network instead of its weights",
+        saved(nn.Linear(2, 2), load_checkpoint),
+        ("refused, for it holds Python objects", "torch.nn.modules.linear.Linear"),
+    ),
+    Case("a list", saved([1, 2], load_checkpoint), ("holds a list, not a checkpoint, which is a dict",)),
+    Case(
+        "weights of another network",
+        saved(FOUR, load_into_three),
+        ("2 of another shape: weight (4, 4), not (3, 4), bias (4,), not (3,)",),
+    ),
+    Case(
+        "weights alone, to be evaluated",
+        saved(FOUR, evaluate),
+        ("carries no configuration", "eval.py evaluates checkpoints of train.py"),
+    ),
+    Case(
+        "weights alone, to go on from",
+        saved(FOUR, resume),
+        ("holds weights alone; legal are checkpoints of train.py",),
+    ),
+    Case(
+        "a run that is over already",
+        saved({**FOUR, "loops": {}, "epoch": 7}, resume),
+        ("8 epochs behind it, but trainer.max_epochs=5; legal: 8 or more",),
+    ),
+    Case(
+        "a configuration of another version",
+        other_version,
+        ("1 problem in the configuration in …/last.ckpt", "optimizer.beta3", "unknown key"),
+    ),
+)

@@ -1,0 +1,82 @@
+"""Bad command lines and settings."""
+
+from __future__ import annotations
+
+from .case import Case, typed
+
+CASES = (
+    Case(
+        "`model=kta`: no such choice", typed("model=kta"), ("model=kta", "did you mean model=kat?", "legal: ")
+    ),
+    Case("`data.rot=x`: no such key", typed("data.rot=x"), ("data.rot=x", "closest: data.root")),
+    Case("`optimizer.lr=banana`: no number", typed("optimizer.lr=banana"), ("expected number > 0",)),
+    Case("`seed=true`: no number either", typed("seed=true"), ("expected whole number >= 0",)),
+    Case("`trainer.max_epochs=0`: too small", typed("trainer.max_epochs=0"), ("expected whole number >= 1",)),
+    Case(
+        "`basis.degree=x`: of another type than its default",
+        typed("basis.degree=x"),
+        ("expected whole number", "its default is 3"),
+    ),
+    Case(
+        "`model.num_groups=4`: a key of another model", typed("model.num_groups=4"), ("belongs to model=kat",)
+    ),
+    Case("`--epochs=5`: a flag", typed("--epochs=5"), ("no such flag", "keys are written without dashes")),
+    Case(
+        "`seed=1,2`: several values in one run",
+        typed("seed=1,2"),
+        ("several values need several runs", "python train.py -m seed=1,2"),
+    ),
+    Case("`seed=1 seed=2`: twice", typed("seed=1 seed=2"), ("seed is given 2 times", "keep one of them")),
+    Case(
+        "`model=ukan data=cifar10`: a segmenter for classes",
+        typed("model=ukan data=cifar10"),
+        ("the data are for classification, but model=ukan is a segmenter", "models for classification"),
+    ),
+    Case(
+        "an odd batch that is to be mixed in pairs",
+        typed("data.batch_size=7 mixup.mixup_alpha=0.2"),
+        ("data.batch_size=7", "images are mixed in pairs", "take an even data.batch_size"),
+    ),
+    Case(
+        "a warm-up as long as the run",
+        typed("scheduler.warmup_epochs=500"),
+        ("the run would end before its warm-up", "shorten scheduler.warmup_epochs"),
+    ),
+    Case(
+        "patches that do not tile the image",
+        typed("model=kat data=cifar10 model.patch_size=5"),
+        ("the patches do not tile the image", "divisors of 32 near it"),
+    ),
+    Case(
+        "two values for one channel",
+        typed("data.mean=[0.1,0.2]"),
+        ("2 values for 1 channels", "give one value for each channel"),
+    ),
+    Case(
+        "`model=timm model.name=resnet17`: not in the registry",
+        typed("model=timm model.name=resnet17"),
+        ("no such name in timm's registry", "nearest: resnet18"),
+    ),
+    Case(
+        "`callbacks.progress._target_=os.system`: code from elsewhere",
+        typed("callbacks.progress._target_=os.system"),
+        ("a configuration may only call what belongs to a known package", "legal beginnings: kanvision."),
+    ),
+    Case(
+        "`resume=nowhere`: no such run",
+        typed("resume=nowhere"),
+        ("there is no such file or folder", "resume=auto"),
+    ),
+    Case(
+        "five mistakes at once",
+        typed("model=kta data=digit seed=x optimizer.lr=-1 foo=1"),
+        ("5 problems in the command line", "model=kta", "data=digit", "seed=x", "optimizer.lr=-1", "foo=1"),
+    ),
+    Case("`eval.py` without a checkpoint", typed("mode=test", "eval"), ("ckpt", "a value is needed")),
+    Case("`eval.py mode=predict` without an input", typed("mode=predict ckpt={}", "eval"), ("input",)),
+    Case(
+        "`eval.py mode=check_data data=busy`: no such data set",
+        typed("mode=check_data data=busy", "eval"),
+        ("did you mean data=busi?",),
+    ),
+)

@@ -1,0 +1,219 @@
+"""Bad files of data."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kanvision.data import build_datamodule
+from tests.data import fake
+from tests.data.fake_masks import disc, geotiff, own_pairs, save, scan
+
+from .case import Case
+
+Spoil = Callable[[Path], object]
+COLOUR = {"in_chans": 3, "img_size": 8, "mean": [0.5] * 3, "std": [0.25] * 3, "batch_size": 4}
+GREY = {"in_chans": 1, "img_size": 8, "mean": [0.5], "std": [0.25], "batch_size": 4}
+
+
+def classes(spoil: Spoil) -> Spoil:
+    """A folder of pictures, spoilt, as a run reads it."""
+
+    def give(root: Path) -> None:
+        for split in ("train", "test"):
+            fake.class_folders(root / split, num=3)
+        spoil(root)
+        data = build_datamodule("classification", name="image_folder", root=str(root), **COLOUR)
+        list(data.test_dataloader())
+
+    return give
+
+
+def masks(spoil: Spoil, **changes: object) -> Spoil:
+    """A folder of pictures with masks, spoilt, as a run finds it."""
+
+    def give(root: Path) -> None:
+        own_pairs(root)
+        spoil(root)
+        options = {**COLOUR, "mean": None, "std": None, "mode": "binary", "num_classes": None, **changes}
+        build_datamodule("segmentation", name="segmentation_folder", root=str(root), **options).setup()
+
+    return give
+
+
+def named(name: str, make: Spoil, spoil: Spoil, **options: object) -> Spoil:
+    """A published data set, spoilt."""
+
+    def give(root: Path) -> None:
+        make(root)
+        spoil(root)
+        build_datamodule("classification", name=name, root=str(root), **{**COLOUR, **options}).setup()
+
+    return give
+
+
+def write(name: str, content: bytes) -> Spoil:
+    def spoil(root: Path) -> None:
+        (root / name).write_bytes(content)
+
+    return spoil
+
+
+def cut(name: str) -> Spoil:
+    return lambda root: fake.truncated(root / name)
+
+
+def remove(name: str) -> Spoil:
+    return lambda root: shutil.rmtree(root / name) if (root / name).is_dir() else (root / name).unlink()
+
+
+def picture(name: str, array: np.ndarray) -> Spoil:
+    return lambda root: save(root / name, array)
+
+
+def floats(root: Path) -> None:
+    Image.fromarray(np.ones((4, 4), np.float32)).save(root / "test" / "ant" / "float.tif")
+
+
+def instead(name: str, array: np.ndarray) -> Spoil:
+    """A GeoTIFF in the place of a picture."""
+
+    def spoil(root: Path) -> None:
+        (root / "images" / f"{name}.png").unlink()
+        geotiff(root / "images" / f"{name}.tif", array)
+
+    return spoil
+
+
+def no_foreground(root: Path) -> None:
+    for path in (root / "masks").iterdir():
+        Image.new("L", Image.open(path).size).save(path)
+
+
+class Touch:
+    """A pickle that would make a file."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, ("touched",)
+
+
+def with_nan() -> np.ndarray:
+    bands = np.ones((3, 16, 20), np.float32)
+    bands[1, 2, 3] = np.nan
+    return bands
+
+
+CLASSES = {"mode": "multiclass", "num_classes": 3}
+LABELS = "t10k-labels-idx1-ubyte.gz"
+CASES = (
+    Case("a folder that does not exist", classes(lambda root: shutil.rmtree(root)), ("does not exist",)),
+    Case(
+        "a file where a folder should be",
+        classes(lambda root: (shutil.rmtree(root), root.write_text(""))),
+        ("is a file, not a folder",),
+    ),
+    Case("no test pictures", classes(remove("test")), ("test: is missing", "add one of them")),
+    Case(
+        "an empty class folder",
+        classes(lambda root: (root / "train" / "cow").mkdir()),
+        ("train/cow: class folder is empty", "fill it or delete it"),
+    ),
+    Case(
+        "a class that only the test has",
+        classes(lambda root: fake.class_folders(root / "test", ("cow",))),
+        ("test/cow: not one of the 2 classes (ant, bee)",),
+    ),
+    Case(
+        "a picture that is cut off",
+        classes(cut("test/bee/bee_1.png")),
+        ("test/bee/bee_1.png: cannot be read as an image", "truncated", "replace the file or delete it"),
+    ),
+    Case(
+        "a picture of 0 bytes",
+        classes(write("test/bee/bee_1.png", b"")),
+        ("test/bee/bee_1.png: cannot be read as an image (0 bytes)", "replace the file or delete it"),
+    ),
+    Case(
+        "a web page that is called .png",
+        classes(write("test/ant/ant_0.png", b"<!DOCTYPE html>404")),
+        ("test/ant/ant_0.png: cannot be read as an image", "replace the file"),
+    ),
+    Case("a picture of floating-point numbers", classes(floats), ("float.tif", "8 or 16 bits are legal")),
+    Case(
+        "CIFAR-10: a batch with code in it",
+        named("cifar10", fake.cifar10, write("data_batch_3", pickle.dumps(Touch()))),
+        ("data_batch_3: is refused or broken", "no code", "official place"),
+    ),
+    Case(
+        "CIFAR-10: a batch that is cut off, and one that is missing",
+        named(
+            "cifar10",
+            fake.cifar10,
+            lambda root: (fake.truncated(root / "data_batch_2"), (root / "test_batch").unlink()),
+        ),
+        ("data_batch_2: is refused or broken (pickle data was truncated)", "test_batch: is missing"),
+    ),
+    Case(
+        "MNIST: labels that cannot be unpacked",
+        named("mnist", fake.mnist, cut(LABELS), **GREY),
+        (f"{LABELS}: cannot be unpacked", "get the file again"),
+    ),
+    Case(
+        "MNIST: more images than labels",
+        named("mnist", fake.mnist, write(LABELS, gzip.compress(fake.idx(np.zeros(7, np.uint8)))), **GREY),
+        ("7 labels for 20 images; they must be as many",),
+    ),
+    Case(
+        "MNIST: a label that there is not",
+        named("mnist", fake.mnist, write(LABELS, gzip.compress(fake.idx(np.full(20, 11, np.uint8)))), **GREY),
+        ("label 11 at index 0 (20 such); legal: 0 to 9",),
+    ),
+    Case(
+        "another number of classes",
+        named("cifar10", fake.cifar10, lambda root: None, num_classes=100),
+        ("data.num_classes=100, but 10 classes are there; set it to 10",),
+    ),
+    Case("a picture without a mask", masks(remove("masks/field_2.png")), ("field_2.png: has no mask",)),
+    Case(
+        "a mask of another size",
+        masks(picture("masks/field_2.png", disc((9, 8)))),
+        ("field_2.png: 9 x 8 pixels, but its image field_2.png has 20 x 16 pixels",),
+    ),
+    Case(
+        "a mask of 0 bytes",
+        masks(write("masks/field_2.png", b"")),
+        ("field_2.png: is empty (0 bytes); replace the file or delete it",),
+    ),
+    Case(
+        "a label that there is not",
+        masks(picture("masks/field_2.png", disc(level=7)), **CLASSES),
+        ("holds label 7 (36 such pixels); legal for data.num_classes=3: 0 to 2",),
+    ),
+    Case(
+        "a mask in colours",
+        masks(picture("masks/field_2.png", scan(1)), **CLASSES),
+        ("is a colour picture (3 channels); a mask holds one number a pixel",),
+    ),
+    Case("masks that are all empty", masks(no_foreground), ("empty, as are all of the 10 masks",)),
+    Case(
+        "a band with NaN",
+        masks(instead("field_2", with_nan())),
+        ("field_2.tif: band 2 holds NaN or infinity (0.313 % of its pixels); fill them",),
+    ),
+    Case(
+        "too many bands",
+        masks(instead("field_2", np.ones((5, 16, 20), np.uint16))),
+        ("has 5 bands, data.in_chans=3; set data.in_chans=5",),
+    ),
+    Case(
+        "signed numbers whose range nobody knows",
+        masks(instead("field_2", np.ones((3, 16, 20), np.int16))),
+        ("pixels are int16; say by data.max_value which value is to become 1",),
+    ),
+)

@@ -1,0 +1,91 @@
+"""Machines that lack something."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from kanvision.app.building import trainer_of
+from kanvision.callbacks.checkpoint_io import WholeFiles
+from kanvision.config import compose, parse_train
+from kanvision.data import READERS
+from kanvision.data.samplers import EvenBatchSampler
+
+from .case import CONF, Case, typed
+
+
+def below_a_file(folder: Path) -> object:
+    (folder / "file").write_text("")
+    return typed("run.dir={}/file/run")(folder)
+
+
+def no_room(folder: Path) -> None:
+    """Files cannot grow beyond 4 KiB, which looks like a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        WholeFiles().save_checkpoint({"weights": torch.zeros(9999)}, folder / "last.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def no_gpu(folder: Path) -> None:
+    trainer_of(parse_train(compose("train", ["trainer=gpu", f"run.dir={folder}"], CONF)))
+
+
+def by_hand(name: str) -> Callable[[Path], object]:
+    return lambda folder: READERS[name](folder / "nothing", download=True).prepare()
+
+
+CASES = (
+    Case(
+        "a run folder below a file", below_a_file, ("run.dir=", "is a file, not a folder", "choose another")
+    ),
+    Case(
+        "no room for a checkpoint",
+        no_room,
+        ("last.ckpt: the checkpoint could not be written", "is there room on the disk?"),
+    ),
+    Case(
+        "`trainer=gpu` without a GPU",
+        no_gpu,
+        ("trainer.accelerator=gpu", "torch finds no GPU", "take trainer=cpu"),
+    ),
+    Case(
+        "`hydra/launcher=submitit_slurm` without its package",
+        typed("hydra/launcher=submitit_slurm"),
+        ("is not installed", 'pip install "kanvision[slurm]"'),
+    ),
+    Case(
+        "`hparams_search=optuna -m` without its package",
+        typed("hparams_search=optuna -m"),
+        ("is not installed", 'pip install "kanvision[sweep]"'),
+    ),
+    Case("`trainer=torchrun` without torchrun", typed("trainer=torchrun"), ("trainer=torchrun", "torchrun")),
+    Case(
+        "`trainer=slurm` outside of a job",
+        typed("trainer=slurm"),
+        ("trainer=slurm is for tasks of a job of Slurm", "srun python train.py"),
+    ),
+    Case(
+        "a variable that is not set",
+        typed("data.root=${oc.env:KANVISION_NOWHERE}"),
+        ("cannot be filled in", "KANVISION_NOWHERE"),
+    ),
+    Case(
+        "`data.download=true` for data that must be got by hand",
+        by_hand("imagenet"),
+        ("data.download=true: this data set cannot be fetched automatically",),
+    ),
+    Case(
+        "more processes than images",
+        lambda _: EvenBatchSampler(3, 8, num_replicas=4),
+        ("3 images cannot be shared by 4 processes", "use at most 3 devices"),
+    ),
+)
