@@ -16,6 +16,7 @@ from kanvision.analysis.histograms import (
     NORMS,
     RATIONAL,
     VECTORS,
+    changed,
     count,
     histogram_chart,
     kinds,
@@ -89,8 +90,17 @@ def test_charts_have_a_line_for_each_epoch_and_a_panel_for_each_head():
     shown = [ax for ax in figure.axes if ax.get_visible()]
     assert [ax.get_title().rpartition(" (")[0] for ax in shown] == list(groups)
     assert all(len(ax.patches) == 2 for ax in shown)
-    assert [len(ax.lines) for ax in training_chart(found).axes] == [len(found)] * 2
+    moved = {kind: {0: 0.0, 2: changed(weights, weights, names)} for kind, names in groups.items()}
+    assert [len(ax.lines) for ax in training_chart(found, moved).axes] == [len(found)] * 3
     operators = operator_chart(model, weights)
     assert operators is not None
     assert len(operators.axes) == 2 * 2  # blocks x heads with functions
     assert operator_chart(network("vit_tiny_patch16_224"), {}) is None
+
+
+def test_how_far_weights_have_come_is_relative_to_where_they_started():
+    start = {"a": torch.tensor([3.0]), "b": torch.tensor([[0.0, 4.0]]), "c": torch.zeros(2)}
+    end = {"a": torch.tensor([3.0]), "b": torch.tensor([[1.0, 4.0]]), "c": torch.ones(2)}
+    assert changed(start, end, ["a", "b"]) == pytest.approx(1 / 5)
+    assert np.isnan(changed(start, end, ["c"]))
+    assert np.isnan(changed(start, {"a": torch.ones(2)}, ["a"]))

@@ -15,7 +15,17 @@ from torch import Tensor, nn
 from kanvision.layers import GroupRational, KArAtOperator
 from kanvision.layers.attention_units import AttentionUnits
 
-__all__ = ["ALL", "Counts", "count", "histogram_chart", "kinds", "operator_chart", "reach", "training_chart"]
+__all__ = [
+    "ALL",
+    "Counts",
+    "changed",
+    "count",
+    "histogram_chart",
+    "kinds",
+    "operator_chart",
+    "reach",
+    "training_chart",
+]
 
 ALL = "all weights"
 COEFFICIENTS, MIXING = "KArAt: coefficients of functions", "KArAt: W"
@@ -102,6 +112,18 @@ def count(weights: Mapping[str, Tensor], names: Sequence[str], limit: float, num
     return Counts(inside, below, above, number, first, variance**0.5, kurtosis, near / max(number, 1))
 
 
+def changed(start: Mapping[str, Tensor], weights: Mapping[str, Tensor], names: Sequence[str]) -> float:
+    """|weights - start| / |start| over some tensors; NaN where shapes have changed or all start at 0."""
+    away = size = 0.0
+    for name in names:
+        before, after = (each[name].detach().double() for each in (start, weights))
+        if before.shape != after.shape:
+            return float("nan")
+        away += float((after - before).square().sum())
+        size += float(before.square().sum())
+    return (away / size) ** 0.5 if size else float("nan")
+
+
 def histogram_chart(found: Mapping[str, Mapping[int, Counts]], limits: Mapping[str, float]) -> Figure:
     """A panel for each kind, a line for each epoch: share of the weights in each bin."""
     columns = min(3, len(found))
@@ -128,19 +150,27 @@ def histogram_chart(found: Mapping[str, Mapping[int, Counts]], limits: Mapping[s
     return figure
 
 
-def training_chart(found: Mapping[str, Mapping[int, Counts]]) -> Figure:
-    """Over epochs: standard deviation of each kind, and the share of its weights near 0."""
-    figure = Figure(figsize=(10.0, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+def training_chart(
+    found: Mapping[str, Mapping[int, Counts]], moved: Mapping[str, Mapping[int, float]]
+) -> Figure:
+    """Over epochs, for each kind: standard deviation, share near 0, and how far the weights have come.
+
+    Args:
+        found: Counts by kind and epoch.
+        moved: What `changed` gives, by kind and epoch.
+    """
+    figure = Figure(figsize=(13.0, 3.6), layout="constrained")
+    axes = figure.subplots(1, 3)
     for index, (kind, by_epoch) in enumerate(found.items()):
         look = {"color": "black", "lw": 2.0} if kind == ALL else {"color": f"C{index}", "lw": 1.2}
-        epochs = list(by_epoch)
-        left.plot(epochs, [c.std for c in by_epoch.values()], marker=".", label=kind, **look)
-        right.plot(epochs, [c.near_zero for c in by_epoch.values()], marker=".", **look)
-    left.set_yscale("log")
-    left.set_title("standard deviation", fontsize=9)
-    right.set_title(f"share within {NEAR:.0%} of the drawn range around 0", fontsize=9)
-    for ax in (left, right):
+        counts = list(by_epoch.values())
+        lines = ([c.std for c in counts], [c.near_zero for c in counts], list(moved[kind].values()))
+        for ax, values in zip(axes, lines, strict=True):
+            ax.plot(list(by_epoch), values, marker=".", label=kind if ax is axes[0] else None, **look)
+    axes[0].set_yscale("log")
+    titles = ("standard deviation", f"share within {NEAR:.0%} of the drawn range around 0", "|w - w0| / |w0|")
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set_title(title, fontsize=9)
         ax.set_xlabel("epochs of training", fontsize=8)
         ax.tick_params(which="both", labelsize=7)
         ax.spines[["top", "right"]].set_visible(False)

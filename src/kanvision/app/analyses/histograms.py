@@ -11,6 +11,7 @@ from kanvision.analysis.histograms import (
     ALL,
     NEAR,
     Counts,
+    changed,
     count,
     histogram_chart,
     kinds,
@@ -25,7 +26,9 @@ from .study import Study
 
 __all__ = ["histograms"]
 
+FACTS = ("number", "below", "above", "mean", "std", "kurtosis", "near_zero")
 Found = Mapping[str, Mapping[int, Counts]]
+Distances = Mapping[str, Mapping[int, float]]
 
 
 def histograms(study: Study) -> Findings:
@@ -40,10 +43,13 @@ def histograms(study: Study) -> Findings:
             if kind != ALL:
                 limits[kind] = max(limits[kind], reach(weights, groups[kind]))
     found: dict[str, dict[int, Counts]] = {kind: {} for kind in groups}
+    distances: dict[str, dict[int, float]] = {kind: {} for kind in groups}
+    start = study.weights(min(kept.items())[1])
     for epoch, path in study.track(list(kept.items()), "Counting"):
         weights = study.weights(path)
         for kind, names in groups.items():
             found[kind][epoch] = count(weights, names, limits[kind], options.num_bins)
+            distances[kind][epoch] = changed(start, weights, names)
     drawn = {kind: {epoch: by_epoch[epoch] for epoch in shown} for kind, by_epoch in found.items()}
     pictures = [
         Picture(
@@ -56,9 +62,10 @@ def histograms(study: Study) -> Findings:
     ]
     if len(kept) > 1:
         caption = (
-            "Of each kind, after every epoch that the run has kept. The range is that of the histograms."
+            "Of each kind, after every epoch that the run has kept. The range is that of the histograms. "
+            "Right: distance from the first of them, relative to its norm."
         )
-        pictures.append(Picture("over_training", training_chart(found), caption))
+        pictures.append(Picture("over_training", training_chart(found, distances), caption))
     operators = operator_chart(study.task.model, study.weights(kept[shown[-1]]))
     if operators is not None:
         caption = (
@@ -67,7 +74,11 @@ def histograms(study: Study) -> Findings:
         )
         pictures.append(Picture("operators", operators, caption))
     return Findings(
-        _sentences(study, drawn, list(kept)), LIMITS, _numbers(found), pictures, _tables(drawn, found, limits)
+        _sentences(study, drawn, distances, list(kept)),
+        LIMITS,
+        _numbers(found, distances),
+        pictures,
+        _tables(drawn, found, distances, limits),
     )
 
 
@@ -89,7 +100,7 @@ def _shown(study: Study, kept: list[int]) -> list[int]:
     return sorted(set(wanted))
 
 
-def _sentences(study: Study, drawn: Found, kept: list[int]) -> list[str]:
+def _sentences(study: Study, drawn: Found, distances: Distances, kept: list[int]) -> list[str]:
     first, last = min(drawn[ALL]), max(drawn[ALL])
     limit = study.cfg.analyse.histograms.limit
     start, end = drawn[ALL][first], drawn[ALL][last]
@@ -111,6 +122,8 @@ def _sentences(study: Study, drawn: Found, kept: list[int]) -> list[str]:
         )
         stds = [f"{kind} {each[first].std:.3g} to {each[last].std:.3g}" for kind, each in drawn.items()]
         sentences.append(f"Standard deviations, epoch {first} to {last}: {'; '.join(stds)}.")
+        ways = [f"{kind} {by_epoch[last]:.2g}" for kind, by_epoch in distances.items()]
+        sentences.append(f"Distance |w - w0| / |w0| of epoch {last} from epoch {kept[0]}: {'; '.join(ways)}.")
     return sentences
 
 
@@ -120,7 +133,7 @@ def moved(start: Counts, end: Counts) -> float:
     return float(np.abs(shares[0] - shares[1]).sum() / 2)
 
 
-def _numbers(found: Found) -> dict[str, float]:
+def _numbers(found: Found, distances: Distances) -> dict[str, float]:
     last = max(found[ALL])
     numbers: dict[str, float] = {}
     for kind, by_epoch in found.items():
@@ -130,17 +143,18 @@ def _numbers(found: Found) -> dict[str, float]:
             f"{kind}/std": counts.std,
             f"{kind}/near_zero": counts.near_zero,
             f"{kind}/moved": moved(by_epoch[min(by_epoch)], counts),
+            f"{kind}/changed": distances[kind][last],
         }
     return numbers
 
 
-def _tables(drawn: Found, found: Found, limits: Mapping[str, float]) -> list[Table]:
+def _tables(drawn: Found, found: Found, distances: Distances, limits: Mapping[str, float]) -> list[Table]:
     facts = [
-        [kind, epoch, c.number, c.below, c.above, c.mean, c.std, c.kurtosis, c.near_zero]
+        [kind, epoch, *(getattr(c, key) for key in FACTS), distances[kind][epoch]]
         for kind, by_epoch in found.items()
         for epoch, c in by_epoch.items()
     ]
-    columns = ["kind", "epoch", "number", "below", "above", "mean", "std", "kurtosis", "near_zero"]
+    columns = ["kind", "epoch", *FACTS, "changed"]
     bins: list[list[object]] = []
     for kind, by_epoch in drawn.items():
         for epoch, c in by_epoch.items():
@@ -150,7 +164,13 @@ def _tables(drawn: Found, found: Found, limits: Mapping[str, float]) -> list[Tab
                 [kind, epoch, low, high, n] for low, high, n in zip(edges, edges[1:], counts, strict=False)
             ]
     return [
-        Table("weights", columns, facts, "below, above: weights outside of the range that is drawn.", 60),
+        Table(
+            "weights",
+            columns,
+            facts,
+            "below, above: outside of the range that is drawn; changed: |w - w0| / |w0|, from the first.",
+            60,
+        ),
         Table(
             "histograms", ["kind", "epoch", "low", "high", "count"], bins, "Counts in bins, all weights.", 0
         ),

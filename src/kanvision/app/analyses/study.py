@@ -52,10 +52,10 @@ class Study:
         yield from track(items, what, total=total, console=self.console, transient=True, disable=is_quiet)
 
     def sample(self, number: int) -> list[int]:
-        """Positions of random images of the split, in order; all where there are no more."""
+        """Positions of random images of the split, in random order; all where there are no more."""
         count = len(self.datamodule.datasets[self.cfg.split])
         chosen = np.random.default_rng(self.cfg.analyse.seed).permutation(count)[:number]
-        return sorted(int(position) for position in chosen)
+        return [int(position) for position in chosen]
 
     def batches(self, positions: Sequence[int]) -> Iterator[dict[str, Tensor]]:
         """Images of the split with their labels, on the device, `data.batch_size` at a time.
