@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from .resolvers import register_resolvers
+from .run_folder import CHOSEN_LATER
 
 __all__ = ["REFUSALS", "Composer", "Override", "compose", "composer", "reason", "without_hydra"]
 
@@ -101,7 +102,7 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
         del task["hydra"]
         # Choosing a folder looks at the disk and exports the choice: that is for the run itself.
         if "run" in task and OmegaConf.is_interpolation(task.run, "dir"):
-            task.run.dir = "chosen when the run starts"
+            task.run.dir = CHOSEN_LATER
     return task
 
 

@@ -17,7 +17,7 @@ from .mode_checks import mode_problems
 from .prediction_checks import prediction_problems
 from .problems import Problem, conflict
 from .registered import is_own, timm_models, timm_optimizers
-from .run_folder import checkpoints_of, folder_of, unwritable
+from .run_folder import CHOSEN_LATER, checkpoints_of, folder_of, unwritable
 from .schema import EvalConfig, TrainConfig
 from .score_checks import KIND_OF_TASK, score_problems
 from .segmenter_checks import segmenters
@@ -278,9 +278,9 @@ def _grid_start(config: TrainConfig) -> Iterator[Problem]:
 
 def _run_dir(config: TrainConfig) -> Iterator[Problem]:
     folder, resume = Path(config.run.dir), config.resume
-    if not config.trainer.fast_dev_run and (why := unwritable(folder)):
-        fix = "choose another run.dir, or another run.root"
-        yield conflict(config, ["run.dir"], f"nothing can be written there: {why}", fix)
+    key, place = ("run.root", config.run.root) if str(folder) == CHOSEN_LATER else ("run.dir", config.run.dir)
+    if not config.trainer.fast_dev_run and (why := unwritable(Path(place))):
+        yield conflict(config, [key], f"nothing can be written there: {why}", f"choose another {key}")
         return
     resumed = folder_of(resume) if resume not in (None, "auto") else None
     goes_on = resume == "auto" or (resumed is not None and resumed.resolve() == folder.resolve())

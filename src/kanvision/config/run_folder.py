@@ -5,8 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["can_go_on", "checkpoints_of", "folder_of", "is_finished", "newest_unfinished", "unwritable"]
+__all__ = [
+    "CHOSEN_LATER",
+    "can_go_on",
+    "checkpoints_of",
+    "folder_of",
+    "is_finished",
+    "newest_unfinished",
+    "unwritable",
+]
 
+CHOSEN_LATER = "chosen when the run starts"
+"""Stands for the folder while a command line is judged."""
 # One of them is there from a run's first moment on.
 MARKS = ("config.yaml", ".hydra")
 
