@@ -10,14 +10,14 @@ SIZES = {"img_size": 16, "patch_size": 4, "depth": 2, "num_classes": 3}
 
 def pair(teacher="karat", heads=(2, 4)):
     torch.manual_seed(0)
-    name = "karat_micro_patch16_224" if teacher == "karat" else "vit_micro_patch16_224"
+    name = f"{'vit' if teacher == 'softmax' else teacher}_micro_patch16_224"
     return (
         create_model(name, embed_dim=8, num_heads=heads[0], **SIZES),
         create_model("vit_micro_patch16_224", embed_dim=16, num_heads=heads[1], **SIZES),
     )
 
 
-@pytest.mark.parametrize("kind", ["karat", "softmax"])
+@pytest.mark.parametrize("kind", ["karat", "softmax", "kat"])
 def test_matrices_are_those_that_the_teacher_attends_by(kind):
     teacher, student = pair(kind)
     model, x = AttentionTransfer(teacher, student), torch.randn(2, 3, 16, 16)
@@ -69,3 +69,10 @@ def test_sizes_that_do_not_fit_are_refused(change, words):
     student = create_model("vit_micro_patch16_224", **{**SIZES, "embed_dim": 16, "num_heads": 4, **change})
     with pytest.raises(ValueError, match=words):
         AttentionTransfer(teacher, student)
+
+
+def test_only_vision_transformers_teach():
+    _, student = pair()
+    swin = create_model("swin_tiny_patch4_window7_224", depths=(1, 1, 1, 1), embed_dim=12)
+    with pytest.raises(ValueError, match="the teacher is a Swin"):
+        AttentionTransfer(swin, student)
