@@ -15,6 +15,7 @@ from kanvision.data.datasets import ShardSource
 from kanvision.data.datasets.shard_index import INDEX_FILE
 from kanvision.data.datasets.shard_names import expand_braces
 from kanvision.data.datasets.shard_source import MAX_OPEN_SHARDS
+from kanvision.data.seeding import SeededBatch
 
 from . import fake
 from .fake_shards import encoded, sample, shard, shards
@@ -361,3 +362,11 @@ def test_epochs_are_exact_and_go_on_at_any_step_with_any_number_of_workers(tmp_p
     assert all(
         torch.equal(left["image"], right["image"]) for left, right in zip(rest, whole[2:], strict=True)
     )
+
+
+def test_a_process_that_was_not_forked_gives_the_same_batches(tmp_path: Path):
+    shards(tmp_path, "train", 2)
+    shards(tmp_path, "test", 1)
+    dataset = batches(tmp_path).datasets["train"]
+    sent, places = pickle.loads(pickle.dumps(dataset)), SeededBatch([4, 0, 2], seed=9)
+    assert torch.equal(sent.__getitems__(places)["image"], dataset.__getitems__(places)["image"])
