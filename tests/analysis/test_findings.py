@@ -47,7 +47,9 @@ def test_files_hold_what_was_found_and_are_the_same_each_time(tmp_path):
 def test_a_page_stands_alone_and_the_index_leads_to_it(tmp_path):
     folder = tmp_path / "some"
     findings().write(folder)
-    page = write_page(folder, "some: a <net>", {"checkpoint": "x & y", "options": {"k": 1}}, findings())
+    page = write_page(
+        folder, "some: a <net>", {"checkpoint": "x & y", "options": {"k": 1, "heads": None}}, findings()
+    )
     text = page.read_text()
     assert page == folder / PAGE
     assert "<h1>some: a &lt;net&gt;</h1>" in text
@@ -57,6 +59,7 @@ def test_a_page_stands_alone_and_the_index_leads_to_it(tmp_path):
     assert "<td>c</td>" not in text  # of two rows one is shown
     assert "2 rows, the first 1 here" in text
     assert "hidden.csv" in text
+    assert "<td>options</td><td>k=1, heads=null</td>" in text
     summary = {"title": "some: a <net>", "sentences": ["S."], "pictures": ["line"], "checkpoint": "x"}
     (folder / SUMMARY).write_text(json.dumps(summary))
     index = write_index(tmp_path).read_text()

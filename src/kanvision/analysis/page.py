@@ -44,7 +44,7 @@ def write_page(folder: Path, title: str, about: Mapping[str, object], findings: 
     if findings.limits:
         parts += ["<h2>What this does not show</h2>", _list(findings.limits)]
     parts += [_table(table) for table in findings.tables]
-    parts += ["<h2>About</h2>", _rows(((key, str(value)) for key, value in about.items()), ["what", ""])]
+    parts += ["<h2>About</h2>", _rows(((key, _said(value)) for key, value in about.items()), ["", ""])]
     return _write(folder / PAGE, title, parts)
 
 
@@ -63,7 +63,8 @@ def write_index(root: Path) -> Path:
             _list(facts["sentences"]),
         ]
         parts += [
-            f'<a href="{escape(link)}"><img src="{escape(folder.name)}/{escape(name)}.png" width="420"></a>'
+            f'<a href="{escape(link)}">'
+            f'<img src="{escape(folder.name)}/{escape(name)}.png" width="420" alt=""></a>'
             for name in facts["pictures"][:2]
         ]
         parts.append(f'<p class="caption">{escape(str(facts["checkpoint"]))}</p>')
@@ -75,6 +76,12 @@ def _write(path: Path, title: str, parts: Iterable[str]) -> Path:
     body = "\n".join(parts)
     path.write_text(f"{head}\n<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n", "utf-8")
     return path
+
+
+def _said(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={_said(each)}" for key, each in value.items())
+    return "null" if value is None else str(value)
 
 
 def _list(sentences: Sequence[str]) -> str:
