@@ -43,6 +43,7 @@ OF_NO_USE = (
     "The number of training batches .* is smaller than the logging interval",
     "The '.*_dataloader' does not have many workers",
     r"`ModelCheckpoint\(monitor=.* could not find the monitored key",  # nothing was validated
+    r"Found \d+ module\(s\) in eval mode",  # a frozen teacher
 )
 PACKAGE = Path(__file__).parent
 
