@@ -208,14 +208,15 @@ def test_an_empty_mask_is_bad_where_each_image_shows_something(tmp_path: Path):
 
 
 def test_all_days_of_an_area_are_looked_at(tmp_path: Path):
-    root = crops(tmp_path, 12)
+    root = crops(tmp_path, 6, size=18)
     (root / "imagery/s2/3/2017_05_11/3_2017_05_11_B8A_10m.tif").unlink()
     fake.truncated(root / "labels" / "5.tif")
     options = {"in_chans": 12, "mean": [0.0] * 12, "std": [1.0] * 12, "num_classes": 2, "mode": "binary"}
     found = inspected("segmentation", "sentinel_crops", root, **options, max_clouds_eval=None)
     bad = said(found)
     assert "5.tif" in bad
-    assert len(bad) <= 2
+    known = ("5.tif", "2017_05_11")
+    assert all("no area is left" in text for name, text in bad.items() if name not in known)  # six are few
     part = next(f.split for f in found if f.file.endswith("5.tif"))
     if "2017_05_11" in bad:  # unless the area is in val or test, where one day is looked at
         assert "band B8A is missing" in bad["2017_05_11"]
