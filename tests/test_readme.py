@@ -37,6 +37,8 @@ SMALL_BENCHMARKS = {
 SMALL_MODES = {
     "mode=predict": ["predict.overwrite=true"],
     "mode=explain": ["explain.num_images=1", "explain.steps=2"],
+    "mode=analyse": ["analyse.spectra.num_images=2"],
+    "mode=check_data": [],
 }
 
 
@@ -50,10 +52,15 @@ def cut_down(command: str) -> list[str]:
         return ["make", "train", "ARGS=" + " ".join([given, *small_for(given)])]
     if words[0] == "tensorboard":
         return [*words, "--inspect"]
-    if words[:2] == ["python", "eval.py"] and any(word.startswith("mode=") for word in words):
-        # Of the run with masks, whichever run is the latest.
-        words = ["ckpt=runs/fields" if word == "ckpt=latest" else word for word in words]
-        return [*words, "trainer.accelerator=cpu", *SMALL_MODES[next(w for w in words if "mode=" in w)]]
+    mode = next((word for word in words if word in SMALL_MODES), None)
+    if words[:2] == ["python", "eval.py"] and mode:
+        # Of a run that suits the mode, whichever run is the latest.
+        run = "digits" if mode == "mode=analyse" else "fields"
+        cpu = ["trainer.accelerator=cpu"] if "ckpt=latest" in words else []
+        words = [f"ckpt=runs/{run}" if word == "ckpt=latest" else word for word in words]
+        return [*words, *cpu, *SMALL_MODES[mode]]
+    if words[0] == "torchrun":
+        return [*words, *small_for(command)]
     if words[:2] == ["python", "train.py"] and "--help" not in words:
         return [*words, *small_for(command)]
     if words[:2] == ["python", "-m"] and words[2] in SMALL_BENCHMARKS:
@@ -82,7 +89,7 @@ def home(tmp_path_factory):
     fake.cifar10(home / "data" / "cifar10" / "cifar-10-batches-py")
     fake.imagenet(home / "data" / "imagenet")
     # What `make train` leaves behind, for the commands that go on from a run, whatever the order is.
-    run(home, ["python", "train.py", *small_for("")])
+    run(home, ["python", "train.py", "run.dir=runs/digits", *small_for("")])
     run(home, ["python", "train.py", "model=ukan", "run.dir=runs/fields", *small_for("")])
     geotiff(home / "images" / "field.tif", np.random.default_rng(0).random((4, 40, 50), np.float32))
     return home
