@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from kanvision.config import Choices, compose, parse_train
 from kanvision.models import create_model
@@ -53,6 +54,24 @@ def test_faults_of_a_header_are_seen() -> None:
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_headers(path: Path) -> None:
     assert complaints(path.with_suffix("").as_posix(), header(path)) == []
+
+
+def swept(path: Path) -> dict[str, list[str]]:
+    """The values that a file of several runs tries for each key."""
+    hydra = yaml.safe_load((CONF / "experiment" / path).read_text("utf-8")).get("hydra", {})
+    params = hydra.get("sweeper", {}).get("params", {})
+    return {key: str(values).split(",") for key, values in params.items()}
+
+
+SWEPT = [path for path in FILES if swept(path)]
+
+
+@pytest.mark.parametrize("path", SWEPT, ids=str)
+def test_a_file_of_several_runs_says_so_and_its_last_run_is_legal(path: Path) -> None:
+    name = path.with_suffix("").as_posix()
+    assert f"experiment={name} -m" in header(path)[1]
+    last = [f"{key}={values[-1]}" for key, values in swept(path).items()]
+    parse_train(compose("train", [f"experiment='{name}'", *last], CONF), CHOICES)
 
 
 COUNTED = [path for path in FILES if EXACT.search(header(path)[0]) or ROUNDED.search(header(path)[0])]

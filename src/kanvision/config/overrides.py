@@ -243,9 +243,11 @@ class _Judge:
         params = OmegaConf.select(cfg, "hydra.sweeper.params")
         if not params:
             return []
-        if not multirun and cfg.get("hydra").runtime.choices.get("hparams_search"):
-            given = f"hparams_search={cfg.hydra.runtime.choices.hparams_search}"
-            self.add(Problem(("hparams_search",), (given,), "a search needs several runs", "add -m"))
+        chosen = cfg.get("hydra").runtime.choices
+        groups = [group for group in ("hparams_search", "experiment") if chosen.get(group)]
+        if not multirun and groups:
+            given = f"{groups[0]}={chosen[groups[0]]}"
+            self.add(Problem((groups[0],), (given,), "it is several runs", "add -m"))
         words = self.parsed(f"{key}={value}" for key, value in dict(params).items())
         return [self.elements(word, multirun=True)[0] for word in words]
 
