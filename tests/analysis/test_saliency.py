@@ -82,7 +82,14 @@ def test_segmenters_of_any_size(name):
             found.attributions.flatten(1).sum(dim=1) - found.difference, found.error, rtol=1e-6, atol=1e-9
         )
         errors.append(float((found.error / found.difference).abs().max()))
-    assert errors[1] < max(0.05, errors[0])
+    if name == "u_mamba_tiny":
+        # It normalises each image, so that contrast does not matter and the answer jumps at the start of the
+        # path: no number of steps is enough there, which the error has to say.
+        change = (score(images / 2) - score(images)).abs()
+        assert (change < 0.05 * found.difference.abs()).all()
+        assert min(errors) > 0.5
+    else:
+        assert errors[1] < max(0.05, errors[0])
 
 
 @pytest.mark.parametrize("name", ["Unet", "FPN", "DPT"])

@@ -81,9 +81,9 @@ CASES = {
         "trainer.devices=2 trainer.accelerator=cpu",
     ),
     "trainer.devices=2 trainer.accelerator=mps": ("mps has one device", "trainer.accelerator=mps"),
-    "trainer.strategy=fsdp trainer.accelerator=cpu": (
-        "CUDA devices",
-        "trainer.strategy=ddp trainer.accelerator=cpu",
+    "trainer=fsdp trainer.precision=16-mixed": (
+        "no gradient scaler",
+        "trainer=fsdp trainer.precision=bf16-mixed",
     ),
     "trainer.max_steps=0": ("no step would be made", "trainer.max_steps=1"),
     "scheduler.warmup_epochs=25": ("before its warm-up", "scheduler.warmup_epochs=24.5"),
