@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    ["kanvision.app", "albumentations", "matplotlib.pyplot", "segmentation_models_pytorch", "tensorboard"]
-)
+# not albumentations itself, which asks the network unless kanvision has told it not to
+IMPORTS = ("kanvision.app", "kanvision.data.augment", "matplotlib.pyplot", "segmentation_models_pytorch")
+FORKS.set_forkserver_preload(list(IMPORTS))
 
 
 def run_program(

@@ -7,6 +7,8 @@ import pytest
 from kanvision.config import ConfigError, compose, parse_train
 from kanvision.effort import Effort, shared_out
 
+pytestmark = pytest.mark.usefixtures("own_folder")
+
 CONF = Path(__file__).resolve().parents[1] / "conf"
 BASE = ("run.dir=here", "trainer.max_epochs=20", "optimizer.lr=0.001", "recipe.batch_size=64")
 

@@ -9,6 +9,8 @@ import torch.distributed
 from kanvision.app.joining import require_same
 from kanvision.config import ConfigError, compose, parse_train
 
+pytestmark = pytest.mark.usefixtures("own_folder")
+
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FORK = get_context("fork")
 

@@ -78,6 +78,7 @@ def torchrun(folder: Path, *words: str) -> list[subprocess.Popen[str]]:
         "torch.distributed.run",
         "--nnodes=2",
         "--nproc-per-node=2",
+        "--local-addr=127.0.0.1",  # the name of the machine may mean nothing to it, as in a container
         *meeting,
     ]
     script = [ranks_run.__file__, str(folder / "reports"), *words]

@@ -17,6 +17,8 @@ from kanvision.sweep.runs import FAILURE, write_failure
 
 from .folders import make_run, write_json
 
+pytestmark = pytest.mark.usefixtures("own_folder")
+
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
