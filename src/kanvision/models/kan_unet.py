@@ -21,6 +21,7 @@ from .heads import PixelHead
 from .places import FeaturePlace, u_places
 from .registry import register_segmenter
 from .segmenters import build_segmenter, segmenter_cfg
+from .stages import refuse_drop_path, stage_maps
 
 __all__ = ["MIXERS", "SIZES", "KANUNet"]
 
@@ -80,8 +81,7 @@ class KANUNet(nn.Module):
         for key, value, least in (("depth", depth, 2), ("layers", layers, 1)):
             if value < least:
                 raise ValueError(f"{key}={value} must be at least {least}")
-        if drop_path_rate:
-            raise ValueError(f"drop_path_rate={drop_path_rate}: KANUNet has no residual branches to drop")
+        refuse_drop_path(self, drop_path_rate)
         factory, unknown = ConvFactory.split({"dim_reduction": _REDUCTION, **options})
         if unknown:
             raise ValueError(f"KANUNet has no argument {', '.join(sorted(unknown))}")
@@ -118,11 +118,7 @@ class KANUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
-        skips = []
-        for stage in self.encoder:
-            x = stage(x)
-            skips.append(x)
-        skips.pop()  # that of the lowest level goes on as x
+        *skips, x = stage_maps(x, self.encoder)
         for stage in self.decoder:
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
             x = stage(torch.cat([x, skips.pop()], dim=1))

@@ -21,6 +21,7 @@ from .heads import PixelHead
 from .places import FeaturePlace
 from .registry import register_segmenter
 from .segmenters import build_segmenter, segmenter_cfg
+from .stages import refuse_drop_path, stage_maps
 from .unet import ConvPair, scaled_widths
 
 __all__ = ["SIZES", "NestedUNet"]
@@ -62,8 +63,7 @@ class NestedUNet(nn.Module):
         super().__init__()
         if len(widths) < 2:
             raise ValueError(f"widths={tuple(widths)} must have at least two levels")
-        if drop_path_rate:
-            raise ValueError(f"drop_path_rate={drop_path_rate}: NestedUNet has no residual branches to drop")
+        refuse_drop_path(self, drop_path_rate)
         sizes = scaled_widths(widths, width_scale)
         self.in_chans = in_chans
         self.num_classes = num_classes
@@ -91,10 +91,7 @@ class NestedUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
-        levels: list[list[Tensor]] = []
-        for convs in self.encoder:
-            x = convs(self.pool(x) if levels else x)
-            levels.append([x])
+        levels = [[found] for found in stage_maps(x, self.encoder, self.pool)]
         for column in range(1, len(levels)):
             for level in range(len(levels) - column):
                 node = self.decoder[level][column - 1]  # type: ignore[index]

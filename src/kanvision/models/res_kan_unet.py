@@ -24,6 +24,7 @@ from .places import FeaturePlace, u_places
 from .registry import register_segmenter
 from .res_kan import BLOCKS, WIDTHS
 from .segmenters import build_segmenter, segmenter_cfg
+from .stages import stage_maps
 
 __all__ = ["SIZES", "ResKANUNet"]
 
@@ -117,12 +118,8 @@ class ResKANUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
-        x = self.stem(x)
-        skips = []
-        for stage in self.encoder:
-            x = stage(x)
-            skips.append(x)
-        x = self.middle(skips.pop())
+        *skips, x = stage_maps(self.stem(x), self.encoder)
+        x = self.middle(x)
         for merge, stage in zip(self.merges, self.decoder, strict=True):
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
             x = stage(merge(torch.cat([x, skips.pop()], dim=1)))

@@ -22,6 +22,7 @@ from .heads import PixelHead
 from .places import FeaturePlace
 from .registry import register_segmenter
 from .segmenters import build_segmenter, segmenter_cfg
+from .stages import refuse_drop_path, stage_maps
 from .token_unet import TokenEmbed, TokenLinear, spread
 from .unet import ConvPair, scaled_widths
 
@@ -142,8 +143,7 @@ class RollingUNet(nn.Module):
         super().__init__()
         if len(widths) != 5:
             raise ValueError(f"widths={tuple(widths)} must be five")
-        if drop_path_rate:
-            raise ValueError(f"drop_path_rate={drop_path_rate}: RollingUNet has no residual branches to drop")
+        refuse_drop_path(self, drop_path_rate)
         first, second, third, fourth, fifth = scaled_widths(widths, width_scale)
         last = max(1, first // 2)
         self.in_chans = in_chans
@@ -183,12 +183,8 @@ class RollingUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
-        skips = []
-        for pair in self.encoder:
-            x = pair(x)
-            skips.append(x)
-            x = self.pool(x)
-        x = self._mix(0, self.embeds[0](x))
+        skips = stage_maps(x, self.encoder, self.pool)
+        x = self._mix(0, self.embeds[0](self.pool(skips[-1])))
         beside = x
         x = self._mix(1, self.embeds[1](self.pool(x)))
         x = self.up(self.embeds[2](x).movedim(-1, 1)) + beside  # (B, C, H, W)

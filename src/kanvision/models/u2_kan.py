@@ -21,6 +21,7 @@ from .conv_factory import ConvFactory
 from .places import FeaturePlace, u_places
 from .registry import register_segmenter
 from .segmenters import build_segmenter, segmenter_cfg
+from .stages import refuse_drop_path, stage_maps
 
 __all__ = ["SIZES", "U2KAN", "DilatedU", "NestedU"]
 
@@ -174,8 +175,7 @@ class U2KAN(nn.Module):
             raise ValueError(f"first_kernel_size={first_kernel_size} must be odd")
         if num_classes < 1:
             raise ValueError(f"num_classes={num_classes} must be at least 1")
-        if drop_path_rate:
-            raise ValueError(f"drop_path_rate={drop_path_rate}: U2KAN has no residual branches to drop")
+        refuse_drop_path(self, drop_path_rate)
         factory, unknown = ConvFactory.split({"dim_reduction": _REDUCTION, **options})
         if unknown:
             raise ValueError(f"U2KAN has no argument {', '.join(sorted(unknown))}")
@@ -216,11 +216,8 @@ class U2KAN(nn.Module):
     def forward(self, x: Tensor) -> Any:
         """Images (B, C, H, W) to logits (B, num_classes, H, W); in training to the tuple of all of them."""
         size = x.shape[-2:]
-        skips: list[Tensor] = []
-        for stage in self.encoder:
-            x = stage(self.pool(x) if skips else x)
-            skips.append(x)
-        maps = [skips.pop()]
+        *skips, x = stage_maps(x, self.encoder, self.pool)
+        maps = [x]
         for stage in self.decoder:
             skip = skips.pop()
             maps.append(stage(torch.cat([_resized(maps[-1], skip.shape[-2:]), skip], dim=1)))

@@ -27,6 +27,7 @@ from .heads import PixelHead
 from .places import FeaturePlace, u_places
 from .registry import register_segmenter
 from .segmenters import build_segmenter, segmenter_cfg
+from .stages import stage_maps
 from .unet import scaled_widths
 
 __all__ = ["MAMBAS", "SIZES", "MapMamba", "UMamba"]
@@ -212,12 +213,7 @@ class UMamba(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
-        x = self.stem(x)
-        skips: list[Tensor] = []
-        for stage in self.encoder:
-            x = stage(x)
-            skips.append(x)
-        skips.pop()  # that of the deepest stage goes on as x
+        *skips, x = stage_maps(self.stem(x), self.encoder)
         for stage in self.decoder:
             x = stage(x, skips.pop())
         y: Tensor = self.head(x)

@@ -23,6 +23,7 @@ from .heads import PixelHead
 from .places import FeaturePlace, u_places
 from .registry import register_segmenter
 from .segmenters import build_segmenter, segmenter_cfg
+from .stages import refuse_drop_path, stage_maps
 
 __all__ = ["SIZES", "UPSAMPLINGS", "ConvPair", "UNet", "scaled_widths"]
 
@@ -150,9 +151,7 @@ class UNet(nn.Module):
             raise ValueError(f"upsampling={upsampling!r} is not known; legal values: {legal}")
         if len(widths) < 2:
             raise ValueError(f"widths={tuple(widths)} must have at least two stages")
-        if drop_path_rate:
-            name = type(self).__name__
-            raise ValueError(f"drop_path_rate={drop_path_rate}: {name} has no residual branches to drop")
+        refuse_drop_path(self, drop_path_rate)
         sizes = scaled_widths(widths, width_scale)
         self.in_chans = in_chans
         self.num_classes = num_classes
@@ -183,11 +182,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
-        skips: list[Tensor] = []
-        for stage in self.encoder:
-            x = stage(self.pool(x) if skips else x)
-            skips.append(x)
-        skips.pop()  # that of the deepest stage goes on as x
+        *skips, x = stage_maps(x, self.encoder, self.pool)
         for stage in self.decoder:
             x = stage(x, skips.pop())
         y: Tensor = self.head(x)
