@@ -14,16 +14,18 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .reader import DatasetInfo, Reader, Splits, label_problems
+from .downloads import FetchedReader
+from .reader import DatasetInfo, Splits, label_problems
 from .sources import ArraySource
 
 __all__ = ["CIFAR10", "CIFAR100"]
 
 
-class CIFAR10(Reader):
+class CIFAR10(FetchedReader):
     """Photographs of 32 x 32 pixels in 10 classes (Krizhevsky 2009)."""
 
-    folder: ClassVar[str] = "cifar-10-batches-py"
+    torchvision_name = "CIFAR10"
+    folder = "cifar-10-batches-py"
     batches: ClassVar[dict[str, tuple[str, ...]]] = {
         "train": tuple(f"data_batch_{i}" for i in range(1, 6)),
         "test": ("test_batch",),
@@ -39,28 +41,18 @@ class CIFAR10(Reader):
         "https://www.cs.toronto.edu/~kriz/cifar.html; for folders of pictures use data=image_folder",
     )
 
-    def _folder(self) -> Path | None:
-        if self.root is None:
-            return None
+    def _there(self, folder: Path) -> list[bool]:
+        """Whether each of the files is in a folder."""
         names = [self.meta[0], *self.batches["train"], *self.batches["test"]]
-        places = [self.root, self.root / self.folder]
-        return next((place for place in places if any((place / name).is_file() for name in names)), None)
+        return [(folder / name).is_file() for name in names]
+
+    def _folder(self) -> Path | None:
+        return self.unpacked(lambda place: any(self._there(place)))
 
     def present(self) -> bool:
         """Whether all files are in one folder."""
         folder = self._folder()
-        names = [self.meta[0], *self.batches["train"], *self.batches["test"]]
-        return folder is not None and all((folder / name).is_file() for name in names)
-
-    def fetch(self) -> None:
-        """Download through torchvision, which compares checksums."""
-        from torchvision import datasets
-
-        assert self.root is not None
-        try:
-            getattr(datasets, type(self).__name__)(root=self.root, download=True)
-        except (OSError, RuntimeError) as error:
-            raise self.error(f"data.download=true failed: {error}") from error
+        return folder is not None and all(self._there(folder))
 
     def read(self) -> Splits:
         """Read all batches into memory."""
@@ -116,6 +108,7 @@ class CIFAR10(Reader):
 class CIFAR100(CIFAR10):
     """Photographs of 32 x 32 pixels in 100 classes (Krizhevsky 2009), by their fine labels."""
 
+    torchvision_name = "CIFAR100"
     folder = "cifar-100-python"
     batches: ClassVar[dict[str, tuple[str, ...]]] = {"train": ("train",), "test": ("test",)}
     labels_key = "fine_labels"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,8 +21,10 @@ class FetchedReader(Reader):
     """
 
     torchvision_name: ClassVar[str]
-    fetched_splits: ClassVar[tuple[str, ...]] = ("train", "test")
-    """Splits that have to be asked for one by one."""
+    fetched_splits: ClassVar[tuple[str, ...]] = ()
+    """Splits that have to be asked for one by one; none: all come at once."""
+    folder: ClassVar[str] = ""
+    """What the archive unpacks to, below the root."""
 
     def fetch(self) -> None:
         """Download through torchvision."""
@@ -29,10 +32,15 @@ class FetchedReader(Reader):
 
         assert self.root is not None
         try:
-            for split in self.fetched_splits:
-                getattr(datasets, self.torchvision_name)(root=self.root, split=split, download=True)
+            for options in [{"split": split} for split in self.fetched_splits] or [{}]:
+                getattr(datasets, self.torchvision_name)(root=self.root, download=True, **options)
         except (OSError, RuntimeError) as error:
             raise self.error(f"data.download=true failed: {error}") from error
+
+    def unpacked(self, is_there: Callable[[Path], bool]) -> Path | None:
+        """The root, or the folder below it: the first one of which this is true."""
+        places = [] if self.root is None else [self.root, self.root / self.folder]
+        return next(filter(is_there, places), None)
 
 
 def read_mat(path: Path) -> dict[str, Any]:

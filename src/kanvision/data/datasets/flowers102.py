@@ -35,8 +35,7 @@ class Flowers102(FetchedReader):
     )
 
     def _folder(self) -> Path | None:
-        places = [] if self.root is None else [self.root, self.root / self.folder]
-        return next((place for place in places if (place / "jpg").is_dir()), None)
+        return self.unpacked(lambda place: (place / "jpg").is_dir())
 
     def present(self) -> bool:
         """Whether the images are there."""

@@ -16,7 +16,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .reader import DatasetInfo, Reader, Splits, label_problems
+from .downloads import FetchedReader
+from .reader import DatasetInfo, Splits, label_problems
 from .sources import ArraySource
 
 __all__ = ["MNIST", "FashionMNIST"]
@@ -32,10 +33,10 @@ _TREE = """\
   t10k-labels-idx1-ubyte.gz"""
 
 
-class MNIST(Reader):
+class MNIST(FetchedReader):
     """Handwritten digits, 28 x 28 grey (LeCun et al. 1998)."""
 
-    folder: ClassVar[str] = "MNIST"
+    torchvision_name = folder = "MNIST"
     class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
     info = DatasetInfo(
         name="mnist",
@@ -46,16 +47,6 @@ class MNIST(Reader):
     def present(self) -> bool:
         """Whether each file is in one of the legal places."""
         return all(path is not None for path in self._files().values())
-
-    def fetch(self) -> None:
-        """Download through torchvision, which compares checksums."""
-        from torchvision import datasets
-
-        assert self.root is not None
-        try:
-            getattr(datasets, self.folder)(root=self.root, download=True)
-        except (OSError, RuntimeError) as error:
-            raise self.error(f"data.download=true failed: {error}") from error
 
     def _files(self) -> dict[tuple[str, str], Path | None]:
         """Path of each file, looked for in all legal places; None where missing."""
@@ -107,7 +98,7 @@ class MNIST(Reader):
 class FashionMNIST(MNIST):
     """Articles of clothing, 28 x 28 grey (Xiao et al. 2017, arXiv 1708.07747)."""
 
-    folder = "FashionMNIST"
+    torchvision_name = folder = "FashionMNIST"
     class_names = (
         "T-shirt/top",
         "Trouser",

@@ -34,8 +34,7 @@ class STL10(FetchedReader):
     )
 
     def _folder(self) -> Path | None:
-        places = [] if self.root is None else [self.root, self.root / self.folder]
-        return next((place for place in places if (place / "train_X.bin").is_file()), None)
+        return self.unpacked(lambda place: (place / "train_X.bin").is_file())
 
     def present(self) -> bool:
         """Whether the training images are there."""

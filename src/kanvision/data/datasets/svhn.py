@@ -17,6 +17,7 @@ class SVHN(FetchedReader):
     """Digits of house numbers, 32 x 32 colour (Netzer et al. 2011); the extra images are not used."""
 
     torchvision_name = "SVHN"
+    fetched_splits = ("train", "test")
     info = DatasetInfo(
         name="svhn",
         tree="<root>/\n  train_32x32.mat\n  test_32x32.mat",
