@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sized
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
-__all__ = ["Finding", "Seen", "finding_of", "write_findings"]
+__all__ = ["Finding", "Inspector", "Seen", "finding_of", "write_findings"]
+
+Source = TypeVar("Source", bound=Sized)
 
 REPLACE: Final = "replace the file or delete it"
 
@@ -34,6 +37,26 @@ class Seen(NamedTuple):
     """Of the stored image; empty where it could not be read."""
     labels: tuple[int, ...] = ()
     """Classes that the sample shows."""
+
+
+class Inspector(ABC, Generic[Source]):
+    """Looks at the samples of one split.
+
+    Args:
+        source: The samples.
+        split: The part of the data set that they are.
+    """
+
+    def __init__(self, source: Source, split: str) -> None:
+        self.source = source
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @abstractmethod
+    def look(self, index: int) -> Seen:
+        """Look at one sample, all of it."""
 
 
 def finding_of(problem: str, split: str = "", *, is_bad: bool = True) -> Finding:

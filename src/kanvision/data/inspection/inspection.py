@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -13,7 +13,7 @@ from kanvision.data.datasets.reader import DataReader
 from kanvision.data.datasets.sentinel_crops import CropSource
 from kanvision.data.errors import DataError
 
-from .findings import Finding, Seen, finding_of
+from .findings import Finding, Inspector, Seen, finding_of
 from .masks import CropInspector, MaskedFilesInspector, SampleInspector
 from .pictures import ArrayInspector, PictureInspector
 from .together import absent_classes, copies, strays
@@ -22,15 +22,6 @@ __all__ = ["Inspection"]
 
 CHUNK: Final = 32
 """Samples that a worker looks at between two words with the process that counts."""
-
-
-class Inspector(Protocol):
-    """Looks at the samples of one split."""
-
-    split: str
-
-    def __len__(self) -> int: ...
-    def look(self, index: int) -> Seen: ...
 
 
 class Inspection:
@@ -46,7 +37,7 @@ class Inspection:
 
     def __init__(self, reader: DataReader) -> None:
         self.reader = reader
-        self.inspectors: list[Inspector] = []
+        self.inspectors: list[Inspector[Any]] = []
         self.class_names: tuple[str, ...] = ()
         self._of_folders: list[Finding] = []
         self._seen: dict[str, list[Seen]] = {}
@@ -95,7 +86,7 @@ class Inspection:
             dict.fromkeys(found), key=lambda finding: (not finding.is_bad, finding.split, finding.file)
         )
 
-    def _inspector(self, source: Any, split: str) -> Inspector:
+    def _inspector(self, source: Any, split: str) -> Inspector[Any]:
         if isinstance(source, ArraySource):
             return ArrayInspector(source, split)
         if isinstance(source, EncodedSource):
@@ -111,7 +102,7 @@ class Inspection:
         """Paths of all files of the samples; empty where samples are not files each."""
         used: set[str] = set()
         for inspector in self.inspectors:
-            source: Any = getattr(inspector, "source", None)
+            source = inspector.source
             if isinstance(source, FileSource):
                 used.update(source.name(index) for index in range(len(source)))
             elif isinstance(source, MaskedFiles):
@@ -122,7 +113,7 @@ class Inspection:
 class _Chunks(Dataset[Any]):
     """An inspector's samples, some at a time."""
 
-    def __init__(self, inspector: Inspector) -> None:
+    def __init__(self, inspector: Inspector[Any]) -> None:
         self.inspector = inspector
 
     def __len__(self) -> int:

@@ -16,13 +16,13 @@ from kanvision.data.datasets.pixels import FileError
 from kanvision.data.datasets.sentinel_crops import CropSource
 from kanvision.data.errors import DataError
 
-from .findings import Finding, Seen, finding_of
+from .findings import Finding, Inspector, Seen, finding_of
 from .pictures import digest, kind_of_content
 
 __all__ = ["CropInspector", "MaskedFilesInspector", "SampleInspector"]
 
 
-class MaskedFilesInspector:
+class MaskedFilesInspector(Inspector[MaskedFiles]):
     """Looks at images and masks in files.
 
     Args:
@@ -32,12 +32,8 @@ class MaskedFilesInspector:
     """
 
     def __init__(self, source: MaskedFiles, split: str, expects_foreground: Callable[[int], bool]) -> None:
-        self.source = source
-        self.split = split
+        super().__init__(source, split)
         self.expects_foreground = expects_foreground
-
-    def __len__(self) -> int:
-        return len(self.source)
 
     def look(self, index: int) -> Seen:
         """Read one image and its mask, each whole."""
@@ -77,7 +73,7 @@ class MaskedFilesInspector:
         ignored = getattr(self.source.mask, "ignore_index", None)
         if mask.ndim == 3:  # a plane for each class
             shown = [label for label, plane in enumerate(mask) if (plane == 1).any()]
-            foreground = [label for label in shown]
+            foreground = shown
             is_full = False
         else:
             shown = [int(label) for label in np.unique(mask) if label != ignored]
@@ -93,20 +89,8 @@ class MaskedFilesInspector:
         return shown, []
 
 
-class CropInspector:
-    """Looks at the areas of South Africa Crop Type, each on all the days that training may choose.
-
-    Args:
-        source: The areas.
-        split: The part of the data set that they are.
-    """
-
-    def __init__(self, source: CropSource, split: str) -> None:
-        self.source = source
-        self.split = split
-
-    def __len__(self) -> int:
-        return len(self.source)
+class CropInspector(Inspector[CropSource]):
+    """Looks at the areas of South Africa Crop Type, each on all the days that training may choose."""
 
     def look(self, index: int) -> Seen:
         """Read the labels of one area, and its bands on all days."""
@@ -128,20 +112,8 @@ class CropInspector:
         return Seen(tuple(dict.fromkeys(findings)), str(area.label), b"", labels)
 
 
-class SampleInspector:
-    """Looks at samples of which nothing is known but that they can be asked for.
-
-    Args:
-        source: The samples.
-        split: The part of the data set that they are.
-    """
-
-    def __init__(self, source: MaskedSource, split: str) -> None:
-        self.source = source
-        self.split = split
-
-    def __len__(self) -> int:
-        return len(self.source)
+class SampleInspector(Inspector[MaskedSource]):
+    """Looks at samples of which nothing is known but that they can be asked for."""
 
     def look(self, index: int) -> Seen:
         """Ask for one sample."""

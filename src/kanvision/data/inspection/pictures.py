@@ -14,7 +14,7 @@ from PIL import Image
 from kanvision.data.datasets import ArraySource, EncodedSource
 from kanvision.data.errors import DataError
 
-from .findings import REPLACE, Finding, Seen, finding_of
+from .findings import REPLACE, Finding, Inspector, Seen, finding_of
 
 __all__ = ["ArrayInspector", "PictureInspector", "digest", "kind_of_content"]
 
@@ -46,20 +46,8 @@ def kind_of_content(content: bytes) -> str:
     return "text" if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start) else ""
 
 
-class PictureInspector:
-    """Looks at images that Pillow decodes.
-
-    Args:
-        source: The images.
-        split: The part of the data set that they are.
-    """
-
-    def __init__(self, source: EncodedSource, split: str) -> None:
-        self.source = source
-        self.split = split
-
-    def __len__(self) -> int:
-        return len(self.source)
+class PictureInspector(Inspector[EncodedSource]):
+    """Looks at images that Pillow decodes."""
 
     def look(self, index: int) -> Seen:
         """Read and decode one image."""
@@ -116,20 +104,8 @@ def _formats() -> dict[str, str]:
     return dict(Image.registered_extensions())
 
 
-class ArrayInspector:
-    """Looks at images that are in memory; whether their files are sound was found out by reading them.
-
-    Args:
-        source: The images.
-        split: The part of the data set that they are.
-    """
-
-    def __init__(self, source: ArraySource, split: str) -> None:
-        self.source = source
-        self.split = split
-
-    def __len__(self) -> int:
-        return len(self.source)
+class ArrayInspector(Inspector[ArraySource]):
+    """Looks at images that are in memory; whether their files are sound was found out by reading them."""
 
     def look(self, index: int) -> Seen:
         """Look at one image."""
