@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from kanvision.app.building import model_of
 from kanvision.checkpoints import load_checkpoint, match_structure
 
-from .study import Study
+from .study import Study, batches_of, not_augmented
 
 __all__ = ["described", "fixed_batches", "loss_of", "trained_names"]
 
@@ -19,16 +19,10 @@ __all__ = ["described", "fixed_batches", "loss_of", "trained_names"]
 def fixed_batches(study: Study, images: Literal["split", "train"], number: int) -> list[dict[str, Tensor]]:
     """Random images by `analyse.seed` with their labels, in batches on the CPU, without augmentation."""
     datamodule = study.datamodule
-    if images == "split":
-        dataset: Any = datamodule.datasets[study.cfg.split]
-    else:
-        train = datamodule.datasets["train"]
-        dataset = datamodule.serve(train.source, train.indices, training=False)
+    is_split = images == "split"
+    dataset = datamodule.datasets[study.cfg.split] if is_split else not_augmented(datamodule, "train")
     order = np.random.default_rng(study.cfg.analyse.seed).permutation(len(dataset))
-    positions = sorted(int(position) for position in order[:number])
-    size = datamodule.eval_batch_size
-    batches = [dataset.__getitems__(positions[i : i + size]) for i in range(0, len(positions), size)]
-    return [{key: value for key, value in b.items() if isinstance(value, Tensor)} for b in batches]
+    return list(batches_of(datamodule, dataset, sorted(order[:number])))
 
 
 def described(study: Study, images: Literal["split", "train"], batches: list[dict[str, Tensor]]) -> str:

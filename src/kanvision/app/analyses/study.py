@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from kanvision.config import EvalConfig, TrainConfig
 from kanvision.data import ImageDataModule
 from kanvision.tasks import Task
 
-__all__ = ["Study"]
+__all__ = ["Study", "batches_of", "not_augmented"]
 
 Item = TypeVar("Item")
 
@@ -62,10 +62,8 @@ class Study:
 
         Batches hold "image" (B, C, H, W), and "target" (B,) or "mask" (B, H, W).
         """
-        size, dataset = self.datamodule.eval_batch_size, self.datamodule.datasets[self.cfg.split]
-        for start in range(0, len(positions), size):
-            batch = dataset.__getitems__(list(positions[start : start + size]))
-            yield {key: value.to(self.device) for key, value in batch.items() if isinstance(value, Tensor)}
+        for batch in batches_of(self.datamodule, self.datamodule.datasets[self.cfg.split], positions):
+            yield {key: value.to(self.device) for key, value in batch.items()}
 
     @cached_property
     def snapshots(self) -> dict[int, Path]:
@@ -76,3 +74,19 @@ class Study:
     def weights(self, snapshot: Path) -> dict[str, Tensor]:
         """Weights of another checkpoint of the run, by the network's own names, on the CPU."""
         return fitting_weights(self.task, load_checkpoint(snapshot), snapshot)
+
+
+def batches_of(
+    datamodule: ImageDataModule, dataset: Any, positions: Iterable[int]
+) -> Iterator[dict[str, Tensor]]:
+    """Images at some places of a part of the data, `data.batch_size` at a time, on the CPU."""
+    places, size = [int(position) for position in positions], datamodule.eval_batch_size
+    for start in range(0, len(places), size):
+        batch = dataset.__getitems__(places[start : start + size])
+        yield {key: value for key, value in batch.items() if isinstance(value, Tensor)}
+
+
+def not_augmented(datamodule: ImageDataModule, split: str) -> Any:
+    """A part of the data as evaluation sees it."""
+    dataset = datamodule.datasets[split]
+    return datamodule.serve(dataset.source, dataset.indices, training=False)

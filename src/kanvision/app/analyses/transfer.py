@@ -17,7 +17,7 @@ from kanvision.config.problems import conflict
 from kanvision.data import READERS, ImageDataModule, build_datamodule
 from kanvision.data.splits import stratified_limit
 
-from .study import Study
+from .study import Study, batches_of, not_augmented
 
 __all__ = ["transfer"]
 
@@ -108,13 +108,9 @@ def _batches(
     study: Study, datamodule: ImageDataModule, split: str, number: int
 ) -> Iterator[dict[str, Tensor]]:
     """Images of a split without augmentation, as many of each class, on the CPU."""
-    known: Any = datamodule.datasets[split]
-    dataset: Any = datamodule.serve(known.source, known.indices, training=False)
-    targets = datamodule.strata(known.source)[known.indices]
-    chosen = stratified_limit(targets, number, study.cfg.analyse.seed)
-    size = datamodule.eval_batch_size
-    for start in range(0, len(chosen), size):
-        yield dataset.__getitems__([int(position) for position in chosen[start : start + size]])
+    dataset = not_augmented(datamodule, split)
+    targets = datamodule.strata(dataset.source)[dataset.indices]
+    return batches_of(datamodule, dataset, stratified_limit(targets, number, study.cfg.analyse.seed))
 
 
 def _on(study: Study, batches: list[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
