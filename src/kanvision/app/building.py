@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from kanvision.config.model_schema import TimmConfig
 from kanvision.config.problems import conflict, is_first_process
 from kanvision.config.transformer_schema import TransformerConfig
 from kanvision.data import ImageDataModule, build_datamodule
+from kanvision.data.cores import num_cores
 from kanvision.models import BUILDERS, kanify, patch_size_for
 from kanvision.tasks import TASKS, Task
 
@@ -64,11 +64,6 @@ def datamodule_of(cfg: TrainConfig) -> ImageDataModule:
     gathered(None)
     datamodule.setup()
     return datamodule
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def with_facts_of(cfg: TrainConfig, datamodule: ImageDataModule) -> TrainConfig:

@@ -16,9 +16,9 @@ from kanvision.checkpoints import find_checkpoint, load_checkpoint
 from kanvision.config import CheckConfig, EvalConfig
 from kanvision.config.data_schema import AnyData
 from kanvision.data import DataError, build_datamodule
+from kanvision.data.cores import num_cores
 from kanvision.data.inspection import Finding, Inspection, write_findings
 
-from .building import num_cores
 from .restoring import changed_data, config_of, run_folder
 
 __all__ = ["check_data"]

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
+from kanvision.data.cores import num_cores
+
 from .tar_shard import ShardContents, read_shard
 
 __all__ = ["INDEX_FILE", "IndexedShard", "Stamp", "index_shards"]
@@ -103,7 +105,7 @@ def _read_all(shards: Sequence[Path], label_key: str) -> Iterator[tuple[ShardCon
     loader: DataLoader[tuple[ShardContents, list[str]]] = DataLoader(
         _Shards(shards, label_key),
         batch_size=None,
-        num_workers=min(len(os.sched_getaffinity(0)), 16),
+        num_workers=min(num_cores(), 16),
         collate_fn=_as_it_is,
         generator=torch.Generator(),
     )
