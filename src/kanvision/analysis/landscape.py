@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kanvision.layers.norm import frozen_statistics
+from kanvision.layers.norm import FrozenStatistics
 
 __all__ = [
     "SCALINGS",
@@ -210,7 +210,7 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     modes = [norm.training for norm in norms]
     try:
-        with frozen_statistics(model):
+        with FrozenStatistics(model):
             for norm in norms:
                 norm.train()
             yield

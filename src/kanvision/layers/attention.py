@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from kanvision.ops.attention import softmax_attention
 
 from .composite import KAN_CONVS, PLAIN_CONVS, CompositeLayer
 from .norm import create_norm
@@ -113,7 +114,7 @@ class KANSelfAttentionNd(CompositeLayer):
         q, k, v = self._heads(self.inner(x))
         if self.rope is not None:
             q, k = self.rope(q, x.shape[2:]), self.rope(k, x.shape[2:])
-        attended = F.scaled_dot_product_attention(q, k, v, scale=self.scale)  # (B, heads, N, D / heads)
+        attended = softmax_attention(q, k, v, self.scale)  # (B, heads, N, D / heads)
         attended = attended.transpose(2, 3).reshape(x.shape[0], self.width, *x.shape[2:])
         attended = self.outer(attended)
         y = self.gamma * x + attended if self.parity else x + self.gamma * attended

@@ -19,7 +19,7 @@ from kanvision.bases.base import normal_quantiles
 
 from .activation import create_activation
 from .dropout import DROP_PLACES, create_dropout
-from .norm import INPUT_NORMS, MinMaxNorm, create_norm, frozen_statistics, has_shared_statistics
+from .norm import INPUT_NORMS, FrozenStatistics, MinMaxNorm, create_norm, has_shared_statistics
 
 __all__ = ["INITS", "KANLayer", "KANOptions"]
 
@@ -242,7 +242,7 @@ class KANLayer(nn.Module):
             return function(x)
         options: dict[str, Any] = {}
         if norm is not None:
-            options["context_fn"] = lambda: (nullcontext(), frozen_statistics(norm))
+            options["context_fn"] = lambda: (nullcontext(), FrozenStatistics(norm))
         draws = self.drop_rate > 0 and self.drop_place in ("branch", "squashed", "basis")
         y: Tensor = recomputed(function, x, use_reentrant=False, preserve_rng_state=draws, **options)
         return y

@@ -6,8 +6,6 @@ Shapes: B batch, C channels, N positions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -19,10 +17,10 @@ __all__ = [
     "INPUT_NORMS",
     "NORMS",
     "ChannelLayerNorm",
+    "FrozenStatistics",
     "MinMaxNorm",
     "TokenNorm",
     "create_norm",
-    "frozen_statistics",
     "has_shared_statistics",
 ]
 
@@ -164,23 +162,30 @@ def create_norm(
     return norm if ndim else TokenNorm(norm)
 
 
-@contextmanager
-def frozen_statistics(norm: nn.Module) -> Iterator[None]:
-    """Run a batch norm again on the same batch without counting it twice in its running statistics."""
-    kept = [
-        (module, module.momentum, module.num_batches_tracked)
-        for module in norm.modules()
-        if isinstance(module, _BatchNorm)
-    ]
-    try:
-        for module, _, _ in kept:
-            module.momentum = 0.0
-            module.num_batches_tracked = None
-        yield
-    finally:
-        for module, momentum, count in kept:
-            module.momentum = momentum
-            module.num_batches_tracked = count
+class FrozenStatistics:
+    """Run a batch norm again on the same batch without counting it twice in its running statistics.
+
+    A context manager that can be entered again and again: several backward passes through one graph each
+    compute the layer anew.
+
+    Args:
+        norm: The norm, or a module that contains it.
+    """
+
+    def __init__(self, norm: nn.Module) -> None:
+        self._norms = [module for module in norm.modules() if isinstance(module, _BatchNorm)]
+        self._kept: list[list[tuple[float | None, Tensor | None]]] = []
+
+    def __enter__(self) -> None:
+        self._kept.append([(norm.momentum, norm.num_batches_tracked) for norm in self._norms])
+        for norm in self._norms:
+            norm.momentum = 0.0
+            norm.num_batches_tracked = None
+
+    def __exit__(self, *exception: object) -> None:
+        for norm, (momentum, count) in zip(self._norms, self._kept.pop(), strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked = count
 
 
 def has_shared_statistics(norm: nn.Module) -> bool:

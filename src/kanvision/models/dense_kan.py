@@ -18,7 +18,7 @@ from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from kanvision.layers.norm import frozen_statistics, has_shared_statistics
+from kanvision.layers.norm import FrozenStatistics, has_shared_statistics
 
 from .backbone import KANBackbone, Stage, build_backbone, conv_cfg
 from .conv_factory import ConvFactory
@@ -63,7 +63,7 @@ class DenseLayer(nn.Module):
             *features,
             use_reentrant=False,
             preserve_rng_state=False,
-            context_fn=lambda: (nullcontext(), frozen_statistics(self.conv1)),
+            context_fn=lambda: (nullcontext(), FrozenStatistics(self.conv1)),
         )
         y = self.conv2(inner)
         return y

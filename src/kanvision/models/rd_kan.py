@@ -71,7 +71,9 @@ class ChannelGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        return x * F.hardsigmoid(self.conv(x.mean((2, 3), keepdim=True)))
+        # F.hardsigmoid has no second derivative
+        gate = F.relu6(self.conv(x.mean((2, 3), keepdim=True)) + 3) / 6
+        return x * gate
 
 
 class GrowingLayer(nn.Module):
