@@ -102,6 +102,15 @@ def test_a_picture_is_resized_as_evaluation_does_and_back(mode: str, tmp_path: P
         assert [mask.parent.name for mask in outputs.masks] == ["tree", "a lake", "class_2"]
 
 
+def test_a_picture_is_resized_as_the_published_code_does_under_its_preprocessing(tmp_path: Path) -> None:
+    published = Preprocessing([0.4, 0.5, 0.3], [0.2, 0.3, 0.25], "u_kan")
+    path, used = save(tmp_path / "photo.png", scan(2, (40, 50))), predictor("multiclass")
+    outputs, _ = run(path, used, Bands(3, published))
+    unit = torch.from_numpy(scan(2, (40, 50)).transpose(2, 0, 1) / 255).float()
+    found = used.probabilities(published(published.resize_image(unit, (16, 16)))[None], (50, 40))
+    np.testing.assert_array_equal(np.load(outputs.probabilities), found[0])
+
+
 @pytest.mark.parametrize(("height", "width"), [(50, 40), (9, 40), (5, 3), (16, 16)])
 def test_pictures_are_cut_into_tiles_where_that_is_wanted(height: int, width: int, tmp_path: Path) -> None:
     path = save(tmp_path / "photo.bmp", scan(2, (width, height)))

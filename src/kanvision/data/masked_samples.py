@@ -18,7 +18,6 @@ from .augment import MaskedAugment
 from .datasets.masks import MaskedSource
 from .faults import Answer, Fault, read_samples
 from .preprocessing import Preprocessing
-from .resizing import resize_image, resize_labels
 from .samples import loading
 
 __all__ = ["MaskedDataset"]
@@ -31,7 +30,7 @@ class MaskedDataset(Dataset[Any]):
         source: All samples of the split, images in units of [0, 1].
         indices: Those to serve.
         img_size: S.
-        preprocessing: Normalisation.
+        preprocessing: Resizing and normalisation.
         interpolation: How images are resized; masks take the nearest label.
         augment: Random transform of image and mask; None: none.
         whole_masks: Leave masks at their own size, for scores at the size of the stored image.
@@ -106,9 +105,11 @@ class MaskedDataset(Dataset[Any]):
         labels = torch.cat(planes) if len(planes) > 1 else planes[0]  # (L, H, W)
         if self.augment is not None:
             image, labels = self.augment(image, labels)
-        image = self.preprocessing(resize_image(image, self.size, self.interpolation).contiguous())
+        image = self.preprocessing(
+            self.preprocessing.resize_image(image, self.size, self.interpolation).contiguous()
+        )
         if not self.whole_masks:
-            labels = resize_labels(labels, self.size)
+            labels = self.preprocessing.resize_labels(labels, self.size)
         if instances is None:
             return {"image": image, "mask": labels if is_stacked else labels[0]}
         mask, last = labels[:-1], labels[-1]

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kanvision.data.datasets.pixels import TIFF
-from kanvision.data.resizing import resize_image
 
 from .blending import Strip, blended, in_groups
 from .files import BLOCK, Write, array_file, draft, no_data_of, picture_files, raster_file
@@ -172,7 +171,8 @@ class MaskPredictor:
         strip = scene.rows(0, scene.height)
         tally.see(0, strip)
         image = scene.bands.unit(strip, scene.path)
-        small = resize_image(image, (self.img_size, self.img_size), self.interpolation)
+        size = (self.img_size, self.img_size)
+        small = scene.bands.preprocessing.resize_image(image, size, self.interpolation)
         normalised = scene.bands.preprocessing(small)[None]
         yield Strip(self.probabilities(normalised, (scene.height, scene.width))[0].numpy(), strip.valid)
         advance(1)
