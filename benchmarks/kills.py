@@ -41,6 +41,7 @@ TRAINING = (
     "trainer.accelerator=cpu",
     "trainer.max_epochs=4",
     "data.limit=320",
+    "data.limit_test=320",
     "data.batch_size=16",
     "data.val_fraction=0.1",
     "model.width_scale=0.125",

@@ -34,7 +34,14 @@ def run(tmp_path_factory):
         key = " ".join((model, *overrides))
         if key in made:
             return made[key]
-        words = [f"model={model}", *SMALL[model], "data=digits", "data.limit=20", "data.batch_size=2"]
+        words = [
+            f"model={model}",
+            *SMALL[model],
+            "data=digits",
+            "data.limit=20",
+            "data.limit_test=20",
+            "data.batch_size=2",
+        ]
         configuration = parse_train(compose("train", [*words, *overrides, "trainer.accelerator=cpu"], CONF))
         torch.manual_seed(0)
         task = task_of(configuration, model_of(configuration), {})

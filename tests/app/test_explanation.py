@@ -23,7 +23,7 @@ SMALL = {
     "u2_kan": ("model.width_scale=0.25",),
     "smp": ("model.encoder_weights=null",),
 }
-FIELDS = ("data=synthetic_fields", "data.img_size=32", "data.limit=6")
+FIELDS = ("data=synthetic_fields", "data.img_size=32", "data.limit=6", "data.limit_test=6")
 BINARY = ("data.mode=binary", "data.num_classes=2")
 LAYERS = {"res_kan_unet": ["decoder_last", "bottleneck", "encoder_last"]}
 
@@ -94,7 +94,7 @@ def test_every_family_of_segmenters(model, checkpoint):
     ],
 )
 def test_classifiers_are_explained_without_masks(model, overrides, checkpoint):
-    path = checkpoint(model, *overrides, "data=digits", "data.limit=20")
+    path = checkpoint(model, *overrides, "data=digits", "data.limit=20", "data.limit_test=20")
     means = explain(config(path))
     rows = read(path.parent.parent / "explain" / "scores.csv")
     assert [row["method"] for row in rows[:3]] == ["grad_cam", "integrated_gradients", "chance"]

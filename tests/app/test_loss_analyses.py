@@ -15,7 +15,14 @@ from kanvision.config import ConfigError, compose, parse_eval, parse_train
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 QUICK = (
-    *("trainer.accelerator=cpu", "data.limit=60", "data.batch_size=20", "trainer.max_epochs=3", "seed=1"),
+    *(
+        "trainer.accelerator=cpu",
+        "data.limit=60",
+        "data.limit_test=60",
+        "data.batch_size=20",
+        "trainer.max_epochs=3",
+        "seed=1",
+    ),
     *("scheduler.warmup_epochs=0", "trainer.enable_progress_bar=false", "logger=none", "test=false"),
     *("model=karat", "model.size=micro", "model.embed_dim=12", "model.depth=1", "model.num_heads=2"),
     *("model.patch_size=4", "optimizer.lr=0.01"),

@@ -4,7 +4,14 @@ import json
 
 
 def test_a_run_is_looked_at_in_several_ways(program, tmp_path):
-    small = ("model=karat", "model.size=micro", "model.depth=1", "data.limit=40", "scheduler.warmup_epochs=0")
+    small = (
+        "model=karat",
+        "model.size=micro",
+        "model.depth=1",
+        "data.limit=40",
+        "data.limit_test=40",
+        "scheduler.warmup_epochs=0",
+    )
     program(
         "train.py",
         *small,

@@ -12,7 +12,13 @@ from kanvision.config import compose, parse_eval, parse_train
 from .conftest import REPOSITORY
 
 QUICK = (
-    *("trainer.accelerator=cpu", "data.limit=64", "data.batch_size=16", "model.width_scale=0.0625"),
+    *(
+        "trainer.accelerator=cpu",
+        "data.limit=64",
+        "data.limit_test=64",
+        "data.batch_size=16",
+        "model.width_scale=0.0625",
+    ),
     *("scheduler.warmup_epochs=0", "trainer.enable_progress_bar=false", "logger=none", "callbacks=default"),
 )
 ADDITIONS = ("finetune.freeze=true", "finetune.extra_degrees=1", "finetune.degrees=[2,3]")

@@ -12,6 +12,7 @@ QUICK = (
     "callbacks.grid.move_every_n_epochs=1",
     "trainer.accelerator=cpu",
     "data.limit=120",
+    "data.limit_test=120",
     "data.batch_size=16",
     "model.width_scale=0.125",
     "scheduler.warmup_epochs=0",

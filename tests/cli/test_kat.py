@@ -15,7 +15,13 @@ from .conftest import REPOSITORY
 
 CONF = REPOSITORY / "conf"
 QUICK = (
-    *("trainer.accelerator=cpu", "data.limit=64", "data.batch_size=16", "trainer.max_epochs=1"),
+    *(
+        "trainer.accelerator=cpu",
+        "data.limit=64",
+        "data.limit_test=64",
+        "data.batch_size=16",
+        "trainer.max_epochs=1",
+    ),
     *("scheduler.warmup_epochs=0", "trainer.enable_progress_bar=false", "logger=none"),
 )
 SIZE = ("model.size=micro", "model.embed_dim=32", "model.depth=2", "model.num_heads=2")

@@ -24,7 +24,14 @@ QUICK = (
     *("trainer=cpu", "trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.enable_progress_bar=false"),
     *("logger=none", "test=false", "scheduler.warmup_epochs=0"),
 )
-FIELDS = ("model=ukan", "data=synthetic_fields", "data.limit=16", "data.batch_size=8", "data.img_size=32")
+FIELDS = (
+    "model=ukan",
+    "data=synthetic_fields",
+    "data.limit=16",
+    "data.limit_test=16",
+    "data.batch_size=8",
+    "data.img_size=32",
+)
 CPU = {"trainer": {"accelerator": "cpu", "enable_progress_bar": False}, "mode": "predict"}
 
 

@@ -30,7 +30,14 @@ pytestmark = pytest.mark.slow
 
 NUM_IMAGES = 91  # of each split; no number of processes divides it
 TINY = (
-    *("model=kat", "model.size=micro", "model.depth=2", "data=digits", f"data.limit={NUM_IMAGES}"),
+    *(
+        "model=kat",
+        "model.size=micro",
+        "model.depth=2",
+        "data=digits",
+        f"data.limit={NUM_IMAGES}",
+        f"data.limit_test={NUM_IMAGES}",
+    ),
     *("trainer.enable_progress_bar=false", "trainer.channels_last=false", "logger=none"),
     *("scheduler.warmup_epochs=0", "trainer.global_batch_size=32", "~callbacks.sample_images"),
 )

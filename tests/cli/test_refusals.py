@@ -11,7 +11,14 @@ from kanvision.config import ConfigError, EvalConfig, compose, parse_train, to_p
 
 from .conftest import REPOSITORY
 
-DATA = ("data.limit=20", "data.batch_size=10", "scheduler.warmup_epochs=0", "trainer=cpu", "logger=none")
+DATA = (
+    "data.limit=20",
+    "data.limit_test=20",
+    "data.batch_size=10",
+    "scheduler.warmup_epochs=0",
+    "trainer=cpu",
+    "logger=none",
+)
 TINY = (*DATA, "model.width_scale=0.125")
 
 

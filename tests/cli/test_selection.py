@@ -17,7 +17,13 @@ def test_a_run_that_chooses_its_bases(program, tmp_path):
             "callbacks.selection.select_epochs=1",
             "trainer.max_epochs=3",
         ),
-        *("trainer.accelerator=cpu", "data.limit=48", "data.batch_size=16", "model.width_scale=0.0625"),
+        *(
+            "trainer.accelerator=cpu",
+            "data.limit=48",
+            "data.limit_test=48",
+            "data.batch_size=16",
+            "model.width_scale=0.0625",
+        ),
         *("scheduler.warmup_epochs=0", "run.dir=run"),
     )
     trained = json.loads((tmp_path / "run" / "metrics.json").read_text())

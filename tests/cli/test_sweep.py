@@ -9,6 +9,7 @@ QUICK = (
     "scheduler.warmup_epochs=0",
     "trainer.enable_progress_bar=false",
     "data.limit=60",
+    "data.limit_test=60",
     "data.batch_size=20",
     "model.width_scale=0.125",
     "logger=none",

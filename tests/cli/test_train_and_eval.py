@@ -21,6 +21,7 @@ from .conftest import REPOSITORY
 QUICK = (
     "trainer.accelerator=cpu",
     "data.limit=120",
+    "data.limit_test=120",
     "data.batch_size=16",
     "model.width_scale=0.125",
     "scheduler.warmup_epochs=0",
@@ -90,7 +91,9 @@ def test_a_killed_run_goes_on_to_the_same_weights(program, tmp_path):
 @pytest.mark.slow
 def test_two_processes_share_one_run_and_count_each_test_image_once(program, tmp_path):
     quick = [word for word in QUICK if not word.startswith(("data.limit", "trainer."))]
-    program("train.py", *quick, "data.limit=101", "trainer=ddp_sim", "trainer.max_epochs=1")
+    program(
+        "train.py", *quick, "data.limit=101", "data.limit_test=101", "trainer=ddp_sim", "trainer.max_epochs=1"
+    )
     run = only_run(tmp_path)
     metrics = json.loads((run / "metrics.json").read_text())
     program("eval.py", f"ckpt={run}", "trainer.accelerator=cpu")

@@ -14,7 +14,14 @@ from .conftest import REPOSITORY
 
 CONF = REPOSITORY / "conf"
 QUICK = (
-    *("trainer.accelerator=cpu", "data.limit=40", "data.batch_size=16", "trainer.max_epochs=1", "seed=1"),
+    *(
+        "trainer.accelerator=cpu",
+        "data.limit=40",
+        "data.limit_test=40",
+        "data.batch_size=16",
+        "trainer.max_epochs=1",
+        "seed=1",
+    ),
     *("scheduler.warmup_epochs=0", "trainer.enable_progress_bar=false", "logger=none"),
 )
 SIZE = ("model.size=micro", "model.embed_dim=24", "model.depth=2", "model.num_heads=2", "model.patch_size=2")

@@ -102,10 +102,14 @@ def test_nothing_can_be_held_out_of_single_images(tmp_path: Path):
         folder(tmp_path).setup()
 
 
-def test_limit_bounds_every_split_evenly():
-    data = digits(limit=50)
-    assert data.num_images == {"train": 50, "val": 50, "test": 50}
-    assert all((np.bincount(data.datasets[split].targets) == 5).all() for split in ("train", "val", "test"))
+def test_limit_is_for_training_images_and_limit_test_for_the_others():
+    whole, data = digits(), digits(limit=50)
+    assert data.num_images == {**whole.num_images, "train": 50}
+    assert all(np.array_equal(data.datasets[s].indices, whole.datasets[s].indices) for s in ("val", "test"))
+    trial = digits(limit_test=50)
+    assert trial.num_images == {"train": whole.num_images["train"], "val": 50, "test": 50}
+    for limited, splits in ((data, ("train",)), (trial, ("val", "test"))):
+        assert all((np.bincount(limited.datasets[split].targets) == 5).all() for split in splits)
     again = digits(limit=50)
     again.setup()
     assert np.array_equal(data.datasets["train"].indices, again.datasets["train"].indices)
@@ -247,7 +251,13 @@ def fit(data: ClassificationDataModule, folder: Path, epochs: int, ckpt: Path | 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.filterwarnings("ignore")
 def test_a_resumed_run_sees_the_same_batches(tmp_path: Path, num_workers: int):
-    options = {"augment": AUGMENT, "limit": 60, "batch_size": 20, "num_workers": num_workers}
+    options = {
+        "augment": AUGMENT,
+        "limit": 60,
+        "limit_test": 60,
+        "batch_size": 20,
+        "num_workers": num_workers,
+    }
     whole = fit(digits(**options), tmp_path, 3).seen
     assert sorted(whole) == [0, 1, 2]
     assert len({print_ for prints in whole.values() for print_ in prints}) == 9

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -9,7 +11,10 @@ from omegaconf import OmegaConf
 
 from kanvision.config.data_schema import SyntheticFieldsConfig
 from kanvision.data import SegmentationDataModule, build_datamodule
+from kanvision.data.augment import _albumentations
 from kanvision.data.preprocessing import Preprocessing
+
+from .fake_masks import save, scan
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 SMALL = {
@@ -20,6 +25,7 @@ SMALL = {
     "std": [0.15, 0.2],
     "batch_size": 4,
     "limit": 12,
+    "limit_test": 12,
 }
 FLIPS = {"hflip": 0.5, "vflip": 0.5, "num_repeats": 1}
 
@@ -74,7 +80,7 @@ def test_batches_and_public_face():
 
 
 def test_mean_and_std_are_measured_on_training_images_where_they_are_not_given():
-    data = fields(mean=None, std=None, limit=None)
+    data = fields(mean=None, std=None, limit=None, limit_test=None)
     data.setup()
     source, indices = data.datasets["train"].source, data.datasets["train"].indices
     images = torch.stack([source[int(index)]["image"] for index in indices[:64]]).double()
@@ -93,7 +99,7 @@ def test_published_preprocessing_is_blue_first_and_scaled_twice():
     imagenet = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     data = fields(in_chans=3, preprocessing="u_kan", **imagenet)
     batch = next(iter(data.val_dataloader()))
-    raw = data.datasets["val"].source[int(batch["index"][0])]["image"]
+    raw = data.datasets["val"].source[int(batch["index"][0])]["image"].mul(255).round().div(255)
     mean, std = (torch.tensor(imagenet[key])[:, None, None] for key in ("mean", "std"))
     torch.testing.assert_close(batch["image"][0], (raw[[2, 1, 0]] - mean) / std / 255)
     shown = batch["image"][0] * torch.tensor(data.std)[:, None, None] + torch.tensor(data.mean)[:, None, None]
@@ -107,8 +113,33 @@ def test_published_preprocessing_is_blue_first_and_scaled_twice():
         Preprocessing([0.5], [0.5], "ukan")
 
 
+def test_published_preprocessing_is_that_of_the_published_code_bit_for_bit(tmp_path: Path):
+    """Its dataset: cv2.imread, Resize and Normalize of albumentations, and / 255 of image and mask."""
+    library, mask = _albumentations(), np.zeros((37, 51), np.uint8)
+    mask[5:20, 3:31], mask[30:, ::3] = 255, 255
+    for number in range(6):
+        save(tmp_path / "images" / f"{number}.png", scan(number, (51, 37)))
+        save(tmp_path / "masks" / f"{number}.png", mask)
+    options = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "in_chans": 3, "img_size": 24}
+    options |= {"root": str(tmp_path), "mode": "binary", "batch_size": 2}
+    ours, plain = (
+        SegmentationDataModule("segmentation_folder", preprocessing=preset, **options)
+        for preset in ("u_kan", "default")
+    )
+    batch, other = next(iter(ours.test_dataloader())), next(iter(plain.test_dataloader()))
+    published = library.Compose([library.Resize(24, 24), library.Normalize()])
+    for place, index in enumerate(batch["index"].tolist()):
+        path = ours.datasets["test"].source.entries[index].image
+        stored = cv2.imread(str(tmp_path / "masks" / path.name), cv2.IMREAD_GRAYSCALE)
+        moved = published(image=cv2.imread(str(path)), mask=stored)
+        image = moved["image"].astype("float32") / 255
+        np.testing.assert_array_equal(batch["image"][place].permute(1, 2, 0).numpy(), image)
+        np.testing.assert_array_equal(batch["mask"][place].numpy(), moved["mask"].astype("float32") / 255)
+    assert not torch.equal(other["mask"], batch["mask"])  # at the centres of pixels
+
+
 def test_splits_do_not_overlap():
-    data = fields(limit=None)
+    data = fields(limit=None, limit_test=None)
     data.setup()
     train, val = (set(data.datasets[name].indices.tolist()) for name in ("train", "val"))
     assert not train & val

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +47,8 @@ def restore(cfg: EvalConfig) -> Restored:
     checkpoint = load_checkpoint(path)
     run = _changed(config_of(path, checkpoint), cfg)
     prepare(run)
+    if cfg.mode != "predict" and (note := _limit_note(run)):
+        warnings.warn(note, stacklevel=2)
     task = task_of(run, model_of(run), {})
     task.model.load_state_dict(fitting_weights(task, checkpoint, path))
     task.take_up(checkpoint["kanvision"])
@@ -84,6 +87,17 @@ def changed_data(run: TrainConfig, cfg: EvalConfig) -> AnyData:
     if cfg.data.batch_size is not None:
         data = data.model_copy(update={"eval_batch_size": cfg.data.batch_size})
     return data
+
+
+def _limit_note(run: TrainConfig) -> str:
+    """Return a remark about a run of an older version, whose `data.limit` cut validation and test as well."""
+    limit = run.data.limit
+    if limit is None or "limit_test" in run.data.model_fields_set:
+        return ""
+    return (
+        f"this run is older than data.limit_test: its data.limit={limit} limited validation and test as "
+        f"well, which now have all their images; data.limit_test={limit} takes those of before"
+    )
 
 
 def _changed(run: TrainConfig, cfg: EvalConfig) -> TrainConfig:

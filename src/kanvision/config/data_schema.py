@@ -43,7 +43,9 @@ class DataConfig(Section):
     num_workers: Annotated[int, Field(ge=0)] = 0
     """Loader processes per device; never more than cores."""
     limit: Count | None = None
-    """Use at most this many images of each split (a fixed choice, equal over classes)."""
+    """Train on at most this many images (a fixed choice, equal over classes); the others are not cut."""
+    limit_test: Count | None = None
+    """Validate and test on at most this many images each, for trials (a fixed choice, equal over classes)."""
     download: bool = False
     """Fetch the data set when it is missing."""
     faults: Literal["raise", "skip"] = "raise"
@@ -101,7 +103,7 @@ class MaskDataConfig(DataConfig):
     mode: Literal["binary", "multiclass", "multilabel"]
     """binary: foreground or not; multiclass: one class a pixel; multilabel: a mask for each class."""
     preprocessing: Literal["default", "u_kan"] = "default"
-    """u_kan: blue, green, red, and divided by 255 once more, as the official weights need it."""
+    """default: image and mask stay in line; u_kan: as published, masks shifted, as its weights need it."""
     eval_size: Literal["input", "original"] = "input"
     """Size at which masks are scored: img_size, or that of the stored image (then one image a batch)."""
 

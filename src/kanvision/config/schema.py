@@ -100,8 +100,8 @@ class EvalDataConfig(Section):
     """Images per step and device."""
     num_workers: Annotated[int, Field(ge=0)] | None = None
     """Loader processes per device; never more than cores."""
-    limit: Count | None = None
-    """Use at most this many images."""
+    limit_test: Count | None = None
+    """Use at most this many images of `split`, for trials."""
     download: bool | None = None
     """Fetch the data set when it is missing."""
     faults: Literal["raise", "skip"] | None = None

@@ -21,6 +21,7 @@ TRAIN_KEYS = (
         "data.batch_size",
         "data.num_workers",
         "data.limit",
+        "data.limit_test",
         "data.download",
     ),
     *("optimizer.name", "optimizer.lr", "trainer.max_epochs", "trainer.accelerator", "trainer.devices"),

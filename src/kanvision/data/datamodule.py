@@ -66,7 +66,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         batch_size: Images per step and device in training.
         eval_batch_size: Images per step and device in evaluation; null: as in training.
         num_workers: Loader processes per device.
-        limit: Use at most this many images of each split.
+        limit: Train on at most this many images.
+        limit_test: Validate and test on at most this many images each.
         faults: raise: a sample that cannot be read is an error; skip: in training the next one takes its
             place, in evaluation it is left out, and batches say so (see `kanvision.data.faults`).
         max_faults: Files that may be found bad before any batch is made; whoever counts those of batches has
@@ -97,6 +98,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         eval_batch_size: int | None = None,
         num_workers: int = 0,
         limit: int | None = None,
+        limit_test: int | None = None,
         faults: Literal["raise", "skip"] = "raise",
         max_faults: int = 10,
         seed: int = 0,
@@ -119,6 +121,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self.eval_batch_size = eval_batch_size or batch_size
         self.num_workers = num_workers
         self.limit = limit
+        self.limit_test = limit_test
         self.seed = seed
         self.datasets: dict[str, Any] = {}
         self._class_names: tuple[str, ...] = ()
@@ -183,7 +186,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
 
     def _limited(self, source: Any, indices: Indices | None = None, *, training: bool = False) -> Any:
         indices = np.arange(len(source)) if indices is None else indices
-        chosen = indices[stratified_limit(self.strata(source)[indices], self.limit)]
+        limit = self.limit if training else self.limit_test
+        chosen = indices[stratified_limit(self.strata(source)[indices], limit)]
         return self.serve(source, chosen, training=training)
 
     def error(self, problem: str) -> DataError:
