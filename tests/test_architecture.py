@@ -36,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "effort": {"config", "optim"},
     "sweep": {"config"},  # reads what runs have written; knows no run
     "tasks": {"models", "layers", "losses", "metrics", "optim"},
-    "callbacks": {"tasks", "layers", "optim", "drawing"},
+    "callbacks": {"tasks", "layers", "optim", "drawing", "checkpoints"},
     "analysis": MODEL_ROOMS,
     "checkpoints": MODEL_ROOMS,
     "export": MODEL_ROOMS,

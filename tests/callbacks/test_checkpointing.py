@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Callback
 
 from kanvision.callbacks import BestCheckpoint, LastCheckpoint, StepCheckpoint
 from kanvision.callbacks.checkpoint_io import WholeFiles
-from kanvision.checkpoints import load_checkpoint
+from kanvision.checkpoints import CheckpointError, load_checkpoint
 from tests.tasks.tiny_problem import TinyData, tiny_task, tiny_trainer
 
 
@@ -184,3 +184,14 @@ def test_a_write_that_fails_leaves_the_file_that_was_there(tmp_path: Path) -> No
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert load_checkpoint(path)["number"] == 1
     assert os.listdir(tmp_path) == ["last.ckpt"]
+
+
+def test_a_damaged_file_is_not_loaded(tmp_path: Path) -> None:
+    path, value = tmp_path / "a.ckpt", torch.full((50,), 1.5)
+    WholeFiles().save_checkpoint({"value": value}, path)
+    assert torch.equal(WholeFiles().load_checkpoint(path, weights_only=True)["value"], value)
+    content = bytearray(path.read_bytes())
+    content[content.index(value.numpy().tobytes()) + 9] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="the file is damaged"):
+        WholeFiles().load_checkpoint(path)

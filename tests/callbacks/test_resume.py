@@ -56,7 +56,8 @@ def run(
         callbacks.append(StopAfter(stop))
     if options.pop("rng_state", True) is False:
         callbacks = [c for c in callbacks if not isinstance(c, RNGState)]
-    data = TinyData(num_workers=options.pop("num_workers", 0))
+    callbacks += options.pop("more", [])
+    data = TinyData(options.pop("num_workers", 0), options.pop("batch_size", 5))
     task = tiny_task(**options.pop("task", {}))
     trainer = tiny_trainer(folder, callbacks=callbacks, **options)
     trainer.fit(task, datamodule=data, ckpt_path=resume)
@@ -132,6 +133,74 @@ def test_longer_training_follows_the_new_schedule(tmp_path: Path) -> None:
     steps = len(fresh.steps) // 2
     assert len(trace.steps) == steps
     assert [rates for _, _, rates, _ in trace.steps] == [rates for _, _, rates, _ in fresh.steps[steps:]]
+
+
+OPTIMIZER = {"name": "adamw", "lr": 0.02, "weight_decay": 0.05, "kan_lr": 0.005}
+CHANGED: list[dict[str, Any]] = [
+    {"lr": 0.1, "weight_decay": 0.3, "betas": (0.5, 0.9), "eps": 1e-3},
+    {"kan_lr": None},
+    {"kan_lr": 0.01, "layer_decay": 0.5, "decay_all": True},
+    {"weight_decay": 0.0},
+]
+
+
+class Groups(Callback):
+    """Settings of each parameter's group in the first step, and its momentum before it."""
+
+    def __init__(self) -> None:
+        self.settings: dict[str, dict[str, Any]] = {}
+        self.momenta: dict[str, torch.Tensor] = {}
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        (optimizer,) = trainer.optimizers
+        for name, parameter in pl_module.named_parameters():
+            (group,) = [g for g in optimizer.param_groups if any(p is parameter for p in g["params"])]
+            keys = ("lr", "initial_lr", "lr_scale", "weight_decay", "betas", "eps")
+            self.settings.setdefault(name, {key: group[key] for key in keys})
+            if optimizer.state:
+                self.momenta.setdefault(name, optimizer.state[parameter]["exp_avg"].clone())
+
+
+@pytest.mark.parametrize("scale_min_lr", [True, False])
+@pytest.mark.parametrize("changed", CHANGED)
+def test_settings_of_the_optimizer_are_those_of_the_configuration(
+    tmp_path: Path, changed: dict[str, Any], scale_min_lr: bool
+) -> None:
+    """Each parameter goes on with its own momentum, at the rate and decay that are asked for now."""
+    folder, first = tmp_path / "run", {"config": {"optimizer": OPTIMIZER}}
+    run(folder, stop=1, ema=False, task=first)
+    saved = load_checkpoint(folder / "last.ckpt")["optimizer_states"][0]
+    options = {**OPTIMIZER, **changed}
+    schedule = {"name": "linear", "interval": "step", "min_lr": 1e-3, "scale_min_lr": scale_min_lr}
+    task = {"optimizer": options, "scheduler": schedule, "config": {"optimizer": options}}
+    seen = Groups()
+    run(folder, resume=folder / "last.ckpt", ema=False, task=task, more=[seen])
+
+    class SecondEpoch(Groups):
+        def on_train_batch_start(self, trainer: pl.Trainer, *rest: Any) -> None:
+            if trainer.current_epoch == 1:
+                super().on_train_batch_start(trainer, *rest)
+
+    whole = SecondEpoch()
+    run(tmp_path / "whole", ema=False, task=task, more=[whole])
+    assert seen.settings == whole.settings
+    assert {settings["weight_decay"] for settings in seen.settings.values()} <= {0.0, options["weight_decay"]}
+    sizes = sorted(float(state["exp_avg"].sum()) for state in saved["state"].values())
+    assert sorted(float(momentum.sum()) for momentum in seen.momenta.values()) == sizes
+    assert all(seen.momenta[name].shape == p.shape for name, p in tiny_task().named_parameters())
+
+
+def test_the_schedule_counts_epochs_where_their_steps_have_changed(tmp_path: Path) -> None:
+    """With twice the steps behind it that an epoch has now, it would stand at its end."""
+    schedule = {"name": "linear", "warmup_epochs": 0, "interval": "step"}
+    run(tmp_path, stop=1, batch_size=3, task={"scheduler": schedule})
+    _, trace = run(tmp_path, resume=tmp_path / "last.ckpt", task={"scheduler": schedule})
+    _, fresh = run(tmp_path / "fresh", task={"scheduler": schedule})
+    rates = [rates for *_, rates, _ in trace.steps]
+    assert rates == [rates for *_, rates, _ in fresh.steps][-len(rates) :]
+    assert len(rates) == 2 * len(fresh.steps) // 3
 
 
 def test_another_number_of_processes_is_said(tmp_path: Path) -> None:

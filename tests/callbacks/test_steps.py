@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytorch_lightning.callbacks import EarlyStopping
 
 from kanvision.callbacks import BasisSelection, CSVLog, GridCare
 from kanvision.checkpoints import load_checkpoint, newest_sound_checkpoint
@@ -63,6 +64,15 @@ def test_the_end_of_an_epoch(tmp_path: Path, options: dict[str, Any]) -> None:
     second = train(parts, resume=parts / "last.ckpt", **options)
     assert second.steps == {i: seen for i, seen in whole.steps.items() if i >= 16}
     same_end(tmp_path / "whole", parts)
+
+
+def test_early_stopping_has_the_patience_that_it_is_given(tmp_path: Path) -> None:
+    """Lightning takes that of the checkpoint, and what was waited so far, which is right."""
+    with pytest.raises(CrashError):
+        train(tmp_path, EarlyStopping("val/acc1", mode="min", min_delta=9, patience=5), At(18, crash))
+    stopper = EarlyStopping("val/acc1", mode="min", min_delta=9, patience=3)
+    train(tmp_path, stopper, resume=tmp_path / "last.ckpt", max_epochs=9)
+    assert (stopper.patience, stopper.wait_count, stopper.stopped_epoch) == (3, 3, 3)
 
 
 def test_twice_in_one_epoch(tmp_path: Path) -> None:

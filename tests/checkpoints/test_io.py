@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import random
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,50 @@ def test_a_cut_off_file_is_said(tmp_path: Path, share: float) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(CheckpointError, match=r"a\.ckpt: .*(empty|cut off|damaged)"):
+        load_checkpoint(path)
+
+
+def is_identical(left: Any, right: Any) -> bool:
+    """Whether two contents are the same down to the bits, types and order of keys included."""
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, dict):
+        return list(left) == list(right) and all(is_identical(left[key], right[key]) for key in left)
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(is_identical, left, right))
+    if isinstance(left, torch.Tensor):
+        return left.dtype == right.dtype and torch.equal(left, right)
+    return left == right
+
+
+def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    """Padding and dates of the archive may change; what is loaded may not."""
+    path = tmp_path / "a.ckpt"
+    torch.save(checkpoint_of(network(32), kanvision={"config": {"a": [1, 2.0, None, "b"]}}), path)
+    content, sound = path.read_bytes(), load_checkpoint(path)
+    refused = 0
+    for place in random.Random(0).sample(range(8 * len(content)), 60):
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            loaded = load_checkpoint(path)
+        except CheckpointError as error:
+            refused += str(error).startswith(f"{path}: ")
+        else:
+            assert is_identical(loaded, sound), place
+    assert refused > 30
+
+
+def test_a_flipped_bit_of_a_weight_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    weight = torch.full((64,), 1.5)
+    torch.save({"state_dict": {"weight": weight}}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(weight.numpy().tobytes()) + 2] ^= 1
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path, weights_only=True)["state_dict"]["weight"], weight)
+    with pytest.raises(CheckpointError, match=r"damaged, 'a/data/0' in it .* \(CRC-32\); take another"):
         load_checkpoint(path)
 
 
@@ -185,3 +230,31 @@ def test_a_broken_last_checkpoint_falls_back_to_an_older_one(tmp_path: Path) -> 
     with pytest.warns(UserWarning, match="Skipping"):
         assert newest_sound_checkpoint(tmp_path) is None
     assert newest_sound_checkpoint(tmp_path / "nowhere") is None
+
+
+def at(path: Path, epochs: int, batches: int, age: float) -> Path:
+    """A checkpoint of training that has come so far, with a file that is so old."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    loop = {"epoch_progress": {"current": {"processed": epochs}}}
+    loop["epoch_loop.batch_progress"] = {"total": {"processed": batches}}
+    torch.save(checkpoint_of(network(), loops={"fit_loop": loop}, global_step=batches), path)
+    os.utime(path, (1e9 - age, 1e9 - age))
+    return path
+
+
+def test_the_newest_checkpoint_is_the_one_with_most_training_behind_it(tmp_path: Path) -> None:
+    """Copying a folder changes the files' times."""
+    folder = tmp_path / "checkpoints"
+    at(folder / "best.ckpt", 1, 20, age=0)
+    last = at(folder / "last.ckpt", 3, 60, age=100)
+    assert newest_sound_checkpoint(tmp_path) == last
+    same = at(folder / "best.ckpt", 3, 60, age=0)
+    assert newest_sound_checkpoint(tmp_path) == last != same
+    step = at(folder / "step.ckpt", 3, 61, age=200)
+    assert newest_sound_checkpoint(tmp_path) == newest_sound_checkpoint(folder) == step
+    touch(folder / "weights.ckpt", age=0)  # without progress, nothing can go on from it
+    at(tmp_path / "deeper" / "other_run" / "last.ckpt", 9, 180, age=0)
+    assert newest_sound_checkpoint(tmp_path) == step
+    step.write_bytes(step.read_bytes()[:500])
+    with pytest.warns(UserWarning, match=r"Skipping an unreadable checkpoint: .*step\.ckpt"):
+        assert newest_sound_checkpoint(tmp_path) == last

@@ -11,7 +11,13 @@ from torch import nn
 import kanvision as kv
 from kanvision.bases import BASES, Basis
 from kanvision.models import create_segmenter
-from kanvision.optim import build_optimizer, kan_parameter_names, parameter_groups, scaled_lr
+from kanvision.optim import (
+    build_optimizer,
+    kan_parameter_names,
+    parameter_groups,
+    regroup_state,
+    scaled_lr,
+)
 
 
 class Rational(nn.Module):
@@ -189,6 +195,39 @@ def test_the_mlp_twin_of_ukan_learns_at_the_same_rates() -> None:
     groups = parameter_groups(model, lr=1e-4, kan_lr=1e-2, weight_decay=1e-4, decay_all=True)
     assert [group["lr"] for group in groups] == [1e-4, 1e-2]
     assert len(groups[1]["params"]) == 24  # weights and biases
+
+
+REGROUPED: list[dict[str, Any]] = [
+    {"kan_lr": KAN_LR},
+    {"layer_decay": LAYER_DECAY},
+    {"decay_rationals": False},
+    {"decay_all": True},
+    {"kan_lr": KAN_LR, "layer_decay": LAYER_DECAY, "weight_decay": 0.0},
+]
+
+
+@pytest.mark.parametrize("options", REGROUPED)
+@pytest.mark.parametrize("is_reverse", [False, True])
+def test_momenta_stay_with_their_parameters_in_other_groups(options, is_reverse) -> None:
+    model = Net()
+    plain = {"name": "lamb", "lr": LR, "weight_decay": WD}  # lamb counts steps in its groups
+    before, now = ({**plain, **options}, plain) if is_reverse else (plain, {**plain, **options})
+    optimizer = build_optimizer(model, **before)
+    for value, parameter in enumerate(model.parameters(), 1):
+        if parameter.requires_grad:
+            parameter.grad = torch.full_like(parameter, float(value))
+    optimizer.step()
+    momenta = {p: state["exp_avg"].clone() for p, state in optimizer.state.items()}
+    assert len({float(momentum.flatten()[0]) for momentum in momenta.values()}) == len(momenta)
+    groups = [
+        parameter_groups(model, **{key: value for key, value in each.items() if key != "name"})
+        for each in (before, now)
+    ]
+    resumed = build_optimizer(model, **now)
+    resumed.load_state_dict(regroup_state(optimizer.state_dict(), *groups))
+    assert all(torch.equal(resumed.state[p]["exp_avg"], momentum) for p, momentum in momenta.items())
+    resumed.step()
+    assert [int(group["step"]) for group in resumed.param_groups] == [2] * len(resumed.param_groups)
 
 
 def test_unknown_optimizer_names_close_ones() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 
@@ -37,7 +38,7 @@ def analyse(cfg: EvalConfig) -> dict[str, float]:
     path, run, task = restore(cfg)
     with blaming(cfg, "trainer.accelerator"):
         device = Fabric(accelerator=cfg.trainer.accelerator, devices=1).device
-    task.eval().requires_grad_(False).to(device)
+    task.eval().requires_grad_(False).to(device, torch.float32)
     console = Console()
     findings = ANALYSES[cfg.analysis](Study(cfg, path, run, task, device, console))
     root = Path(cfg.output) if cfg.output else run_folder(path) / "analyses"

@@ -106,7 +106,7 @@ def task_of(cfg: TrainConfig, model: nn.Module, rates: Mapping[str, float | None
         loss = cfg.loss.model_dump(exclude={"auxiliary"})
         ignored = getattr(cfg.data, "ignore_index", None)
         of_masks = {"mode": cfg.data.mode, "metrics": cfg.metrics.model_dump(), "ignore_index": ignored}
-    return TASKS[cfg.data.task](
+    task = TASKS[cfg.data.task](
         model,
         num_classes=cfg.data.num_classes,
         optimizer=cfg.optimizer.model_dump(exclude={"lr_scaling"}) | dict(rates),
@@ -120,6 +120,8 @@ def task_of(cfg: TrainConfig, model: nn.Module, rates: Mapping[str, float | None
         compile=cfg.trainer.compile,
         **of_masks,
     )
+    # Lightning converts a network after it has loaded a checkpoint, whose float64 weights would be rounded.
+    return task.double() if cfg.trainer.precision == "64-true" else task
 
 
 def _schedule(cfg: TrainConfig) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
     check_classes(cfg, task, datamodule.class_names)
     with blaming(cfg, "trainer.accelerator"):
         device = Fabric(accelerator=cfg.trainer.accelerator, devices=1).device
-    task.eval().requires_grad_(False).to(device)
+    task.eval().requires_grad_(False).to(device, torch.float32)
     explainer = _explainer(cfg, task, datamodule, device)
     folder = Path(cfg.output) if cfg.output else run_folder(path) / "explain"
     drawing = Drawing(folder, datamodule)

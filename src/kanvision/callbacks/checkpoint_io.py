@@ -1,4 +1,4 @@
-"""How checkpoints get onto the disk."""
+"""Checkpoints to the disk and back, as Lightning asks for it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from kanvision.checkpoints import load_checkpoint
+
 __all__ = ["WholeFiles"]
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all, whatever happens meanwhile.
+    """Writes a checkpoint whole or not at all, whatever happens meanwhile, and reads it with its checksums.
 
     It is written beside its place, forced onto the disk and then renamed, which nobody ever sees half done.
     Lightning's own writes into the machine's folder for temporary files first; where that is on another disk,
@@ -47,6 +49,16 @@ class WholeFiles(TorchCheckpointIO):
             ) from error
         os.replace(part, path)
         _force_entry(path.parent)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read it to the CPU.
+
+        Raises:
+            CheckpointError: If it is damaged or holds more than tensors and primitives.
+        """
+        return load_checkpoint(path)
 
 
 def _force_entry(folder: Path) -> None:

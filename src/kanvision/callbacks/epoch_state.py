@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 
 from .csv_log import CSVLog
@@ -57,6 +57,15 @@ class EpochState(Callback):
             "buffers": _own_buffers(self._trainer),
         }
         return {"ranks": gathered(state)}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the patience of the configuration, which early stopping replaces by the saved one."""
+        states = checkpoint.get("callbacks", {})
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and callback.state_key in states:
+                states[callback.state_key]["patience"] = callback.patience
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the states until the loop is about to start."""

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: which file is meant, is it sound, and does it fit the network."""
+"""Checkpoints on disk: find the file, check that it is sound, and fit it to the network."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import argparse
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ __all__ = [
     "load_state_dict",
     "match_structure",
     "newest_sound_checkpoint",
+    "progress_in",
     "require_resumable",
     "state_dict_for",
 ]
@@ -30,6 +32,9 @@ SUFFIX = ".ckpt"
 NAMES = ("best.ckpt", "last.ckpt", "step.ckpt")
 TASK_PREFIX = "model."  # where a task keeps its network
 NUM_SHOWN = 5
+ARCHIVE = b"PK\x03\x04"
+"""First bytes of what torch writes."""
+OTHER = "take another checkpoint of the run"
 
 
 class CheckpointError(ValueError):
@@ -39,36 +44,82 @@ class CheckpointError(ValueError):
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Load a checkpoint to the CPU; only tensors and primitives are accepted, and no code in it is run.
 
+    Every part of the file is compared with its checksum first. Files that torch wrote before version 1.6 have
+    none.
+
     Raises:
-        CheckpointError: If the file is missing, empty, cut off, no checkpoint, or holds anything else.
+        CheckpointError: If the file is missing, empty, cut off, damaged, no checkpoint, or holds anything
+            else.
     """
-    path = Path(path)
+    return _load(Path(path), check=True)
+
+
+class Progress(NamedTuple):
+    """How far the training behind a checkpoint has come; the larger one has come further."""
+
+    epochs: int
+    """Finished epochs."""
+    batches: int
+    """Batches of all epochs."""
+    steps: int
+    """Optimizer steps."""
+
+
+NO_PROGRESS = Progress(-1, -1, -1)
+
+
+def progress_in(checkpoint: Mapping[str, Any]) -> Progress:
+    """Return the progress that a checkpoint of training records; `NO_PROGRESS` for weights alone."""
+    if "loops" not in checkpoint:
+        return NO_PROGRESS
+    loop = checkpoint["loops"]["fit_loop"]
+    epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]["total"]
+    return Progress(epochs["processed"], batches["processed"], checkpoint["global_step"])
+
+
+def _load(path: Path, *, check: bool) -> dict[str, Any]:
+    """Load a file after its checksums are checked, or map its tensors to memory without that."""
     if not path.is_file():
         raise CheckpointError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
     if path.stat().st_size == 0:
         raise CheckpointError(
-            f"{path}: the file is empty; it was probably being written when the disk was full; "
-            "take another checkpoint of the run, as resume=auto does"
+            f"{path}: the file is empty; it was probably being written when the disk was full; {OTHER}"
         )
     try:
+        if check:
+            _check_members(path)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             # timm keeps its options as a namespace, which is a dictionary with dots: no code
             with torch.serialization.safe_globals([argparse.Namespace]):
-                content = torch.load(path, map_location="cpu", weights_only=True)
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=not check)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         # not chained: torch's message recommends the unsafe way of loading
         raise CheckpointError(_refusal(path, str(error))) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        # the others say a number or a byte
-        reason = str(error).splitlines()[0] if isinstance(error, RuntimeError) else "torch cannot read it"
-        raise CheckpointError(
-            f"{path}: the file is cut off or no checkpoint ({reason}); take another checkpoint of the run, "
-            "as resume=auto does"
-        ) from error
+    # Damage shows as nearly any error: of the archive, of the pickle in it, of torch, of the memory.
+    except Exception as error:
+        shown = isinstance(error, RuntimeError | zipfile.BadZipFile) and str(error)
+        reason = str(error).splitlines()[0] if shown else "torch cannot read it"
+        raise CheckpointError(f"{path}: the file is cut off or no checkpoint ({reason}); {OTHER}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint, which is a dict")
     return content
+
+
+def _check_members(path: Path) -> None:
+    """Compare each part of an archive with its checksum, which `torch.load` does not do."""
+    with path.open("rb") as file:
+        is_archive = file.read(len(ARCHIVE)) == ARCHIVE
+    if not is_archive and not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise CheckpointError(
+            f"{path}: the file is damaged, {damaged!r} in it is not as it was written (CRC-32); {OTHER}"
+        )
 
 
 def load_state_dict(model: nn.Module, checkpoint: Mapping[str, Any]) -> None:
@@ -192,14 +243,24 @@ def find_checkpoint(path_or_run: str | Path, *, runs_root: str | Path = "runs") 
 
 
 def newest_sound_checkpoint(folder: str | Path) -> Path | None:
-    """The newest checkpoint in or below a folder that can be loaded.
+    """Return the checkpoint of a run's folder with the most training behind it that can be loaded.
 
-    Warns of each newer one that cannot.
+    The order is that of the progress written in the files, not of the files' times, which copying changes; of
+    the same progress, `last.ckpt` comes first. Warns of each file that cannot be loaded and might be newer.
+
+    Args:
+        folder: A run's folder, or its `checkpoints`.
 
     Returns:
         The file, or None where there is no sound one.
     """
-    for path in _newest_first(Path(folder)):
+    found = []
+    for path in _checkpoints_of_run(Path(folder)):
+        try:
+            found.append((progress_in(_load(path, check=False)), path.name == NAMES[1], path))
+        except CheckpointError as error:
+            warnings.warn(f"Skipping an unreadable checkpoint: {error}", stacklevel=2)
+    for *_, path in sorted(found, reverse=True):
         try:
             load_checkpoint(path)
         except CheckpointError as error:
@@ -207,6 +268,11 @@ def newest_sound_checkpoint(folder: str | Path) -> Path | None:
         else:
             return path
     return None
+
+
+def _checkpoints_of_run(folder: Path) -> list[Path]:
+    files = [*folder.glob(f"*{SUFFIX}"), *folder.glob(f"checkpoints/*{SUFFIX}")]
+    return [path for path in files if path.is_file() and not path.is_symlink()]
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import safetensors
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -73,7 +72,7 @@ def _read_file(path: Path) -> Mapping[str, Any]:
         raise CheckpointError(f"{path}: no such file")
     try:
         return load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
+    except Exception as error:  # SafetensorError, which is nothing else, OSError, an unknown dtype's KeyError
         raise CheckpointError(f"{path}: the file is cut off or not of safetensors ({error})") from error
 
 

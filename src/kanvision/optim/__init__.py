@@ -1,16 +1,30 @@
 """Optimisers and learning-rate schedules."""
 
-from .groups import build_optimizer, kan_parameter_names, parameter_groups, replace_parameter, scaled_lr
+from .groups import (
+    GROUPING,
+    apply_settings,
+    build_optimizer,
+    group_settings,
+    kan_parameter_names,
+    parameter_groups,
+    regroup_state,
+    replace_parameter,
+    scaled_lr,
+)
 from .schedules import SCHEDULES, Plateau, build_scheduler, drops
 
 __all__ = [
+    "GROUPING",
     "SCHEDULES",
     "Plateau",
+    "apply_settings",
     "build_optimizer",
     "build_scheduler",
     "drops",
+    "group_settings",
     "kan_parameter_names",
     "parameter_groups",
+    "regroup_state",
     "replace_parameter",
     "scaled_lr",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from timm.optim import (
@@ -16,9 +17,23 @@ from timm.optim import (
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-__all__ = ["build_optimizer", "kan_parameter_names", "parameter_groups", "replace_parameter", "scaled_lr"]
+__all__ = [
+    "GROUPING",
+    "apply_settings",
+    "build_optimizer",
+    "group_settings",
+    "kan_parameter_names",
+    "parameter_groups",
+    "regroup_state",
+    "replace_parameter",
+    "scaled_lr",
+]
 
 LR_SCALINGS = ("none", "linear", "sqrt")
+SETTINGS = ("lr", "initial_lr", "lr_scale", "weight_decay", "betas", "eps", "momentum")
+"""Entries of a parameter group that the configuration sets; others may be the optimizer's own state."""
+GROUPING = ("lr", "weight_decay", "decay_all", "decay_rationals", "kan_lr", "layer_decay")
+"""Options that `parameter_groups` sorts by; timm makes one group of all where nothing decays."""
 RATIONAL_COEFFICIENTS = {"numerator", "denominator"}
 
 
@@ -164,6 +179,44 @@ def build_optimizer(
     given = {key: value for key, value in options.items() if value is not None}
     optimizer: Optimizer = create_optimizer_v2(groups, opt=name, lr=lr, momentum=momentum, **given)
     return optimizer
+
+
+def group_settings(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Return what the configuration sets of each parameter group (`SETTINGS`)."""
+    return [{key: group[key] for key in SETTINGS if key in group} for group in optimizer.param_groups]
+
+
+def apply_settings(optimizer: Optimizer, settings: Sequence[Mapping[str, Any]]) -> None:
+    """Give an optimizer whose state was loaded the settings of `group_settings`, group by group."""
+    for group, values in zip(optimizer.param_groups, settings, strict=True):
+        group.update(values)
+
+
+def regroup_state(
+    state: Mapping[str, Any], before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return an optimizer's state dict with its parameters in other groups.
+
+    A state dict names parameters by numbers, and an optimizer takes them for its own parameters in the order
+    of its groups: in other groups (`kan_lr`, `layer_decay`, ...) one would get the momenta of another.
+
+    Args:
+        state: State dict of an optimizer with the groups `before`.
+        before: Groups of `parameter_groups`.
+        now: Other groups of the same parameters. Each takes over what the optimizer keeps in the group that
+            its first parameter was in.
+    """
+    order = [id(parameter) for group in before for parameter in group["params"]]
+    places = [(number, group) for group in state["param_groups"] for number in group["params"]]
+    if len(order) != len(places):
+        return dict(state)  # of another network, which loading it refuses
+    homes = dict(zip(order, places, strict=True))
+    groups = []
+    for group in now:
+        found = [homes[id(parameter)] for parameter in group["params"]]
+        # a copy: the counters of two groups must not be one tensor
+        groups.append({**copy.deepcopy(found[0][1]), "params": [number for number, _ in found]})
+    return {**state, "param_groups": groups}
 
 
 def replace_parameter(

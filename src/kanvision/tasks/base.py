@@ -17,7 +17,16 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 
 from kanvision.layers import KANPenalty, collect_auxiliary, restore_structure, structure_of
-from kanvision.optim import Plateau, build_optimizer, build_scheduler
+from kanvision.optim import (
+    GROUPING,
+    Plateau,
+    apply_settings,
+    build_optimizer,
+    build_scheduler,
+    group_settings,
+    parameter_groups,
+    regroup_state,
+)
 
 __all__ = ["Batch", "Task", "repeated_blocks"]
 
@@ -216,6 +225,7 @@ class Task(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser, and a place for its schedule, which `on_train_start` fills."""
         optimizer = build_optimizer(self.model, **self.optimizer_options)
+        self._group_settings = group_settings(optimizer)
         interval = self.scheduler_options.get("interval", "epoch")
         # The length of an epoch is not known yet, and asking the trainer for it (estimated_stepping_batches)
         # would start the loaders, and draw their seeds, before a checkpoint's random states are restored.
@@ -225,10 +235,10 @@ class Task(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": place, "interval": interval}}
 
     def on_train_start(self) -> None:
-        """Build the schedule and set the rates for where training starts.
+        """Build the schedule, and set the rates for where training starts and the optimizer's other settings.
 
-        Always anew, never from a checkpoint: one made at the end of an epoch holds the rates from before the
-        schedule's update, and the curve of its own run, at whose end longer training would go on.
+        They come from the configuration, never from a checkpoint: one made at the end of an epoch holds the
+        rates from before the schedule's update, and the settings and the curve of its own run.
 
         Raises:
             ValueError: If the length of the training is not known.
@@ -236,22 +246,30 @@ class Task(pl.LightningModule):
         epochs, batches = self.trainer.max_epochs, self.trainer.num_training_batches
         if math.isinf(batches) or epochs is None or epochs < 1:
             raise ValueError("a schedule needs trainer.max_epochs and training data of known length")
+        apply_settings(self.trainer.optimizers[0], self._group_settings)
+        accumulated = self.trainer.accumulate_grad_batches
+        steps_per_epoch = math.ceil(batches / accumulated)
+        loop: Any = self.trainer.fit_loop
+        done = loop.epoch_loop.batch_progress.current.processed if loop.restarted_mid_epoch else 0
+        # Epochs before may have had another number of steps: the schedule counts as if all had been alike.
+        self._step_offset = (
+            self.current_epoch * steps_per_epoch + math.ceil(done / accumulated) - self.global_step
+        )
         for config in self.trainer.lr_scheduler_configs:
             schedule: Any = build_scheduler(
                 self.trainer.optimizers[0],
                 max_epochs=epochs,
-                steps_per_epoch=math.ceil(batches / self.trainer.accumulate_grad_batches),
+                steps_per_epoch=steps_per_epoch,
                 **self.scheduler_options,
             )
             if isinstance(schedule, Plateau):
                 schedule.values = self.monitored
             config.scheduler = schedule
-            _set_rates(schedule, epoch=self.current_epoch, step=self.global_step)
+        self._set_rates(self.current_epoch)
 
     def on_train_epoch_start(self) -> None:
         """Set the rates, which a run that goes on after an epoch's last step has not seen set."""
-        for config in self.trainer.lr_scheduler_configs:
-            _set_rates(config.scheduler, epoch=self.current_epoch, step=self.global_step)
+        self._set_rates(self.current_epoch)
 
     def on_train_epoch_end(self) -> None:
         """Let a schedule see the monitored metric, before any checkpoint of this epoch is written.
@@ -261,15 +279,22 @@ class Task(pl.LightningModule):
         validated = (self.current_epoch + 1) % (self.trainer.check_val_every_n_epoch or 1) == 0
         if self.monitor is not None and validated:
             self.monitored.append(float(self.trainer.callback_metrics[self.monitor]))
-            for config in self.trainer.lr_scheduler_configs:
-                _set_rates(config.scheduler, epoch=self.current_epoch + 1, step=self.global_step)
+            self._set_rates(self.current_epoch + 1)
 
     def lr_scheduler_step(self, scheduler: Scheduler, metric: Any) -> None:  # type: ignore[override]
         """Set the rates for what comes after the epoch or optimiser step that has just ended.
 
         timm's schedules are none of torch's, and Lightning refuses them where this is not overridden.
         """
-        _set_rates(scheduler, epoch=self.current_epoch + 1, step=self.global_step)
+        self._set_rates(self.current_epoch + 1)
+
+    def _set_rates(self, epoch: int) -> None:
+        """Set the rates for `epoch` or, where they change within epochs, for the optimizer step to come."""
+        for config in self.trainer.lr_scheduler_configs:
+            schedule: Any = config.scheduler
+            # a timm schedule ignores the one of the two calls that is not its interval
+            schedule.step(epoch)
+            schedule.step_update(self.global_step + self._step_offset)
 
     def setup(self, stage: str) -> None:
         """Give each process but the first random numbers of its own, for dropout, drop path and mixup."""
@@ -294,12 +319,22 @@ class Task(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Change the network as that of the checkpoint was changed, and take up what else it holds.
 
+        The optimizer's state is brought into the groups that the configuration asks for now.
+
         Raises:
             ValueError: If the network was changed otherwise or further.
         """
         kept = checkpoint.get("kanvision") or {}
         restore_structure(self.model, kept.get("structure") or [])
         self.take_up(kept)
+        options = (kept.get("config") or {}).get("optimizer") or self.optimizer_options
+        before, now = (self._parameter_groups(each) for each in (options, self.optimizer_options))
+        states = checkpoint.get("optimizer_states", [])
+        checkpoint["optimizer_states"] = [regroup_state(state, before, now) for state in states]
+
+    def _parameter_groups(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+        grouping = {key: options[key] for key in GROUPING if key in options}
+        return parameter_groups(self.model, **grouping)
 
 
 def repeated_blocks(network: nn.Module) -> Iterator[nn.Module]:
@@ -311,12 +346,6 @@ def repeated_blocks(network: nn.Module) -> Iterator[nn.Module]:
             yield from child.children()
         else:
             yield from repeated_blocks(child)
-
-
-def _set_rates(scheduler: Any, *, epoch: int, step: int) -> None:
-    # a timm schedule ignores the one of the two calls that is not its interval
-    scheduler.step(epoch)
-    scheduler.step_update(step)
 
 
 def _require_primitives(value: object, key: str) -> None:
