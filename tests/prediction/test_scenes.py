@@ -11,6 +11,7 @@ from kanvision.data.datasets.pixels import FileError
 from kanvision.data.preprocessing import Preprocessing
 from kanvision.prediction import Bands, open_scene
 from tests.data.fake_masks import geotiff, scan
+from tests.data.test_pictures import turned
 
 
 def bands(in_chans: int = 3, **options) -> Bands:
@@ -159,3 +160,44 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.tif").write_text("no image")
     with pytest.raises(FileError, match=r"b\.tif: cannot be read"):
         image(tmp_path / "b.tif", bands())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "tif"])
+def test_rows_are_those_of_the_upright_image(kind: str, orientation: int, tmp_path: Path) -> None:
+    upright = scan(3, (17, 20))
+    path = turned(tmp_path / f"a.{kind}", upright, orientation)
+    values, valid = image(path, bands(), step=3)
+    np.testing.assert_allclose(values, upright.transpose(2, 0, 1) / 255, atol=1e-6)
+    assert valid.all()
+
+
+@pytest.mark.parametrize("inside", ["YES", "NO"])
+def test_masks_are_turned_with_their_image(inside: str, tmp_path: Path) -> None:
+    import rasterio
+
+    upright = scan(3, (17, 20))
+    path = turned(tmp_path / "a.tif", upright, 6)
+    holds_data = np.ones((20, 17), bool)
+    holds_data[2:5, :7] = False
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=inside), rasterio.open(path, "r+") as file:
+        file.write_mask(np.rot90(holds_data))
+    assert (tmp_path / "a.tif.msk").exists() == (inside == "NO")
+    np.testing.assert_array_equal(image(path, bands(), step=3)[1], holds_data)
+
+
+def test_a_palette_gives_colors_and_transparency_a_fourth_band(tmp_path: Path) -> None:
+    picture = Image.fromarray(scan(3, (17, 20))).quantize(9)
+    picture.save(tmp_path / "a.tif")
+    np.testing.assert_allclose(
+        image(tmp_path / "a.tif", bands())[0], np.asarray(picture.convert("RGB")).transpose(2, 0, 1) / 255
+    )
+    picture = picture.convert("RGB")
+    picture.putalpha(Image.fromarray(scan(4, (17, 20))[..., 0]))
+    picture.save(tmp_path / "b.png")
+    expected = np.asarray(picture).transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(image(tmp_path / "b.png", bands(4))[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        image(tmp_path / "b.png", bands(2, bands=(4, 1)))[0], expected[[3, 0]], rtol=1e-6
+    )
+    np.testing.assert_allclose(image(tmp_path / "b.png", bands())[0], expected[:3], rtol=1e-6)

@@ -52,6 +52,8 @@ class DataConfig(Section):
     """Samples that cannot be read: raise ends the run; skip replaces them (training) or leaves them out."""
     max_faults: Annotated[int, Field(ge=0)] = 10
     """Bad files that a run with faults=skip goes on without; one more ends it."""
+    max_pixels: Count | None = 178_956_970
+    """Most pixels of an image: small files can claim to hold billions; null: no limit."""
 
 
 class ClassDataConfig(DataConfig):

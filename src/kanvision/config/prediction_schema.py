@@ -26,6 +26,8 @@ class PredictionConfig(Section):
     """Bands of the images to use, counted from 1; null: as the run's data, or all."""
     max_value: Positive | None = None
     """Stored value that becomes 1; null: as the run's data."""
+    max_pixels: Count | None = 1_073_741_824
+    """Most pixels of an image that is read whole: all but GeoTIFF in tiles; null: no limit."""
     probabilities: bool = True
     """Write probabilities, not masks alone."""
     overwrite: bool = False

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from .datasets import READERS, ImageSource, Splits
+from .datasets.pictures import MAX_PIXELS
 from .datasets.reader import DataReader, Reader
 from .errors import DataError
 from .faults import answer_for
@@ -72,6 +73,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             place, in evaluation it is left out, and batches say so (see `kanvision.data.faults`).
         max_faults: Files that may be found bad before any batch is made; whoever counts those of batches has
             the same limit.
+        max_pixels: Most pixels of an image in a file; None: no limit.
         seed: Seed of order and augmentation.
 
     Raises:
@@ -101,12 +103,14 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         limit_test: int | None = None,
         faults: Literal["raise", "skip"] = "raise",
         max_faults: int = 10,
+        max_pixels: int | None = MAX_PIXELS,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.dataset_name = name
         self.faults = faults
         self.max_faults = max_faults
+        self.max_pixels = max_pixels
         self.spec = ImageSpec(img_size, in_chans, tuple(mean), tuple(std))
         self.root = root
         self.expected_classes = num_classes
@@ -283,6 +287,7 @@ class ClassificationDataModule(ImageDataModule):
         own = {key: options.pop(key) for key in own_keys(READERS[name]) if key in options}
         super().__init__(name, **options)
         self.reader = READERS[name](self.root, self.expected_classes, self.download, **own)
+        self.reader.max_pixels = self.max_pixels
         self.train_transform = training_transform(self.spec, **self.augment)
         self.eval_transform = evaluation_transform(
             self.spec, interpolation=self.interpolation, crop_pct=self.crop_pct

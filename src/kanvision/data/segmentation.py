@@ -89,6 +89,7 @@ class SegmentationDataModule(ImageDataModule):
             download=self.download,
             **own,
         )
+        self.reader.max_pixels = self.max_pixels
         self.reader.tolerance = "files" if self.faults == "skip" else "none"
         wanted = self.augment.pop("interpolation", "bilinear")
         self.train_interpolation = "bilinear" if wanted == "random" else wanted

@@ -20,10 +20,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from rich.progress import track
 
 from .datasets import READERS, EncodedSource, ImageSource, Splits
+from .datasets.pictures import open_picture, pixel_limit
 from .errors import DataError
 from .seeding import derive_seed
 
@@ -87,7 +87,8 @@ def _encoded(source: ImageSource, index: int) -> tuple[str, bytes]:
     picture = source.image(index)
     if isinstance(source, EncodedSource):
         content = source.stored(index)
-        with Image.open(io.BytesIO(content)) as stored:  # names tell nothing: ImageNet has a PNG called .JPEG
+        # Names tell nothing: ImageNet has a PNG called .JPEG.
+        with pixel_limit(source.decoding.max_pixels), open_picture(io.BytesIO(content)) as stored:
             if ending := _COPIED.get(stored.format or ""):
                 return ending, content
     buffer = io.BytesIO()

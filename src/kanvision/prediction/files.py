@@ -44,6 +44,7 @@ def draft(path: Path) -> Iterator[Path]:
     """A name to write to, which becomes `path` if nothing goes wrong and else is deleted."""
     path.parent.mkdir(parents=True, exist_ok=True)
     place = path.with_name(f".{path.name}.part")
+    place.unlink(missing_ok=True)  # whatever an earlier attempt has left
     try:
         yield place
         place.replace(path)

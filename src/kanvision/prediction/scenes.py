@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kanvision.data.datasets.pictures import check_pixels
 from kanvision.data.datasets.pixels import (
     TIFF,
     FileError,
+    all_bands,
     bands_of,
     fit_channels,
     in_unit_range,
     naming,
     open_geotiff,
-    stored_pixels,
+)
+from kanvision.data.datasets.rasters import (
+    has_palette,
+    is_georeferenced,
+    read_raster,
+    tiff_orientation,
+    turn,
 )
 from kanvision.data.preprocessing import Preprocessing
 
 from .blending import Strip
+from .sidecars import check_table, open_mask, read_place
 
 __all__ = ["Bands", "Scene", "open_scene"]
 
@@ -123,6 +132,15 @@ class Scene(ABC):
             FileError: If they cannot be read.
         """
 
+    def check_whole(self) -> None:
+        """Refuse an image that is too large to be read at once.
+
+        Raises:
+            FileError: If it has more pixels than `pixel_limit` allows.
+        """
+        with naming(self.path):
+            check_pixels(self.height, self.width)
+
     def strips(self, size: int) -> Iterator[tuple[int, Strip]]:
         """All rows, `size` at a time, with the number of the first."""
         for top in range(0, self.height, size):
@@ -133,7 +151,7 @@ class PictureScene(Scene):
     """An image that is read whole: a picture, or an array."""
 
     def __init__(self, path: Path, bands: Bands) -> None:
-        pixels = stored_pixels(path, bands.in_chans)
+        pixels = all_bands(path, bands.in_chans, with_alpha=bands.bands is not None)
         numbers = bands.chosen(path, range(1, len(pixels) + 1))
         self.pixels = pixels[[number - 1 for number in numbers]]
         height, width = pixels.shape[-2:]
@@ -149,27 +167,49 @@ class RasterScene(Scene):
 
     is_tiff = True
 
-    def __init__(self, path: Path, file: Any, bands: Bands) -> None:
-        super().__init__(path, file.height, file.width, bands)
+    def __init__(self, path: Path, file: Any, mask: Any | None, bands: Bands) -> None:
+        check_table(path, file)
+        place = read_place(path, file)
+        with naming(path):
+            self.orientation = 1 if place else tiff_orientation(path, file)
+        height, width = file.shape if self.orientation < 5 else file.shape[::-1]
+        super().__init__(path, height, width, bands)
         self.file = file
+        self.mask = mask
         available = bands_of(file, bands.in_chans, bands.bands)
-        self.numbers = bands.chosen(
-            path, available, "" if len(available) == file.count else " and transparency"
-        )
-        self.georeference = _georeference(file)
-        self.masked = [number for number in self.numbers if self._is_masked(number)]
+        has_alpha = len(available) < file.count
+        self.numbers = bands.chosen(path, available, " and transparency" if has_alpha else "")
+        self.georeference = _georeference(file) or place
+        self.stored = [1] if has_palette(file) else self.numbers
+        self.masked = [number for number in self.stored if self._is_masked(number)]
 
     def rows(self, top: int, bottom: int) -> Strip:
         """See `Scene`; nodata values, masks, transparency, NaN and infinity are no data."""
+        window = self._window(top, bottom)
+        with naming(self.path):
+            values = turn(read_raster(self.file, self.numbers, window), self.orientation)
+            valid = np.ones((bottom - top, self.width), bool)
+            for mask in self._masks(window):
+                valid &= turn(mask, self.orientation) > 0
+        return _finite(values, valid)
+
+    def _window(self, top: int, bottom: int) -> Any:
+        """The part of the file that becomes these rows, once it is turned upright."""
         from rasterio.windows import Window
 
-        window = Window(0, top, self.width, bottom - top)
-        with naming(self.path):
-            values = self.file.read(self.numbers, window=window)
-            valid = np.ones(values.shape[1:], bool)
-            for number in self.masked:
-                valid &= self.file.read_masks(number, window=window) > 0
-        return _finite(values, valid)
+        if self.orientation in (3, 4, 7, 8):  # the last row comes first
+            top, bottom = self.height - bottom, self.height - top
+        if self.orientation < 5:
+            return Window(0, top, self.width, bottom - top)
+        return Window(top, 0, bottom - top, self.width)
+
+    def _masks(self, window: Any) -> Iterator[Any]:
+        """Masks (h, W) of the bands in use, 0 where they hold no data; a file of masks is the only one."""
+        if self.mask is None:
+            yield from (self.file.read_masks(number, window=window) for number in self.masked)
+        else:
+            numbers = self.stored if self.mask.count > 1 else [1]
+            yield from self.mask.read(numbers, window=window)
 
     def _is_masked(self, number: int) -> bool:
         """Whether something says where a band holds data; not a band that is no transparency but data."""
@@ -182,9 +222,7 @@ def _georeference(file: Any) -> dict[str, Any]:
     points, system = file.gcps
     if points:
         return {"gcps": points, "crs": system}
-    if file.crs is None and file.transform.is_identity:
-        return {}
-    return {"crs": file.crs, "transform": file.transform}
+    return {"crs": file.crs, "transform": file.transform} if is_georeferenced(file) else {}
 
 
 def _finite(values: Any, valid: Any) -> Strip:
@@ -210,5 +248,5 @@ def open_scene(path: Path, bands: Bands) -> Iterator[Scene]:
     with rasterio.Env(GDAL_CACHEMAX=CACHE):
         with naming(path):
             file = open_geotiff(path)
-        with file:
-            yield RasterScene(path, file, bands)
+        with file, open_mask(path, file) or nullcontext() as mask:
+            yield RasterScene(path, file, mask, bands)

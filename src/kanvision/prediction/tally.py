@@ -113,8 +113,9 @@ class Tally:
             counts = np.bincount(labels[0][clear], minlength=self.foreground.stop)[self.foreground.start :]
         self._counts = self._counts + counts
         rows, columns = self._labelled.take(top, len(valid))
-        self._masks.append(labels[:, rows, columns])
-        self._clear.append(clear[rows, columns])
+        # Copies: a part of an array would keep the whole of it.
+        self._masks.append(labels[:, rows, columns].astype(np.uint16))
+        self._clear.append(clear[rows, columns].copy())
 
     def overlay(self) -> Image.Image:
         """The image with its classes in colours, grey where there are none; a large one smaller."""

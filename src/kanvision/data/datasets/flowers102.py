@@ -84,4 +84,4 @@ class Flowers102(FetchedReader):
         files = [folder / "jpg" / f"image_{number:05d}.jpg" for number in numbers]
         if missing := [path for path in files if not path.is_file()]:
             problems.append(f"{missing[0]}: is missing ({len(missing)} such)")
-        return FileSource([str(path) for path in files], labels[numbers - 1], self.fail)
+        return FileSource([str(path) for path in files], labels[numbers - 1], self.fail, self.decoding)

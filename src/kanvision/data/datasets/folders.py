@@ -10,19 +10,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .pictures import picture_formats
 from .reader import Reader
 from .sources import FileSource
 
 __all__ = ["FolderIndex", "image_files", "mask_data_files", "subfolders"]
 
-# Pillow knows these endings but holds no pictures to read behind them, or needs another program to do so.
-_NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
-
 
 @lru_cache(maxsize=1)
 def _extensions() -> frozenset[str]:
     known = Image.registered_extensions()
-    return frozenset(ext for ext, kind in known.items() if kind in Image.OPEN and kind not in _NO_PICTURES)
+    return frozenset(ext for ext, kind in known.items() if kind in picture_formats())
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -123,7 +121,7 @@ class FolderIndex:
         return f"not one of the {len(self.labels)} classes ({_some(sorted(self.labels))})"
 
     def _source(self, files: list[str], targets: list[int]) -> FileSource:
-        return FileSource(files, np.array(targets, dtype=np.int64), self.reader.fail)
+        return FileSource(files, np.array(targets, dtype=np.int64), self.reader.fail, self.reader.decoding)
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -23,9 +23,11 @@ class ImageNet(ShardReader):
 
     The 50,000 validation images are the test. A class has the place of its WordNet id in the official order,
     so that a copy with some classes only still gets the labels that published weights use. In shards, labels
-    are these places.
+    are these places. Published accuracies are measured on the pixels as they are stored, so the EXIF
+    orientation of some photographs is not applied.
     """
 
+    upright = False
     inner = Path("ILSVRC", "Data", "CLS-LOC")
     solution = "LOC_val_solution.csv"
     info = DatasetInfo(

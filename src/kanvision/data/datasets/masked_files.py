@@ -19,6 +19,7 @@ from torch import Tensor
 from kanvision.data.errors import DataError
 
 from .masks import Indices, MaskedSource, SegmentationSample
+from .pictures import MAX_PIXELS, pixel_limit
 from .pixels import (
     FileError,
     fit_channels,
@@ -191,6 +192,9 @@ class MaskedFiles(MaskedSource):
         groups: (N,) images that belong together; None: each stands alone.
     """
 
+    max_pixels: int | None = MAX_PIXELS
+    """Most pixels of an image; None: no limit."""
+
     def __init__(
         self,
         entries: Sequence[Entry],
@@ -215,8 +219,9 @@ class MaskedFiles(MaskedSource):
         """
         entry = self.entries[index]
         try:
-            image = self.image(entry.image)
-            planes = self.mask(entry.masks)
+            with pixel_limit(self.max_pixels):
+                image = self.image(entry.image)
+                planes = self.mask(entry.masks)
         except FileError as problem:
             raise self.fail([str(problem)]) from problem
         mask = planes["mask"]
@@ -231,12 +236,14 @@ class MaskedFiles(MaskedSource):
         """A source of these images only, in this order."""
         chosen = list(indices)
         groups = None if self.groups is None else self.groups[chosen]
-        return MaskedFiles([self.entries[i] for i in chosen], self.image, self.mask, self.fail, groups)
+        some = MaskedFiles([self.entries[i] for i in chosen], self.image, self.mask, self.fail, groups)
+        some.max_pixels = self.max_pixels
+        return some
 
     def size_problems(self) -> list[str]:
         """Complaints about files that cannot be opened, and masks of another size than their image."""
         with ThreadPoolExecutor() as pool:
-            found = pool.map(_size_problems, self.entries)
+            found = pool.map(lambda entry: _size_problems(entry, self.max_pixels), self.entries)
             return [problem for problems in found for problem in problems]
 
     def content_problems(self) -> tuple[list[str], list[str]]:
@@ -252,8 +259,9 @@ class MaskedFiles(MaskedSource):
         ignored = getattr(self.mask, "ignore_index", None)
         for entry in (self.entries[place] for place in places):
             try:
-                self.image(entry.image)
-                labels = self.mask(entry.masks)["mask"]
+                with pixel_limit(self.max_pixels):
+                    self.image(entry.image)
+                    labels = self.mask(entry.masks)["mask"]
                 empty.append(not ((labels != 0) & (labels != ignored)).any())
             except FileError as problem:
                 problems.append(str(problem))
@@ -271,15 +279,16 @@ def _sizes_differ(mask: Path, mask_size: str, image: Path, image_size: str) -> s
     return f"{mask}: {mask_size}, but its image {image.name} has {image_size}; make them the same size"
 
 
-def _size_problems(entry: Entry) -> list[str]:
+def _size_problems(entry: Entry, max_pixels: int | None) -> list[str]:
+    found = []
     try:
-        height, width = stored_size(entry.image)
-        found = []
-        for path in entry.masks:
-            rows, cols = stored_size(path)
-            if (rows, cols) != (height, width):
-                wrong, right = f"{cols} x {rows} pixels", f"{width} x {height} pixels"
-                found.append(_sizes_differ(path, wrong, entry.image, right))
+        with pixel_limit(max_pixels):
+            height, width = stored_size(entry.image)
+            for path in entry.masks:
+                rows, cols = stored_size(path)
+                if (rows, cols) != (height, width):
+                    wrong, right = f"{cols} x {rows} pixels", f"{width} x {height} pixels"
+                    found.append(_sizes_differ(path, wrong, entry.image, right))
     except FileError as problem:
         return [str(problem)]
     return found

@@ -57,6 +57,7 @@ class MaskedFolderReader(SegmentationReader):
         Raises:
             DataError: If files cannot be used, or a part is empty.
         """
+        source.max_pixels = self.max_pixels
         if not problems and not len(source):
             problems = [f"{self.root}: holds no image"]
         # Who tolerates everything looks at every file.

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .pictures import open_picture, turn_upright
 from .pixels import FileError
+from .sources import eight_bit
 
 __all__ = ["duplicate_groups", "perceptual_hash"]
 
@@ -41,8 +43,9 @@ def perceptual_hash(path: Path) -> NDArray[np.bool_]:
         FileError: If the file cannot be read.
     """
     try:
-        with Image.open(path) as picture:
-            small = picture.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+        with open_picture(path) as picture:
+            picture.load()
+            small = eight_bit(turn_upright(picture)).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     except (
         Exception
     ) as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ValueError and more

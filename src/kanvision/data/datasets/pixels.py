@@ -1,6 +1,7 @@
 """Pixels of an image or mask file as an array, whatever its format; nothing is squeezed into 8 bits.
 
-GeoTIFF is read by rasterio, .npy by numpy, everything else by Pillow.
+GeoTIFF is read by rasterio, .npy by numpy, everything else by Pillow. Images and masks are turned upright, as
+their EXIF orientation says, except georeferenced ones.
 
 C channels, H W space.
 """
@@ -8,7 +9,6 @@ C channels, H W space.
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .pictures import PictureError, check_pixels, has_more_bits, open_picture, read_orientation
+from .rasters import has_palette, open_raster, read_raster, tiff_orientation, turn
+
 __all__ = [
     "TIFF",
     "FileError",
+    "all_bands",
     "bands_of",
     "fit_channels",
     "grey_levels",
@@ -51,25 +55,27 @@ def stored_size(path: Path) -> tuple[int, int]:
     Raises:
         FileError: If the file cannot be opened.
     """
+    orientation = 1
     with naming(path):
         if path.suffix.lower() == ".npy":
             array = _array(path)
             height, width = array.shape[-2:] if array.ndim == 2 else _planes_first(array, None).shape[-2:]
         elif path.suffix.lower() in TIFF:
             with open_geotiff(path) as file:
-                height, width = file.shape
+                (height, width), orientation = file.shape, tiff_orientation(path, file)
         else:
-            with Image.open(path) as picture:
-                width, height = picture.size
-    return height, width
+            with open_picture(path) as picture:
+                (width, height), orientation = picture.size, read_orientation(picture)
+        check_pixels(height, width)
+    return (height, width) if orientation < 5 else (width, height)
 
 
 def stored_pixels(path: Path, in_chans: int | None = None, bands: Sequence[int] | None = None) -> Pixels:
     """All values of an image as they are stored, (C, H, W) of any type.
 
-    Palettes become colours, and transparency is dropped, unless in a GeoTIFF it is one of the bands that are
-    wanted: GDAL takes the fourth of four bands of 8 bits for it, whatever it is. A .npy file may hold
-    (H, W), (C, H, W) or (H, W, C).
+    Palettes become colours, and transparency is dropped, unless it is one of the bands that are wanted: many
+    a program calls the fourth of four bands so, whatever it is. A .npy file may hold (H, W), (C, H, W) or
+    (H, W, C).
 
     Args:
         path: The file.
@@ -79,16 +85,7 @@ def stored_pixels(path: Path, in_chans: int | None = None, bands: Sequence[int] 
     Raises:
         FileError: If the file cannot be read or has not all the bands.
     """
-    with naming(path):
-        if path.suffix.lower() == ".npy":
-            array = np.array(_array(path))
-            pixels = array[None] if array.ndim == 2 else _planes_first(array, None if bands else in_chans)
-        elif path.suffix.lower() in TIFF:
-            with open_geotiff(path) as file:
-                pixels = file.read(bands_of(file, in_chans, bands))
-        else:
-            with Image.open(path) as picture:
-                pixels = _picture(picture)
+    pixels = all_bands(path, in_chans, with_alpha=bands is not None)
     if bands is None:
         return pixels
     if missing := [band for band in bands if not 1 <= band <= len(pixels)]:
@@ -96,6 +93,45 @@ def stored_pixels(path: Path, in_chans: int | None = None, bands: Sequence[int] 
             f"{path}: has {len(pixels)} bands, so no band {missing[0]} (data.bands={list(bands)})"
         )
     return pixels[[band - 1 for band in bands]]
+
+
+def all_bands(path: Path, in_chans: int | None = None, *, with_alpha: bool = False) -> Pixels:
+    """All values of an image as they are stored, (C, H, W) of any type.
+
+    Args:
+        path: The file.
+        in_chans: As for `stored_pixels`.
+        with_alpha: Keep transparency; otherwise it is kept where there are `in_chans` bands with it.
+
+    Raises:
+        FileError: If the file cannot be read.
+    """
+    with naming(path):
+        if path.suffix.lower() == ".npy":
+            array = np.array(_array(path))
+            return array[None] if array.ndim == 2 else _planes_first(array, None if with_alpha else in_chans)
+        if path.suffix.lower() in TIFF:
+            with open_geotiff(path) as file:
+                return turn(_raster(file, in_chans, with_alpha), tiff_orientation(path, file))
+        with open_picture(path) as picture:
+            if has_more_bits(picture):
+                if picture.format != "PNG":
+                    raise PictureError(
+                        f"has more than 8 bits a channel, which {picture.format} files lose here; "
+                        "save it as PNG or as TIFF called .tif"
+                    )
+                with open_raster(path, "PNG") as file:
+                    pixels = _raster(file, in_chans, with_alpha)
+            else:
+                pixels, has_alpha = _picture(picture)
+                if has_alpha and not with_alpha and len(pixels) != in_chans:
+                    pixels = pixels[:-1]
+            return turn(pixels, read_orientation(picture))
+
+
+def _raster(file: Any, in_chans: int | None, with_alpha: bool) -> Pixels:
+    check_pixels(*file.shape)
+    return read_raster(file, bands_of(file, in_chans, file.indexes if with_alpha else None))
 
 
 def fit_channels(pixels: Pixels, in_chans: int, path: Path) -> Pixels:
@@ -165,16 +201,21 @@ def grey_levels(path: Path) -> Pixels:
     Raises:
         FileError: If the file cannot be read.
     """
-    if path.suffix.lower() in (*TIFF, ".npy"):
+    if path.suffix.lower() == ".npy" or (path.suffix.lower() in TIFF and not _has_palette(path)):
         values = label_values(path, colours_too=True)
         if values.max(initial=0) > 255:
             values = values // 257
         # Bits are black and white, not two nearly black levels.
         return (values * 255 if _is_bits(path) else values).astype(np.uint8)
-    with naming(path), Image.open(path) as picture:
+    if path.suffix.lower() in TIFF:
+        colours = all_bands(path).transpose(1, 2, 0)
+        return np.asarray(Image.fromarray(np.ascontiguousarray(colours)).convert("L"))
+    with naming(path), open_picture(path) as picture:
         if picture.mode.startswith("I"):
-            return (np.asarray(picture).astype(np.int64) // 257).clip(0, 255).astype(np.uint8)
-        return np.asarray(picture.convert("L"))
+            levels = (np.asarray(picture).astype(np.int64) // 257).clip(0, 255).astype(np.uint8)
+        else:
+            levels = np.asarray(picture.convert("L"))
+        return turn(levels, read_orientation(picture))
 
 
 def label_values(path: Path, *, colours_too: bool = False) -> NDArray[np.int64]:
@@ -188,17 +229,7 @@ def label_values(path: Path, *, colours_too: bool = False) -> NDArray[np.int64]:
         FileError: If the file cannot be read, or holds colours or fractions.
     """
     with naming(path):
-        if path.suffix.lower() == ".npy":
-            array = np.array(_array(path))
-            planes = array if array.ndim == 3 else array[None]
-        elif path.suffix.lower() in TIFF:
-            with open_geotiff(path) as file:
-                planes = file.read(bands_of(file))
-        else:
-            with Image.open(path) as picture:
-                picture.load()
-                planes = np.asarray(picture)[None] if picture.mode == "P" else _picture(picture)
-                planes = planes // 255 if picture.mode == "1" else planes
+        planes = _label_planes(path)
     if planes.ndim != 3:
         raise FileError(f"{path}: has shape {planes.shape}; a mask has height and width")
     if len(planes) > 1 and not colours_too and not (planes == planes[:1]).all():
@@ -213,19 +244,43 @@ def label_values(path: Path, *, colours_too: bool = False) -> NDArray[np.int64]:
     return labels
 
 
-def _picture(picture: Image.Image) -> Pixels:
-    """(C, H, W) of a picture in Pillow's hands, in 8 bits, or 16 where it has them."""
+def _label_planes(path: Path) -> Pixels:
+    """Channels of a mask, (C, H, W), those of a palette file being its indices."""
+    if path.suffix.lower() == ".npy":
+        array = np.array(_array(path))
+        return array if array.ndim == 3 else array[None]
+    if path.suffix.lower() in TIFF:
+        with open_geotiff(path) as file:
+            check_pixels(*file.shape)
+            numbers = [1] if has_palette(file) else bands_of(file)
+            return turn(file.read(numbers), tiff_orientation(path, file))
+    with open_picture(path) as picture:
+        if has_more_bits(picture):
+            return all_bands(path)
+        picture.load()
+        if picture.mode == "P":
+            planes = np.asarray(picture)[None]
+        else:
+            planes, has_alpha = _picture(picture)
+            planes = planes[:-1] if has_alpha else planes
+        planes = planes // 255 if picture.mode == "1" else planes
+        return turn(planes, read_orientation(picture))
+
+
+def _picture(picture: Image.Image) -> tuple[Pixels, bool]:
+    """(C, H, W) of a picture in Pillow's hands, of 8 bits or 16 where it has them; is the last one alpha?"""
     mode = picture.mode
     if mode.startswith("I"):
         levels = np.asarray(picture).astype(np.int64)
         if levels.min() < 0 or levels.max() > 65535:
             raise ValueError("its pixels have 32 bits; 8 or 16 bits are legal")
-        return levels.astype(np.uint16)[None]
+        return levels.astype(np.uint16)[None], False
     if mode == "F":
-        return np.asarray(picture)[None]
-    target = "L" if mode in ("1", "L", "LA", "La") else "RGB"
+        return np.asarray(picture)[None], False
+    has_alpha = picture.has_transparency_data
+    target = ("L" if mode in ("1", "L", "LA", "La") else "RGB") + "A" * has_alpha
     array = np.asarray(picture if mode == target else picture.convert(target))
-    return array[None] if target == "L" else array.transpose(2, 0, 1)
+    return array[None] if target == "L" else array.transpose(2, 0, 1), has_alpha
 
 
 def _planes_first(array: Pixels, in_chans: int | None) -> Pixels:
@@ -247,12 +302,14 @@ def _array(path: Path) -> Pixels:
 
 
 def bands_of(file: Any, in_chans: int | None = None, bands: Sequence[int] | None = None) -> list[int]:
-    """Bands of an open GeoTIFF that there are to choose from; a palette is left as indices.
+    """Bands of an open file that there are to choose from; three if it has a palette.
 
     Transparency is none of them, unless the caller wants so many channels, or numbers bands.
     """
     import rasterio.enums
 
+    if has_palette(file):
+        return [1, 2, 3]
     if bands is not None or file.count == in_chans:
         return list(file.indexes)
     alpha = rasterio.enums.ColorInterp.alpha
@@ -266,14 +323,14 @@ def _is_bits(path: Path) -> bool:
         return str(file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")) == "1"
 
 
-def open_geotiff(path: Path) -> Any:
-    """The open file; Python's warnings are shared by all threads, so one opens at a time."""
-    import rasterio
+def _has_palette(path: Path) -> bool:
+    with naming(path), open_geotiff(path) as file:
+        return has_palette(file)
 
-    with _OPENING, warnings.catch_warnings():
-        # Medical pictures and cut-out chips lie nowhere on Earth.
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        return rasterio.open(path)
+
+def open_geotiff(path: Path) -> Any:
+    """The open file; what lies beside it is not looked at."""
+    return open_raster(path, "GTiff")
 
 
 @contextmanager
@@ -283,6 +340,8 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except FileError:
         raise
+    except PictureError as error:
+        raise FileError(f"{path}: {error}") from error
     # The three libraries raise OSError, SyntaxError, struct.error, ValueError and errors of their own.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__

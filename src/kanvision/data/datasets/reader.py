@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from kanvision.data.errors import DataError
 
 from .fetching import unpacking_safely
-from .sources import ImageSource
+from .pictures import MAX_PIXELS
+from .sources import Decoding, ImageSource
 
 __all__ = ["DataReader", "DatasetInfo", "Reader", "Splits", "Tolerance"]
 
@@ -70,8 +71,12 @@ class DataReader(ABC):
     """
 
     info: ClassVar[DatasetInfo]
+    upright: ClassVar[bool] = True
+    """Turn images upright, as their EXIF orientation says."""
     tolerance: Tolerance = "none"
     """What reading goes on after; set it before. What is tolerated is gathered in `problems`."""
+    max_pixels: int | None = MAX_PIXELS
+    """Most pixels of an image; None: no limit. Set it before reading."""
 
     def __init__(
         self, root: str | Path | None, num_classes: int | None = None, download: bool = False
@@ -80,6 +85,11 @@ class DataReader(ABC):
         self.num_classes = num_classes
         self.download = download
         self.problems: list[str] = []
+
+    @property
+    def decoding(self) -> Decoding:
+        """Options of decoding images in files."""
+        return Decoding(self.max_pixels, self.upright)
 
     def refuse(self, problems: Sequence[str], *, of_files: bool = False) -> None:
         """Raise an error for problems, if there are any, or gather them where they are tolerated.

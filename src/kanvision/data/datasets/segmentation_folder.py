@@ -13,6 +13,7 @@ from .folders import mask_data_files, subfolders
 from .masked_files import BinaryMask, Entry, ImageFile, IndexMask, MaskedFiles, MaskFile, MaskPlanes
 from .masked_folder import MaskedFolderReader, natural
 from .masks import SegmentationSplits
+from .pictures import pixel_limit
 from .pixels import FileError, label_values
 from .published import TEST_SHARE
 from .reader import DatasetInfo
@@ -172,7 +173,8 @@ class SegmentationFolder(MaskedFolderReader):
     def _largest_label(self, path: Path) -> int | str:
         """The largest label, or why the file cannot be used."""
         try:
-            labels = label_values(path)
+            with pixel_limit(self.max_pixels):
+                labels = label_values(path)
         except FileError as problem:
             return str(problem)
         return int(labels.max(initial=0, where=labels != self.ignore_index))

@@ -19,6 +19,7 @@ from kanvision.data.errors import DataError
 from kanvision.data.seeding import derive_seed
 
 from .masks import MaskedSource, SegmentationReader, SegmentationSample, SegmentationSplits
+from .pictures import MAX_PIXELS, pixel_limit
 from .pixels import FileError, in_unit_range, label_values, stored_pixels
 from .reader import DatasetInfo
 from .sentinel_files import SENSORS, Area, band_files, cloud_share, find_areas
@@ -154,7 +155,13 @@ class SentinelCrops(SegmentationReader):
     def _source(self, areas: list[Area], limit: float | None) -> CropSource:
         binary = self.mode == "binary"
         return CropSource(
-            areas, self.bands, self.fail, binary=binary, max_value=self.max_value, max_clouds=limit
+            areas,
+            self.bands,
+            self.fail,
+            binary=binary,
+            max_value=self.max_value,
+            max_clouds=limit,
+            max_pixels=self.max_pixels,
         )
 
     def _clear(self, chosen: dict[str, list[Area]]) -> dict[str, list[Area]]:
@@ -180,7 +187,8 @@ class SentinelCrops(SegmentationReader):
 
     def _clouds(self, area: Area, folder: Path) -> float | None:
         try:
-            return cloud_share(area, folder)
+            with pixel_limit(self.max_pixels):
+                return cloud_share(area, folder)
         except FileError as problem:
             raise self.error(str(problem)) from problem
 
@@ -232,6 +240,7 @@ class CropSource(MaskedSource):
         binary: Every crop is class 1.
         max_value: Stored value that becomes 1; None: by the type of the file.
         max_clouds: Limit of a clear day; None: all are. The clearest is taken where none is clear.
+        max_pixels: Most pixels of a band; None: no limit.
     """
 
     def __init__(
@@ -243,6 +252,7 @@ class CropSource(MaskedSource):
         binary: bool,
         max_value: float | None = None,
         max_clouds: float | None = None,
+        max_pixels: int | None = MAX_PIXELS,
     ) -> None:
         self.areas = tuple(areas)
         self.names = tuple(area.name for area in areas)
@@ -252,6 +262,7 @@ class CropSource(MaskedSource):
         self.binary = binary
         self.max_value = max_value
         self.max_clouds = max_clouds
+        self.max_pixels = max_pixels
 
     def __getitem__(self, index: int) -> SegmentationSample:
         """Read the bands and labels of an area.
@@ -261,9 +272,10 @@ class CropSource(MaskedSource):
         """
         area = self.areas[index]
         try:
-            folder = self._day(area)
-            image = self._image(folder)
-            labels = label_values(area.label)
+            with pixel_limit(self.max_pixels):
+                folder = self._day(area)
+                image = self._image(folder)
+                labels = label_values(area.label)
             if labels.shape != image.shape[1:]:
                 wrong, right = _size(labels), _size(image)
                 raise FileError(f"{area.label}: {wrong}, but the bands in {folder} have {right}")

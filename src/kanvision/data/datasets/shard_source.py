@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kanvision.data.errors import DataError
 
 from .shard_index import IndexedShard, Stamp
-from .sources import EncodedSource
+from .sources import DEFAULT, Decoding, EncodedSource
 from .tar_shard import ShardContents
 
 __all__ = ["MAX_OPEN_SHARDS", "ShardSource"]
@@ -36,6 +36,7 @@ class ShardSource(EncodedSource):
         which: (N,) shard of each image.
         contents: Place and class of each image.
         fail: Makes the error for an image that cannot be read, from a list of problems.
+        decoding: Options of decoding.
     """
 
     unit: ClassVar = "shard"
@@ -47,6 +48,7 @@ class ShardSource(EncodedSource):
         which: NDArray[np.int64],
         contents: ShardContents,
         fail: Callable[[list[str]], DataError],
+        decoding: Decoding = DEFAULT,
     ) -> None:
         self.shards = tuple(shards)
         self.stamps = tuple(stamps)
@@ -54,9 +56,15 @@ class ShardSource(EncodedSource):
         self.contents = contents
         self.targets = contents.targets
         self.fail = fail
+        self.decoding = decoding
 
     @classmethod
-    def of(cls, shards: dict[Path, IndexedShard], fail: Callable[[list[str]], DataError]) -> ShardSource:
+    def of(
+        cls,
+        shards: dict[Path, IndexedShard],
+        fail: Callable[[list[str]], DataError],
+        decoding: Decoding = DEFAULT,
+    ) -> ShardSource:
         """All images of some shards."""
         counts = [len(shard.contents.targets) for shard in shards.values()]
         return cls(
@@ -65,6 +73,7 @@ class ShardSource(EncodedSource):
             np.repeat(np.arange(len(counts)), counts),
             ShardContents.joined([shard.contents for shard in shards.values()]),
             fail,
+            decoding,
         )
 
     def name(self, index: int) -> str:
@@ -84,7 +93,8 @@ class ShardSource(EncodedSource):
     def select(self, indices: NDArray[np.int64]) -> ShardSource:
         """The same shards, fewer images."""
         contents = self.contents.take(indices)
-        return ShardSource(self.shards, self.stamps, self.which[indices], contents, self.fail)
+        which = self.which[indices]
+        return ShardSource(self.shards, self.stamps, which, contents, self.fail, self.decoding)
 
 
 class _OpenShard:

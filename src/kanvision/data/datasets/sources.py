@@ -10,7 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -20,9 +20,26 @@ from torch import Tensor
 
 from kanvision.data.errors import DataError
 
-__all__ = ["ArraySource", "EncodedSource", "FileSource", "ImageSource"]
+from .pictures import MAX_PIXELS, PictureError, open_picture, pixel_limit, turn_upright
+
+__all__ = ["DEFAULT", "ArraySource", "Decoding", "EncodedSource", "FileSource", "ImageSource", "eight_bit"]
 
 Targets = NDArray[np.int64]
+
+
+class Decoding(NamedTuple):
+    """Options of decoding an image.
+
+    Attributes:
+        max_pixels: Most pixels of an image; None: no limit.
+        upright: Turn images upright, as their EXIF orientation says.
+    """
+
+    max_pixels: int | None = MAX_PIXELS
+    upright: bool = True
+
+
+DEFAULT: Final = Decoding()
 
 
 class ImageSource(ABC):
@@ -79,11 +96,13 @@ class EncodedSource(ImageSource):
 
     Attributes:
         fail: Makes the error for an image that cannot be read, from a list of problems.
+        decoding: Options of decoding.
     """
 
     unit: ClassVar[str]
     """What an image is kept in, for messages."""
     fail: Callable[[list[str]], DataError]
+    decoding: Decoding = DEFAULT
 
     @abstractmethod
     def name(self, index: int) -> str:
@@ -107,9 +126,11 @@ class EncodedSource(ImageSource):
             content = self.stored(index)
             if not content:
                 raise ValueError("0 bytes")
-            with Image.open(io.BytesIO(content)) as image:
+            with pixel_limit(self.decoding.max_pixels), open_picture(io.BytesIO(content)) as image:
                 image.load()
-                return _eight_bit(image)
+                return eight_bit(turn_upright(image) if self.decoding.upright else image)
+        except PictureError as error:
+            raise self.fail([f"{self.name(index)}: {error}"]) from error
         # Pillow's plugins raise OSError, SyntaxError, struct.error, ValueError and more on broken files.
         except Exception as error:
             why = "unknown format" if isinstance(error, UnidentifiedImageError) else error
@@ -124,6 +145,7 @@ class FileSource(EncodedSource):
         files: Paths.
         targets: (N,) class of each file.
         fail: Makes the error for a file that cannot be read, from a list of problems.
+        decoding: Options of decoding.
     """
 
     unit: ClassVar = "file"
@@ -133,6 +155,7 @@ class FileSource(EncodedSource):
         files: Sequence[str] | NDArray[np.bytes_],
         targets: Targets,
         fail: Callable[[list[str]], DataError],
+        decoding: Decoding = DEFAULT,
     ) -> None:
         assert len(files) == len(targets)
         # One block of bytes instead of a million str objects: loader processes share it, because reading an
@@ -142,6 +165,7 @@ class FileSource(EncodedSource):
         )
         self.targets = targets
         self.fail = fail
+        self.decoding = decoding
 
     def path(self, index: int) -> Path:
         """File of this image."""
@@ -157,10 +181,10 @@ class FileSource(EncodedSource):
 
     def select(self, indices: NDArray[np.int64]) -> FileSource:
         """The same files, fewer of them."""
-        return FileSource(self.files[indices], self.targets[indices], self.fail)
+        return FileSource(self.files[indices], self.targets[indices], self.fail, self.decoding)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def eight_bit(image: Image.Image) -> Image.Image:
     """Scale 16-bit grey to 8 bits, which Pillow's own conversion would clip to white."""
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers; 8 or 16 bits are legal")

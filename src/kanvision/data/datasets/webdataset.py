@@ -64,7 +64,7 @@ class ShardReader(Reader):
         everything = [shard for shards in splits.values() for shard in shards]
         found, wrong = index_shards(root, everything, self.label_key)
         sound = {name: {shard: found[shard] for shard in splits[name] if shard in found} for name in splits}
-        sources = {name: ShardSource.of(shards, self.fail) for name, shards in sound.items()}
+        sources = {name: ShardSource.of(shards, self.fail, self.decoding) for name, shards in sound.items()}
         return sources, [*problems, *wrong]
 
     def label_problems(self, sources: dict[str, ShardSource], num_classes: int) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from kanvision.data.datasets import MaskedSource
 from kanvision.data.datasets.masked_files import MaskedFiles
+from kanvision.data.datasets.pictures import pixel_limit
 from kanvision.data.datasets.pixels import FileError
 from kanvision.data.datasets.sentinel_crops import CropSource
 from kanvision.data.errors import DataError
@@ -42,11 +43,13 @@ class MaskedFilesInspector(Inspector[MaskedFiles]):
         sizes: list[tuple[int, ...]] = []
         labels: tuple[int, ...] = ()
         try:
-            sizes.append(tuple(self.source.image(entry.image).shape[-2:]))
+            with pixel_limit(self.source.max_pixels):
+                sizes.append(tuple(self.source.image(entry.image).shape[-2:]))
         except FileError as problem:
             findings.append(self._unusable(problem))
         try:
-            mask = self.source.mask(entry.masks)["mask"]
+            with pixel_limit(self.source.max_pixels):
+                mask = self.source.mask(entry.masks)["mask"]
             sizes.append(mask.shape[-2:])
             shown, found = self._contents(mask, str(entry.masks[0]), entry.kind)
             labels = tuple(shown)
@@ -104,6 +107,7 @@ class CropInspector(Inspector[CropSource]):
                 self.source.fail,
                 binary=self.source.binary,
                 max_value=self.source.max_value,
+                max_pixels=self.source.max_pixels,
             )
             try:
                 labels = tuple(np.unique(one_day[0]["mask"].numpy()).tolist())

@@ -12,6 +12,7 @@ from typing import Final
 from PIL import Image
 
 from kanvision.data.datasets import ArraySource, EncodedSource
+from kanvision.data.datasets.pictures import PictureError, has_more_bits, open_picture, pixel_limit
 from kanvision.data.errors import DataError
 
 from .findings import REPLACE, Finding, Inspector, Seen, finding_of
@@ -23,6 +24,8 @@ STARTS: Final = {
     b"<!DOCTYPE": "a web page",
     b"<html": "a web page",
     b"<?xml": "XML",
+    b"<VRTDataset": "a virtual raster, which names other files",
+    b"<GDAL_WMS": "an address of maps on a server",
     b"%PDF": "PDF",
     b"PK\x03\x04": "a zip archive",
     b"\x1f\x8b": "a gzip archive",
@@ -68,8 +71,9 @@ class PictureInspector(Inspector[EncodedSource]):
             yield Finding("", "is empty (0 bytes)", REPLACE)
             return
         try:
-            with Image.open(io.BytesIO(content)) as picture:
+            with pixel_limit(self.source.decoding.max_pixels), open_picture(io.BytesIO(content)) as picture:
                 kind, mode, frames = picture.format or "", picture.mode, getattr(picture, "n_frames", 1)
+                is_deep = has_more_bits(picture)
                 if mode.startswith("I") or mode == "F":
                     self.source.image(index)  # says which of these it refuses
                 # All of the file is read, but a JPEG is decoded at an eighth of its size, which is quicker.
@@ -78,6 +82,9 @@ class PictureInspector(Inspector[EncodedSource]):
                 extrema = picture.getextrema()
         except DataError as error:
             yield from (finding_of(problem) for problem in error.problems)
+            return
+        except PictureError as error:
+            yield finding_of(f": {error}")
             return
         # Pillow's plugins raise OSError, SyntaxError, struct.error, ValueError and more on broken files.
         except Exception as error:
@@ -91,6 +98,8 @@ class PictureInspector(Inspector[EncodedSource]):
             yield Finding("", f"holds {kind}, though its name says {named}", "rename it", is_bad=False)
         if mode == "CMYK":
             yield Finding("", "is in printing colours (CMYK)", "converted to RGB", is_bad=False)
+        if is_deep or mode.startswith("I"):
+            yield Finding("", "has more than 8 bits a channel", "brought to 8 bits", is_bad=False)
         if frames > 1:
             yield Finding("", f"holds {frames} pictures", "the first one is used", is_bad=False)
         ranges = extrema if isinstance(extrema[0], tuple) else (extrema,)
