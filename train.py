@@ -14,7 +14,7 @@ from kanvision.config import (
     register_resolvers,
     shown_as_text,
 )
-from kanvision.sweep import finished_score, sweep_job
+from kanvision.sweep import finished_score, lock_job_folder, sweep_job
 
 CONF = Path(__file__).resolve().parent / "conf"
 
@@ -24,6 +24,7 @@ def main(cfg: DictConfig) -> float | None:
     """Run one training; returns the best validation score, None for a job of a sweep that failed."""
     with sweep_job():
         with shown_as_text(ConfigError):
+            lock_job_folder()
             config = parse_train(cfg, Choices([CONF]))
         if (score := finished_score(config)) is not None:
             return score

@@ -29,18 +29,53 @@ def run_program(
         subprocess.TimeoutExpired: If it takes longer than `timeout` seconds.
     """
     with tempfile.TemporaryDirectory() as folder:
-        outputs = [Path(folder) / "stdout", Path(folder) / "stderr"]
-        process = FORKS.Process(target=_become, args=(list(words), cwd, dict(environment), outputs))
-        process.start()
-        process.join(timeout)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(words, timeout, *(path.read_bytes() for path in outputs))
-        assert process.exitcode is not None
-        return subprocess.CompletedProcess(
-            words, process.exitcode, *(path.read_text("utf-8") for path in outputs)
-        )
+        return Program(words, cwd, environment, Path(folder)).finish(timeout)
+
+
+class Program:
+    """A program that runs beside the test.
+
+    Args:
+        words: As for `run_program`.
+        cwd: The folder that it runs in.
+        environment: Its environment.
+        outputs: Folder for the files `stdout` and `stderr`.
+    """
+
+    def __init__(
+        self, words: Sequence[str], cwd: Path, environment: Mapping[str, str], outputs: Path
+    ) -> None:
+        self.words = words
+        self.stdout, self.stderr = outputs / "stdout", outputs / "stderr"
+        arguments = (list(words), cwd, dict(environment), [self.stdout, self.stderr])
+        self.process = FORKS.Process(target=_become, args=arguments)
+        self.process.start()
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def finish(self, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """Wait for its end.
+
+        Raises:
+            subprocess.TimeoutExpired: It took longer and was killed.
+        """
+        self.process.join(timeout)
+        if self.process.is_alive():
+            self.kill()
+            said = (path.read_bytes() for path in (self.stdout, self.stderr))
+            raise subprocess.TimeoutExpired(self.words, timeout, *said)
+        assert self.process.exitcode is not None
+        said = (path.read_text("utf-8") for path in (self.stdout, self.stderr))
+        return subprocess.CompletedProcess(self.words, self.process.exitcode, *said)
+
+    def kill(self) -> None:
+        """End it by SIGKILL, if it still runs."""
+        self.process.kill()
+        self.process.join()
 
 
 def _become(words: list[str], cwd: Path, environment: dict[str, str], outputs: list[Path]) -> None:

@@ -107,10 +107,13 @@ def point_latest(root: Path, folder: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    # A reader never sees half a file, even when the process is killed here.
-    draft = path.with_suffix(path.suffix + ".part")
-    draft.write_text(text)
-    draft.replace(path)
+    # A reader never sees half a file, even when the process is killed here; nor do two writers share a draft.
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        draft.write_text(text)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def keep_quiet() -> None:

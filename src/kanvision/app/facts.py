@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from kanvision.analysis.cost import Cost
 from kanvision.callbacks import DataFaults
 from kanvision.checkpoints import Start
-from kanvision.config import TrainConfig, notes
+from kanvision.config import TrainConfig, live_owner, notes
 from kanvision.data import ImageDataModule
 from kanvision.effort import Effort
 
@@ -43,8 +43,15 @@ def facts_before(
     if (teacher := getattr(cfg.model, "teacher", None)) is not None:
         facts["attention"] = f"that of {teacher}, frozen"
     if cfg.resume is not None:
-        facts["resume"] = resume or f"no unfinished run in {Path(cfg.run.dir).parent}; a fresh start"
+        facts["resume"] = resume or _why_fresh(Path(cfg.run.dir))
     return facts | {f"note {number}": text for number, text in enumerate(notes(cfg), 1)}
+
+
+def _why_fresh(folder: Path) -> str:
+    """Why a run with resume=auto starts from the beginning; runs that are still going on are named."""
+    others = (other for other in sorted(folder.parent.glob("*")) if other.name != folder.name)
+    live = [f"{other.name} is still running" for other in others if live_owner(other) is not None]
+    return "; ".join([f"no unfinished run in {folder.parent}", *live, "a fresh start"])
 
 
 def facts_after(price: Cost, seconds: float, what: str) -> dict[str, str]:

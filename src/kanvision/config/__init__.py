@@ -5,11 +5,13 @@ from .check_schema import CheckConfig
 from .choices import Choices
 from .command_line import check_command_line
 from .composition import compose
+from .folder_locks import FolderLocks
 from .keys import in_yaml
 from .launchers import is_first_of_machine, is_one_of_several
 from .problems import ConfigError, Problem, ShownError, blaming, is_first_process, shown_as_text
 from .remarks import notes
-from .resolvers import register_resolvers, sweep_job_folder
+from .resolvers import job_name, register_resolvers, sweep_job_folder
+from .run_lock import FolderInUseError, live_owner, lock_folder, release_folder
 from .schema import EvalConfig, TrainConfig
 from .validate import parse_eval, parse_train, to_primitive, train_config
 
@@ -18,6 +20,8 @@ __all__ = [
     "Choices",
     "ConfigError",
     "EvalConfig",
+    "FolderInUseError",
+    "FolderLocks",
     "Problem",
     "ShownError",
     "TrainConfig",
@@ -29,11 +33,15 @@ __all__ = [
     "is_first_of_machine",
     "is_first_process",
     "is_one_of_several",
+    "job_name",
+    "live_owner",
+    "lock_folder",
     "notes",
     "one_share",
     "parse_eval",
     "parse_train",
     "register_resolvers",
+    "release_folder",
     "shown_as_text",
     "sweep_job_folder",
     "to_primitive",

@@ -10,6 +10,7 @@ take the name of their job, which also stays the same when the job is restarted.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import count
@@ -21,29 +22,49 @@ from omegaconf import OmegaConf
 
 from .launchers import started
 from .run_folder import can_go_on, folder_of, is_finished, newest_unfinished
+from .run_lock import RETRY, live_owner, process_start
 
-__all__ = ["main_metric", "register_resolvers", "run_dir", "run_id", "sweep_job_folder"]
+__all__ = [
+    "forget_run_dirs",
+    "is_made_up",
+    "job_name",
+    "main_metric",
+    "register_resolvers",
+    "rename_run",
+    "run_dir",
+    "run_id",
+    "sweep_job_folder",
+]
 
 RUN_ID = "KANVISION_RUN_ID"
 RUN_DIR = "KANVISION_RUN_DIR"
 PROTOCOL_SUFFIX = {"image": "", "dataset": "_dataset", "paper": "_batch"}
 
+_run_dirs: dict[tuple[str, str, str | None], str] = {}
+"""Answers so far: the folder that a run has made must not look like another run's later on."""
+_made_up: set[str] = set()
+"""Names and folders that this process has made from the time of day, which another one may have made too."""
+
 
 def register_resolvers() -> None:
     """Make the resolvers of this file known to OmegaConf; a new call forgets earlier answers."""
-    answers: dict[tuple[str, str, str | None], str] = {}
-
-    def remembered(root: str, name: str, resume: str | None) -> str:
-        # The folder that a run has made must not look like another run's when the process asks again.
-        question = (str(root), str(name), resume)
-        if question not in answers or sweep_job_folder() is not None:
-            answers[question] = run_dir(*question)
-        return answers[question]
-
+    forget_run_dirs()
     OmegaConf.register_new_resolver("main_metric", main_metric, replace=True)
     OmegaConf.register_new_resolver("run_id", run_id, replace=True)
-    OmegaConf.register_new_resolver("run_dir", remembered, replace=True)
+    OmegaConf.register_new_resolver("run_dir", _remembered_run_dir, replace=True)
     OmegaConf.register_new_resolver("started", started, replace=True)
+
+
+def forget_run_dirs() -> None:
+    """Let folders of runs be looked for anew."""
+    _run_dirs.clear()
+
+
+def _remembered_run_dir(root: str, name: str, resume: str | None) -> str:
+    question = (str(root), str(name), resume)
+    if question not in _run_dirs or sweep_job_folder() is not None:
+        _run_dirs[question] = run_dir(*question)
+    return _run_dirs[question]
 
 
 def main_metric(task: str, protocol: str | Sequence[str]) -> str:
@@ -67,19 +88,35 @@ def run_id() -> str:
     Raises:
         ValueError: torchrun runs on several machines and was not told the name of its job.
     """
-    name = os.environ.get(RUN_ID) or _job_id() or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    name = os.environ.get(RUN_ID) or job_name()
+    if name is None:
+        name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        _made_up.add(name)
     os.environ[RUN_ID] = name
     return name
 
 
-def _job_id() -> str | None:
+def rename_run(name: str) -> None:
+    """Give this run another name made from the time of day."""
+    _made_up.add(name)
+    os.environ[RUN_ID] = name
+
+
+def is_made_up(name: str | Path) -> bool:
+    """Whether this process has made the name, or the folder, from the time of day."""
+    return str(name) in _made_up
+
+
+def job_name() -> str | None:
     """Name of the torchrun or Slurm job that this process belongs to; the same after a restart of the job."""
     environment = os.environ
     torchrun = environment.get("TORCHELASTIC_RUN_ID")
     if torchrun == "none":  # torchrun was given no --rdzv-id
         if environment.get("WORLD_SIZE") != environment.get("LOCAL_WORLD_SIZE"):
             raise ValueError("torchrun on several machines needs --rdzv-id=<name>, the same on each of them.")
-        torchrun = f"{_start_of_parent()}"
+        # the same for all its children
+        parent = os.getppid()
+        torchrun = "_".join(filter(None, (str(parent), process_start(parent))))
     if torchrun:
         return f"torchrun_{torchrun}"
     # In an interactive allocation many runs share one job.
@@ -88,17 +125,6 @@ def _job_id() -> str | None:
         words = ("slurm", environment["SLURM_JOB_ID"], environment.get("SLURM_STEP_ID"))
         return "_".join(word for word in words if word)
     return None
-
-
-def _start_of_parent() -> str:
-    """The parent's number and when it started, in ticks since boot: the same for all its children."""
-    parent = os.getppid()
-    try:
-        # Field 22; the second one is the program's name, which may hold spaces.
-        fields = Path(f"/proc/{parent}/stat").read_text("utf-8").rpartition(")")[2].split()
-        return f"{parent}_{fields[19]}"
-    except OSError:  # not Linux
-        return str(parent)
 
 
 def run_dir(root: str, name: str, resume: str | None) -> str:
@@ -110,7 +136,8 @@ def run_dir(root: str, name: str, resume: str | None) -> str:
         root: Folder of all runs.
         name: Folder of this kind of run.
         resume: None; `auto`, an unfinished run of this name that has a checkpoint, if there is one: that of
-            this job before it was restarted, else the newest; or a run folder or a checkpoint in one.
+            this job before it was restarted, else the newest that no live process writes into; or a run
+            folder or a checkpoint in one.
     """
     job_folder = sweep_job_folder()
     if job_folder is not None:
@@ -120,7 +147,7 @@ def run_dir(root: str, name: str, resume: str | None) -> str:
     home = Path(root, name)
     if resume == "auto":
         own = home / run_id() if _is_named() else None
-        resumed = own if own is not None and can_go_on(own) else newest_unfinished(home)
+        resumed = own if own is not None and can_go_on(own) else newest_unfinished(home, _is_taken)
     else:
         resumed = folder_of(resume) if resume else None
     return _exported(str(resumed or _new_folder(home)))
@@ -145,7 +172,16 @@ def sweep_job_folder() -> Path | None:
 
 def _is_named() -> bool:
     """Whether this run has a name that is the same when it comes again."""
-    return RUN_ID in os.environ or _job_id() is not None
+    return not is_made_up(run_id())
+
+
+def _is_taken(folder: Path) -> bool:
+    """Whether a live process that is none of this job's writes into a folder."""
+    job, owner = job_name(), live_owner(folder)
+    if owner is not None and job is not None and owner.job != job:
+        time.sleep(RETRY)  # the first process of this job may be about to write its name
+        owner = live_owner(folder)
+    return owner is not None and (job is None or owner.job != job)
 
 
 def _new_folder(home: Path) -> Path:
@@ -154,9 +190,11 @@ def _new_folder(home: Path) -> Path:
     A name from the environment or from the job means the same run when it comes again, until that run has
     finished; a name made from the time of day is taken as soon as somebody uses it.
     """
-    named, stem = _is_named(), run_id()
+    stem = run_id()
     for number in count(1):
         folder = home / (stem if number == 1 else f"{stem}_{number}")
-        if not folder.exists() or (named and not is_finished(folder)):
+        if not folder.exists() or (_is_named() and not is_finished(folder)):
+            if not _is_named():
+                _made_up.add(str(folder))
             return folder
     raise AssertionError("count never ends")

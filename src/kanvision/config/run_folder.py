@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 __all__ = [
@@ -46,14 +47,20 @@ def can_go_on(folder: Path) -> bool:
     return folder.is_dir() and not is_finished(folder) and bool(checkpoints_of(folder))
 
 
-def newest_unfinished(home: Path) -> Path | None:
-    """The run below `home` that can go on, by its newest checkpoint; None if there is none."""
+def newest_unfinished(home: Path, is_taken: Callable[[Path], bool]) -> Path | None:
+    """Return the run below `home` that can go on, by its newest checkpoint; None if there is none.
+
+    Args:
+        home: Folder of the runs.
+        is_taken: Tells a run that is still going on.
+    """
     newest = {
         folder: max(path.stat().st_mtime for path in checkpoints_of(folder))
         for folder in home.glob("*")
         if can_go_on(folder)
     }
-    return max(newest, key=lambda folder: newest[folder], default=None)
+    newest_first = sorted(newest, key=lambda folder: newest[folder], reverse=True)
+    return next((folder for folder in newest_first if not is_taken(folder)), None)
 
 
 def folder_of(resume: str) -> Path | None:

@@ -27,6 +27,7 @@ HYDRA_TARGETS = (
     "hydra._internal.core_plugins.",
     "hydra.experimental.callbacks.",
     "hydra_plugins.",
+    "kanvision.config.FolderLocks",
     "kanvision.sweep.SweepReport",
 )
 """What Hydra builds before a run starts: launchers, sweepers, its callbacks."""

@@ -5,7 +5,7 @@ own when it ends. Nothing here imports torch.
 """
 
 from .callback import SweepReport
-from .job import finished_score, sweep_job
+from .job import finished_score, lock_job_folder, sweep_job
 from .report import report
 from .runs import Run, read_runs
 from .table import Row, Spread, Table, tabulate
@@ -17,6 +17,7 @@ __all__ = [
     "SweepReport",
     "Table",
     "finished_score",
+    "lock_job_folder",
     "read_runs",
     "report",
     "sweep_job",

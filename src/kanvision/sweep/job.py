@@ -14,17 +14,21 @@ from rich.console import Console
 
 from kanvision.config import (
     ConfigError,
+    FolderInUseError,
     ShownError,
     TrainConfig,
     is_first_process,
     is_one_of_several,
+    job_name,
+    lock_folder,
+    release_folder,
     sweep_job_folder,
 )
 
 from .report import report
 from .runs import FAILURE, read_run, write_failure
 
-__all__ = ["finished_score", "sweep_job"]
+__all__ = ["finished_score", "lock_job_folder", "sweep_job"]
 
 
 @contextmanager
@@ -51,9 +55,10 @@ def sweep_job() -> Iterator[None]:
         if is_first_process():
             if not isinstance(error, ShownError):
                 traceback.print_exc()
-            trace = "".join(traceback.format_exception(cause))
-            write_failure(folder, _reason(cause), trace)
-            print(f"Job {folder.name} failed; recorded in {failure}", file=sys.stderr)
+            if not isinstance(cause, FolderInUseError):  # then the folder is another run's
+                trace = "".join(traceback.format_exception(cause))
+                write_failure(folder, _reason(cause), trace)
+                print(f"Job {folder.name} failed; recorded in {failure}", file=sys.stderr)
         if is_one_of_several():
             raise
     except BaseException:
@@ -62,8 +67,20 @@ def sweep_job() -> Iterator[None]:
             report(Path(HydraConfig.get().sweep.dir))
         raise
     finally:
+        release_folder(folder)
         # Trainer, task and model know each other; the next job needs their memory.
         gc.collect()
+
+
+def lock_job_folder() -> None:
+    """Lock the folder of this job for as long as it runs; outside of sweeps this does nothing.
+
+    Raises:
+        FolderInUseError: Another live run writes into it.
+    """
+    folder = sweep_job_folder()
+    if folder is not None and is_first_process():
+        lock_folder(folder, job_name(), "hydra.sweep.dir")
 
 
 def _reason(error: BaseException) -> str:
