@@ -27,9 +27,10 @@ ROOMS: dict[str, set[str]] = {
     "models": {"ops", "bases", "layers"},
     "losses": set(),
     "metrics": set(),
-    "optim": set(),
+    "optim": {"optimizer_names"},
     "data": set(),
-    "config": set(),
+    "config": {"optimizer_names"},
+    "optimizer_names": set(),  # what configuration and optim both know
     "record": set(),  # what app writes at the end of a run
     "drawing": set(),
     "prediction": {"data", "drawing"},  # knows a network only as a function

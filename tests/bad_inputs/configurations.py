@@ -58,6 +58,11 @@ CASES = (
         ("no such name in timm's registry", "nearest: resnet18"),
     ),
     Case(
+        "`optimizer.name=adahessian`: an optimizer that training cannot serve",
+        typed("optimizer.name=adahessian"),
+        ("optimizer.name=adahessian", "needs second derivatives"),
+    ),
+    Case(
         "`callbacks.progress._target_=os.system`: code from elsewhere",
         typed("callbacks.progress._target_=os.system"),
         ("a configuration may only call what belongs to a known package", "legal beginnings: kanvision."),

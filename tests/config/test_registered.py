@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import timm
 from timm.optim import list_optimizers
+from torch import nn
 
 import kanvision.models  # noqa: F401  # registers our own
 from kanvision.config import ConfigError, compose, parse_train
-from kanvision.config.registered import OWN_MODELS, is_own, timm_models, timm_optimizers
+from kanvision.config.registered import OWN_MODELS, is_own, timm_models
+from kanvision.optim import build_optimizer
+from kanvision.optimizer_names import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -24,9 +27,24 @@ def test_every_model_is_found():
     assert all(any(fnmatch(name, pattern) for name in ours) for pattern in OWN_MODELS)
 
 
-def test_every_optimizer_is_found():
-    assert set(list_optimizers()) <= timm_optimizers()
-    assert "adamww" not in timm_optimizers()
+def test_every_optimizer_is_legal_or_refused_for_a_reason():
+    assert set(list_optimizers()) == {*OPTIMIZERS, *UNSUPPORTED_OPTIMIZERS}
+    assert not set(OPTIMIZERS) & set(UNSUPPORTED_OPTIMIZERS)
+
+
+@pytest.mark.parametrize("name", ["adahessian", "kron", "lookahead_kronw", "bnbadam8bit", "FusedAdam"])
+def test_unsupported_optimizers_are_refused(name):
+    with pytest.raises(ConfigError) as refusal:
+        parse_train(compose("train", [f"optimizer.name={name}"], CONF))
+    assert len(refusal.value.problems) == 1
+    assert UNSUPPORTED_OPTIMIZERS[name.lower().removeprefix("lookahead_")] in str(refusal.value)
+    with pytest.raises(ValueError, match=f"optimizer.name='{name}' cannot be used"):
+        build_optimizer(nn.Linear(2, 2), name=name, lr=0.1)
+
+
+def test_a_prefix_that_timm_ignores_is_refused():
+    with pytest.raises(ConfigError, match="no such name"):
+        parse_train(compose("train", ["optimizer.name=lookahed_adamw"], CONF))
 
 
 @pytest.mark.parametrize(

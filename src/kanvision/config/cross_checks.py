@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from kanvision.optimizer_names import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS, base_optimizer_name
+
 from .analysis_checks import analysis_problems
 from .batches import batch_problems
 from .choices import Choices
@@ -16,7 +18,7 @@ from .keys import closest, in_yaml
 from .mode_checks import mode_problems
 from .prediction_checks import prediction_problems
 from .problems import Problem, conflict
-from .registered import is_own, timm_models, timm_optimizers
+from .registered import is_own, timm_models
 from .run_folder import CHOSEN_LATER, checkpoints_of, folder_of, unwritable
 from .schema import EvalConfig, TrainConfig
 from .score_checks import KIND_OF_TASK, score_problems
@@ -121,7 +123,8 @@ def _widths(config: TrainConfig) -> Iterator[Problem]:
 
 
 def _registered(config: TrainConfig) -> Iterator[Problem]:
-    asked = [("optimizer.name", config.optimizer.name.lower().split("_")[-1], timm_optimizers())]
+    unknown = "no such name in timm's registry"
+    asked = [("optimizer.name", base_optimizer_name(config.optimizer.name), frozenset(OPTIMIZERS))]
     name = config.model.name
     # Names with an address are not timm's own.
     if config.model.family == "timm" and not re.search(r"[:/]", name) and not is_own(name):
@@ -130,7 +133,9 @@ def _registered(config: TrainConfig) -> Iterator[Problem]:
         if known and word not in known:
             near = closest(word, sorted(known))
             fix = f"nearest: {', '.join(near)}" if near else ""
-            yield conflict(config, [key], "no such name in timm's registry", fix)
+            if word in UNSUPPORTED_OPTIMIZERS:
+                fix = "take another one, for instance adamw, lion, muon or sgd"
+            yield conflict(config, [key], UNSUPPORTED_OPTIMIZERS.get(word, unknown), fix)
 
 
 def _mixup(config: TrainConfig) -> Iterator[Problem]:

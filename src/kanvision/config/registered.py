@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-__all__ = ["OWN_MODELS", "is_own", "timm_models", "timm_optimizers"]
+__all__ = ["OWN_MODELS", "is_own", "timm_models"]
 
 OWN_MODELS = (
     "attention_unet_*",
@@ -38,8 +38,6 @@ OWN_MODELS = (
 _MODEL = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
 _RENAMED = re.compile(r"register_model_deprecations\(__name__, \{(.*?)\}\)", re.DOTALL)
 _KEY = re.compile(r"""['"]([\w.]+)['"]\s*:""")
-# More words than optimisers, on purpose: some names are put together from a table.
-_OPTIMIZER = re.compile(r"""['"](\w+)['"]""")
 
 
 def is_own(name: str) -> bool:
@@ -56,14 +54,6 @@ def timm_models() -> frozenset[str]:
         for block in _RENAMED.findall(text):
             names.update(key.partition(".")[0] for key in _KEY.findall(block))
     return frozenset(names)
-
-
-@cache
-def timm_optimizers() -> frozenset[str]:
-    """Optimiser names; empty when timm's files are not where we look."""
-    return frozenset(
-        name for text in _texts("timm/optim/_optim_factory.py") for name in _OPTIMIZER.findall(text)
-    )
 
 
 def _texts(pattern: str) -> list[str]:

@@ -26,7 +26,8 @@ class OptimizerConfig(Section):
     """The optimiser, built by timm's `create_optimizer_v2`."""
 
     name: str = "adamw"
-    """Name in timm's optimiser registry."""
+    """Name of an optimizer of timm (listed in kanvision.optimizer_names); lookahead_<name> puts Lookahead
+    around it."""
     lr: Positive = 1e-3
     """Learning rate."""
     lr_scaling: Literal["none", "linear", "sqrt"] = "none"

@@ -10,12 +10,13 @@ from typing import Any
 
 from timm.optim import (
     create_optimizer_v2,
-    list_optimizers,
     param_groups_layer_decay,
     param_groups_weight_decay,
 )
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from kanvision.optimizer_names import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS, base_optimizer_name
 
 __all__ = [
     "GROUPING",
@@ -158,13 +159,15 @@ def build_optimizer(
         momentum: Momentum of SGD-like optimisers. Ignored by those that have none.
 
     Raises:
-        ValueError: If timm knows no such optimiser.
+        ValueError: If the optimizer is not one of `kanvision.optimizer_names.OPTIMIZERS`.
     """
-    if name.lower().split("_")[-1] not in list_optimizers():
-        close = difflib.get_close_matches(name, [str(n) for n in list_optimizers()], n=5, cutoff=0.5)
+    word = base_optimizer_name(name)
+    if word not in OPTIMIZERS:
+        close = difflib.get_close_matches(word, OPTIMIZERS, n=5, cutoff=0.5)
+        reason = UNSUPPORTED_OPTIMIZERS.get(word, "it is not in timm's registry")
         raise ValueError(
-            f"optimizer.name={name!r} is not in timm's registry; close: {', '.join(close) or 'none'}; "
-            "all: timm.optim.list_optimizers()"
+            f"optimizer.name={name!r} cannot be used: {reason}; close: {', '.join(close) or 'none'}; "
+            "all: kanvision.optimizer_names"
         )
     groups = parameter_groups(
         model,
