@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from .case import Case, typed
+
+
+def aliases(folder: Path) -> None:
+    (folder / "experiment").mkdir()
+    lines = ["a0: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+    (folder / "experiment" / "laughs.yaml").write_text("\n".join(lines), "utf-8")
+    typed("--config-dir={} experiment=laughs")(folder)
+
 
 CASES = (
     Case(
@@ -66,6 +77,31 @@ CASES = (
         "`callbacks.progress._target_=os.system`: code from elsewhere",
         typed("callbacks.progress._target_=os.system"),
         ("a configuration may only call what belongs to a known package", "legal beginnings: kanvision."),
+    ),
+    Case(
+        "`+hydra.job.env_set.PYTHONPATH=...`: other programs",
+        typed("+hydra.job.env_set.PYTHONPATH=/elsewhere"),
+        ("does not change the environment of the program", "set variables in the shell"),
+    ),
+    Case(
+        "`hydra.searchpath=[...]`: configurations from elsewhere",
+        typed("hydra.searchpath=[file:///elsewhere]"),
+        ("from conf/ and from one more folder", "--config-dir=<folder>"),
+    ),
+    Case(
+        "`--experimental-rerun=config.pickle`",
+        typed("--experimental-rerun=config.pickle"),
+        ("a pickle can run any code", ".hydra/overrides.yaml"),
+    ),
+    Case(
+        "`recipe.source=${oc.env:TOKEN}`: a secret in the record",
+        typed("recipe.source=${oc.env:TOKEN}"),
+        ("written in clear to config.yaml and every checkpoint",),
+    ),
+    Case(
+        "a file of a few aliases that stand for billions of entries",
+        aliases,
+        ("laughs.yaml", "fewer aliases"),
     ),
     Case(
         "`resume=nowhere`: no such run",

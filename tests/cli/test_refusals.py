@@ -89,14 +89,20 @@ def test_evaluation_calls_nothing_that_a_checkpoint_names(trained: Path, tmp_pat
     assert not touched.exists()
 
 
-def test_evaluation_does_not_fetch_published_weights_again(tmp_path: Path, monkeypatch) -> None:
-    def no_network(*_: object, **__: object) -> None:
-        raise AssertionError("published weights are fetched")
+def test_evaluation_neither_fetches_nor_reads_other_weights(tmp_path: Path, monkeypatch) -> None:
+    """Whatever the checkpoint, which may come from anywhere, says of its network."""
+
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("weights are fetched or read")
 
     words = ("model=timm", "model.name=test_resnet", "trainer.max_epochs=1", f"run.dir={tmp_path}")
     train(configured(*DATA, *words))
-    path = changed(tmp_path / "checkpoints" / "best.ckpt", "model", pretrained=True)
-    monkeypatch.setattr("timm.models._builder.load_pretrained", no_network)
+    best = tmp_path / "checkpoints" / "best.ckpt"
+    monkeypatch.setattr("timm.models._builder.load_pretrained", loaded)
+    monkeypatch.setattr("timm.models._factory.load_checkpoint", loaded)
+    overlay = {"url": "http://localhost:9/weights.pth", "file": str(best), "hf_hub_id": "any/one"}
+    fetching = {"pretrained": True, "pretrained_cfg_overlay": overlay, "checkpoint_path": str(best)}
+    path = changed(best, "model", pretrained=True, kwargs=fetching)
     assert "test/acc1" in evaluate(EvalConfig(ckpt=str(path)))
 
 

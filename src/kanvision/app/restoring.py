@@ -22,8 +22,6 @@ from kanvision.tasks import Task
 
 from .building import model_of, prepare, task_of
 
-WITHOUT_PUBLISHED_WEIGHTS = {"pretrained": False, "encoder_weights": None}
-
 
 class Restored(NamedTuple):
     """A trained network as `eval.py` works with it."""
@@ -82,8 +80,8 @@ def config_of(path: Path, checkpoint: Mapping[str, Any]) -> TrainConfig:
 
 
 def changed_data(run: TrainConfig, cfg: EvalConfig) -> AnyData:
-    """A run's data with what the evaluation asks to be different."""
-    data = run.data.model_copy(update=cfg.data.model_dump(exclude_none=True))
+    """A run's data with what the evaluation asks to be different; fetched if the evaluation asks for it."""
+    data = run.data.model_copy(update={"download": False, **cfg.data.model_dump(exclude_none=True)})
     if cfg.data.batch_size is not None:
         data = data.model_copy(update={"eval_batch_size": cfg.data.batch_size})
     return data
@@ -106,10 +104,8 @@ def _changed(run: TrainConfig, cfg: EvalConfig) -> TrainConfig:
     precision = {} if cfg.trainer.precision is None else {"precision": cfg.trainer.precision}
     # One pass over the images seldom pays for compiling.
     trainer = run.trainer.model_copy(update={"compile": False, **precision})
-    # The weights are in the checkpoint; published ones need not be fetched again.
-    unloaded = {key: value for key, value in WITHOUT_PUBLISHED_WEIGHTS.items() if hasattr(run.model, key)}
-    model = run.model.model_copy(update=unloaded)
-    return run.model_copy(update={"data": data, "trainer": trainer, "model": model})
+    # The weights are in the checkpoint, which may come from anywhere: nothing is fetched or read for it.
+    return run.model_copy(update={"data": data, "trainer": trainer, "model": run.model.without_weights()})
 
 
 def run_folder(path: Path) -> Path:

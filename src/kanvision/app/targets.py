@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from hydra.utils import get_object, instantiate
+from omegaconf import OmegaConf
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger
+from torch import nn
 
 from kanvision.config.targets import ALLOWED_TARGETS
 
 __all__ = ["built"]
 
 Built = TypeVar("Built")
+ARGUMENTS = (Callback, Logger, nn.Module)
+"""Classes that arguments may be, beside dataclasses."""
 
 
 def built(entry: Mapping[str, Any], base: Callable[..., Built]) -> Built:
@@ -19,7 +26,10 @@ def built(entry: Mapping[str, Any], base: Callable[..., Built]) -> Built:
 
     The name alone says little: `torch.os.system` and `kanvision.record.subprocess.Popen` begin as they
     should. So each `_target_`, those of arguments included, must be a class that was defined in a known
-    package, never a function; the outermost one must be a `base`.
+    package, never a function; the outermost one must be a `base`, and arguments are callbacks, loggers,
+    modules or dataclasses: a package as large as torch has classes that start programs.
+
+    References to variables of the environment are filled in here and nowhere before.
 
     Args:
         entry: `_target_` and its arguments.
@@ -29,11 +39,14 @@ def built(entry: Mapping[str, Any], base: Callable[..., Built]) -> Built:
         ValueError: If something else is named.
     """
     assert isinstance(base, type)
-    outermost, *inner = _targets(entry)
-    _require_class(outermost, base)
+    filled: Any = OmegaConf.to_container(OmegaConf.create(dict(entry)), resolve=True)
+    if unfilled := [text for text in _texts(filled) if "${" in text]:
+        raise ValueError(f"{unfilled[0]} would be looked up twice; legal: the value itself")
+    outermost, *inner = _targets(filled)
+    _require_class(outermost, (base,))
     for target in inner:
-        _require_class(target, object)
-    found: Built = instantiate(entry)
+        _require_class(target, ARGUMENTS)
+    found: Built = instantiate(filled)
     return found
 
 
@@ -49,7 +62,16 @@ def _targets(node: Any) -> Iterator[str]:
             yield from _targets(value)
 
 
-def _require_class(target: str, base: type) -> None:
+def _texts(node: Any) -> Iterator[str]:
+    """All texts."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping | list | tuple):
+        for value in node.values() if isinstance(node, Mapping) else node:
+            yield from _texts(value)
+
+
+def _require_class(target: str, bases: tuple[type, ...]) -> None:
     if not target.startswith(ALLOWED_TARGETS):
         raise ValueError(f"_target_={target}; legal beginnings: {', '.join(ALLOWED_TARGETS)}")
     found: Any = get_object(target)
@@ -60,5 +82,6 @@ def _require_class(target: str, base: type) -> None:
             f"_target_={target} is {what} of {home or 'no package'}; legal are classes of "
             f"{', '.join(name.rstrip('.') for name in ALLOWED_TARGETS)}"
         )
-    if not issubclass(found, base):
-        raise ValueError(f"_target_={target} is no {base.__name__}, and nothing else is legal here")
+    if not issubclass(found, bases) and not (bases is ARGUMENTS and dataclasses.is_dataclass(found)):
+        names = " or ".join(base.__name__ for base in bases)
+        raise ValueError(f"_target_={target} is no {names}, and nothing else is legal here")

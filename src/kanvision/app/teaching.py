@@ -65,7 +65,7 @@ def taught(cfg: TrainConfig, student: nn.Module, build: Callable[[TrainConfig], 
         return student
     parts = cfg.model.teacher_config
     own: dict[str, Any] = {
-        "model": _MODEL.validate_python(parts["model"]),
+        "model": _MODEL.validate_python(parts["model"]).without_weights(),
         "basis": BasisConfig(**parts["basis"]),
     }
     with blaming(cfg, "model.teacher"):

@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
 from .check_schema import CheckConfig
 from .choices import Choices
 from .composition import Composer, composer
+from .growth import growth_problems
 from .keys import with_its_section
 from .overrides import override_problems
 from .problems import ConfigError, Problem, is_first_process
@@ -48,11 +50,14 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
     if config_name == "eval" and _is_about_data_alone(args.overrides):
         config_name = "check_data"
         flags.append(f"--config-name={config_name}")
-    if args.hydra_help or args.info or args.cfg or args.shell_completion or args.experimental_rerun:
-        return [*flags, *args.overrides]
-    name = (args.config_name or config_name).removesuffix(".yaml")
     home = Path(args.config_path).resolve() if args.config_path else config_dir
     folders = [Path(args.config_dir).resolve()] if args.config_dir else []
+    unsafe = [*_rerun_problems(args.experimental_rerun), *growth_problems([home, *folders])]
+    if unsafe:
+        _refuse(config_name, unsafe)
+    if args.hydra_help or args.info or args.cfg or args.shell_completion:
+        return [*flags, *args.overrides]
+    name = (args.config_name or config_name).removesuffix(".yaml")
     problems = [_unknown_flag(word) for word in unknown]
     for folder in [home, *folders]:
         if not folder.is_dir():
@@ -66,12 +71,25 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
         words = [_as_choice(word, composing, choices) for word in args.overrides]
         problems += override_problems(ROOTS[config_name], words, composing, choices, multirun=args.multirun)
     if problems:
-        if is_first_process():
-            print(ConfigError(problems, "the command line"), file=sys.stderr)
-            program = "train.py" if config_name == "train" else "eval.py"
-            print(f"\nHelp: python {program} --help; every key: docs/config.md", file=sys.stderr)
-        raise SystemExit(2)
+        _refuse(config_name, problems)
     return [*flags, *(with_its_section(word, ROOTS[config_name]) for word in words)]
+
+
+def _refuse(config_name: str, problems: Sequence[Problem]) -> NoReturn:
+    if is_first_process():
+        print(ConfigError(problems, "the command line"), file=sys.stderr)
+        program = "train.py" if config_name == "train" else "eval.py"
+        print(f"\nHelp: python {program} --help; every key: docs/config.md", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _rerun_problems(path: str | None) -> list[Problem]:
+    """Complain about the flag that loads a run from a pickle."""
+    if path is None:
+        return []
+    why = "a pickle can run any code, and nothing of it was loaded"
+    fix = "type the overrides of that run again: .hydra/overrides.yaml in its folder lists them"
+    return [Problem(("experimental-rerun",), (f"--experimental-rerun={path}",), why, fix)]
 
 
 def _is_about_data_alone(overrides: Sequence[str]) -> bool:

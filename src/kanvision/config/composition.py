@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from .environment import references
 from .resolvers import register_resolvers
 from .run_folder import CHOSEN_LATER
 
@@ -42,9 +43,9 @@ class Composer:
 
     def __init__(self, config_name: str, folders: Sequence[Path]) -> None:
         self._config_name = config_name
-        self._fixed = (
-            [f"hydra.searchpath=[{','.join(f'file://{path}' for path in folders)}]"] if folders else []
-        )
+        self.searchpath = tuple(f"file://{path}" for path in folders)
+        """Where Hydra looks besides conf/."""
+        self._fixed = [f"hydra.searchpath=[{','.join(self.searchpath)}]"] if folders else []
         self._parser = OverridesParser.create()
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
@@ -101,13 +102,15 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
     with open_dict(task):
         del task["hydra"]
         # Choosing a folder looks at the disk and exports the choice: that is for the run itself.
-        if "run" in task and OmegaConf.is_interpolation(task.run, "dir"):
+        if "run" in task and "${run_dir:" in str(OmegaConf.to_container(task.run, resolve=False)):
             task.run.dir = CHOSEN_LATER
     return task
 
 
 def compose(config_name: str, overrides: Sequence[str], config_dir: Path) -> DictConfig:
     """Compose a configuration as the command line would, without running anything.
+
+    References to variables of the environment stay as they are, see `kanvision.config.environment`.
 
     Args:
         config_name: `train` or `eval`.
@@ -119,5 +122,8 @@ def compose(config_name: str, overrides: Sequence[str], config_dir: Path) -> Dic
     """
     with composer(config_name, config_dir) as composing:
         task = without_hydra(composing.compose(overrides, []))
+        kept = references(task)
         OmegaConf.resolve(task)
+        for key, raw in kept.items():
+            OmegaConf.update(task, key, raw)
         return task

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field
 
 from .section import Count, Kind, Rate, Section
 
-__all__ = ["ModelConfig"]
+__all__ = ["ModelConfig", "without_sources"]
+
+Model = TypeVar("Model", bound="ModelConfig")
+SOURCES = frozenset(
+    {
+        *("pretrained", "checkpoint_path", "cache_dir", "encoder_weights", "pretrained_model_args"),
+        *("url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict", "custom_load"),
+    }
+)
+"""Arguments, at any depth, by which timm and segmentation-models-pytorch fetch weights or read files."""
+
+
+def without_sources(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of a model without those that name where weights come from, at any depth."""
+
+    def inner(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return without_sources(value)
+        return [inner(item) for item in value] if isinstance(value, list | tuple) else value
+
+    return {name: inner(value) for name, value in values.items() if name not in SOURCES}
 
 
 class ModelConfig(Section):
@@ -45,3 +66,9 @@ class ModelConfig(Section):
             key: value for key, value in values.items() if value is not None or key in self.null_is_a_value
         }
         return {**given, **self.kwargs}
+
+    def without_weights(self: Model) -> Model:
+        """Return the same model with nothing to fetch or to read, for weights that come from a checkpoint."""
+        unloaded: dict[str, Any] = {"pretrained": False, "encoder_weights": None}
+        changes = {key: value for key, value in unloaded.items() if hasattr(self, key)}
+        return self.model_copy(update={**changes, "kwargs": without_sources(self.kwargs)})

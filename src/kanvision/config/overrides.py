@@ -15,7 +15,7 @@ from .keys import closest, keys_by_name, with_its_section
 from .problems import Problem
 from .schema import EvalConfig, TrainConfig
 from .sweeps import combinations, sweep_folder_problems, values_of
-from .targets import hydra_targets
+from .targets import hydra_problems
 from .typed import Typed
 from .validate import check, unknown_key
 
@@ -45,7 +45,7 @@ def override_problems(
     judge = _Judge(root, composing, choices)
     typed = judge.parsed(overrides)
     multirun = multirun or any(word.key == "hydra.mode" and "MULTIRUN" in word.text.upper() for word in typed)
-    typed = judge.without_duplicates(typed)
+    typed = judge.without_duplicates(judge.without_searchpath(typed))
     if multirun:
         judge.add(*sweep_folder_problems(typed))
     sweeps = [judge.elements(word, multirun) for word in typed]
@@ -93,6 +93,14 @@ class _Judge:
 
     def read(self, text: str) -> Typed:
         return Typed(text, self.composing.parse(with_its_section(text, self.root)))
+
+    def without_searchpath(self, typed: Sequence[Typed]) -> list[Typed]:
+        """The words without the one that Hydra would follow, into any package, before its section is judged."""
+        for word in typed:
+            if word.key == "hydra.searchpath":
+                section = {"searchpath": [str(word.parsed.value())]}
+                self.add(*(p.typed_as(word.text) for p in hydra_problems(section, [], [])))
+        return [word for word in typed if word.key != "hydra.searchpath"]
 
     def without_duplicates(self, typed: Sequence[Typed]) -> list[Typed]:
         last = {(word.key, word.parsed.package): word for word in typed}
@@ -192,7 +200,9 @@ class _Judge:
             cfg = self.composing.compose(texts, [word.parsed for word in sound])
             task = without_hydra(cfg)
             config, problems = check(task, self.root, self.choices)
-            problems += hydra_targets(OmegaConf.to_container(cfg.hydra, resolve=False))
+            section: Any = OmegaConf.to_container(cfg.hydra, resolve=False)
+            typed = [word.key for word in [*chosen, *sound]]
+            problems += hydra_problems(section, typed, self.composing.searchpath)
             blamed = [word for word in sound if any(word.touches(problem.keys[0]) for problem in problems)]
             last = config is not None or not blamed
             for problem in problems:

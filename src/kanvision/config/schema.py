@@ -103,7 +103,7 @@ class EvalDataConfig(Section):
     limit_test: Count | None = None
     """Use at most this many images of `split`, for trials."""
     download: bool | None = None
-    """Fetch the data set when it is missing."""
+    """Fetch the data set when it is missing; null: no, whatever the run did."""
     faults: Literal["raise", "skip"] | None = None
     """Samples that cannot be read: raise ends the evaluation; skip leaves them out and says so."""
     max_faults: Annotated[int, Field(ge=0)] | None = None

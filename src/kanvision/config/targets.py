@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .keys import in_yaml
 from .problems import Problem
 from .schema import TrainConfig
 
-__all__ = ["ALLOWED_TARGETS", "hydra_targets", "run_targets"]
+__all__ = ["ALLOWED_TARGETS", "hydra_problems", "run_targets"]
 
 ALLOWED_TARGETS = (
     "kanvision.",
@@ -24,33 +26,116 @@ ALLOWED_TARGETS = (
 A name can still lead out of them (`torch.os.system`), so whoever builds the object looks at its class."""
 
 HYDRA_TARGETS = (
-    "hydra._internal.core_plugins.",
-    "hydra.experimental.callbacks.",
-    "hydra_plugins.",
+    "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+    "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+    "hydra.experimental.callbacks.LogJobReturnCallback",
+    "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
     "kanvision.config.FolderLocks",
     "kanvision.sweep.SweepReport",
+    "optuna.samplers.CmaEsSampler",
+    "optuna.samplers.GridSampler",
+    "optuna.samplers.MOTPESampler",
+    "optuna.samplers.NSGAIISampler",
+    "optuna.samplers.RandomSampler",
+    "optuna.samplers.TPESampler",
 )
-"""What Hydra builds before a run starts: launchers, sweepers, its callbacks."""
+"""Classes that Hydra may build before a run starts, by their whole names: launchers, sweepers, callbacks."""
+
+LOGGING_TARGETS = ("logging.", "colorlog.")
+"""Beginnings of the classes of log handlers and formatters."""
+
+REFERENCES = re.compile(
+    r"\$\{(seed|run\.\w+|hydra\.sweep\.dir|hydra\.job\.\w+|hydra\.runtime\.(output_dir|cwd))\}"
+)
+"""Values that Hydra's own section may refer to: texts and numbers, none of which is a section with a class."""
+
+BUILT = ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging", "job", "searchpath")
+"""Keys of Hydra's section from which it builds objects or finds code."""
+
+COMMANDS = ("setup", "python", "srun_args", "additional_parameters")
+"""Keys of a launcher that hold commands of a shell."""
 
 
 def run_targets(config: TrainConfig) -> Iterator[Problem]:
-    """Complaints about the run's own section."""
-    return _illegal(config.model_dump(), "", ALLOWED_TARGETS)
+    """Complain about classes in the run's own section that do not belong to a known package."""
+    for place, target in _targets(config.model_dump(), "", ("_target_", "()")):
+        if not target.startswith(ALLOWED_TARGETS):
+            yield _unknown(place, target, f"legal beginnings: {', '.join(ALLOWED_TARGETS)}")
 
 
-def hydra_targets(hydra: Any) -> Iterator[Problem]:
-    """Complaints about Hydra's section, as plain dicts and lists; logging has factories of its own, `()`."""
-    return _illegal(hydra, "hydra", HYDRA_TARGETS)
+def hydra_problems(
+    hydra: Mapping[str, Any], typed: Sequence[str], folders: Sequence[str]
+) -> Iterator[Problem]:
+    """Complain about all that would make Hydra run other code or other programs than ours.
+
+    Args:
+        hydra: Hydra's own section, as plain dicts and lists.
+        typed: Keys that the command line sets; commands of a launcher are legal there, and not in files.
+        folders: Further folders of configurations that the command line names with a flag.
+    """
+    for place, text in _references({name: hydra.get(name) for name in BUILT}, "hydra"):
+        yield _of(place, text, "is only known when it is run", "write the value itself")
+    for place, target in _targets(hydra, "hydra", ("_target_", "()", "class")):
+        is_logging = place.startswith(("hydra.job_logging.", "hydra.hydra_logging."))
+        if is_logging and not target.startswith(LOGGING_TARGETS):
+            yield _unknown(place, target, f"legal beginnings: {', '.join(LOGGING_TARGETS)}")
+        elif not is_logging and not place.endswith(".class") and target not in HYDRA_TARGETS:
+            yield _unknown(place, target, f"legal: {', '.join(HYDRA_TARGETS)}")
+    job, sweeper, launcher = (_section(hydra, name) for name in ("job", "sweeper", "launcher"))
+    for name in ("env_set", "env_copy"):
+        if job.get(name):
+            why = "a configuration does not change the environment of the program"
+            yield _of(f"hydra.job.{name}", job[name], why, "set variables in the shell that starts it")
+    if foreign := [path for path in hydra.get("searchpath") or () if path not in folders]:
+        why = "configurations come from conf/ and from one more folder"
+        yield _of("hydra.searchpath", foreign, why, "name that folder with --config-dir=<folder>")
+    if search := sweeper.get("custom_search_space"):
+        why = "names code that would be run"
+        yield _of(
+            "hydra.sweeper.custom_search_space", search, why, "list the settings in hydra.sweeper.params"
+        )
+    for name in COMMANDS:
+        key = f"hydra.launcher.{name}"
+        if launcher.get(name) and not any(word == key or word.startswith(f"{key}.") for word in typed):
+            yield _of(key, launcher[name], "commands do not come from files", f"type it: {key}=...")
 
 
-def _illegal(node: Any, key: str, legal: tuple[str, ...]) -> Iterator[Problem]:
+def _section(hydra: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = hydra.get(name)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _references(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Dotted keys whose values are looked up elsewhere, where a class could stand."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _references(value, f"{key}.{name}")
+    elif isinstance(node, list | tuple):
+        for place, value in enumerate(node):
+            yield from _references(value, f"{key}.{place}")
+    elif isinstance(node, str) and "${" in REFERENCES.sub("", node):
+        yield key, node
+
+
+def _of(key: str, value: Any, why: str, fix: str) -> Problem:
+    return Problem((key,), (f"{key}={in_yaml(value)}",), why, fix)
+
+
+def _unknown(place: str, target: str, fix: str) -> Problem:
+    why = "a configuration may only call what belongs to a known package"
+    return Problem((place,), (f"{place}={target}",), why, fix)
+
+
+def _targets(node: Any, key: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Dotted keys that name a class or a function, with what they name."""
     if isinstance(node, list | tuple):
         node = {str(place): item for place, item in enumerate(node)}
     if not isinstance(node, Mapping):
         return
     for name, value in node.items():
         place = f"{key}.{name}" if key else str(name)
-        if name in ("_target_", "()") and not str(value).startswith(legal):
-            why = "a configuration may only call what belongs to a known package"
-            yield Problem((place,), (f"{place}={value}",), why, f"legal beginnings: {', '.join(legal)}")
-        yield from _illegal(value, place, legal)
+        if name in names:
+            yield place, str(value)
+        yield from _targets(value, place, names)

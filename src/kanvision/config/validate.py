@@ -13,6 +13,8 @@ from pydantic_core import ErrorDetails
 from .check_schema import CheckConfig
 from .choices import Choices
 from .cross_checks import eval_problems, train_problems
+from .environment import environment_problems, is_kept_reference, without_values
+from .growth import MOST_ENTRIES, expanded_size, referred_size
 from .keys import (
     Key,
     closest,
@@ -69,6 +71,9 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
     Raises:
         ConfigError: The values do not fit the schema, for example because another version wrote them.
     """
+    if expanded_size(values) > MOST_ENTRIES:
+        why = f"lists and sections in it stand for more than {MOST_ENTRIES:,} entries"
+        raise ConfigError([Problem(("config",), ("the configuration",), why)], "the stored configuration")
     config, problems = _checked_by_schema(dict(values), TrainConfig)
     if config is None:
         raise ConfigError(problems, "the stored configuration")
@@ -79,8 +84,14 @@ def check(
     cfg: DictConfig, root: type[Schema], choices: Choices | None = None
 ) -> tuple[Schema | None, list[Problem]]:
     """The configuration if it fits the schema, and everything that is wrong with it."""
+    raw: Any = OmegaConf.to_container(cfg, resolve=False)
+    if referred_size(raw) > MOST_ENTRIES:
+        why = f"references (${{name}}) in it stand for more than {MOST_ENTRIES:,} entries"
+        return None, [Problem(("conf",), ("the configuration",), why, "refer to fewer sections")]
     values, unresolved = _resolved(cfg)
     config, problems = _checked_by_schema(values, root)
+    unresolved += environment_problems(cfg, root)
+    problems = [without_values(problem, cfg) for problem in problems]
     known = {key for problem in unresolved for key in problem.keys}
     problems = unresolved + [problem for problem in problems if problem.keys[0] not in known]
     if config is not None and not problems:
@@ -107,6 +118,9 @@ def _resolved(cfg: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
     def entry(parent: Any, name: Any, key: str) -> list[Any]:
         if OmegaConf.is_missing(parent, name):
             return []
+        raw = parent._get_node(name)._value()
+        if is_kept_reference(key, raw):
+            return [raw]
         try:
             return [content(parent[name], key)]
         except OmegaConfBaseException as error:

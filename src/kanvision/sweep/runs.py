@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from kanvision.config import in_yaml
+from kanvision.config.growth import has_bounded_size
 
 __all__ = ["FAILURE", "Run", "read_run", "read_runs", "write_failure"]
 
@@ -135,14 +136,26 @@ def _by_number(path: Path) -> tuple[int, str]:
 
 def _overrides(folder: Path) -> dict[str, str]:
     path = folder / ".hydra" / "overrides.yaml"
-    words = yaml.load(path.read_text("utf-8"), LOADER) if path.is_file() else None
+    words = _content(path)
     pairs = (str(word).lstrip("+~").partition("=") for word in words or [])
     return {key: plain(value) for key, _, value in pairs}
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    content = yaml.load(path.read_text("utf-8"), LOADER) if path.is_file() else None
+    content = _content(path)
     return content if isinstance(content, dict) else {}
+
+
+def _content(path: Path) -> Any:
+    """Content of a yaml file; None if there is none.
+
+    Raises:
+        ValueError: If a few lines of it stand for more than any run writes.
+    """
+    text = path.read_text("utf-8") if path.is_file() else ""
+    if not has_bounded_size(text):
+        raise ValueError(f"{path}: is longer, or its aliases stand for more, than what a run writes")
+    return yaml.load(text, LOADER)
 
 
 def _json(path: Path) -> dict[str, Any] | None:
