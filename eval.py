@@ -20,8 +20,9 @@ def main(cfg: DictConfig) -> None:
     from kanvision import app
     from kanvision.checkpoints import CheckpointError
     from kanvision.data.errors import DataError
+    from kanvision.tasks import NonFiniteError
 
-    with shown_as_text(ConfigError, CheckpointError, DataError):
+    with shown_as_text(ConfigError, CheckpointError, DataError, NonFiniteError):
         app.EVALUATIONS[config.mode](config)
 
 

@@ -30,9 +30,9 @@ def main(cfg: DictConfig) -> float | None:
             return score
         # Only now: a mistake above is answered without waiting for torch.
         from kanvision import app
-        from kanvision.callbacks import NonFiniteError
         from kanvision.checkpoints import CheckpointError
         from kanvision.data.errors import DataError
+        from kanvision.tasks import NonFiniteError
 
         with shown_as_text(ConfigError, CheckpointError, DataError, NonFiniteError):
             return app.train(config)

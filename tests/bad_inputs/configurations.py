@@ -94,8 +94,8 @@ CASES = (
         ("a pickle can run any code", ".hydra/overrides.yaml"),
     ),
     Case(
-        "`recipe.source=${oc.env:TOKEN}`: a secret in the record",
-        typed("recipe.source=${oc.env:TOKEN}"),
+        "`recipe.source=${oc.env:HOME}`: a secret in the record",
+        typed("recipe.source=${oc.env:HOME}"),
         ("written in clear to config.yaml and every checkpoint",),
     ),
     Case(

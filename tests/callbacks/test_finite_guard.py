@@ -14,8 +14,9 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
 
-from kanvision.callbacks import FiniteGuard, NonFiniteError
+from kanvision.callbacks import FiniteGuard
 from kanvision.callbacks.finite_guard import MAX_OVERFLOWS
+from kanvision.tasks import NonFiniteError
 from tests.tasks.tiny_problem import TinyNet
 
 from .stepwise import environment, train

@@ -66,7 +66,8 @@ def test_loggers_keep_the_reference_in_all_that_is_recorded(tmp_path: Path) -> N
 
 
 def test_a_reference_beside_another_one_is_refused(judge: Judge) -> None:
-    mixed = '+logger.mine={_target_: pytorch_lightning.loggers.CSVLogger, a: "${run.root}${oc.env:KANVISION_TEST_SECRET}"}'
+    logger = "{_target_: pytorch_lightning.loggers.CSVLogger, a: "
+    mixed = "+logger.mine=" + logger + '"${run.root}${oc.env:KANVISION_TEST_SECRET}"}'
     (problem,) = judge(mixed)
     assert "stands alone or beside plain text" in problem.why
 

@@ -85,4 +85,4 @@ def test_sections_that_refer_to_each_other_are_bounded_too(tmp_path: Path, capsy
     (tmp_path / "experiment" / "laughs.yaml").write_text("\n".join(lines) + "\n")
     with pytest.raises(SystemExit):
         check_command_line("train", [f"--config-dir={tmp_path}", "experiment=laughs"], CONF)
-    assert "stands for more than 20,000 entries" in capsys.readouterr().err
+    assert "stand for more than 20,000 entries" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from torch import nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from kanvision.checkpoints import load_checkpoint, load_state_dict
+from kanvision.tasks import NonFiniteError
 
 from .tiny_problem import NUM_CLASSES, NUM_TEST, Blobs, TinyData, TinyNet, tiny_task, tiny_trainer
 
@@ -226,11 +227,30 @@ class NanNet(nn.Module):
         return self.weight * torch.full((len(x), NUM_CLASSES), float("nan"))
 
 
-def test_a_network_of_nan_scores_nothing(tmp_path: Path) -> None:
-    scores = tiny_trainer(tmp_path).test(tiny_task(NanNet()), datamodule=TinyData(), verbose=False)[0]
-    assert scores["test/acc1"] == scores["test/acc5"] == 0
-    assert np.isnan(scores["test/loss"])
-    assert np.isfinite(scores["test/ece"])
+@pytest.mark.parametrize("stage", ["validate", "test", "fit"])
+def test_a_network_without_numbers_has_no_score(stage: str, tmp_path: Path) -> None:
+    logger = pl.loggers.CSVLogger(tmp_path)
+    trainer = tiny_trainer(tmp_path, max_epochs=1, logger=logger)
+    where = {"fit": "validation after epoch 0", "validate": "validation", "test": "test"}[stage]
+    with pytest.raises(NonFiniteError, match=rf"^{where}: .* for \d+ of \d+ images, so there is no score"):
+        getattr(trainer, stage)(tiny_task(NanNet()), datamodule=TinyData())
+    logger.save()
+    assert not [path for path in tmp_path.rglob("*.csv") if "acc1" in path.read_text()]
+
+
+def test_one_infinite_output_is_enough_and_the_next_test_starts_anew(tmp_path: Path) -> None:
+    class Infinite(TinyNet):
+        spoilt = True
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(x)
+            return logits.index_fill(1, torch.tensor([0]), torch.inf) if self.spoilt else logits
+
+    task, trainer = tiny_task(Infinite()), tiny_trainer(tmp_path)
+    with pytest.raises(NonFiniteError, match=f"for {NUM_TEST} of {NUM_TEST} images"):
+        trainer.test(task, datamodule=TinyData(), verbose=False)
+    task.model.spoilt = False
+    assert np.isfinite(trainer.test(task, datamodule=TinyData(), verbose=False)[0]["test/loss"])
 
 
 def test_checkpoint_holds_the_configuration_and_clean_names(tmp_path: Path) -> None:

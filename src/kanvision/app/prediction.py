@@ -28,7 +28,7 @@ from kanvision.prediction import (
     unusable_pictures,
     unusable_scenes,
 )
-from kanvision.tasks import SegmentationTask
+from kanvision.tasks import NonFiniteError, SegmentationTask
 
 from .applying import Applied
 from .building import unread_datamodule_of
@@ -50,6 +50,7 @@ def predict(cfg: EvalConfig) -> list[Path]:
         CheckpointError: If the checkpoint is none of ours, is damaged, or does not fit its configuration.
         DataError: If images cannot be used, or results exist; nothing is predicted then.
         ConfigError: If a setting does not fit the checkpoint.
+        NonFiniteError: If the network gave no number for any image.
     """
     restored = restore(cfg)
     assert cfg.input is not None
@@ -128,6 +129,8 @@ def _classes(job: _Job, inputs: Inputs) -> list[str]:
             advance=advance,
         )
     class_lines(job.console, counts, len(inputs.names), time.perf_counter() - started)
+    if counts[""] == len(inputs.names):
+        raise _without_numbers(job, inputs, table)
     return [f"predictions.csv: {len(inputs.names)} images, the first {min(5, len(names))} classes of each"]
 
 
@@ -163,7 +166,16 @@ def _masks(job: _Job, inputs: Inputs) -> list[str]:
     mask_lines(job.console, rows, predictor)
     for note in mask_notes(rows, predictor):
         job.say(f"Note: {note}")
+    if all(row.outcome.undecided and not any(row.outcome.shares) for row in rows):
+        raise _without_numbers(job, inputs, table)
     return _described(outputs, predictor)
+
+
+def _without_numbers(job: _Job, inputs: Inputs, table: Path) -> NonFiniteError:
+    return NonFiniteError(
+        f"{job.restored.path}: the output of the network is not finite (NaN or infinity) for all of "
+        f"{len(inputs.names)} images; {table} and the files beside it hold no prediction"
+    )
 
 
 def _predictor(job: _Job, data: SegmentationDataModule) -> MaskPredictor:

@@ -5,7 +5,7 @@ from .csv_log import CSVLog
 from .data_faults import DataFaults, TooManyFaultsError
 from .ema import EMAWeights
 from .epoch_state import EpochState
-from .finite_guard import FiniteGuard, NonFiniteError
+from .finite_guard import FiniteGuard
 from .grid import GridCare
 from .preemption import Preempted, Preemption
 from .processes import gathered
@@ -25,7 +25,6 @@ __all__ = [
     "FiniteGuard",
     "GridCare",
     "LastCheckpoint",
-    "NonFiniteError",
     "Preempted",
     "Preemption",
     "ProgressBar",

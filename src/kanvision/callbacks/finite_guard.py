@@ -14,15 +14,13 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, distributed
 from torch.optim import Optimizer
 
-__all__ = ["FiniteGuard", "NonFiniteError"]
+from kanvision.tasks import NonFiniteError
+
+__all__ = ["FiniteGuard"]
 
 MAX_OVERFLOWS = 50
 """Steps in a row that a gradient scaler may refuse: it halves its factor, at first 2**16, at each of them."""
 NUM_NAMED = 20
-
-
-class NonFiniteError(RuntimeError):
-    """The loss or the gradient is not finite."""
 
 
 class FiniteGuard(Callback):

@@ -95,7 +95,7 @@ class _Judge:
         return Typed(text, self.composing.parse(with_its_section(text, self.root)))
 
     def without_searchpath(self, typed: Sequence[Typed]) -> list[Typed]:
-        """The words without the one that Hydra would follow, into any package, before its section is judged."""
+        """The words without the one that Hydra would follow before its section is judged."""
         for word in typed:
             if word.key == "hydra.searchpath":
                 section = {"searchpath": [str(word.parsed.value())]}

@@ -41,7 +41,7 @@ HYDRA_TARGETS = (
     "optuna.samplers.RandomSampler",
     "optuna.samplers.TPESampler",
 )
-"""Classes that Hydra may build before a run starts, by their whole names: launchers, sweepers, callbacks."""
+"""Classes that Hydra may build before a run starts, by their whole names."""
 
 LOGGING_TARGETS = ("logging.", "colorlog.")
 """Beginnings of the classes of log handlers and formatters."""
@@ -49,7 +49,7 @@ LOGGING_TARGETS = ("logging.", "colorlog.")
 REFERENCES = re.compile(
     r"\$\{(seed|run\.\w+|hydra\.sweep\.dir|hydra\.job\.\w+|hydra\.runtime\.(output_dir|cwd))\}"
 )
-"""Values that Hydra's own section may refer to: texts and numbers, none of which is a section with a class."""
+"""Values that Hydra's own section may refer to: texts and numbers, no section with a class."""
 
 BUILT = ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging", "job", "searchpath")
 """Keys of Hydra's section from which it builds objects or finds code."""

@@ -5,9 +5,10 @@
 
 from .base import Task
 from .classification import ClassificationTask
+from .finite import NonFiniteError
 from .segmentation import SegmentationTask
 
-__all__ = ["TASKS", "ClassificationTask", "SegmentationTask", "Task"]
+__all__ = ["TASKS", "ClassificationTask", "NonFiniteError", "SegmentationTask", "Task"]
 
 TASKS: dict[str, type[ClassificationTask] | type[SegmentationTask]] = {
     "classification": ClassificationTask,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 
 from kanvision.layers import KANPenalty, collect_auxiliary, restore_structure, structure_of
+from kanvision.metrics import NonFiniteImages
 from kanvision.optim import (
     GROUPING,
     Plateau,
@@ -27,6 +28,8 @@ from kanvision.optim import (
     parameter_groups,
     regroup_state,
 )
+
+from .finite import NonFiniteError
 
 __all__ = ["Batch", "Task", "repeated_blocks"]
 
@@ -97,6 +100,7 @@ class Task(pl.LightningModule):
         if test_metrics is not None:
             measured.add_metrics(dict(test_metrics.items()))
         self.test_metrics = measured.clone(prefix="test/")
+        self.non_finite = NonFiniteImages()
         self.optimizer_options = dict(optimizer)
         self.scheduler_options = dict(scheduler)
         self.monitor: str | None = self.scheduler_options.pop("monitor", None)
@@ -198,12 +202,34 @@ class Task(pl.LightningModule):
         if not size:
             # the epoch's end is a collective call, whether this process has measured anything or not
             self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=True, batch_size=1)
+            self.non_finite.update(batch["image"], torch.zeros_like(batch["image"]).sum())
             return None
         logits = self(batch["image"])
         measured = measurement(logits, batch)
         metrics.update(weight=size, **measured)
+        self.non_finite.update(logits, measured["value"])
         self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
         return {"predictions": self.predictions(logits), "measured": measured}
+
+    def on_validation_epoch_end(self) -> None:
+        """Raise an error where there is nothing to score, before any score is logged."""
+        self._require_finite("validation")
+
+    def on_test_epoch_end(self) -> None:
+        """Do the same for a test."""
+        self._require_finite("test")
+
+    def _require_finite(self, stage: str) -> None:
+        """Raise NonFiniteError on all processes where one image of one of them got no numbers."""
+        bad, seen = map(int, self.non_finite.compute())
+        self.non_finite.reset()
+        if bad:
+            where = f"{stage} after epoch {self.current_epoch}" if self.trainer.state.fn == "fit" else stage
+            raise NonFiniteError(
+                f"{where}: the output of the network or its loss is not finite (NaN or infinity) for {bad} "
+                f"of {seen} images, so there is no score. Look at data.mean and data.std, at the values of "
+                "the images, and at trainer.precision; train.py debug=nan finds the operation"
+            )
 
     def configure_model(self) -> None:
         """Spread the weights over processes, where the trainer's strategy has given them a place (FSDP).

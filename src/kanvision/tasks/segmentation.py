@@ -238,6 +238,7 @@ class SegmentationTask(Task):
 
     def on_validation_epoch_end(self) -> None:
         """Keep the thresholds that were found."""
+        super().on_validation_epoch_end()
         if not self._searches or self.search is None:
             return
         self._searches = False
