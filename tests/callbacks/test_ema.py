@@ -8,11 +8,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from timm.utils import ModelEmaV3
+from torch.utils.data import DataLoader
 
 from kanvision.callbacks import BestCheckpoint, EMAWeights, LastCheckpoint
 from kanvision.callbacks.ema import ema_decay
 from kanvision.checkpoints import load_checkpoint, load_state_dict
-from tests.tasks.tiny_problem import TinyData, TinyNet, tiny_task, tiny_trainer
+from tests.tasks.tiny_problem import Blobs, TinyData, TinyNet, tiny_task, tiny_trainer
 
 
 class Watch(Callback):
@@ -71,10 +72,53 @@ def test_average_follows_the_formula(tmp_path: Path, warmup: bool) -> None:
         d = min(0.8, (1 + t) / (10 + t)) if warmup else 0.8
         assert ema_decay(0.8, warmup, t) == d
         average = d * average + (1 - d) * task.model.head.weight.detach()
-        ema._average_model.update_parameters(task)
+        ema.update(task)
     assert torch.allclose(ema._average_model.module.model.head.weight, average, atol=1e-6)
     # constants do not drift
     assert torch.equal(ema._average_model.module.model.stem.weight, task.model.stem.weight)
+
+
+def fit_half(folder: Path, epochs: int, *more: Callback, resume: Path | None = None) -> pl.LightningModule:
+    """Train a network in bfloat16 without random numbers."""
+    pl.seed_everything(0, verbose=False)
+    network = TinyNet(drop_rate=0.0).to(torch.bfloat16).float()
+    data = [Blobs(10, 1, augment=False)[index] for index in range(10)]
+    folder.mkdir(exist_ok=True)
+    callbacks = [EMAWeights(0.9999), LastCheckpoint(folder), *more]
+    trainer = tiny_trainer(folder, callbacks=callbacks, max_epochs=epochs, precision="bf16-true")
+    task, loader = tiny_task(network, mixup={}), DataLoader(data, batch_size=5)
+    trainer.fit(task, loader, loader, ckpt_path=resume, weights_only=True)
+    return task
+
+
+class Float32Average(Callback):
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.weight = pl_module.model.head.weight.detach().float().clone()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self.weight.lerp_(pl_module.model.head.weight.detach().float(), 1e-4)
+
+
+def test_average_of_a_bfloat16_network_has_full_precision(tmp_path: Path) -> None:
+    """In bfloat16 an average with a decay of 0.9999 would never move, and validation would round it."""
+    average = Float32Average()
+    task = fit_half(tmp_path, 2, average)
+    saved = load_checkpoint(tmp_path / "last.ckpt")
+    found = saved["state_dict"]["model.head.weight"]
+    torch.testing.assert_close(found, average.weight, rtol=0, atol=1e-8)
+    assert not torch.equal(found, found.bfloat16().float())
+    assert saved["current_model_state"]["model.head.weight"].dtype == torch.bfloat16
+    assert torch.equal(task.model.head.weight, found.bfloat16())
+
+
+def test_a_bfloat16_network_with_average_resumes_exactly(tmp_path: Path) -> None:
+    fit_half(tmp_path / "whole", 2)
+    fit_half(tmp_path / "parts", 1)
+    fit_half(tmp_path / "parts", 2, resume=tmp_path / "parts" / "last.ckpt")
+    whole, parts = (load_checkpoint(tmp_path / name / "last.ckpt") for name in ("whole", "parts"))
+    for key in ("state_dict", "current_model_state"):
+        assert whole[key].keys() == parts[key].keys()
+        assert all(torch.equal(value, parts[key][name]) for name, value in whole[key].items())
 
 
 def test_what_is_loaded_is_what_is_tested(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from itertools import compress
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.trainer.states import TrainerFn
 from timm.utils import distribute_bn
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = ["EMAWeights", "ema_decay"]
 
@@ -31,9 +31,9 @@ class EMAWeights(WeightAveraging):
     Differences from Lightning's callback, whose state and swapping this uses: the average starts from the
     initial weights and not from those after the first step (so timm, with which the published recipes were
     run); integers are copied, not truncated averages; the average lives on the device of training, not where
-    the network was built; it ends with the training run, since it would otherwise be swapped into, or loaded
-    over, what a later `trainer.validate` or `trainer.test` is given; and an exception within validation
-    leaves the right weights behind.
+    the network was built, in float32 at least (steps of 1e-4 vanish in bfloat16); it ends with the training
+    run, since it would otherwise be swapped into, or loaded over, what a later `trainer.validate` or
+    `trainer.test` is given; and an exception within validation leaves the right weights behind.
 
     Args:
         decay: d.
@@ -46,8 +46,9 @@ class EMAWeights(WeightAveraging):
     def __init__(self, decay: float = 0.9999, warmup: bool = False) -> None:
         if not 0.0 < decay < 1.0:
             raise ValueError(f"ema.decay={decay} must lie between 0 and 1")
-        super().__init__(multi_avg_fn=_average(decay, warmup))
-        self._is_swapped = False
+        super().__init__()
+        self.decay, self.warmup = decay, warmup
+        self._own_weights: list[Tensor] | None = None
 
     @property
     def averaged(self) -> pl.LightningModule | None:
@@ -62,6 +63,31 @@ class EMAWeights(WeightAveraging):
         if self._average_model is not None:
             # 0 would make the first update a copy
             self._average_model.n_averaged.fill_(1)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Update the average after each optimizer step."""
+        if trainer.global_step > self._latest_update_step:
+            self.update(pl_module)
+            self._latest_update_step = trainer.global_step
+
+    @torch.no_grad()
+    def update(self, pl_module: pl.LightningModule) -> None:
+        """Take the weights of a task into the average."""
+        assert self._average_model is not None
+        average = self._average_model
+        kept = _tensors(average.module)
+        new = [value.to(old.dtype) for old, value in zip(kept, _tensors(pl_module), strict=True)]
+        is_float = [value.is_floating_point() for value in kept]
+        # reading the counter waits for the device, so only where it is needed
+        num_updates = int(average.n_averaged) - 1 if self.warmup else 0
+        share = 1.0 - ema_decay(self.decay, self.warmup, num_updates)
+        torch._foreach_lerp_(list(compress(kept, is_float)), list(compress(new, is_float)), share)
+        for old, value, floating in zip(kept, new, is_float, strict=True):
+            if not floating:
+                old.copy_(value)
+        average.n_averaged += 1
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Validate the average."""
@@ -79,14 +105,24 @@ class EMAWeights(WeightAveraging):
             distribute_bn(self._average_model, trainer.world_size, reduce=True)  # type: ignore[no-untyped-call]
 
     def _swap_models(self, pl_module: pl.LightningModule) -> None:
-        super()._swap_models(pl_module)
-        self._is_swapped = not self._is_swapped
+        """Lend the network the average, or give it its own weights back; the average stays as it is.
+
+        Lightning exchanges the two, which would round the average to the precision of the network.
+        """
+        tensors = _tensors(pl_module)
+        if self._own_weights is None:
+            self._own_weights = [tensor.detach().clone() for tensor in tensors]
+            self._copy_average_to_current(pl_module)
+        else:
+            for tensor, own in zip(tensors, self._own_weights, strict=True):
+                tensor.data.copy_(own)
+            self._own_weights = None
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Undo a swap that validation could not, before any checkpoint is written."""
-        if self._is_swapped:
+        if self._own_weights is not None:
             self._swap_models(pl_module)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -110,14 +146,5 @@ class EMAWeights(WeightAveraging):
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
 
-def _average(decay: float, warmup: bool) -> Callable[[Any, Any, Any], None]:
-    @torch.no_grad()
-    def update(averages: list[Tensor], current: list[Tensor], num_averaged: Tensor) -> None:
-        if averages[0].is_floating_point():
-            # reading the counter waits for the device, so only where it is needed
-            num_updates = int(num_averaged) - 1 if warmup else 0
-            torch._foreach_lerp_(averages, current, 1.0 - ema_decay(decay, warmup, num_updates))
-        else:
-            torch._foreach_copy_(averages, current)
-
-    return update
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
