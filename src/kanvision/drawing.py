@@ -61,22 +61,23 @@ def displayable(
     return array
 
 
-def coloured(image: Pixels, mask: NDArray[Any]) -> Pixels:
+def coloured(image: Pixels, mask: NDArray[Any], palette: Pixels = PALETTE) -> Pixels:
     """The image, mixed half and half with the colour of each pixel's class, or the mean of several.
 
     Args:
         image: (H, W, 3).
         mask: Classes (H, W), of which 0 and less are clear; or a plane for each class (K, H, W).
+        palette: Colors of the classes 1, 2, ..., in turn, (K, 3).
 
     Returns:
         (H, W, 3).
     """
     if mask.ndim == 2:
-        colours, is_there = PALETTE[(mask.astype(np.int64) - 1) % len(PALETTE)].astype(np.float32), mask > 0
+        colours, is_there = palette[(mask.astype(np.int64) - 1) % len(palette)].astype(np.float32), mask > 0
     else:
         weights = (mask > 0).astype(np.float32)  # (K, H, W)
         total = weights.sum(axis=0)
-        own = PALETTE[np.arange(len(mask)) % len(PALETTE)].astype(np.float32)  # (K, 3)
+        own = palette[np.arange(len(mask)) % len(palette)].astype(np.float32)  # (K, 3)
         colours = np.einsum("khw,kc->hwc", weights, own) / np.maximum(total, 1)[..., None]
         is_there = total > 0
     mixed: Pixels = np.where(is_there[..., None], (image + colours) / 2, image).astype(np.uint8)

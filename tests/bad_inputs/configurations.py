@@ -59,6 +59,11 @@ CASES = (
         ("the patches do not tile the image", "divisors of 32 near it"),
     ),
     Case(
+        "a palette and a threshold",
+        typed("model=unet data=segmentation_folder data.palette={0:a,1:b} data.threshold=127"),
+        ("data.palette={0:a,1:b}", "the palette names the class of every value", "take data.threshold=0"),
+    ),
+    Case(
         "two values for one channel",
         typed("data.mean=[0.1,0.2]"),
         ("2 values for 1 channels", "give one value for each channel"),

@@ -96,6 +96,27 @@ def no_foreground(root: Path) -> None:
         Image.new("L", Image.open(path).size).save(path)
 
 
+def two_colors(root: Path) -> None:
+    for path in (root / "masks").iterdir():
+        mask = np.zeros((*np.asarray(Image.open(path)).shape, 3), np.uint8)
+        mask[2:6, 2:8], mask[8:12, 2:8] = (255, 0, 0), (0, 0, 255)
+        save(path, mask)
+
+
+def jpeg_masks(root: Path) -> None:
+    for path in list((root / "masks").iterdir()):
+        mask = np.asarray(Image.open(path)) * 255
+        path.unlink()
+        save(path.with_suffix(".jpg"), mask)
+
+
+def bordered(root: Path) -> None:
+    for path in (root / "crop").iterdir():
+        mask = np.array(Image.open(path))
+        mask[0] = 255
+        save(path, mask)
+
+
 class Touch:
     """A pickle that would make a file."""
 
@@ -110,6 +131,7 @@ def with_nan() -> np.ndarray:
 
 
 CLASSES = {"mode": "multiclass", "num_classes": 3}
+RED = {"#000000": "background", "#ff0000": "road"}
 LABELS = "t10k-labels-idx1-ubyte.gz"
 CASES = (
     Case("a folder that does not exist", classes(lambda root: shutil.rmtree(root)), ("does not exist",)),
@@ -182,7 +204,7 @@ CASES = (
     Case("a picture without a mask", masks(remove("masks/field_2.png")), ("field_2.png: has no mask",)),
     Case(
         "a mask of another size",
-        masks(picture("masks/field_2.png", disc((9, 8)))),
+        masks(picture("masks/field_2.png", disc((9, 8), level=1))),
         ("field_2.png: 9 x 8 pixels, but its image field_2.png has 20 x 16 pixels",),
     ),
     Case(
@@ -199,6 +221,44 @@ CASES = (
         "a mask in colours",
         masks(picture("masks/field_2.png", scan(1)), **CLASSES),
         ("is a colour picture (3 channels); a mask holds one number a pixel",),
+    ),
+    Case(
+        "masks of two classes, read as one",
+        masks(lambda root: None, mask_folder="crop"),
+        ("the masks hold 1 and 2 besides 0", "data.mode=multiclass tells them apart", "data.foreground=all"),
+    ),
+    Case(
+        "masks of two colors, read as one class",
+        masks(two_colors),
+        ("the masks hold #0000ff and #ff0000 besides 0", "data.palette={0x000000:<class>,"),
+    ),
+    Case(
+        "masks in JPEG, of which every value but 0 is foreground",
+        masks(jpeg_masks),
+        ("is a JPEG with", "data.threshold=127 takes the bright ones"),
+    ),
+    Case(
+        "numbers of classes in JPEG",
+        masks(jpeg_masks, **CLASSES),
+        ("is a JPEG, which changes the numbers of classes; save masks as PNG",),
+    ),
+    Case(
+        "two classes with a border of 255",
+        masks(bordered, mode="multiclass", mask_folder="crop"),
+        (
+            "holds label 255, where the masks hold 0, 1 and 2 besides",
+            "data.ignore_index=255 if these pixels are not to count, or data.num_classes=256",
+        ),
+    ),
+    Case(
+        "a color that the palette does not name",
+        masks(two_colors, mode="multiclass", palette=RED),
+        ("field_0.png: holds the color #0000ff in 24 pixels, which data.palette does not name",),
+    ),
+    Case(
+        "a palette with a key that is no color",
+        masks(lambda root: None, mode="multiclass", palette={"red": "road", "#000000": "background"}),
+        ("data.palette: red is no color and no number; legal: #rrggbb",),
     ),
     Case("masks that are all empty", masks(no_foreground), ("empty, as are all of the 10 masks",)),
     Case(

@@ -41,6 +41,34 @@ CASES = {
         "2 bands for 3 channels",
         "model=smp data=segmentation_folder data.bands=[4,3,2]",
     ),
+    "model=smp data=segmentation_folder data.foreground=all data.mode=multiclass": (
+        "hold the class of each pixel",
+        "model=smp data=segmentation_folder data.foreground=[1,2]",
+    ),
+    "model=smp data=segmentation_folder data.foreground=[3] data.threshold=127": (
+        "decides by grey levels",
+        "model=smp data=segmentation_folder data.threshold=127",
+    ),
+    "model=smp data=segmentation_folder data.foreground=[0,3]": (
+        "0 is background",
+        "model=smp data=segmentation_folder data.foreground=all",
+    ),
+    "model=smp data=segmentation_folder data.foreground=[3,255] data.ignore_index=255": (
+        "leave these values out",
+        "model=smp data=segmentation_folder data.foreground=[3] data.ignore_index=255",
+    ),
+    "model=smp data=segmentation_folder data.palette={0:a,1:b} data.threshold=3": (
+        "names the class of every value",
+        "model=smp data=segmentation_folder data.palette={0:a,1:b}",
+    ),
+    "model=smp data=segmentation_folder data.palette={0:a,1:b} data.foreground=all": (
+        "names the class of every value",
+        "model=smp data=segmentation_folder data.palette={0x000000:a,0xff0000:b} data.mode=multiclass",
+    ),
+    "model=smp data=segmentation_folder data.palette={0:a,1:b} data.mode=multilabel loss.name=bce": (
+        "a folder for each class",
+        "model=smp data=segmentation_folder data.palette=classes.csv",
+    ),
     "data.mean=[1,2]": ("2 values for 1 channels", "data.mean=[1,2] data.std=[1,2] data.in_chans=2"),
     "data.in_chans=3 data.mean=[1,1,1]": ("1 value for 3 channels", "data.in_chans=1"),
     "model=kat model.img_size=32": ("another size than that of the images", "model=kat data.img_size=32"),

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from kanvision.data.datasets.palette import Palette, PaletteMask
 from kanvision.data.datasets.pixels import FileError, label_values
 from kanvision.data.preprocessing import Preprocessing
 from kanvision.data.resizing import resize_image
@@ -109,6 +110,27 @@ def test_a_picture_is_resized_as_the_published_code_does_under_its_preprocessing
     unit = torch.from_numpy(scan(2, (40, 50)).transpose(2, 0, 1) / 255).float()
     found = used.probabilities(published(published.resize_image(unit, (16, 16)))[None], (50, 40))
     np.testing.assert_array_equal(np.load(outputs.probabilities), found[0])
+
+
+@pytest.mark.parametrize("name", ["photo.png", "scene.tif"])
+def test_masks_have_the_colors_of_a_palette_and_are_read_by_it(name: str, tmp_path: Path) -> None:
+    palette = Palette.parse(
+        {"#000000": "ground", "#00ff00": "tree", "#0000fa": "a lake", "#808080": "ignore"}
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8).repeat(10, 0).repeat(10, 1)
+    if name == "photo.png":
+        path = save(tmp_path / name, pixels)
+    else:
+        path = geotiff(tmp_path / name, pixels.transpose(2, 0, 1))
+    plain, _ = run(path, predictor("multiclass"))
+    labels = label_values(plain.masks[0])
+    assert set(np.unique(labels)) == {0, 1, 2}
+    outputs, _ = run(path, predictor("multiclass", colors=palette.colors))
+    np.testing.assert_array_equal(label_values(outputs.masks[0]), labels)  # the numbers are the same
+    np.testing.assert_array_equal(PaletteMask(palette, 255)([outputs.masks[0]])["mask"], labels)
+    shown = np.asarray(Image.open(outputs.overlay)).astype(int)
+    lake = (pixels[labels == 2].astype(int) + np.array([0, 0, 250])) // 2
+    assert np.abs(shown[labels == 2] - lake).max() <= 1
 
 
 @pytest.mark.parametrize(("height", "width"), [(50, 40), (9, 40), (5, 3), (16, 16)])

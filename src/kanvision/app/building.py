@@ -67,9 +67,11 @@ def datamodule_of(cfg: TrainConfig) -> ImageDataModule:
 
 
 def with_facts_of(cfg: TrainConfig, datamodule: ImageDataModule) -> TrainConfig:
-    """The configuration with what the data turned out to have: number of classes, mean and std."""
+    """The configuration with what the data turned out to have: number of classes, mean, std, palette."""
     count, spec = {"num_classes": datamodule.num_classes}, datamodule.spec
-    facts = {**count, "mean": list(spec.mean), "std": list(spec.std)}
+    facts: dict[str, Any] = {**count, "mean": list(spec.mean), "std": list(spec.std)}
+    if (palette := getattr(datamodule.reader, "palette", None)) is not None:
+        facts["palette"] = dict(palette.given)  # a checkpoint may be used where the file is not
     data, model = cfg.data.model_copy(update=facts), cfg.model.model_copy(update=count)
     return cfg.model_copy(update={"data": data, "model": model})
 

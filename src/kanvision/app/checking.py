@@ -52,6 +52,8 @@ def check_data(cfg: CheckConfig | EvalConfig) -> list[Finding]:
     path = folder / "check_data.csv"
     write_findings(path, found)
     _print(console, found, data.root, cfg.check.rows)
+    for what, text in datamodule.reader.facts.items():
+        console.print(f"{what}: {text}", soft_wrap=True, highlight=False, markup=False)
     counts = Counter(finding.is_bad for finding in found)
     sizes = ", ".join(f"{inspector.split} {len(inspector):,}" for inspector in inspection.inspectors)
     told = f"{len(inspection):,} samples ({sizes or 'none could be found'}), {counts[False]} notes"

@@ -31,6 +31,7 @@ def facts_before(
         "run": "a trial, nothing is written" if is_dry(cfg) else cfg.run.dir,
         "recipe": f"{cfg.recipe.name} ({cfg.recipe.source})",
         "images": ", ".join(f"{split} {count:,}" for split, count in datamodule.num_images.items()),
+        **datamodule.facts,
         "training": str(effort),
         "model": f"{price.parameters:,} parameters, {_gflops(price)} GFLOP an image",
         "precision": str(trainer.precision),

@@ -198,6 +198,7 @@ def _predictor(job: _Job, data: SegmentationDataModule) -> MaskPredictor:
         batch_size=job.cfg.data.batch_size or max(1, data.eval_batch_size * size**2 // tile**2),
         resize=False if is_tiled else cfg.resize,
         rgb=data.rgb if cfg.bands is None else (),
+        colors=data.colors,
     )
 
 

@@ -56,12 +56,38 @@ def _masks(config: TrainConfig) -> Iterator[Problem]:
     if data.mode == "multiclass" and data.num_classes == 1:
         why = "there is nothing to choose from"
         yield conflict(config, ["data.num_classes", "data.mode"], why, "take 2 or more, or data.mode=binary")
-    if isinstance(data, SegmentationFolderConfig) and data.ignore_index is not None:
-        yield from _ignored(config, data)
+    if isinstance(data, SegmentationFolderConfig):
+        yield from _stored_values(config, data)
+        if data.ignore_index is not None:
+            yield from _ignored(config, data)
+
+
+def _stored_values(config: TrainConfig, data: SegmentationFolderConfig) -> Iterator[Problem]:
+    if data.foreground is not None and data.mode == "multiclass":
+        why = "multiclass masks hold the class of each pixel"
+        yield conflict(
+            config, ["data.foreground", "data.mode"], why, "take data.mode=binary, or leave it out"
+        )
+    if data.foreground is not None and data.threshold:
+        why = "a threshold decides by grey levels"
+        yield conflict(config, ["data.foreground", "data.threshold"], why, "take data.threshold=0")
+    if isinstance(data.foreground, list) and {0, data.ignore_index} & set(data.foreground):
+        why = "0 is background, and what is ignored is neither"
+        yield conflict(config, ["data.foreground", "data.ignore_index"], why, "leave these values out")
+    if data.palette is None:
+        return
+    if data.mode == "multilabel":
+        why = "multilabel masks are a folder for each class"
+        yield conflict(config, ["data.palette", "data.mode"], why, "take data.mode=multiclass or binary")
+    for key, off in (("threshold", 0), ("foreground", None)):
+        if getattr(data, key) != off:
+            why = "the palette names the class of every value"
+            fix = f"take data.{key}={in_yaml(off)}"
+            yield conflict(config, ["data.palette", f"data.{key}"], why, fix)
 
 
 def _ignored(config: TrainConfig, data: SegmentationFolderConfig) -> Iterator[Problem]:
-    if data.mode == "multiclass":
+    if data.mode == "multiclass" or data.palette is not None:
         return
     if data.ignore_index in (0, 1):
         why = f"{data.mode} masks hold 0 for background and 1 for foreground"

@@ -173,7 +173,11 @@ class SegmentationFolderConfig(MaskFilesConfig):
     mask_suffix: str = ""
     """What the name of a mask has behind that of its image, for example _mask."""
     threshold: Annotated[int, Field(ge=0, le=254)] = 0
-    """Grey level above which a pixel is foreground (not for multiclass); 0: every value but zero."""
+    """Grey level above which a pixel is foreground (not for multiclass); 0: `foreground` decides."""
+    foreground: Literal["all"] | list[int] | None = None
+    """Stored values that are foreground under threshold=0, or all but zero; null: the only one but zero."""
+    palette: dict[str, str] | str | None = None
+    """Class of each color (#rrggbb or 0xrrggbb) or stored number, or a .csv or .yaml file with them."""
     bands: list[Count] | None = None
     """Bands of an image to use, counted from 1; null: all."""
     ignore_index: int | None = None

@@ -194,6 +194,12 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         chosen = indices[stratified_limit(self.strata(source)[indices], limit)]
         return self.serve(source, chosen, training=training)
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What was found out about the data that a run says before it starts, by name."""
+        self._split("train")
+        return self.reader.facts
+
     def error(self, problem: str) -> DataError:
         """The error for a problem with the data."""
         return DataError(f"data set {self.dataset_name}: {problem}")

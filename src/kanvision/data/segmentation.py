@@ -139,6 +139,12 @@ class SegmentationDataModule(ImageDataModule):
             return tuple(bands.index(band) for band in VISIBLE)
         return (2, 1, 0) if self.preprocessing_name == "u_kan" else ()
 
+    @property
+    def colors(self) -> tuple[tuple[int, int, int], ...]:
+        """Red, green and blue of each class, where `palette` names colors; empty otherwise."""
+        palette = getattr(self.reader, "palette", None)
+        return () if palette is None else tuple(palette.colors)
+
     def strata(self, source: MaskedSource) -> Indices:
         """Kind of each image, where the data set has kinds."""
         return source.strata

@@ -17,10 +17,13 @@ from PIL import Image
 
 from kanvision.drawing import PALETTE
 
-__all__ = ["BLOCK", "Write", "array_file", "draft", "no_data_of", "picture_files", "raster_file"]
+__all__ = ["BLOCK", "Color", "Write", "array_file", "draft", "no_data_of", "picture_files", "raster_file"]
 
 Write = Callable[[int, NDArray[Any]], None]
 """Writes (K, h, W) from a row on."""
+
+Color = tuple[int, int, int]
+"""Red, green and blue in 8 bits."""
 
 BLOCK = 256
 """Side of the blocks of a TIFF file; what is written in groups of so many rows compresses best."""
@@ -32,9 +35,16 @@ def no_data_of(num_labels: int) -> int:
     return 255 if num_labels <= 255 else 65535
 
 
-def palette(no_data: int) -> NDArray[np.uint8]:
-    """(256, 3) red, green and blue of labels: black, ten colours in turn, grey for no data."""
+def palette(no_data: int, own: Sequence[Color] = ()) -> NDArray[np.uint8]:
+    """Return red, green and blue of labels, (256, 3): black, ten colors in turn, gray for no data.
+
+    Args:
+        no_data: Label of pixels without data.
+        own: Colors of the labels 0, 1, ... instead.
+    """
     colours = np.concatenate([np.zeros((1, 3), np.uint8), PALETTE[np.arange(255) % len(PALETTE)]])
+    if own:
+        colours[: len(own)] = own
     colours[no_data] = GREY
     return colours
 
@@ -61,6 +71,7 @@ def raster_file(
     *,
     no_data: float,
     georeference: Mapping[str, Any],
+    colors: Sequence[Color] = (),
 ) -> Iterator[Write]:
     """A compressed TIFF file with a band for each plane; a single band of uint8 has colours.
 
@@ -71,6 +82,7 @@ def raster_file(
         names: What the bands are called.
         no_data: Value of pixels without data.
         georeference: Arguments of rasterio that say where it lies.
+        colors: Colors of the labels 0, 1, ...; empty: those of `palette`.
     """
     import rasterio
     from rasterio.windows import Window
@@ -90,7 +102,7 @@ def raster_file(
             for number, name in enumerate(names, 1):
                 file.set_band_description(number, name)
             if dtype == "uint8" and len(names) == 1:
-                colours = palette(int(no_data)).tolist()
+                colours = palette(int(no_data), colors).tolist()
                 file.write_colormap(1, {label: (*colour, 255) for label, colour in enumerate(colours)})
 
             def write(top: int, planes: NDArray[Any]) -> None:
@@ -118,7 +130,9 @@ def array_file(path: Path, shape: tuple[int, int, int]) -> Iterator[Write]:
 
 
 @contextmanager
-def picture_files(paths: Sequence[Path], size: tuple[int, int], no_data: int) -> Iterator[Write]:
+def picture_files(
+    paths: Sequence[Path], size: tuple[int, int], no_data: int, colors: Sequence[Color] = ()
+) -> Iterator[Write]:
     """A .png file for each plane of labels, which holds the labels and shows them in colours.
 
     More than 255 labels are written as grey values of 16 bits. All planes are in memory until the end, as the
@@ -128,6 +142,7 @@ def picture_files(paths: Sequence[Path], size: tuple[int, int], no_data: int) ->
         paths: A file for each plane.
         size: Height and width.
         no_data: Label of pixels without data.
+        colors: Colors of the labels 0, 1, ...; empty: those of `palette`.
     """
     whole = np.zeros((len(paths), *size), np.uint8 if no_data == 255 else np.uint16)
 
@@ -138,6 +153,6 @@ def picture_files(paths: Sequence[Path], size: tuple[int, int], no_data: int) ->
     for path, plane in zip(paths, whole, strict=True):
         picture = Image.fromarray(plane)
         if plane.dtype == np.uint8:
-            picture.putpalette(palette(no_data).tobytes())  # the mode L becomes P
+            picture.putpalette(palette(no_data, colors).tobytes())  # the mode L becomes P
         with draft(path) as place:
             picture.save(place, "png")

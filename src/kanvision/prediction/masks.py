@@ -20,7 +20,7 @@ from torch import Tensor
 from kanvision.data.datasets.pixels import TIFF
 
 from .blending import Strip, blended, in_groups
-from .files import BLOCK, Write, array_file, draft, no_data_of, picture_files, raster_file
+from .files import BLOCK, Color, Write, array_file, draft, no_data_of, picture_files, raster_file
 from .scenes import Scene
 from .tally import Outcome, Tally
 from .tiles import Tiling
@@ -59,6 +59,7 @@ class MaskPredictor:
         batch_size: Tiles at a time.
         resize: Bring images to S x S, as evaluation does; None: those that lie nowhere on Earth.
         rgb: Channels to show as red, green and blue; empty: the first three.
+        colors: Colors of the labels 0, 1, ... in masks and overlays; empty: ten in turn.
     """
 
     probabilities: Callable[[Tensor, tuple[int, int]], Tensor]
@@ -72,6 +73,7 @@ class MaskPredictor:
     batch_size: int
     resize: bool | None = None
     rgb: tuple[int, ...] = ()
+    colors: tuple[Color, ...] = ()
 
     @property
     def no_data(self) -> int:
@@ -126,7 +128,7 @@ class MaskPredictor:
             FileError: If the image cannot be read.
         """
         labels = None if self.mode == "multilabel" else range(1, 1 + len(self.foreground))
-        tally = Tally(scene, labels, self.rgb)
+        tally = Tally(scene, labels, self.rgb, self.colors)
         strips = (self._resized if self.resizes(scene) else self._tiled)(scene, tally, advance)
         with ExitStack() as stack:
             write_masks, write_probabilities = map(stack.enter_context, self._files(scene, outputs))
@@ -189,14 +191,20 @@ class MaskPredictor:
             dtype = "uint8" if self.no_data == 255 else "uint16"
             place = scene.georeference
             labels = raster_file(
-                outputs.masks[0], size, dtype, names, no_data=self.no_data, georeference=place
+                outputs.masks[0],
+                size,
+                dtype,
+                names,
+                no_data=self.no_data,
+                georeference=place,
+                colors=self.colors,
             )
             if path is not None:
                 values = raster_file(
                     path, size, "float32", self.names, no_data=float("nan"), georeference=place
                 )
         else:
-            labels = picture_files(outputs.masks, size, self.no_data)
+            labels = picture_files(outputs.masks, size, self.no_data, self.colors)
             if path is not None:
                 values = array_file(path, (len(self.names), *size))
         return labels, values

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from kanvision.drawing import coloured, displayable
+from kanvision.drawing import PALETTE, coloured, displayable
 
 from .blending import Strip
-from .files import GREY
+from .files import GREY, Color
 from .scenes import Scene
 
 __all__ = ["Outcome", "Tally"]
@@ -67,10 +67,18 @@ class Tally:
         scene: The image.
         foreground: Labels to count, or for masks of several planes None: the planes.
         rgb: Channels to show as red, green and blue; empty: the first three, or the first one of fewer.
+        colors: Colors of the labels 0, 1, ...; empty: ten in turn.
     """
 
-    def __init__(self, scene: Scene, foreground: range | None, rgb: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        foreground: range | None,
+        rgb: tuple[int, ...],
+        colors: tuple[Color, ...] = (),
+    ) -> None:
         self.scene = scene
+        self.palette = np.array(colors[1:], np.uint8) if colors else PALETTE
         self.foreground = foreground
         num_channels = scene.bands.in_chans
         self.shown = list(rgb or ((0, 1, 2) if num_channels >= 3 else (0, 0, 0)))
@@ -126,7 +134,7 @@ class Tally:
         (image,) = displayable(picture[None], mean, std, stretch=bands.in_chans > 3)
         clear = np.concatenate(self._clear)
         masks = np.concatenate(self._masks, axis=1) * clear
-        pixels = coloured(image, masks[0] if self.foreground is not None else masks)
+        pixels = coloured(image, masks[0] if self.foreground is not None else masks, self.palette)
         pixels[~clear] = GREY
         return Image.fromarray(pixels)
 

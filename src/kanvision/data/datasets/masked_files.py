@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kanvision.data.errors import DataError
 
+from .mask_values import is_color, is_jpeg, list_values
 from .masks import Indices, MaskedSource, SegmentationSample
 from .pictures import MAX_PIXELS, pixel_limit
 from .pixels import (
@@ -39,6 +40,8 @@ __all__ = [
     "MaskFile",
     "MaskPlanes",
     "MaskedFiles",
+    "binary_values",
+    "numbered_labels",
 ]
 
 NUM_LOOKED_AT = 16
@@ -95,12 +98,16 @@ class BinaryMask:
     """Foreground of any of several files.
 
     Attributes:
-        threshold: Grey level (0 to 255) above which a pixel is foreground; 0: any stored value but zero.
+        threshold: Grey level (0 to 255) above which a pixel is foreground; 0: stored values decide.
         ignore_index: Stored value of pixels that do not count and keep it; None: all count.
+        foreground: Stored values that are foreground under threshold=0; None: every value but 0.
+        is_strict: Refuse a file with other values than `foreground` and 0; otherwise they are background.
     """
 
     threshold: int = 127
     ignore_index: int | None = None
+    foreground: tuple[int, ...] | None = None
+    is_strict: bool = False
 
     def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
         """`mask` of 0 and 1, (H, W)."""
@@ -114,11 +121,48 @@ class BinaryMask:
 
     def plane(self, path: Path) -> NDArray[np.int64]:
         """Foreground of one file, (H, W)."""
-        values = grey_levels(path) if self.threshold else label_values(path, colours_too=True)
-        foreground = (values > self.threshold).astype(np.int64)
+        if self.threshold:
+            values = grey_levels(path).astype(np.int64)
+            is_foreground = values > self.threshold
+        else:
+            values = binary_values(path)
+            is_foreground = values != 0
+            if self.foreground is not None:
+                is_known = np.isin(values, self.foreground)
+                if self.is_strict:
+                    self._refuse_others(values[is_foreground & ~is_known], path)
+                is_foreground = is_known
+        foreground: NDArray[np.int64] = is_foreground.astype(np.int64)
         if self.ignore_index is not None:
             foreground[values == self.ignore_index] = self.ignore_index
         return foreground
+
+    def _refuse_others(self, values: NDArray[np.int64], path: Path) -> None:
+        others = set(np.unique(values).tolist()) - {self.ignore_index}
+        if others:
+            assert self.foreground is not None
+            raise FileError(
+                f"{path}: holds {list_values(others)}, where the masks that were looked at hold "
+                f"{list_values({0, *self.foreground})}; data.foreground says which values are foreground"
+            )
+
+
+def binary_values(path: Path) -> NDArray[np.int64]:
+    """Return the stored values of a mask that shows one foreground, (H, W), colors as codes.
+
+    Raises:
+        FileError: If the file cannot be read, or is a JPEG with noise around black and white.
+    """
+    values = label_values(path, colours_too=True)
+    if is_jpeg(path) and len(found := set(np.unique(values).tolist()) - {0}) > 1:
+        fix = "data.threshold=127 takes the bright ones"
+        if any(map(is_color, found)):
+            fix = "save colors as PNG, and name them by data.palette"
+        raise FileError(
+            f"{path}: is a JPEG with {list_values(found)} besides 0, and data.threshold=0 makes all of them "
+            f"foreground; {fix}"
+        )
+    return values
 
 
 @dataclass(frozen=True)
@@ -136,16 +180,19 @@ class IndexMask:
     def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
         """`mask`, (H, W)."""
         (path,) = paths
-        labels = label_values(path)
+        labels = numbered_labels(path)
         if self.num_classes is not None and (labels.max() >= self.num_classes or labels.min() < 0):
             wrong = labels[(labels >= self.num_classes) | (labels < 0)]
             wrong = wrong if self.ignore_index is None else wrong[wrong != self.ignore_index]
             if len(wrong):
                 also = "" if self.ignore_index is None else f" and {self.ignore_index}"
-                raise FileError(
+                text = (
                     f"{path}: holds label {wrong[0]} ({len(wrong)} such pixels); "
                     f"legal for data.num_classes={self.num_classes}: 0 to {self.num_classes - 1}{also}"
                 )
+                if self.ignore_index is None and (wrong == wrong[0]).all():
+                    text += f"; data.ignore_index={wrong[0]} if these pixels are not to count"
+                raise FileError(text)
         return {"mask": labels}
 
 
@@ -156,8 +203,20 @@ class InstanceMask:
     def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
         """`mask` of 0 and 1, and `instances`, both (H, W)."""
         (path,) = paths
-        instances = label_values(path)
+        instances = numbered_labels(path)
         return {"mask": (instances > 0).astype(np.int64), "instances": instances}
+
+
+def numbered_labels(path: Path) -> NDArray[np.int64]:
+    """Return the numbers of classes or objects that a mask holds, (H, W).
+
+    Raises:
+        FileError: If the file cannot be read, holds colors or fractions, or is a JPEG.
+    """
+    labels = label_values(path)
+    if is_jpeg(path):
+        raise FileError(f"{path}: is a JPEG, which changes the numbers of classes; save masks as PNG")
+    return labels
 
 
 @dataclass(frozen=True)
@@ -165,16 +224,24 @@ class MaskPlanes:
     """One file a class, each with the foreground of its class.
 
     Attributes:
-        threshold: As for `BinaryMask`.
-        ignore_index: As for `BinaryMask`.
+        binary: Reads the file of one class.
     """
 
-    threshold: int = 127
-    ignore_index: int | None = None
+    binary: BinaryMask
+
+    @property
+    def threshold(self) -> int:
+        """As for `BinaryMask`."""
+        return self.binary.threshold
+
+    @property
+    def ignore_index(self) -> int | None:
+        """As for `BinaryMask`."""
+        return self.binary.ignore_index
 
     def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
         """`mask` of 0 and 1, (K, H, W)."""
-        planes = [BinaryMask(self.threshold, self.ignore_index).plane(path) for path in paths]
+        planes = [self.binary.plane(path) for path in paths]
         if wrong := [(path, p) for path, p in zip(paths, planes, strict=True) if p.shape != planes[0].shape]:
             path, plane = wrong[0]
             raise FileError(f"{path}: {_size(plane)}, but {paths[0]} has {_size(planes[0])}")

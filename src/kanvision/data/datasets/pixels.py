@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .mask_values import encode_colors
 from .pictures import PictureError, check_pixels, has_more_bits, open_picture, read_orientation
 from .rasters import has_palette, open_raster, read_raster, tiff_orientation, turn
 
@@ -42,6 +43,8 @@ Floats = NDArray[np.float32]
 TIFF = (".tif", ".tiff")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue in grey (ITU-R BT.601, as Pillow has them)."""
+TINT = 32
+"""Least difference between the channels of a colored pixel; JPEG gives gray ones smaller differences."""
 _OPENING = threading.Lock()
 
 
@@ -199,23 +202,35 @@ def grey_levels(path: Path) -> Pixels:
     """A mask as grey levels 0 to 255, (H, W) uint8: black and white whatever the file's mode.
 
     Raises:
-        FileError: If the file cannot be read.
+        FileError: If the file cannot be read, or holds colours.
     """
     if path.suffix.lower() == ".npy" or (path.suffix.lower() in TIFF and not _has_palette(path)):
-        values = label_values(path, colours_too=True)
+        values = label_values(path)
         if values.max(initial=0) > 255:
             values = values // 257
         # Bits are black and white, not two nearly black levels.
         return (values * 255 if _is_bits(path) else values).astype(np.uint8)
     if path.suffix.lower() in TIFF:
         colours = all_bands(path).transpose(1, 2, 0)
-        return np.asarray(Image.fromarray(np.ascontiguousarray(colours)).convert("L"))
+        return _grey(Image.fromarray(np.ascontiguousarray(colours)), path)
     with naming(path), open_picture(path) as picture:
         if picture.mode.startswith("I"):
             levels = (np.asarray(picture).astype(np.int64) // 257).clip(0, 255).astype(np.uint8)
         else:
-            levels = np.asarray(picture.convert("L"))
+            levels = _grey(picture, path)
         return turn(levels, read_orientation(picture))
+
+
+def _grey(picture: Image.Image, path: Path) -> Pixels:
+    """Return grey levels, (H, W), of a picture that must have no colours."""
+    if picture.mode not in ("1", "L", "LA", "La"):
+        colours = np.asarray(picture.convert("RGB"))
+        if np.ptp(colours, axis=2).max(initial=0) > TINT:
+            raise FileError(
+                f"{path}: is a colour picture, of which a threshold would lose classes; save it in grey, or "
+                "name its colours by data.palette"
+            )
+    return np.asarray(picture.convert("L"))
 
 
 def label_values(path: Path, *, colours_too: bool = False) -> NDArray[np.int64]:
@@ -223,7 +238,7 @@ def label_values(path: Path, *, colours_too: bool = False) -> NDArray[np.int64]:
 
     Args:
         path: The file.
-        colours_too: Take the brightest channel of a colour picture, which otherwise is refused.
+        colours_too: Take colours, which otherwise are refused, as the codes of `mask_values`.
 
     Raises:
         FileError: If the file cannot be read, or holds colours or fractions.
@@ -232,10 +247,12 @@ def label_values(path: Path, *, colours_too: bool = False) -> NDArray[np.int64]:
         planes = _label_planes(path)
     if planes.ndim != 3:
         raise FileError(f"{path}: has shape {planes.shape}; a mask has height and width")
-    if len(planes) > 1 and not colours_too and not (planes == planes[:1]).all():
+    if len(planes) > 1 and not (planes == planes[:1]).all():
+        if colours_too and len(planes) == 3 and planes.dtype == np.uint8:
+            return encode_colors(planes)
         raise FileError(
             f"{path}: is a colour picture ({len(planes)} channels); a mask holds one number a pixel, "
-            "or is a palette picture"
+            "or is a palette picture, or data.palette names its colours"
         )
     values = planes.max(axis=0)
     if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.floor(values)).all()):

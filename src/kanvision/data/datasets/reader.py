@@ -85,6 +85,8 @@ class DataReader(ABC):
         self.num_classes = num_classes
         self.download = download
         self.problems: list[str] = []
+        self.facts: dict[str, str] = {}
+        """What reading found out that a run should say before it starts."""
 
     @property
     def decoding(self) -> Decoding:

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+import numpy as np
 
 from kanvision.data.splits import stratified_holdout
 
 from .folders import mask_data_files, subfolders
-from .masked_files import BinaryMask, Entry, ImageFile, IndexMask, MaskedFiles, MaskFile, MaskPlanes
+from .mask_checks import absent_labels, check_foreground, check_labels
+from .mask_values import Codes, MaskValues, count_values, list_values, name_value
+from .masked_files import (
+    BinaryMask,
+    Entry,
+    ImageFile,
+    IndexMask,
+    MaskedFiles,
+    MaskFile,
+    MaskPlanes,
+    binary_values,
+    numbered_labels,
+)
 from .masked_folder import MaskedFolderReader, natural
 from .masks import SegmentationSplits
+from .palette import IGNORE, Palette, PaletteMask, load_palette
 from .pictures import pixel_limit
-from .pixels import FileError, label_values
+from .pixels import grey_levels
 from .published import TEST_SHARE
 from .reader import DatasetInfo
 
@@ -22,6 +36,8 @@ __all__ = ["SegmentationFolder"]
 
 IMAGES = "images"
 SPLITS = ("train", "val", "test")
+MOST_MASKS: Final = 500
+"""Masks whose values are counted before a run starts; what the others hold is checked when they are read."""
 
 
 class SegmentationFolder(MaskedFolderReader):
@@ -38,6 +54,10 @@ class SegmentationFolder(MaskedFolderReader):
         mask_suffix: What the name of a mask has behind that of its image, for example _mask.
         threshold: For binary and multilabel: grey level (0 to 255) above which a pixel is foreground; 0:
             every stored value but zero.
+        foreground: For threshold=0: all: every stored value but zero is foreground; numbers: these are, and
+            all others are background; None: the only one but zero, and several are refused.
+        palette: Class of each color or stored number, or a file with them; None: masks hold numbers of
+            classes.
         bands: Bands of an image to use, counted from 1; None: all.
         ignore_index: Stored value of pixels that neither train nor count, as it is in batches; None: all do.
         **options: Arguments of `MaskedFolderReader`.
@@ -62,6 +82,8 @@ class SegmentationFolder(MaskedFolderReader):
         mask_folder: str = "masks",
         mask_suffix: str = "",
         threshold: int = 0,
+        foreground: Literal["all"] | Sequence[int] | None = None,
+        palette: Mapping[str, str] | str | None = None,
         bands: Sequence[int] | None = None,
         ignore_index: int | None = None,
         **options: Any,
@@ -71,6 +93,8 @@ class SegmentationFolder(MaskedFolderReader):
         self.mask_folder = mask_folder
         self.mask_suffix = mask_suffix
         self.threshold = threshold
+        self.foreground = foreground
+        self.palette: Palette | None = None if palette is None else load_palette(palette)
         self.bands = None if bands is None else tuple(bands)
         self.ignore_index = ignore_index
 
@@ -150,34 +174,109 @@ class SegmentationFolder(MaskedFolderReader):
     def _classes(
         self, folders: list[str], entries: list[Entry], problems: list[str]
     ) -> tuple[MaskFile, tuple[str, ...]]:
-        """How masks are read, and the names of the classes."""
-        if self.mode == "binary":
-            return BinaryMask(self.threshold, self.ignore_index), self.foreground_names("foreground")
-        if self.mode == "multilabel":
-            problems += self.class_count_problems(len(folders)) if folders else []
-            return MaskPlanes(self.threshold, self.ignore_index), tuple(folders)
-        count = self.num_classes
-        if count is None and not problems:
-            with ThreadPoolExecutor() as pool:
-                found = list(pool.map(self._largest_label, (entry.masks[0] for entry in entries)))
-            labels = [label for label in found if isinstance(label, int)]
-            bad_files = [problem for problem in found if isinstance(problem, str)]
-            if self.tolerance == "none" or not labels:  # else they are found again, and counted, when read
-                problems += bad_files
-            count = 1 + max(labels, default=0)
-        return IndexMask(count, self.ignore_index), (
-            "background",
-            *(f"class_{label}" for label in range(1, count or 1)),
+        """Return how masks are read and the names of the classes, after a look at what the masks hold."""
+        if self.palette is not None:
+            return self._palette_classes(self.palette, entries, problems)
+        if self.mode == "multiclass":
+            return self._numbered_classes(entries, problems)
+        values = self._look(entries, grey_levels if self.threshold else binary_values, problems)
+        found = check_foreground(values, self.mode, self.ignore_index) if self._is_strict else []
+        problems += found
+        foreground = None if self.foreground == "all" else self.foreground
+        if self._is_strict and not found:
+            foreground = sorted(set(values.pixels) - {0, self.ignore_index}) or None
+        mask = BinaryMask(
+            self.threshold,
+            self.ignore_index,
+            None if foreground is None else tuple(foreground),
+            is_strict=self._is_strict,
         )
+        if self.mode == "binary":
+            return mask, self.foreground_names("foreground")
+        problems += self.class_count_problems(len(folders)) if folders else []
+        return MaskPlanes(mask), tuple(folders)
 
-    def _largest_label(self, path: Path) -> int | str:
-        """The largest label, or why the file cannot be used."""
-        try:
+    @property
+    def _is_strict(self) -> bool:
+        """Whether only one stored value may be foreground."""
+        return self.foreground is None and not self.threshold
+
+    def _numbered_classes(
+        self, entries: list[Entry], problems: list[str]
+    ) -> tuple[MaskFile, tuple[str, ...]]:
+        count = self.num_classes
+        values = self._look(entries, numbered_labels, problems, whole=count is None)
+        if count is None:
+            problems += check_labels(values, self.ignore_index)
+            count = 1 + max(set(values.pixels) - {self.ignore_index}, default=0)
+        if values.pixels and (absent := absent_labels(values, count)):
+            self.facts["masks"] += f"; none shows {list_values(absent)}"
+        names = ("background", *(f"class_{label}" for label in range(1, count)))
+        return IndexMask(count, self.ignore_index), names
+
+    def _palette_classes(
+        self, palette: Palette, entries: list[Entry], problems: list[str]
+    ) -> tuple[MaskFile, tuple[str, ...]]:
+        names, is_ignoring = palette.names, None in palette.labels.values()
+        if is_ignoring and (self.ignore_index is None or 0 <= self.ignore_index < len(names)):
+            given = "null" if self.ignore_index is None else self.ignore_index
+            problems.append(
+                f"data.palette: has pixels to {IGNORE}, which get the label data.ignore_index={given}; "
+                "take one that no class has, as 255"
+            )
+        if self.mode == "binary":
+            if len(names) != 2:
+                problems.append(
+                    f"data.palette: names {len(names)} classes; data.mode=binary has two, background first"
+                )
+            names = names[1:] if self.num_classes == 1 else names
+        else:
+            problems += self.class_count_problems(len(names))
+        self._look(entries, palette.read, problems)
+        return PaletteMask(palette, self.ignore_index), names
+
+    def _look(
+        self,
+        entries: list[Entry],
+        read: Callable[[Path], Codes],
+        problems: list[str],
+        *,
+        whole: bool = False,
+    ) -> MaskValues:
+        """Return what masks hold, and keep it for the header of a run; nothing where files are missing.
+
+        Args:
+            entries: The images with their masks.
+            read: Reads the stored values of a file.
+            problems: Gets what is wrong with files, unless that is tolerated.
+            whole: Look at all masks, rather than at some at even distances.
+        """
+        if problems or not entries:
+            return MaskValues()
+        most = len(entries) if whole else min(len(entries), MOST_MASKS)
+        places = np.linspace(0, len(entries) - 1, most).round().astype(int)
+        paths = [path for place in places for path in entries[place].masks]
+
+        def read_within_limit(path: Path) -> Codes:
             with pixel_limit(self.max_pixels):
-                labels = label_values(path)
-        except FileError as problem:
-            return str(problem)
-        return int(labels.max(initial=0, where=labels != self.ignore_index))
+                return read(path)
+
+        values, bad_files = count_values(paths, read_within_limit, sum(len(entry.masks) for entry in entries))
+        # Where they are tolerated they are found again, and counted, when they are read.
+        if self.tolerance == "none" or (self.tolerance == "files" and not values.pixels):
+            problems += bad_files
+        if values.pixels:
+            self.facts["masks"] = values.describe(self.ignore_index, self._name)
+        return values
+
+    def _name(self, code: int) -> str:
+        """Return what a stored value is called in the header of a run."""
+        if self.palette is None:
+            return name_value(code)
+        label = self.palette.labels.get(code, -1)
+        shown = name_value(code, as_color=self.palette.by_color)
+        known = "unknown" if label == -1 else IGNORE if label is None else self.palette.names[label]
+        return f"{shown} {known}"
 
     def _parts(self, parts: list[str], source: MaskedFiles) -> list[str]:
         given = set(parts)
