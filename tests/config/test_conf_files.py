@@ -17,14 +17,17 @@ from kanvision.config import (
     to_primitive,
     train_config,
 )
+from kanvision.config.experiments import GROUP
 from kanvision.config.keys import all_keys, family_of, sections_of, words_of
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CHOICES = Choices([CONF])
 NEEDS_PLUGIN = {("hparams_search", "optuna")}
+# experiments are rows of tables: test_experiments.py
 FILES = [
     (group, name)
     for group in CHOICES.groups
+    if group != GROUP
     for name in CHOICES.of(group)
     if (group, name) not in NEEDS_PLUGIN
 ]
@@ -56,7 +59,7 @@ def train(*overrides: str) -> TrainConfig:
 
 
 def test_there_is_something_to_test() -> None:
-    assert {"model", "basis", "data", "trainer", "recipe", "experiment"} <= {group for group, _ in FILES}
+    assert {"model", "basis", "data", "trainer", "recipe", "debug"} <= {group for group, _ in FILES}
     assert len(PAIRS) >= 8
 
 
