@@ -6,7 +6,15 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from kanvision.config import ConfigError, check_command_line, parse_eval, register_resolvers, shown_as_text
+from kanvision.config import (
+    ConfigError,
+    check_command_line,
+    is_first_process,
+    parse_eval,
+    register_resolvers,
+    shown_as_text,
+)
+from kanvision.signals import stopping
 
 CONF = Path(__file__).resolve().parent / "conf"
 
@@ -27,6 +35,8 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = check_command_line("eval", sys.argv[1:], CONF)
-    register_resolvers()
-    main()
+    stop = "stopped before the end, so results are missing or not complete; give the same command again"
+    with stopping(stop, quiet=not is_first_process()):
+        sys.argv[1:] = check_command_line("eval", sys.argv[1:], CONF)
+        register_resolvers()
+        main()

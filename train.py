@@ -10,10 +10,12 @@ from kanvision.config import (
     Choices,
     ConfigError,
     check_command_line,
+    is_first_process,
     parse_train,
     register_resolvers,
     shown_as_text,
 )
+from kanvision.signals import stopping
 from kanvision.sweep import finished_score, lock_job_folder, sweep_job
 
 CONF = Path(__file__).resolve().parent / "conf"
@@ -34,12 +36,14 @@ def main(cfg: DictConfig) -> float | None:
         from kanvision.data.errors import DataError
         from kanvision.tasks import NonFiniteError
 
-        with shown_as_text(ConfigError, CheckpointError, DataError, NonFiniteError):
+        with shown_as_text(ConfigError, CheckpointError, DataError, NonFiniteError, app.LostProcessError):
             return app.train(config)
     return None
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = check_command_line("train", sys.argv[1:], CONF)
-    register_resolvers()
-    main()
+    stop = "stopped before training began; give the same command again"
+    with stopping(stop, quiet=not is_first_process()):
+        sys.argv[1:] = check_command_line("train", sys.argv[1:], CONF)
+        register_resolvers()
+        main()

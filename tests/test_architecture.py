@@ -33,11 +33,12 @@ ROOMS: dict[str, set[str]] = {
     "optimizer_names": set(),  # what configuration and optim both know
     "record": set(),  # what app writes at the end of a run
     "drawing": set(),
+    "signals": set(),
     "prediction": {"data", "drawing"},  # knows a network only as a function
     "effort": {"config", "optim"},
     "sweep": {"config"},  # reads what runs have written; knows no run
     "tasks": {"models", "layers", "losses", "metrics", "optim"},
-    "callbacks": {"tasks", "layers", "optim", "drawing", "checkpoints"},
+    "callbacks": {"tasks", "layers", "optim", "drawing", "checkpoints", "signals"},
     "analysis": MODEL_ROOMS,
     "checkpoints": MODEL_ROOMS,
     "export": MODEL_ROOMS,

@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback
 
 from kanvision.callbacks import Preempted
 from kanvision.checkpoints import load_checkpoint
+from kanvision.signals import STOPPING, Stopped
 
 from .stepwise import NUM_STEPS, At, train
 from .test_steps import same_end
@@ -33,21 +34,35 @@ class InValidation(Callback):
             notify()
 
 
-def stopped(folder: Path, *more: Callback, **options: Any) -> None:
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)
+def stopped(folder: Path, *more: Callback, status: int = 143, **options: Any) -> Preempted:
+    before = [signal.getsignal(number) for number in STOPPING]
     with pytest.raises(Preempted) as caught:
         train(folder, *more, **options)
-    assert caught.value.code == 143
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)) == before
+    assert caught.value.code == status
+    assert [signal.getsignal(number) for number in STOPPING] == before
+    return caught.value
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
-def test_stops_after_the_step(tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = train(tmp_path / "whole")
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (signal.SIGTERM, 143),
+        (signal.SIGUSR1, 143),
+        (signal.SIGUSR2, 143),
+        (signal.SIGINT, 130),
+        (signal.SIGHUP, 129),
+    ],
+)
+def test_stops_after_the_step(tmp_path: Path, number: int, status: int) -> None:
     parts = tmp_path / "parts"
-    stopped(parts, At(13, lambda: notify(number)))
-    assert load_checkpoint(parts / "step.ckpt")["global_step"] == 13
-    assert f"{signal.Signals(number).name}: stopped after step 13" in capsys.readouterr().out
+    said = stopped(parts, At(13, lambda: notify(number)), status=status)
+    path = parts / "step.ckpt"
+    assert load_checkpoint(path)["global_step"] == 13
+    assert said.name == signal.Signals(number).name
+    assert said.text == f"stopped after step 13, saved in {path}; resume={parts} goes on with it"
+    if number != signal.SIGINT:
+        return
+    whole = train(tmp_path / "whole")
     second = train(parts, resume=parts / "step.ckpt", seed=99)
     assert second.steps == {i: seen for i, seen in whole.steps.items() if i >= 13}
     same_end(tmp_path / "whole", parts)
@@ -78,6 +93,22 @@ def test_stops_at_the_end_of_an_epoch_by_its_own_checkpoint(tmp_path: Path) -> N
     stopped(tmp_path, At(8, notify), limit_val_batches=0)
     assert load_checkpoint(tmp_path / "last.ckpt")["global_step"] == 8
     assert not (tmp_path / "step.ckpt").exists()
+
+
+def test_a_second_interrupt_does_not_wait_for_the_step(tmp_path: Path) -> None:
+    with pytest.raises(Stopped) as caught:
+        train(tmp_path, At(3, lambda: [notify(signal.SIGINT), notify(signal.SIGINT)]))
+    assert not isinstance(caught.value, Preempted)
+    assert caught.value.code == 130
+    assert not (tmp_path / "step.ckpt").exists()
+
+
+def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    try:
+        train(tmp_path, At(3, lambda: notify(signal.SIGHUP)))
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_stops_before_the_test_when_training_is_over(tmp_path: Path) -> None:

@@ -5,9 +5,19 @@ from .checking import check_data
 from .evaluation import evaluate
 from .explanation import explain
 from .prediction import predict
+from .stopping import LostProcessError
 from .training import train
 
-__all__ = ["EVALUATIONS", "analyse", "check_data", "evaluate", "explain", "predict", "train"]
+__all__ = [
+    "EVALUATIONS",
+    "LostProcessError",
+    "analyse",
+    "check_data",
+    "evaluate",
+    "explain",
+    "predict",
+    "train",
+]
 
 EVALUATIONS = {
     "test": evaluate,

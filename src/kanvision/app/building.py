@@ -29,6 +29,7 @@ from kanvision.models import BUILDERS, kanify, patch_size_for
 from kanvision.tasks import TASKS, Task
 
 from .sharding import Sharded
+from .stopping import listens_alone
 from .sync_norm import SyncNorm
 from .targets import built
 from .teaching import taught
@@ -155,7 +156,7 @@ def trainer_of(cfg: TrainConfig) -> pl.Trainer:
     with blaming(cfg, "logger"):
         loggers = [built(entry, Logger) for entry in cfg.logger.values()]
     with blaming(cfg, "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.precision"):
-        return pl.Trainer(
+        trainer = pl.Trainer(
             **options,
             callbacks=callbacks,
             logger=loggers or False,
@@ -165,6 +166,7 @@ def trainer_of(cfg: TrainConfig) -> pl.Trainer:
             enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
             enable_model_summary=False,
         )
+    return listens_alone(trainer)
 
 
 def fault_counter(cfg: TrainConfig, folder: Path | None) -> list[DataFaults]:

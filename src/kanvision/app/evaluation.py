@@ -15,6 +15,7 @@ from kanvision.config import EvalConfig, blaming
 from .building import cost_of, datamodule_of, fault_counter, usable_precision
 from .facts import facts_after, faults_found, faults_recorded, size_of
 from .restoring import restore, run_folder
+from .stopping import listens_alone
 
 
 def evaluate(cfg: EvalConfig) -> dict[str, float]:
@@ -46,6 +47,7 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
+    listens_alone(trainer)
     measure = trainer.test if cfg.split == "test" else trainer.validate
     started = time.perf_counter()
     (metrics,) = measure(task, datamodule=datamodule, verbose=False)

@@ -32,6 +32,7 @@ from .building import cost_of, datamodule_of, is_dry, model_of, prepare, task_of
 from .facts import facts_after, facts_before, faults_found, faults_recorded, size_of
 from .joining import join, require_same
 from .restoring import fitting_weights
+from .stopping import told_how_to_go_on
 from .teaching import load_teacher, with_teacher
 
 
@@ -79,7 +80,8 @@ def train(cfg: TrainConfig) -> float | None:
     record.header(console, title, facts_before(cfg, datamodule, effort, price, trainer, resume, start))
 
     started = time.perf_counter()
-    trainer.fit(task, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+    with told_how_to_go_on(trainer, folder, "training"):
+        trainer.fit(task, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     seconds = time.perf_counter() - started
 
     best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)), None)
@@ -89,7 +91,10 @@ def train(cfg: TrainConfig) -> float | None:
         path = best.best_model_path or None if best is not None else None
         if path and structure_of(task.model):  # that checkpoint may be of an epoch before a change
             task = task_of(cfg, model_of(cfg), {})
-        results = trainer.test(task, datamodule=datamodule, ckpt_path=path, verbose=False, weights_only=True)
+        with told_how_to_go_on(trainer, folder, "test"):
+            results = trainer.test(
+                task, datamodule=datamodule, ckpt_path=path, verbose=False, weights_only=True
+            )
         metrics |= next(iter(results), {})
     price = cost_of(cfg, task.model) if structure_of(task.model) else price
     facts = facts_after(price, seconds, "training")

@@ -14,26 +14,27 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_warn
 
-from .checkpointing import StepCheckpoint, is_between_steps
+from kanvision.signals import STOPPING, Stopped, leave_lost_terminal
+
+from .checkpointing import LastCheckpoint, StepCheckpoint, is_between_steps
 from .processes import Agreement
 
 __all__ = ["Preempted", "Preemption"]
 
-STATUS = 128 + signal.SIGTERM  # 143
-# Where processes got different ones, the later one counts. Windows has neither of the last two.
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR2", "SIGUSR1") if hasattr(signal, name))
+TIME_IS_UP = ("SIGUSR1", "SIGUSR2")
 
 
-class Preempted(SystemExit):
+class Preempted(Stopped):
     """The run was told to stop and has stopped; what is to be done next time is on the disk."""
 
 
 class Preemption(Checkpoint):
-    """Stops training after SIGTERM, SIGUSR1 or SIGUSR2: saves after the step, exits with status 143.
+    """Stops training after a signal (`kanvision.signals.STOPPING`), and saves after the step.
 
     A signal to any process stops all of them after the same step; several processes need one step more, in
-    which they tell each other (`Agreement`). Within validation they stop after a batch of it, and validate
-    anew when the run goes on. It stands last among the callbacks: what it saves has seen all others.
+    which they tell each other (`Agreement`). Within validation and test they stop after a batch of it, and
+    begin it anew when the run goes on. A second Ctrl-C does not wait for the step. It stands last among the
+    callbacks: what it saves has seen all others.
 
     In a job of Slurm, SIGUSR1 and SIGUSR2 mean that the time is up, and the job is put into the queue again
     (`sbatch --signal=USR1@120`; submitit sends SIGUSR2); with resume=auto its command goes on with the run.
@@ -56,10 +57,7 @@ class Preemption(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen from now on, instead of Lightning."""
-        self._received, self._agreed = int(trainer.received_sigterm), 0
-        trainer._signal_connector.received_sigterm = False
-        if threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        self._listen(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop between two epochs; the last one has been saved."""
@@ -99,13 +97,36 @@ class Preemption(Checkpoint):
         self._ask()  # several processes answer the second time
         self._stop_if_agreed(trainer)
 
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen from now on, instead of Lightning."""
+        self._listen(trainer)
+
+    def on_test_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Ask whether to stop, and stop."""
+        self._ask()
+        self._stop_if_agreed(trainer)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop before the results are written."""
+        self._ask()
+        self._ask()  # several processes answer the second time
+        self._stop_if_agreed(trainer)
+
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Save where validation was cut off, and put the job into the queue."""
+        """Save where validation was cut off, say how to go on, and put the job into the queue."""
         self._restore_handlers()
         if not isinstance(exception, Preempted):
             return
+        self._received = 0
         if trainer.validating:
             # as if its first batch had been cut off: Lightning then validates again, and all of it
             progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
@@ -113,24 +134,41 @@ class Preemption(Checkpoint):
             progress.increment_ready()
             progress.increment_started()
             self._save(trainer)
-        if trainer.is_global_zero:
-            name = signal.Signals(SIGNALS[self._agreed - 1]).name
-            print(
-                f"{name}: stopped after step {trainer.global_step}; resume=auto goes on with it", flush=True
-            )
-            if self.requeue and name != "SIGTERM":
-                _requeue()
+        if not trainer.testing:
+            exception.text = _how_to_go_on(trainer)
+        if trainer.is_global_zero and self.requeue and exception.name in TIME_IS_UP:
+            _requeue()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Listen no more."""
+        """Listen no more; a signal that came too late for this is left to those who listened before."""
         self._restore_handlers()
+        if self._received:
+            number, self._received = STOPPING[self._received - 1], 0
+            signal.raise_signal(number)
+
+    def _listen(self, trainer: pl.Trainer) -> None:
+        self._received, self._agreed = int(trainer.received_sigterm), 0
+        trainer._signal_connector.received_sigterm = False
+        if threading.current_thread() is threading.main_thread():
+            before = {number: signal.getsignal(number) for number in STOPPING}
+            self._handlers = {
+                number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)
+            }
+            for number in self._handlers:
+                signal.signal(number, self._remember)
 
     def _remember(self, number: int, frame: Any) -> None:
-        self._received = max(self._received, SIGNALS.index(signal.Signals(number)) + 1)
+        leave_lost_terminal()
+        if number == signal.SIGINT:
+            if self._received:
+                raise Stopped(number)
+            os.write(2, b"\nSIGINT: stops after this step, and saves; Ctrl-C again stops at once\n")
+        # where there are several, the later one in the list counts
+        self._received = max(self._received, STOPPING.index(signal.Signals(number)) + 1)
 
     def _restore_handlers(self) -> None:
         for number, handler in self._handlers.items():
-            signal.signal(number, handler)  # Lightning's, which it takes back itself
+            signal.signal(number, handler)
         self._handlers = {}
 
     def _ask(self) -> None:
@@ -143,13 +181,25 @@ class Preemption(Checkpoint):
 
     def _stop_if_agreed(self, trainer: pl.Trainer) -> None:
         if self._agreed:
-            raise Preempted(_exit_status(trainer))
+            raise Preempted(STOPPING[self._agreed - 1], _exit_status(trainer))
 
 
-def _exit_status(trainer: pl.Trainer) -> int:
-    """143, but 0 for processes that Lightning has started: it kills the first one where another one fails."""
+def _how_to_go_on(trainer: pl.Trainer) -> str:
+    """What becomes of the run: its checkpoint of this very step, or the lack of one."""
+    step = trainer.global_step
+    checkpoints = [c for c in trainer.checkpoint_callbacks if isinstance(c, StepCheckpoint | LastCheckpoint)]
+    paths = [c.path for c in checkpoints if c._last_global_step_saved == step and c.path.is_file()]
+    if not paths:
+        return f"stopped after step {step}, which no checkpoint holds: callbacks.step is off"
+    folder = paths[0].parent
+    run = folder.parent if folder.name == "checkpoints" else folder
+    return f"stopped after step {step}, saved in {paths[0]}; resume={run} goes on with it"
+
+
+def _exit_status(trainer: pl.Trainer) -> int | None:
+    """0 for processes that Lightning has started: it kills the first one where another one fails."""
     environment = getattr(trainer.strategy, "cluster_environment", None)
-    return 0 if isinstance(environment, LightningEnvironment) and trainer.local_rank > 0 else STATUS
+    return 0 if isinstance(environment, LightningEnvironment) and trainer.local_rank > 0 else None
 
 
 def _requeue() -> None:

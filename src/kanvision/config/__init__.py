@@ -11,6 +11,7 @@ from .launchers import is_first_of_machine, is_one_of_several
 from .problems import ConfigError, Problem, ShownError, blaming, is_first_process, shown_as_text
 from .remarks import notes
 from .resolvers import job_name, register_resolvers, sweep_job_folder
+from .run_folder import checkpoints_of
 from .run_lock import FolderInUseError, live_owner, lock_folder, release_folder
 from .schema import EvalConfig, TrainConfig
 from .validate import parse_eval, parse_train, to_primitive, train_config
@@ -28,6 +29,7 @@ __all__ = [
     "batch_problems",
     "blaming",
     "check_command_line",
+    "checkpoints_of",
     "compose",
     "in_yaml",
     "is_first_of_machine",

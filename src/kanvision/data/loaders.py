@@ -110,10 +110,10 @@ def make_loader(
 def _heed_only_parent(worker: int) -> None:
     """Let this worker end when the process that it works for says so, and not when somebody else does.
 
-    torchrun and Slurm send a signal that is meant for a run to all its processes. Workers would end at once,
-    and the run with them, while it finishes its step and saves.
+    torchrun, Slurm and terminals (Ctrl-C) send a signal that is meant for a run to all its processes. Workers
+    would end at once, and the run with them, while it finishes its step and saves.
     """
-    for name in ("SIGUSR1", "SIGUSR2"):
+    for name in ("SIGUSR1", "SIGUSR2", "SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # a handler in Python would not know who has sent it

@@ -1,0 +1,110 @@
+"""A signal ends either program with its own exit status and a word on how to go on, wherever it comes."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.programs import run_program
+
+from .conftest import REPOSITORY
+
+QUICK = (
+    "trainer.accelerator=cpu",
+    "data.limit=60",
+    "data.limit_test=60",
+    "data.batch_size=16",
+    "model.width_scale=0.125",
+    "trainer.max_epochs=1",
+    "scheduler.warmup_epochs=0",
+    "logger=none",
+)
+TEST = "kanvision.tasks:Task.test_step"
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+    return run_program(words, folder, environment)
+
+
+def signalled(folder: Path, place: str, name: str, script: str, *words: str) -> tuple[int, str]:
+    """Exit status and last line of a program that gets a signal."""
+    driver = str(Path(__file__).with_name("signalled.py"))
+    done = run(folder, driver, place, name, str(REPOSITORY / script), *words)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
+    """A run that is stopped in its test."""
+    folder = tmp_path_factory.mktemp("stopped")
+    return folder, *signalled(folder, TEST, "SIGTERM", "train.py", *QUICK, "run.dir=run")
+
+
+@pytest.fixture(scope="module")
+def finished(stopped: tuple[Path, int, str]) -> Path:
+    """The same run, which has gone on to its end."""
+    folder = stopped[0]
+    done = run(folder, str(REPOSITORY / "train.py"), *QUICK, "resume=run")
+    assert done.returncode == 0, done.stderr
+    (folder / "pictures").mkdir()
+    Image.new("L", (8, 8)).save(folder / "pictures" / "one.png")
+    return folder
+
+
+def test_a_stopped_test_is_not_a_finished_run(stopped: tuple[Path, int, str]) -> None:
+    folder, status, said = stopped
+    assert status == 143
+    assert said == "SIGTERM: stopped in the test; resume=run goes on from its latest checkpoint"
+    assert not (folder / "run" / "metrics.json").exists()
+
+
+def test_the_same_run_goes_on_with_its_test(finished: Path) -> None:
+    record = json.loads((finished / "run" / "metrics.json").read_text())
+    assert record["epochs"] == 1
+    assert "test/acc1" in record
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGUSR1", 143), ("SIGINT", 130), ("SIGHUP", 129)])
+def test_each_signal_stops_the_test(tmp_path: Path, finished: Path, name: str, status: int) -> None:
+    ended = signalled(finished, TEST, name, "train.py", *QUICK, "resume=run")
+    assert ended == (status, f"{name}: stopped in the test; resume=run goes on from its latest checkpoint")
+
+
+def test_a_signal_before_training(tmp_path: Path) -> None:
+    place = "kanvision.data:ImageDataModule.setup"
+    ended = signalled(tmp_path, place, "SIGINT", "train.py", *QUICK, "run.dir=run")
+    assert ended == (130, "SIGINT: stopped before training began; give the same command again")
+
+
+def test_a_signal_in_training_where_nothing_is_saved(tmp_path: Path) -> None:
+    place = "kanvision.tasks:Task.training_step"
+    ended = signalled(tmp_path, place, "SIGTERM", "train.py", *QUICK, "callbacks=none", "run.dir=run")
+    assert ended == (143, "SIGTERM: stopped in the training; no checkpoint is in run, so it can only start over")
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (TEST, ()),
+        ("kanvision.app.applying:Applied.classes", ("mode=predict", "input=pictures")),
+        ("kanvision.data.inspection:Inspection.findings", ("mode=check_data",)),
+        ("kanvision.app.explanation:questions_about", ("mode=explain",)),
+        ("kanvision.app.analysis:write_page", ("mode=analyse", "analysis=histograms")),
+    ],
+)
+def test_an_evaluation_that_is_stopped_does_not_end_with_0(
+    finished: Path, place: str, words: tuple[str, ...]
+) -> None:
+    words = ("ckpt=run", "trainer.accelerator=cpu", *words)
+    status, said = signalled(finished, place, "SIGTERM", "eval.py", *words)
+    assert status == 143
+    assert said == (
+        "SIGTERM: stopped before the end, so results are missing or not complete; give the same command again"
+    )
