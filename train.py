@@ -36,7 +36,7 @@ def main(cfg: DictConfig) -> float | None:
         from kanvision.data.errors import DataError
         from kanvision.tasks import NonFiniteError
 
-        with shown_as_text(ConfigError, CheckpointError, DataError, NonFiniteError, app.LostProcessError):
+        with shown_as_text(ConfigError, CheckpointError, DataError, NonFiniteError, app.RunStoppedError):
             return app.train(config)
     return None
 

@@ -1,4 +1,4 @@
-"""Runs `train.py` or `eval.py` and sends the process a signal at a place: `signalled.py <place> <signal> <words>`.
+"""Runs a program that gets a signal at a place: `signalled.py <place> <signal> <script> <words>`.
 
 A place is `module:name`, a function, or `module:class.name`, a method; the signal comes at its first call.
 """

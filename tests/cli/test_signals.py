@@ -86,7 +86,10 @@ def test_a_signal_before_training(tmp_path: Path) -> None:
 def test_a_signal_in_training_where_nothing_is_saved(tmp_path: Path) -> None:
     place = "kanvision.tasks:Task.training_step"
     ended = signalled(tmp_path, place, "SIGTERM", "train.py", *QUICK, "callbacks=none", "run.dir=run")
-    assert ended == (143, "SIGTERM: stopped in the training; no checkpoint is in run, so it can only start over")
+    assert ended == (
+        143,
+        "SIGTERM: stopped in the training; no checkpoint is in run, so it can only start over",
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ from .checking import check_data
 from .evaluation import evaluate
 from .explanation import explain
 from .prediction import predict
-from .stopping import LostProcessError
+from .stopping import RunStoppedError
 from .training import train
 
 __all__ = [
     "EVALUATIONS",
-    "LostProcessError",
+    "RunStoppedError",
     "analyse",
     "check_data",
     "evaluate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,11 @@ from pathlib import Path
 import pytorch_lightning as pl
 from torch import distributed
 
-from kanvision.callbacks import Preempted
-from kanvision.config import checkpoints_of
+from kanvision.callbacks import CheckpointWriteError, Preempted
+from kanvision.config import checkpoints_of, disk_error
 from kanvision.signals import Stopped, saying
 
-__all__ = ["LostProcessError", "listens_alone", "told_how_to_go_on"]
+__all__ = ["RunStoppedError", "listens_alone", "told_how_to_go_on"]
 
 # What torch says of a connection to a process that is gone; over gloo it has no class of its own.
 LOSSES = (
@@ -26,8 +27,8 @@ LOSSES = (
 )
 
 
-class LostProcessError(RuntimeError):
-    """A process of a run has ended, and the others cannot go on without it."""
+class RunStoppedError(RuntimeError):
+    """A run cannot go on for a reason outside of it: a full disk, or a process of it that is gone."""
 
 
 def listens_alone(trainer: pl.Trainer) -> pl.Trainer:
@@ -49,7 +50,7 @@ def told_how_to_go_on(trainer: pl.Trainer, folder: Path, stage: str) -> Iterator
         stage: What the block does: training, test.
 
     Raises:
-        LostProcessError: Another process of the run is gone.
+        RunStoppedError: The disk takes no more, or another process of the run is gone.
     """
     try:
         with saying(lambda: f"stopped in the {stage}; {_rest(folder)}"):
@@ -58,18 +59,30 @@ def told_how_to_go_on(trainer: pl.Trainer, folder: Path, stage: str) -> Iterator
         if not isinstance(stopped, Preempted):  # after which all of them end by themselves
             _end_others(trainer)
         raise
-    except RuntimeError as error:
-        if trainer.world_size == 1 or not _is_loss(error):
+    except Exception as error:
+        if (reason := _reason(error, trainer)) is None:
             raise
         _end_others(trainer)
-        lost = LostProcessError(
-            f"process {trainer.global_rank} of {trainer.world_size} has lost the connection to another one "
-            f"in the {stage} ({str(error).splitlines()[0]})\n"
-            f"The output of the lost process may say why; {_rest(folder)}"
-        )
+        stop = RunStoppedError(f"{reason}\nStopped in the {stage}; {_rest(folder)}")
         if trainer.global_rank == 1:
-            print(lost, file=sys.stderr)  # process 0, which shows errors, may be the lost one
-        raise lost from error
+            print(f"\n{stop}", file=sys.stderr)  # process 0, which shows errors, may be the lost one
+        raise stop from error
+
+
+def _reason(error: Exception, trainer: pl.Trainer) -> str | None:
+    """What has stopped the run, if it is nothing of its own."""
+    if isinstance(error, CheckpointWriteError):
+        return str(error)
+    if (cause := disk_error(error)) is not None:
+        return f"The disk does not take a file: {cause}"
+    said = str(error).partition("\n")[0]
+    is_loss = isinstance(error, distributed.DistError) or any(loss in said.lower() for loss in LOSSES)
+    if trainer.world_size == 1 or not isinstance(error, RuntimeError) or not is_loss:
+        return None
+    # without the place in torch's code before it, and the advice after it
+    said = re.sub(r"^\[\S*\] ", "", said).partition(". This is")[0]
+    who = f"process {trainer.global_rank} of {trainer.world_size}"
+    return f"{who} has lost the connection to another one, whose output may say why: {said}"
 
 
 def _rest(folder: Path) -> str:
@@ -77,11 +90,6 @@ def _rest(folder: Path) -> str:
     if not checkpoints_of(folder):
         return f"no checkpoint is in {folder}, so it can only start over"
     return f"resume={folder} goes on from its latest checkpoint"
-
-
-def _is_loss(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    return isinstance(error, distributed.DistError) or any(loss in text for loss in LOSSES)
 
 
 def _end_others(trainer: pl.Trainer) -> None:

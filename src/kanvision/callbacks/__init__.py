@@ -1,5 +1,6 @@
 """What happens around the training loop: checkpoints, averaged weights, random states, logs and pictures."""
 
+from .checkpoint_io import CheckpointWriteError
 from .checkpointing import BestCheckpoint, LastCheckpoint, StepCheckpoint
 from .csv_log import CSVLog
 from .data_faults import DataFaults, TooManyFaultsError
@@ -19,6 +20,7 @@ __all__ = [
     "BasisSelection",
     "BestCheckpoint",
     "CSVLog",
+    "CheckpointWriteError",
     "DataFaults",
     "EMAWeights",
     "EpochState",

@@ -12,7 +12,11 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from kanvision.checkpoints import load_checkpoint
 
-__all__ = ["WholeFiles"]
+__all__ = ["CheckpointWriteError", "WholeFiles"]
+
+
+class CheckpointWriteError(OSError):
+    """A checkpoint could not be written."""
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -30,7 +34,7 @@ class WholeFiles(TorchCheckpointIO):
         """Write it.
 
         Raises:
-            OSError: If the disk does not take it; the file that was there before is as it was.
+            CheckpointWriteError: If the disk does not take it; the file that was there before is as it was.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,8 +46,10 @@ class WholeFiles(TorchCheckpointIO):
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # torch says RuntimeError where a write fails
             part.unlink(missing_ok=True)
-            reason = "torch could not write all of it" if isinstance(error, RuntimeError) else error
-            raise OSError(
+            # torch's own words are of positions in the file
+            cause = error.__context__ if isinstance(error, RuntimeError) else error
+            reason = cause if isinstance(cause, OSError) else "torch could not write all of it"
+            raise CheckpointWriteError(
                 f"{path}: the checkpoint could not be written ({reason}); is there room on the disk? "
                 "A checkpoint of that name that was there before is as it was"
             ) from error

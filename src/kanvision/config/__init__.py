@@ -8,7 +8,15 @@ from .composition import compose
 from .folder_locks import FolderLocks
 from .keys import in_yaml
 from .launchers import is_first_of_machine, is_one_of_several
-from .problems import ConfigError, Problem, ShownError, blaming, is_first_process, shown_as_text
+from .problems import (
+    ConfigError,
+    Problem,
+    ShownError,
+    blaming,
+    disk_error,
+    is_first_process,
+    shown_as_text,
+)
 from .remarks import notes
 from .resolvers import job_name, register_resolvers, sweep_job_folder
 from .run_folder import checkpoints_of
@@ -31,6 +39,7 @@ __all__ = [
     "check_command_line",
     "checkpoints_of",
     "compose",
+    "disk_error",
     "in_yaml",
     "is_first_of_machine",
     "is_first_process",

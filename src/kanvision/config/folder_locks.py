@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from .resolvers import forget_run_dirs, is_made_up, job_name, rename_run, run_id
 from .run_lock import FolderInUseError, lock_folder
 
 __all__ = ["FolderLocks", "lock_run_dir", "lock_sweep_dir"]
+
+LEAST_ROOM = 2**16
+"""Bytes that even the smallest run writes, before its first checkpoint; Hydra's own fail with a traceback."""
 
 
 class FolderLocks(Callback):
@@ -88,6 +93,8 @@ def lock_sweep_dir(config: DictConfig) -> None:
 def _lock(key: str, folder: Path) -> None:
     try:
         lock_folder(folder, job_name(), key)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(LEAST_ROOM))
     except OSError as error:
         why = f"nothing can be written there: {error.strerror or error}"
         raise ConfigError([Problem((key,), (f"{key}={folder}",), why, f"choose another {key}")]) from None
@@ -103,5 +110,6 @@ def _shown(lock: Callable[[DictConfig], None], config: DictConfig) -> None:
     except OmegaConfBaseException:
         return  # the name cannot be made: Hydra says so when it asks for it
     except Exception as error:
-        traceback.print_exc()
+        with suppress(OSError):  # the disk of the standard error may be full too
+            traceback.print_exc()
         raise SystemExit(1) from error

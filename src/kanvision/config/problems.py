@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
 from .keys import in_yaml
 from .section import Section
 
-__all__ = ["ConfigError", "Problem", "ShownError", "blaming", "conflict", "is_first_process", "shown_as_text"]
+__all__ = [
+    "ConfigError",
+    "Problem",
+    "ShownError",
+    "blaming",
+    "conflict",
+    "disk_error",
+    "is_first_process",
+    "shown_as_text",
+]
+
+OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,16 @@ def is_first_process() -> bool:
     return all(rank == "0" for rank in ranks)
 
 
+def disk_error(error: BaseException) -> OSError | None:
+    """Return the complaint of the disk that an error comes from: no room, no quota, too large a file."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in OF_THE_DISK:
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
 class ShownError(SystemExit):
     """An exit whose reason has been printed.
 
@@ -119,9 +141,9 @@ class ShownError(SystemExit):
 def shown_as_text(*kinds: type[Exception], status: int = 1) -> Iterator[None]:
     """Turn mistakes of the user into one block of text on stderr and a non-zero exit.
 
-    These are `kinds`, and each ValueError that our own code raises: by the rule of the house it names a
-    setting and what would be legal. With HYDRA_FULL_ERROR=1 in the environment the exception passes, so that
-    its traceback is shown.
+    These are `kinds`, a full disk, and each ValueError that our own code raises: by the rule of the house it
+    names a setting and what would be legal. With HYDRA_FULL_ERROR=1 in the environment the exception passes,
+    so that its traceback is shown.
 
     Args:
         *kinds: Exceptions that are the user's to mend, wherever they are raised.
@@ -133,11 +155,12 @@ def shown_as_text(*kinds: type[Exception], status: int = 1) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        is_shown = isinstance(error, kinds) or _is_ours(error)
+        is_shown = isinstance(error, kinds) or _is_ours(error) or disk_error(error) is not None
         if not is_shown or os.environ.get("HYDRA_FULL_ERROR", "0") != "0":
             raise
         if is_first_process():
-            print(f"\n{_message(error)}", file=sys.stderr)
+            with suppress(OSError):  # its disk may be full too
+                print(f"\n{_message(error)}", file=sys.stderr, flush=True)
         # An exit passes Hydra, which would wrap any other exception in a traceback of its own.
         raise ShownError(status, error) from None
 
@@ -151,4 +174,6 @@ def _is_ours(error: Exception) -> bool:
 
 def _message(error: Exception) -> str:
     """What an exception says; one from a loader process comes with that process's traceback before it."""
+    if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+        return f"The disk does not take a file ({error}): make room, and give the same command again"
     return str(error).rpartition(f"{type(error).__name__}: ")[2].rstrip()

@@ -240,7 +240,11 @@ def _acquire(path: Path, job: str | None) -> tuple[int, Owner]:
         dead = owner
     owner = Owner.this_process(job)
     try:
-        _write(descriptor, owner)
+        try:
+            _write(descriptor, owner)
+        except OSError:
+            path.unlink()  # half of it may be there
+            raise
         if not is_locked:
             _settle(path, owner)
     except BaseException:
@@ -295,7 +299,8 @@ def _read(descriptor: int) -> Owner | None:
 def _write(descriptor: int, owner: Owner) -> None:
     os.lseek(descriptor, 0, os.SEEK_SET)
     os.ftruncate(descriptor, 0)
-    os.write(descriptor, json.dumps(asdict(owner)).encode())
+    with os.fdopen(descriptor, "w", closefd=False, encoding="utf-8") as file:
+        json.dump(asdict(owner), file)
     os.fsync(descriptor)  # other machines see it from now on
 
 

@@ -65,6 +65,8 @@ def sweep_job() -> Iterator[None]:
         # The sweep ends here, and Hydra calls nobody; what has been done so far is still worth a table.
         if is_first_process() and HydraConfig.get().runtime.choices["hydra/launcher"] == "basic":
             report(Path(HydraConfig.get().sweep.dir))
+            say = "The sweep ends here; with resume=auto and its hydra.sweep.dir the same command does what is left"
+            print(say, flush=True)
         raise
     finally:
         release_folder(folder)
