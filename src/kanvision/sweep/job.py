@@ -64,9 +64,9 @@ def sweep_job() -> Iterator[None]:
     except BaseException:
         # The sweep ends here, and Hydra calls nobody; what has been done so far is still worth a table.
         if is_first_process() and HydraConfig.get().runtime.choices["hydra/launcher"] == "basic":
-            report(Path(HydraConfig.get().sweep.dir))
-            say = "The sweep ends here; with resume=auto and its hydra.sweep.dir the same command does what is left"
-            print(say, flush=True)
+            sweep = Path(HydraConfig.get().sweep.dir)
+            report(sweep)
+            print(f"The same command with hydra.sweep.dir={sweep} resume=auto does what is left", flush=True)
         raise
     finally:
         release_folder(folder)
