@@ -31,12 +31,13 @@ ROOMS: dict[str, set[str]] = {
     "data": set(),
     "config": {"optimizer_names"},
     "optimizer_names": set(),  # what configuration and optim both know
+    "console": set(),
     "record": set(),  # what app writes at the end of a run
     "drawing": set(),
     "signals": set(),
     "prediction": {"data", "drawing"},  # knows a network only as a function
     "effort": {"config", "optim"},
-    "sweep": {"config"},  # reads what runs have written; knows no run
+    "sweep": {"config", "console"},  # reads what runs have written; knows no run
     "tasks": {"models", "layers", "losses", "metrics", "optim"},
     "callbacks": {"tasks", "layers", "optim", "drawing", "checkpoints", "signals"},
     "analysis": MODEL_ROOMS,

@@ -4,24 +4,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .config import ConfigError, TrainConfig, batch_problems, one_share
+from .config import ConfigError, TrainConfig, batch_problems, share_batch
 from .optim import scaled_lr
 
-__all__ = ["Effort", "shared_out"]
+__all__ = ["Effort", "clamp_warmup", "shared_out"]
 
 SCALED = {"linear": "{lr:g} x {batch} / {reference}", "sqrt": "{lr:g} x sqrt({batch} / {reference})"}
 
 
 def shared_out(cfg: TrainConfig, num_processes: int) -> TrainConfig:
-    """The configuration with one process's share of `trainer.global_batch_size` as its `data.batch_size`.
+    """Return the configuration with the batches of one process: `data.batch_size` and how many make a step.
 
     Raises:
-        ConfigError: If it cannot be shared out equally.
+        ConfigError: If the global batch cannot be shared out.
     """
-    if problems := list(batch_problems(cfg, num_processes)):
-        raise ConfigError(problems)
-    share = {"batch_size": one_share(cfg, num_processes)}
-    return cfg.model_copy(update={"data": cfg.data.model_copy(update=share)})
+    share = share_batch(cfg, num_processes)
+    if share is None:
+        raise ConfigError(list(batch_problems(cfg, num_processes)))
+    data = cfg.data.model_copy(update={"batch_size": share.images})
+    trainer = cfg.trainer.model_copy(update={"accumulate_grad_batches": share.batches})
+    return cfg.model_copy(update={"data": data, "trainer": trainer})
+
+
+def clamp_warmup(cfg: TrainConfig) -> tuple[TrainConfig, str]:
+    """Return the configuration with a warm-up that is shorter than the run, and a line on it if it was not.
+
+    Half of the run is left to the warm-up; of epochs with one rate each, the smaller half.
+    """
+    asked, epochs = cfg.scheduler.warmup_epochs, cfg.trainer.max_epochs
+    if asked < epochs:
+        return cfg, ""
+    warmup = epochs / 2 if cfg.scheduler.interval == "step" else float(epochs // 2)
+    scheduler = cfg.scheduler.model_copy(update={"warmup_epochs": warmup})
+    line = f"{warmup:g} of {epochs} epochs; scheduler.warmup_epochs={asked:g} is as long as the run"
+    return cfg.model_copy(update={"scheduler": scheduler}), line
 
 
 @dataclass(frozen=True)
@@ -42,9 +58,16 @@ class Effort:
 
     @classmethod
     def of(cls, cfg: TrainConfig, num_processes: int) -> Effort:
-        """Batches and learning rates of a run on so many processes, of all machines together."""
-        accumulated = cfg.trainer.accumulate_grad_batches
-        batch = cfg.data.batch_size * num_processes * accumulated
+        """Batches and learning rates of a run on so many processes, of all machines together.
+
+        Args:
+            cfg: A configuration that `shared_out` has returned.
+            num_processes: Number of processes.
+        """
+        images, accumulated = cfg.data.batch_size, cfg.trainer.accumulate_grad_batches
+        assert images is not None
+        assert accumulated is not None
+        batch = images * num_processes * accumulated
         rule, reference = cfg.optimizer.lr_scaling, cfg.recipe.batch_size
 
         def scaled(lr: float) -> float:
@@ -53,7 +76,7 @@ class Effort:
         lr, kan_lr = cfg.optimizer.lr, cfg.optimizer.kan_lr
         words = SCALED.get(rule, "").format(lr=lr, batch=batch, reference=reference)
         return cls(
-            batch=cfg.data.batch_size,
+            batch=images,
             num_processes=num_processes,
             accumulated=accumulated,
             epochs=cfg.trainer.max_epochs,
@@ -69,9 +92,9 @@ class Effort:
         return self.batch * self.num_processes * self.accumulated
 
     def __str__(self) -> str:
-        text = f"{self.epochs} epochs, effective batch {self.global_batch}"
+        text = f"{self.epochs} epoch{'s' * (self.epochs > 1)}, effective batch {self.global_batch}"
         if self.num_processes > 1 or self.accumulated > 1:
-            text += f" = {self.batch} images x {self.num_processes} processes"
+            text += f" = {self.batch} images x {self.num_processes} process{'es' * (self.num_processes > 1)}"
         if self.accumulated > 1:
             text += f" x {self.accumulated} batches a step"
         text += f", learning rate {self.lr:g}"

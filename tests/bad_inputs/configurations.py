@@ -37,7 +37,6 @@ CASES = (
         typed("seed=1,2"),
         ("several values need several runs", "python train.py -m seed=1,2"),
     ),
-    Case("`seed=1 seed=2`: twice", typed("seed=1 seed=2"), ("seed is given 2 times", "keep one of them")),
     Case(
         "`model=ukan data=cifar10`: a segmenter for classes",
         typed("model=ukan data=cifar10"),
@@ -49,9 +48,9 @@ CASES = (
         ("data.batch_size=7", "images are mixed in pairs", "take an even data.batch_size"),
     ),
     Case(
-        "a warm-up as long as the run",
-        typed("scheduler.warmup_epochs=500"),
-        ("the run would end before its warm-up", "shorten scheduler.warmup_epochs"),
+        "a batch that two processes cannot share",
+        typed("trainer=ddp_sim trainer.global_batch_size=63"),
+        ("63 images cannot be shared out equally", "take 62 or 64"),
     ),
     Case(
         "patches that do not tile the image",

@@ -35,8 +35,8 @@ def no_room(folder: Path) -> None:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def no_gpu(folder: Path) -> None:
-    trainer_of(parse_train(compose("train", ["trainer=gpu", f"run.dir={folder}"], CONF)))
+def trainer_with(*words: str) -> Callable[[Path], object]:
+    return lambda folder: trainer_of(parse_train(compose("train", [*words, f"run.dir={folder}"], CONF)))
 
 
 def by_hand(name: str) -> Callable[[Path], object]:
@@ -44,6 +44,16 @@ def by_hand(name: str) -> Callable[[Path], object]:
 
 
 CASES = (
+    Case(
+        "`+callbacks.best.foo=1`: a callback without such an argument",
+        trainer_with("+callbacks.best.foo=1"),
+        ("callbacks.best._target_=", "unexpected keyword argument 'foo'", "its arguments: dirpath"),
+    ),
+    Case(
+        "`trainer.accelerator=xpu`, which Lightning does not have",
+        trainer_with("trainer.accelerator=xpu"),
+        ("trainer.accelerator=xpu", "no such kind", "cuda"),
+    ),
     Case(
         "a run folder below a file", below_a_file, ("run.dir=", "is a file, not a folder", "choose another")
     ),
@@ -54,18 +64,13 @@ CASES = (
     ),
     Case(
         "`trainer=gpu` without a GPU",
-        no_gpu,
+        trainer_with("trainer=gpu"),
         ("trainer.accelerator=gpu", "torch finds no GPU", "take trainer=cpu"),
     ),
     Case(
         "`hydra/launcher=submitit_slurm` without its package",
         typed("hydra/launcher=submitit_slurm"),
         ("is not installed", 'pip install "kanvision[slurm]"'),
-    ),
-    Case(
-        "`hparams_search=optuna -m` without its package",
-        typed("hparams_search=optuna -m"),
-        ("is not installed", 'pip install "kanvision[sweep]"'),
     ),
     Case("`trainer=torchrun` without torchrun", typed("trainer=torchrun"), ("trainer=torchrun", "torchrun")),
     Case(

@@ -228,11 +228,24 @@ def test_the_entropy_penalty_makes_gates_decide(tmp_path: Path) -> None:
     assert not any(hooks)
 
 
+@pytest.mark.parametrize(
+    ("given", "epochs", "lengths"), [((5, 5), 5, (2, 2)), ((8, 2), 6, (4, 1)), ((None, None), 2, (0, 1))]
+)
+def test_phases_are_shortened_with_the_run(
+    tmp_path: Path, given: tuple[int | None, int | None], epochs: int, lengths: tuple[int, int]
+) -> None:
+    selection = BasisSelection(*given)
+    told = f"train_epochs={lengths[0]} and select_epochs={lengths[1]}, so that trainer.max_epochs={epochs}"
+    with pytest.warns(UserWarning, match=told):
+        task, _ = run(tmp_path, selection, max_epochs=epochs)
+    assert structure_of(task.model)
+
+
 def test_what_it_says_when_it_does_not_fit(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"callbacks\.selection has nothing to do"):
         run(tmp_path, BasisSelection(1, 1), model=TinyNet, max_epochs=3)
-    with pytest.raises(ValueError, match=r"train_epochs=2 and select_epochs=1 leave nothing .*max_epochs=3"):
-        run(tmp_path, BasisSelection(2, 1), max_epochs=3)
+    with pytest.raises(ValueError, match=r"trainer\.max_epochs=1: callbacks\.selection needs 2"):
+        run(tmp_path, BasisSelection(2, 1), max_epochs=1)
     for options, message in (
         ({"train_epochs": -1}, "train_epochs=-1 must be at least 0"),
         ({"select_epochs": 0}, "select_epochs=0 must be at least 1"),
@@ -243,7 +256,7 @@ def test_what_it_says_when_it_does_not_fit(tmp_path: Path) -> None:
             BasisSelection(**options)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_two_processes_do_as_one(tmp_path: Path) -> None:
     main(tmp_path / "one", 1)
     script = Path(__file__).with_name("selection_distributed_run.py")

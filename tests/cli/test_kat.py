@@ -44,7 +44,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_network_of_timm_is_made_a_kan(folder):
-    state = run(*HOST, "model.kanify.mlp=group_rational", "model.kanify.conv=gram", "run.dir=kan")
+    parts = ("model.kanify.mlp=group_rational", "model.kanify.attention=karat", "model.kanify.conv=gram")
+    state = run(*HOST, *parts, "run.dir=kan")
+    assert any(".attn.operator." in name for name in state)
     start = state["model.blocks.0.mlp.act1.denominator"]
     assert start.shape == (8, 4)
     assert start.ne(0).any()  # it was trained

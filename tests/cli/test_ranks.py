@@ -26,7 +26,7 @@ from kanvision.config import EvalConfig
 
 from . import ranks_run
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 NUM_IMAGES = 91  # of each split; no number of processes divides it
 TINY = (

@@ -35,7 +35,18 @@ def configured(*words: str):
         ("+model.kwargs.foo=1", ["model.kwargs={foo: 1}", "unexpected keyword argument 'foo'"]),
         ("model.layer=kagm", ["model.name=convkan_4", "kagm", "kagn"]),
         ("optimizer.name=adamww", ["optimizer.name=adamww", "nearest: adamw"]),
-        ("+callbacks.best.foo=1", ["callbacks=", "unexpected keyword argument 'foo'"]),
+        (
+            "+callbacks.best.foo=1 callbacks.finite_guard.mode=x +logger.y._target_=torch.nn.Linear",
+            [
+                "3 problems",
+                "1. callbacks.best._target_=kanvision.callbacks.BestCheckpoint\n     "
+                "BestCheckpoint.__init__() got an unexpected keyword argument 'foo'\n     "
+                "its arguments: dirpath, monitor, mode, keep",
+                "2. callbacks.finite_guard._target_=kanvision.callbacks.FiniteGuard\n     "
+                "callbacks.finite_guard.mode=x is unknown",
+                "3. logger.y._target_=torch.nn.Linear\n     _target_=torch.nn.Linear is no Logger",
+            ],
+        ),
     ],
 )
 def test_a_refusal_of_a_library_names_the_setting(line: str, words: list[str], tmp_path: Path) -> None:
@@ -46,9 +57,10 @@ def test_a_refusal_of_a_library_names_the_setting(line: str, words: list[str], t
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="the machine has what is asked for")
-def test_a_device_that_is_not_there_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"trainer\.accelerator=gpu"):
-        train(configured("trainer=gpu"))
+@pytest.mark.parametrize("kind", ["gpu", "cuda", "mps", "tpu", "xpu"])
+def test_a_device_that_is_not_there_is_named(kind: str) -> None:
+    with pytest.raises(ConfigError, match=rf"trainer\.accelerator={kind}\n.*\n     take trainer=cpu"):
+        train(configured("trainer=gpu", f"trainer.accelerator={kind}"))
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 import csv
 import json
 
+import yaml
+
 QUICK = (
     "trainer.accelerator=cpu",
     "trainer.max_epochs=1",
@@ -45,3 +47,24 @@ def test_two_bases_with_two_seeds_are_two_rows_and_what_fails_is_one_more(progra
     assert (folder / "sweep.md").read_text() != ""
     assert "8 runs in 4 rows, highest test/acc1 first" in process.stdout
     assert "4 of 8 runs failed" in process.stdout
+
+
+def test_a_search_makes_its_trials(program, tmp_path):
+    search = (
+        "hparams_search=optuna",
+        "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.storage=sqlite:///trials.db",
+    )
+    quick = [word for word in QUICK if not word.startswith("scheduler.warmup_epochs")]
+    process = program("train.py", "-m", *search, *quick)
+
+    (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
+    records = [json.loads((folder / number / "metrics.json").read_text()) for number in "01"]
+    found = yaml.safe_load((folder / "optimization_results.yaml").read_text())
+    assert found["best_value"] == max(record["best_val/acc1"] for record in records)
+    rows = list(csv.DictReader((folder / "sweep.csv").read_text().splitlines()))
+    rates = {float(row["optimizer.lr"]) for row in rows}
+    assert len(rates) == 2
+    assert found["best_params"]["optimizer.lr"] in rates
+    assert "2 runs in 2 rows" in process.stdout
+    assert (tmp_path / "trials.db").stat().st_size > 0

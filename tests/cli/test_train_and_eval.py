@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shlex
 import signal
 import subprocess
 import sys
@@ -62,6 +63,21 @@ def test_a_run_from_training_to_evaluation(program, tmp_path):
     assert best["test/acc1"] == pytest.approx(metrics["test/acc1"], abs=1 / 120)
 
 
+def test_what_is_typed_holds_whatever_a_folder_is_called(program, tmp_path):
+    """One epoch of a recipe with a longer warm-up, a key given twice, and a name that is no plain word."""
+    folder = tmp_path / "a=b [x] :cat: 'ü'"
+    quick = [word for word in QUICK if not word.startswith("scheduler.")]
+    trained = program("train.py", *quick, "trainer.max_epochs=1", "seed=1", f"run.dir={folder}", "seed=2")
+    assert trained.stderr == "Note: seed=2 replaces seed=1\n"
+    assert json.loads((folder / "metrics.json").read_text())["seed"] == 2
+    assert "0.5 of 1 epochs; scheduler.warmup_epochs=2 is as long as the run" in trained.stdout
+    assert yaml.safe_load((folder / "config.yaml").read_text())["scheduler"]["warmup_epochs"] == 0.5
+    assert trained.stdout.count(folder.name) == 1  # in the header; the command has it with its quotes escaped
+    command = next(line for line in trained.stdout.splitlines() if line.startswith("Next: python "))
+    program(*shlex.split(command.removeprefix("Next: python ")), "trainer.accelerator=cpu")
+    assert (folder / "eval" / "test.json").exists()
+
+
 def test_a_killed_run_goes_on_to_the_same_weights(program, tmp_path):
     common = (*QUICK, "trainer.max_epochs=4", "test=false", "logger=none")
     program("train.py", *common, "run.dir=whole")
@@ -88,7 +104,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(program, tmp_path):
         assert torch.equal(tensor, expected[name]), name
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_two_processes_share_one_run_and_count_each_test_image_once(program, tmp_path):
     quick = [word for word in QUICK if not word.startswith(("data.limit", "trainer."))]
     program(

@@ -4,7 +4,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from pydantic_core import PydanticUndefined
 
 from kanvision.config import (
@@ -17,20 +17,11 @@ from kanvision.config import (
     to_primitive,
     train_config,
 )
-from kanvision.config.experiments import GROUP
 from kanvision.config.keys import all_keys, family_of, sections_of, words_of
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CHOICES = Choices([CONF])
-NEEDS_PLUGIN = {("hparams_search", "optuna")}
-# experiments are rows of tables: test_experiments.py
-FILES = [
-    (group, name)
-    for group in CHOICES.groups
-    if group != GROUP
-    for name in CHOICES.of(group)
-    if (group, name) not in NEEDS_PLUGIN
-]
+FILES = [(group, name) for group in CHOICES.groups for name in CHOICES.of(group)]
 PAIRS = list(itertools.product(CHOICES.of("model"), CHOICES.of("data")))
 KIND_OF_TASK = {"classification": "classifier", "segmentation": "segmenter"}
 TASKS = {data: CHOICES.content("data", data)["task"] for data in CHOICES.of("data")}
@@ -59,7 +50,7 @@ def train(*overrides: str) -> TrainConfig:
 
 
 def test_there_is_something_to_test() -> None:
-    assert {"model", "basis", "data", "trainer", "recipe", "debug"} <= {group for group, _ in FILES}
+    assert {"model", "basis", "data", "trainer", "recipe", "experiment"} <= {group for group, _ in FILES}
     assert len(PAIRS) >= 8
 
 
@@ -130,6 +121,27 @@ def test_the_main_files_have_the_keys_of_the_schema(config_name: str, root: type
         schemas = sections_of(field.annotation)
         if len(schemas) == 1 and name not in OPEN_SECTIONS and not OmegaConf.is_missing(values, name):
             assert values[name] is None or set(values[name]) == set(schemas[0].model_fields), name
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [(group, name) for group, name in FILES if group in ("model", "data", "trainer")]
+)
+def test_every_key_of_the_schema_can_be_set_on_the_command_line(group: str, name: str) -> None:
+    values = compose("train", [f"{group}={name}", "~recipe"], CONF)
+    chosen = {"model": values.model.family, "data": values.data.name}
+    missing = [
+        key.name
+        for key in all_keys(TrainConfig)
+        if key.name.startswith(f"{group}.")
+        and key.family in (None, chosen.get(group))
+        and _parent(values, key.name) is not None
+        and key.name.rpartition(".")[2] not in _parent(values, key.name)
+    ]
+    assert missing == []
+
+
+def _parent(values: DictConfig, key: str) -> DictConfig | None:
+    return OmegaConf.select(values, key.rpartition(".")[0])
 
 
 def test_defaults_of_the_schema_are_those_of_the_files() -> None:

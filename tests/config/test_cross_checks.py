@@ -114,7 +114,6 @@ CASES = {
         "trainer=fsdp trainer.precision=bf16-mixed",
     ),
     "trainer.max_steps=0": ("no step would be made", "trainer.max_steps=1"),
-    "scheduler.warmup_epochs=25": ("before its warm-up", "scheduler.warmup_epochs=24.5"),
     "trainer.gradient_clip_val=0": ("null switches clipping off", "trainer.gradient_clip_val=0.1"),
     "monitor=val/iou": ("classification logs no such metric", "monitor=val/ece monitor_mode=min"),
     "monitor=val/acc5 data.num_classes=5": ("logs no such metric", "monitor=val/acc5 data.num_classes=6"),

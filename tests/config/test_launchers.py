@@ -59,6 +59,11 @@ def test_a_global_batch_that_cannot_be_shared_out_is_refused(judge) -> None:
     assert problem.fix == "take 60 or 72, or another number of processes"
     (problem,) = judge(*words, "trainer.global_batch_size=5")
     assert problem.fix == "take 12, or another number of processes"
+    (problem,) = judge("trainer=ddp_sim", "trainer.global_batch_size=6", "mixup.mixup_alpha=0.2")
+    assert problem.why.endswith("2 processes with 1 batch each, in pairs that are mixed")
+    assert problem.fix == "take 4 or 8, or another number of processes"
+    (problem,) = judge("data.batch_size=null", "~recipe")
+    assert problem.keys == ("data.batch_size", "recipe.batch_size")
     assert judge("trainer=ddp", "trainer.global_batch_size=63") == []  # what the machine has is not known yet
 
 

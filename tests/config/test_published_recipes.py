@@ -27,8 +27,9 @@ KAT_IMAGENET = {
     "data.mean": [0.485, 0.456, 0.406],
     "data.std": [0.229, 0.224, 0.225],
     "data.val_fraction": 0.0,
-    "data.batch_size": 128,
+    "data.batch_size": None,
     "recipe.batch_size": 1024,
+    "recipe.micro_batch_size": 128,
     "optimizer.name": "adamw",
     "optimizer.lr": 1e-3,
     "optimizer.lr_scaling": "none",
@@ -68,7 +69,7 @@ KAT_IMAGENET = {
     "trainer.precision": "16-mixed",
     "trainer.matmul_precision": "high",
     "trainer.gradient_clip_val": None,
-    "trainer.accumulate_grad_batches": 1,
+    "trainer.accumulate_grad_batches": None,
     "seed": 42,
     "monitor": "val/acc1",
 }
@@ -80,7 +81,7 @@ CONVKAN_CIFAR = {
     "model.groups": 1,
     "model.drop_rate": 0.5,
     "model.layer_drop_rate": 0.25,
-    "data.batch_size": 128,
+    "recipe.batch_size": 128,
     "data.mean": [0.5, 0.5, 0.5],
     "data.std": [0.5, 0.5, 0.5],
     "optimizer.name": "adamw",
@@ -115,7 +116,7 @@ CONVKAN_MNIST = CONVKAN_CIFAR | {
 KKAN = {
     "model.name": "kkan_small",
     "basis.name": "bspline",
-    "data.batch_size": 128,
+    "recipe.batch_size": 128,
     "data.mean": [0.5],
     "data.std": [0.5],
     "optimizer.name": "adamw",
@@ -143,7 +144,7 @@ UKAN = {
     "data.split": "published",
     "data.split_seed": 2981,
     "data.val_fraction": 0.0,
-    "data.batch_size": 8,
+    "recipe.batch_size": 8,
     "data.eval_batch_size": None,
     "optimizer.name": "adam",
     "optimizer.lr": 1e-4,
@@ -170,7 +171,7 @@ UKAN = {
     "trainer.max_epochs": 400,
     "trainer.precision": "32-true",
     "trainer.gradient_clip_val": None,
-    "trainer.accumulate_grad_batches": 1,
+    "trainer.accumulate_grad_batches": None,
     "monitor": "val/iou_batch",
 }
 # Rege Cambrin et al. 2024 (arXiv 2408.07040), configuration of the authors.
@@ -180,7 +181,7 @@ CROP_FIELDS = {
     "model.in_chans": 12,
     "data.mode": "binary",
     "data.img_size": 256,
-    "data.batch_size": 16,
+    "recipe.batch_size": 16,
     "data.max_value": 1.0,
     "data.mean": [0.0] * 12,
     "data.std": [1.0] * 12,
@@ -222,12 +223,11 @@ KARAT = {
     "data.img_size": 224,
     "data.crop_pct": 0.9,
     "data.interpolation": "bicubic",
-    "data.batch_size": 128,
+    "recipe.batch_size": 128,
     "optimizer.name": "adamw",
-    # 5e-4 batch / 512: 1.25e-4 for 128 images, 3.125e-5 for 32
-    "optimizer.lr": 5e-4,
+    # 5e-4 batch / 512
+    "optimizer.lr": 1.25e-4,
     "optimizer.lr_scaling": "linear",
-    "recipe.batch_size": 512,
     "optimizer.eps": 1e-6,
     "optimizer.betas": (0.9, 0.999),
     "optimizer.weight_decay": 0.05,
@@ -263,7 +263,7 @@ KARAT_CONVIT = {key: value for key, value in KARAT.items() if not key.startswith
     "augment.auto_augment": "rand-m9-mstd0.5-inc1",
     "ema": None,
 }
-KARAT_CIFAR = KARAT | {"data.batch_size": 32, "data.val_fraction": 0.0}
+KARAT_CIFAR = KARAT | {"recipe.batch_size": 32, "optimizer.lr": 3.125e-5, "data.val_fraction": 0.0}
 RUNS = {
     ("experiment=ukan/busi",): UKAN,
     ("experiment=ukan/cvc",): UKAN,

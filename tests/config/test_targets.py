@@ -67,3 +67,10 @@ def test_an_experiment_of_ours_that_sets_something_of_hydra_is_legal(judge: Judg
     name = "karat/cifar10_tiny_simplex"
     assert "\nhydra:" in (CONF / f"experiment/{name}.yaml").read_text("utf-8")
     assert judge(f"experiment={name}", multirun=True) == []
+
+
+@pytest.mark.parametrize("target", ["samplers.os.system", "samplers.TPESamplerX", "create_study"])
+def test_a_search_calls_nothing_but_the_samplers_of_its_sweeper(judge: Judge, target: str) -> None:
+    setting = f"hydra.sweeper.sampler._target_=optuna.{target}"
+    (problem,) = judge("hparams_search=optuna", setting, multirun=True)
+    assert (problem.given, problem.why) == ((setting,), ONLY_OURS)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from rich.console import Console
 
 from kanvision import record
 from kanvision.analysis.page import SUMMARY, write_index, write_page
 from kanvision.config import EvalConfig, blaming
+from kanvision.console import build_console
 
 from .analyses import ANALYSES, Study
 from .restoring import restore, run_folder
@@ -39,7 +39,7 @@ def analyse(cfg: EvalConfig) -> dict[str, float]:
     with blaming(cfg, "trainer.accelerator"):
         device = Fabric(accelerator=cfg.trainer.accelerator, devices=1).device
     task.eval().requires_grad_(False).to(device, torch.float32)
-    console = Console()
+    console = build_console()
     findings = ANALYSES[cfg.analysis](Study(cfg, path, run, task, device, console))
     root = Path(cfg.output) if cfg.output else run_folder(path) / "analyses"
     folder = root / cfg.analysis
@@ -67,6 +67,6 @@ def analyse(cfg: EvalConfig) -> dict[str, float]:
     write_index(root)
     console.print(title, style="bold")
     for sentence in findings.sentences:
-        console.print(f"- {sentence}", highlight=False, markup=False)
-    console.print(f"Written: {folder}", soft_wrap=True, highlight=False)
+        console.print(f"- {sentence}")
+    console.print(f"Written: {folder}", soft_wrap=True)
     return dict(findings.numbers)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
 from pytorch_lightning.loggers import Logger
@@ -18,10 +19,10 @@ from torch import nn
 from kanvision import record
 from kanvision.analysis.cost import Cost, cost
 from kanvision.callbacks import DataFaults, EMAWeights, gathered
-from kanvision.config import ConfigError, TrainConfig, blaming, is_first_of_machine, to_primitive
+from kanvision.config import ConfigError, TrainConfig, blaming, is_first_of_machine, share_batch, to_primitive
 from kanvision.config.data_schema import MaskDataConfig
-from kanvision.config.model_schema import TimmConfig
-from kanvision.config.problems import conflict, is_first_process
+from kanvision.config.model_schema import KanifyConfig, TimmConfig
+from kanvision.config.problems import Problem, conflict, is_first_process
 from kanvision.config.transformer_schema import TransformerConfig
 from kanvision.data import ImageDataModule, build_datamodule
 from kanvision.data.cores import num_cores
@@ -31,7 +32,7 @@ from kanvision.tasks import TASKS, Task
 from .sharding import Sharded
 from .stopping import listens_alone
 from .sync_norm import SyncNorm
-from .targets import built
+from .targets import built_section
 from .teaching import taught
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
@@ -49,6 +50,8 @@ def prepare(cfg: TrainConfig) -> None:
 def unread_datamodule_of(cfg: TrainConfig) -> ImageDataModule:
     """The data as the configuration describes them; nothing is read."""
     facts = cfg.data.model_dump(exclude={"task"})
+    if cfg.data.batch_size is None and (share := share_batch(cfg, num_processes=1)) is not None:
+        facts["batch_size"] = share.images
     # More than one a core slows loading down; what is loaded does not depend on their number.
     facts["num_workers"] = min(cfg.data.num_workers, num_cores())
     return build_datamodule(cfg.data.task, **facts, augment=cfg.augment.model_dump(), seed=cfg.seed)
@@ -89,7 +92,8 @@ def model_of(cfg: TrainConfig) -> nn.Module:
         model = BUILDERS[cfg.model.kind](cfg.model.name, **arguments)
     changes = cfg.model.kanify if isinstance(cfg.model, TimmConfig) else None
     if changes is not None and (changes.mlp or changes.attention or changes.conv):
-        with blaming(cfg, "model.name", "model.kanify"):
+        changed = [f"model.kanify.{key}" for key, value in changes if value != getattr(KanifyConfig(), key)]
+        with blaming(cfg, "model.name", *changed):
             kanify(model, **changes.model_dump())
     return taught(cfg, model, model_of)
 
@@ -135,26 +139,24 @@ def _schedule(cfg: TrainConfig) -> dict[str, Any]:
 def trainer_of(cfg: TrainConfig) -> pl.Trainer:
     """The trainer with its callbacks and loggers."""
     ours = {"channels_last", "compile", "matmul_precision", "global_batch_size"}
-    if cfg.trainer.accelerator == "gpu" and not torch.accelerator.is_available():
-        why = "torch finds no GPU here"
-        raise ConfigError(
-            [conflict(cfg, ["trainer.accelerator"], why, "take trainer=cpu, or a machine with one")]
-        )
+    require_accelerator(cfg)
     options = cfg.trainer.model_dump(exclude=ours)
+    options["accumulate_grad_batches"] = cfg.trainer.accumulate_grad_batches or 1
     options["precision"] = usable_precision(cfg.trainer.precision, cfg.trainer.accelerator)
     if cfg.trainer.strategy == "fsdp":
         options["strategy"] = Sharded()
     if cfg.trainer.profiler is not None:
         options["profiler"] = PROFILERS[cfg.trainer.profiler](dirpath=cfg.run.dir, filename="profile")
-    with blaming(cfg, "callbacks"):
-        callbacks: list[Callback] = [built(entry, Callback) for entry in cfg.callbacks.values()]
+    problems: list[Problem] = []
+    callbacks: list[Callback] = built_section("callbacks", cfg.callbacks, Callback, problems)
+    loggers = built_section("logger", cfg.logger, Logger, problems)
+    if problems:
+        raise ConfigError(problems)
     if not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, AnyProgressBar)]
     callbacks = [*fault_counter(cfg, None if is_dry(cfg) else Path(cfg.run.dir)), *callbacks]
     if cfg.ema is not None:
         callbacks.append(EMAWeights(**cfg.ema.model_dump()))
-    with blaming(cfg, "logger"):
-        loggers = [built(entry, Logger) for entry in cfg.logger.values()]
     with blaming(cfg, "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.precision"):
         trainer = pl.Trainer(
             **options,
@@ -167,6 +169,29 @@ def trainer_of(cfg: TrainConfig) -> pl.Trainer:
             enable_model_summary=False,
         )
     return listens_alone(trainer)
+
+
+def require_accelerator(cfg: TrainConfig) -> None:
+    """Check that the chosen kind of device is there.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    name = cfg.trainer.accelerator
+    if name == "gpu":
+        why = "" if torch.accelerator.is_available() else "torch finds no GPU here"
+    elif name in AcceleratorRegistry:
+        there = AcceleratorRegistry[name]["accelerator"].is_available()
+        why = "" if there else f"there is no {name} device here"
+    else:
+        why = (
+            ""
+            if name == "auto"
+            else f"Lightning has no such kind here, only {', '.join(AcceleratorRegistry)}"
+        )
+    if why:
+        fix = "take trainer=cpu, or a machine with one"
+        raise ConfigError([conflict(cfg, ["trainer.accelerator"], why, fix)])
 
 
 def fault_counter(cfg: TrainConfig, folder: Path | None) -> list[DataFaults]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -15,6 +14,7 @@ from kanvision import record
 from kanvision.checkpoints import find_checkpoint, load_checkpoint
 from kanvision.config import CheckConfig, EvalConfig
 from kanvision.config.data_schema import AnyData
+from kanvision.console import build_console
 from kanvision.data import DataError, build_datamodule
 from kanvision.data.cores import num_cores
 from kanvision.data.inspection import Finding, Inspection, write_findings
@@ -42,7 +42,7 @@ def check_data(cfg: CheckConfig | EvalConfig) -> list[Finding]:
     datamodule = build_datamodule(data.task, **data.model_dump(exclude={"task"}))
     datamodule.prepare_data()
     inspection = Inspection(datamodule.reader)
-    console = Console()
+    console = build_console()
     workers = cfg.check.num_workers or num_cores()
     looking = inspection.look(workers if workers > 1 else 0)
     title = f"{data.name}: looking at {len(inspection):,} samples"
@@ -60,7 +60,7 @@ def check_data(cfg: CheckConfig | EvalConfig) -> list[Finding]:
     if counts[True]:
         place = f"data set {data.name}, data.root={data.root}"
         raise DataError(f"{place}: {counts[True]} bad; {told}; all are in {path}")
-    console.print(f"{data.name}: nothing bad in {told}. Written: {path}", soft_wrap=True, highlight=False)
+    console.print(f"{data.name}: nothing bad in {told}. Written: {path}", soft_wrap=True)
     return found
 
 
@@ -86,7 +86,7 @@ def _print(console: Console, found: Sequence[Finding], root: str | None, rows: i
             "; ".join(filter(None, (finding.wrong, finding.right))),
         )
         words = (text.replace(place, "") if place else text, finding.file.removeprefix(place))
-        table.add_row(kind, finding.split, escape(words[1]), escape(words[0]))
+        table.add_row(kind, finding.split, words[1], words[0])
     console.print(table)
     if len(found) > rows:
         console.print(f"and {len(found) - rows} more (check.rows={rows})")

@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 import pytorch_lightning as pl
-from rich.console import Console
 
 from kanvision import record
 from kanvision.callbacks import ProgressBar
 from kanvision.config import EvalConfig, blaming
+from kanvision.console import build_console
 
 from .building import cost_of, datamodule_of, fault_counter, usable_precision
 from .facts import facts_after, faults_found, faults_recorded, size_of
@@ -54,7 +54,7 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
     seconds = time.perf_counter() - started
     result = {name: float(value) for name, value in metrics.items()}
     if trainer.is_global_zero:
-        console = Console()
+        console = build_console()
         facts = {"checkpoint": str(path), **facts_after(price, seconds, "evaluation"), **task.meaning()}
         facts |= faults_found(trainer)
         record.results_table(console, f"{run.model.name} on {run.data.name}", result, facts)
@@ -63,5 +63,5 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
         about |= {**size_of(price), "protocol": task.meaning()}
         about |= {"model": run.model.name, "data": run.data.name, "seed": run.seed}
         record.write_metrics(folder / f"{cfg.split}.json", result | about | record.environment())
-        console.print(f"Written: {folder / f'{cfg.split}.json'}", soft_wrap=True, highlight=False)
+        console.print(f"Written: {folder / f'{cfg.split}.json'}", soft_wrap=True)
     return result

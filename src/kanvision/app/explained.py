@@ -208,7 +208,7 @@ def print_scores(console: Console, title: str, means: Mapping[str, Mapping[str, 
     console.print(legend)
     answer = next(iter(means.values()), {})
     if "prediction_iou" in answer:
-        console.print(f"IoU of the predictions themselves: {answer['prediction_iou']:.4f}", highlight=False)
+        console.print(f"IoU of the predictions themselves: {answer['prediction_iou']:.4f}")
 
 
 def _texts(values: Iterable[float | None]) -> list[str]:

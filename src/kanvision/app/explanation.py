@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import track
 
 from kanvision import record
 from kanvision.analysis.explaining import ChannelWorth, Explainer
 from kanvision.config import EvalConfig, blaming
+from kanvision.console import build_console
 from kanvision.data import ImageDataModule
 from kanvision.models.places import FeaturePlace, feature_place, feature_places
 from kanvision.tasks import Task
@@ -57,7 +57,7 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
     drawing = Drawing(folder, datamodule)
     rows: list[Row] = []
     worth: list[ChannelWorth] = []
-    console = Console()
+    console = build_console()
     positions = _spread(len(datamodule.datasets[cfg.split]), cfg.explain.num_images)
     is_quiet = not cfg.trainer.enable_progress_bar
     for count, position in enumerate(
@@ -96,7 +96,7 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
         folder / "summary.json", {**about, "scores": means, "channels": channels, **record.environment()}
     )
     print_scores(console, f"{run.model.name} on {run.data.name}: {about['answers']} answers", means)
-    console.print(f"Written: {folder}", soft_wrap=True, highlight=False)
+    console.print(f"Written: {folder}", soft_wrap=True)
     return {f"{method}/{name}": value for method, scores in means.items() for name, value in scores.items()}
 
 

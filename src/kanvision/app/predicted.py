@@ -55,7 +55,7 @@ def class_lines(console: Console, counts: Counter[str], total: int, seconds: flo
         rest = sum(count for _, count in counts.most_common()[MOST_ROWS:])
         table.add_row(f"{len(counts) - MOST_ROWS} more", str(rest), f"{rest / total:.1%}")
     console.print(table)
-    console.print(f"{total} images in {seconds:.1f} s", highlight=False)
+    console.print(f"{total} images in {seconds:.1f} s")
 
 
 def mask_lines(console: Console, rows: Sequence[FileRow], predictor: MaskPredictor) -> None:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from kanvision import record
 from kanvision.config import ConfigError, EvalConfig, TrainConfig
 from kanvision.config.problems import conflict
+from kanvision.console import build_console
 from kanvision.data import ClassificationDataModule, ImageDataModule, SegmentationDataModule
 from kanvision.prediction import (
     Bands,
@@ -56,7 +57,7 @@ def predict(cfg: EvalConfig) -> list[Path]:
     assert cfg.input is not None
     place = Path(cfg.input).expanduser()
     folder = Path(cfg.output) if cfg.output else run_folder(restored.path) / "predict" / place.stem
-    job = _Job(cfg, restored, unread_datamodule_of(restored.run), folder, Console())
+    job = _Job(cfg, restored, unread_datamodule_of(restored.run), folder, build_console())
     is_masks = isinstance(restored.task, SegmentationTask)
     inputs = find_inputs(place, classes=not is_masks)
     started = time.perf_counter()
@@ -89,7 +90,7 @@ class _Job(NamedTuple):
         return self.restored.run
 
     def say(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+        self.console.print(text, soft_wrap=True)
 
     def applied(self) -> Applied:
         return Applied(self.cfg, self.run, self.restored.task)

@@ -3,22 +3,64 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
+from kanvision.config.problems import Problem
 from kanvision.config.targets import ALLOWED_TARGETS
 
-__all__ = ["built"]
+__all__ = ["built", "built_section"]
 
 Built = TypeVar("Built")
 ARGUMENTS = (Callback, Logger, nn.Module)
 """Classes that arguments may be, beside dataclasses."""
+
+
+def built_section(
+    section: str,
+    entries: Mapping[str, Mapping[str, Any]],
+    base: Callable[..., Built],
+    problems: list[Problem],
+) -> list[Built]:
+    """Return the objects of a section of the configuration, in order, without those that cannot be built.
+
+    Args:
+        section: Dotted key of the section.
+        entries: `_target_` and arguments of each object, by its name in the section.
+        base: Class that the objects must have.
+        problems: Gets one more for each object that cannot be built.
+    """
+    found = []
+    for name, entry in entries.items():
+        try:
+            found.append(built(entry, base))
+        except Exception as error:  # libraries raise TypeError, AssertionError, RuntimeError and more
+            key = f"{section}.{name}"
+            given = f"{key}._target_={entry.get('_target_')}"
+            problems.append(Problem((key,), (given,), _reason(error), _arguments(entry, error)))
+    return found
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of the class itself, where Hydra has wrapped it."""
+    cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+    return str(cause) or repr(cause)
+
+
+def _arguments(entry: Mapping[str, Any], error: Exception) -> str:
+    """Return the arguments that the class takes, if the error is that it was given others."""
+    if not isinstance(error.__cause__, TypeError):
+        return ""
+    names = inspect.signature(get_object(str(entry["_target_"]))).parameters
+    return f"its arguments: {', '.join(names)}"
 
 
 def built(entry: Mapping[str, Any], base: Callable[..., Built]) -> Built:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from torch import nn
 
 from kanvision import record
@@ -22,9 +20,10 @@ from kanvision.checkpoints import (
     require_resumable,
     start_from_vit,
 )
-from kanvision.config import TrainConfig, blaming, to_primitive
+from kanvision.config import TrainConfig, blaming, shell_word, to_primitive
 from kanvision.config.transformer_schema import KATConfig
-from kanvision.effort import Effort, shared_out
+from kanvision.console import build_console
+from kanvision.effort import Effort, clamp_warmup, shared_out
 from kanvision.layers import structure_of
 from kanvision.optim import build_optimizer
 
@@ -53,7 +52,8 @@ def train(cfg: TrainConfig) -> float | None:
     join(trainer)
     resume = _resume_point(cfg)
     require_same(cfg, resume)
-    cfg = shared_out(cfg, trainer.world_size)
+    cfg, warmup = clamp_warmup(shared_out(cfg, trainer.world_size))
+    trainer.accumulate_grad_batches = cfg.trainer.accumulate_grad_batches or 1
     datamodule = datamodule_of(cfg)
     cfg = with_facts_of(cfg, datamodule)
     effort = Effort.of(cfg, trainer.world_size)
@@ -75,9 +75,10 @@ def train(cfg: TrainConfig) -> float | None:
     if writes:
         record.write_config(folder, to_primitive(cfg))
         record.point_latest(Path(cfg.run.root), folder)
-    console = Console(quiet=not trainer.is_global_zero)
+    console = build_console(quiet=not trainer.is_global_zero)
     title = f"{cfg.model.name} on {cfg.data.name}"
-    record.header(console, title, facts_before(cfg, datamodule, effort, price, trainer, resume, start))
+    facts = facts_before(cfg, datamodule, effort, price, trainer, resume, start)
+    record.header(console, title, facts | ({"warm-up": warmup} if warmup else {}))
 
     started = time.perf_counter()
     with told_how_to_go_on(trainer, folder, "training"):
@@ -109,8 +110,7 @@ def train(cfg: TrainConfig) -> float | None:
         record.write_metrics(folder / "metrics.json", metrics | numbers | about | record.environment())
     record.results_table(console, title, metrics, facts)
     if writes and best is not None:
-        hint = f"Next: python eval.py ckpt={shlex.quote(str(folder))}"
-        console.print(hint, soft_wrap=True, highlight=False)
+        console.print(f"Next: python eval.py {shell_word('ckpt', str(folder))}", soft_wrap=True)
     return score
 
 

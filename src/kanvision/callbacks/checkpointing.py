@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 import warnings
 from pathlib import Path
@@ -61,7 +62,7 @@ class _RunCheckpoint(ModelCheckpoint):
         if there := trainer.strategy.broadcast(there):
             raise ValueError(
                 f"run.dir: {there[0]} belongs to another run and would be overwritten; "
-                f"choose another run.dir, or go on with that run by resume={folder}"
+                f"choose another run.dir, or go on with that run by {shlex.quote(f'resume={folder}')}"
             )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

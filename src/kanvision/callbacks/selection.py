@@ -55,15 +55,15 @@ class BasisSelection(Callback):
 
     Args:
         train_epochs: Of the first phase; None: a third of the epochs.
-        select_epochs: Of the second phase; None: a third of the epochs.
+        select_epochs: Of the second phase; None: a third of the epochs. Both are shortened, in proportion,
+            where they would leave no epoch to the third phase.
         start_temperature: Of the gates in the first epoch of the second phase.
         end_temperature: In its last epoch.
         entropy_weight: Weight of the mean entropy of the gates in the training loss of the second phase, on
             top of `loss.auxiliary`: above 0 it makes them decide.
 
     Raises:
-        ValueError: If a number is out of range, or (at the start of training) nothing would be left of the
-            training for the third phase.
+        ValueError: If a number is out of range, or (at the start of training) the training has one epoch.
     """
 
     def __init__(
@@ -103,10 +103,15 @@ class BasisSelection(Callback):
             return
         first, second = self._lengths(trainer)
         epochs = trainer.max_epochs or 0
-        if first + second >= epochs:
+        if epochs < 2:
             raise ValueError(
-                f"callbacks.selection: train_epochs={first} and select_epochs={second} leave nothing of "
-                f"trainer.max_epochs={epochs} for the chosen bases; their sum must be below"
+                f"trainer.max_epochs={epochs}: callbacks.selection needs 2, one to choose the bases and "
+                "one to train them"
+            )
+        if (first, second) != self._wanted(epochs):
+            rank_zero_warn(
+                f"callbacks.selection: train_epochs={first} and select_epochs={second}, so that "
+                f"trainer.max_epochs={epochs} leaves an epoch for the chosen bases"
             )
         if trainer.world_size > 1 and type(trainer.strategy) is not DDPStrategy:
             raise ValueError(
@@ -149,7 +154,15 @@ class BasisSelection(Callback):
 
     def _lengths(self, trainer: pl.Trainer) -> tuple[int, int]:
         """Epochs of the first two phases."""
-        third = max(1, (trainer.max_epochs or 0) // 3)
+        epochs = trainer.max_epochs or 0
+        first, second = self._wanted(epochs)
+        if first + second < epochs:
+            return first, second
+        shortened = max(1, (epochs - 1) * second // (first + second))
+        return max(0, epochs - 1 - shortened), shortened
+
+    def _wanted(self, epochs: int) -> tuple[int, int]:
+        third = max(1, epochs // 3)
         first, second = (third if n is None else n for n in (self.train_epochs, self.select_epochs))
         return first, second
 

@@ -1,6 +1,6 @@
 """Composing, checking and explaining configurations; nothing here imports torch."""
 
-from .batches import batch_problems, one_share
+from .batches import batch_problems, share_batch
 from .check_schema import CheckConfig
 from .choices import Choices
 from .command_line import check_command_line
@@ -22,6 +22,7 @@ from .resolvers import job_name, register_resolvers, sweep_job_folder
 from .run_folder import checkpoints_of
 from .run_lock import FolderInUseError, live_owner, lock_folder, release_folder
 from .schema import EvalConfig, TrainConfig
+from .texts import shell_word
 from .validate import parse_eval, parse_train, to_primitive, train_config
 
 __all__ = [
@@ -48,11 +49,12 @@ __all__ = [
     "live_owner",
     "lock_folder",
     "notes",
-    "one_share",
     "parse_eval",
     "parse_train",
     "register_resolvers",
     "release_folder",
+    "share_batch",
+    "shell_word",
     "shown_as_text",
     "sweep_job_folder",
     "to_primitive",

@@ -10,7 +10,7 @@ from typing import Any
 from kanvision.optimizer_names import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS, base_optimizer_name
 
 from .analysis_checks import analysis_problems
-from .batches import batch_problems
+from .batches import batch_problems, mixes_images
 from .choices import Choices
 from .conv_checks import convolutions
 from .data_checks import data_problems
@@ -24,6 +24,7 @@ from .schema import EvalConfig, TrainConfig
 from .score_checks import KIND_OF_TASK, score_problems
 from .segmenter_checks import segmenters
 from .targets import run_targets
+from .texts import shell_word
 from .transformer_schema import KATConfig, TransformerConfig
 
 __all__ = ["eval_problems", "train_problems"]
@@ -139,8 +140,8 @@ def _registered(config: TrainConfig) -> Iterator[Problem]:
 
 
 def _mixup(config: TrainConfig) -> Iterator[Problem]:
-    mixes = config.mixup.mixup_alpha > 0 or config.mixup.cutmix_alpha > 0
-    if mixes and config.data.batch_size % 2:
+    own, whole = config.data.batch_size, config.trainer.global_batch_size
+    if mixes_images(config) and own and own % 2 and whole is None:
         why = "images are mixed in pairs, which an odd batch does not have"
         alpha = "mixup_alpha" if config.mixup.mixup_alpha > 0 else "cutmix_alpha"
         fix = "take an even data.batch_size, or mixup.mixup_alpha=0 mixup.cutmix_alpha=0"
@@ -215,14 +216,10 @@ def _sharded(config: TrainConfig) -> Iterator[Problem]:
 
 
 def _steps(config: TrainConfig) -> Iterator[Problem]:
-    trainer, scheduler = config.trainer, config.scheduler
+    trainer = config.trainer
     if trainer.max_steps == 0:
         why = "no step would be made"
         yield conflict(config, ["trainer.max_steps"], why, "-1 sets no limit")
-    if scheduler.warmup_epochs >= trainer.max_epochs:
-        why = "the run would end before its warm-up"
-        fix = "shorten scheduler.warmup_epochs (0: none) or lengthen trainer.max_epochs"
-        yield conflict(config, ["scheduler.warmup_epochs", "trainer.max_epochs"], why, fix)
     if trainer.gradient_clip_val == 0:
         why = "0 would cut every gradient to nothing, which Lightning takes for no clipping"
         yield conflict(config, ["trainer.gradient_clip_val"], why, "null switches clipping off")
@@ -290,7 +287,7 @@ def _run_dir(config: TrainConfig) -> Iterator[Problem]:
     resumed = folder_of(resume) if resume not in (None, "auto") else None
     goes_on = resume == "auto" or (resumed is not None and resumed.resolve() == folder.resolve())
     if not goes_on and not config.trainer.fast_dev_run and checkpoints_of(folder):
-        fix = f"choose another run.dir, or go on with that run: resume={folder}"
+        fix = f"choose another run.dir, or go on with that run: {shell_word('resume', str(folder))}"
         yield conflict(config, ["run.dir"], "the folder holds another run, which would be overwritten", fix)
 
 

@@ -36,8 +36,8 @@ class DataConfig(Section):
     """Share of each class held out to choose the best checkpoint; 0: validate on the test split."""
     split_seed: int = 0
     """Seed of the held-out share, and of splits that are drawn."""
-    batch_size: Count = 128
-    """Images per step and device in training."""
+    batch_size: Count | None = 128
+    """Images of one batch of one process in training; null: its share of recipe.batch_size."""
     eval_batch_size: Count | None = None
     """Images per step and device in evaluation; null: as in training."""
     num_workers: Annotated[int, Field(ge=0)] = 0

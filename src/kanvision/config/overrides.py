@@ -16,10 +16,11 @@ from .problems import Problem
 from .schema import EvalConfig, TrainConfig
 from .sweeps import combinations, sweep_folder_problems, values_of
 from .targets import hydra_problems
-from .typed import Typed
+from .texts import as_text, is_text, shell_word
+from .typed import Typed, last_of_each
 from .validate import check, unknown_key
 
-__all__ = ["override_problems"]
+__all__ = ["as_hydra_reads", "override_problems"]
 
 Root = type[TrainConfig] | type[EvalConfig] | type[CheckConfig]
 # Hydra plugins that an optional part of the package brings.
@@ -45,7 +46,7 @@ def override_problems(
     judge = _Judge(root, composing, choices)
     typed = judge.parsed(overrides)
     multirun = multirun or any(word.key == "hydra.mode" and "MULTIRUN" in word.text.upper() for word in typed)
-    typed = judge.without_duplicates(judge.without_searchpath(typed))
+    typed = last_of_each(judge.without_searchpath(typed))
     if multirun:
         judge.add(*sweep_folder_problems(typed))
     sweeps = [judge.elements(word, multirun) for word in typed]
@@ -92,7 +93,7 @@ class _Judge:
         return found
 
     def read(self, text: str) -> Typed:
-        return Typed(text, self.composing.parse(with_its_section(text, self.root)))
+        return Typed(text, self.composing.parse(as_hydra_reads(text, self.root)))
 
     def without_searchpath(self, typed: Sequence[Typed]) -> list[Typed]:
         """The words without the one that Hydra would follow before its section is judged."""
@@ -102,28 +103,21 @@ class _Judge:
                 self.add(*(p.typed_as(word.text) for p in hydra_problems(section, [], [])))
         return [word for word in typed if word.key != "hydra.searchpath"]
 
-    def without_duplicates(self, typed: Sequence[Typed]) -> list[Typed]:
-        last = {(word.key, word.parsed.package): word for word in typed}
-        for key, package in last:
-            texts = [other.text for other in typed if (other.key, other.parsed.package) == (key, package)]
-            if len(texts) > 1 and not key.startswith("hydra."):
-                self.add(
-                    Problem(
-                        (key,), (" ".join(texts),), f"{key} is given {len(texts)} times", "keep one of them"
-                    )
-                )
-        return [word for word in typed if word is last[word.key, word.parsed.package]]
-
     def elements(self, word: Typed, multirun: bool) -> list[Typed]:
         """The single overrides that a sweep stands for, those of illegal choices left out."""
         if word.is_sweep and not multirun:
-            self.add(word.problem("several values need several runs", f"python train.py -m {word.text}"))
+            fix = f"python train.py -m {word.text}"
+            if is_text(word.key, self.root):
+                value = word.text.partition("=")[2]
+                fix += f"\nif it is one text, quote it twice: {shell_word(word.key, value)}"
+            self.add(word.problem("several values need several runs", fix))
         values = values_of(word, self.choices.of(word.key)) if word.is_sweep else []
         texts = (
             [f"{word.text.partition('=')[0]}={value}" for value in values] if word.is_sweep else [word.text]
         )
         if not texts:
-            self.add(word.problem("matches nothing", self.choices.listing(word.key)))
+            legal = ", ".join(self.choices.of(word.key))
+            self.add(word.problem("matches nothing", f"legal: {legal}" if legal else ""))
         return [substitute for text in texts for substitute in self._judged_choice(self.read(text))]
 
     # --- choices ------------------------------------------------------------------------------------------
@@ -139,7 +133,7 @@ class _Judge:
             return [word] if self._plugin_exists(word, group, str(word.parsed.value())) else []
         if group not in self.choices.groups:
             return [word]
-        default = self.choices.defaults[group]
+        legal, default = self.choices.of(group), self.choices.defaults[group]
         if word.parsed.is_add() or word.parsed.is_force_add():
             self.add(word.problem(f"{group} is chosen without +", f"write {word.text.lstrip('+')}"))
             return []
@@ -147,10 +141,10 @@ class _Judge:
         if word.parsed.is_delete() and (default is None or "${" in default):
             return [word]
         names = value if isinstance(value, list) else [value]
-        unknown = [str(name) for name in names if not self.choices.has(group, str(name))]
+        unknown = [str(name) for name in names if str(name) not in legal]
         if word.parsed.is_delete() or value is None:
             way_out = f"to take none write ~{group}; " if default is None or "${" in default else ""
-            self.add(word.problem(f"{group} needs a choice", way_out + self.choices.listing(group)))
+            self.add(word.problem(f"{group} needs a choice", f"{way_out}legal: {', '.join(legal)}"))
             return []
         if not unknown:
             overridden = [
@@ -160,9 +154,10 @@ class _Judge:
                 if other.startswith("hydra/")
             ]
             return [word] if all(overridden) else []
-        near = closest(unknown[0], self.choices.of(group))
+        near = closest(unknown[0], legal)
+        order = [*near, *(name for name in legal if name not in near)]
         guess = f"did you mean {group}={near[0]}?" if near else ""
-        listed = self.choices.listing(group, near)
+        listed = f"legal: {', '.join(order)}" if order else f"conf/{group} holds no file yet"
         self.add(word.problem(f"no such choice of {group}", "\n".join(filter(None, (guess, listed)))))
         self.unsure.add(group)
         if not near or default is None or "${" in default:
@@ -189,7 +184,7 @@ class _Judge:
         chosen = self._composable([word for word in words if self.is_choice(word)], [])
         if chosen is None:
             return
-        texts = [word.text for word in chosen]
+        texts = [word.line for word in chosen]
         base = self.composing.compose(texts, [])
         wanted = [word for word in words if not self.is_choice(word)]
         wanted.extend(self._searched(base, multirun))
@@ -225,7 +220,7 @@ class _Judge:
                 if choices:
                     self.composing.compose(choices, [word.parsed for word in some])
                 elif all(map(self.is_choice, some)):
-                    self.composing.compose([word.text for word in some], [])
+                    self.composing.compose([word.line for word in some], [])
                 else:
                     self.composing.compose([], [word.parsed for word in some])
             except REFUSALS as error:
@@ -312,8 +307,13 @@ class _Judge:
         return problem.typed_as(*given)
 
 
+def as_hydra_reads(word: str, root: Root) -> str:
+    """Return an override in the spelling that Hydra needs: texts quoted, `++` where a section may be null."""
+    return with_its_section(as_text(word, root), root)
+
+
 def _short(path: Path) -> str:
-    """`conf/tables/kat_imagenet.yaml` for a file of conf/, wherever that lies."""
+    """`conf/experiment/kat/imagenet_tiny.yaml` for a file of conf/, wherever that lies."""
     parts = path.parts
     start = len(parts) - 1 - parts[::-1].index("conf") if "conf" in parts else 0
     return "/".join(parts[start:])

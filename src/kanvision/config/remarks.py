@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 
+from .batches import mixes_images
 from .schema import TrainConfig
 
 __all__ = ["notes"]
@@ -24,10 +25,6 @@ class Idle(NamedTuple):
     keys: tuple[str, ...]
     when: Callable[[TrainConfig], bool]
     why: str
-
-
-def _mixes(config: TrainConfig) -> bool:
-    return config.mixup.mixup_alpha > 0 or config.mixup.cutmix_alpha > 0
 
 
 def _is_plain_twin(config: TrainConfig) -> bool:
@@ -124,7 +121,7 @@ IDLE = (
         ("augment.color_jitter",), lambda c: c.augment.auto_augment is not None, "augment.auto_augment is on"
     ),
     Idle(("augment.re_mode", "augment.re_count"), lambda c: c.augment.re_prob == 0, "augment.re_prob is 0"),
-    Idle(("mixup.prob", "mixup.mode"), lambda c: not _mixes(c), "both alphas are 0"),
+    Idle(("mixup.prob", "mixup.mode"), lambda c: not mixes_images(c), "both alphas are 0"),
     Idle(
         ("mixup.switch_prob",),
         lambda c: min(c.mixup.mixup_alpha, c.mixup.cutmix_alpha) == 0,
@@ -188,11 +185,13 @@ def _idle(config: TrainConfig, overrides: Sequence[str]) -> Iterator[str]:
 
 def _hampered(config: TrainConfig) -> Iterator[str]:
     trainer = config.trainer
-    batches = trainer.limit_train_batches
-    if isinstance(batches, int) and 0 < batches < trainer.accumulate_grad_batches:
+    batches, accumulated = trainer.limit_train_batches, trainer.accumulate_grad_batches or 1
+    if isinstance(batches, int) and 0 < batches < accumulated:
         yield (
-            f"trainer.limit_train_batches={batches} ends each epoch before trainer.accumulate_grad_batches="
-            f"{trainer.accumulate_grad_batches} batches are together: the optimiser sees smaller batches"
+            f"trainer.limit_train_batches={batches} ends each epoch before the {accumulated} batches of a "
+            "step are together: the optimizer sees smaller ones"
         )
-    if trainer.limit_val_batches == 0 and config.monitor.startswith("val/"):
-        yield f"nothing is validated, so {config.monitor} chooses no checkpoint"
+    late = trainer.check_val_every_n_epoch > trainer.max_epochs
+    if (trainer.limit_val_batches == 0 or late) and config.monitor.startswith("val/"):
+        why = f": the first one is due after epoch {trainer.check_val_every_n_epoch}" if late else ""
+        yield f"nothing is validated, so {config.monitor} chooses no checkpoint{why}"

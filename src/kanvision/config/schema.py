@@ -17,7 +17,7 @@ from .data_schema import AnyData, AugmentConfig, MixupConfig
 from .explanation_schema import ExplanationConfig
 from .model_schema import AnyModel, BasisConfig
 from .prediction_schema import PredictionConfig
-from .section import Count, Precision, Section
+from .section import Accelerator, Count, Precision, Section
 from .training_schema import (
     EMAConfig,
     FinetuneConfig,
@@ -113,8 +113,8 @@ class EvalDataConfig(Section):
 class EvalTrainerConfig(Section):
     """Where evaluation runs."""
 
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
-    """Kind of device."""
+    accelerator: Accelerator = "auto"
+    """Kind of device; gpu: cuda or mps, whichever is there."""
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     """Number of devices."""
     precision: Precision | None = None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from .section import Count, Fraction, NonNegative, Positive, Precision, Rate, Section
+from .section import Accelerator, Count, Fraction, NonNegative, Positive, Precision, Rate, Section
 
 
 class RecipeConfig(Section):
@@ -18,6 +18,8 @@ class RecipeConfig(Section):
     """Publication, or who made it up."""
     batch_size: Count | None = None
     """Global batch (all devices and accumulated steps) that the learning rate was chosen for; null: any."""
+    micro_batch_size: Count | None = None
+    """Most images of one process at once where data.batch_size is null; more of a step are accumulated."""
     drop_path_rates: dict[str, Rate] = Field(default_factory=dict)
     """Stochastic depth by model size, for recipes that publish one for each."""
 
@@ -56,7 +58,7 @@ class SchedulerConfig(Section):
     name: Literal["cosine", "linear", "poly", "step", "exponential", "constant", "plateau"] = "cosine"
     """Shape of the schedule; plateau comes down when `monitor` stops getting better."""
     warmup_epochs: NonNegative = 1.0
-    """Epochs of linear warm-up; included in max_epochs."""
+    """Epochs of linear warm-up; included in max_epochs, and half of them where the run is not longer."""
     warmup_lr: NonNegative = 1e-5
     """Learning rate at the start of the warm-up."""
     min_lr: NonNegative = 0.0
@@ -189,8 +191,8 @@ class EMAConfig(Section):
 class TrainerConfig(Section):
     """Arguments of the Lightning Trainer, and how the network is run."""
 
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
-    """Kind of device."""
+    accelerator: Accelerator = "auto"
+    """Kind of device; gpu: cuda or mps, whichever is there."""
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] | list[int] = "auto"
     """Number of devices, or their indices."""
     num_nodes: Count = 1
@@ -210,11 +212,12 @@ class TrainerConfig(Section):
     """Largest gradient norm (or value); null: no clipping."""
     gradient_clip_algorithm: Literal["norm", "value"] = "norm"
     """What is clipped."""
-    accumulate_grad_batches: Count = 1
-    """Batches per optimiser step."""
+    accumulate_grad_batches: Count | None = None
+    """Batches of one process per optimizer step; null: as many as the global batch takes, or 1."""
     global_batch_size: Count | None = None
-    """Images of an optimiser step, of all processes and accumulated batches together: data.batch_size is then
-    the share of one of them, whatever it was; null: data.batch_size as it is."""
+    """Images of an optimizer step, of all processes and accumulated batches together; a process takes at most
+    data.batch_size of them at once. null: recipe.batch_size, or where data.batch_size is not null what it
+    makes."""
     matmul_precision: Literal["highest", "high", "medium"] = "high"
     """float32 matrix products on GPUs: highest is exact, high uses TF32."""
     deterministic: bool | Literal["warn"] = False

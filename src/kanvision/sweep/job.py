@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from rich.console import Console
 
 from kanvision.config import (
     ConfigError,
@@ -24,6 +23,7 @@ from kanvision.config import (
     release_folder,
     sweep_job_folder,
 )
+from kanvision.console import build_console
 
 from .report import report
 from .runs import FAILURE, read_run, write_failure
@@ -47,7 +47,7 @@ def sweep_job() -> Iterator[None]:
     if is_first_process():
         failure.unlink(missing_ok=True)
         words = " ".join(HydraConfig.get().overrides.task)
-        Console().print(f"\nJob {folder.name}: {words}", style="bold", highlight=False, markup=False)
+        build_console().print(f"\nJob {folder.name}: {words}", style="bold")
     try:
         yield
     except (Exception, ShownError) as error:
@@ -109,5 +109,5 @@ def finished_score(config: TrainConfig) -> float | None:
     if run.failure is not None or score is None or run.record.get("epochs", 0) < config.trainer.max_epochs:
         return None
     if is_first_process():
-        Console().print(f"done already: best {config.monitor} {score:.4f}", highlight=False)
+        build_console().print(f"done already: best {config.monitor} {score:.4f}")
     return float(score)

@@ -31,7 +31,6 @@ def hessian(study: Study) -> Findings:
     study.console.print(
         f"{matrix.size:,} parameters; Lanczos' method keeps {steps} vectors of them, "
         f"{steps * matrix.size * parameters[0].element_size() / 2**20:,.0f} MiB",
-        highlight=False,
     )
     total = options.runs * steps + max(0, options.trace_vectors - options.runs)
     bar = study.track(range(total), "Products with the Hessian")

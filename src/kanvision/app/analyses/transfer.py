@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kanvision.analysis.findings import Findings, Picture, Table
 from kanvision.analysis.probe import Score, features_of, linear_score, neighbour_score, score_picture
-from kanvision.app.building import model_of
+from kanvision.app.building import model_of, unread_datamodule_of
 from kanvision.config import ConfigError, blaming
 from kanvision.config.problems import conflict
 from kanvision.data import READERS, ImageDataModule, build_datamodule
@@ -92,12 +92,11 @@ def _datamodule(study: Study) -> ImageDataModule:
         raise ConfigError([conflict(study.cfg, ["analyse.transfer.data"], why, fix)])
     facts = run.data.model_dump(exclude={"task"})
     shape = {k: facts[k] for k in ("in_chans", "img_size", "mean", "std", "interpolation", "crop_pct")}
-    size = facts["eval_batch_size"] or facts["batch_size"]
     datamodule = build_datamodule(
         "classification",
         name=options.data or run.data.name,
         root=options.root,
-        batch_size=size,
+        batch_size=unread_datamodule_of(run).eval_batch_size,
         **shape,
     )
     datamodule.setup()
