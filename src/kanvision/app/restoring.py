@@ -18,6 +18,7 @@ from kanvision.checkpoints import (
 )
 from kanvision.config import ConfigError, EvalConfig, TrainConfig, train_config
 from kanvision.config.data_schema import AnyData
+from kanvision.config.problems import conflict
 from kanvision.tasks import Task
 
 from .building import model_of, prepare, task_of
@@ -80,8 +81,21 @@ def config_of(path: Path, checkpoint: Mapping[str, Any]) -> TrainConfig:
 
 
 def changed_data(run: TrainConfig, cfg: EvalConfig) -> AnyData:
-    """A run's data with what the evaluation asks to be different; fetched if the evaluation asks for it."""
-    data = run.data.model_copy(update={"download": False, **cfg.data.model_dump(exclude_none=True)})
+    """A run's data with what the evaluation asks to be different; fetched if the evaluation asks for it.
+
+    Raises:
+        ConfigError: If something is asked for that this data set does not have.
+    """
+    asked = cfg.data.model_dump(exclude_none=True)
+    if absent := [f"data.{key}" for key in asked if key not in type(run.data).model_fields]:
+        why = f"data.name={run.data.name} of the run does not have it"
+        raise ConfigError([conflict(cfg, absent, why, "leave it out")])
+    data = run.data.model_copy(update={"download": False, **asked})
+    if getattr(data, "foreground", None) is not None and getattr(data, "threshold", 0):
+        why = "a threshold decides by grey levels"
+        raise ConfigError(
+            [conflict(cfg, ["data.foreground", "data.threshold"], why, "take data.threshold=0")]
+        )
     if cfg.data.batch_size is not None:
         data = data.model_copy(update={"eval_batch_size": cfg.data.batch_size})
     return data

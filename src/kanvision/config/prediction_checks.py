@@ -10,7 +10,7 @@ from .schema import EvalConfig
 
 __all__ = ["prediction_problems"]
 
-OF_DATA = ("root", "num_workers", "limit_test", "download")
+OF_DATA = ("root", "num_workers", "limit_test", "foreground", "threshold", "download")
 """Keys of the run's data set, which prediction does not read."""
 
 

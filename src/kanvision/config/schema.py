@@ -102,6 +102,10 @@ class EvalDataConfig(Section):
     """Loader processes per device; never more than cores."""
     limit_test: Count | None = None
     """Use at most this many images of `split`, for trials."""
+    foreground: Literal["all"] | list[int] | None = None
+    """Own masks: stored values that are foreground, or all but zero."""
+    threshold: Annotated[int, Field(ge=0, le=254)] | None = None
+    """Own masks: grey level above which a pixel is foreground; 0: `foreground` decides."""
     download: bool | None = None
     """Fetch the data set when it is missing; null: no, whatever the run did."""
     faults: Literal["raise", "skip"] | None = None
