@@ -198,5 +198,35 @@ def test_classes_of_pictures_are_those_of_the_test_by_their_names(tmp_path: Path
             (values,) = task.predictions(task.eval()(dataset[place]["image"][None])).numpy()
             assert rows[path]["class"] == names[int(values.argmax())]
             assert float(rows[path]["probability"]) == pytest.approx(float(values.max()), abs=1e-5)
+    predict(config(run, tmp_path / "photos" / "test", tmp_path / "table.csv", max_pixels=1000))
+    assert (tmp_path / "table.csv").read_text() == (tmp_path / "out" / "predictions.csv").read_text()
+    assert (tmp_path / "table.json").exists()
+    with pytest.raises(DataError, match=r"more than predict\.max_pixels=10;"):
+        predict(config(run, tmp_path / "photos" / "test", tmp_path / "other", max_pixels=10))
     with pytest.raises(ConfigError, match=r"predict\.tile=32"):
         predict(config(run, tmp_path / "photos" / "test", tmp_path / "other", tile=32))
+
+
+def test_one_image_gives_the_file_that_is_asked_for(program, fields: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).random((4, 40, 50)).astype(np.float32)
+    geotiff(tmp_path / "one.tif", pixels)
+    line = ("mode=predict", f"ckpt={fields}", "input=one.tif", "output=mask.tif", "trainer.accelerator=cpu")
+    done = program("eval.py", *line)
+    assert "mask.tif: background" in done.stdout, done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"one.tif", "mask.tif", "mask.json"}
+    predict(config(fields, tmp_path / "one.tif", tmp_path / "out"))
+    np.testing.assert_array_equal(
+        label_values(tmp_path / "mask.tif"), label_values(tmp_path / "out" / "masks" / "one.tif")
+    )
+    with pytest.raises(DataError, match=r"mask\.tif and 1 more: exists; predict\.overwrite=true"):
+        predict(config(fields, tmp_path / "one.tif", tmp_path / "mask.tif"))
+    with pytest.raises(DataError, match="is an image to predict"):
+        predict(config(fields, tmp_path / "one.tif", tmp_path / "one.tif"))
+
+
+def test_masks_beside_images_are_left_out_and_named(fields: Path, tmp_path: Path, capsys) -> None:
+    for name in ("a.tif", "a_mask.tif"):
+        geotiff(tmp_path / "in" / name, np.zeros((4, 40, 40), np.float32))
+    predict(config(fields, tmp_path / "in", tmp_path / "out", probabilities=False))
+    assert "Left out, being masks of other images: a_mask.tif" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "out" / "masks").iterdir()} == {"a.tif"}

@@ -10,6 +10,7 @@ from kanvision.data.preprocessing import Preprocessing
 from kanvision.prediction import (
     Bands,
     find_inputs,
+    output_file,
     overwriting_problems,
     refuse,
     twin_problems,
@@ -81,3 +82,48 @@ def test_results_never_replace_each_other_nor_what_is_there(folder: Path) -> Non
     assert overwriting_problems([new, there], inputs, True) == []
     (problem,) = overwriting_problems([folder / "a.jpg"], inputs, True)
     assert "is an image to predict" in problem
+
+
+def test_masks_beside_their_images_are_told_apart_by_their_names(tmp_path: Path) -> None:
+    names = ["benign (1)", "benign (1)_mask", "benign (1)_mask_1", "alone_mask", "a", "a_anno", "b", "b_gt"]
+    for name in names:
+        save(tmp_path / f"{name}.png", scan(1))
+    inputs = find_inputs(tmp_path, classes=False, mask_suffix="_gt")
+    assert [name.stem for name in inputs.names] == ["a", "alone_mask", "b", "benign (1)"]
+    assert [name.stem for name in inputs.masks] == ["a_anno", "b_gt", "benign (1)_mask", "benign (1)_mask_1"]
+    assert inputs.left == ()
+    assert len(find_inputs(tmp_path, classes=True).names) == len(names)
+    assert find_inputs(tmp_path / "a_anno.png", classes=False).names == (Path("a_anno.png"),)
+
+
+@pytest.mark.parametrize("name", ["mask.tif", "mask.TIFF", "mask.png", "deep/mask.tif"])
+def test_a_name_of_a_file_is_a_file_for_one_image(name: str, tmp_path: Path) -> None:
+    assert output_file(f"{tmp_path}/{name}", 1, classes=False) == tmp_path / name
+
+
+def test_other_names_are_folders(tmp_path: Path) -> None:
+    (tmp_path / "there.tif").mkdir()
+    for output in (None, "out", "out.v2", str(tmp_path / "there.tif")):
+        assert output_file(output, 1, classes=False) is None
+    assert output_file("classes.csv", 9, classes=True) == Path("classes.csv")
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "words"),
+    [
+        (
+            "mask.tif",
+            {"num_images": 3},
+            "output=mask.tif: is one file, but there are 3 images; give a folder",
+        ),
+        ("mask.jpg", {}, "output=mask.jpg: masks are written as .tif or .tiff or .png; give such a file"),
+        ("mask.npy", {}, "masks are written as"),
+        ("table.csv", {}, "masks are written as"),
+        ("mask.png", {"multilabel": True}, "masks of several labels a pixel are written as .tif or .tiff"),
+        ("mask.tif", {"classes": True}, "output=mask.tif: classes are written as .csv; give such a file"),
+    ],
+)
+def test_a_file_that_cannot_hold_the_results_is_refused(output: str, options: dict, words: str) -> None:
+    with pytest.raises(DataError) as refused:
+        output_file(output, **{"num_images": 1, "classes": False} | options)
+    assert words in str(refused.value)

@@ -1,5 +1,6 @@
 """From a file to masks, probabilities and an overlay: values, formats, places, no data, several labels."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from kanvision.data.datasets.palette import Palette, PaletteMask
+from kanvision.data.datasets.pictures import pixel_limit
 from kanvision.data.datasets.pixels import FileError, label_values
 from kanvision.data.preprocessing import Preprocessing
 from kanvision.data.resizing import resize_image
-from kanvision.prediction import Bands, MaskPredictor, open_scene
+from kanvision.prediction import Bands, MaskPredictor, Outputs, open_scene
 from kanvision.prediction import tally as tally_module
 from tests.data.fake_masks import geotiff, save, scan
 
@@ -226,3 +228,51 @@ def test_a_scene_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     with open_scene(path, BANDS) as scene, pytest.raises(FileError, match=r"a\.tif: cannot be read"):
         used.predict(scene, outputs)
     assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+
+
+def test_one_file_is_written_where_one_is_asked_for(tmp_path: Path) -> None:
+    planes = scan(1, (70, 30)).transpose(2, 0, 1)
+    path, used = geotiff(tmp_path / "scene.tif", planes), predictor("multiclass", resize=False)
+    labels = []
+    for name in ("a.tif", "b.png"):
+        outputs = Outputs((tmp_path / "out" / name,))
+        with open_scene(path, BANDS) as scene:
+            used.predict(scene, outputs)
+        labels.append(label_values(outputs.masks[0]))
+    assert sorted(found.name for found in (tmp_path / "out").iterdir()) == ["a.tif", "b.png"]
+    np.testing.assert_array_equal(*labels)
+    with rasterio.open(tmp_path / "out" / "a.tif") as mask, rasterio.open(path) as source:
+        assert mask.transform == source.transform
+
+
+def test_a_tall_image_leaves_no_more_in_memory_than_its_small_copy(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tally_module, "OVERLAY", 64)
+    with open_scene(geotiff(tmp_path / "a.tif", np.zeros((3, 32, 500), np.uint8)), BANDS) as scene:
+        scene.height = 256 * 40
+        tally = tally_module.Tally(scene, range(1, 3), ())
+        labels, there = np.ones((1, 256, 500), np.int64), np.ones((256, 500), bool)
+        tracemalloc.start()
+        for top in range(0, scene.height, 256):
+            tally.judge(top, labels.copy(), there, there)
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert kept < 200_000  # the labels alone are 41 MB
+    assert tally.outcome().shares == (1.0, 0.0)
+
+
+def test_an_image_too_large_to_be_resized_is_refused_and_tiles_are_named(tmp_path: Path) -> None:
+    large = scan(1, (40, 50))
+    with pixel_limit(1999, "predict.max_pixels"):
+        with (
+            open_scene(geotiff(tmp_path / "a.tif", large.transpose(2, 0, 1)), BANDS) as scene,
+            pytest.raises(
+                FileError, match=r"a\.tif: has 40 x 50 pixels.*predict\.max_pixels=2000.*; predict\.tile"
+            ),
+        ):
+            scene.check_whole()
+        with pytest.raises(
+            FileError, match=r"b\.png: has 40 x 50 pixels, more than predict\.max_pixels=1999"
+        ):
+            open_scene(save(tmp_path / "b.png", large), BANDS).__enter__()
+    with pixel_limit(None), open_scene(tmp_path / "b.png", BANDS) as scene:
+        scene.check_whole()

@@ -16,12 +16,16 @@ from kanvision.config import ConfigError, EvalConfig, TrainConfig
 from kanvision.config.problems import conflict
 from kanvision.console import build_console
 from kanvision.data import ClassificationDataModule, ImageDataModule, SegmentationDataModule
+from kanvision.data.datasets.pictures import pixel_limit
 from kanvision.prediction import (
     Bands,
     Inputs,
     MaskPredictor,
+    Outputs,
+    Scene,
     find_inputs,
     open_scene,
+    output_file,
     overwriting_problems,
     predict_classes,
     refuse,
@@ -56,23 +60,31 @@ def predict(cfg: EvalConfig) -> list[Path]:
     restored = restore(cfg)
     assert cfg.input is not None
     place = Path(cfg.input).expanduser()
-    folder = Path(cfg.output) if cfg.output else run_folder(restored.path) / "predict" / place.stem
-    job = _Job(cfg, restored, unread_datamodule_of(restored.run), folder, build_console())
     is_masks = isinstance(restored.task, SegmentationTask)
-    inputs = find_inputs(place, classes=not is_masks)
+    suffix = getattr(restored.run.data, "mask_suffix", "")
+    inputs = find_inputs(place, classes=not is_masks, mask_suffix=suffix)
+    is_multilabel = isinstance(restored.task, SegmentationTask) and restored.task.mode == "multilabel"
+    file = output_file(cfg.output, len(inputs.names), classes=not is_masks, multilabel=is_multilabel)
+    default = run_folder(restored.path) / "predict" / place.stem
+    folder = file.parent if file else Path(cfg.output).expanduser() if cfg.output else default
+    job = _Job(cfg, restored, unread_datamodule_of(restored.run), folder, file, build_console())
     started = time.perf_counter()
-    written = _masks(job, inputs) if is_masks else _classes(job, inputs)
+    with pixel_limit(cfg.predict.max_pixels, "predict.max_pixels"):
+        written = _masks(job, inputs) if is_masks else _classes(job, inputs)
     about: dict[str, Any] = {"checkpoint": str(restored.path), "input": str(place)}
     about |= {"model": job.run.model.name, "data": job.run.data.name, "images": len(inputs.names)}
     about |= {"predict": cfg.predict.model_dump(), "class_names": list(restored.task.class_names)}
     about |= {"protocol": restored.task.meaning(), "seconds": round(time.perf_counter() - started, 2)}
-    record.write_metrics(folder / "predictions.json", about | record.environment())
+    record.write_metrics(job.record, about | record.environment())
     job.say(f"Written: {folder}")
-    for what in [*written, "predictions.json"]:
+    for what in [*written, f"{job.record.name}: how they were made"]:
         job.say(f"  {what}")
-    if inputs.left:
-        names = ", ".join(str(name) for name in inputs.left[:5])
-        job.say(f"Left out, being no images: {names}{', ...' if len(inputs.left) > 5 else ''}")
+    for why, names in (("no images", inputs.left), ("masks of other images", inputs.masks)):
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            job.say(f"Left out, being {why}: {', '.join(map(str, names[:5]))}{more}")
+    if file:
+        return [file, job.record]
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
@@ -83,7 +95,14 @@ class _Job(NamedTuple):
     restored: Restored
     datamodule: ImageDataModule
     folder: Path
+    file: Path | None
+    """The only result, but for the record; None: the folder has them."""
     console: Console
+
+    @property
+    def record(self) -> Path:
+        """File that says how the results were made."""
+        return self.file.with_suffix(".json") if self.file else self.folder / "predictions.json"
 
     @property
     def run(self) -> TrainConfig:
@@ -107,16 +126,16 @@ class _Job(NamedTuple):
 
 def _classes(job: _Job, inputs: Inputs) -> list[str]:
     """Write the table of the classes of pictures; returns what was written, in words."""
-    data, predicted = job.datamodule, job.cfg.predict.model_dump(exclude={"tta", "overwrite"})
+    data, predicted = job.datamodule, job.cfg.predict.model_dump(exclude={"tta", "overwrite", "max_pixels"})
     defaults = type(job.cfg.predict)().model_dump()
     if given := [f"predict.{key}" for key, value in predicted.items() if value != defaults[key]]:
         why = f"{job.run.model.name} names the class of a whole image"
         raise ConfigError([conflict(job.cfg, given, why, "leave out what is for masks")])
     assert isinstance(data, ClassificationDataModule)
-    table = job.folder / "predictions.csv"
+    table, limit = job.file or job.folder / "predictions.csv", job.cfg.predict.max_pixels
     with job.progress("checking", len(inputs.names)) as advance:
-        problems = unusable_pictures(inputs.paths, advance)
-    refuse([*problems, *overwriting_problems([table], inputs, job.cfg.predict.overwrite)])
+        problems = unusable_pictures(inputs.paths, limit, advance)
+    refuse([*problems, *overwriting_problems([table, job.record], inputs, job.cfg.predict.overwrite)])
     names = _names(job, job.run.data.num_classes or 0)
     started = time.perf_counter()
     with job.progress("predicting", len(inputs.names)) as advance:
@@ -127,12 +146,13 @@ def _classes(job: _Job, inputs: Inputs) -> list[str]:
             data.eval_transform,
             names,
             data.eval_batch_size,
+            max_pixels=limit,
             advance=advance,
         )
     class_lines(job.console, counts, len(inputs.names), time.perf_counter() - started)
     if counts[""] == len(inputs.names):
         raise _without_numbers(job, inputs, table)
-    return [f"predictions.csv: {len(inputs.names)} images, the first {min(5, len(names))} classes of each"]
+    return [f"{table.name}: {len(inputs.names)} images, the first {min(5, len(names))} classes of each"]
 
 
 def _masks(job: _Job, inputs: Inputs) -> list[str]:
@@ -148,11 +168,18 @@ def _masks(job: _Job, inputs: Inputs) -> list[str]:
     predictor = _predictor(job, data)
     outputs = [predictor.outputs(name, job.folder, cfg.probabilities) for name in inputs.names]
     table, tiles = job.folder / "predictions.csv", list[int]()
+    if job.file:
+        outputs = [Outputs((job.file,))]
+
+    def look(scene: Scene) -> None:
+        if predictor.resizes(scene):
+            scene.check_whole()
+        tiles.append(predictor.num_tiles(scene))
+
     with job.progress("checking", len(inputs.names)) as advance:
-        problems = unusable_scenes(
-            inputs.paths, bands, lambda scene: tiles.append(predictor.num_tiles(scene)), advance
-        )
-    files = [table, *(path for result in outputs for path in result.files)]
+        problems = unusable_scenes(inputs.paths, bands, look, advance)
+    files = [path for result in outputs for path in result.files]
+    files += [job.record] if job.file else [table, job.record]
     refuse([*problems, *twin_problems(inputs), *overwriting_problems(files, inputs, cfg.overwrite)])
     rows: list[FileRow] = []
     with job.progress("predicting", sum(tiles)) as advance:
@@ -163,7 +190,8 @@ def _masks(job: _Job, inputs: Inputs) -> list[str]:
                 outcome = predictor.predict(scene, result, advance)
             seconds = time.perf_counter() - started
             rows.append(FileRow(name.as_posix(), outcome, None if resized else count, seconds))
-    write_table(table, rows, predictor.foreground)
+    if not job.file:
+        write_table(table, rows, predictor.foreground)
     mask_lines(job.console, rows, predictor)
     for note in mask_notes(rows, predictor):
         job.say(f"Note: {note}")
@@ -226,9 +254,10 @@ def _described(outputs: Sequence[Any], predictor: MaskPredictor) -> list[str]:
     count = len(outputs)
     labels = "0 and 1" if predictor.mode != "multiclass" else f"0 to {len(predictor.names) - 1}"
     planes = "a band or folder for each of " if predictor.mode == "multilabel" else ""
-    lines = [
-        f"masks: {count}, {planes}{', '.join(predictor.names)}; {labels}, and {predictor.no_data} for no data"
-    ]
+    head = f"masks: {count}," if outputs[0].overlay else f"{outputs[0].masks[0].name}:"
+    lines = [f"{head} {planes}{', '.join(predictor.names)}; {labels}, and {predictor.no_data} for no data"]
     if any(result.probabilities for result in outputs):
         lines.append(f"probabilities: {count}, of {', '.join(predictor.names)}; NaN for no data")
-    return [*lines, f"overlays: {count}", "predictions.csv: size and shares of classes of each image"]
+    if any(result.overlay for result in outputs):
+        lines += [f"overlays: {count}", "predictions.csv: size and shares of classes of each image"]
+    return lines

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from .blending import Strip, blended
 from .classes import predict_classes, unusable_pictures
-from .inputs import Inputs, find_inputs, overwriting_problems, refuse, twin_problems, unusable_scenes
+from .inputs import (
+    Inputs,
+    find_inputs,
+    output_file,
+    overwriting_problems,
+    refuse,
+    twin_problems,
+    unusable_scenes,
+)
 from .masks import MaskPredictor, Outputs
 from .scenes import Bands, Scene, open_scene
 from .tally import Outcome
@@ -27,6 +35,7 @@ __all__ = [
     "blended",
     "find_inputs",
     "open_scene",
+    "output_file",
     "overwriting_problems",
     "predict_classes",
     "refuse",

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanvision.data.datasets.sources import FileSource
+from kanvision.data.datasets.pictures import MAX_PIXELS
+from kanvision.data.datasets.sources import Decoding, FileSource
 from kanvision.data.errors import DataError
 from kanvision.data.transforms import BatchTransform
 
@@ -21,17 +22,20 @@ from .inputs import Inputs
 __all__ = ["predict_classes", "unusable_pictures"]
 
 
-def _source(paths: Sequence[Path]) -> FileSource:
+def _source(paths: Sequence[Path], max_pixels: int | None) -> FileSource:
     """The pictures as the readers of data sets have them; their classes are not known."""
+    decoding = Decoding(max_pixels, limit_key="predict.max_pixels")
     unknown = np.zeros(len(paths), np.int64)
-    return FileSource([str(path) for path in paths], unknown, lambda problems: DataError(problems[0]))
+    return FileSource([str(path) for path in paths], unknown, lambda found: DataError(found[0]), decoding)
 
 
 def unusable_pictures(
-    paths: Sequence[Path], advance: Callable[[int], object] = lambda count: None
+    paths: Sequence[Path],
+    max_pixels: int | None = MAX_PIXELS,
+    advance: Callable[[int], object] = lambda count: None,
 ) -> list[str]:
     """Complaints about files that cannot be read as pictures."""
-    source, problems = _source(paths), []
+    source, problems = _source(paths, max_pixels), []
     for index in range(len(paths)):
         try:
             source.image(index)
@@ -49,6 +53,7 @@ def predict_classes(
     names: Sequence[str],
     batch_size: int,
     most: int = 5,
+    max_pixels: int | None = MAX_PIXELS,
     advance: Callable[[int], object] = lambda count: None,
 ) -> Counter[str]:
     """Write a row for each picture: file, class, probability, and the classes that come next.
@@ -61,6 +66,7 @@ def predict_classes(
         names: K names of classes.
         batch_size: B.
         most: Number of classes in a row.
+        max_pixels: Most pixels of a picture; None: no limit.
         advance: Is told how many more pictures are done.
 
     Returns:
@@ -69,7 +75,7 @@ def predict_classes(
     most = min(most, len(names))
     head = ["file", "class", "probability"]
     head += [f"{what}_{place}" for place in range(2, most + 1) for what in ("class", "probability")]
-    source, counts = _source(inputs.paths), Counter[str]()
+    source, counts = _source(inputs.paths, max_pixels), Counter[str]()
     with draft(table) as place, place.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(head)

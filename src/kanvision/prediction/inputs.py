@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kanvision.data.datasets.folders import image_files, mask_data_files, subfolders
-from kanvision.data.datasets.pixels import FileError
+from kanvision.data.datasets.folders import image_endings, list_images, mask_data_files, subfolders
+from kanvision.data.datasets.pixels import TIFF, FileError
 from kanvision.data.errors import DataError
 
 from .files import BLOCK
 from .scenes import Bands, Scene, open_scene
 
-__all__ = ["Inputs", "find_inputs", "overwriting_problems", "refuse", "twin_problems", "unusable_scenes"]
+__all__ = [
+    "Inputs",
+    "find_inputs",
+    "output_file",
+    "overwriting_problems",
+    "refuse",
+    "twin_problems",
+    "unusable_scenes",
+]
+
+MASK = re.compile(r"(?P<name>.+)(_mask(_\d+)?|_anno)")
+"""Name of a mask that lies beside its image, in BUSI and GlaS."""
 
 
 class Inputs(NamedTuple):
@@ -26,6 +38,8 @@ class Inputs(NamedTuple):
     """Files below it, sorted."""
     left: tuple[Path, ...]
     """Other files, which are no images."""
+    masks: tuple[Path, ...] = ()
+    """Images that are masks of others by their names."""
 
     @property
     def paths(self) -> list[Path]:
@@ -33,30 +47,84 @@ class Inputs(NamedTuple):
         return [self.root / name for name in self.names]
 
 
-def find_inputs(place: Path, *, classes: bool) -> Inputs:
+def find_inputs(place: Path, *, classes: bool, mask_suffix: str = "") -> Inputs:
     """The image files that `input` names.
 
     Args:
         place: A file, or a folder: the images in it.
-        classes: Look in folders inside it too; arrays (.npy) are no images then.
+        classes: Look in folders inside it too; arrays (.npy) are no images then, and masks are.
+        mask_suffix: What the name of a mask has behind that of its image.
 
     Raises:
-        DataError: If there is none.
+        DataError: If there is none, or a link leads in a circle.
     """
     if place.is_file():
         return Inputs(place.parent, (Path(place.name),), ())
     if not place.is_dir():
         refuse([f"input={place}: there is no such file or folder"])
-    found = [Path(path) for path in image_files(place)] if classes else mask_data_files(place)
+    if classes:
+        listing = list_images(place)
+        refuse(listing.problems)
+        found, masks = [Path(path) for path in listing.files], set[Path]()
+    else:
+        found = mask_data_files(place)
+        masks = _masks(found, mask_suffix)
+        found = [path for path in found if path not in masks]
     if not found:
         inside = subfolders(place)
         hint = f"; it has the folders {', '.join(inside[:5])}: give one of them" if inside else ""
         refuse([f"input={place}: the folder holds no image{hint}"])
-    kept = set(found)
+    kept = {*found, *masks}
     others = place.rglob("*") if classes else place.iterdir()
-    left = sorted(p for p in others if p.is_file() and p not in kept and not p.name.startswith("."))
-    names = sorted(path.relative_to(place) for path in found)
-    return Inputs(place, tuple(names), tuple(path.relative_to(place) for path in left))
+    left = (path for path in others if path.is_file() and path not in kept and not path.name.startswith("."))
+    return Inputs(
+        place, *(tuple(sorted(p.relative_to(place) for p in paths)) for paths in (found, left, masks))
+    )
+
+
+def _masks(paths: Sequence[Path], suffix: str) -> set[Path]:
+    """Those whose name is that of another one with the end of a mask's name."""
+    names = {path.stem for path in paths}
+    found = set()
+    for path in paths:
+        match = MASK.fullmatch(path.stem)
+        of_image = path.stem.removesuffix(suffix) if suffix else path.stem
+        if (match and match["name"] in names) or (of_image != path.stem and of_image in names):
+            found.add(path)
+    return found
+
+
+def output_file(
+    output: str | None, num_images: int, *, classes: bool, multilabel: bool = False
+) -> Path | None:
+    """The file that `output` names; None if it names a folder.
+
+    Args:
+        output: Key of the configuration.
+        num_images: Images to predict.
+        classes: Whether they get classes, in a table, and not masks.
+        multilabel: Whether a pixel has several labels.
+
+    Raises:
+        DataError: If it names a file that cannot hold the results.
+    """
+    path = Path(output or "").expanduser()
+    ending = path.suffix.lower()
+    if output is None or path.is_dir() or ending not in {*image_endings(), ".npy", ".csv"}:
+        return None
+    legal = (".csv",) if classes else TIFF if multilabel else (*TIFF, ".png")
+    problems = []
+    if ending not in legal:
+        what = (
+            "classes are" if classes else "masks of several labels a pixel are" if multilabel else "masks are"
+        )
+        problems.append(
+            f"output={output}: {what} written as {' or '.join(legal)}; give such a file, or a folder"
+        )
+    elif num_images > 1 and not classes:
+        problems.append(f"output={output}: is one file, but there are {num_images} images; give a folder")
+    refuse(problems)
+    return path
 
 
 def unusable_scenes(

@@ -33,13 +33,13 @@ class Outputs(NamedTuple):
 
     masks: tuple[Path, ...]
     """One file; a file for each class where a pixel has several and the format has no bands."""
-    probabilities: Path | None
-    overlay: Path
+    probabilities: Path | None = None
+    overlay: Path | None = None
 
     @property
     def files(self) -> list[Path]:
         """All of them."""
-        return [*self.masks, *([self.probabilities] if self.probabilities else []), self.overlay]
+        return [*self.masks, *(path for path in (self.probabilities, self.overlay) if path is not None)]
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,9 @@ class MaskPredictor:
                 write_masks(top, labelled.astype(np.uint8 if self.no_data == 255 else np.uint16))
                 write_probabilities(top, np.where(valid, values, np.float32(np.nan)))
                 top += len(valid)
-            with draft(outputs.overlay) as place:
-                tally.overlay().save(place, "png")
+            if outputs.overlay is not None:
+                with draft(outputs.overlay) as place:
+                    tally.overlay().save(place, "png")
         return tally.outcome()
 
     def _tilings(self, scene: Scene) -> tuple[Tiling, Tiling]:
@@ -186,7 +187,7 @@ class MaskPredictor:
         size = (scene.height, scene.width)
         path = outputs.probabilities
         values: AbstractContextManager[Write] = nullcontext(_nowhere)
-        if scene.is_tiff:
+        if outputs.masks[0].suffix.lower() in TIFF:
             names = self.names if self.mode == "multilabel" else ("label",)
             dtype = "uint8" if self.no_data == 255 else "uint16"
             place = scene.georeference

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanvision.data.datasets.pictures import check_pixels
+from kanvision.data.datasets.pictures import PictureError, check_pixels
 from kanvision.data.datasets.pixels import (
     TIFF,
     FileError,
@@ -124,6 +124,9 @@ class Scene(ABC):
         self.bands = bands
         self.georeference = {}
 
+    def check_whole(self) -> None:  # noqa: B027 (most images are read whole anyway)
+        """Refuse an image that is too large to be resized as a whole."""
+
     @abstractmethod
     def rows(self, top: int, bottom: int) -> Strip:
         """The rows from `top` up to, not including, `bottom`: stored values of the bands that are used.
@@ -131,15 +134,6 @@ class Scene(ABC):
         Raises:
             FileError: If they cannot be read.
         """
-
-    def check_whole(self) -> None:
-        """Refuse an image that is too large to be read at once.
-
-        Raises:
-            FileError: If it has more pixels than `pixel_limit` allows.
-        """
-        with naming(self.path):
-            check_pixels(self.height, self.width)
 
     def strips(self, size: int) -> Iterator[tuple[int, Strip]]:
         """All rows, `size` at a time, with the number of the first."""
@@ -202,6 +196,18 @@ class RasterScene(Scene):
         if self.orientation < 5:
             return Window(0, top, self.width, bottom - top)
         return Window(top, 0, bottom - top, self.width)
+
+    def check_whole(self) -> None:
+        """Refuse an image that is too large to be resized as a whole.
+
+        Raises:
+            FileError: If it has more pixels than `pixel_limit` allows.
+        """
+        try:
+            check_pixels(self.height, self.width)
+        except PictureError as error:
+            hint = "predict.tile cuts it into tiles, of which one row is in memory"
+            raise FileError(f"{self.path}: {error}; {hint}") from error
 
     def _masks(self, window: Any) -> Iterator[Any]:
         """Masks (h, W) of the bands in use, 0 where they hold no data; a file of masks is the only one."""

@@ -85,7 +85,7 @@ class BUSI(MaskedFolderReader):
         )
 
     def _entries(self, folder: Path, kind: int, problems: list[str]) -> list[Entry]:
-        files = sorted(map(Path, image_files(folder, deep=False)), key=lambda path: natural(path.stem))
+        files = sorted(map(Path, image_files(folder)), key=lambda path: natural(path.stem))
         masks: dict[str, list[Path]] = {}
         images: list[Path] = []
         for path in files:

@@ -86,7 +86,7 @@ class CVCClinicDB(MaskedFolderReader):
     def _by_stem(self, folder: Path, problems: list[str]) -> dict[str, Path]:
         """Files by their names without ending."""
         found: dict[str, Path] = {}
-        for path in map(Path, image_files(folder, deep=False)) if folder.is_dir() else ():
+        for path in map(Path, image_files(folder)) if folder.is_dir() else ():
             if path.stem in found:
                 problems.append(f"{path}: stands beside {found[path.stem].name}; keep one of them")
             found[path.stem] = path

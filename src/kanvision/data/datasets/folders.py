@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -10,15 +11,24 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .listing import Listing, list_files
 from .pictures import picture_formats
 from .reader import Reader
 from .sources import FileSource
 
-__all__ = ["FolderIndex", "image_files", "mask_data_files", "subfolders"]
+__all__ = [
+    "FolderIndex",
+    "image_endings",
+    "image_files",
+    "list_images",
+    "mask_data_files",
+    "subfolders",
+]
 
 
 @lru_cache(maxsize=1)
-def _extensions() -> frozenset[str]:
+def image_endings() -> frozenset[str]:
+    """Return the endings of names of image files, in lower case: those of all that Pillow reads."""
     known = Image.registered_extensions()
     return frozenset(ext for ext, kind in known.items() if kind in picture_formats())
 
@@ -29,26 +39,28 @@ def subfolders(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
 
 
-def image_files(folder: Path, *, deep: bool = True) -> list[str]:
-    """Image files inside, sorted, without hidden ones: any ending that Pillow reads, in upper or lower case.
+def list_images(folder: Path, *, deep: bool = True, inside: Path | None = None) -> Listing:
+    """Return the image files in a folder: any ending that Pillow reads, in upper or lower case.
 
     Args:
-        folder: Where to look.
-        deep: Look into folders inside it too.
+        folder: As for `list_files`.
+        deep: As for `list_files`.
+        inside: As for `list_files`.
     """
-    legal, found = _extensions(), []
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if deep and not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in legal:
-                found.append(os.path.join(place, name))
-    return found
+    listing, legal = list_files(folder, deep=deep, inside=inside), image_endings()
+    files = [path for path in listing.files if os.path.splitext(path)[1].lower() in legal]
+    return listing._replace(files=files)
 
 
-def mask_data_files(folder: Path, *, deep: bool = False) -> list[Path]:
+def image_files(folder: Path) -> list[str]:
+    """Image files right inside, sorted, without hidden ones."""
+    return list_images(folder, deep=False).files
+
+
+def mask_data_files(folder: Path) -> list[Path]:
     """Files that are read as images of data with masks, or as their masks: `image_files`, and .npy."""
-    arrays = (path for path in sorted(folder.rglob("*.npy") if deep else folder.glob("*.npy")))
-    return [*map(Path, image_files(folder, deep=deep)), *(p for p in arrays if not p.name.startswith("."))]
+    arrays = sorted(folder.glob("*.npy"))
+    return [*map(Path, image_files(folder)), *(path for path in arrays if not path.name.startswith("."))]
 
 
 class FolderIndex:
@@ -68,19 +80,47 @@ class FolderIndex:
         """The split `split/<class>/...`; unknown and empty class folders are problems."""
         files: list[str] = []
         targets: list[int] = []
+        links: dict[str, str] = {}
         for name in subfolders(split):
             if name not in self.labels:
                 what = f"{self._not_a_class()}; add it to the training images, or delete it"
                 self.problems.append(f"{split / name}: {what}")
                 continue
-            inside = image_files(split / name)
-            if not inside:
+            listing = list_images(split / name, inside=split)
+            self.problems += listing.problems
+            if not (listing.files or listing.problems):
                 self.problems.append(
                     f"{split / name}: class folder is empty (no file that Pillow reads); fill it or delete it"
                 )
-            files += inside
-            targets += [self.labels[name]] * len(inside)
-        return self._source(files, targets)
+            files += listing.files
+            targets += [self.labels[name]] * len(listing.files)
+            links |= listing.links
+        return self._source(*self._once(split, files, targets, links))
+
+    def _once(
+        self, split: Path, files: list[str], targets: list[int], links: Mapping[str, str]
+    ) -> tuple[list[str], list[int]]:
+        """Each file once with its class, however many links lead to it."""
+        start, real = len(str(split)), os.path.realpath(split)
+        first = {
+            real + path[start:]: place for place, path in enumerate(files) if links and path not in links
+        }
+        left: set[int] = set()
+        for place, path in enumerate(files) if links else ():
+            other = first.setdefault(links[path], place) if path in links else place
+            if other != place and targets[other] != targets[place]:
+                wrong = f"is the same file as {files[other]}, which has another class"
+                self.problems.append(f"{path}: {wrong}; delete one of them")
+            elif other != place:
+                left.add(place)
+        if left:
+            warnings.warn(
+                f"{self.reader.info.name}: {len(left)} links lead to images of {split} that "
+                f"count already, and are left out; the first is {files[min(left)]}",
+                stacklevel=2,
+            )
+        kept = [place for place in range(len(files)) if place not in left] if left else range(len(files))
+        return [files[place] for place in kept], [targets[place] for place in kept]
 
     def by_list(self, folder: Path, classes: Mapping[str, str], listing: Path) -> FileSource:
         """The split of loose files `folder/<file>` with the class of each in a list.
@@ -93,7 +133,7 @@ class FolderIndex:
         files: list[str] = []
         targets: list[int] = []
         missing = dict(classes)
-        for file in image_files(folder, deep=False):
+        for file in image_files(folder):
             name = missing.pop(Path(file).stem, None)
             if name is None:
                 self.problems.append(f"{file}: is not listed in {listing}")

@@ -67,7 +67,7 @@ class GlaS(MaskedFolderReader):
         """Index all images, compare the sizes of images and masks, and split."""
         root = self._folder(self.existing_root())
         problems: list[str] = []
-        files = {Path(file).stem: Path(file) for file in image_files(root, deep=False)}
+        files = {Path(file).stem: Path(file) for file in image_files(root)}
         masks = {match["name"]: path for stem, path in files.items() if (match := MASK.fullmatch(stem))}
         names = sorted((stem for stem in files if IMAGE.fullmatch(stem)), key=natural)
         problems += [f"{files[name]}: has no mask {name}_anno.bmp" for name in names if name not in masks]
@@ -87,7 +87,7 @@ class GlaS(MaskedFolderReader):
     def _folder(self, root: Path) -> Path:
         """The folder of the images: the root, or a folder in it."""
         for place in [root, *(root / name for name in subfolders(root))]:
-            if any(IMAGE.fullmatch(Path(file).stem) for file in image_files(place, deep=False)):
+            if any(IMAGE.fullmatch(Path(file).stem) for file in image_files(place)):
                 return place
         return root
 

@@ -94,7 +94,7 @@ class ImageNet(ShardReader):
         return train, held_out
 
     def _val(self, folder: Path, places: list[Path], index: FolderIndex) -> FileSource:
-        if subfolders(folder) or not image_files(folder, deep=False):
+        if subfolders(folder) or not image_files(folder):
             return index.by_class(folder)
         listing = next((place / self.solution for place in places if (place / self.solution).is_file()), None)
         if listing is None:

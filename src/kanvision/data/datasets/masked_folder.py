@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kanvision.data.errors import DataError
 from kanvision.data.splits import grouped_holdout
 
+from .listing import link_problems
 from .masked_files import MaskedFiles
 from .masks import SegmentationReader, SegmentationSplits
 from .published import TEST_SHARE
@@ -58,6 +59,10 @@ class MaskedFolderReader(SegmentationReader):
             DataError: If files cannot be used, or a part is empty.
         """
         source.max_pixels = self.max_pixels
+        images: dict[str, list[Path]] = {}  # of each part that the folders tell apart
+        for entry in source.entries:
+            images.setdefault(entry.name.rpartition("/")[0], []).append(entry.image)
+        problems = [*problems, *(text for paths in images.values() for text in link_problems(paths))]
         if not problems and not len(source):
             problems = [f"{self.root}: holds no image"]
         # Who tolerates everything looks at every file.

@@ -65,7 +65,7 @@ def find_areas(root: Path, sensor: str) -> tuple[list[Area], list[str]]:
     days: dict[str, list[tuple[str, Path]]] = {}
     labels: dict[str, Path] = {}
     problems: list[str] = []
-    for place in _places(root):
+    for place in _places(root, problems):
         imagery = place / "imagery" / sensor
         if imagery.is_dir():
             for area in subfolders(imagery):
@@ -91,15 +91,20 @@ def find_areas(root: Path, sensor: str) -> tuple[list[Area], list[str]]:
     return areas, problems
 
 
-def _places(root: Path) -> Iterator[Path]:
-    """The root, and folders in it that are none of the data's own."""
+def _places(root: Path, problems: list[str]) -> Iterator[Path]:
+    """The root, and folders in it that are none of the data's own; each once."""
     yield root
-    for name in subfolders(root):
+    seen = {os.path.realpath(root)}
+    for name in sorted(subfolders(root), key=lambda name: (root / name).is_symlink()):
         if name in ("imagery", "labels") or OLD_IMAGE.fullmatch(name) or OLD_LABEL.fullmatch(name):
             continue
-        yield root / name
-        if (root / name / "train").is_dir():
-            yield root / name / "train"
+        for place in (root / name, root / name / "train"):
+            real = os.path.realpath(place)
+            if real in seen:
+                problems.append(f"{place}: is a link to {real}, which is read already; delete the link")
+            elif place.is_dir():
+                seen.add(real)
+                yield place
 
 
 def _date(text: str) -> str | None:

@@ -33,10 +33,12 @@ class Decoding(NamedTuple):
     Attributes:
         max_pixels: Most pixels of an image; None: no limit.
         upright: Turn images upright, as their EXIF orientation says.
+        limit_key: Configuration key of `max_pixels`, for messages.
     """
 
     max_pixels: int | None = MAX_PIXELS
     upright: bool = True
+    limit_key: str = "data.max_pixels"
 
 
 DEFAULT: Final = Decoding()
@@ -126,7 +128,8 @@ class EncodedSource(ImageSource):
             content = self.stored(index)
             if not content:
                 raise ValueError("0 bytes")
-            with pixel_limit(self.decoding.max_pixels), open_picture(io.BytesIO(content)) as image:
+            limit = pixel_limit(self.decoding.max_pixels, self.decoding.limit_key)
+            with limit, open_picture(io.BytesIO(content)) as image:
                 image.load()
                 return eight_bit(turn_upright(image) if self.decoding.upright else image)
         except PictureError as error:

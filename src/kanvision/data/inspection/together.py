@@ -10,6 +10,8 @@ from typing import Final
 
 from PIL import Image
 
+from kanvision.data.datasets.listing import list_files
+
 from .findings import Finding, Seen
 
 __all__ = ["absent_classes", "copies", "strays"]
@@ -90,11 +92,12 @@ def strays(root: Path, used: set[str]) -> Iterator[Finding]:
         used: Paths of the files that are.
     """
     formats = Image.registered_extensions()
-    for place, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths = {name: os.path.join(place, name) for name in sorted(files) if not name.startswith(".")}
-        here = [name for name, path in paths.items() if path not in used]
-        beside = len(here) < len(paths)  # files that are used
+    folders: dict[str, list[str]] = {}
+    for path in list_files(root).files:
+        folders.setdefault(os.path.dirname(path), []).append(os.path.basename(path))
+    for place, names in folders.items():
+        here = [name for name in names if os.path.join(place, name) not in used]
+        beside = len(here) < len(names)  # files that are used
         endings = Counter(os.path.splitext(name)[1].lower() for name in here)
         for ending, count in endings.items():
             is_image = ending in formats or ending == ".npy"
@@ -104,6 +107,6 @@ def strays(root: Path, used: set[str]) -> Iterator[Finding]:
             what = (
                 f"{count} files ending in {ending or 'nothing'} are not used" if count > 1 else "is not used"
             )
-            file = place if count > 1 else paths[example]
+            file = place if count > 1 else os.path.join(place, example)
             more = f", {example} for example" if count > 1 else ""
             yield Finding(file, what + more, "right if they are none of the data", is_bad=False)
