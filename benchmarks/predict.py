@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kanvision.data.datasets import SyntheticFields
+from kanvision.data.datasets.rasters import open_raster
 from kanvision.data.preprocessing import Preprocessing
 from kanvision.models import create_model
 from kanvision.prediction import Bands, MaskPredictor, Tiling, open_scene
@@ -66,22 +67,22 @@ def preprocessing(bands: int) -> Preprocessing:
     return Preprocessing([0.4] * bands, [0.16] * bands)
 
 
-def write_scene(path: Path, side: int, bands: int) -> None:
-    """A GeoTIFF of 16 bits, put together from generated chips."""
+def write_scene(path: Path, size: tuple[int, int], bands: int) -> None:
+    """A GeoTIFF of 16 bits, put together from generated chips; size is (height, width)."""
     import rasterio
     from rasterio.windows import Window
 
-    across = -(-side // CHIP)
+    down, across = (-(-side // CHIP) for side in size)
     fields = SyntheticFields(
-        across**2, img_size=CHIP, in_chans=bands, num_classes=NUM_CLASSES, num_fields=150, split="scene"
+        down * across, img_size=CHIP, in_chans=bands, num_classes=NUM_CLASSES, num_fields=150, split="scene"
     )
     place = {"crs": "EPSG:32634", "transform": rasterio.transform.from_origin(300000, 6200000, 10, 10)}
-    shape = {"count": bands, "height": side, "width": side, "dtype": "uint16", "tiled": True}
+    shape = {"count": bands, "height": size[0], "width": size[1], "dtype": "uint16", "tiled": True}
     with rasterio.open(path, "w", driver="GTiff", compress="deflate", zlevel=1, **shape, **place) as file:
-        for index in range(across**2):
+        for index in range(down * across):
             top, left = index // across * CHIP, index % across * CHIP
             pixels = (fields[index]["image"].numpy() * 65535).round().astype(np.uint16)
-            height, width = min(CHIP, side - top), min(CHIP, side - left)
+            height, width = min(CHIP, size[0] - top), min(CHIP, size[1] - left)
             file.write(pixels[:, :height, :width], window=Window(left, top, width, height))
 
 
@@ -127,10 +128,9 @@ def predict(folder: Path, overlap: int, bands: int, threads: int) -> dict[str, f
 
 def same_place(folder: Path, overlap: int) -> bool:
     """Whether mask and probabilities have coordinate system, transform and size of the scene."""
-    import rasterio
 
     def facts(path: Path) -> tuple[Any, ...]:
-        with rasterio.open(path) as file:
+        with open_raster(path) as file:
             return file.crs, file.transform, file.shape
 
     wanted = facts(folder / "scene.tif")
@@ -141,9 +141,7 @@ def same_place(folder: Path, overlap: int) -> bool:
 
 def steps(folder: Path, overlap: int) -> Iterator[tuple[str, list[float], list[float]]]:
     """Largest, 99.9th percentile and mean of the steps across seams, and elsewhere, for both directions."""
-    import rasterio
-
-    with rasterio.open(folder / "probabilities" / f"overlap_{overlap}.tif") as file:
+    with open_raster(folder / "probabilities" / f"overlap_{overlap}.tif") as file:
         planes = file.read()
     for axis, name in ((1, "down"), (2, "across")):
         change = np.abs(np.diff(planes, axis=axis)).max(axis=0)
@@ -166,6 +164,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--side", type=int, default=4000)
+    parser.add_argument("--height", type=int, help="rows, if the scene is not square")
     parser.add_argument("--bands", type=int, default=12)
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--threads", type=int, default=2)
@@ -183,7 +182,7 @@ def main() -> None:
         if not (folder / "weights.pt").exists():
             torch.save(train(args.bands, args.steps).state_dict(), folder / "weights.pt")
         if not (folder / "scene.tif").exists():
-            write_scene(folder / "scene.tif", args.side, args.bands)
+            write_scene(folder / "scene.tif", (args.height or args.side, args.side), args.bands)
         machine = platform.processor() or platform.machine()
         print(
             f"torch {torch.__version__}, cpu ({machine}), {args.threads} threads, {os.cpu_count()} cores",
@@ -191,7 +190,7 @@ def main() -> None:
         )
         print(f", load average {os.getloadavg()[0]:.1f} at the start")
         print(
-            f"{args.side} x {args.side} x {args.bands}, ukan_small, tiles of {TILE}; MiB of resident memory\n"
+            f"{args.height or args.side} x {args.side} x {args.bands}, ukan_small, tiles of {TILE}; MiB of resident memory\n"
         )
         print(
             f"{'overlap':>7}{'tiles':>7}{'seconds':>9}{'own':>7}{'peak':>7}{'above':>7}{'same place':>12}",

@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from kanvision.data import build_datamodule
+from kanvision.data.preprocessing import Preprocessing
+from kanvision.prediction import Bands, output_file, refuse, unusable_scenes
 from tests.data import fake
 from tests.data.fake_masks import disc, geotiff, own_pairs, save, scan
 
@@ -89,6 +91,31 @@ def instead(name: str, array: np.ndarray) -> Spoil:
         geotiff(root / "images" / f"{name}.tif", array)
 
     return spoil
+
+
+def virtual(root: Path) -> None:
+    """A text that names another file, in the place of a picture."""
+    (root / "images" / "field_2.png").unlink()
+    text = (
+        '<VRTDataset rasterXSize="20" rasterYSize="16"><VRTRasterBand dataType="Byte" band="1"/></VRTDataset>'
+    )
+    (root / "images" / "field_2.tif").write_text(text)
+
+
+def sixteen_bits(root: Path) -> None:
+    (root / "images" / "field_2.png").unlink()
+    (root / "images" / "field_2.ppm").write_bytes(b"P6 20 16 65535\n" + bytes(20 * 16 * 6))
+
+
+def link(name: str, target: str) -> Spoil:
+    return lambda root: (root / name).symlink_to(target)
+
+
+def mask_beside(root: Path) -> None:
+    """A mask of another size beside a scene to predict."""
+    geotiff(root / "scene.tif", np.zeros((3, 8, 8), np.uint8))
+    geotiff(root / "mask.tif", np.zeros((1, 4, 8), np.uint8)).rename(root / "scene.tif.msk")
+    refuse(unusable_scenes([root / "scene.tif"], Bands(3, Preprocessing([0.5] * 3, [0.5] * 3))))
 
 
 def no_foreground(root: Path) -> None:
@@ -275,5 +302,52 @@ CASES = (
         "signed numbers whose range nobody knows",
         masks(instead("field_2", np.ones((3, 16, 20), np.int16))),
         ("pixels are int16; say by data.max_value which value is to become 1",),
+    ),
+    Case(
+        "a virtual raster called .tif, which names other files or a server",
+        masks(virtual),
+        ("field_2.tif: cannot be read (is no TIFF file", "replace the file or delete it"),
+    ),
+    Case(
+        "16 bits a channel in a format that is read with 8",
+        masks(sixteen_bits),
+        ("field_2.ppm: has more than 8 bits a channel", "save it as PNG or as TIFF"),
+    ),
+    Case(
+        "pictures of more pixels than data.max_pixels",
+        masks(lambda root: None, max_pixels=350),
+        ("field_1.png: has 24 x 16 pixels, more than data.max_pixels=350; set data.max_pixels=384",),
+    ),
+    Case(
+        "a link in a circle",
+        classes(link("train/ant/loop", "..")),
+        ("train/ant/loop: is a link to", "a folder around it; delete the link"),
+    ),
+    Case(
+        "a picture in two classes, by a link",
+        classes(link("train/bee/again.png", "../ant/ant_0.png")),
+        ("train/bee/again.png: is the same file as", "which has another class; delete one of them"),
+    ),
+    Case(
+        "a picture with two masks, by a link",
+        masks(
+            lambda root: (link("images/z.png", "field_1.png")(root), link("masks/z.png", "field_1.png")(root))
+        ),
+        ("images/z.png: is the same file as", "delete one of them"),
+    ),
+    Case(
+        "`mode=predict`: a mask of another size beside a GeoTIFF",
+        mask_beside,
+        ("scene.tif.msk: is a mask of 1 x 4 x 8, but scene.tif has 3 x 8 x 8", "replace it or delete it"),
+    ),
+    Case(
+        "`mode=predict input=scans output=mask.tif`: one file for several images",
+        lambda root: output_file("mask.tif", 3, classes=False),
+        ("output=mask.tif: is one file, but there are 3 images; give a folder",),
+    ),
+    Case(
+        "`mode=predict output=mask.jpg`",
+        lambda root: output_file("mask.jpg", 1, classes=False),
+        ("output=mask.jpg: masks are written as .tif or .tiff or .png",),
     ),
 )

@@ -196,7 +196,7 @@ def _masks(job: _Job, inputs: Inputs) -> list[str]:
     for note in mask_notes(rows, predictor):
         job.say(f"Note: {note}")
     if all(row.outcome.undecided and not any(row.outcome.shares) for row in rows):
-        raise _without_numbers(job, inputs, table)
+        raise _without_numbers(job, inputs, job.file or table)
     return _described(outputs, predictor)
 
 
