@@ -189,9 +189,8 @@ def main() -> None:
             end="",
         )
         print(f", load average {os.getloadavg()[0]:.1f} at the start")
-        print(
-            f"{args.height or args.side} x {args.side} x {args.bands}, ukan_small, tiles of {TILE}; MiB of resident memory\n"
-        )
+        size = f"{args.height or args.side} x {args.side} x {args.bands}"
+        print(f"{size}, ukan_small, tiles of {TILE}; MiB of resident memory\n")
         print(
             f"{'overlap':>7}{'tiles':>7}{'seconds':>9}{'own':>7}{'peak':>7}{'above':>7}{'same place':>12}",
             end="",
