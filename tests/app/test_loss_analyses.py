@@ -46,7 +46,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def analyse(run: Path, analysis: str, *words: str) -> tuple[dict[str, float], Path]:
     given = ["mode=analyse", f"analysis={analysis}", f"ckpt={run}", "trainer.accelerator=cpu", *words]
     config = parse_eval(compose("eval", [*given, "trainer.enable_progress_bar=false"], CONF))
-    return EVALUATIONS["analyse"](config), run / "analyses" / analysis
+    place = "last" if any("last.ckpt" in word for word in words) else ""
+    return EVALUATIONS["analyse"](config), run / "analyses" / place / analysis
 
 
 def table(path: Path) -> list[dict[str, str]]:

@@ -56,6 +56,24 @@ def test_all_but_a_classifier_of_another_size_is_loaded(images: torch.Tensor) ->
     assert torch.equal(again.forward_features(images), source.forward_features(images))
 
 
+@pytest.mark.parametrize(
+    ("trained", "names", "fresh", "note"),
+    [
+        (["ant", "bee"], ["ant", "bee"], False, ""),
+        (["ant", "bee"], ["bee", "ant"], True, "its classes are others, or in another order"),
+        (["ant", "bee"], ["ant", "cow"], True, "its classes are others, or in another order"),
+        (None, ["ant", "cow"], False, "its classes could not be compared, for it holds no names of them"),
+        (["ant", "bee"], [], False, ""),
+    ],
+)
+def test_a_classifier_is_kept_for_the_same_classes_only(
+    trained: list[str] | None, names: list[str], fresh: bool, note: str
+) -> None:
+    kept = {} if trained is None else {"class_names": trained}
+    start = start_from(make(1), {**checkpoint_of(make()), "kanvision": kept}, class_names=names)
+    assert (bool(start.fresh), start.classes) == (fresh, note)
+
+
 def test_another_network_is_refused() -> None:
     with pytest.raises(CheckpointError, match=r"of another shape: stages\.0\.0\.basis_weight"):
         start_from(make(width_scale=0.25), make().state_dict())

@@ -80,6 +80,12 @@ def test_a_folder_of_masks_for_each_class(tmp_path: Path):
     assert "data.num_classes=3, but 2 classes" in refused(
         tmp_path, mode="multilabel", mask_suffix="_mask", num_classes=3
     )
+    wanted = {"mode": "multilabel", "mask_suffix": "_mask", "num_classes": 2}
+    assert folder(tmp_path, **wanted, known_classes=["0", "1"]).class_names == ("0", "1")
+    message = refused(tmp_path, **wanted, known_classes=["0", "2"])
+    assert "the classes 1 are not among the 2 that the network was trained on (0, 2)" in message
+    message = refused(tmp_path, **wanted, known_classes=["0", "1", "2"])
+    assert "the masks are of 0, 1; they need all classes of the training: 0, 1, 2" in message
     for path in (tmp_path / "masks" / "1").iterdir():
         path.unlink()
     (tmp_path / "masks" / "1").rmdir()

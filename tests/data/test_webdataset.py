@@ -114,6 +114,33 @@ def test_classes_have_the_names_of_a_file(tmp_path: Path):
     assert f"{tmp_path / 'train-000.tar'}: 0002: label 2 (1 such in the shard); legal: 0 to 1" in message
 
 
+def test_classes_of_a_trained_network_are_found_by_name(tmp_path: Path):
+    shards(tmp_path, "train", 1)
+    shards(tmp_path, "test", 1)
+    (tmp_path / "classes.txt").write_text("bee\nant\n")
+    options = {
+        "name": "webdataset",
+        "root": tmp_path,
+        "in_chans": 3,
+        "img_size": 8,
+        "mean": [0] * 3,
+        "std": [1] * 3,
+    }
+
+    def targets(**more: object) -> list[int]:
+        data = build_datamodule("classification", **options, **more)
+        data.setup()
+        return data.datasets["test"].targets.tolist()
+
+    own = targets()
+    known = targets(known_classes=["ant", "wasp", "bee"], num_classes=3)
+    assert known == [2 if label == 0 else 0 for label in own]
+    with pytest.raises(
+        DataError, match="the classes ant are not among the 2 that the network was trained on"
+    ):
+        targets(known_classes=["wasp", "bee"], num_classes=2)
+
+
 def test_braces_expand_as_on_a_command_line():
     assert expand_braces("a-{08..11}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
     assert expand_braces("{a,b}{0..1}") == ["a0", "a1", "b0", "b1"]

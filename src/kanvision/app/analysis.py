@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
@@ -14,7 +13,8 @@ from kanvision.config import EvalConfig, blaming
 from kanvision.console import build_console
 
 from .analyses import ANALYSES, Study
-from .restoring import restore, run_folder
+from .restoring import restore
+from .results import results_folder
 
 __all__ = ["analyse"]
 
@@ -41,7 +41,7 @@ def analyse(cfg: EvalConfig) -> dict[str, float]:
     task.eval().requires_grad_(False).to(device, torch.float32)
     console = build_console()
     findings = ANALYSES[cfg.analysis](Study(cfg, path, run, task, device, console))
-    root = Path(cfg.output) if cfg.output else run_folder(path) / "analyses"
+    root = results_folder(cfg, path, task.config, "analyses")
     folder = root / cfg.analysis
     findings.write(folder)
     title = f"{cfg.analysis}: {run.model.name} on {run.data.name}"
@@ -50,6 +50,7 @@ def analyse(cfg: EvalConfig) -> dict[str, float]:
         "checkpoint": str(path),
         "model": run.model.name,
         "data": run.data.name,
+        "root": run.data.root,
         "split": cfg.split,
         "seed": run.seed,
         "options": {"seed": cfg.analyse.seed} | (options.model_dump(mode="json") if options else {}),

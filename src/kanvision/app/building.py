@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,22 +47,32 @@ def prepare(cfg: TrainConfig) -> None:
         warnings.simplefilter("ignore")  # the first one says the same
 
 
-def unread_datamodule_of(cfg: TrainConfig) -> ImageDataModule:
+def unread_datamodule_of(cfg: TrainConfig, known_classes: Sequence[str] = ()) -> ImageDataModule:
     """The data as the configuration describes them; nothing is read."""
     facts = cfg.data.model_dump(exclude={"task"})
     if cfg.data.batch_size is None and (share := share_batch(cfg, num_processes=1)) is not None:
         facts["batch_size"] = share.images
     # More than one a core slows loading down; what is loaded does not depend on their number.
     facts["num_workers"] = min(cfg.data.num_workers, num_cores())
-    return build_datamodule(cfg.data.task, **facts, augment=cfg.augment.model_dump(), seed=cfg.seed)
+    return build_datamodule(
+        cfg.data.task,
+        **facts,
+        augment=cfg.augment.model_dump(),
+        seed=cfg.seed,
+        known_classes=known_classes,
+    )
 
 
-def datamodule_of(cfg: TrainConfig) -> ImageDataModule:
+def datamodule_of(cfg: TrainConfig, known_classes: Sequence[str] = ()) -> ImageDataModule:
     """The data, found and judged (see `DataError`), ready to give batches; a collective call.
 
     One process of each machine fetches them if they are missing, and the others wait for that.
+
+    Args:
+        cfg: Describes them.
+        known_classes: Names of the classes of a trained network that labels have to mean; empty: any.
     """
-    datamodule = unread_datamodule_of(cfg)
+    datamodule = unread_datamodule_of(cfg, known_classes)
     if is_first_of_machine():
         datamodule.prepare_data()
     gathered(None)

@@ -19,7 +19,8 @@ from kanvision.data import DataError, build_datamodule
 from kanvision.data.cores import num_cores
 from kanvision.data.inspection import Finding, Inspection, write_findings
 
-from .restoring import changed_data, config_of, run_folder
+from .restoring import changed_data, config_of
+from .results import results_folder
 
 __all__ = ["check_data"]
 
@@ -38,8 +39,8 @@ def check_data(cfg: CheckConfig | EvalConfig) -> list[Finding]:
         CheckpointError: If the checkpoint is none of ours.
     """
     record.keep_quiet()
-    data, folder = _asked_for(cfg)
-    datamodule = build_datamodule(data.task, **data.model_dump(exclude={"task"}))
+    data, folder, classes = _asked_for(cfg)
+    datamodule = build_datamodule(data.task, **data.model_dump(exclude={"task"}), known_classes=classes)
     datamodule.prepare_data()
     inspection = Inspection(datamodule.reader)
     console = build_console()
@@ -64,13 +65,15 @@ def check_data(cfg: CheckConfig | EvalConfig) -> list[Finding]:
     return found
 
 
-def _asked_for(cfg: CheckConfig | EvalConfig) -> tuple[AnyData, Path]:
-    """The data set, and where the list goes."""
+def _asked_for(cfg: CheckConfig | EvalConfig) -> tuple[AnyData, Path, tuple[str, ...]]:
+    """The data set, where the list goes, and the classes that a trained network knows."""
     if isinstance(cfg, CheckConfig):
-        return cfg.data, Path(cfg.output or Path(cfg.run_root, "checks", cfg.data.name))
+        return cfg.data, Path(cfg.output or Path(cfg.run_root, "checks", cfg.data.name)), ()
     path = find_checkpoint(cfg.ckpt, runs_root=cfg.run_root)
-    data = changed_data(config_of(path, load_checkpoint(path)), cfg)
-    return data, Path(cfg.output or run_folder(path) / "eval")
+    checkpoint = load_checkpoint(path)
+    data = changed_data(config_of(path, checkpoint), cfg)
+    kept = checkpoint["kanvision"]
+    return data, results_folder(cfg, path, kept["config"], "eval"), tuple(kept.get("class_names", ()))
 
 
 def _print(console: Console, found: Sequence[Finding], root: str | None, rows: int) -> None:

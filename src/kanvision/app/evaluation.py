@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytorch_lightning as pl
 
@@ -14,25 +13,29 @@ from kanvision.console import build_console
 
 from .building import cost_of, datamodule_of, fault_counter, usable_precision
 from .facts import facts_after, faults_found, faults_recorded, size_of
-from .restoring import restore, run_folder
+from .restoring import restore
+from .results import classes_found, classes_recorded, results_folder
 from .stopping import listens_alone
 
 
 def evaluate(cfg: EvalConfig) -> dict[str, float]:
-    """Measure a checkpoint on the data that it was made for, as its own configuration tells.
+    """Measure a checkpoint on the data that it was made for, as its own configuration tells, or on others.
+
+    Classes of other data are those of the run by their names, in any order; some of them may be missing.
 
     Returns:
         The metrics by their logged names.
 
     Raises:
         CheckpointError: If the file is none of ours, is damaged, or does not fit its own configuration.
-        DataError: If the data are missing or broken.
+        DataError: If the data are missing or broken, or have a class that the network does not know.
         ConfigError: If this version does not know the checkpoint's configuration.
+        NonFiniteError: If the network gave no numbers for an image; nothing is recorded.
     """
     path, run, task = restore(cfg)
-    datamodule = datamodule_of(run)
+    datamodule = datamodule_of(run, task.class_names)
     price = cost_of(run, task.model)
-    folder = Path(cfg.output) if cfg.output else run_folder(path) / "eval"
+    folder = results_folder(cfg, path, task.config, "eval")
     bars = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
     with blaming(cfg, "trainer.accelerator", "trainer.devices"):
         trainer = pl.Trainer(
@@ -56,12 +59,12 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
     if trainer.is_global_zero:
         console = build_console()
         facts = {"checkpoint": str(path), **facts_after(price, seconds, "evaluation"), **task.meaning()}
-        facts |= faults_found(trainer)
+        facts |= classes_found(task, datamodule) | faults_found(trainer)
         record.results_table(console, f"{run.model.name} on {run.data.name}", result, facts)
         about = {"checkpoint": str(path), "images": datamodule.num_images[cfg.split]}
-        about |= faults_recorded(trainer)
+        about |= classes_recorded(task, datamodule) | faults_recorded(trainer)
         about |= {**size_of(price), "protocol": task.meaning()}
-        about |= {"model": run.model.name, "data": run.data.name, "seed": run.seed}
+        about |= {"model": run.model.name, "data": run.data.name, "root": run.data.root, "seed": run.seed}
         record.write_metrics(folder / f"{cfg.split}.json", result | about | record.environment())
         console.print(f"Written: {folder / f'{cfg.split}.json'}", soft_wrap=True)
     return result

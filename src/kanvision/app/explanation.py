@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,8 @@ from kanvision.tasks import Task
 from .building import datamodule_of
 from .explained import Drawing, Row, channel_names, print_scores, write_channels, write_rows
 from .questions import check_classes, questions_about
-from .restoring import restore, run_folder
+from .restoring import restore
+from .results import results_folder
 
 __all__ = ["explain"]
 
@@ -46,14 +46,14 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
     path, run, task = restore(cfg)
     # Each image is explained by itself: one that cannot be read has nothing in its place.
     datamodule = datamodule_of(
-        run.model_copy(update={"data": run.data.model_copy(update={"faults": "raise"})})
+        run.model_copy(update={"data": run.data.model_copy(update={"faults": "raise"})}), task.class_names
     )
     check_classes(cfg, task, datamodule.class_names)
     with blaming(cfg, "trainer.accelerator"):
         device = Fabric(accelerator=cfg.trainer.accelerator, devices=1).device
     task.eval().requires_grad_(False).to(device, torch.float32)
     explainer = _explainer(cfg, task, datamodule, device)
-    folder = Path(cfg.output) if cfg.output else run_folder(path) / "explain"
+    folder = results_folder(cfg, path, task.config, "explain")
     drawing = Drawing(folder, datamodule)
     rows: list[Row] = []
     worth: list[ChannelWorth] = []
@@ -86,6 +86,7 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
         "checkpoint": str(path),
         "model": run.model.name,
         "data": run.data.name,
+        "root": run.data.root,
         "split": cfg.split,
         "images": len(positions),
         "answers": len({(row.image, row.class_name) for row in rows}),

@@ -51,6 +51,7 @@ def restore(cfg: EvalConfig) -> Restored:
     task = task_of(run, model_of(run), {})
     task.model.load_state_dict(fitting_weights(task, checkpoint, path))
     task.take_up(checkpoint["kanvision"])
+    task.config = checkpoint["kanvision"]["config"]  # the run's own, without what is different here
     return Restored(path, run, task)
 
 

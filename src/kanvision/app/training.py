@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from kanvision.checkpoints import (
     load_checkpoint,
     newest_sound_checkpoint,
     require_resumable,
+    require_same_classes,
     start_from_vit,
 )
 from kanvision.config import TrainConfig, blaming, shell_word, to_primitive
@@ -61,7 +63,7 @@ def train(cfg: TrainConfig) -> float | None:
     cfg = with_teacher(cfg, resume)
     model = model_of(cfg)
     # a run that goes on has its start behind it
-    start = _start(cfg, model) if resume is None else None
+    start = _start(cfg, model, datamodule.class_names) if resume is None else None
     price = cost_of(cfg, model)
     task = task_of(cfg, model, {"lr": effort.lr, "kan_lr": effort.kan_lr})
     task.class_names = datamodule.class_names
@@ -70,6 +72,7 @@ def train(cfg: TrainConfig) -> float | None:
     if resume is not None:
         checkpoint = load_checkpoint(resume)
         fitting_weights(task, checkpoint, resume)
+        require_same_classes(checkpoint, resume, datamodule.class_names)
         require_resumable(checkpoint, resume, cfg.trainer.max_epochs)
     writes = trainer.is_global_zero and not is_dry(cfg)
     if writes:
@@ -114,7 +117,7 @@ def train(cfg: TrainConfig) -> float | None:
     return score
 
 
-def _start(cfg: TrainConfig, model: nn.Module) -> Start:
+def _start(cfg: TrainConfig, model: nn.Module, class_names: Sequence[str]) -> Start:
     """Give a network that was just built the weights that the configuration names."""
     if isinstance(cfg.model, KATConfig) and cfg.model.init_from is not None:
         try:
@@ -122,7 +125,8 @@ def _start(cfg: TrainConfig, model: nn.Module) -> Start:
         except CheckpointError as error:
             raise CheckpointError(f"model.init_from={cfg.model.init_from}: {error}") from None
     load_teacher(cfg, model)
-    return begin_finetuning(model, runs_root=cfg.run.root, **cfg.finetune.model_dump())
+    options = cfg.finetune.model_dump()
+    return begin_finetuning(model, class_names=class_names, runs_root=cfg.run.root, **options)
 
 
 def _resume_point(cfg: TrainConfig) -> str | None:

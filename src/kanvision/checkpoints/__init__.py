@@ -8,6 +8,7 @@ from .io import (
     match_structure,
     newest_sound_checkpoint,
     require_resumable,
+    require_same_classes,
     state_dict_for,
 )
 from .official import SOURCES, load_official
@@ -28,6 +29,7 @@ __all__ = [
     "match_structure",
     "newest_sound_checkpoint",
     "require_resumable",
+    "require_same_classes",
     "start_from",
     "start_from_vit",
     "state_dict_for",

@@ -7,7 +7,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ __all__ = [
     "newest_sound_checkpoint",
     "progress_in",
     "require_resumable",
+    "require_same_classes",
     "state_dict_for",
 ]
 
@@ -209,6 +210,30 @@ def require_resumable(checkpoint: Mapping[str, Any], path: str | Path, max_epoch
             f"resume: {path} has {done} epochs behind it, but trainer.max_epochs={max_epochs}; "
             f"legal: {done} or more"
         )
+
+
+def require_same_classes(checkpoint: Mapping[str, Any], path: str | Path, names: Sequence[str]) -> None:
+    """Refuse to go on with data whose classes are others, or in another order, than those of the checkpoint.
+
+    Args:
+        checkpoint: What is in the file; one that is too old to hold names is taken as it is.
+        path: The file, for the message.
+        names: Names of the classes of the data.
+
+    Raises:
+        CheckpointError: If they differ.
+    """
+    trained = (checkpoint.get("kanvision") or {}).get("class_names") or ()
+    if not trained or list(trained) == list(names):
+        return
+    lost = [name for name in trained if name not in names]
+    new = [name for name in names if name not in trained]
+    parts = [f"{what} {', '.join(some)}" for what, some in (("without", lost), ("with", new)) if some]
+    how = " and ".join(parts) or "in another order"
+    raise CheckpointError(
+        f"resume: {path} was trained on other classes; the data are now {how}. To train on these: "
+        "finetune.init_from=<that run> with a new run.dir"
+    )
 
 
 def find_checkpoint(path_or_run: str | Path, *, runs_root: str | Path = "runs") -> Path:

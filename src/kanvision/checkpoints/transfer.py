@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,8 @@ class Start(NamedTuple):
     """Names of the classifier's weights that start anew."""
     grids: tuple[Grid, Grid] | None = None
     """Patches of the other network's images and of its own, if what belongs to patches was interpolated."""
+    classes: str = ""
+    """A remark about the classes of the other network."""
 
     def __str__(self) -> str:
         """Both as text, empty if there is nothing to tell."""
@@ -40,10 +42,16 @@ class Start(NamedTuple):
         if self.grids is not None:
             old, new = (f"{height} x {width}" for height, width in self.grids)
             parts.append(f"what belongs to patches interpolated from {old} to {new}")
-        return "; ".join(parts)
+        return "; ".join([*parts, self.classes] if self.classes else parts)
 
 
-def start_from(model: nn.Module, checkpoint: Mapping[str, Any], *, new_head: bool = False) -> Start:
+def start_from(
+    model: nn.Module,
+    checkpoint: Mapping[str, Any],
+    *,
+    new_head: bool = False,
+    class_names: Sequence[str] = (),
+) -> Start:
     """Load the weights of a network that differs in nothing but its classifier and the size of its images.
 
     The network's structure becomes that of the checkpoint; adapters in it are merged, so that all weights can
@@ -55,6 +63,8 @@ def start_from(model: nn.Module, checkpoint: Mapping[str, Any], *, new_head: boo
         model: A network that was just built.
         checkpoint: Of a training run, or a bare state dict of such a network.
         new_head: Let the classifier start anew even if that of the checkpoint would fit.
+        class_names: Names of the classes in the order of the outputs; where the checkpoint's are others, or
+            in another order, the classifier starts anew. Empty: not known.
 
     Raises:
         CheckpointError: If the checkpoint is of another network.
@@ -68,7 +78,9 @@ def start_from(model: nn.Module, checkpoint: Mapping[str, Any], *, new_head: boo
         resizable.set_input_size(img_size=tuple(n * p for n, p in zip(grids[0], patch, strict=True)))
     head = _classifier(model)
     given = state_dict_for(model, checkpoint, optional=head)
-    if new_head:
+    trained = (checkpoint.get("kanvision") or {}).get("class_names") or ()
+    others = bool(trained) and bool(class_names) and list(trained) != list(class_names)
+    if new_head or others:
         given = {name: value for name, value in given.items() if not name.startswith(head)}
     state = model.state_dict()
     model.load_state_dict({**state, **given})
@@ -76,7 +88,11 @@ def start_from(model: nn.Module, checkpoint: Mapping[str, Any], *, new_head: boo
         resizable.set_input_size(img_size=img_size)
     if any(isinstance(module, AdaptedKANLayer) for module in model.modules()):
         change_structure(model, "merge_adapters", "")
-    return Start([name for name in state if name not in given], grids)
+    fresh = [name for name in state if name not in given]
+    note = "its classes are others, or in another order" if others else ""
+    if class_names and not trained and head and not any(name.startswith(head) for name in fresh):
+        note = "its classes could not be compared, for it holds no names of them"
+    return Start(fresh, grids, note)
 
 
 def begin_finetuning(
@@ -85,6 +101,7 @@ def begin_finetuning(
     init_from: str | Path | None,
     freeze: bool,
     new_head: bool = False,
+    class_names: Sequence[str] = (),
     runs_root: str | Path = "runs",
     **adapters: Any,
 ) -> Start:
@@ -95,6 +112,7 @@ def begin_finetuning(
         init_from: Checkpoint file, run folder or `latest`; None leaves the weights as they are.
         freeze: Freeze the KAN layers and add what `adapters` say.
         new_head: See `start_from`.
+        class_names: See `start_from`.
         runs_root: Folder of all runs.
         **adapters: Arguments of `kanvision.layers.add_adapters`.
 
@@ -106,7 +124,8 @@ def begin_finetuning(
     if init_from is not None:
         try:
             path = find_checkpoint(init_from, runs_root=runs_root)
-            start = start_from(model, load_checkpoint(path), new_head=new_head)
+            checkpoint = load_checkpoint(path)
+            start = start_from(model, checkpoint, new_head=new_head, class_names=class_names)
         except CheckpointError as error:
             raise CheckpointError(f"finetune.init_from={init_from}: {error}") from None
     if freeze:

@@ -160,7 +160,7 @@ class FinetuneConfig(Section):
     init_from: str | None = None
     """Checkpoint, run folder or latest to start from, all but a classifier of another size; null: none."""
     new_head: bool = False
-    """Start the classifier anew also where it would fit: for other data with as many classes."""
+    """Start the classifier anew also for the same classes; for other ones it does anyway."""
     freeze: bool = False
     """Freeze the KAN layers but for their norms and what the keys below add; the rest trains on."""
     extra_degrees: Annotated[int, Field(ge=0)] = 0

@@ -75,6 +75,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             the same limit.
         max_pixels: Most pixels of an image in a file; None: no limit.
         seed: Seed of order and augmentation.
+        known_classes: Names of the classes of a trained network, in the order of its outputs, that labels
+            have to mean; empty: those of the data, in their own order.
 
     Raises:
         ValueError: If mean or std do not have in_chans values.
@@ -105,8 +107,12 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         max_faults: int = 10,
         max_pixels: int | None = MAX_PIXELS,
         seed: int = 0,
+        known_classes: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        self.known_classes = tuple(known_classes)
+        self.present_classes: tuple[str, ...] = ()
+        """Names of the classes of the data, in their own order."""
         self.dataset_name = name
         self.faults = faults
         self.max_faults = max_faults
@@ -138,6 +144,14 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """Find the data and check them."""
 
     @abstractmethod
+    def align(self, splits: SplitSources) -> None:
+        """Let labels mean the classes of a trained network, whatever the order of those of the data.
+
+        Raises:
+            DataError: If that cannot be.
+        """
+
+    @abstractmethod
     def strata(self, source: Any) -> Indices:
         """(N,) group of each image of a source, over which limit and held-out share are balanced."""
 
@@ -154,7 +168,10 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         if self.datasets:
             return
         splits = self.read()
-        self._class_names = splits.class_names
+        self.present_classes = splits.class_names
+        self._class_names = self.known_classes or splits.class_names
+        if self.present_classes != self._class_names:
+            self.align(splits)
         train, held_out = self._training_indices(splits)
         if splits.val is not None:
             val = self._limited(splits.val)
@@ -221,7 +238,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Name of each class, in the order of the targets."""
+        """Name of each class that a label can mean, in the order of the targets."""
         self._split("train")
         return self._class_names
 
@@ -294,6 +311,7 @@ class ClassificationDataModule(ImageDataModule):
         super().__init__(name, **options)
         self.reader = READERS[name](self.root, self.expected_classes, self.download, **own)
         self.reader.max_pixels = self.max_pixels
+        self.reader.known_classes = self.known_classes
         self.train_transform = training_transform(self.spec, **self.augment)
         self.eval_transform = evaluation_transform(
             self.spec, interpolation=self.interpolation, crop_pct=self.crop_pct
@@ -310,6 +328,16 @@ class ClassificationDataModule(ImageDataModule):
     def read(self) -> Splits:
         """Find the images and check them."""
         return self.reader.read()
+
+    def align(self, splits: SplitSources) -> None:
+        """Translate the targets by the names of the classes."""
+        unknown = [name for name in splits.class_names if self.known_classes.count(name) != 1]
+        if unknown:
+            raise self.error(f"{', '.join(unknown)}: cannot be told from the names of the trained classes")
+        places = np.array([self.known_classes.index(name) for name in splits.class_names], np.int64)
+        for source in (splits.train, splits.test, splits.val):
+            if source is not None:
+                source.targets = places[source.targets]
 
     def strata(self, source: ImageSource) -> Indices:
         """Class of each image."""

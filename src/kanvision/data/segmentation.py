@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from .augment import segmentation_augment
-from .datamodule import ImageDataModule, Indices, own_keys
+from .datamodule import ImageDataModule, Indices, SplitSources, own_keys
 from .datasets import SEGMENTATION_READERS, MaskedSource, SegmentationReader, SegmentationSplits
 from .errors import DataError
 from .faults import answer_for
@@ -90,6 +90,7 @@ class SegmentationDataModule(ImageDataModule):
             **own,
         )
         self.reader.max_pixels = self.max_pixels
+        self.reader.known_classes = self.known_classes
         self.reader.tolerance = "files" if self.faults == "skip" else "none"
         wanted = self.augment.pop("interpolation", "bilinear")
         self.train_interpolation = "bilinear" if wanted == "random" else wanted
@@ -144,6 +145,11 @@ class SegmentationDataModule(ImageDataModule):
         """Red, green and blue of each class, where `palette` names colors; empty otherwise."""
         palette = getattr(self.reader, "palette", None)
         return () if palette is None else tuple(palette.colors)
+
+    def align(self, splits: SplitSources) -> None:
+        """Refuse masks of other classes: what a mask does not name counts as background."""
+        trained, there = ", ".join(self.known_classes), ", ".join(splits.class_names)
+        raise self.error(f"the masks are of {there}; they need all classes of the training: {trained}")
 
     def strata(self, source: MaskedSource) -> Indices:
         """Kind of each image, where the data set has kinds."""

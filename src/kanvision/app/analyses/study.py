@@ -44,7 +44,7 @@ class Study:
     @cached_property
     def datamodule(self) -> ImageDataModule:
         """The data, which are read when they are first asked for."""
-        return datamodule_of(self.run)
+        return datamodule_of(self.run, self.task.class_names)
 
     def track(self, items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
         """The items, with a bar that shows how many are done."""

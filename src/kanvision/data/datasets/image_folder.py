@@ -56,5 +56,5 @@ class ImageFolder(Reader):
         if not names:
             raise self.error(f"{folder}: holds no class folder")
         index = FolderIndex(self, {name: label for label, name in enumerate(names)})
-        index.problems += self.class_count_problems(len(names))
+        index.problems += self.class_problems(names)
         return index, names

@@ -75,6 +75,8 @@ class DataReader(ABC):
     """Turn images upright, as their EXIF orientation says."""
     tolerance: Tolerance = "none"
     """What reading goes on after; set it before. What is tolerated is gathered in `problems`."""
+    known_classes: tuple[str, ...] = ()
+    """Classes of a trained network, in the order of its outputs; set it before reading. Empty: not known."""
     max_pixels: int | None = MAX_PIXELS
     """Most pixels of an image; None: no limit. Set it before reading."""
 
@@ -159,10 +161,24 @@ class DataReader(ABC):
         return type(self).fetch is not DataReader.fetch
 
     def class_count_problems(self, found: int) -> list[str]:
-        """Complaint about a number of classes that differs from the user's, if it does."""
-        if self.num_classes in (None, found):
+        """Complaint about a number of classes that differs from the user's, if it does.
+
+        Classes that have to be those of a trained network are compared by name.
+        """
+        if self.known_classes or self.num_classes in (None, found):
             return []
         return [f"data.num_classes={self.num_classes}, but {found} classes are there; set it to {found}"]
+
+    def class_problems(self, names: Sequence[str]) -> list[str]:
+        """Complain about classes that the network does not know or, without one, about their number."""
+        known = self.known_classes
+        if not (unknown := [name for name in names if name not in known]) or not known:
+            return self.class_count_problems(len(names))
+        few = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+        return [
+            f"{self.root}: the classes {', '.join(unknown)} are not among the {len(known)} that the network "
+            f"was trained on ({few}); leave their images out, or rename them"
+        ]
 
 
 class Reader(DataReader):

@@ -193,7 +193,7 @@ class SegmentationFolder(MaskedFolderReader):
         )
         if self.mode == "binary":
             return mask, self.foreground_names("foreground")
-        problems += self.class_count_problems(len(folders)) if folders else []
+        problems += self.class_problems(folders) if folders else []
         return MaskPlanes(mask), tuple(folders)
 
     @property
@@ -231,7 +231,7 @@ class SegmentationFolder(MaskedFolderReader):
                 )
             names = names[1:] if self.num_classes == 1 else names
         else:
-            problems += self.class_count_problems(len(names))
+            problems += self.class_problems(names)
         self._look(entries, palette.read, problems)
         return PaletteMask(palette, self.ignore_index), names
 

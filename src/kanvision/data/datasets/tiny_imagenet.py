@@ -42,13 +42,14 @@ class TinyImageNet(Reader):
         folder = self._folder(self.existing_root())
         wnids = self._wnids(folder)
         index = FolderIndex(self, {wnid: label for label, wnid in enumerate(wnids)})
-        index.problems += self.class_count_problems(len(wnids))
+        names = _names(folder / "words.txt", wnids)
+        index.problems += self.class_problems(names)
         present = set(subfolders(folder / "train"))
         index.problems += [f"{folder / 'train' / wnid}: is missing" for wnid in wnids if wnid not in present]
         train = index.by_class(folder / "train")
         val = self._val(folder / "val", index)
         index.finish(train, val)
-        return Splits(_names(folder / "words.txt", wnids), train, val)
+        return Splits(names, train, val)
 
     def _wnids(self, folder: Path) -> list[str]:
         missing = [place for place in (folder / "train", folder / "val") if not place.is_dir()]

@@ -120,7 +120,7 @@ class WebDataset(ShardReader):
         listing = next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
         if listing is not None:
             names = tuple(line.strip() for line in listing.read_text("utf-8").splitlines() if line.strip())
-            wrong = [f"{listing}: {problem}" for problem in self.class_count_problems(len(names))]
+            wrong = [f"{listing}: {problem}" for problem in self.class_problems(names)]
             return names, wrong
         labels = np.concatenate([source.targets for source in sources.values()])
         count = self.num_classes or int(labels.max(initial=-1)) + 1
