@@ -17,7 +17,7 @@ from kanvision.checkpoints import (
     state_dict_for,
 )
 from kanvision.config import ConfigError, EvalConfig, TrainConfig, train_config
-from kanvision.config.data_schema import AnyData
+from kanvision.config.data_schema import AnyData, SegmentationFolderConfig
 from kanvision.config.problems import conflict
 from kanvision.tasks import Task
 
@@ -92,7 +92,7 @@ def changed_data(run: TrainConfig, cfg: EvalConfig) -> AnyData:
         why = f"data.name={run.data.name} of the run does not have it"
         raise ConfigError([conflict(cfg, absent, why, "leave it out")])
     data = run.data.model_copy(update={"download": False, **asked})
-    if getattr(data, "foreground", None) is not None and getattr(data, "threshold", 0):
+    if isinstance(data, SegmentationFolderConfig) and data.foreground is not None and data.threshold:
         why = "a threshold decides by grey levels"
         raise ConfigError(
             [conflict(cfg, ["data.foreground", "data.threshold"], why, "take data.threshold=0")]
