@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from kanvision.app.restoring import restore
+from kanvision.app.resuming import ResumePoint, find_resume_point
 from kanvision.checkpoints import find_checkpoint, load_checkpoint, load_state_dict, require_resumable
-from kanvision.config import EvalConfig, compose, parse_train, to_primitive
+from kanvision.config import EvalConfig, TrainConfig, compose, parse_train, to_primitive
 
 from .case import CONF, Case
 from .files import Touch
@@ -62,6 +63,39 @@ def other_version(folder: Path) -> None:
     saved({"kanvision": {"config": config}, "state_dict": {}}, evaluate)(folder)
 
 
+def flipped(folder: Path) -> None:
+    path, weight = folder / "last.ckpt", torch.full((64,), 1.5)
+    torch.save({"state_dict": {"weight": weight}}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(weight.numpy().tobytes()) + 2] ^= 1
+    path.write_bytes(content)
+    load_checkpoint(path)
+
+
+def configured(folder: Path, *words: str) -> TrainConfig:
+    return parse_train(compose("train", [f"run.dir={folder}", "resume=auto", *words], CONF))
+
+
+def none_is_sound(folder: Path) -> None:
+    (folder / "last.ckpt").write_bytes(b"hello")
+    find_resume_point(configured(folder))
+
+
+def go_on(*words: str, within_epoch: bool = False) -> Callable[[Path], object]:
+    """A run that goes on with other settings."""
+
+    def give(folder: Path) -> None:
+        path = folder / "last.ckpt"
+        loop = {"epoch_progress": {"current": {"processed": 1, "ready": 1 + within_epoch}}}
+        loop["epoch_loop.batch_progress"] = {"total": {"processed": 9}}
+        content = {"kanvision": {"config": to_primitive(configured(folder))}, "loops": {"fit_loop": loop}}
+        torch.save({**content, "epoch": 0, "global_step": 9}, path)
+        asked = configured(folder, *words)
+        ResumePoint(str(path), asked).check_settings(asked)
+
+    return give
+
+
 FOUR = {"state_dict": {f"model.{name}": value for name, value in nn.Linear(4, 4).state_dict().items()}}
 CASES = (
     Case(
@@ -81,6 +115,26 @@ CASES = (
     ),
     Case("a file of 0 bytes", file(b""), ("last.ckpt: the file is empty", "the disk was full")),
     Case("a file that is cut off", cut_off, ("last.ckpt: the file is cut off or no checkpoint",)),
+    Case(
+        "a flipped bit in a weight",
+        flipped,
+        ("the file is damaged, 'last/data/0' in it is not as it was written (CRC-32)", "take another"),
+    ),
+    Case(
+        "`resume=auto` where no checkpoint is sound",
+        none_is_sound,
+        ("no checkpoint in … can be loaded (last.ckpt)", "Delete or rename the folder"),
+    ),
+    Case(
+        "`resume` with another seed and another optimizer",
+        go_on("seed=2", "optimizer.name=sgd"),
+        ("1. optimizer.name=sgd", "2. seed=2", "has seed=42", "finetune.init_from=…/last.ckpt"),
+    ),
+    Case(
+        "`resume` within an epoch, with another batch",
+        go_on("data.batch_size=15", within_epoch=True),
+        ("data.batch_size=15", "within an epoch with data.batch_size=64", "go on from the end of an epoch"),
+    ),
     Case(
         "a text",
         file(b"hello"),

@@ -166,15 +166,30 @@ def test_a_checkpoint_with_code_is_refused_and_not_run(program, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_checkpoint_of_another_model_is_refused(program, tmp_path):
-    program("train.py", *QUICK, "trainer.max_epochs=1", "run.dir=first", "test=false")
-    process = program(
-        "train.py", "model=kat", "model.size=micro", "data.limit=120", "resume=first", check=False
-    )
-    assert process.returncode != 0
-    assert "convkan" in process.stderr
-    assert "kat_micro" in process.stderr
-    assert "Traceback" not in process.stderr
+def test_a_run_goes_on_with_other_rates_and_with_no_other_training(program, tmp_path):
+    common = (*QUICK, "test=false", "logger=none")
+    program("train.py", *common, "trainer.max_epochs=1", "run.dir=run")
+    recorded = (tmp_path / "run" / "config.yaml").read_text()
+    for words, said in (
+        ((*common, "seed=2", "optimizer.name=sgd"), ("  2. seed=2\n", "seed=42;", "optimizer.name=adamw;")),
+        (("model=kat", "data.limit=120"), ("1. model=kat\n", "has model=convkan;")),
+    ):
+        refused = program("train.py", *words, "resume=run", check=False)
+        assert refused.returncode == 1
+        assert all(text in refused.stderr for text in said)
+        assert "Traceback" not in refused.stderr
+        assert (tmp_path / "run" / "config.yaml").read_text() == recorded
+    rates = ("optimizer.lr=0.01", "optimizer.weight_decay=0.5", "optimizer.kan_lr=0.03")
+    resumed = program("train.py", *common, "trainer.max_epochs=2", *rates, "resume=run")
+    for changed in ("lr: 0.004 -> 0.01", "weight_decay: 0.02 -> 0.5", "kan_lr: null -> 0.03"):
+        assert f"optimizer.{changed}" in resumed.stdout
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["kanvision"]["config"]["optimizer"]["lr"] == 0.01
+    settings = {
+        (group["initial_lr"], round(group["lr_scale"], 6), group["weight_decay"])
+        for group in checkpoint["optimizer_states"][0]["param_groups"]
+    }
+    assert settings == {(0.01, scale, decay) for scale in (1.0, 3.0) for decay in (0.0, 0.5)}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,10 @@ PROGRAM = """
 import datetime, os, sys, time
 from pathlib import Path
 import hydra
-from kanvision.config import Choices, ConfigError, parse_train, register_resolvers, resolvers, shown_as_text
+import yaml
+from kanvision.config import (
+    Choices, ConfigError, parse_train, register_resolvers, resolvers, shown_as_text, to_primitive
+)
 from kanvision.sweep import lock_job_folder, sweep_job
 
 CONF, END = Path(sys.argv.pop(1)), Path(sys.argv.pop(1))
@@ -32,6 +35,7 @@ def main(cfg):
             lock_job_folder()
             config = parse_train(cfg, Choices([CONF]))
         folder = Path(config.run.dir)
+        (folder / "config.yaml").write_text(yaml.safe_dump(to_primitive(config)))
         (folder / "checkpoints").mkdir(exist_ok=True)
         (folder / "checkpoints" / "last.ckpt").touch()
         with (folder / "seeds").open("a") as file:
@@ -129,15 +133,17 @@ def test_a_live_folder_is_refused_by_its_owner_and_a_dead_one_is_free(start: Sta
     assert second.end() == (0, "")
 
 
-def test_auto_leaves_a_live_run_alone(start: Start) -> None:
+def test_auto_leaves_a_live_run_alone_and_one_of_other_settings(start: Start) -> None:
     first = start("seed=1", "resume=auto")
     own = first.folder()
-    second = start("seed=2", "resume=auto")
+    second = start("seed=1", "resume=auto")
     assert second.folder() == own.with_name(f"{own.name}_2")
     first.kill()
-    third = start("seed=3", "resume=auto")
+    other = start("seed=2", "resume=auto")
+    assert other.folder() == own.with_name(f"{own.name}_3")
+    third = start("seed=1", "resume=auto", "optimizer.lr=0.1")
     assert third.folder() == own
-    assert second.end() == third.end() == (0, "")
+    assert second.end() == third.end() == other.end() == (0, "")
 
 
 def test_a_live_sweep_is_refused_and_a_live_job_is_left_alone(start: Start, tmp_path: Path) -> None:

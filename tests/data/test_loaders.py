@@ -44,7 +44,7 @@ def test_goes_on_at_the_next_batch(num_workers: int) -> None:
     given = iter(first)
     assert same([next(given) for _ in range(3)], whole[:3])
     state = first.state_dict()
-    assert state == {"epoch": 2, "position": 3, "length": 7}
+    assert {"epoch": 2, "position": 3, "length": 7, "images": 30, "processes": 1}.items() <= state.items()
     second = loader(num_workers)
     second.load_state_dict(state)
     assert second.position == 3

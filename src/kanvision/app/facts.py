@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,15 @@ from kanvision.analysis.cost import Cost
 from kanvision.callbacks import DataFaults
 from kanvision.checkpoints import Start
 from kanvision.config import TrainConfig, live_owner, notes
+from kanvision.config.resume_settings import why_other_training
+from kanvision.config.run_folder import can_go_on
 from kanvision.data import ImageDataModule
 from kanvision.effort import Effort
 
 from .building import is_dry
+from .resuming import ResumePoint
+
+NUM_NAMED = 5
 
 
 def facts_before(
@@ -23,10 +29,14 @@ def facts_before(
     effort: Effort,
     price: Cost,
     trainer: pl.Trainer,
-    resume: str | None,
+    resume: ResumePoint | None,
     start: Start | None,
+    changes: Sequence[str] = (),
 ) -> dict[str, str]:
-    """What is known before training; of a run that goes on from `resume`, or has its `start` elsewhere."""
+    """What is known before training; of a run that goes on from `resume`, or has its `start` elsewhere.
+
+    `changes` are settings of a run that goes on which were others so far.
+    """
     facts = {
         "run": "a trial, nothing is written" if is_dry(cfg) else cfg.run.dir,
         "recipe": f"{cfg.recipe.name} ({cfg.recipe.source})",
@@ -44,15 +54,24 @@ def facts_before(
     if (teacher := getattr(cfg.model, "teacher", None)) is not None:
         facts["attention"] = f"that of {teacher}, frozen"
     if cfg.resume is not None:
-        facts["resume"] = resume or _why_fresh(Path(cfg.run.dir))
+        facts["resume"] = _why_fresh(cfg) if resume is None else str(resume)
+    facts |= {f"changed {number}": text for number, text in enumerate(changes, 1)}
     return facts | {f"note {number}": text for number, text in enumerate(notes(cfg), 1)}
 
 
-def _why_fresh(folder: Path) -> str:
-    """Why a run with resume=auto starts from the beginning; runs that are still going on are named."""
-    others = (other for other in sorted(folder.parent.glob("*")) if other.name != folder.name)
-    live = [f"{other.name} is still running" for other in others if live_owner(other) is not None]
-    return "; ".join([f"no unfinished run in {folder.parent}", *live, "a fresh start"])
+def _why_fresh(cfg: TrainConfig) -> str:
+    """Why a run with resume=auto starts from the beginning; the runs that were passed over are named."""
+    folder, passed_over = Path(cfg.run.dir), []
+    for other in sorted(folder.parent.glob("*"), reverse=True):
+        if other.name == folder.name or not can_go_on(other):
+            continue
+        if live_owner(other) is not None:
+            passed_over.append(f"{other.name} is still running")
+        else:
+            passed_over.append(f"{other.name} {why_other_training(other, cfg)}")
+    more = [f"and {len(passed_over) - NUM_NAMED} more"] if len(passed_over) > NUM_NAMED else []
+    kind = f"no unfinished run of these settings in {folder.parent}"
+    return "; ".join([kind, *passed_over[:NUM_NAMED], *more, "a fresh start"])
 
 
 def facts_after(price: Cost, seconds: float, what: str) -> dict[str, str]:

@@ -15,10 +15,6 @@ from kanvision.checkpoints import (
     CheckpointError,
     Start,
     begin_finetuning,
-    find_checkpoint,
-    load_checkpoint,
-    newest_sound_checkpoint,
-    require_resumable,
     require_same_classes,
     start_from_vit,
 )
@@ -33,6 +29,7 @@ from .building import cost_of, datamodule_of, is_dry, model_of, prepare, task_of
 from .facts import facts_after, facts_before, faults_found, faults_recorded, size_of
 from .joining import join, require_same
 from .restoring import fitting_weights
+from .resuming import ResumePoint, find_resume_point
 from .stopping import told_how_to_go_on
 from .teaching import load_teacher, with_teacher
 
@@ -52,10 +49,13 @@ def train(cfg: TrainConfig) -> float | None:
     prepare(cfg)
     trainer = trainer_of(cfg)
     join(trainer)
-    resume = _resume_point(cfg)
+    resume = find_resume_point(cfg)
     require_same(cfg, resume)
     cfg, warmup = clamp_warmup(shared_out(cfg, trainer.world_size))
     trainer.accumulate_grad_batches = cfg.trainer.accumulate_grad_batches or 1
+    point = None if resume is None else ResumePoint(resume, cfg)
+    if point is not None:
+        point.check_settings(cfg)  # before the data are read
     datamodule = datamodule_of(cfg)
     cfg = with_facts_of(cfg, datamodule)
     effort = Effort.of(cfg, trainer.world_size)
@@ -69,18 +69,18 @@ def train(cfg: TrainConfig) -> float | None:
     task.class_names = datamodule.class_names
     with blaming(cfg, "optimizer.name"):
         build_optimizer(model, **task.optimizer_options)  # before the run writes; training builds its own
-    if resume is not None:
-        checkpoint = load_checkpoint(resume)
-        fitting_weights(task, checkpoint, resume)
-        require_same_classes(checkpoint, resume, datamodule.class_names)
-        require_resumable(checkpoint, resume, cfg.trainer.max_epochs)
+    changes: list[str] = []
+    if point is not None:
+        require_same_classes(point.checkpoint, point.path, datamodule.class_names)
+        changes = point.check_settings(cfg) + point.check_data(datamodule, trainer.world_size)
+        fitting_weights(task, point.checkpoint, point.path)
     writes = trainer.is_global_zero and not is_dry(cfg)
     if writes:
         record.write_config(folder, to_primitive(cfg))
         record.point_latest(Path(cfg.run.root), folder)
     console = build_console(quiet=not trainer.is_global_zero)
     title = f"{cfg.model.name} on {cfg.data.name}"
-    facts = facts_before(cfg, datamodule, effort, price, trainer, resume, start)
+    facts = facts_before(cfg, datamodule, effort, price, trainer, point, start, changes)
     record.header(console, title, facts | ({"warm-up": warmup} if warmup else {}))
 
     started = time.perf_counter()
@@ -125,6 +125,7 @@ def _start(cfg: TrainConfig, model: nn.Module, class_names: Sequence[str]) -> St
         except CheckpointError as error:
             raise CheckpointError(f"model.init_from={cfg.model.init_from}: {error}") from None
     load_teacher(cfg, model)
+<<<<<<< HEAD
     options = cfg.finetune.model_dump()
     return begin_finetuning(model, class_names=class_names, runs_root=cfg.run.root, **options)
 
@@ -140,3 +141,6 @@ def _resume_point(cfg: TrainConfig) -> str | None:
             raise CheckpointError(f"resume={cfg.resume}: no checkpoint that can be loaded in this folder")
         return None if found is None else str(found)
     return str(find_checkpoint(cfg.resume))
+=======
+    return begin_finetuning(model, runs_root=cfg.run.root, **cfg.finetune.model_dump())
+>>>>>>> 3f48eb4 (Resume: refuse a checkpoint of other settings)

@@ -101,7 +101,8 @@ def _load(path: Path, *, check: bool) -> dict[str, Any]:
         raise CheckpointError(_refusal(path, str(error))) from None
     # Damage shows as nearly any error: of the archive, of the pickle in it, of torch, of the memory.
     except Exception as error:
-        shown = isinstance(error, RuntimeError | zipfile.BadZipFile) and str(error)
+        # the others say a number or a byte
+        shown = isinstance(error, RuntimeError) and str(error)
         reason = str(error).splitlines()[0] if shown else "torch cannot read it"
         raise CheckpointError(f"{path}: the file is cut off or no checkpoint ({reason}); {OTHER}") from error
     if not isinstance(content, dict):

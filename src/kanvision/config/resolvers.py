@@ -9,20 +9,23 @@ take the name of their job, which also stays the same when the job is restarted.
 
 from __future__ import annotations
 
+import copy
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from .launchers import started
-from .run_folder import can_go_on, folder_of, is_finished, newest_unfinished
+from .resume_settings import why_other_training
+from .run_folder import CHOSEN_LATER, can_go_on, folder_of, is_finished, newest_unfinished
 from .run_lock import RETRY, live_owner, process_start
+from .validate import settings_in
 
 __all__ = [
     "forget_run_dirs",
@@ -60,10 +63,10 @@ def forget_run_dirs() -> None:
     _run_dirs.clear()
 
 
-def _remembered_run_dir(root: str, name: str, resume: str | None) -> str:
+def _remembered_run_dir(root: str, name: str, resume: str | None, *, _root_: DictConfig) -> str:
     question = (str(root), str(name), resume)
     if question not in _run_dirs or sweep_job_folder() is not None:
-        _run_dirs[question] = run_dir(*question)
+        _run_dirs[question] = run_dir(*question, config=_root_)
     return _run_dirs[question]
 
 
@@ -127,7 +130,7 @@ def job_name() -> str | None:
     return None
 
 
-def run_dir(root: str, name: str, resume: str | None) -> str:
+def run_dir(root: str, name: str, resume: str | None, config: DictConfig | None = None) -> str:
     """Folder of this run: `<root>/<name>/<id>`, or the folder of the run that is resumed.
 
     A folder with metrics.json holds a finished run; it is written again only when it is resumed by its path.
@@ -136,8 +139,9 @@ def run_dir(root: str, name: str, resume: str | None) -> str:
         root: Folder of all runs.
         name: Folder of this kind of run.
         resume: None; `auto`, an unfinished run of this name that has a checkpoint, if there is one: that of
-            this job before it was restarted, else the newest that no live process writes into; or a run
-            folder or a checkpoint in one.
+            this job before it was restarted, else the newest of the same training that no live process
+            writes into; or a run folder or a checkpoint in one.
+        config: The whole configuration, which tells the training; None: any will do.
     """
     job_folder = sweep_job_folder()
     if job_folder is not None:
@@ -147,7 +151,7 @@ def run_dir(root: str, name: str, resume: str | None) -> str:
     home = Path(root, name)
     if resume == "auto":
         own = home / run_id() if _is_named() else None
-        resumed = own if own is not None and can_go_on(own) else newest_unfinished(home, _is_taken)
+        resumed = own if own is not None and can_go_on(own) else newest_unfinished(home, _passes_over(config))
     else:
         resumed = folder_of(resume) if resume else None
     return _exported(str(resumed or _new_folder(home)))
@@ -173,6 +177,18 @@ def sweep_job_folder() -> Path | None:
 def _is_named() -> bool:
     """Whether this run has a name that is the same when it comes again."""
     return not is_made_up(run_id())
+
+
+def _passes_over(config: DictConfig | None) -> Callable[[Path], bool]:
+    """Return what tells a run that a new one must not go on with: one of other settings, or a live one."""
+    if config is None:
+        return _is_taken
+    task = copy.deepcopy(config)
+    with open_dict(task):
+        task.pop("hydra", None)
+        task.run.dir = CHOSEN_LATER
+    settings = settings_in(task)  # None: the run is about to be refused
+    return lambda folder: settings is None or bool(why_other_training(folder, settings)) or _is_taken(folder)
 
 
 def _is_taken(folder: Path) -> bool:

@@ -47,12 +47,12 @@ def can_go_on(folder: Path) -> bool:
     return folder.is_dir() and not is_finished(folder) and bool(checkpoints_of(folder))
 
 
-def newest_unfinished(home: Path, is_taken: Callable[[Path], bool]) -> Path | None:
+def newest_unfinished(home: Path, passes_over: Callable[[Path], bool]) -> Path | None:
     """Return the run below `home` that can go on, by its newest checkpoint; None if there is none.
 
     Args:
         home: Folder of the runs.
-        is_taken: Tells a run that is still going on.
+        passes_over: Tells a run that is not meant.
     """
     newest = {
         folder: max(path.stat().st_mtime for path in checkpoints_of(folder))
@@ -60,7 +60,7 @@ def newest_unfinished(home: Path, is_taken: Callable[[Path], bool]) -> Path | No
         if can_go_on(folder)
     }
     newest_first = sorted(newest, key=lambda folder: newest[folder], reverse=True)
-    return next((folder for folder in newest_first if not is_taken(folder)), None)
+    return next((folder for folder in newest_first if not passes_over(folder)), None)
 
 
 def folder_of(resume: str) -> Path | None:

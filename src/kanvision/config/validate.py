@@ -30,7 +30,16 @@ from .problems import ConfigError, Problem
 from .schema import EvalConfig, TrainConfig
 from .section import Section
 
-__all__ = ["check", "parse_eval", "parse_train", "to_primitive", "train_config", "unknown_key", "value_at"]
+__all__ = [
+    "check",
+    "parse_eval",
+    "parse_train",
+    "settings_in",
+    "to_primitive",
+    "train_config",
+    "unknown_key",
+    "value_at",
+]
 
 Schema = TypeVar("Schema", TrainConfig, EvalConfig, CheckConfig)
 
@@ -78,6 +87,11 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
     if config is None:
         raise ConfigError(problems, "the stored configuration")
     return config
+
+
+def settings_in(cfg: DictConfig) -> TrainConfig | None:
+    """Return a composed configuration if it fits the schema, whether its settings fit together or not."""
+    return _checked_by_schema(_resolved(cfg)[0], TrainConfig)[0]
 
 
 def check(

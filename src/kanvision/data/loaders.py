@@ -6,11 +6,13 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from .fingerprints import fingerprint
 from .samplers import EvenBatchSampler, TrainBatchSampler
 from .seeding import derive_seed
 
@@ -53,11 +55,22 @@ class TrainLoader(DataLoader[Any]):
         for places in self.batches.batches(steps):
             yield self.dataset.__getitems__(places)  # type: ignore[attr-defined]
 
-    def state_dict(self) -> dict[str, int]:
-        """Where in which epoch the loader is."""
-        return {"epoch": self.batches.epoch, "position": self.position, "length": len(self)}
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(self.dataset)
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """Where in which epoch the loader is, and what that epoch is made of."""
+        return {
+            "epoch": self.batches.epoch,
+            "position": self.position,
+            "length": len(self),
+            "images": len(self.dataset),  # type: ignore[arg-type]
+            "fingerprint": self._fingerprint,
+            "processes": self.batches.order.num_replicas,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there when the epoch is the same; call it before iterating.
 
         Raises:
