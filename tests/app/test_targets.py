@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, GradientAccumulationScheduler
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from kanvision.app.targets import built
@@ -55,3 +55,12 @@ def test_arguments_that_are_plain_data_or_modules_are_built() -> None:
         {"_target_": "pytorch_lightning.callbacks.RichProgressBar", "theme": {"_target_": theme}}, Callback
     )
     assert type(bar).__name__ == "RichProgressBar"
+
+
+def test_whole_numbers_as_keys_reach_the_class() -> None:
+    """A configuration has texts as keys, also after it went through a checkpoint."""
+    entry = {"_target_": "pytorch_lightning.callbacks.GradientAccumulationScheduler"}
+    callback = built({**entry, "scheduling": {"0": 1, "2": 4}}, Callback)
+    assert isinstance(callback, GradientAccumulationScheduler)
+    assert callback.scheduling == {0: 1, 2: 4}
+    assert type(callback.scheduling) is dict

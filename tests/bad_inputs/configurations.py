@@ -78,6 +78,16 @@ CASES = (
         ("optimizer.name=adahessian", "needs second derivatives"),
     ),
     Case(
+        "Lightning's StochasticWeightAveraging as a callback",
+        typed("+callbacks.swa._target_=pytorch_lightning.callbacks.StochasticWeightAveraging"),
+        ("callbacks.swa._target_", "after the last checkpoint", "ema.decay"),
+    ),
+    Case(
+        "Lightning's LearningRateFinder as a callback",
+        typed("+callbacks.finder._target_=pytorch_lightning.callbacks.LearningRateFinder"),
+        ("callbacks.finder._target_", "does not hold", "-m optimizer.lr="),
+    ),
+    Case(
         "`callbacks.progress._target_=os.system`: code from elsewhere",
         typed("callbacks.progress._target_=os.system"),
         ("a configuration may only call what belongs to a known package", "legal beginnings: kanvision."),

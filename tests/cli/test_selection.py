@@ -25,9 +25,13 @@ def test_a_run_that_chooses_its_bases(program, tmp_path):
             "model.width_scale=0.0625",
         ),
         *("scheduler.warmup_epochs=0", "run.dir=run"),
+        # a callback of Lightning with numbers as keys
+        "+callbacks.together._target_=pytorch_lightning.callbacks.GradientAccumulationScheduler",
+        "+callbacks.together.scheduling={0: 1, 2: 3}",
     )
     trained = json.loads((tmp_path / "run" / "metrics.json").read_text())
     chosen = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert chosen["global_step"] == 3 + 3 + 1
     assert not [name for name in chosen["state_dict"] if "gate" in name]  # cut out, with what they weighed
     program("eval.py", "ckpt=run", "trainer.accelerator=cpu")  # the best one, which may be of any phase
     best = json.loads((tmp_path / "run" / "eval" / "test.json").read_text())

@@ -88,8 +88,18 @@ def built(entry: Mapping[str, Any], base: Callable[..., Built]) -> Built:
     _require_class(outermost, (base,))
     for target in inner:
         _require_class(target, ARGUMENTS)
-    found: Built = instantiate(filled)
+    found: Built = instantiate(_with_numbers(filled), _convert_="all")
     return found
+
+
+def _with_numbers(node: Any) -> Any:
+    """Return arguments with numbers as keys where all keys are whole numbers: configurations have texts."""
+    if isinstance(node, list):
+        return [_with_numbers(value) for value in node]
+    if not isinstance(node, Mapping):
+        return node
+    numbers = all(str(key).isdigit() for key in node)
+    return {int(key) if numbers else key: _with_numbers(value) for key, value in node.items()}
 
 
 def _targets(node: Any) -> Iterator[str]:

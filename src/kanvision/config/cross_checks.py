@@ -11,6 +11,7 @@ from kanvision.optimizer_names import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS, base_o
 
 from .analysis_checks import analysis_problems
 from .batches import batch_problems, mixes_images
+from .callback_checks import callback_problems
 from .choices import Choices
 from .conv_checks import convolutions
 from .data_checks import data_problems
@@ -349,6 +350,7 @@ CHECKS: tuple[Callable[[TrainConfig], Iterator[Problem]], ...] = (
     _steps,
     _registered,
     run_targets,
+    callback_problems,
     _resume,
     _finetune,
     _grid_start,

@@ -191,6 +191,12 @@ def _hampered(config: TrainConfig) -> Iterator[str]:
             f"trainer.limit_train_batches={batches} ends each epoch before the {accumulated} batches of a "
             "step are together: the optimizer sees smaller ones"
         )
+    for name, entry in config.callbacks.items():
+        if str(entry.get("_target_")).endswith(".GradientAccumulationScheduler"):
+            yield (
+                f"callbacks.{name} changes the batches of an optimizer step between epochs "
+                f"(scheduling={entry.get('scheduling')}), and the effective batch with them"
+            )
     late = trainer.check_val_every_n_epoch > trainer.max_epochs
     if (trainer.limit_val_batches == 0 or late) and config.monitor.startswith("val/"):
         why = f": the first one is due after epoch {trainer.check_val_every_n_epoch}" if late else ""

@@ -29,6 +29,7 @@ from kanvision.optim import (
     regroup_state,
 )
 
+from .accumulation import batches_per_step, steps_per_epoch
 from .finite import NonFiniteError
 
 __all__ = ["Batch", "Task", "repeated_blocks"]
@@ -273,19 +274,15 @@ class Task(pl.LightningModule):
         if math.isinf(batches) or epochs is None or epochs < 1:
             raise ValueError("a schedule needs trainer.max_epochs and training data of known length")
         apply_settings(self.trainer.optimizers[0], self._group_settings)
-        accumulated = self.trainer.accumulate_grad_batches
-        steps_per_epoch = math.ceil(batches / accumulated)
+        # of several numbers, the largest: the schedule counts as if all epochs had as many steps
+        self._steps_per_epoch = max(steps_per_epoch(self.trainer, epoch) for epoch in range(epochs))
         loop: Any = self.trainer.fit_loop
-        done = loop.epoch_loop.batch_progress.current.processed if loop.restarted_mid_epoch else 0
-        # Epochs before may have had another number of steps: the schedule counts as if all had been alike.
-        self._step_offset = (
-            self.current_epoch * steps_per_epoch + math.ceil(done / accumulated) - self.global_step
-        )
+        self._begin(loop.epoch_loop.batch_progress.current.processed if loop.restarted_mid_epoch else 0)
         for config in self.trainer.lr_scheduler_configs:
             schedule: Any = build_scheduler(
                 self.trainer.optimizers[0],
                 max_epochs=epochs,
-                steps_per_epoch=steps_per_epoch,
+                steps_per_epoch=self._steps_per_epoch,
                 **self.scheduler_options,
             )
             if isinstance(schedule, Plateau):
@@ -295,7 +292,18 @@ class Task(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Set the rates, which a run that goes on after an epoch's last step has not seen set."""
+        self._begin(0)
         self._set_rates(self.current_epoch)
+
+    def _begin(self, done: int) -> None:
+        """Take note of where an epoch begins in the schedule, some batches of which may be done already.
+
+        Lightning asks a `GradientAccumulationScheduler` at the start of epochs only, so that a run that is
+        resumed within one would go on without it.
+        """
+        accumulated = batches_per_step(self.trainer, self.current_epoch)
+        self.trainer.accumulate_grad_batches = accumulated
+        self._first_step = self.global_step - math.ceil(done / accumulated)
 
     def on_train_epoch_end(self) -> None:
         """Let a schedule see the monitored metric, before any checkpoint of this epoch is written.
@@ -316,11 +324,13 @@ class Task(pl.LightningModule):
 
     def _set_rates(self, epoch: int) -> None:
         """Set the rates for `epoch` or, where they change within epochs, for the optimizer step to come."""
+        taken, whole = self.global_step - self._first_step, steps_per_epoch(self.trainer, self.current_epoch)
+        done = self.current_epoch * self._steps_per_epoch + taken * self._steps_per_epoch // whole
         for config in self.trainer.lr_scheduler_configs:
             schedule: Any = config.scheduler
             # a timm schedule ignores the one of the two calls that is not its interval
             schedule.step(epoch)
-            schedule.step_update(self.global_step + self._step_offset)
+            schedule.step_update(done)
 
     def setup(self, stage: str) -> None:
         """Give each process but the first random numbers of its own, for dropout, drop path and mixup."""
