@@ -125,22 +125,5 @@ def _start(cfg: TrainConfig, model: nn.Module, class_names: Sequence[str]) -> St
         except CheckpointError as error:
             raise CheckpointError(f"model.init_from={cfg.model.init_from}: {error}") from None
     load_teacher(cfg, model)
-<<<<<<< HEAD
     options = cfg.finetune.model_dump()
     return begin_finetuning(model, class_names=class_names, runs_root=cfg.run.root, **options)
-
-
-def _resume_point(cfg: TrainConfig) -> str | None:
-    """The checkpoint to go on from; None for a fresh start."""
-    if cfg.resume is None:
-        return None
-    if cfg.resume == "auto" or Path(cfg.resume).is_dir():
-        folder = Path(cfg.run.dir if cfg.resume == "auto" else cfg.resume)
-        found = newest_sound_checkpoint(folder) if folder.is_dir() else None
-        if found is None and cfg.resume != "auto":
-            raise CheckpointError(f"resume={cfg.resume}: no checkpoint that can be loaded in this folder")
-        return None if found is None else str(found)
-    return str(find_checkpoint(cfg.resume))
-=======
-    return begin_finetuning(model, runs_root=cfg.run.root, **cfg.finetune.model_dump())
->>>>>>> 3f48eb4 (Resume: refuse a checkpoint of other settings)
