@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kanvision.data.datasets.image_folder import ImageFolder
 from kanvision.data.datasets.pictures import pixel_limit
 from kanvision.data.datasets.pixels import (
     FileError,
@@ -19,6 +20,8 @@ from kanvision.data.datasets.pixels import (
 )
 from kanvision.data.datasets.sources import Decoding, FileSource
 from kanvision.data.errors import DataError
+from kanvision.data.inspection import Inspection
+from tests.data import fake
 from tests.data.fake_masks import disc, geotiff, own_pairs, save, scan
 from tests.data.reading_masks import masks
 
@@ -242,3 +245,20 @@ def test_no_picture_is_opened_by_another_program(tmp_path: Path, monkeypatch) ->
     with pytest.raises(DataError, match="unknown format"):
         source.image(0)
     assert Image.open(io.BytesIO(text)).format == "EPS"
+
+
+def test_check_data_says_what_becomes_of_16_bits_and_names_virtual_rasters(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        fake.class_folders(tmp_path / split)
+    png_of_16_bits(
+        tmp_path / "train" / "ant" / "deep.png",
+        np.arange(0, 64000, 1000, np.uint16).reshape(8, 8, 1).repeat(3, 2),
+    )
+    (tmp_path / "train" / "bee" / "virtual.tif").write_text("<VRTDataset rasterXSize='8'/>")
+    inspection = Inspection(ImageFolder(tmp_path))
+    list(inspection.look())
+    found = {Path(finding.file).name: finding for finding in inspection.findings()}
+    assert found["deep.png"].wrong == "has more than 8 bits a channel"
+    assert not found["deep.png"].is_bad
+    assert found["virtual.tif"].is_bad
+    assert "holds a virtual raster" in found["virtual.tif"].wrong

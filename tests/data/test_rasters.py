@@ -1,5 +1,6 @@
 """TIFF files from elsewhere: no other format, no file and no server that they or their neighbors name."""
 
+import ast
 import socket
 import threading
 from collections.abc import Iterator
@@ -222,3 +223,15 @@ def test_a_place_on_earth_is_that_of_the_pixels_as_they_are_stored(orientation: 
     with open_scene(tmp_path / "a.tif", GREY) as scene:
         assert scene.georeference
         np.testing.assert_array_equal(scene.rows(0, 6).values[0], values)
+
+
+def test_no_file_is_opened_without_its_format() -> None:
+    root = Path(__file__).resolve().parents[2] / "src"
+    openings = []
+    for path in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if name in ("Image.open", "rasterio.open"):
+                words = {word.arg for word in node.keywords}
+                openings.append((path.name, bool(words & {"formats", "driver", None})))
+    assert sorted(openings) == [("files.py", True), ("pictures.py", True), ("rasters.py", True)]

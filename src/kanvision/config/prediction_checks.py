@@ -10,7 +10,7 @@ from .schema import EvalConfig
 
 __all__ = ["prediction_problems"]
 
-OF_DATA = ("root", "num_workers", "limit_test", "foreground", "threshold", "download")
+OF_DATA = ("root", "num_workers", "limit_test", "foreground", "threshold", "download", "max_pixels")
 """Keys of the run's data set, which prediction does not read."""
 
 

@@ -112,6 +112,8 @@ class EvalDataConfig(Section):
     """Samples that cannot be read: raise ends the evaluation; skip leaves them out and says so."""
     max_faults: Annotated[int, Field(ge=0)] | None = None
     """Bad files that an evaluation with faults=skip goes on without; one more ends it."""
+    max_pixels: Count | None = None
+    """Most pixels of an image."""
 
 
 class EvalTrainerConfig(Section):
