@@ -1,7 +1,8 @@
 # Two targets do all the set-up. A machine needs Python (3.10 or newer) and make.
 #   make train                                   the default model on the default data
 #   make train ARGS="model=kat data=cifar10"     any overrides of train.py
-#   make test                                    the whole test suite
+#   make test                                    the test suite
+#   make test ARGS="-m slow"                     the tests that it leaves out: every published experiment
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

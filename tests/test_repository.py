@@ -134,3 +134,13 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
     files = text_files()
     assert "pyproject.toml" in files
     assert [line for name, text in files.items() for line in complaints(name, text)] == []
+
+
+def test_only_these_files_have_tests_that_the_suite_leaves_out() -> None:
+    """A test marked slow runs with `-m slow` only; `long` is the mark of one that takes its time."""
+    marked = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "tests").rglob("*.py")
+        if re.search(r"\bmark\.slow\b", path.read_text("utf-8"))
+    }
+    assert marked == {"tests/config/test_experiments.py"}

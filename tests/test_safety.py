@@ -261,7 +261,7 @@ OFFLINE = """
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_and_evaluation_ask_nobody(tmp_path: Path):
     """A network and augmentation whose libraries like to ask; then a question, which is heard."""
     home = tmp_path / "home"  # without anything fetched before

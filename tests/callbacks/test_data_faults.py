@@ -71,7 +71,7 @@ def test_a_process_without_any_image_left_measures_nothing(pictures: Path, tmp_p
     assert metrics == pytest.approx(same, abs=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_count_and_stop_together(pictures: Path, tmp_path: Path):
     """Each of them meets one of two faults in training; both end at the third, in the test."""
     command = [

@@ -16,7 +16,7 @@ from tests.tasks.tiny_problem import NUM_TEST, TinyData, tiny_task, tiny_trainer
 from .test_resume import assert_same, without_paths
 
 SCRIPT = Path(__file__).with_name("distributed_run.py")
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def run(folder: Path, *resume: Path) -> list[dict[str, Any]]:

@@ -145,7 +145,7 @@ def test_a_loss_that_is_not_finite_is_an_error_under_a_scaler_too(tmp_path: Path
         train(tmp_path, FiniteGuard(tmp_path / "found"), Spoil(3), plugins=[Scaled()])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["raise", "skip"])
 def test_two_processes_decide_alike(tmp_path: Path, mode: str) -> None:
     """Only the second one gets a bad image."""

@@ -361,7 +361,7 @@ def test_a_network_without_grids_is_said(tmp_path: Path) -> None:
 # --- two processes
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     """Moved and refined alike, and the new parameters get the gradients of both processes."""
     main(tmp_path / "one", 1)

@@ -256,7 +256,7 @@ def test_what_it_says_when_it_does_not_fit(tmp_path: Path) -> None:
             BasisSelection(**options)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_do_as_one(tmp_path: Path) -> None:
     main(tmp_path / "one", 1)
     script = Path(__file__).with_name("selection_distributed_run.py")

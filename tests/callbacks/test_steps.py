@@ -157,7 +157,7 @@ def test_a_killed_process_goes_on_and_a_damaged_file_is_passed_over(tmp_path: Pa
     same_end(tmp_path / "whole", parts)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_go_on(tmp_path: Path) -> None:
     """Batch norm's statistics differ between processes within an epoch, and so do those of the average."""
 

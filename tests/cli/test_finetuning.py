@@ -65,7 +65,7 @@ def test_a_run_starts_from_another_and_trains_what_was_added(folder):
     assert not any("adapter" in name for name in following)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_additions_are_trained_by_two_processes(folder, program):
     """What is trained gets a gradient in each of them, or they would wait for ever; the rest is frozen."""
     source = run("run.dir=source", "trainer.max_epochs=1", "test=false")

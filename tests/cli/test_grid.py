@@ -20,7 +20,7 @@ QUICK = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_with_finer_grids(program, tmp_path):
     program("train.py", *QUICK, "trainer.max_epochs=2", "callbacks.grid.refine_at={1: 10}")
     last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)

@@ -26,7 +26,7 @@ from kanvision.config import EvalConfig
 
 from . import ranks_run
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 NUM_IMAGES = 91  # of each split; no number of processes divides it
 TINY = (

@@ -25,7 +25,7 @@ def scores(path: Path) -> dict[str, float]:
     return {name: value for name, value in json.loads(path.read_text()).items() if name.startswith("test/")}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_measure_as_one(program, tmp_path):
     """Scores of images, pixels, borders and objects, at sizes that differ and at a found threshold."""
     fake_masks.glas(tmp_path / "glas", (9, 4, 3))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_chooses_its_bases(program, tmp_path):
     program(
         "train.py",

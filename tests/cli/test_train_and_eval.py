@@ -104,7 +104,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(program, tmp_path):
         assert torch.equal(tensor, expected[name]), name
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_share_one_run_and_count_each_test_image_once(program, tmp_path):
     quick = [word for word in QUICK if not word.startswith(("data.limit", "trainer."))]
     program(

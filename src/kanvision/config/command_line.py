@@ -13,12 +13,14 @@ from hydra._internal.utils import get_args_parser
 from .check_schema import CheckConfig
 from .choices import Choices
 from .composition import Composer, composer
+from .experiments import GROUP
 from .growth import growth_problems
 from .overrides import as_hydra_reads, override_problems
-from .problems import ConfigError, Problem, is_first_process
+from .problems import ConfigError, Problem, is_first_process, shown_as_text
 from .schema import EvalConfig, TrainConfig
+from .table_source import register_experiments
 from .typed import Typed, last_of_each
-from .usage import usage
+from .usage import experiment_cards, usage
 
 __all__ = ["check_command_line"]
 
@@ -41,21 +43,30 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
     Returns:
         The command line to run with, Hydra's flags first.
     """
+    # argparse would take an override behind a bare --info for its value
+    argv = [
+        "--info=all" if word in ("-i", "--info") and "=" in following else word
+        for word, following in zip(argv, [*argv[1:], ""], strict=True)
+    ]
+    args, unknown = get_args_parser().parse_known_intermixed_args(argv)
+    home = Path(args.config_path).resolve() if args.config_path else config_dir
+    folders = [Path(args.config_dir).resolve()] if args.config_dir else []
+    register_experiments([home, *folders])
     if int(os.environ.get("LOCAL_RANK", "0")) > 0 and any(word.startswith("hydra.run.dir=") for word in argv):
         return list(argv)  # started by rank 0, whose command line was checked
-    args, unknown = get_args_parser().parse_known_intermixed_args(list(argv))
-    if args.help:
-        print(usage(config_name, Choices([config_dir], config_name)))
+    unsafe = [*_rerun_problems(args.experimental_rerun), *growth_problems([home, *folders])]
+    if unsafe:
+        _refuse(config_name, unsafe)
+    experiments = _experiments(args.overrides) if config_name == "train" else []
+    if args.help or (args.info == "all" and experiments):
+        choices = Choices([home, *folders], config_name)
+        with shown_as_text(ConfigError, status=2):
+            print(experiment_cards(experiments, choices) if experiments else usage(config_name, choices))
         raise SystemExit(0)
     flags = [word for word in argv if word not in args.overrides]
     if config_name == "eval" and _is_about_data_alone(args.overrides):
         config_name = "check_data"
         flags.append(f"--config-name={config_name}")
-    home = Path(args.config_path).resolve() if args.config_path else config_dir
-    folders = [Path(args.config_dir).resolve()] if args.config_dir else []
-    unsafe = [*_rerun_problems(args.experimental_rerun), *growth_problems([home, *folders])]
-    if unsafe:
-        _refuse(config_name, unsafe)
     if args.hydra_help or args.info or args.cfg or args.shell_completion:
         return [*flags, *args.overrides]
     name = (args.config_name or config_name).removesuffix(".yaml")
@@ -68,7 +79,7 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
     folders = [folder for folder in folders if folder.is_dir()]
     home = home if home.is_dir() else config_dir
     choices, root = Choices([home, *folders], name), ROOTS[config_name]
-    with composer(name, home, folders) as composing:
+    with shown_as_text(ConfigError, status=2), composer(name, home, folders) as composing:
         words = [_as_choice(word, composing, choices) for word in args.overrides]
         problems += override_problems(root, words, composing, choices, multirun=args.multirun)
         if not problems:
@@ -95,6 +106,12 @@ def _rerun_problems(path: str | None) -> list[Problem]:
     return [Problem(("experimental-rerun",), (f"--experimental-rerun={path}",), why, fix)]
 
 
+def _experiments(overrides: Sequence[str]) -> list[str]:
+    """Return the experiments that a command line chooses."""
+    values = [word.removeprefix(f"{GROUP}=") for word in overrides if word.startswith(f"{GROUP}=")]
+    return [name.strip("'\"") for value in values for name in value.split(",")]
+
+
 def _is_about_data_alone(overrides: Sequence[str]) -> bool:
     """Whether data are to be checked that a name tells, and no checkpoint."""
     return "mode=check_data" in overrides and not any(word.startswith("ckpt=") for word in overrides)
@@ -103,7 +120,7 @@ def _is_about_data_alone(overrides: Sequence[str]) -> bool:
 def _as_choice(word: str, composing: Composer, choices: Choices) -> str:
     """`debug='nan'` for `debug=nan`, which Hydra would read as a number."""
     group, _, choice = word.partition("=")
-    if group in choices.groups and choice in choices.of(group):
+    if group in choices.groups and choices.has(group, choice):
         return word if isinstance(composing.parse(word).value(), str) else f"{group}='{choice}'"
     return word
 

@@ -19,8 +19,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from .environment import references
+from .problems import ConfigError
 from .resolvers import register_resolvers
 from .run_folder import CHOSEN_LATER
+from .table_source import register_experiments
 
 __all__ = ["REFUSALS", "Composer", "Override", "compose", "composer", "reason", "without_hydra"]
 
@@ -30,6 +32,8 @@ REFUSALS = (HydraException, OmegaConfBaseException, ValueError)
 
 def reason(error: Exception) -> str:
     """Hydra's or OmegaConf's complaint without its preamble and pointers to web pages."""
+    if isinstance(error, ConfigError):
+        return " ".join(line for problem in error.problems for line in problem.lines())
     if str(error).startswith("Could not override"):
         return "unknown key"
     if isinstance(error.__cause__, OmegaConfBaseException):
@@ -87,6 +91,7 @@ def composer(config_name: str, config_dir: Path, folders: Sequence[Path] = ()) -
         folders: Further folders to search.
     """
     register_resolvers()
+    register_experiments([config_dir, *folders])
     before = HydraConfig.instance().cfg
     with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
         try:

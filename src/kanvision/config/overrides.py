@@ -116,8 +116,7 @@ class _Judge:
             [f"{word.text.partition('=')[0]}={value}" for value in values] if word.is_sweep else [word.text]
         )
         if not texts:
-            legal = ", ".join(self.choices.of(word.key))
-            self.add(word.problem("matches nothing", f"legal: {legal}" if legal else ""))
+            self.add(word.problem("matches nothing", self.choices.listing(word.key)))
         return [substitute for text in texts for substitute in self._judged_choice(self.read(text))]
 
     # --- choices ------------------------------------------------------------------------------------------
@@ -133,7 +132,7 @@ class _Judge:
             return [word] if self._plugin_exists(word, group, str(word.parsed.value())) else []
         if group not in self.choices.groups:
             return [word]
-        legal, default = self.choices.of(group), self.choices.defaults[group]
+        default = self.choices.defaults[group]
         if word.parsed.is_add() or word.parsed.is_force_add():
             self.add(word.problem(f"{group} is chosen without +", f"write {word.text.lstrip('+')}"))
             return []
@@ -141,10 +140,10 @@ class _Judge:
         if word.parsed.is_delete() and (default is None or "${" in default):
             return [word]
         names = value if isinstance(value, list) else [value]
-        unknown = [str(name) for name in names if str(name) not in legal]
+        unknown = [str(name) for name in names if not self.choices.has(group, str(name))]
         if word.parsed.is_delete() or value is None:
             way_out = f"to take none write ~{group}; " if default is None or "${" in default else ""
-            self.add(word.problem(f"{group} needs a choice", f"{way_out}legal: {', '.join(legal)}"))
+            self.add(word.problem(f"{group} needs a choice", way_out + self.choices.listing(group)))
             return []
         if not unknown:
             overridden = [
@@ -154,10 +153,9 @@ class _Judge:
                 if other.startswith("hydra/")
             ]
             return [word] if all(overridden) else []
-        near = closest(unknown[0], legal)
-        order = [*near, *(name for name in legal if name not in near)]
+        near = closest(unknown[0], self.choices.of(group))
         guess = f"did you mean {group}={near[0]}?" if near else ""
-        listed = f"legal: {', '.join(order)}" if order else f"conf/{group} holds no file yet"
+        listed = self.choices.listing(group, near)
         self.add(word.problem(f"no such choice of {group}", "\n".join(filter(None, (guess, listed)))))
         self.unsure.add(group)
         if not near or default is None or "${" in default:
@@ -313,7 +311,7 @@ def as_hydra_reads(word: str, root: Root) -> str:
 
 
 def _short(path: Path) -> str:
-    """`conf/experiment/kat/imagenet_tiny.yaml` for a file of conf/, wherever that lies."""
+    """`conf/tables/kat_imagenet.yaml` for a file of conf/, wherever that lies."""
     parts = path.parts
     start = len(parts) - 1 - parts[::-1].index("conf") if "conf" in parts else 0
     return "/".join(parts[start:])

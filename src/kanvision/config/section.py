@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -36,11 +37,17 @@ class Section(BaseModel):
         """Spell out booleans where none is legal, so that `seed=true` is refused rather than taken for 1."""
         if not isinstance(values, Mapping):
             return values
-        takes_no_bool = {key for key, field in cls.model_fields.items() if not _takes_bool(field.annotation)}
+        takes_no_bool = _keys_without_bools(cls)
         return {
             key: str(value).lower() if isinstance(value, bool) and key in takes_no_bool else value
             for key, value in values.items()
         }
+
+
+@cache
+def _keys_without_bools(section: type[Section]) -> frozenset[str]:
+    """Return the keys of a section that may not be true or false."""
+    return frozenset(key for key, field in section.model_fields.items() if not _takes_bool(field.annotation))
 
 
 def _takes_bool(annotation: Any) -> bool:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from .cards import card, table_text, tables
 from .choices import Choices
-from .keys import Key, keys_by_name
+from .experiments import GROUP
+from .keys import Key, closest, keys_by_name
+from .problems import ConfigError, Problem
 from .schema import EvalConfig, TrainConfig
 from .section import Section
 
-__all__ = ["usage"]
+__all__ = ["experiment_cards", "usage"]
 
-WIDTH = 110
+WIDTH = 115
 TRAIN_KEYS = (
     *(
         "model.size",
@@ -80,7 +83,7 @@ Flags
     --cfg job         print the composed configuration and stop (add --resolve to fill in ${...})
     -m, --multirun    run once for each combination of values; one table at the end, seeds averaged
                       (sweep.md and sweep.csv; python -m kanvision.sweep <folder> makes it of any runs)
-    --info            how the configuration was composed
+    --info            with experiment=<row>: its command, scores, hardware, cost, source; else the composition
     --hydra-help      all flags of Hydra
 
 Every key with its type, legal values, default and meaning: docs/config.md"""
@@ -98,15 +101,57 @@ def usage(config_name: str, choices: Choices) -> str:
     return "\n".join([TRAIN_INTRO, _groups(choices), _keys(TrainConfig, TRAIN_KEYS), TRAIN_EXAMPLES, FLAGS])
 
 
+def experiment_cards(names: Sequence[str], choices: Choices) -> str:
+    """Return the cards of rows, and the lists of tables, that are asked for by name.
+
+    Args:
+        names: Choices of `experiment`, or names of tables.
+        choices: The folder conf/.
+
+    Raises:
+        ConfigError: There is no such row and no such table, or a table is malformed.
+    """
+    rows = choices.experiments
+    by_table = tables(rows.values())
+    texts, problems = [], []
+    for name in names:
+        if name in rows:
+            texts.append(card(rows[name]))
+        elif name in by_table:
+            texts.append(table_text(by_table[name]))
+        else:
+            near = " or ".join(f"{GROUP}={other}" for other in closest(name, [*rows, *by_table]))
+            guess = f"did you mean {near}?\n" if near else ""
+            why = "no such row of conf/tables, and no such table"
+            fix = f"{guess}tables: {', '.join(by_table)}"
+            problems.append(Problem((GROUP,), (f"{GROUP}={name}",), why, fix))
+    if problems:
+        raise ConfigError(problems, "the command line")
+    return "\n\n".join(texts)
+
+
 def _groups(choices: Choices) -> str:
     lines = ["Groups and their choices (* unless you choose)"]
     for group in choices.groups:
         default = choices.defaults[group]
+        if group == GROUP:
+            lines += _entry(group, _table_names(choices))
+            continue
         names = [f"{name}*" if name == default else name for name in choices.of(group)]
         if default is not None and "${" in default:
-            names.append("by default the one named <model>_<data>, if there is one")
+            names = [f"by default <model>_<data>, if that is one of the {len(names)} in conf/{group}"]
         lines += _entry(group, "  ".join(names) or "none yet")
     return "\n".join(lines) + "\n"
+
+
+def _table_names(choices: Choices) -> str:
+    """Return the tables by paper, with their number of rows."""
+    papers: dict[str, list[str]] = {}
+    for name, rows in tables(choices.experiments.values()).items():
+        paper = rows[0].name.partition("/")[0]
+        papers.setdefault(paper, []).append(f"{name.removeprefix(f'{paper}_')} ({len(rows)})")
+    listed = "; ".join(f"{paper}: {', '.join(names)}" for paper, names in papers.items())
+    return f"rows of tables <paper>_<table>; --help {GROUP}=<paper>_<table> lists one. {listed}"
 
 
 def _keys(root: type[Section], names: Sequence[str]) -> str:
@@ -118,13 +163,14 @@ def _keys(root: type[Section], names: Sequence[str]) -> str:
 
 
 def _about(keys: Sequence[Key]) -> str:
-    """Meaning and legal values; models that give a key a meaning of their own are named."""
+    """Meaning and legal values; those of one model where each has its own."""
     families: dict[str, list[str]] = {}
     for key in keys:
-        families.setdefault(f"{key.meaning} [{key.expected}]", []).append(key.family or "")
+        families.setdefault(key.expected, []).append(key.family or "")
+    values, names = next(iter(families.items()))
     if len(families) == 1:
-        return next(iter(families))
-    return " ".join(f"{', '.join(names)}: {text}" for text, names in families.items())
+        return f"{keys[0].meaning} [{values}]"
+    return f"Each model has its own. [{', '.join(names)}: {values}]"
 
 
 def _entry(name: str, text: str, indent: int = 18) -> list[str]:
