@@ -15,6 +15,16 @@ def aliases(folder: Path) -> None:
     typed("--config-dir={} experiment=laughs")(folder)
 
 
+def table(folder: Path) -> None:
+    (folder / "tables").mkdir()
+    text = (
+        "title: mine\nexperiments: kat/mine_<row>\nsource: notes\nrows: {a: {publishd: {acc1: 1}}}\n"
+        "hardware: any\n"
+    )
+    (folder / "tables" / "kat_mine.yaml").write_text(text, "utf-8")
+    typed("--config-dir={} experiment=kat/mine_a")(folder)
+
+
 CASES = (
     Case(
         "`model=kta`: no such choice", typed("model=kta"), ("model=kta", "did you mean model=kat?", "legal: ")
@@ -111,6 +121,16 @@ CASES = (
         "`recipe.source=${oc.env:HOME}`: a secret in the record",
         typed("recipe.source=${oc.env:HOME}"),
         ("written in clear to config.yaml and every checkpoint",),
+    ),
+    Case(
+        "`experiment=kat/imagenet_tny`: no row of a table",
+        typed("experiment=kat/imagenet_tny"),
+        ("did you mean experiment=kat/imagenet_tiny?", "--help experiment=<table>"),
+    ),
+    Case(
+        "a table of experiments with a field that there is not",
+        table,
+        ("tables/kat_mine.yaml: rows.a.set", "publishd is no field", "did you mean published?"),
     ),
     Case(
         "a file of a few aliases that stand for billions of entries",
