@@ -32,9 +32,9 @@ from typing import Any
 
 import torch
 
-from kanvision.callbacks.checkpoint_io import WholeFiles
+from kanvision.callbacks.atomic_io import WholeFiles
 from kanvision.checkpoints import load_checkpoint, newest_sound_checkpoint
-from kanvision.data.loaders import TrainLoader
+from kanvision.data.loading.loaders import TrainLoader
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TRAINING = (

@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 import torch
 
 from kanvision.config import compose, parse_train, register_resolvers
-from kanvision.data.loaders import TrainLoader
+from kanvision.data.loading.loaders import TrainLoader
 from kanvision.losses import classification_loss
 from kanvision.optim import build_optimizer
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-APP = ("kanvision.app.building", "kanvision.app.training")
+APP = ("kanvision.app.build", "kanvision.app.train")
 """Looked up when they are needed, as the other benchmarks run without Lightning and Hydra."""
 TRAINING = (
     *("trainer.accelerator=cpu", "test=false", "scheduler.warmup_epochs=0", "~recipe"),

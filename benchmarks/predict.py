@@ -30,9 +30,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kanvision.data.datasets import SyntheticFields
-from kanvision.data.datasets.rasters import open_raster
-from kanvision.data.preprocessing import Preprocessing
+from kanvision.data.files.gdal import open_raster
+from kanvision.data.readers import SyntheticFields
+from kanvision.data.transforms.normalize import Preprocessing
 from kanvision.models import create_model
 from kanvision.prediction import Bands, MaskPredictor, Tiling, open_scene
 

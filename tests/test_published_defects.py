@@ -3,7 +3,8 @@
 Sources: the repositories of Drokin 2024 (arXiv 2407.01092), Bodner et al. 2024 (arXiv 2406.13155), MatrixKAN,
 S-KAN (arXiv 2408.08338), efficient-kan, FastKAN, ReLU-KAN and Wav-KAN. Defects of one part of the package
 stand with the tests of that part: grid updates in tests/layers/test_grid.py, penalties in
-tests/layers/test_penalties.py, merging of adapters in tests/layers/test_peft.py, experts, attention and focal
+tests/layers/test_regularization.py, merging of adapters in tests/layers/test_peft.py, experts, attention and
+focal
 modulation beside their layers, weights in tests/checkpoints.
 """
 

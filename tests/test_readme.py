@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data import fake
-from tests.data.fake_masks import geotiff
-from tests.programs import run_program
+from .data import fake
+from .data.fake_masks import geotiff
+from .programs import run_program
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()

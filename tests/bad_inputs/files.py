@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from kanvision.data import build_datamodule
-from kanvision.data.preprocessing import Preprocessing
+from kanvision.data.transforms.normalize import Preprocessing
 from kanvision.prediction import Bands, output_file, refuse, unusable_scenes
 from tests.data import fake
 from tests.data.fake_masks import disc, geotiff, own_pairs, save, scan

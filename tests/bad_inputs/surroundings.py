@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from kanvision.app.building import trainer_of
-from kanvision.callbacks.checkpoint_io import WholeFiles
+from kanvision.app.build import trainer_of
+from kanvision.callbacks.atomic_io import WholeFiles
 from kanvision.config import compose, parse_train
 from kanvision.data import READERS
-from kanvision.data.samplers import EvenBatchSampler
+from kanvision.data.loading.samplers import EvenBatchSampler
 
 from .case import CONF, Case, typed
 

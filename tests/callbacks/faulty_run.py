@@ -27,9 +27,10 @@ from kanvision.callbacks import (
     TooManyFaultsError,
 )
 from kanvision.data import ClassificationDataModule, build_datamodule
-from tests.callbacks.stepwise import Trace
 from tests.data import fake
 from tests.tasks.tiny_problem import TinyNet, tiny_task, tiny_trainer
+
+from .stepwise import Trace
 
 BROKEN = ("train/bee/bee_7.png", "train/ant/ant_2.png", "test/bee/bee_1.png")
 

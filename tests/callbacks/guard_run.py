@@ -18,8 +18,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from kanvision.callbacks import FiniteGuard
-from tests.callbacks.stepwise import train
-from tests.callbacks.test_finite_guard import Spoil
+
+from .stepwise import train
+from .test_nonfinite_guard import Spoil
 
 
 class Report(Callback):

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from kanvision.callbacks import BestCheckpoint, LastCheckpoint, StepCheckpoint
-from kanvision.callbacks.checkpoint_io import WholeFiles
+from kanvision.callbacks.atomic_io import WholeFiles
 from kanvision.checkpoints import CheckpointError, load_checkpoint
 from tests.tasks.tiny_problem import TinyData, tiny_task, tiny_trainer
 

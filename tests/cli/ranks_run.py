@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import Callback
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from kanvision.app import training
+from kanvision.app import train as training
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

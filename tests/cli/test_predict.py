@@ -10,11 +10,11 @@ import rasterio
 import torch
 
 from kanvision.app import predict, train
-from kanvision.app.building import datamodule_of
-from kanvision.app.restoring import restore
+from kanvision.app.build import datamodule_of
+from kanvision.app.restore import restore
 from kanvision.config import ConfigError, EvalConfig, compose, parse_train
-from kanvision.data.datasets.pixels import label_values
 from kanvision.data.errors import DataError
+from kanvision.data.files.pixels import label_values
 from tests.data import fake
 from tests.data.fake_masks import geotiff, save, scan
 

@@ -96,10 +96,10 @@ def test_a_signal_in_training_where_nothing_is_saved(tmp_path: Path) -> None:
     ("place", "words"),
     [
         (TEST, ()),
-        ("kanvision.app.applying:Applied.classes", ("mode=predict", "input=pictures")),
+        ("kanvision.app.predict.inference:Applied.classes", ("mode=predict", "input=pictures")),
         ("kanvision.data.inspection:Inspection.findings", ("mode=check_data",)),
-        ("kanvision.app.explanation:questions_about", ("mode=explain",)),
-        ("kanvision.app.analysis:write_page", ("mode=analyse", "analysis=histograms")),
+        ("kanvision.app.explain.run:questions_about", ("mode=explain",)),
+        ("kanvision.app.analyze.run:write_page", ("mode=analyse", "analysis=histograms")),
     ],
 )
 def test_an_evaluation_that_is_stopped_does_not_end_with_0(

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from kanvision.config import Choices, EvalConfig, Problem, TrainConfig
-from kanvision.config.composition import composer
-from kanvision.config.overrides import override_problems
+from kanvision.config.cli.compose import composer
+from kanvision.config.cli.overrides import override_problems
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ROOTS = {"train": TrainConfig, "eval": EvalConfig}

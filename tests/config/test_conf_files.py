@@ -187,9 +187,9 @@ def test_a_basis_file_names_itself_and_arguments_of_its_class(basis: str) -> Non
 
 
 def test_what_the_checks_know_of_models_losses_and_metrics_is_true() -> None:
-    from kanvision.config import resolvers
-    from kanvision.config.cross_checks import WIDTHS
-    from kanvision.config.score_checks import LOSSES, MODES, SMOOTHED, SUFFIX, logged
+    from kanvision.config.checks.losses_and_metrics import LOSSES, MODES, SMOOTHED, SUFFIX, logged
+    from kanvision.config.checks.training import WIDTHS
+    from kanvision.config.runtime import resolvers
     from kanvision.losses import CLASSIFICATION_LOSSES, SEGMENTATION_LOSSES, segmentation_loss
     from kanvision.metrics import SUFFIX as LOGGED_SUFFIX
     from kanvision.metrics import classification_metrics, segmentation_metrics

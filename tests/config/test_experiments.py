@@ -13,10 +13,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from kanvision.config import Choices, ConfigError, TrainConfig, compose, parse_train
-from kanvision.config.composition import composer, without_hydra
+from kanvision.config.checks.losses_and_metrics import logged
+from kanvision.config.cli.compose import composer, without_hydra
 from kanvision.config.experiments import Experiment, Table, find_experiment, list_experiments
 from kanvision.config.keys import in_yaml
-from kanvision.config.score_checks import logged
 from kanvision.models import create_model
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

@@ -12,7 +12,7 @@ from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 
 from kanvision.config import compose
-from kanvision.config.composition import composer
+from kanvision.config.cli.compose import composer
 from kanvision.config.table_source import register_experiments
 
 ROW = "convkan/reg_slim_act_l1_1e-6"

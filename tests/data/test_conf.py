@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pydantic import TypeAdapter
 
-from kanvision.config.data_schema import AnyData, AugmentConfig
+from kanvision.config.schema.data import AnyData, AugmentConfig
 from kanvision.data import READERS, SEGMENTATION_READERS, build_datamodule
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

@@ -9,7 +9,7 @@ from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.transform import from_origin
 
-from kanvision.data.datasets.pixels import label_values
+from kanvision.data.files.pixels import label_values
 from kanvision.prediction.files import array_file, draft, no_data_of, picture_files, raster_file
 
 PLACE = {"crs": rasterio.CRS.from_epsg(32634), "transform": from_origin(300000, -3700000, 10, 20)}

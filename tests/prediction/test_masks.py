@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from kanvision.data.datasets.palette import Palette, PaletteMask
-from kanvision.data.datasets.pictures import pixel_limit
-from kanvision.data.datasets.pixels import FileError, label_values
-from kanvision.data.preprocessing import Preprocessing
-from kanvision.data.resizing import resize_image
+from kanvision.data.files.palette import Palette, PaletteMask
+from kanvision.data.files.pillow import pixel_limit
+from kanvision.data.files.pixels import FileError, label_values
+from kanvision.data.transforms.normalize import Preprocessing
+from kanvision.data.transforms.resize import resize_image
 from kanvision.prediction import Bands, MaskPredictor, Outputs, open_scene
-from kanvision.prediction import tally as tally_module
+from kanvision.prediction import statistics as tally_module
 from tests.data.fake_masks import geotiff, save, scan
 
 BANDS = Bands(3, Preprocessing([0.4, 0.5, 0.3], [0.2, 0.3, 0.25]))

@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import open_dict
 
 from kanvision.config import ConfigError, Problem, TrainConfig, compose, parse_train, shown_as_text
-from kanvision.config.composition import composer
+from kanvision.config.cli.compose import composer
 from kanvision.sweep import finished_score, read_runs, sweep_job
 from kanvision.sweep.runs import FAILURE, write_failure
 

@@ -13,7 +13,8 @@ from kanvision.checkpoints import load_checkpoint
 from kanvision.losses import SEGMENTATION_LOSSES
 from kanvision.metrics import border_distances, object_tallies
 from kanvision.tasks import SegmentationTask
-from tests.tasks.tiny_problem import tiny_trainer
+
+from .tiny_problem import tiny_trainer
 
 IGNORED = 255
 HEADS = {"binary": (1, 2), "multiclass": (3,), "multilabel": (2,)}

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 
 from kanvision.metrics import pixel_counts, segmentation_metrics
 from kanvision.tasks import TASKS, SegmentationTask
-from tests.tasks.tiny_problem import tiny_trainer
+
+from .tiny_problem import tiny_trainer
 
 NUM_CLASSES = 3
 

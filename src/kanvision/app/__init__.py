@@ -1,12 +1,12 @@
 """Builds the objects that a configuration names, and runs them."""
 
-from .analysis import analyse
-from .checking import check_data
-from .evaluation import evaluate
-from .explanation import explain
-from .prediction import predict
-from .stopping import RunStoppedError
-from .training import train
+from .analyze.run import analyse
+from .check_data import check_data
+from .evaluate import evaluate
+from .explain.run import explain
+from .interrupt import RunStoppedError
+from .predict.run import predict
+from .train import train
 
 __all__ = [
     "EVALUATIONS",

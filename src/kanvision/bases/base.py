@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, cast, final
 import torch
 from torch import Tensor, nn
 
-from kanvision.ops.precision import without_autocast
+from kanvision.ops.autocast import without_autocast
 
 __all__ = ["Basis", "Squash"]
 

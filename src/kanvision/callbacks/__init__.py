@@ -1,18 +1,18 @@
 """What happens around the training loop: checkpoints, averaged weights, random states, logs and pictures."""
 
-from .checkpoint_io import CheckpointWriteError
+from .atomic_io import CheckpointWriteError
+from .bad_samples import DataFaults, TooManyFaultsError
 from .checkpointing import BestCheckpoint, LastCheckpoint, StepCheckpoint
 from .csv_log import CSVLog
-from .data_faults import DataFaults, TooManyFaultsError
+from .distributed import gathered
 from .ema import EMAWeights
 from .epoch_state import EpochState
-from .finite_guard import FiniteGuard
 from .grid import GridCare
+from .nonfinite_guard import FiniteGuard
+from .prediction_images import SampleImages
 from .preemption import Preempted, Preemption
-from .processes import gathered
 from .progress import ProgressBar
 from .rng_state import RNGState
-from .sample_images import SampleImages
 from .selection import BasisSelection
 from .snapshots import WeightSnapshots
 

@@ -13,8 +13,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from .checkpoint_io import WholeFiles
-from .processes import Agreement
+from .atomic_io import WholeFiles
+from .distributed import Agreement
 
 __all__ = ["BestCheckpoint", "LastCheckpoint", "StepCheckpoint"]
 

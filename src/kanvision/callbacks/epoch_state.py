@@ -11,8 +11,8 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 
 from .csv_log import CSVLog
+from .distributed import gathered
 from .ema import EMAWeights
-from .processes import gathered
 
 __all__ = ["EpochState", "resumes_within_epoch"]
 

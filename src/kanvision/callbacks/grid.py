@@ -24,8 +24,8 @@ from kanvision.layers import (
 )
 from kanvision.optim import replace_parameter
 
-from .changed_network import averaged_networks, exchange_again, network_of
 from .epoch_state import resumes_within_epoch
+from .structure_change import averaged_networks, exchange_again, network_of
 
 __all__ = ["GridCare"]
 

@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from kanvision.signals import STOPPING, Stopped, leave_lost_terminal
 
 from .checkpointing import LastCheckpoint, StepCheckpoint, is_between_steps
-from .processes import Agreement
+from .distributed import Agreement
 
 __all__ = ["Preempted", "Preemption"]
 

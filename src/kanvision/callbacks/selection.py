@@ -24,9 +24,9 @@ from kanvision.layers import (
 )
 from kanvision.optim import replace_parameter
 
-from .changed_network import averaged_networks, exchange_again, network_of
 from .checkpointing import BestCheckpoint
 from .epoch_state import resumes_within_epoch
+from .structure_change import averaged_networks, exchange_again, network_of
 
 __all__ = ["BasisSelection"]
 

@@ -1,14 +1,11 @@
 """Composing, checking and explaining configurations; nothing here imports torch."""
 
-from .batches import batch_problems, share_batch
-from .check_schema import CheckConfig
-from .choices import Choices
-from .command_line import check_command_line
-from .composition import compose
-from .folder_locks import FolderLocks
-from .keys import in_yaml
-from .launchers import is_first_of_machine, is_one_of_several
-from .problems import (
+from .checks.batch_size import batch_problems, share_batch
+from .checks.unused_settings import notes
+from .cli.command_line import check_command_line
+from .cli.compose import compose
+from .cli.quoting import shell_word
+from .errors import (
     ConfigError,
     Problem,
     ShownError,
@@ -17,12 +14,15 @@ from .problems import (
     is_first_process,
     shown_as_text,
 )
-from .remarks import notes
-from .resolvers import job_name, register_resolvers, sweep_job_folder
-from .run_folder import checkpoints_of
-from .run_lock import FolderInUseError, live_owner, lock_folder, release_folder
-from .schema import EvalConfig, TrainConfig
-from .texts import shell_word
+from .groups import Choices
+from .keys import in_yaml
+from .runtime.folder_locks import FolderLocks
+from .runtime.launchers import is_first_of_machine, is_one_of_several
+from .runtime.resolvers import job_name, register_resolvers, sweep_job_folder
+from .runtime.run_folder import checkpoints_of
+from .runtime.run_lock import FolderInUseError, live_owner, lock_folder, release_folder
+from .schema.evaluation import CheckConfig
+from .schema.root import EvalConfig, TrainConfig
 from .validate import parse_eval, parse_train, to_primitive, train_config
 
 __all__ = [

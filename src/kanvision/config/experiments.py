@@ -17,10 +17,10 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from .errors import ConfigError, Problem
 from .keys import closest, in_yaml
-from .problems import ConfigError, Problem
-from .schema import TrainConfig
-from .section import Section
+from .schema.base import Section
+from .schema.root import TrainConfig
 
 try:
     from yaml import CSafeLoader as SafeLoader

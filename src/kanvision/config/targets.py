@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .errors import Problem
 from .keys import in_yaml
-from .problems import Problem
-from .schema import TrainConfig
+from .schema.root import TrainConfig
 
 __all__ = ["ALLOWED_TARGETS", "hydra_problems", "run_targets"]
 

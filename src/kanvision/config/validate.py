@@ -10,11 +10,9 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from .check_schema import CheckConfig
-from .choices import Choices
-from .cross_checks import eval_problems, train_problems
-from .environment import environment_problems, is_kept_reference, without_values
-from .growth import MOST_ENTRIES, expanded_size, referred_size
+from .checks.training import eval_problems, train_problems
+from .errors import ConfigError, Problem
+from .groups import Choices
 from .keys import (
     Key,
     closest,
@@ -26,9 +24,11 @@ from .keys import (
     sections_of,
     words_of,
 )
-from .problems import ConfigError, Problem
-from .schema import EvalConfig, TrainConfig
-from .section import Section
+from .schema.base import Section
+from .schema.evaluation import CheckConfig
+from .schema.root import EvalConfig, TrainConfig
+from .secrets import environment_problems, is_kept_reference, without_values
+from .yaml_limits import MOST_ENTRIES, expanded_size, referred_size
 
 __all__ = [
     "check",

@@ -27,7 +27,7 @@ from torch import Tensor, distributed, nn
 
 from kanvision.bases import GridBasis
 
-from .expansion import KANLayer
+from .base import KANLayer
 from .grid_fit import fine_histogram, fit_functions, map_functions
 from .grid_inputs import GridSite, grid_sites, measure_inputs, observe
 from .input_statistics import InputHistogram, InputRange

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kanvision.bases import Basis, GridBasis
 
-from .expansion import KANLayer
+from .base import KANLayer
 from .input_statistics import InputHistogram
 
 __all__ = ["fine_histogram", "fit_functions", "map_functions"]

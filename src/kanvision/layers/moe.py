@@ -13,12 +13,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from .base import KANLayer
 from .bottleneck import BottleneckKANConvNd
 from .composite import KAN_CONVS, CompositeLayer
 from .conv import KANConvNd
-from .expansion import KANLayer
-from .gate import Routing, TopKGate
 from .linear import KANLinear
+from .moe_gate import Routing, TopKGate
 from .norm import MinMaxNorm
 
 __all__ = [
@@ -43,7 +43,7 @@ _SPARSE_POSITIONS = 64
 class MoEKANConvNd(CompositeLayer):
     """Mixture of KAN convolutions with the same input: y = sum_e g_e expert_e(x), k of the g_e are not zero.
 
-    The gate sees the mean over space of x, see `kanvision.layers.gate.TopKGate`. Drokin 2024 (arXiv
+    The gate sees the mean over space of x, see `kanvision.layers.moe_gate.TopKGate`. Drokin 2024 (arXiv
     2407.01092).
 
     Every expert takes part in every step, with a zero gate where it was not chosen: shapes do not depend on

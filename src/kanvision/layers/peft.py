@@ -18,7 +18,7 @@ from kanvision.bases import Basis, GramBasis
 from kanvision.bases.orthogonal import PolynomialBasis
 
 from .adapters import ADAPTED, AdaptedGramBasis, AdaptedKANLayer, KANAdapter
-from .expansion import KANLayer
+from .base import KANLayer
 from .structure import structural_change
 
 __all__ = ["add_adapters", "merge_adapters"]

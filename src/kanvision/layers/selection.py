@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kanvision.bases import Basis, SelectableBasis
 
-from .expansion import KANLayer
+from .base import KANLayer
 from .grid import map_functions
 from .structure import change_structure, structural_change
 

@@ -29,10 +29,10 @@ from . import (
     vit,
 )
 from .attention_transfer import AttentionTransfer
+from .feature_locations import PLACES, FeaturePlace, feature_place, feature_places
 from .kanify import kanify
-from .places import PLACES, FeaturePlace, feature_place, feature_places
 from .registry import create_model, list_models
-from .segmenters import Segmenter, create_segmenter
+from .segmenter import Segmenter, create_segmenter
 from .transformer import patch_size_for
 
 __all__ = [

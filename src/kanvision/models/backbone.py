@@ -15,8 +15,8 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from .conv_factory import ConvFactory
-from .decay import PartsWithoutDecay
 from .heads import KANHead
+from .weight_decay import PartsWithoutDecay
 
 __all__ = ["KANBackbone", "Stage", "build_backbone", "conv_cfg"]
 

@@ -17,11 +17,11 @@ from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from .conv_factory import ConvFactory
+from .feature_locations import FeaturePlace, u_places
 from .heads import PixelHead
-from .places import FeaturePlace, u_places
 from .registry import register_segmenter
-from .segmenters import build_segmenter, segmenter_cfg
-from .stages import refuse_drop_path, stage_maps
+from .segmenter import build_segmenter, segmenter_cfg
+from .unet_blocks import refuse_drop_path, stage_maps
 
 __all__ = ["MIXERS", "SIZES", "KANUNet"]
 

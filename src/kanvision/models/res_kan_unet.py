@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from .backbone import drop_path_rates
 from .conv_factory import ConvFactory
+from .feature_locations import FeaturePlace, u_places
 from .heads import PixelHead
-from .places import FeaturePlace, u_places
 from .registry import register_segmenter
 from .res_kan import BLOCKS, WIDTHS
-from .segmenters import build_segmenter, segmenter_cfg
-from .stages import stage_maps
+from .segmenter import build_segmenter, segmenter_cfg
+from .unet_blocks import stage_maps
 
 __all__ = ["SIZES", "ResKANUNet"]
 

@@ -18,13 +18,13 @@ import torch.nn.functional as F
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
+from .feature_locations import FeaturePlace
 from .heads import PixelHead
-from .places import FeaturePlace
 from .registry import register_segmenter
-from .segmenters import build_segmenter, segmenter_cfg
-from .stages import refuse_drop_path, stage_maps
+from .segmenter import build_segmenter, segmenter_cfg
 from .token_unet import TokenEmbed, TokenLinear, spread
 from .unet import ConvPair, scaled_widths
+from .unet_blocks import refuse_drop_path, stage_maps
 
 __all__ = ["SIZES", "RolledMlp", "RollingMixer", "RollingUNet", "roll"]
 

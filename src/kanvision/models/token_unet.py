@@ -17,8 +17,8 @@ from timm.layers.weight_init import trunc_normal_
 from torch import Tensor, nn
 
 from .backbone import drop_path_rates
+from .feature_locations import FeaturePlace
 from .heads import PixelHead
-from .places import FeaturePlace
 
 __all__ = ["TokenBlock", "TokenEmbed", "TokenLinear", "TokenUNet", "spread"]
 

@@ -18,10 +18,10 @@ from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from .conv_factory import ConvFactory
-from .places import FeaturePlace, u_places
+from .feature_locations import FeaturePlace, u_places
 from .registry import register_segmenter
-from .segmenters import build_segmenter, segmenter_cfg
-from .stages import refuse_drop_path, stage_maps
+from .segmenter import build_segmenter, segmenter_cfg
+from .unet_blocks import refuse_drop_path, stage_maps
 
 __all__ = ["SIZES", "U2KAN", "DilatedU", "NestedU"]
 

@@ -23,12 +23,12 @@ from kanvision.layers import create_norm
 from kanvision.layers.mamba import Mamba
 
 from .backbone import drop_path_rates
+from .feature_locations import FeaturePlace, u_places
 from .heads import PixelHead
-from .places import FeaturePlace, u_places
 from .registry import register_segmenter
-from .segmenters import build_segmenter, segmenter_cfg
-from .stages import stage_maps
+from .segmenter import build_segmenter, segmenter_cfg
 from .unet import scaled_widths
+from .unet_blocks import stage_maps
 
 __all__ = ["MAMBAS", "SIZES", "MapMamba", "UMamba"]
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .kernel_device import why_no_kernels
 from .rational_closed import limits_of
+from .triton_support import why_no_kernels
 
 __all__ = ["fused_rational", "fused_rational_gradients", "why_not_fused"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .precision import without_autocast
+from .autocast import without_autocast
 
 __all__ = ["selective_scan"]
 

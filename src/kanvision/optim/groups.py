@@ -16,7 +16,7 @@ from timm.optim import (
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from kanvision.optimizer_names import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS, base_optimizer_name
+from kanvision.spec import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS, base_optimizer_name
 
 __all__ = [
     "GROUPING",
@@ -159,7 +159,7 @@ def build_optimizer(
         momentum: Momentum of SGD-like optimisers. Ignored by those that have none.
 
     Raises:
-        ValueError: If the optimizer is not one of `kanvision.optimizer_names.OPTIMIZERS`.
+        ValueError: If the optimizer is not one of `kanvision.spec.OPTIMIZERS`.
     """
     word = base_optimizer_name(name)
     if word not in OPTIMIZERS:
@@ -167,7 +167,7 @@ def build_optimizer(
         reason = UNSUPPORTED_OPTIMIZERS.get(word, "it is not in timm's registry")
         raise ValueError(
             f"optimizer.name={name!r} cannot be used: {reason}; close: {', '.join(close) or 'none'}; "
-            "all: kanvision.optimizer_names"
+            "all: kanvision.spec"
         )
     groups = parameter_groups(
         model,

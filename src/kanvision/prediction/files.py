@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kanvision.drawing import PALETTE
+from kanvision.visualization import PALETTE
 
 __all__ = ["BLOCK", "Color", "Write", "array_file", "draft", "no_data_of", "picture_files", "raster_file"]
 

@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kanvision.data.datasets.pixels import TIFF
+from kanvision.data.files.pixels import TIFF
 
-from .blending import Strip, blended, in_groups
 from .files import BLOCK, Color, Write, array_file, draft, no_data_of, picture_files, raster_file
-from .scenes import Scene
-from .tally import Outcome, Tally
-from .tiles import Tiling
+from .raster import Scene
+from .statistics import Outcome, Tally
+from .tile_blending import Strip, blended, in_groups
+from .tiling import Tiling
 
 __all__ = ["MaskPredictor", "Outputs"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from kanvision.config import in_yaml
-from kanvision.config.growth import has_bounded_size
+from kanvision.config.yaml_limits import has_bounded_size
 
 __all__ = ["FAILURE", "Run", "read_run", "read_runs", "write_failure"]
 
