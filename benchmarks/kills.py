@@ -1,7 +1,7 @@
 """Kills trainings and writers of checkpoints, and looks at what is left: `python -m benchmarks.kills`.
 
 * `alone`: `train.py` is killed (SIGKILL) while it works on a random batch and started again with resume=auto.
-  What it ends with (weights, their average, the optimiser's state, all random states) must be equal, bit for
+  What it ends with (weights, their average, the optimizer's state, all random states) must be equal, bit for
   bit, to that of a run that nobody killed.
 * `two`: the same with two processes (DDP over gloo); one of them is killed, and then the other.
 * `writes`: a process that writes one checkpoint after the other is killed at a random moment. The newest file

@@ -84,7 +84,7 @@ def small_pictures(folder: Path, number: int) -> None:
 
 
 def masked_pictures(folder: Path, number: int, side: int) -> None:
-    """Colour PNG files in images/ and discs in masks/."""
+    """Color PNG files in images/ and discs in masks/."""
     rng = np.random.default_rng(2)
     rows, cols = np.mgrid[:side, :side]
     for place in range(number):

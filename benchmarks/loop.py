@@ -1,7 +1,7 @@
 """What the training loop costs beside the network: `python -m benchmarks.loop`.
 
 A step of `train.py`, with everything that it does by default (callbacks, logs, checks, checkpoints by the
-clock), against a step of a bare loop: the same network, batches, loss and optimiser, and nothing else. Both
+clock), against a step of a bare loop: the same network, batches, loss and optimizer, and nothing else. Both
 run in one process in turns, so that both meet the same machine; a step is from one batch that the loader
 hands out to the next. Processor time is of all threads; on a machine with other work, wall time counts that
 too.

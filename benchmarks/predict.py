@@ -3,7 +3,7 @@
 A U-KAN is trained for some steps on generated fields of 12 bands and predicts a scene of 4000 x 4000 pixels
 from a GeoTIFF to GeoTIFFs, in a process of its own for each overlap of the tiles. Memory is the largest
 resident set of that process above what it held with the network loaded and used once on a batch. Steps are
-differences of the probabilities of neighbouring pixels: at the ends of tiles and everywhere else. Without
+differences of the probabilities of neighboring pixels: at the ends of tiles and everywhere else. Without
 blending (overlap 0) seams show; with it the largest step at seams must be no larger than elsewhere.
 
 `--folder` keeps scene, weights and predictions, and takes up what is there.

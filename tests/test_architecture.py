@@ -44,7 +44,7 @@ ROOMS: dict[str, set[str]] = {
     "": MODEL_ROOMS | {"analysis", "checkpoints", "export"},
 }
 ROOMS["app"] = set(ROOMS)  # builds everything
-# these rooms see their neighbour from the street: the package, never a module inside it
+# these rooms see their neighbor from the street: the package, never a module inside it
 PUBLIC_FACE_ONLY = {("tasks", "models"), ("tasks", "layers"), ("callbacks", "tasks"), ("callbacks", "layers")}
 
 # room -> the only packages it may import besides the standard library

@@ -99,7 +99,7 @@ def test_the_example_of_a_new_basis_works() -> None:
     x = torch.linspace(-2, 2, 101).view(1, 1, 101, 1)
     values = basis(x, channel_dim=1)
     assert values.shape == (1, 1, 5, 101, 1)
-    torch.testing.assert_close(values.sum(2), torch.ones_like(x))  # hats sum to 1 between the outer centres
+    torch.testing.assert_close(values.sum(2), torch.ones_like(x))  # hats sum to 1 between the outer centers
     assert KANConv2d(1, 3, 3, padding=1, basis=basis)(x).shape == (1, 3, 101, 1)
 
 

@@ -37,7 +37,7 @@ SMALL_BENCHMARKS = {
 SMALL_MODES = {
     "mode=predict": ["predict.overwrite=true"],
     "mode=explain": ["explain.num_images=1", "explain.steps=2"],
-    "mode=analyse": ["analyse.spectra.num_images=2"],
+    "mode=analyze": ["analyze.spectra.num_images=2"],
     "mode=check_data": [],
 }
 
@@ -55,7 +55,7 @@ def cut_down(command: str) -> list[str]:
     mode = next((word for word in words if word in SMALL_MODES), None)
     if words[:2] == ["python", "eval.py"] and mode:
         # Of a run that suits the mode, whichever run is the latest.
-        run = "digits" if mode == "mode=analyse" else "fields"
+        run = "digits" if mode == "mode=analyze" else "fields"
         cpu = ["trainer.accelerator=cpu"] if "ckpt=latest" in words else []
         words = [f"ckpt=runs/{run}" if word == "ckpt=latest" else word for word in words]
         return [*words, *cpu, *SMALL_MODES[mode]]

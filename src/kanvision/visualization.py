@@ -1,4 +1,4 @@
-"""Images and masks as colours to look at.
+"""Images and masks as colors to look at.
 
 N images, C channels, K classes, H W space.
 """
@@ -14,12 +14,12 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["PALETTE", "coloured", "displayable"]
+__all__ = ["PALETTE", "colored", "displayable"]
 
 Pixels = NDArray[np.uint8]
 
 PALETTE: Pixels = np.round(255 * np.array(colormaps["tab10"].colors)).astype(np.uint8)  # type: ignore[attr-defined]
-"""Colours of the classes 1, 2, ...; the eleventh has that of the first again."""
+"""Colors of the classes 1, 2, ...; the eleventh has that of the first again."""
 
 
 def displayable(
@@ -29,14 +29,14 @@ def displayable(
     rgb: Sequence[int] | None = None,
     stretch: bool | None = None,
 ) -> Pixels:
-    """Undo the normalisation, and show fewer than three channels as grey, more as three of them.
+    """Undo the normalization, and show fewer than three channels as gray, more as three of them.
 
     Images of more than three channels come from instruments whose values fill no known range: each one is
     stretched between its 2nd and 98th percentile, all three channels alike.
 
     Args:
         images: (N, C, H, W).
-        mean: Mean of each channel, or None if images are not normalised.
+        mean: Mean of each channel, or None if images are not normalized.
         std: Standard deviation of each channel, or None.
         rgb: Channels to show as red, green and blue; None or empty: the first three.
         stretch: Stretch the values; None: where there are more than three channels.
@@ -61,8 +61,8 @@ def displayable(
     return array
 
 
-def coloured(image: Pixels, mask: NDArray[Any], palette: Pixels = PALETTE) -> Pixels:
-    """The image, mixed half and half with the colour of each pixel's class, or the mean of several.
+def colored(image: Pixels, mask: NDArray[Any], palette: Pixels = PALETTE) -> Pixels:
+    """The image, mixed half and half with the color of each pixel's class, or the mean of several.
 
     Args:
         image: (H, W, 3).
@@ -73,12 +73,12 @@ def coloured(image: Pixels, mask: NDArray[Any], palette: Pixels = PALETTE) -> Pi
         (H, W, 3).
     """
     if mask.ndim == 2:
-        colours, is_there = palette[(mask.astype(np.int64) - 1) % len(palette)].astype(np.float32), mask > 0
+        colors, is_there = palette[(mask.astype(np.int64) - 1) % len(palette)].astype(np.float32), mask > 0
     else:
         weights = (mask > 0).astype(np.float32)  # (K, H, W)
         total = weights.sum(axis=0)
         own = palette[np.arange(len(mask)) % len(palette)].astype(np.float32)  # (K, 3)
-        colours = np.einsum("khw,kc->hwc", weights, own) / np.maximum(total, 1)[..., None]
+        colors = np.einsum("khw,kc->hwc", weights, own) / np.maximum(total, 1)[..., None]
         is_there = total > 0
-    mixed: Pixels = np.where(is_there[..., None], (image + colours) / 2, image).astype(np.uint8)
+    mixed: Pixels = np.where(is_there[..., None], (image + colors) / 2, image).astype(np.uint8)
     return mixed

@@ -8,18 +8,18 @@ import torch
 from torch import nn
 
 import kanvision as kv
-from kanvision.analysis.feature_probe import features_of, linear_score, neighbour_score, score_picture
+from kanvision.analysis.feature_probe import features_of, linear_score, neighbor_score, score_picture
 
 
 def clouds(number: int, spread: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Three classes around the corners of a triangle, seen under three angles."""
     rng = np.random.default_rng(seed)
     classes = np.arange(number) % 3
-    centres = np.array([[10.0, 0.0], [0.0, 10.0], [-10.0, -10.0]])
-    return (centres[classes] + spread * rng.normal(size=(number, 2))).astype(np.float32), classes
+    centers = np.array([[10.0, 0.0], [0.0, 10.0], [-10.0, -10.0]])
+    return (centers[classes] + spread * rng.normal(size=(number, 2))).astype(np.float32), classes
 
 
-@pytest.mark.parametrize("probe", [linear_score, lambda a, b: neighbour_score(a, b, 5)])
+@pytest.mark.parametrize("probe", [linear_score, lambda a, b: neighbor_score(a, b, 5)])
 def test_separable_features_are_told_apart_and_noise_is_not(probe) -> None:  # type: ignore[no-untyped-def]
     assert probe(clouds(60, 0.5, 0), clouds(90, 0.5, 1)) == (1.0, 0.0)
     noise = np.random.default_rng(2).normal(size=(600, 4)).astype(np.float32)
@@ -28,14 +28,14 @@ def test_separable_features_are_told_apart_and_noise_is_not(probe) -> None:  # t
     assert score.error == pytest.approx(math.sqrt(score.accuracy * (1 - score.accuracy) / 300))
 
 
-def test_a_line_cannot_and_neighbours_can_tell_a_ring_from_its_middle() -> None:
+def test_a_line_cannot_and_neighbors_can_tell_a_ring_from_its_middle() -> None:
     angles = np.linspace(0, 2 * np.pi, 200, endpoint=False)
     classes = np.arange(200) % 2
     points = np.stack([np.cos(angles), np.sin(angles), 0.1 + 2.0 * classes], 1) * (1 + classes)[:, None]
     rings = (points[:, :2].astype(np.float32), classes)
     assert linear_score(rings, rings).accuracy < 0.7
     cones = (points.astype(np.float32), classes)
-    assert neighbour_score(cones, cones, 3).accuracy == 1.0
+    assert neighbor_score(cones, cones, 3).accuracy == 1.0
 
 
 def test_features_are_what_the_classifier_is_given() -> None:
@@ -62,7 +62,7 @@ def test_classes_that_are_there_once_are_no_obstacle() -> None:
 def test_the_picture_has_a_bar_for_each_score() -> None:
     scores = {
         name: {
-            "nearest neighbours": linear_score(clouds(30, 9, 0), clouds(30, 9, seed)),
+            "nearest neighbors": linear_score(clouds(30, 9, 0), clouds(30, 9, seed)),
             "linear": linear_score(clouds(30, 9, 0), clouds(30, 9, seed)),
         }
         for seed, name in enumerate(("trained", "pixels"), 1)

@@ -27,7 +27,7 @@ TINY = (
 
 
 def folder_of(root: Path, *classes: str, images: int = 8) -> Path:
-    """Images of one colour a class, with a little noise."""
+    """Images of one color a class, with a little noise."""
     rng = np.random.default_rng(0)
     for name in classes:
         for part in ("train", "test"):

@@ -52,5 +52,5 @@ def test_what_own_masks_mean_can_be_said_to_runs_that_did_not_say_it():
         ):
             changed_data(busi, cfg)
     both = EvalConfig.model_validate({"ckpt": "x", "data": {"foreground": "all", "threshold": 127}})
-    with pytest.raises(ConfigError, match="a threshold decides by grey levels"):
+    with pytest.raises(ConfigError, match="a threshold decides by gray levels"):
         changed_data(own, both)

@@ -1,4 +1,4 @@
-"""Synchronised batch norms in the places of others, and back."""
+"""Synchronized batch norms in the places of others, and back."""
 
 import torch
 from timm.layers import BatchNormAct2d

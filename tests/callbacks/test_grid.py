@@ -1,4 +1,4 @@
-"""Grid care in training: functions and optimisers go on, checkpoints load, two processes do as one."""
+"""Grid care in training: functions and optimizers go on, checkpoints load, two processes do as one."""
 
 import copy
 import json
@@ -191,7 +191,7 @@ def test_a_refinement_within_a_clamp_changes_nothing(tmp_path: Path) -> None:
         torch.testing.assert_close(old, new, atol=2e-5, rtol=1e-4)
 
 
-def test_the_optimiser_goes_on(tmp_path: Path) -> None:
+def test_the_optimizer_goes_on(tmp_path: Path) -> None:
     before, after = probed(tmp_path, GridCare(at_start=False, refine_at={2: 8}), max_epochs=3)
     changed = {"conv.basis_weight", "head.basis_weight"}
     for old, new in zip(before.optimizer[1], after.optimizer[1], strict=True):
@@ -234,7 +234,7 @@ def test_momenta_go_on_in_the_same_direction() -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lion", "adafactor", "lamb", "nadamw", "rmsprop"])
-def test_optimisers_take_a_refined_layer(name: str) -> None:
+def test_optimizers_take_a_refined_layer(name: str) -> None:
     torch.manual_seed(0)
     layer = KANLinear(20, 3, drop_rate=0.0)
     optimizer = build_optimizer(layer, name=name, lr=1e-3, kan_lr=1e-4)

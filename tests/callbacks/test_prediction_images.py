@@ -65,7 +65,7 @@ def test_trial_runs_draw_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "pictures").exists()
 
 
-def test_normalisation_is_undone() -> None:
+def test_normalization_is_undone() -> None:
     pixels = torch.rand(2, 3, 4, 5)
     mean, std = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
     normal = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
@@ -122,15 +122,15 @@ def test_masks_and_errors_are_shown_side_by_side() -> None:
     truth[0, 0, :3] = 1
     guess[0, 0, 1:4] = torch.tensor([1, 2, 1])
     (panel,) = mask_panels(images, truth, guess)
-    assert panel.colour == INK
+    assert panel.color == INK
     assert panel.lines == ["85.0% of pixels"]
     image, right, found, errors = parts(panel)
     assert (image == 100).all()
     for picture, mask in ((right, truth), (found, guess)):
         assert np.array_equal((picture != 100).any(axis=2), mask[0].numpy() > 0)
-    assert not np.array_equal(found[0, 1], found[0, 2])  # two classes, two colours
+    assert not np.array_equal(found[0, 1], found[0, 2])  # two classes, two colors
     nearest = [
-        min((MISSED, RIGHT, MISTAKEN, WRONG), key=lambda colour, j=j: np.abs(errors[0, j] - colour).sum())
+        min((MISSED, RIGHT, MISTAKEN, WRONG), key=lambda color, j=j: np.abs(errors[0, j] - color).sum())
         for j in range(4)
     ]
     assert nearest == [MISSED, RIGHT, MISTAKEN, WRONG]
@@ -150,8 +150,8 @@ def test_planes_of_classes_are_shown_together() -> None:
     assert np.abs(right[0, 1] - (right[0, 0] + right[0, 2]) / 2).max() <= 1  # both classes there
     assert np.array_equal(found[0, 1], right[0, 0])
     assert [
-        np.abs(errors[place] - colour).sum() < 150
-        for place, colour in (((0, 0), RIGHT), ((0, 1), MISTAKEN), ((2, 3), WRONG))
+        np.abs(errors[place] - color).sum() < 150
+        for place, color in (((0, 0), RIGHT), ((0, 1), MISTAKEN), ((2, 3), WRONG))
     ] == [True] * 3
     assert panel.lines == ["91.7% of pixels"]
 

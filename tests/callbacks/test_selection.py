@@ -1,4 +1,4 @@
-"""Basis selection in training: three phases, the function and the optimiser go on, checkpoints load."""
+"""Basis selection in training: three phases, the function and the optimizer go on, checkpoints load."""
 
 import copy
 import json
@@ -68,7 +68,7 @@ def run(
 
 
 class Probe(Callback):
-    """What networks and optimiser are like at the start of each epoch."""
+    """What networks and optimizer are like at the start of each epoch."""
 
     def __init__(self) -> None:
         self.outputs: list[list[Tensor]] = []
@@ -137,7 +137,7 @@ def test_functions_go_on_as_they_were(tmp_path: Path, ema: bool) -> None:
 
 
 @pytest.mark.parametrize("kan_lr", [None, 0.005])
-def test_the_optimiser_is_that_of_the_pruned_network(tmp_path: Path, kan_lr: float | None) -> None:
+def test_the_optimizer_is_that_of_the_pruned_network(tmp_path: Path, kan_lr: float | None) -> None:
     options = {"name": "adamw", "lr": 0.02, "weight_decay": 0.05, "kan_lr": kan_lr}
     before, after = Probe(), Probe()
     selection = BasisSelection(1, 1)

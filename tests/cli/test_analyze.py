@@ -23,7 +23,7 @@ def test_a_run_is_looked_at_in_several_ways(program, tmp_path):
         "run.dir=run",
     )
     for name in ("attention", "spectra", "histograms"):
-        words = ("ckpt=run", "mode=analyse", f"analysis={name}", "trainer.accelerator=cpu", "split=val")
+        words = ("ckpt=run", "mode=analyze", f"analysis={name}", "trainer.accelerator=cpu", "split=val")
         done = program("eval.py", *words)
         assert done.stderr == ""
         assert f"{name}: karat_micro" in done.stdout

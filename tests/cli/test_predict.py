@@ -152,7 +152,7 @@ def test_nothing_is_predicted_if_any_file_is_of_no_use(fields: Path, tmp_path: P
     folder = tmp_path / "in"
     geotiff(folder / "good.tif", np.zeros((4, 40, 40), np.float32))
     geotiff(folder / "twelve.tif", np.zeros((12, 40, 40), np.float32))
-    save(folder / "colour.png", scan(1))
+    save(folder / "color.png", scan(1))
     (folder / "broken.tif").write_text("no image")
     with pytest.raises(DataError) as refused:
         predict(config(fields, folder, tmp_path / "out"))
@@ -161,7 +161,7 @@ def test_nothing_is_predicted_if_any_file_is_of_no_use(fields: Path, tmp_path: P
         "3 problems",
         "broken.tif: cannot be read",
         "twelve.tif: has 12 bands",
-        "colour.png: has 3 bands",
+        "color.png: has 3 bands",
     ):
         assert words in text, text
     assert "trained on 4" in text

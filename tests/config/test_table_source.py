@@ -32,7 +32,7 @@ def test_a_row_composes_where_hydra_is_asked_for_it(conf: Path) -> None:
     assert (cfg.penalty.activation_l1, cfg.model.family, cfg.recipe.name) == (
         1e-6,
         "convkan",
-        "convkan_cifar100_regularisation",
+        "convkan_cifar100_regularization",
     )
     with pytest.raises(HydraException, match="convkan/nothing"):
         compose("train", ["experiment=convkan/nothing"], conf)

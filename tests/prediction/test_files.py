@@ -39,7 +39,7 @@ def test_a_raster_keeps_values_place_names_and_no_data(size: tuple[int, int], tm
     assert [p.name for p in path.parent.iterdir()] == ["p.tif"]
 
 
-def test_a_raster_of_labels_has_colours_and_control_points_are_kept(tmp_path: Path) -> None:
+def test_a_raster_of_labels_has_colors_and_control_points_are_kept(tmp_path: Path) -> None:
     labels = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
     points = [
         GroundControlPoint(row, col, 10 + col, 50 - row) for row, col in ((0, 0), (0, 4), (3, 0), (3, 4))
@@ -76,7 +76,7 @@ def test_pictures_of_labels_give_the_labels_back(no_data: int, mode: str, tmp_pa
         assert Image.open(path).mode == mode
         np.testing.assert_array_equal(label_values(path), plane)
     if mode == "P":  # classes are seen with the eye
-        assert len({tuple(colour) for colour in np.asarray(Image.open(paths[0]).convert("RGB"))[0]}) == 4
+        assert len({tuple(color) for color in np.asarray(Image.open(paths[0]).convert("RGB"))[0]}) == 4
 
 
 def test_no_data_is_a_label_that_no_class_has() -> None:

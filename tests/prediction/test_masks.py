@@ -85,8 +85,8 @@ def test_a_geotiff_gives_geotiffs_at_the_same_place(mode: str, tmp_path: Path) -
         np.testing.assert_allclose(file.read(), found, atol=1e-5)
     counted = labels if mode == "multilabel" else [labels == label for label in range(1, max(2, len(found)))]
     np.testing.assert_allclose(outcome.shares, [np.mean(plane) for plane in counted], atol=2e-3)
-    normalised = BANDS.preprocessing(torch.from_numpy(planes / 255).float())
-    np.testing.assert_allclose(outcome.offsets, normalised.mean(dim=(1, 2)), atol=1e-5)
+    normalized = BANDS.preprocessing(torch.from_numpy(planes / 255).float())
+    np.testing.assert_allclose(outcome.offsets, normalized.mean(dim=(1, 2)), atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -201,7 +201,7 @@ def test_more_than_255_classes_need_16_bits(tmp_path: Path) -> None:
         np.testing.assert_array_equal(label_values(outputs.masks[0]).ravel(), np.arange(256) + 44)
 
 
-def test_an_overlay_shows_classes_in_colour_and_a_large_image_smaller(tmp_path: Path, monkeypatch) -> None:
+def test_an_overlay_shows_classes_in_color_and_a_large_image_smaller(tmp_path: Path, monkeypatch) -> None:
     planes = scan(5, (300, 200)).transpose(2, 0, 1)
     path, used = geotiff(tmp_path / "a.tif", planes), predictor("binary")
     outputs, _ = run(path, used)

@@ -49,9 +49,9 @@ def test_every_format_gives_the_values_that_training_has(kind: str, tmp_path: Pa
     assert valid.all()
     if kind == "npy":
         return
-    # grey and colour become each other
-    grey, _ = image(path, Bands(1, Preprocessing([0.5], [0.5])))
-    np.testing.assert_allclose(grey[0], np.tensordot([0.299, 0.587, 0.114], expected, 1), atol=1e-5)
+    # gray and color become each other
+    gray, _ = image(path, Bands(1, Preprocessing([0.5], [0.5])))
+    np.testing.assert_allclose(gray[0], np.tensordot([0.299, 0.587, 0.114], expected, 1), atol=1e-5)
 
 
 @pytest.mark.parametrize(("bits", "divisor"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)])
@@ -64,7 +64,7 @@ def test_values_are_scaled_by_the_type_of_the_file_or_as_the_run_says(bits, divi
     np.testing.assert_allclose(chosen, planes[[3, 0]] / divisor, rtol=1e-6)
 
 
-def test_pixels_without_data_become_what_is_0_after_normalisation(tmp_path: Path) -> None:
+def test_pixels_without_data_become_what_is_0_after_normalization(tmp_path: Path) -> None:
     planes = np.full((3, 6, 5), 0.9, np.float32)
     planes[1, 2, 3], planes[0, 0, 0], planes[2, 5, 4] = np.nan, np.inf, -9999
     path = geotiff(tmp_path / "a.tif", planes, nodata=-9999)
@@ -74,8 +74,8 @@ def test_pixels_without_data_become_what_is_0_after_normalisation(tmp_path: Path
             wanted = bands(preset=preset)
             values, valid = image(file, wanted)
             assert {tuple(place) for place in np.argwhere(~valid)} == {(0, 0), (2, 3), (5, 4)}
-            normalised = wanted.preprocessing(values)
-            assert normalised[:, ~torch.from_numpy(valid)].abs().max() < 1e-6
+            normalized = wanted.preprocessing(values)
+            assert normalized[:, ~torch.from_numpy(valid)].abs().max() < 1e-6
             np.testing.assert_allclose(values[:, 1], 0.9, rtol=1e-6)
 
 

@@ -123,7 +123,7 @@ def test_memory_does_not_grow_with_the_height_of_the_scene() -> None:
 
 
 def steps(planes: np.ndarray, seams: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Differences of neighbouring columns at seams, and elsewhere."""
+    """Differences of neighboring columns at seams, and elsewhere."""
     change = np.abs(np.diff(planes, axis=-1))
     at = np.zeros(change.shape[-1], bool)
     at[[seam - 1 for seam in seams]] = True

@@ -1,4 +1,4 @@
-"""What a network's features are worth on other images: nearest neighbours and a linear classifier on them.
+"""What a network's features are worth on other images: nearest neighbors and a linear classifier on them.
 
 N images, F features, K classes.
 """
@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["Score", "features_of", "linear_score", "neighbour_score", "score_picture"]
+__all__ = ["Score", "features_of", "linear_score", "neighbor_score", "score_picture"]
 
 Floats = NDArray[np.float32]
 Classes = NDArray[np.int64]
 STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0)
-"""Inverse regularisation of the linear classifier; held-out training images choose."""
+"""Inverse regularization of the linear classifier; held-out training images choose."""
 HELD_OUT = 0.2
 
 
@@ -69,18 +69,18 @@ def _classifier_inputs(model: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def neighbour_score(train: tuple[Floats, Classes], test: tuple[Floats, Classes], neighbours: int) -> Score:
+def neighbor_score(train: tuple[Floats, Classes], test: tuple[Floats, Classes], neighbors: int) -> Score:
     """Vote of the nearest training images by cosine similarity, each vote weighted by it.
 
     Args:
         train: Features and classes of the images that are known.
         test: Those of the images to name.
-        neighbours: How many vote, at most all.
+        neighbors: How many vote, at most all.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
     probe = KNeighborsClassifier(
-        min(neighbours, len(train[1])),
+        min(neighbors, len(train[1])),
         metric="cosine",
         weights=lambda distances: np.clip(1 - distances, 1e-6, None),
     )
@@ -89,7 +89,7 @@ def neighbour_score(train: tuple[Floats, Classes], test: tuple[Floats, Classes],
 
 
 def linear_score(train: tuple[Floats, Classes], test: tuple[Floats, Classes], seed: int = 0) -> Score:
-    """Logistic regression on standardised features; a fifth of the training images choose its regularisation.
+    """Logistic regression on standardized features; a fifth of the training images choose its regularization.
 
     Args:
         train: Features and classes to learn from.
@@ -113,7 +113,7 @@ def linear_score(train: tuple[Floats, Classes], test: tuple[Floats, Classes], se
         stratify=train[1] if counts.min() > 1 and HELD_OUT * len(train[1]) >= len(counts) else None,
     )
     with warnings.catch_warnings():
-        # hardly regularised fits to many features may stop early; held-out images judge them as they are
+        # hardly regularized fits to many features may stop early; held-out images judge them as they are
         warnings.simplefilter("ignore", ConvergenceWarning)
         scores = {c: probe(c).fit(fit_x, fit_y).score(held_x, held_y) for c in STRENGTHS}
         best = max(scores, key=lambda strength: scores[strength])
@@ -130,7 +130,7 @@ def score_picture(
     chance: float,
     *,
     title: str,
-    colours: Sequence[str] = ("#2a6f97", "#d1495b"),
+    colors: Sequence[str] = ("#2a6f97", "#d1495b"),
 ) -> Figure:
     """Bars of scores with their standard errors.
 
@@ -138,14 +138,14 @@ def score_picture(
         scores: By features and then by probe.
         chance: Accuracy of always saying the most frequent class, a dotted line.
         title: Above the picture.
-        colours: Of the probes.
+        colors: Of the probes.
     """
     figure = Figure(figsize=(6.0, 3.4), layout="constrained")
     axes = figure.subplots()
     probes = list(next(iter(scores.values())))
     places = np.arange(len(scores))
     width = 0.8 / len(probes)
-    for index, (probe, colour) in enumerate(zip(probes, colours, strict=False)):
+    for index, (probe, color) in enumerate(zip(probes, colors, strict=False)):
         values = [by_probe[probe] for by_probe in scores.values()]
         bars = axes.bar(
             places + (index - (len(probes) - 1) / 2) * width,
@@ -153,7 +153,7 @@ def score_picture(
             width,
             yerr=[value.error for value in values],
             label=probe,
-            color=colour,
+            color=color,
             capsize=3,
         )
         axes.bar_label(bars, [f"{value.accuracy:.3f}" for value in values], fontsize=7, padding=2)

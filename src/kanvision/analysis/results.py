@@ -26,7 +26,7 @@ class Picture:
     """Of the files, without an ending."""
     figure: Figure
     caption: str
-    """What is drawn: axes, colours, lines."""
+    """What is drawn: axes, colors, lines."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Builds the objects that a configuration names, and runs them."""
 
-from .analyze.run import analyse
+from .analyze.run import analyze
 from .check_data import check_data
 from .evaluate import evaluate
 from .explain.run import explain
@@ -11,7 +11,7 @@ from .train import train
 __all__ = [
     "EVALUATIONS",
     "RunStoppedError",
-    "analyse",
+    "analyze",
     "check_data",
     "evaluate",
     "explain",
@@ -23,7 +23,7 @@ EVALUATIONS = {
     "test": evaluate,
     "explain": explain,
     "predict": predict,
-    "analyse": analyse,
+    "analyze": analyze,
     "check_data": check_data,
 }
 """What `eval.py` does, by its `mode`."""

@@ -35,7 +35,7 @@ class SyncNorm(TorchSyncBatchNorm):
         self._replaced: dict[nn.Module, nn.Module] = {}
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """The network with synchronised layers in the places of its batch norms; they share all tensors."""
+        """The network with synchronized layers in the places of its batch norms; they share all tensors."""
         places = [
             (parent, name, child)
             for parent in model.modules()

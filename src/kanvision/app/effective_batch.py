@@ -48,7 +48,7 @@ class Effort:
     """Images of one batch of one process."""
     num_processes: int
     accumulated: int
-    """Batches of one process in an optimiser step."""
+    """Batches of one process in an optimizer step."""
     epochs: int
     lr: float
     kan_lr: float | None
@@ -88,7 +88,7 @@ class Effort:
 
     @property
     def global_batch(self) -> int:
-        """Images of an optimiser step."""
+        """Images of an optimizer step."""
         return self.batch * self.num_processes * self.accumulated
 
     def __str__(self) -> str:

@@ -93,7 +93,7 @@ def changed_data(run: TrainConfig, cfg: EvalConfig) -> AnyData:
         raise ConfigError([conflict(cfg, absent, why, "leave it out")])
     data = run.data.model_copy(update={"download": False, **asked})
     if isinstance(data, SegmentationFolderConfig) and data.foreground is not None and data.threshold:
-        why = "a threshold decides by grey levels"
+        why = "a threshold decides by gray levels"
         raise ConfigError(
             [conflict(cfg, ["data.foreground", "data.threshold"], why, "take data.threshold=0")]
         )

@@ -159,7 +159,7 @@ class StepCheckpoint(_RunCheckpoint):
     Args:
         dirpath: Folder of the checkpoints.
         every_n_minutes: Minutes since a checkpoint was last written, this one or another; None: no clock.
-        every_n_steps: Optimiser steps between two of them; None: do not count.
+        every_n_steps: Optimizer steps between two of them; None: do not count.
 
     Raises:
         ValueError: If a number is not positive.
@@ -214,6 +214,6 @@ class StepCheckpoint(_RunCheckpoint):
 
 
 def is_between_steps(trainer: pl.Trainer, batch_idx: int) -> bool:
-    """Whether the batch that has ended made an optimiser step and is not the last of its epoch."""
+    """Whether the batch that has ended made an optimizer step and is not the last of its epoch."""
     done = batch_idx + 1
     return done % trainer.accumulate_grad_batches == 0 and done < trainer.num_training_batches

@@ -50,7 +50,7 @@ class GridCare(Callback):
     * `grid/change`, where grids were moved: largest relative change of a layer's functions.
 
     Moving keeps shapes, and works under every strategy that keeps whole parameters. Refining makes new
-    parameters: their place in the groups of the optimiser, momenta and mean squares go with them, through the
+    parameters: their place in the groups of the optimizer, momenta and mean squares go with them, through the
     map of the weights (for moves as well). An average of the weights (`EMAWeights`) is changed in the same
     way. Checkpoints carry grids in the weights, and how many functions they have as changes of structure, so
     that resuming and evaluating work.
@@ -235,7 +235,7 @@ def _prepared(pl_module: pl.LightningModule, images: Tensor) -> Tensor:
 
 
 def _momenta(matrix: Tensor, groups: int) -> Any:
-    """What becomes of an optimiser's state when weights are mapped by w' = M w.
+    """What becomes of an optimizer's state when weights are mapped by w' = M w.
 
     Directions (momenta) are mapped like weights, so that the function goes on in the direction that it had.
     Sizes, which are nowhere negative (mean squares), become means over the functions that a new one is made

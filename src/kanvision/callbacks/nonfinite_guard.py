@@ -24,7 +24,7 @@ NUM_NAMED = 20
 
 
 class FiniteGuard(Callback):
-    """Looks at loss and gradient before each optimiser step: one NaN makes all weights NaN for good.
+    """Looks at loss and gradient before each optimizer step: one NaN makes all weights NaN for good.
 
     All processes decide alike, by the loss of each of them and the gradient that they have exchanged. Where
     something is not finite, each process writes a file `epoch<e>_step<s>_rank<r>.json` with the loss, the
@@ -129,7 +129,7 @@ class FiniteGuard(Callback):
 
     def _skip(self, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
         self.skipped += 1
-        # optimisers pass over parameters without a gradient: no decay, no momentum
+        # optimizers pass over parameters without a gradient: no decay, no momentum
         optimizer.zero_grad(set_to_none=True)
         for name, before in self._buffers.items():
             pl_module.get_buffer(name).copy_(before)

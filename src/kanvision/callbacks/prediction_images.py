@@ -18,12 +18,12 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from kanvision.visualization import coloured, displayable
+from kanvision.visualization import colored, displayable
 
 __all__ = ["Panel", "SampleImages", "class_panels", "mask_panels", "panel_grid"]
 
 Pixels = NDArray[np.uint8]
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 RIGHT, WRONG, PAPER, INK = (46, 125, 50), (198, 40, 40), (255, 255, 255), (20, 20, 20)
 MISSED, MISTAKEN = (33, 90, 220), (250, 200, 40)
@@ -35,10 +35,10 @@ FRAME, LINE, NUM_LINES = (
 
 
 class Panel(NamedTuple):
-    """One example: pixels (H, W, 3), colour of the frame and of the first line, up to two lines of text."""
+    """One example: pixels (H, W, 3), color of the frame and of the first line, up to two lines of text."""
 
     pixels: Pixels
-    colour: Colour
+    color: Color
     lines: list[str]
 
 
@@ -163,7 +163,7 @@ def class_panels(
 def mask_panels(images: Pixels, targets: Tensor, predicted: Tensor) -> list[Panel]:
     """Panels of four pictures side by side: image, right mask, predicted mask, and what is wrong.
 
-    Classes have colours; background is clear, and where several classes are, their colours are mixed. In the
+    Classes have colors; background is clear, and where several classes are, their colors are mixed. In the
     last picture, found foreground is green, a pixel that is no foreground but was taken for it red, one that
     was missed blue, and one that was taken for another class yellow.
 
@@ -177,7 +177,7 @@ def mask_panels(images: Pixels, targets: Tensor, predicted: Tensor) -> list[Pane
     for image, truth, guess in zip(images, targets.numpy(), predicted.numpy(), strict=True):
         counts = truth != -1
         shown = np.where(counts, guess, -1)
-        pictures = [image, coloured(image, truth), coloured(image, shown), _errors(image, truth, shown)]
+        pictures = [image, colored(image, truth), colored(image, shown), _errors(image, truth, shown)]
         share = (truth == guess)[counts].mean() if counts.any() else 1.0
         panels.append(Panel(np.concatenate(pictures, axis=1), INK, [f"{share:.1%} of pixels"]))
     return panels
@@ -193,28 +193,28 @@ def panel_grid(panels: Sequence[Panel], tile: int) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     for i, panel in enumerate(panels):
         left, top = i % columns * width, i // columns * height
-        draw.rectangle((left + 1, top + 1, left + width - 2, top + tile + 2 * FRAME - 2), fill=panel.colour)
+        draw.rectangle((left + 1, top + 1, left + width - 2, top + tile + 2 * FRAME - 2), fill=panel.color)
         resized = Image.fromarray(panel.pixels).resize((inner, tile), Image.Resampling.NEAREST)
         picture.paste(resized, (left + FRAME, top + FRAME))
-        for row, (text, colour) in enumerate(zip(panel.lines, (panel.colour, INK), strict=False)):
+        for row, (text, color) in enumerate(zip(panel.lines, (panel.color, INK), strict=False)):
             position = (left + FRAME, top + tile + 2 * FRAME + row * LINE - 1)
-            draw.text(position, _fitting(draw, text, inner), fill=colour)
+            draw.text(position, _fitting(draw, text, inner), fill=color)
     return picture
 
 
 def _errors(image: Pixels, truth: NDArray[np.int64], guess: NDArray[np.int64]) -> Pixels:
-    """The image in grey, coloured where there is foreground or was said to be any."""
-    grey = image.mean(axis=2, keepdims=True).repeat(3, axis=2) / 2
+    """The image in gray, colored where there is foreground or was said to be any."""
+    gray = image.mean(axis=2, keepdims=True).repeat(3, axis=2) / 2
     right, found = (x > 0 if x.ndim == 2 else (x > 0).any(axis=0) for x in (truth, guess))
     same = truth == guess if truth.ndim == 2 else ((truth > 0) == (guess > 0)).all(axis=0)
-    for where, colour in (
+    for where, color in (
         (right & found & same, RIGHT),
         (right & found & ~same, MISTAKEN),
         (found & ~right, WRONG),
         (right & ~found, MISSED),
     ):
-        grey[where] = grey[where] / 2 + np.array(colour) * 0.75
-    marked: Pixels = grey.clip(0, 255).astype(np.uint8)
+        gray[where] = gray[where] / 2 + np.array(color) * 0.75
+    marked: Pixels = gray.clip(0, 255).astype(np.uint8)
     return marked
 
 

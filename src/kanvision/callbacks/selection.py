@@ -42,7 +42,7 @@ class BasisSelection(Callback):
     3. the rest, with the basis of the largest logit in each layer and nothing else.
 
     At the start of the third phase the other members are cut out of the network
-    (`kanvision.layers.select_basis`), of the average of its weights (`EMAWeights`) and of the optimiser,
+    (`kanvision.layers.select_basis`), of the average of its weights (`EMAWeights`) and of the optimizer,
     whose momenta go with the weights that stay; and the best checkpoint is looked for anew, among networks
     with one basis a layer. Checkpoints carry the choices as changes of structure, so that resuming and
     evaluating work.
@@ -140,7 +140,7 @@ class BasisSelection(Callback):
                 else:
                     site.basis.set_phase("train")
         if selects and self.entropy_weight and self._penalty is None:
-            self._penalty = pl_module.register_forward_hook(self._penalise)
+            self._penalty = pl_module.register_forward_hook(self._penalize)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log what the gates have come to."""
@@ -170,7 +170,7 @@ class BasisSelection(Callback):
         share = step / (steps - 1) if steps > 1 else 1.0
         return float(self.start_temperature ** (1 - share) * self.end_temperature**share)
 
-    def _penalise(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _penalize(self, module: nn.Module, args: Any, output: Any) -> None:
         if module.training:
             entropies = [site.basis.entropy() for site in selection_sites(module)]
             add_auxiliary(self.entropy_weight * torch.stack(entropies).mean())
@@ -226,7 +226,7 @@ class BasisSelection(Callback):
 
 
 def _of_scaled_weights(matrix: Tensor, groups: int) -> Callable[[Tensor], Tensor]:
-    """What becomes of an optimiser's state when some weights stay, times a factor f.
+    """What becomes of an optimizer's state when some weights stay, times a factor f.
 
     As if they had been trained like that from the start: gradients, and with them momenta, are divided by f,
     and their squares, which are nowhere negative, by its square.
@@ -241,7 +241,7 @@ def _of_scaled_weights(matrix: Tensor, groups: int) -> Callable[[Tensor], Tensor
 
 
 def _forget(optimizer: Optimizer, alive: Collection[int]) -> bool:
-    """Take parameters that are not in the network any more out of an optimiser; whether groups went too."""
+    """Take parameters that are not in the network any more out of an optimizer; whether groups went too."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if id(parameter) not in alive:

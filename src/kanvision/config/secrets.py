@@ -24,7 +24,7 @@ PATHS = frozenset(
         *("data.train_shards", "data.val_shards", "data.test_shards"),
         *("model.init_from", "model.teacher", "finetune.init_from", "resume"),
         *("run.root", "run.name", "run.dir"),
-        *("ckpt", "input", "output", "run_root", "analyse.transfer.root"),
+        *("ckpt", "input", "output", "run_root", "analyze.transfer.root"),
     }
 )
 """Keys whose text is a file or folder."""

@@ -190,7 +190,7 @@ def refine_grid(model: nn.Module, layer: str = "", *, factor: int = 2) -> Tensor
     """Make the grid of a layer finer, and of all layers that share its basis: K' = factor G + k functions.
 
     Functions stay what they are on the domain, up to rounding. `basis_weight` is a new parameter: an
-    optimiser has to be told (`kanvision.optim.replace_parameter`). As a step of training call it through
+    optimizer has to be told (`kanvision.optim.replace_parameter`). As a step of training call it through
     `change_structure`, which records it.
 
     Args:

@@ -22,7 +22,7 @@ class KANLinear(KANLayer):
 
     y_o = act(norm(sum_i base_weight[o, i] base_act(x_i) + sum_ij basis_weight[o, iK + j] phi_j(x_i) + b_o))
 
-    Liu et al. 2024, "KAN: Kolmogorov-Arnold Networks" (arXiv 2404.19756), in the factorised form of
+    Liu et al. 2024, "KAN: Kolmogorov-Arnold Networks" (arXiv 2404.19756), in the factorized form of
     efficient-kan.
 
     Args:

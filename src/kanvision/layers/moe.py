@@ -114,7 +114,7 @@ class MoEKANConvNd(CompositeLayer):
         self.copies = copies
         self.evaluation = evaluation
         self._reset_own()
-        if evaluation in ("joint", "sparse") and not self._factorises():
+        if evaluation in ("joint", "sparse") and not self._factorizes():
             raise ValueError(
                 f"evaluation={evaluation!r} needs experts with neither base branch nor norm nor activation; "
                 "legal values for these experts: auto, loop"
@@ -148,7 +148,7 @@ class MoEKANConvNd(CompositeLayer):
         kinds = {(type(expert.basis), expert.basis_weight.shape) for expert in self.experts}
         return len(kinds) == 1
 
-    def _factorises(self) -> bool:
+    def _factorizes(self) -> bool:
         """Whether experts are basis maps and a convolution, nothing else, and nobody watches them."""
         return all(
             type(expert) is KAN_CONVS[self.ndim]
@@ -162,7 +162,7 @@ class MoEKANConvNd(CompositeLayer):
         )
 
     def _choose(self, x: Tensor) -> str:
-        if not self._factorises():
+        if not self._factorizes():
             return "loop"
         if torch.compiler.is_exporting():  # a choice by batch size would tie the program to it
             return "joint"

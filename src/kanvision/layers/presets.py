@@ -78,7 +78,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # SiLU(N(Wb x + Wp P(tanh x)))
     "kajn": {
         "basis": "jacobi",
-        "basis_kwargs": {"degree": 3, "alpha": 1.0, "beta": 1.0, "normalise": False},
+        "basis_kwargs": {"degree": 3, "alpha": 1.0, "beta": 1.0, "normalize": False},
         "base_act": "identity",
         "norm": "instance",
         "act": "silu",

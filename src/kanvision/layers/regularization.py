@@ -49,7 +49,7 @@ def group_lasso(model: nn.Module) -> Tensor:
 
 
 def smoothness(model: nn.Module) -> Tensor:
-    """Sum over edges of sum_j (w_{j+1} - 2 w_j + w_{j-1})^2, for bases whose functions are neighbours.
+    """Sum over edges of sum_j (w_{j+1} - 2 w_j + w_{j-1})^2, for bases whose functions are neighbors.
 
     That is splines and radial functions. Of polynomials it compares coefficients that mean different things.
     """

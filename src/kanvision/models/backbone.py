@@ -51,7 +51,7 @@ class KANBackbone(PartsWithoutDecay):
         head: Kind of the classifier, one of `kanvision.models.heads.HEADS`.
         head_hidden_size: Width of the hidden layers of such a head; None is the published one.
         head_basis_kwargs: Arguments of the head's basis that differ from those of the convolutions.
-        head_norm: Layer normalisation in front of the classifier.
+        head_norm: Layer normalization in front of the classifier.
         drop_rate: Dropout before the classifier.
         drop_path_rate: Stochastic depth; must be 0 where there are no residual branches.
     """

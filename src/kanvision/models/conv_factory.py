@@ -59,7 +59,7 @@ class ConvFactory:
             over fewer channels ("bottleneck"); a mixture of experts that are convolutions ("moe"), or of the
             inner ones of a bottleneck ("moe_bottleneck"). 1x1 and, but for ConvKAN, first convolutions are
             never mixtures.
-        norm: Normalisation in the place where the layer has one; None or "none" for none.
+        norm: Normalization in the place where the layer has one; None or "none" for none.
         norm_affine: Give norms a learnable scale and shift.
         groups: Groups of every convolution larger than 1x1 but the first.
         layer_drop_rate: Dropout inside every convolution but the first.

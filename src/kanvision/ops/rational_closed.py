@@ -251,7 +251,7 @@ def _per_channel(coefficients: Tensor, x: Tensor, dim: int) -> list[Tensor]:
     rows = coefficients.shape[0]
     if rows > 1:
         coefficients = coefficients.repeat_interleave(x.shape[dim] // rows, dim=0)  # (D, k)
-    # (k, D) or (k, 1): values that lie side by side vectorise better.
+    # (k, D) or (k, 1): values that lie side by side vectorize better.
     columns = coefficients.t().contiguous()
     trailing = (1,) * (x.dim() - 1 - dim)
     return [c.view(-1, *trailing) for c in columns.unbind(0)]

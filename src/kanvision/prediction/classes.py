@@ -61,7 +61,7 @@ def predict_classes(
     Args:
         inputs: The pictures.
         table: The .csv file.
-        probabilities: Normalised images (B, C, S, S) to probabilities (B, K).
+        probabilities: Normalized images (B, C, S, S) to probabilities (B, K).
         transform: What evaluation does to pictures.
         names: K names of classes.
         batch_size: B.

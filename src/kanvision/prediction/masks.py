@@ -47,7 +47,7 @@ class MaskPredictor:
     """Predicts images of any size.
 
     Attributes:
-        probabilities: Normalised images (B, C, h, w), and the size (H, W) that probabilities are to have, to
+        probabilities: Normalized images (B, C, h, w), and the size (H, W) that probabilities are to have, to
             probabilities (B, K, H, W).
         decisions: Probabilities (1, K, h, W) to labels (1, h, W), or (1, K, h, W) for several labels a pixel.
         mode: What masks are.
@@ -138,8 +138,8 @@ class MaskPredictor:
                 is_number = np.isfinite(values).all(axis=0)
                 planes = decided if decided.ndim == 3 else decided[None]  # (L, h, W)
                 tally.judge(top, planes, valid, is_number)
-                labelled = np.where(valid & is_number, planes, self.no_data)
-                write_masks(top, labelled.astype(np.uint8 if self.no_data == 255 else np.uint16))
+                labeled = np.where(valid & is_number, planes, self.no_data)
+                write_masks(top, labeled.astype(np.uint8 if self.no_data == 255 else np.uint16))
                 write_probabilities(top, np.where(valid, values, np.float32(np.nan)))
                 top += len(valid)
             if outputs.overlay is not None:
@@ -176,8 +176,8 @@ class MaskPredictor:
         image = scene.bands.unit(strip, scene.path)
         size = (self.img_size, self.img_size)
         small = scene.bands.preprocessing.resize_image(image, size, self.interpolation)
-        normalised = scene.bands.preprocessing(small)[None]
-        yield Strip(self.probabilities(normalised, (scene.height, scene.width))[0].numpy(), strip.valid)
+        normalized = scene.bands.preprocessing(small)[None]
+        yield Strip(self.probabilities(normalized, (scene.height, scene.width))[0].numpy(), strip.valid)
         advance(1)
 
     def _files(

@@ -51,7 +51,7 @@ class Bands:
 
     Attributes:
         in_chans: Channels of the network.
-        preprocessing: Normalisation of the run.
+        preprocessing: Normalization of the run.
         bands: Bands of a file to use, counted from 1; None: all.
         max_value: Stored value that becomes 1; None: by the type of the file.
     """
@@ -79,7 +79,7 @@ class Bands:
                     f"the run was trained on, or predict.bands asks for, {list(self.bands)}"
                 )
             available = self.bands
-        # Grey and colour become each other, as in training.
+        # Gray and color become each other, as in training.
         if len(available) != self.in_chans and {len(available), self.in_chans} != {1, 3}:
             plural = "s" * (len(available) != 1)
             raise FileError(

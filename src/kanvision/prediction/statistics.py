@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from kanvision.visualization import PALETTE, coloured, displayable
+from kanvision.visualization import PALETTE, colored, displayable
 
-from .files import GREY, Color
+from .files import GRAY, Color
 from .raster import Scene
 from .tile_blending import Strip
 
@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
     shares: tuple[float, ...]
     """Share of the other pixels that each foreground class has; NaN where there is no such pixel."""
     offsets: tuple[float, ...]
-    """Mean of each normalised channel, which is about 0 for images like those of the training."""
+    """Mean of each normalized channel, which is about 0 for images like those of the training."""
 
 
 class Sampling:
@@ -82,7 +82,7 @@ class Tally:
         self.foreground = foreground
         num_channels = scene.bands.in_chans
         self.shown = list(rgb or ((0, 1, 2) if num_channels >= 3 else (0, 0, 0)))
-        self._seen, self._labelled = (Sampling(scene.height, scene.width) for _ in range(2))
+        self._seen, self._labeled = (Sampling(scene.height, scene.width) for _ in range(2))
         self._pictures: list[Tensor] = []
         self._masks: list[NDArray[Any]] = []
         self._clear: list[NDArray[np.bool_]] = []
@@ -120,13 +120,13 @@ class Tally:
         else:
             counts = np.bincount(labels[0][clear], minlength=self.foreground.stop)[self.foreground.start :]
         self._counts = self._counts + counts
-        rows, columns = self._labelled.take(top, len(valid))
+        rows, columns = self._labeled.take(top, len(valid))
         # Copies: a part of an array would keep the whole of it.
         self._masks.append(labels[:, rows, columns].astype(np.uint16))
         self._clear.append(clear[rows, columns].copy())
 
     def overlay(self) -> Image.Image:
-        """The image with its classes in colours, grey where there are none; a large one smaller."""
+        """The image with its classes in colors, gray where there are none; a large one smaller."""
         bands, picture = self.scene.bands, torch.cat(self._pictures, dim=1)
         mean, std = (
             [values[c] for c in self.shown] for values in (bands.preprocessing.mean, bands.preprocessing.std)
@@ -134,8 +134,8 @@ class Tally:
         (image,) = displayable(picture[None], mean, std, stretch=bands.in_chans > 3)
         clear = np.concatenate(self._clear)
         masks = np.concatenate(self._masks, axis=1) * clear
-        pixels = coloured(image, masks[0] if self.foreground is not None else masks, self.palette)
-        pixels[~clear] = GREY
+        pixels = colored(image, masks[0] if self.foreground is not None else masks, self.palette)
+        pixels[~clear] = GRAY
         return Image.fromarray(pixels)
 
     def outcome(self) -> Outcome:

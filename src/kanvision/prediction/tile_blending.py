@@ -56,7 +56,7 @@ def blended(
 
     One row of tiles at a time is read and predicted. What no later tile reaches is handed out, the rest waits
     for the next row of tiles: the memory needed grows with the width of the image, not with its height.
-    Pixels without data hold no prediction, but their neighbours do; tiles without any data are left out.
+    Pixels without data hold no prediction, but their neighbors do; tiles without any data are left out.
     Where the image is smaller than a tile, it goes on as its mirror image.
 
     Args:

@@ -18,8 +18,8 @@ __all__ = ["Tiling"]
 class Tiling:
     """Tiles along one side of an image, evenly spread: the first begins with it, the last ends with it.
 
-    Neighbours share at least `overlap` pixels. The weight of a tile falls towards its ends as
-    sin^2(pi d / (2 overlap)), d being the distance of a pixel's centre from the end, and is divided by the
+    Neighbors share at least `overlap` pixels. The weight of a tile falls towards its ends as
+    sin^2(pi d / (2 overlap)), d being the distance of a pixel's center from the end, and is divided by the
     sum over all tiles there, so that the weights of a pixel sum to 1. The weight of a pixel of the image is
     the product of those of its row and of its column, which sums to 1 as well: what is blended needs no
     second plane that counts weights.
@@ -29,7 +29,7 @@ class Tiling:
     Args:
         length: Pixels of the image.
         tile: T.
-        overlap: Least number of pixels that neighbours share.
+        overlap: Least number of pixels that neighbors share.
 
     Raises:
         ValueError: If tiles would not get on, or there is nothing to cut.
@@ -57,8 +57,8 @@ class Tiling:
     @property
     def weights(self) -> NDArray[np.float32]:
         """(n, T) weight of each pixel of each tile; those of one pixel of the image sum to 1."""
-        centres = np.arange(self.tile) + 0.5
-        near = np.minimum(centres, self.tile - centres)
+        centers = np.arange(self.tile) + 0.5
+        near = np.minimum(centers, self.tile - centers)
         # Without an overlap all are 1: half a pixel from the end is far enough.
         ramp = np.sin(np.pi / 2 * np.minimum(1, near / max(self.overlap, 0.5))) ** 2
         total = np.zeros(max(self.length, self.tile))

@@ -1,4 +1,4 @@
-"""What all tasks share: how a network is run, optimised, measured and saved."""
+"""What all tasks share: how a network is run, optimized, measured and saved."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ class Task(pl.LightningModule):
         fully_shard(self.model, mesh=mesh)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser, and a place for its schedule, which `on_train_start` fills."""
+        """The optimizer, and a place for its schedule, which `on_train_start` fills."""
         optimizer = build_optimizer(self.model, **self.optimizer_options)
         self._group_settings = group_settings(optimizer)
         interval = self.scheduler_options.get("interval", "epoch")
@@ -316,7 +316,7 @@ class Task(pl.LightningModule):
             self._set_rates(self.current_epoch + 1)
 
     def lr_scheduler_step(self, scheduler: Scheduler, metric: Any) -> None:  # type: ignore[override]
-        """Set the rates for what comes after the epoch or optimiser step that has just ended.
+        """Set the rates for what comes after the epoch or optimizer step that has just ended.
 
         timm's schedules are none of torch's, and Lightning refuses them where this is not overridden.
         """

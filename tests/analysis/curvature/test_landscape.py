@@ -36,13 +36,13 @@ class Bowl(nn.Module):
         return 0.5 * (self.curvature * self.matrix**2).sum() + 0.5 * self.bias.square().sum()
 
 
-def snapshots_of(centre: dict[str, Tensor], number: int = 6, seed: int = 1) -> list[dict[str, Tensor]]:
+def snapshots_of(center: dict[str, Tensor], number: int = 6, seed: int = 1) -> list[dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     return [
         {
             name: tensor
             + (number - 1 - t) / number * torch.randn(tensor.shape, generator=generator).to(tensor)
-            for name, tensor in centre.items()
+            for name, tensor in center.items()
         }
         for t in range(number)
     ]
@@ -78,20 +78,20 @@ def test_the_surface_of_a_quadratic_loss_is_its_parabola(scaling: Scaling, vecto
 
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_directions_are_as_long_as_the_weights(scaling: Scaling) -> None:
-    centre = weights_of(Bowl())
-    plane = random_plane(centre, scaling, seed=0)
+    center = weights_of(Bowl())
+    plane = random_plane(center, scaling, seed=0)
     axis = tuple(range(int(scaling == "filter"), 2))
-    assert torch.allclose(plane.first["matrix"].norm(dim=axis), centre["matrix"].norm(dim=axis))
+    assert torch.allclose(plane.first["matrix"].norm(dim=axis), center["matrix"].norm(dim=axis))
     assert abs(float((plane.first["matrix"] * plane.second["matrix"]).sum())) < 1e-12
-    again = random_plane(centre, scaling, seed=0)
+    again = random_plane(center, scaling, seed=0)
     assert torch.equal(plane.second["matrix"], again.second["matrix"])
-    assert not torch.equal(plane.second["matrix"], random_plane(centre, scaling, seed=1).second["matrix"])
+    assert not torch.equal(plane.second["matrix"], random_plane(center, scaling, seed=1).second["matrix"])
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_points_of_a_plane_are_found_again(scaling: Scaling) -> None:
-    centre = weights_of(Bowl())
-    plane = path_plane(centre, snapshots_of(centre), scaling, vectors=True)
+    center = weights_of(Bowl())
+    plane = path_plane(center, snapshots_of(center), scaling, vectors=True)
     for x, y in ((0.0, 0.0), (0.3, -2.0), (-1.0, 0.7)):
         place = plane.place(plane.point(x, y))
         assert (place.x, place.y, place.rest) == pytest.approx((x, y, 0), abs=1e-7)
@@ -102,18 +102,18 @@ def test_points_of_a_plane_are_found_again(scaling: Scaling) -> None:
     off = {"matrix": off["matrix"] + normal[:12].view(4, 3), "bias": off["bias"] + normal[12:]}
     place = plane.place(off)
     assert (place.x, place.y, place.rest) == pytest.approx((0.5, 0.5, float(normal.norm())))
-    assert place.length == pytest.approx(float((flat(off) - flat(centre)).norm()))
+    assert place.length == pytest.approx(float((flat(off) - flat(center)).norm()))
 
 
 def test_the_path_plane_is_the_nearest_one() -> None:
-    centre = weights_of(Bowl())
-    snapshots = snapshots_of(centre)
-    moves = np.stack([(flat(s) - flat(centre)).numpy() for s in snapshots])
+    center = weights_of(Bowl())
+    snapshots = snapshots_of(center)
+    moves = np.stack([(flat(s) - flat(center)).numpy() for s in snapshots])
     singular, directions = np.linalg.svd(moves)[1:]
-    plane = path_plane(centre, snapshots, "network", vectors=True)
+    plane = path_plane(center, snapshots, "network", vectors=True)
     places = [plane.place(snapshot) for snapshot in snapshots]
     assert share_in_plane(places) == pytest.approx((singular[:2] ** 2).sum() / (singular**2).sum())
-    length = float(flat(centre).norm())
+    length = float(flat(center).norm())
     for axis, direction, coordinate in (("first", directions[0], "x"), ("second", directions[1], "y")):
         unit = flat(getattr(plane, axis)).numpy() / length
         assert abs(unit @ direction) == pytest.approx(1)
@@ -121,36 +121,36 @@ def test_the_path_plane_is_the_nearest_one() -> None:
         found = np.array([getattr(place, coordinate) for place in places])
         assert np.allclose(found, -np.sign(expected[0]) * expected)
     assert places[0].x < 0
-    bent = path_plane(centre, snapshots, "filter", vectors=True)
+    bent = path_plane(center, snapshots, "filter", vectors=True)
     assert share_in_plane([bent.place(s) for s in snapshots]) < share_in_plane(places)
 
 
 def test_a_path_within_a_plane_is_held_whole() -> None:
-    centre = weights_of(Bowl())
-    true = random_plane(centre, "network", seed=9)
+    center = weights_of(Bowl())
+    true = random_plane(center, "network", seed=9)
     corners = [(-1.0, 0.3), (-0.5, -0.2), (-0.1, 0.1)]
     snapshots = [true.point(x, y) for x, y in corners]
-    plane = path_plane(centre, snapshots, "network")
+    plane = path_plane(center, snapshots, "network")
     places = [plane.place(snapshot) for snapshot in snapshots]
     assert share_in_plane(places) == pytest.approx(1)
     for snapshot, place in zip(snapshots, places, strict=True):
         assert torch.allclose(plane.point(place.x, place.y)["matrix"], snapshot["matrix"])
-        assert torch.equal(snapshot["bias"], centre["bias"])
+        assert torch.equal(snapshot["bias"], center["bias"])
 
 
 def test_a_line_is_no_plane() -> None:
-    centre = weights_of(Bowl())
-    line = random_plane(centre, "network", seed=9)
+    center = weights_of(Bowl())
+    line = random_plane(center, "network", seed=9)
     for snapshots in (
         [line.point(x, 0.0) for x in (-1.0, -0.5, 0.0)],
         [line.point(1.0, 0.0)],
-        [centre, centre],
+        [center, center],
     ):
         with pytest.raises(ValueError, match="snapshots in two directions"):
-            path_plane(centre, snapshots, "network")
+            path_plane(center, snapshots, "network")
     with pytest.raises(ValueError, match="scaling='row' is not known; legal values: network, tensor, filter"):
-        random_plane(centre, "row", seed=0)  # type: ignore[arg-type]
-    assert math.isnan(share_in_plane([Plane(centre, line.first, line.second).place(centre)]))
+        random_plane(center, "row", seed=0)  # type: ignore[arg-type]
+    assert math.isnan(share_in_plane([Plane(center, line.first, line.second).place(center)]))
 
 
 def test_a_failing_loss_leaves_the_weights_as_they_were() -> None:
@@ -166,13 +166,13 @@ def test_a_failing_loss_leaves_the_weights_as_they_were() -> None:
 
 def test_shared_operators_move_once() -> None:
     model = kv.create_model("karat_micro_patch4_32", img_size=8, depth=2, num_classes=3, share="universal")
-    centre = weights_of(model)
-    assert sum(tensor.numel() for tensor in centre.values()) == sum(p.numel() for p in model.parameters())
-    plane = random_plane(centre, "filter", 0)
+    center = weights_of(model)
+    assert sum(tensor.numel() for tensor in center.values()) == sum(p.numel() for p in model.parameters())
+    plane = random_plane(center, "filter", 0)
     assert {"cls_token", "norm.weight", "head.bias"} & set(plane.first) == set()
     with at_weights(model, plane.point(1.0, 0.0)):
         moved = weights_of(model)
-    assert all(not torch.equal(moved[name], centre[name]) or not moved[name].any() for name in plane.first)
+    assert all(not torch.equal(moved[name], center[name]) or not moved[name].any() for name in plane.first)
 
 
 def test_batch_norms_judge_a_batch_by_itself() -> None:

@@ -83,7 +83,7 @@ def test_segmenters_of_any_size(name):
         )
         errors.append(float((found.error / found.difference).abs().max()))
     if name == "u_mamba_tiny":
-        # It normalises each image, so that contrast does not matter and the answer jumps at the start of the
+        # It normalizes each image, so that contrast does not matter and the answer jumps at the start of the
         # path: no number of steps is enough there, which the error has to say.
         change = (score(images / 2) - score(images)).abs()
         assert (change < 0.05 * found.difference.abs()).all()

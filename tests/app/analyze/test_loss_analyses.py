@@ -43,11 +43,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def analyse(run: Path, analysis: str, *words: str) -> tuple[dict[str, float], Path]:
-    given = ["mode=analyse", f"analysis={analysis}", f"ckpt={run}", "trainer.accelerator=cpu", *words]
+def analyze(run: Path, analysis: str, *words: str) -> tuple[dict[str, float], Path]:
+    given = ["mode=analyze", f"analysis={analysis}", f"ckpt={run}", "trainer.accelerator=cpu", *words]
     config = parse_eval(compose("eval", [*given, "trainer.enable_progress_bar=false"], CONF))
     place = "last" if any("last.ckpt" in word for word in words) else ""
-    return EVALUATIONS["analyse"](config), run / "analyses" / place / analysis
+    return EVALUATIONS["analyze"](config), run / "analyses" / place / analysis
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -55,12 +55,12 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-SMALL = ("analyse.landscape.points=3", "analyse.landscape.num_images=30")
+SMALL = ("analyze.landscape.points=3", "analyze.landscape.num_images=30")
 
 
 def test_the_landscape_has_the_path_of_the_snapshots_in_it(runs: Path) -> None:
     last = f"ckpt={runs / 'kept' / 'checkpoints' / 'last.ckpt'}"
-    numbers, folder = analyse(runs / "kept", "landscape", last, *SMALL, "analyse.landscape.vectors=true")
+    numbers, folder = analyze(runs / "kept", "landscape", last, *SMALL, "analyze.landscape.vectors=true")
     rows = table(folder / "path.csv")
     assert [int(row["epoch"]) for row in rows] == [0, 1, 2, 3]
     end = {key: float(value) for key, value in rows[-1].items()}
@@ -80,24 +80,24 @@ def test_the_landscape_has_the_path_of_the_snapshots_in_it(runs: Path) -> None:
     assert data["x"][-1] > max(xs)
     assert (folder / "landscape.png").stat().st_size > 1000
     assert "</svg>" in (folder / "landscape.svg").read_text()
-    bent, _ = analyse(
+    bent, _ = analyze(
         runs / "kept",
         "landscape",
         last,
         *SMALL,
-        "analyse.landscape.vectors=true",
-        "analyse.landscape.scaling=filter",
+        "analyze.landscape.vectors=true",
+        "analyze.landscape.scaling=filter",
     )
     assert bent["path_share"] < numbers["path_share"]
 
 
 def test_the_loss_in_the_middle_is_that_of_the_checkpoint(runs: Path) -> None:
     words = (
-        "analyse.landscape.directions=random",
-        "analyse.landscape.points=3",
-        "analyse.landscape.range=0.5",
+        "analyze.landscape.directions=random",
+        "analyze.landscape.points=3",
+        "analyze.landscape.range=0.5",
     )
-    numbers, folder = analyse(runs / "kept", "landscape", *words, "analyse.landscape.num_images=1000")
+    numbers, folder = analyze(runs / "kept", "landscape", *words, "analyze.landscape.num_images=1000")
     config = parse_eval(compose("eval", [f"ckpt={runs / 'kept'}", "trainer.accelerator=cpu"], CONF))
     measured = EVALUATIONS["test"](config)
     assert numbers["loss"] == pytest.approx(measured["test/loss"], rel=1e-5)
@@ -112,15 +112,15 @@ def test_a_run_without_snapshots_gets_random_directions_or_the_reason(runs: Path
         ckpt = runs / "bare" / "alone.ckpt"
         ckpt.parent.mkdir(exist_ok=True)
         ckpt.write_bytes((runs / "kept" / "checkpoints" / "epoch_003.ckpt").read_bytes())
-    numbers, _ = analyse(runs / "bare", "landscape", f"ckpt={ckpt}", *SMALL)
+    numbers, _ = analyze(runs / "bare", "landscape", f"ckpt={ckpt}", *SMALL)
     assert "path_share" not in numbers
     with pytest.raises(ConfigError, match=r"(?s)directions=path.*fewer than three.*callbacks=snapshots"):
-        analyse(runs / "bare", "landscape", f"ckpt={ckpt}", *SMALL, "analyse.landscape.directions=path")
+        analyze(runs / "bare", "landscape", f"ckpt={ckpt}", *SMALL, "analyze.landscape.directions=path")
 
 
 def test_the_hessian_is_that_of_the_training_images(runs: Path) -> None:
-    few = ("analyse.hessian.num_images=30", "analyse.hessian.runs=2", "analyse.hessian.steps=12")
-    numbers, folder = analyse(runs / "kept", "hessian", *few, "analyse.hessian.trace_vectors=3")
+    few = ("analyze.hessian.num_images=30", "analyze.hessian.runs=2", "analyze.hessian.steps=12")
+    numbers, folder = analyze(runs / "kept", "hessian", *few, "analyze.hessian.trace_vectors=3")
     rows = table(folder / "eigenvalues.csv")
     assert len(rows) == 10
     assert float(rows[0]["eigenvalue"]) == pytest.approx(numbers["largest"], rel=1e-3)
@@ -168,21 +168,21 @@ def test_features_are_tried_on_other_data(runs: Path, tmp_path: Path) -> None:
 
     fake.mnist(tmp_path, num=(60, 30))
     words = (
-        "analyse.transfer.data=mnist",
-        f"analyse.transfer.root={tmp_path}",
-        "analyse.transfer.num_train=40",
+        "analyze.transfer.data=mnist",
+        f"analyze.transfer.root={tmp_path}",
+        "analyze.transfer.num_train=40",
     )
-    numbers, folder = analyse(runs / "kept", "transfer", *words)
+    numbers, folder = analyze(runs / "kept", "transfer", *words)
     rows = table(folder / "scores.csv")
     assert [(row["features"], row["probe"]) for row in rows] == [
         (features, probe)
         for features in ("trained", "untrained", "pixels")
-        for probe in ("nearest neighbours", "linear")
+        for probe in ("nearest neighbors", "linear")
     ]
     assert float(rows[1]["accuracy"]) == pytest.approx(numbers["trained/linear"])
-    own, folder = analyse(runs / "kept", "transfer")
+    own, folder = analyze(runs / "kept", "transfer")
     assert own["trained/linear"] > own["chance"]
     assert "no transfer" in (folder / "index.html").read_text()
     assert json.loads((folder / "summary.json").read_text())["numbers"] == own
-    with pytest.raises(ConfigError, match=r"(?s)analyse\.transfer\.data=minst.*legal: .*mnist"):
-        analyse(runs / "kept", "transfer", "analyse.transfer.data=minst")
+    with pytest.raises(ConfigError, match=r"(?s)analyze\.transfer\.data=minst.*legal: .*mnist"):
+        analyze(runs / "kept", "transfer", "analyze.transfer.data=minst")

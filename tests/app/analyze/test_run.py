@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kanvision.app.analyze.run import analyse
+from kanvision.app.analyze.run import analyze
 from kanvision.app.analyze.study import Study
 from kanvision.app.build import model_of, task_of
 from kanvision.app.restore import restore
@@ -65,10 +65,10 @@ def config(folder: Path, analysis: str, **options) -> EvalConfig:
     return EvalConfig.model_validate(
         {
             "ckpt": str(folder),
-            "mode": "analyse",
+            "mode": "analyze",
             "analysis": analysis,
             "trainer": trainer,
-            "analyse": {analysis: options},
+            "analyze": {analysis: options},
         }
     )
 
@@ -99,7 +99,7 @@ def check_files(folder: Path, *pictures: str) -> dict:
 @pytest.mark.parametrize("model", ["vit", "karat", "kat"])
 def test_maps_of_attention_are_those_of_the_network(model, run):
     folder = run(model)
-    numbers = analyse(config(folder, "attention", num_images=3))
+    numbers = analyze(config(folder, "attention", num_images=3))
     out = folder / "analyses" / "attention"
     check_files(out, f"maps_{BLOCK}")
     rows, data = read(out / "maps.csv"), np.load(out / "data.npz")
@@ -123,31 +123,31 @@ def test_maps_of_attention_are_those_of_the_network(model, run):
 
 def test_images_blocks_and_heads_are_choices_that_are_checked(run):
     folder = run("vit")
-    analyse(config(folder, "attention", images=[5, 2], blocks=[0, -1, 1], heads=[2]))
+    analyze(config(folder, "attention", images=[5, 2], blocks=[0, -1, 1], heads=[2]))
     out = folder / "analyses" / "attention"
     check_files(out, "maps_blocks.0.attn", "maps_blocks.1.attn")
     rows = read(out / "maps.csv")
     assert [(row["position"], row["head"]) for row in rows] == [("5", "2"), ("2", "2")] * 2
     for options, words in (
-        ({"images": [20]}, r"analyse\.attention\.images=\[20\].*split=test\n.*no image 20\n.*from 0 to 19"),
-        ({"blocks": [2]}, r"analyse\.attention\.blocks=\[2\]\n.*number 2\n.*1 \(blocks\.1\.attn\)"),
-        ({"heads": [0, 3]}, r"analyse\.attention\.heads=\[0, 3\]\n.*no head 3\n.*0 to 2"),
+        ({"images": [20]}, r"analyze\.attention\.images=\[20\].*split=test\n.*no image 20\n.*from 0 to 19"),
+        ({"blocks": [2]}, r"analyze\.attention\.blocks=\[2\]\n.*number 2\n.*1 \(blocks\.1\.attn\)"),
+        ({"heads": [0, 3]}, r"analyze\.attention\.heads=\[0, 3\]\n.*no head 3\n.*0 to 2"),
     ):
         with pytest.raises(ConfigError, match=words):
-            analyse(config(folder, "attention", **options))
+            analyze(config(folder, "attention", **options))
 
 
 @pytest.mark.parametrize("analysis", ["attention", "spectra"])
 def test_a_network_without_attention_is_told_which_have_it(analysis, run):
     options = {"of": "attention"} if analysis == "spectra" else {}
     with pytest.raises(ConfigError, match=r"convkan_4 has no attention.*\n.*model=vit, kat, karat"):
-        analyse(config(run("convkan"), analysis, **options))
+        analyze(config(run("convkan"), analysis, **options))
 
 
 @pytest.mark.parametrize("overrides", [(), ("model.num_softmax_heads=1",)])
 def test_spectra_of_learned_attention_end_at_its_rank(overrides, run):
     folder = run("karat", *overrides)
-    numbers = analyse(config(folder, "spectra", num_images=3))
+    numbers = analyze(config(folder, "spectra", num_images=3))
     out = folder / "analyses" / "spectra"
     check_files(out, "spectra")
     assert numbers[f"{BLOCK}/after_most_rank"] == 3
@@ -173,14 +173,14 @@ def test_spectra_of_learned_attention_end_at_its_rank(overrides, run):
 
 
 def test_softmax_keeps_more_directions_than_the_rank_of_a_head(run):
-    numbers = analyse(config(run("vit"), "spectra", num_images=2, blocks=[0]))
+    numbers = analyze(config(run("vit"), "spectra", num_images=2, blocks=[0]))
     assert {name.rpartition("/")[0] for name in numbers} == {"blocks.0.attn/softmax"}
     assert "blocks.0.attn/softmax/after_drop_at_r" not in numbers
 
 
 def test_spectra_of_weights_where_nothing_attends(run):
     folder = run("convkan")
-    numbers = analyse(config(folder, "spectra"))
+    numbers = analyze(config(folder, "spectra"))
     out = folder / "analyses" / "spectra"
     check_files(out, "weights")
     weight = study_of(config(folder, "spectra")).task.model.state_dict()["head.fc.weight"].double()
@@ -189,13 +189,13 @@ def test_spectra_of_weights_where_nothing_attends(run):
     assert [float(row["value"]) for row in rows] == pytest.approx(values.tolist(), rel=1e-5)
     stable = float((values**2).sum() / values[0] ** 2)
     assert numbers["head.fc.weight/stable_rank"] == pytest.approx(stable)
-    with pytest.raises(ConfigError, match=r"analyse\.spectra\.largest=1\n"):
-        analyse(config(folder, "spectra", largest=1))
+    with pytest.raises(ConfigError, match=r"analyze\.spectra\.largest=1\n"):
+        analyze(config(folder, "spectra", largest=1))
 
 
 def test_histograms_count_all_weights_of_every_epoch_that_was_kept(run):
     folder = run("karat")
-    numbers = analyse(config(folder, "histograms", num_bins=10))
+    numbers = analyze(config(folder, "histograms", num_bins=10))
     out = folder / "analyses" / "histograms"
     summary = check_files(out, "histograms", "over_training", "operators")
     assert summary["sentences"][0] == "The run has kept the weights after epochs 0, 1, 3."
@@ -217,13 +217,13 @@ def test_histograms_count_all_weights_of_every_epoch_that_was_kept(run):
     with pytest.raises(
         ConfigError, match=r"epochs=\[2\]\n.*after epoch 2\n.*legal: 0, 1, 3; .*callbacks=snapshots"
     ):
-        analyse(config(folder, "histograms", epochs=[2]))
+        analyze(config(folder, "histograms", epochs=[2]))
 
 
 def test_of_one_file_there_is_one_epoch_and_it_is_said_how_to_get_more(run, tmp_path):
     file = tmp_path / "mine.ckpt"
     file.write_bytes((run("convkan") / "checkpoints" / "best.ckpt").read_bytes())
-    analyse(config(file, "histograms"))
+    analyze(config(file, "histograms"))
     summary = check_files(tmp_path / "analyses" / "histograms", "histograms")
     assert "callbacks=snapshots" in summary["sentences"][0]
 
@@ -231,6 +231,6 @@ def test_of_one_file_there_is_one_epoch_and_it_is_said_how_to_get_more(run, tmp_
 def test_several_analyses_lie_side_by_side_where_the_user_wants(run, tmp_path):
     for name in ("spectra", "histograms"):
         cfg = config(run("vit"), name).model_copy(update={"output": str(tmp_path)})
-        analyse(cfg)
+        analyze(cfg)
     index = (tmp_path / "index.html").read_text()
     assert index.index("histograms/index.html") < index.index("spectra/index.html")

@@ -53,8 +53,8 @@ def forward(state: dict[str, Tensor], image: Tensor, num_heads: int, source: str
     """(B, 3, H, W) -> (B, classes), term by term: pre-norm blocks of attention and of two rational layers."""
 
     def norm(name: str, x: Tensor) -> Tensor:
-        centred = x - x.mean(-1, keepdim=True)
-        scaled = centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+        centered = x - x.mean(-1, keepdim=True)
+        scaled = centered / (centered.square().mean(-1, keepdim=True) + 1e-6).sqrt()
         return scaled * state[f"{name}.weight"] + state[f"{name}.bias"]
 
     def linear(name: str, x: Tensor) -> Tensor:

@@ -57,12 +57,12 @@ def parsed(line: str):
 
 
 @pytest.mark.parametrize("line", CASES)
-def test_what_does_not_fit_is_refused_and_its_neighbour_is_not(line: str):
-    words, neighbour = CASES[line]
+def test_what_does_not_fit_is_refused_and_its_neighbor_is_not(line: str):
+    words, neighbor = CASES[line]
     with pytest.raises(ConfigError) as caught:
         parsed(line)
     assert words in str(caught.value)
-    parsed(neighbour)
+    parsed(neighbor)
 
 
 @pytest.mark.parametrize(

@@ -55,10 +55,10 @@ def parsed(line: str):
 
 @pytest.mark.parametrize("line", CASES)
 def test_what_does_not_go_together_is_refused(line):
-    words, neighbour = CASES[line]
+    words, neighbor = CASES[line]
     with pytest.raises(ConfigError, match=words):
         parsed(line)
-    parsed(neighbour)
+    parsed(neighbor)
 
 
 @pytest.mark.parametrize("family", [*OURS, "smp"])

@@ -1,4 +1,4 @@
-"""Settings that cannot go together: each case with the reason, the way out, and its legal neighbour."""
+"""Settings that cannot go together: each case with the reason, the way out, and its legal neighbor."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ CASES = {
     "augment.rot90=0.5": ("only available for images with masks", "augment.rot90=0"),
     "data.mean=null": ("measured for images with masks only", "data.mean=[0.5]"),
     "model=smp data=busi data.in_chans=1 data.mean=null data.std=null data.preprocessing=u_kan": (
-        "for colour images",
+        "for color images",
         "model=smp data=busi data.preprocessing=u_kan",
     ),
     "model=smp data=busi data.num_classes=3": ("foreground and background", "model=smp data=busi"),
@@ -46,7 +46,7 @@ CASES = {
         "model=smp data=segmentation_folder data.foreground=[1,2]",
     ),
     "model=smp data=segmentation_folder data.foreground=[3] data.threshold=127": (
-        "decides by grey levels",
+        "decides by gray levels",
         "model=smp data=segmentation_folder data.threshold=127",
     ),
     "model=smp data=segmentation_folder data.foreground=[0,3]": (

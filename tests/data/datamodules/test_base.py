@@ -13,20 +13,20 @@ from kanvision.data import ClassificationDataModule, DataError, build_datamodule
 from kanvision.data.seeding import derive_seed
 from tests.data import fake
 
-GREY = {"in_chans": 1, "mean": [0.3], "std": [0.35]}
-COLOUR = {"in_chans": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
+GRAY = {"in_chans": 1, "mean": [0.3], "std": [0.35]}
+COLOR = {"in_chans": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
 AUGMENT = {"crop": "pad", "hflip": 0.5, "auto_augment": "rand-m9-mstd0.5", "re_prob": 0.5}
 
 
 def digits(**kwargs) -> ClassificationDataModule:
     return build_datamodule(
-        "classification", **({"name": "digits", "img_size": 8, **GREY, "seed": 1} | kwargs)
+        "classification", **({"name": "digits", "img_size": 8, **GRAY, "seed": 1} | kwargs)
     )
 
 
 def folder(root: Path, **kwargs) -> ClassificationDataModule:
     return build_datamodule(
-        "classification", **({"name": "image_folder", "root": str(root), "img_size": 16, **COLOUR} | kwargs)
+        "classification", **({"name": "image_folder", "root": str(root), "img_size": 16, **COLOR} | kwargs)
     )
 
 

@@ -134,7 +134,7 @@ def test_published_preprocessing_is_that_of_the_published_code_bit_for_bit(tmp_p
         image = moved["image"].astype("float32") / 255
         np.testing.assert_array_equal(batch["image"][place].permute(1, 2, 0).numpy(), image)
         np.testing.assert_array_equal(batch["mask"][place].numpy(), moved["mask"].astype("float32") / 255)
-    assert not torch.equal(other["mask"], batch["mask"])  # at the centres of pixels
+    assert not torch.equal(other["mask"], batch["mask"])  # at the centers of pixels
 
 
 def test_splits_do_not_overlap():

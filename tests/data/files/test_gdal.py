@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from kanvision.data.files.gdal import open_raster
-from kanvision.data.files.pixels import FileError, grey_levels, label_values, stored_pixels, stored_size
+from kanvision.data.files.pixels import FileError, gray_levels, label_values, stored_pixels, stored_size
 from kanvision.data.transforms.normalize import Preprocessing
 from kanvision.prediction import Bands, open_scene
 from tests.data.fake_masks import geotiff, save
 
-GREY = Bands(1, Preprocessing([0.5], [0.5]))
+GRAY = Bands(1, Preprocessing([0.5], [0.5]))
 SECRET = 73
 
 
@@ -88,10 +88,10 @@ def readings(path: Path) -> Iterator[object]:
     yield lambda: stored_size(path)
     yield lambda: stored_pixels(path)
     yield lambda: label_values(path)
-    yield lambda: grey_levels(path)
+    yield lambda: gray_levels(path)
 
     def predict() -> np.ndarray:
-        with open_scene(path, GREY) as scene:
+        with open_scene(path, GRAY) as scene:
             return scene.rows(0, scene.height).values
 
     yield predict
@@ -172,7 +172,7 @@ def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
         pytest.raises(
             FileError, match=r"scene\.tif\.msk: is a mask of 1 x 4 x 8, but scene\.tif has 1 x 8 x 8"
         ),
-        open_scene(path, GREY),
+        open_scene(path, GRAY),
     ):
         pass
 
@@ -181,15 +181,15 @@ def test_the_place_of_a_world_file_is_kept(tmp_path: Path) -> None:
     import rasterio
 
     path = save(tmp_path / "scene.tif", np.zeros((8, 8), np.uint8))
-    with open_scene(path, GREY) as scene:
+    with open_scene(path, GRAY) as scene:
         assert not scene.georeference
     (tmp_path / "scene.tfw").write_text("2.0\n0\n0\n-2.0\n101.0\n499.0\n")
-    with open_scene(path, GREY) as scene, rasterio.open(path) as file:
+    with open_scene(path, GRAY) as scene, rasterio.open(path) as file:
         assert scene.georeference["transform"] == file.transform == rasterio.Affine(2, 0, 100, 0, -2, 500)
     (tmp_path / "scene.tfw").write_text("2.0\n0\n")
     with (
         pytest.raises(FileError, match=r"scene\.tfw: is no world file of six numbers"),
-        open_scene(path, GREY),
+        open_scene(path, GRAY),
     ):
         pass
 
@@ -203,10 +203,10 @@ def test_facts_that_stand_beside_a_file_alone_are_refused(fact: str, tmp_path: P
     table = tmp_path / "scene.tif.aux.xml"
     table.write_text(f"<PAMDataset><{fact}>0</{fact}></PAMDataset>")
     wanted = rf"scene\.tif\.aux\.xml: holds {fact}, which scene\.tif lacks"
-    with pytest.raises(FileError, match=wanted), open_scene(path, GREY):
+    with pytest.raises(FileError, match=wanted), open_scene(path, GRAY):
         pass
     geotiff(path, np.zeros((1, 8, 8), np.uint8), nodata=7)  # which says both itself
-    with open_scene(path, GREY):
+    with open_scene(path, GRAY):
         pass
 
 
@@ -220,7 +220,7 @@ def test_a_place_on_earth_is_that_of_the_pixels_as_they_are_stored(orientation: 
         tiffinfo={274: orientation, 33550: (2.0, 2.0, 0.0), 33922: (0.0,) * 3 + (100.0, 500.0, 0.0)},
     )
     np.testing.assert_array_equal(stored_pixels(tmp_path / "a.tif")[0], values)
-    with open_scene(tmp_path / "a.tif", GREY) as scene:
+    with open_scene(tmp_path / "a.tif", GRAY) as scene:
         assert scene.georeference
         np.testing.assert_array_equal(scene.rows(0, 6).values[0], values)
 

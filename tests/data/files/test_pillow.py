@@ -13,7 +13,7 @@ from kanvision.data.files.images import Decoding, FileSource
 from kanvision.data.files.pillow import pixel_limit
 from kanvision.data.files.pixels import (
     FileError,
-    grey_levels,
+    gray_levels,
     in_unit_range,
     label_values,
     stored_pixels,
@@ -58,8 +58,8 @@ def test_images_and_masks_are_upright(kind: str, orientation: int, tmp_path: Pat
     assert stored_size(path) == (16, 24)
     np.testing.assert_array_equal(stored_pixels(path, 3), UPRIGHT.transpose(2, 0, 1))
     path = turned(tmp_path / f"m.{kind}", mask, orientation, **options)
-    np.testing.assert_array_equal(grey_levels(path), mask)
-    np.testing.assert_array_equal(label_values(path, colours_too=True), mask)
+    np.testing.assert_array_equal(gray_levels(path), mask)
+    np.testing.assert_array_equal(label_values(path, colors_too=True), mask)
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "tif"])
@@ -167,10 +167,10 @@ def test_a_palette_of_a_tiff_file_gives_its_colors_as_that_of_a_png_file(tmp_pat
     for read in (stored_pixels, label_values):
         np.testing.assert_array_equal(read(tmp_path / "a.tif"), read(tmp_path / "a.png"))
     np.testing.assert_array_equal(stored_pixels(tmp_path / "a.tif", 2, [3, 1]), found[[2, 0]])
-    grey = Image.fromarray(UPRIGHT).convert("L").quantize(7)
+    gray = Image.fromarray(UPRIGHT).convert("L").quantize(7)
     for kind in ("png", "tif"):
-        grey.save(tmp_path / f"b.{kind}")
-        np.testing.assert_array_equal(grey_levels(tmp_path / f"b.{kind}"), np.asarray(grey.convert("L")))
+        gray.save(tmp_path / f"b.{kind}")
+        np.testing.assert_array_equal(gray_levels(tmp_path / f"b.{kind}"), np.asarray(gray.convert("L")))
 
 
 @pytest.mark.parametrize(("mode", "count"), [("RGBA", 4), ("LA", 2), ("P", 4)])
@@ -204,7 +204,7 @@ def large_png(path: Path, side: int) -> Path:
 
 def test_an_image_of_more_pixels_than_the_limit_is_refused_by_key(tmp_path: Path, recwarn) -> None:
     path = large_png(tmp_path / "a.png", 13400)  # above the limit of Pillow
-    for read in (stored_pixels, stored_size, grey_levels, label_values):
+    for read in (stored_pixels, stored_size, gray_levels, label_values):
         with pytest.raises(
             FileError, match=r"a\.png: has 13400 x 13400 pixels, more than data\.max_pixels=178956970; set"
         ):

@@ -13,11 +13,11 @@ from tests.data import fake
 from tests.data.fake_masks import busi, crops, disc, geotiff, glas, own_pairs, save
 from tests.data.fake_masks import scan as scanned
 
-COLOUR = {"in_chans": 3, "img_size": 16, "mean": [0.5] * 3, "std": [0.25] * 3}
+COLOR = {"in_chans": 3, "img_size": 16, "mean": [0.5] * 3, "std": [0.25] * 3}
 
 
 def inspected(task: str, name: str, root: Path, workers: int = 0, **changes) -> list[Finding]:
-    options = {**COLOUR, "num_classes": None, **changes}
+    options = {**COLOR, "num_classes": None, **changes}
     data = build_datamodule(task, name=name, root=str(root), **options)
     inspection = Inspection(data.reader)
     assert len(list(inspection.look(workers))) == len(inspection)
@@ -83,7 +83,7 @@ def test_every_fault_of_pictures_is_found_at_once(tmp_path: Path):
     assert {name: text.partition(";")[0] for name, text in notes.items()} == {
         "train_bee_0.png": f"has the same content as {bee}/again.png",
         "jpeg.png": "holds JPEG, though its name says PNG",
-        "printed.jpg": "is in printing colours (CMYK)",
+        "printed.jpg": "is in printing colors (CMYK)",
         "flat.png": "all pixels are equal",
         "moving.gif": "holds 2 pictures",
         "train_bee_9.jpgg": "is not used",
@@ -178,7 +178,7 @@ def test_every_fault_of_masks_is_found_at_once(tmp_path: Path):
     )
     assert "has no mask" in bad["field_5.png"]
     assert "holds label 7 (36 such pixels)" in bad["field_6.png"]
-    assert "is a colour picture (3 channels)" in bad["field_7.png"]
+    assert "is a color picture (3 channels)" in bad["field_7.png"]
     assert bad["field_8.png"].startswith("is empty (0 bytes)")
     assert "cannot be read (holds text)" in bad["field_9.png"]
     assert len(bad) == 9
@@ -227,7 +227,7 @@ def test_generated_data_are_sound():
     data = build_datamodule(
         "segmentation",
         name="synthetic_fields",
-        **{**COLOUR, "in_chans": 4, "mean": [0.4] * 4, "std": [0.2] * 4, "num_classes": 4, "img_size": 16},
+        **{**COLOR, "in_chans": 4, "mean": [0.4] * 4, "std": [0.2] * 4, "num_classes": 4, "img_size": 16},
     )
     inspection = Inspection(data.reader)
     seen = [next(inspection.look()) for _ in range(1)]

@@ -1,4 +1,4 @@
-"""CVC-ClinicDB: both roots, grey edges of masks, splits by frame and by video."""
+"""CVC-ClinicDB: both roots, gray edges of masks, splits by frame and by video."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def test_all_copies_are_read_alike(tmp_path: Path, inner: str, ext: str):
     assert data.class_names == ("background", "polyp")
     source = data.datasets["train"].source
     sample = source[source.names.index("3")] if "3" in source.names else source[0]
-    assert int(sample["mask"].sum()) == 36  # the grey edge of level 90 is background
+    assert int(sample["mask"].sum()) == 36  # the gray edge of level 90 is background
     name = source.names[0]
     expected = torch.from_numpy(fake_masks.scan(int(name), (24, 18))).permute(2, 0, 1) / 255
     torch.testing.assert_close(source[0]["image"], expected)

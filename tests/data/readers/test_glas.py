@@ -104,8 +104,8 @@ def test_everything_that_is_wrong_is_said_at_once(root: Path, tmp_path: Path):
     assert "holds no image" in refusal("glas", tmp_path / "empty")
 
 
-def test_a_colour_picture_is_no_numbered_mask(root: Path):
+def test_a_color_picture_is_no_numbered_mask(root: Path):
     for path in root.glob("*_anno.bmp"):
         size = (34, 20) if int(path.stem.split("_")[1]) % 2 else (30, 20)
         fake_masks.save(path, fake_masks.scan(1, size))
-    assert "is a colour picture (3 channels)" in refusal("glas", root)
+    assert "is a color picture (3 channels)" in refusal("glas", root)

@@ -68,8 +68,8 @@ MULTICLASS = {"mode": "multiclass"}
                 "'data.palette={0x000000:<class>,0x00ff00:<class>,0xff0000:<class>}'",
             ),
         ),
-        (((255, 0, 0), (0, 255, 0)), {"threshold": 50}, ("is a colour picture, of which a threshold",)),
-        (((255, 0, 0),), MULTICLASS, ("is a colour picture (3 channels)", "data.palette names its colours")),
+        (((255, 0, 0), (0, 255, 0)), {"threshold": 50}, ("is a color picture, of which a threshold",)),
+        (((255, 0, 0),), MULTICLASS, ("is a color picture (3 channels)", "data.palette names its colors")),
         (
             (1, 2, 255),
             MULTICLASS,

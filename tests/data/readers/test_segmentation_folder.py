@@ -141,31 +141,31 @@ def test_sixteen_bit_pictures_and_masks_do_not_wrap(tmp_path: Path):
 
 
 def test_palettes_and_transparency(tmp_path: Path):
-    colours = Image.fromarray(disc(level=2)).convert("P")
-    colours.putpalette([0, 0, 0, 128, 0, 0, 0, 0, 40] + [0] * 759)
+    colors = Image.fromarray(disc(level=2)).convert("P")
+    colors.putpalette([0, 0, 0, 128, 0, 0, 0, 0, 40] + [0] * 759)
     for i in range(5):
         save(tmp_path / "images" / f"{i}.png", scan(i), "RGBA")
         (tmp_path / "masks").mkdir(exist_ok=True)
-        colours.save(tmp_path / "masks" / f"{i}.png")
+        colors.save(tmp_path / "masks" / f"{i}.png")
     data = folder(tmp_path, mode="multiclass", num_classes=3)
     data.setup()
     sample = data.datasets["train"].source[0]
     assert sample["image"].shape[0] == 3
-    # Pillow gave grey levels their own places: whatever the colours, the stored numbers count.
+    # Pillow gave gray levels their own places: whatever the colors, the stored numbers count.
     stored = np.asarray(Image.open(tmp_path / "masks" / "0.png"))
     assert torch.equal(sample["mask"], torch.from_numpy(stored.astype(np.int64)))
     for i in range(5):
         save(tmp_path / "masks" / f"{i}.png", scan(i))
-    assert "is a colour picture (3 channels)" in refused(tmp_path, mode="multiclass", num_classes=3)
+    assert "is a color picture (3 channels)" in refused(tmp_path, mode="multiclass", num_classes=3)
 
 
-def test_grey_and_colour_fit_each_other(tmp_path: Path):
+def test_gray_and_color_fit_each_other(tmp_path: Path):
     own_pairs(tmp_path)
     data = folder(tmp_path, in_chans=1)
     data.setup()
     source = data.datasets["train"].source
-    colour = scan(int(source.names[0][6:]), (source[0]["image"].shape[2], 16)) @ [0.299, 0.587, 0.114] / 255
-    torch.testing.assert_close(source[0]["image"][0].double(), torch.from_numpy(colour), atol=1e-5, rtol=0)
+    color = scan(int(source.names[0][6:]), (source[0]["image"].shape[2], 16)) @ [0.299, 0.587, 0.114] / 255
+    torch.testing.assert_close(source[0]["image"][0].double(), torch.from_numpy(color), atol=1e-5, rtol=0)
     assert "field_0.png: has 3 bands, data.in_chans=4; set data.in_chans=3" in refused(tmp_path, in_chans=4)
 
 
@@ -188,7 +188,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path):
 def test_what_cannot_be_learned_from_is_refused(tmp_path: Path):
     assert refused(tmp_path).count("folder is missing") == 2
     own_pairs(tmp_path)
-    assert "empty, as are all of the 10 masks looked at (grey levels above 127" in refused(
+    assert "empty, as are all of the 10 masks looked at (gray levels above 127" in refused(
         tmp_path, threshold=127
     )
     assert "has 3 bands, so no band 7" in refused(geo(tmp_path / "geo"), bands=[1, 2, 7])

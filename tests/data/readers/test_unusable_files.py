@@ -63,7 +63,7 @@ def sixteen_bit_label(root: Path) -> None:
     save(root / "masks" / "field_2.png", disc(SIZE).astype(np.uint16) * 4)
 
 
-def colour_mask(root: Path) -> None:
+def color_mask(root: Path) -> None:
     save(root / "masks" / "field_2.png", scan(2))
 
 
@@ -94,9 +94,9 @@ CLASSES = {"mode": "multiclass", "num_classes": 3}
         (sixteen_bit_label, CLASSES, "holds label 1020 (36 such pixels); legal for data.num_classes=3"),
         (palette_beyond, CLASSES, "holds label 5 (36 such pixels); legal for data.num_classes=3"),
         (
-            colour_mask,
+            color_mask,
             CLASSES,
-            "field_2.png: is a colour picture (3 channels); a mask holds one number a pixel",
+            "field_2.png: is a color picture (3 channels); a mask holds one number a pixel",
         ),
     ],
 )
@@ -144,18 +144,18 @@ def test_all_of_them_are_told_at_once(tmp_path: Path):
 @pytest.mark.parametrize("kind", ["16 bits", "16-bit mask", "palette", "palette mask", "RGBA", "LA"])
 def test_what_is_merely_unusual_is_read_as_what_it_means(tmp_path: Path, kind: str):
     place = Path("images" if kind in ("16 bits", "palette", "RGBA", "LA") else "masks")
-    colour, grey = scan(2), scan(2)[..., 0]
-    changes, wanted = {**FREE}, torch.from_numpy(colour / 255).movedim(-1, 0)
+    color, gray = scan(2), scan(2)[..., 0]
+    changes, wanted = {**FREE}, torch.from_numpy(color / 255).movedim(-1, 0)
     own_pairs(tmp_path)
     path = tmp_path / place / "field_2.png"
     if kind == "16 bits":
-        save(path, grey.astype(np.uint16) * 257)
-        wanted = torch.from_numpy(grey / 255).expand(3, -1, -1)
+        save(path, gray.astype(np.uint16) * 257)
+        wanted = torch.from_numpy(gray / 255).expand(3, -1, -1)
     elif kind == "16-bit mask":
         save(path, (disc(SIZE) > 0).astype(np.uint16) * 512)  # 0 in its lower 8 bits
         changes["foreground"] = "all"  # the other masks hold 1
     elif kind == "palette":
-        picture = Image.fromarray(colour).quantize(16)
+        picture = Image.fromarray(color).quantize(16)
         picture.save(path)
         wanted = torch.from_numpy(np.asarray(picture.convert("RGB")) / 255).movedim(-1, 0)
     elif kind == "palette mask":
@@ -163,11 +163,11 @@ def test_what_is_merely_unusual_is_read_as_what_it_means(tmp_path: Path, kind: s
         picture.putpalette([200, 10, 10, 0, 0, 0] + [0] * 762)  # the background is the brighter one
         picture.save(path)
     elif kind == "RGBA":
-        alpha = np.full((*grey.shape, 1), 9, np.uint8)
-        save(path, np.concatenate([colour, alpha], axis=-1))
+        alpha = np.full((*gray.shape, 1), 9, np.uint8)
+        save(path, np.concatenate([color, alpha], axis=-1))
     else:
-        save(path, np.stack([grey, grey * 0 + 9], axis=-1))
-        wanted = torch.from_numpy(grey / 255).expand(3, -1, -1)
+        save(path, np.stack([gray, gray * 0 + 9], axis=-1))
+        wanted = torch.from_numpy(gray / 255).expand(3, -1, -1)
     data = masks("segmentation_folder", tmp_path, **changes, split_seed=1)
     data.setup()
     source = next(part.source for part in data.datasets.values() if "field_2" in part.source.names)

@@ -26,7 +26,7 @@ def level(source: ShardSource, index: int) -> int:
     return int(np.asarray(source.image(index))[0, 0, 0])
 
 
-def test_members_are_grouped_and_labelled_as_webdataset_has_them(tmp_path: Path):
+def test_members_are_grouped_and_labeled_as_webdataset_has_them(tmp_path: Path):
     members = [
         ("./a.b/c.jpg", encoded(10, "JPEG")),
         ("./a.b/c.cls", b" 1\n"),

@@ -59,7 +59,7 @@ def test_random_resized_crop_and_policy_give_the_numbers_of_timm():
 
 @pytest.mark.parametrize("in_chans", [1, 2, 3, 12])
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "CMYK", "1"])
-def test_any_colour_mode_to_any_number_of_channels(in_chans: int, mode: str):
+def test_any_color_mode_to_any_number_of_channels(in_chans: int, mode: str):
     s = spec(in_chans)
     for transform in (
         evaluation_transform(s),
@@ -73,7 +73,7 @@ def test_any_colour_mode_to_any_number_of_channels(in_chans: int, mode: str):
         assert batch.isfinite().all()
 
 
-def test_channels_beyond_three_repeat_the_colours_under_their_own_statistics():
+def test_channels_beyond_three_repeat_the_colors_under_their_own_statistics():
     s = spec(5)
     pixels = (
         evaluation_transform(s)(pictures()) * torch.tensor(s.std)[:, None, None]
@@ -185,7 +185,7 @@ def test_an_affine_map_of_nothing_changes_nothing():
 
 def test_affine_shift_zoom_and_rotation_move_a_spot_as_they_should(monkeypatch: pytest.MonkeyPatch):
     image = torch.zeros(1, 1, 40, 60, dtype=torch.uint8)
-    image[0, 0, 9:12, 39:42] = 200  # centre of the spot: 10 right of the middle and 9.5 above it
+    image[0, 0, 9:12, 39:42] = 200  # center of the spot: 10 right of the middle and 9.5 above it
 
     def spot(draws: list[float], **options) -> tuple[float, float]:
         monkeypatch.setattr(torch, "rand", lambda *size: torch.tensor(draws)[:, None])

@@ -1,4 +1,4 @@
-"""Images and labels are resized about the same pixel centres."""
+"""Images and labels are resized about the same pixel centers."""
 
 import cv2
 import numpy as np

@@ -16,7 +16,7 @@ from .lanczos import Density, Ritz
 __all__ = ["contour_picture", "spectrum_picture"]
 
 Floats = NDArray[np.float64]
-COLOURS, LINE, MARK = "viridis_r", "#d1495b", "#ffffff"
+COLORS, LINE, MARK = "viridis_r", "#d1495b", "#ffffff"
 _FLAT = 1.5  # a surface whose largest loss is below so many times the smallest has evenly spaced levels
 _NOTHING = 0.1  # of one eigenvalue: below, a logarithmic axis would show the kernel's tails
 
@@ -38,7 +38,7 @@ def contour_picture(
         losses: (len(ys), len(xs)); values that are not finite stay white.
         title: Above the picture.
         labels: Of the two axes.
-        track: The optimiser's way: coordinates and epoch of each snapshot.
+        track: The optimizer's way: coordinates and epoch of each snapshot.
     """
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     axes = figure.subplots()
@@ -50,7 +50,7 @@ def contour_picture(
         low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
         levels, norm = np.linspace(low, max(high, low + 1e-12), 26), Normalize(low, high)
     shown = np.ma.masked_invalid(losses)
-    filled = axes.contourf(xs, ys, shown, levels=levels, norm=norm, cmap=COLOURS)
+    filled = axes.contourf(xs, ys, shown, levels=levels, norm=norm, cmap=COLORS)
     axes.contour(xs, ys, shown, levels=levels, colors="black", linewidths=0.3, alpha=0.6)
     bar = figure.colorbar(filled, ax=axes, ticks=levels[::5], format=FuncFormatter(lambda v, _: f"{v:.3g}"))
     bar.ax.minorticks_off()

@@ -1,4 +1,4 @@
-"""The loss over a plane through a network's weights, and the way of the optimiser in the same plane.
+"""The loss over a plane through a network's weights, and the way of the optimizer in the same plane.
 
 Li et al. 2018, "Visualizing the Loss Landscape of Neural Nets" (arXiv 1712.09913). P parameters, T snapshots.
 """
@@ -47,30 +47,30 @@ class Place(NamedTuple):
     x: float
     y: float
     length: float
-    """Distance of the weights from the centre; all parameters count."""
+    """Distance of the weights from the center; all parameters count."""
     rest: float
     """Their distance from the plane: the part of `length` that the picture does not show."""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """The weights centre + x first + y second; `first` and `second` are orthogonal."""
+    """The weights center + x first + y second; `first` and `second` are orthogonal."""
 
-    centre: Weights
+    center: Weights
     first: Weights
     second: Weights
-    """Directions; names that they lack stay as at the centre."""
+    """Directions; names that they lack stay as at the center."""
 
     def point(self, x: float, y: float) -> dict[str, Tensor]:
         """Weights of a point of the plane."""
         moved = {
-            name: self.centre[name] + x * first + y * self.second[name] for name, first in self.first.items()
+            name: self.center[name] + x * first + y * self.second[name] for name, first in self.first.items()
         }
-        return {**self.centre, **moved}
+        return {**self.center, **moved}
 
     def place(self, weights: Weights) -> Place:
         """Coordinates of the point of the plane that is next to `weights`, and how near it is."""
-        shift = {name: weights[name] - centre for name, centre in self.centre.items()}
+        shift = {name: weights[name] - center for name, center in self.center.items()}
         x, y = (_dot(shift, axis) / _dot(axis, axis) for axis in (self.first, self.second))
         rest = {
             name: part - x * self.first[name] - y * self.second[name] if name in self.first else part
@@ -88,11 +88,11 @@ def weights_of(model: nn.Module, names: Collection[str] | None = None) -> dict[s
     }
 
 
-def random_plane(centre: Weights, scaling: Scaling, seed: int, *, vectors: bool = False) -> Plane:
+def random_plane(center: Weights, scaling: Scaling, seed: int, *, vectors: bool = False) -> Plane:
     """A plane along two random directions, normal numbers scaled like the weights.
 
     Args:
-        centre: Weights in its middle.
+        center: Weights in its middle.
         scaling: What of a direction gets the length of the same part of the weights: all of it ("network"),
             each tensor, or each slice of a tensor's first axis ("filter": the weights of one output), so that
             1 is a step as long as the weights themselves.
@@ -102,38 +102,38 @@ def random_plane(centre: Weights, scaling: Scaling, seed: int, *, vectors: bool 
     generator = torch.Generator().manual_seed(seed)
     first, second = (
         {
-            name: torch.randn(centre[name].shape, generator=generator).to(centre[name])
-            for name in _moving(centre, vectors)
+            name: torch.randn(center[name].shape, generator=generator).to(center[name])
+            for name in _moving(center, vectors)
         }
         for _ in range(2)
     )
-    return _plane(centre, first, second, scaling)
+    return _plane(center, first, second, scaling)
 
 
 def path_plane(
-    centre: Weights, snapshots: Sequence[Weights], scaling: Scaling, *, vectors: bool = False
+    center: Weights, snapshots: Sequence[Weights], scaling: Scaling, *, vectors: bool = False
 ) -> Plane:
-    """The plane through the centre that is nearest to the snapshots of a training run.
+    """The plane through the center that is nearest to the snapshots of a training run.
 
-    With M the T x P matrix of snapshots minus the centre, the directions are its first two right singular
-    vectors: principal components of the changes of weights about the centre, which has to lie in the plane.
+    With M the T x P matrix of snapshots minus the center, the directions are its first two right singular
+    vectors: principal components of the changes of weights about the center, which has to lie in the plane.
     `scaling` "network" keeps this plane and only sets its unit; "tensor" and "filter" bend the directions as
     in `random_plane`, which leaves less of the path in the plane. The second direction is made orthogonal to
     the first after that. The first snapshot has x < 0.
 
     Args:
-        centre: Weights in the middle.
-        snapshots: Weights along the training, at least two that differ from the centre.
+        center: Weights in the middle.
+        snapshots: Weights along the training, at least two that differ from the center.
         scaling: See `random_plane`.
         vectors: See `random_plane`.
 
     Raises:
         ValueError: If the snapshots do not span a plane.
     """
-    names = _moving(centre, vectors)
+    names = _moving(center, vectors)
     gram = np.zeros((len(snapshots), len(snapshots)))
     for name in names:
-        shifts = torch.stack([(snapshot[name] - centre[name]).flatten().double() for snapshot in snapshots])
+        shifts = torch.stack([(snapshot[name] - center[name]).flatten().double() for snapshot in snapshots])
         gram += (shifts @ shifts.mT).cpu().numpy()  # (T, T)
     values, vectors_of_gram = np.linalg.eigh(gram)
     if len(snapshots) < 2 or values[-2] <= 1e-12 * values[-1]:
@@ -145,12 +145,12 @@ def path_plane(
     for index in (-1, -2):
         mix = vectors_of_gram[:, index]
         mix = -mix if mix[0] > 0 else mix  # the first snapshot's coordinate is sqrt(value) mix[0]
-        axes.append({name: _mixed(name, mix, centre, snapshots) for name in names})
-    return _plane(centre, axes[0], axes[1], scaling)
+        axes.append({name: _mixed(name, mix, center, snapshots) for name in names})
+    return _plane(center, axes[0], axes[1], scaling)
 
 
 def share_in_plane(places: Sequence[Place]) -> float:
-    """Share of the path's squared distance from the centre that lies in the plane."""
+    """Share of the path's squared distance from the center that lies in the plane."""
     whole = sum(place.length**2 for place in places)
     return 1 - sum(place.rest**2 for place in places) / whole if whole else math.nan
 
@@ -219,37 +219,37 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
             norm.train(mode)
 
 
-def _moving(centre: Weights, vectors: bool) -> list[str]:
-    return [name for name, tensor in centre.items() if vectors or sum(size > 1 for size in tensor.shape) > 1]
+def _moving(center: Weights, vectors: bool) -> list[str]:
+    return [name for name, tensor in center.items() if vectors or sum(size > 1 for size in tensor.shape) > 1]
 
 
-def _plane(centre: Weights, first: dict[str, Tensor], second: dict[str, Tensor], scaling: Scaling) -> Plane:
+def _plane(center: Weights, first: dict[str, Tensor], second: dict[str, Tensor], scaling: Scaling) -> Plane:
     if scaling not in SCALINGS:
         raise ValueError(f"scaling={scaling!r} is not known; legal values: {', '.join(SCALINGS)}")
-    first, second = (_scaled(axis, centre, scaling) for axis in (first, second))
+    first, second = (_scaled(axis, center, scaling) for axis in (first, second))
     overlap = _dot(second, first) / _dot(first, first)
     second = {name: part - overlap * first[name] for name, part in second.items()}
-    return Plane(centre, first, second)
+    return Plane(center, first, second)
 
 
-def _scaled(direction: Weights, centre: Weights, scaling: Scaling) -> dict[str, Tensor]:
+def _scaled(direction: Weights, center: Weights, scaling: Scaling) -> dict[str, Tensor]:
     if scaling == "network":
-        own = {name: centre[name] for name in direction}
+        own = {name: center[name] for name in direction}
         factor = math.sqrt(_dot(own, own) / _dot(direction, direction))
         return {name: factor * part for name, part in direction.items()}
     found = {}
     for name, part in direction.items():
         axes = tuple(range(int(scaling == "filter" and part.ndim > 1), part.ndim))
-        lengths = [torch.linalg.vector_norm(t, dim=axes, keepdim=True) for t in (centre[name], part)]
+        lengths = [torch.linalg.vector_norm(t, dim=axes, keepdim=True) for t in (center[name], part)]
         # a direction that is zero somewhere stays so: nothing has moved there
         found[name] = part * lengths[0] / lengths[1].clamp(min=torch.finfo(part.dtype).tiny)
     return found
 
 
-def _mixed(name: str, mix: Floats, centre: Weights, snapshots: Sequence[Weights]) -> Tensor:
-    total = torch.zeros_like(centre[name])
+def _mixed(name: str, mix: Floats, center: Weights, snapshots: Sequence[Weights]) -> Tensor:
+    total = torch.zeros_like(center[name])
     for factor, snapshot in zip(mix, snapshots, strict=True):
-        total.add_(snapshot[name] - centre[name], alpha=float(factor))
+        total.add_(snapshot[name] - center[name], alpha=float(factor))
     return total
 
 

@@ -21,7 +21,7 @@ HEAT, SIGNED = "inferno", "RdBu_r"
 THROUGH = 0.75
 """Opacity of a map over an image."""
 EDGE = "#00e5ff"
-"""Colour of the outline of the mask: on no heat map."""
+"""Color of the outline of the mask: on no heat map."""
 BARS = ("#3b6fb6", "#e08a1e", "#5a9e5a")
 
 
@@ -30,13 +30,13 @@ class Panel(NamedTuple):
 
     title: str
     pixels: NDArray[Any]
-    """Colours (H, W, 3), or a map (H, W): not negative, or signed."""
+    """Colors (H, W, 3), or a map (H, W): not negative, or signed."""
     outline: NDArray[np.bool_] | None = None
     """Mask whose edge is drawn, (H, W)."""
     signed: bool = False
     """Whether the map has two signs: red for, blue against."""
     under: NDArray[np.uint8] | None = None
-    """Image (H, W, 3) that shows through the map, which may be coarser, in grey."""
+    """Image (H, W, 3) that shows through the map, which may be coarser, in gray."""
     empty: str = "no evidence"
     """What is said of a map of zeros."""
 
@@ -122,9 +122,9 @@ def channel_chart(
     ax = figure.subplots()
     thickness = 0.8 / max(len(worth), 1)
     middle = np.arange(len(names))
-    for number, ((label, (mean, std)), colour) in enumerate(zip(worth.items(), BARS, strict=False)):
+    for number, ((label, (mean, std)), color) in enumerate(zip(worth.items(), BARS, strict=False)):
         place = middle + (number - (len(worth) - 1) / 2) * thickness
-        ax.barh(place, mean, thickness * 0.9, label=label, color=colour)
+        ax.barh(place, mean, thickness * 0.9, label=label, color=color)
         ax.errorbar(mean, place, xerr=std, fmt="none", ecolor="#00000055", elinewidth=0.8)
         for y, value, spread in zip(place, mean, std, strict=True):
             ax.text(min(value + spread, 1.0) + 0.01, y, f"{value:.2f}", va="center", fontsize=6)

@@ -21,7 +21,7 @@ from .study import Study, attended, chosen
 __all__ = ["attention"]
 
 LIMITS = (
-    "Each map has a colour scale of its own: colours of two maps do not compare.",
+    "Each map has a color scale of its own: colors of two maps do not compare.",
     "A map is one step of one block. What a token holds has been mixed by all blocks before, and values and "
     "the way around the block are not in the map: it is no explanation of the answer (mode=explain).",
     "Maps without negative entries have a cosine well above 0 whatever they show: it does not compare across "
@@ -31,9 +31,9 @@ LIMITS = (
 
 def attention(study: Study) -> Findings:
     """Maps of some images: pictures, the maps as arrays, and facts of each map as a table."""
-    options = study.cfg.analyse.attention
+    options = study.cfg.analyze.attention
     found = attended(study)
-    names = chosen(study, "analyse.attention.blocks", options.blocks, found)
+    names = chosen(study, "analyze.attention.blocks", options.blocks, found)
     heads = _heads(study, options.heads, {a.name: a.before.shape[1] for a in found if a.name in names})
     positions = _positions(study)
     model = study.task.model
@@ -66,7 +66,7 @@ def _findings(
     labels: list[str],
     blocks: list[BlockMaps],
 ) -> Findings:
-    options = study.cfg.analyse.attention
+    options = study.cfg.analyze.attention
     drawn = options.pictures if options.images is None else len(positions)
     rows: list[list[object]] = []
     numbers: dict[str, float] = {}
@@ -97,7 +97,7 @@ def _findings(
                 map_sheet(pictures[:drawn], labels[:drawn], block),
                 f"{block.name}: {whose}, for each image and head. Logits: q k / sqrt(d) where they are "
                 "positive, from black to yellow. After: the entries that values are mixed by, red positive, "
-                "blue negative, white 0. Above each map: the end of its colour scale.",
+                "blue negative, white 0. Above each map: the end of its color scale.",
             )
         )
         arrays |= {f"{block.name}/before": block.before, f"{block.name}/after": block.after}
@@ -112,14 +112,14 @@ def _findings(
 
 def _positions(study: Study) -> list[int]:
     """The images that the user wants."""
-    options = study.cfg.analyse.attention
+    options = study.cfg.analyze.attention
     if options.images is None:
         return study.sample(options.num_images)
     count = len(study.datamodule.datasets[study.cfg.split])
     if wrong := [position for position in options.images if position >= count]:
         why = f"there is no image {', '.join(map(str, wrong))}"
         fix = f"split={study.cfg.split} has {count}, from 0 to {count - 1}"
-        raise ConfigError([conflict(study.cfg, ["analyse.attention.images", "split"], why, fix)])
+        raise ConfigError([conflict(study.cfg, ["analyze.attention.images", "split"], why, fix)])
     return options.images
 
 
@@ -131,7 +131,7 @@ def _heads(study: Study, wanted: Sequence[int] | None, counts: dict[str, int]) -
     if wrong := [head for head in wanted if head >= fewest]:
         why = f"there is no head {', '.join(map(str, wrong))}"
         fix = f"legal: 0 to {fewest - 1} in {', '.join(counts)}"
-        raise ConfigError([conflict(study.cfg, ["analyse.attention.heads"], why, fix)])
+        raise ConfigError([conflict(study.cfg, ["analyze.attention.heads"], why, fix)])
     return list(wanted)
 
 

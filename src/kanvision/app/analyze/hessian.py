@@ -18,7 +18,7 @@ __all__ = ["hessian"]
 
 def hessian(study: Study) -> Findings:
     """Ask for the spectrum of the Hessian at the checkpoint's weights."""
-    options = study.cfg.analyse.hessian
+    options = study.cfg.analyze.hessian
     names = trained_names(study)
     batches = fixed_batches(study, options.images, options.num_images)
     images = described(study, options.images, batches)
@@ -38,7 +38,7 @@ def hessian(study: Study) -> Findings:
         runs=options.runs,
         steps=steps,
         trace_vectors=options.trace_vectors,
-        seed=study.cfg.analyse.seed,
+        seed=study.cfg.analyze.seed,
         tick=lambda: next(bar, None),
     )
     for _ in bar:  # a run may have needed fewer products

@@ -33,7 +33,7 @@ Distances = Mapping[str, Mapping[int, float]]
 
 def histograms(study: Study) -> Findings:
     """Counts of all weights and of each kind: charts of some epochs, facts of all that the run has kept."""
-    options = study.cfg.analyse.histograms
+    options = study.cfg.analyze.histograms
     groups, kept = kinds(study.task.model), study.snapshots
     shown = _shown(study, list(kept))
     limits = {kind: options.limit if kind == ALL else 0.0 for kind in groups}
@@ -90,19 +90,19 @@ LIMITS = (
 
 def _shown(study: Study, kept: list[int]) -> list[int]:
     """Epochs to draw."""
-    wanted = study.cfg.analyse.histograms.epochs
+    wanted = study.cfg.analyze.histograms.epochs
     if wanted is None:
         return sorted({kept[0], kept[len(kept) // 2], kept[-1]})
     if wrong := [epoch for epoch in wanted if epoch not in kept]:
         why = f"the run has kept no weights after epoch {', '.join(map(str, wrong))}"
         fix = f"legal: {', '.join(map(str, kept))}; train with callbacks=snapshots to keep every epoch's"
-        raise ConfigError([conflict(study.cfg, ["analyse.histograms.epochs"], why, fix)])
+        raise ConfigError([conflict(study.cfg, ["analyze.histograms.epochs"], why, fix)])
     return sorted(set(wanted))
 
 
 def _sentences(study: Study, drawn: Found, distances: Distances, kept: list[int]) -> list[str]:
     first, last = min(drawn[ALL]), max(drawn[ALL])
-    limit = study.cfg.analyse.histograms.limit
+    limit = study.cfg.analyze.histograms.limit
     start, end = drawn[ALL][first], drawn[ALL][last]
     sentences = [
         f"The run has kept the weights after epochs {', '.join(map(str, kept))}."

@@ -1,4 +1,4 @@
-"""analysis=landscape: the loss over a plane through the weights, and the way of the optimiser in it."""
+"""analysis=landscape: the loss over a plane through the weights, and the way of the optimizer in it."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ UNIT = {
 
 def landscape(study: Study) -> Findings:
     """Draw the loss around the checkpoint's weights."""
-    options = study.cfg.analyse.landscape
+    options = study.cfg.analyze.landscape
     names = trained_names(study)
     model = study.task.model
-    centre = weights_of(model, names)
+    center = weights_of(model, names)
     snapshots = _snapshots(study, names) if options.directions != "random" else {}
-    plane, scaling = _plane(study, centre, snapshots)
+    plane, scaling = _plane(study, center, snapshots)
     batches = fixed_batches(study, options.images, options.num_images)
     images = described(study, options.images, batches)
     has_batch_norms = any(isinstance(module, _BatchNorm) for module in model.modules())
@@ -85,7 +85,7 @@ def landscape(study: Study) -> Findings:
             f"checkpoint; the rest of their way is perpendicular to the picture."
         )
     limits = [
-        f"Two directions of {sum(t.numel() for t in centre.values()):,}: valleys and walls elsewhere do not "
+        f"Two directions of {sum(t.numel() for t in center.values()):,}: valleys and walls elsewhere do not "
         "show.",
         "The plane through two networks is not the same plane: compare shapes with care, and heights only "
         "over the same images.",
@@ -93,10 +93,10 @@ def landscape(study: Study) -> Findings:
     if places and study.run.ema is not None:
         limits.append(
             "The run averages its weights (ema): snapshots and checkpoint are averages, and their way is "
-            "smoother than the optimiser's own."
+            "smoother than the optimizer's own."
         )
     if not options.vectors:
-        limits.append("Biases, norms and tokens stay as at the checkpoint (analyse.landscape.vectors).")
+        limits.append("Biases, norms and tokens stay as at the checkpoint (analyze.landscape.vectors).")
     if has_batch_norms:
         limits.append(
             "Batch norms use the statistics of each batch, at each point anew: the loss in the middle is not "
@@ -142,7 +142,7 @@ def landscape(study: Study) -> Findings:
 
 def _snapshots(study: Study, names: set[str]) -> dict[int, Weights]:
     """Weights of the run by epoch; empty if there are not enough of them."""
-    limit = study.cfg.analyse.landscape.num_snapshots
+    limit = study.cfg.analyze.landscape.num_snapshots
     found = list(study.snapshots.items())
     if len(found) < 3:
         return {}
@@ -154,22 +154,22 @@ def _snapshots(study: Study, names: set[str]) -> dict[int, Weights]:
     }
 
 
-def _plane(study: Study, centre: Weights, snapshots: dict[int, Weights]) -> tuple[Plane, str]:
-    options = study.cfg.analyse.landscape
+def _plane(study: Study, center: Weights, snapshots: dict[int, Weights]) -> tuple[Plane, str]:
+    options = study.cfg.analyze.landscape
     scaling = options.scaling
     why = "the run has kept fewer than three checkpoints"
     if snapshots:
         by_path = "network" if scaling == "auto" else scaling
         try:
-            return path_plane(centre, list(snapshots.values()), by_path, vectors=options.vectors), by_path
+            return path_plane(center, list(snapshots.values()), by_path, vectors=options.vectors), by_path
         except ValueError as error:
             why = str(error)
     if options.directions == "path":
-        fix = "train with callbacks=snapshots, or take analyse.landscape.directions=random"
-        raise ConfigError([conflict(study.cfg, ["analyse.landscape.directions"], why, fix)])
+        fix = "train with callbacks=snapshots, or take analyze.landscape.directions=random"
+        raise ConfigError([conflict(study.cfg, ["analyze.landscape.directions"], why, fix)])
     snapshots.clear()
     at_random = "filter" if scaling == "auto" else scaling
-    return random_plane(centre, at_random, study.cfg.analyse.seed, vectors=options.vectors), at_random
+    return random_plane(center, at_random, study.cfg.analyze.seed, vectors=options.vectors), at_random
 
 
 def _axes(points: int, limit: float | None, places: Sequence[Place]) -> tuple[list[float], list[float]]:

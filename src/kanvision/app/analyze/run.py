@@ -1,4 +1,4 @@
-"""`eval.py mode=analyse`: a look inside a trained network."""
+"""`eval.py mode=analyze`: a look inside a trained network."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .transfer import transfer
 __all__ = [
     "ANALYSES",
     "Study",
-    "analyse",
+    "analyze",
 ]
 
 
@@ -42,7 +42,7 @@ ANALYSES: dict[str, Callable[[Study], Findings]] = {
 """By the name that `analysis=` takes; `kanvision.config.schema.evaluation.Analysis` lists the same names."""
 
 
-def analyse(cfg: EvalConfig) -> dict[str, float]:
+def analyze(cfg: EvalConfig) -> dict[str, float]:
     """Look at a checkpoint in the way that `cfg.analysis` names.
 
     Writes pictures, tables, `summary.json` and a page `index.html` to `<run>/analyses/<analysis>`, and the
@@ -68,7 +68,7 @@ def analyse(cfg: EvalConfig) -> dict[str, float]:
     folder = root / cfg.analysis
     findings.write(folder)
     title = f"{cfg.analysis}: {run.model.name} on {run.data.name}"
-    options = getattr(cfg.analyse, cfg.analysis, None)
+    options = getattr(cfg.analyze, cfg.analysis, None)
     about = {
         "checkpoint": str(path),
         "model": run.model.name,
@@ -76,7 +76,7 @@ def analyse(cfg: EvalConfig) -> dict[str, float]:
         "root": run.data.root,
         "split": cfg.split,
         "seed": run.seed,
-        "options": {"seed": cfg.analyse.seed} | (options.model_dump(mode="json") if options else {}),
+        "options": {"seed": cfg.analyze.seed} | (options.model_dump(mode="json") if options else {}),
     }
     write_page(folder, title, about | record.environment(), findings)
     summary = {

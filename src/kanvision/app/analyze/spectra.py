@@ -31,14 +31,14 @@ __all__ = ["spectra"]
 
 def spectra(study: Study) -> Findings:
     """Singular values of matrices: a chart, all values as a table, ranks as numbers."""
-    of = study.cfg.analyse.spectra.of
+    of = study.cfg.analyze.spectra.of
     found = attended(study) if of != "weights" else []
     return _of_attention(study, found) if found or of == "attention" else _of_weights(study)
 
 
 def _of_attention(study: Study, found: list[Attention]) -> Findings:
-    options = study.cfg.analyse.spectra
-    names = chosen(study, "analyse.spectra.blocks", options.blocks, found)
+    options = study.cfg.analyze.spectra
+    names = chosen(study, "analyze.spectra.blocks", options.blocks, found)
     positions = study.sample(options.num_images)
     parts: dict[tuple[str, bool], list[tuple[Values, Values]]] = {}
     about = {each.name: each for each in found}
@@ -72,7 +72,7 @@ def _of_attention(study: Study, found: list[Attention]) -> Findings:
         f"Singular values of the matrices of {count} random images and all heads, on a logarithmic axis: "
         "line, their mean at each index; band, from the smallest to the largest. Left: logits q k / sqrt(d), "
         "whose rank is the width d of a head at most. Right: the matrices that values are mixed by; learned "
-        "functions of r hidden units have rank r at most. Grey: smaller than float32 can tell from 0."
+        "functions of r hidden units have rank r at most. Gray: smaller than float32 can tell from 0."
     )
     table = Table(
         "singular_values", ["attention", "kind", "side", "index", "min", "mean", "max"], rows,
@@ -118,11 +118,11 @@ def _sentence(each: Spectra, facts: dict[str, float]) -> str:
 
 
 def _of_weights(study: Study) -> Findings:
-    matrices, too_large = weight_matrices(study.task.model, study.cfg.analyse.spectra.largest)
+    matrices, too_large = weight_matrices(study.task.model, study.cfg.analyze.spectra.largest)
     if not matrices:
         why = f"{study.run.model.name} has no weight whose smaller side is at most that"
         fix = f"sizes: {', '.join(f'{name} {size}' for name, size in too_large.items()) or 'no matrices'}"
-        raise ConfigError([conflict(study.cfg, ["analyse.spectra.largest"], why, fix)])
+        raise ConfigError([conflict(study.cfg, ["analyze.spectra.largest"], why, fix)])
     found = {
         name: singular_values(matrix)
         for name, matrix in study.track(matrices.items(), "Decomposing", len(matrices))
@@ -146,7 +146,7 @@ def _of_weights(study: Study) -> Findings:
     ]
     if too_large:
         sizes = ", ".join(f"{name} ({size[0]} x {size[1]})" for name, size in too_large.items())
-        sentences.append(f"Left out, larger than analyse.spectra.largest: {sizes}.")
+        sentences.append(f"Left out, larger than analyze.spectra.largest: {sizes}.")
     caption = (
         "Weights as matrices of outputs x (inputs, functions, places of the kernel). Left: their singular "
         "values, the largest as 1. Right: sum of squares over the largest square, as a share of what it can "

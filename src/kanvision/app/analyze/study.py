@@ -37,11 +37,11 @@ __all__ = [
 
 
 def fixed_batches(study: Study, images: Literal["split", "train"], number: int) -> list[dict[str, Tensor]]:
-    """Random images by `analyse.seed` with their labels, in batches on the CPU, without augmentation."""
+    """Random images by `analyze.seed` with their labels, in batches on the CPU, without augmentation."""
     datamodule = study.datamodule
     is_split = images == "split"
     dataset = datamodule.datasets[study.cfg.split] if is_split else not_augmented(datamodule, "train")
-    order = np.random.default_rng(study.cfg.analyse.seed).permutation(len(dataset))
+    order = np.random.default_rng(study.cfg.analyze.seed).permutation(len(dataset))
     return list(batches_of(datamodule, dataset, sorted(order[:number])))
 
 
@@ -105,7 +105,7 @@ class Study:
     """A checkpoint under examination. B batch, C channels, H W space."""
 
     cfg: EvalConfig
-    """What the user wants; keys of analysis=<name> are in `cfg.analyse.<name>`."""
+    """What the user wants; keys of analysis=<name> are in `cfg.analyze.<name>`."""
     path: Path
     """The checkpoint."""
     run: TrainConfig
@@ -128,7 +128,7 @@ class Study:
     def sample(self, number: int) -> list[int]:
         """Positions of random images of the split, in random order; all where there are no more."""
         count = len(self.datamodule.datasets[self.cfg.split])
-        chosen = np.random.default_rng(self.cfg.analyse.seed).permutation(count)[:number]
+        chosen = np.random.default_rng(self.cfg.analyze.seed).permutation(count)[:number]
         return [int(position) for position in chosen]
 
     def batches(self, positions: Sequence[int]) -> Iterator[dict[str, Tensor]]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanvision.analysis.feature_probe import Score, features_of, linear_score, neighbour_score, score_picture
+from kanvision.analysis.feature_probe import Score, features_of, linear_score, neighbor_score, score_picture
 from kanvision.analysis.results import Findings, Picture, Table
 from kanvision.app.build import model_of, unread_datamodule_of
 from kanvision.config import ConfigError, blaming
@@ -24,11 +24,11 @@ __all__ = ["transfer"]
 
 def transfer(study: Study) -> Findings:
     """Train probes on frozen features of a data set's training images, and score them on its test."""
-    options = study.cfg.analyse.transfer
+    options = study.cfg.analyze.transfer
     datamodule = _datamodule(study)
     name = options.data or study.run.data.name
     model = study.task.model
-    torch.manual_seed(study.cfg.analyse.seed)
+    torch.manual_seed(study.cfg.analyze.seed)
     fresh = model_of(study.run).eval().requires_grad_(False).to(study.device)
     sets: dict[str, list[Any]] = {"trained": [], "untrained": [], "pixels": []}
     for split, number in (("train", options.num_train), ("test", options.num_test)):
@@ -41,19 +41,19 @@ def transfer(study: Study) -> Findings:
     scores: dict[str, dict[str, Score]] = {}
     for kind, (train, test) in study.track(sets.items(), "Probes"):
         scores[kind] = {
-            "nearest neighbours": neighbour_score(train, test, options.neighbours),
-            "linear": linear_score(train, test, study.cfg.analyse.seed),
+            "nearest neighbors": neighbor_score(train, test, options.neighbors),
+            "linear": linear_score(train, test, study.cfg.analyze.seed),
         }
     known, asked = (sets["trained"][i][1] for i in (0, 1))
     chance = float((asked == np.bincount(known).argmax()).mean())
     trained, untrained, pixels = (scores[kind] for kind in ("trained", "untrained", "pixels"))
     sentences = [
         f"Frozen features on {name}, {len(known)} images to learn from and {len(asked)} of its test: linear "
-        f"{trained['linear'].accuracy:.1%} ± {trained['linear'].error:.1%}, nearest neighbours "
-        f"{trained['nearest neighbours'].accuracy:.1%} ± {trained['nearest neighbours'].error:.1%}.",
+        f"{trained['linear'].accuracy:.1%} ± {trained['linear'].error:.1%}, nearest neighbors "
+        f"{trained['nearest neighbors'].accuracy:.1%} ± {trained['nearest neighbors'].error:.1%}.",
         f"The same network with random weights: {untrained['linear'].accuracy:.1%} and "
-        f"{untrained['nearest neighbours'].accuracy:.1%}; raw pixels: {pixels['linear'].accuracy:.1%} and "
-        f"{pixels['nearest neighbours'].accuracy:.1%}; always the most frequent class: {chance:.1%}.",
+        f"{untrained['nearest neighbors'].accuracy:.1%}; raw pixels: {pixels['linear'].accuracy:.1%} and "
+        f"{pixels['nearest neighbors'].accuracy:.1%}; always the most frequent class: {chance:.1%}.",
     ]
     limits = [
         "Errors are those of the number of test images; the choice of training images and of the network's "
@@ -62,7 +62,7 @@ def transfer(study: Study) -> Findings:
         "question: python train.py finetune.init_from=<run>.",
     ]
     if options.data in (None, study.run.data.name):
-        limits.append("The network was trained on these data: this is no transfer, analyse.transfer.data is.")
+        limits.append("The network was trained on these data: this is no transfer, analyze.transfer.data is.")
     rows = [(f, probe, *score) for f, by_probe in scores.items() for probe, score in by_probe.items()]
     table = Table(
         "scores", ("features", "probe", "accuracy", "standard_error"), rows, "Accuracy of each probe."
@@ -80,7 +80,7 @@ def transfer(study: Study) -> Findings:
 
 def _datamodule(study: Study) -> ImageDataModule:
     """The other data as the network takes them: its size of images, channels, mean and std."""
-    options, run = study.cfg.analyse.transfer, study.run
+    options, run = study.cfg.analyze.transfer, study.run
     if run.data.task != "classification":
         why, fix = "the network names no class of an image", "take a checkpoint of a classifier"
         raise ConfigError([conflict(study.cfg, ["analysis"], why, fix)])
@@ -89,7 +89,7 @@ def _datamodule(study: Study) -> ImageDataModule:
     if options.data is not None and options.data not in READERS:
         why = "there are no such data with one class an image"
         fix = f"legal: {', '.join(sorted(READERS))}"
-        raise ConfigError([conflict(study.cfg, ["analyse.transfer.data"], why, fix)])
+        raise ConfigError([conflict(study.cfg, ["analyze.transfer.data"], why, fix)])
     facts = run.data.model_dump(exclude={"task"})
     shape = {k: facts[k] for k in ("in_chans", "img_size", "mean", "std", "interpolation", "crop_pct")}
     datamodule = build_datamodule(
@@ -109,7 +109,7 @@ def _batches(
     """Images of a split without augmentation, as many of each class, on the CPU."""
     dataset = not_augmented(datamodule, split)
     targets = datamodule.strata(dataset.source)[dataset.indices]
-    return batches_of(datamodule, dataset, stratified_limit(targets, number, study.cfg.analyse.seed))
+    return batches_of(datamodule, dataset, stratified_limit(targets, number, study.cfg.analyze.seed))
 
 
 def _on(study: Study, batches: list[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:

@@ -148,7 +148,7 @@ def channel_names(datamodule: ImageDataModule) -> list[str]:
     if number == 3:
         is_reversed = tuple(getattr(datamodule, "rgb", ())) == (2, 1, 0)
         return ["blue", "green", "red"] if is_reversed else ["red", "green", "blue"]
-    return ["grey"] if number == 1 else [f"channel {index + 1}" for index in range(number)]
+    return ["gray"] if number == 1 else [f"channel {index + 1}" for index in range(number)]
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> dict[str, dict[str, float]]:

@@ -45,11 +45,11 @@ class Applied:
         self.views = VIEWS[cfg.predict.tta]
 
     def classes(self, images: Tensor) -> Tensor:
-        """Normalised images (B, C, H, W) to probabilities (B, K)."""
+        """Normalized images (B, C, H, W) to probabilities (B, K)."""
         return self._mean(images, lambda logits, _: self.task.predictions(logits))
 
     def masks(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Normalised images (B, C, h, w) to probabilities (B, K, H, W) of `size`, H and W.
+        """Normalized images (B, C, h, w) to probabilities (B, K, H, W) of `size`, H and W.
 
         Of masks that are foreground or not, there are those of the foreground alone.
         """

@@ -1,4 +1,4 @@
-"""`eval.py mode=predict`: what a trained network says of images that nobody has labelled."""
+"""`eval.py mode=predict`: what a trained network says of images that nobody has labeled."""
 
 from __future__ import annotations
 

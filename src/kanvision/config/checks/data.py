@@ -47,7 +47,7 @@ def _masks(config: TrainConfig) -> Iterator[Problem]:
     data = config.data
     assert isinstance(data, MaskDataConfig)
     if data.preprocessing == "u_kan" and data.in_chans != 3:
-        why = "the published preprocessing is for colour images"
+        why = "the published preprocessing is for color images"
         yield conflict(config, ["data.preprocessing", "data.in_chans"], why, "take data.in_chans=3")
     if data.mode == "binary" and data.num_classes not in (None, 1, 2):
         why = "a binary mask has foreground and background"
@@ -69,7 +69,7 @@ def _stored_values(config: TrainConfig, data: SegmentationFolderConfig) -> Itera
             config, ["data.foreground", "data.mode"], why, "take data.mode=binary, or leave it out"
         )
     if data.foreground is not None and data.threshold:
-        why = "a threshold decides by grey levels"
+        why = "a threshold decides by gray levels"
         yield conflict(config, ["data.foreground", "data.threshold"], why, "take data.threshold=0")
     if isinstance(data.foreground, list) and {0, data.ignore_index} & set(data.foreground):
         why = "0 is background, and what is ignored is neither"
@@ -93,7 +93,7 @@ def _ignored(config: TrainConfig, data: SegmentationFolderConfig) -> Iterator[Pr
         why = f"{data.mode} masks hold 0 for background and 1 for foreground"
         yield conflict(config, ["data.ignore_index", "data.mode"], why, "take another number, such as 255")
     if data.threshold:
-        why = "of grey levels, all are either foreground or background"
+        why = "of gray levels, all are either foreground or background"
         yield conflict(config, ["data.ignore_index", "data.threshold"], why, "take data.threshold=0")
 
 

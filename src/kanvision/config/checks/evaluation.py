@@ -25,20 +25,20 @@ ANALYSES: tuple[str, ...] = get_args(Analysis)
 
 
 def analysis_problems(config: EvalConfig) -> Iterator[Problem]:
-    """Complaints about mode=analyse; none in other modes."""
-    if config.mode != "analyse":
+    """Complaints about mode=analyze; none in other modes."""
+    if config.mode != "analyze":
         return
     if config.analysis is None:
-        why = "mode=analyse needs to know what to look at"
+        why = "mode=analyze needs to know what to look at"
         yield conflict(config, ["analysis"], why, f"legal: {', '.join(ANALYSES)}")
         return
     for name in ANALYSES:
-        if name != config.analysis and hasattr(config.analyse, name):
-            keys = list(changed_keys(config.analyse, AnalysisConfig(), name, "analyse."))
+        if name != config.analysis and hasattr(config.analyze, name):
+            keys = list(changed_keys(config.analyze, AnalysisConfig(), name, "analyze."))
             if keys:
                 yield unused(config, keys, f"analysis={config.analysis}", f"analysis={name}")
     if config.trainer.devices not in (1, "auto"):
-        yield conflict(config, ["trainer.devices"], "mode=analyse runs on one device", "leave it out")
+        yield conflict(config, ["trainer.devices"], "mode=analyze runs on one device", "leave it out")
 
 
 OF_DATA = ("root", "num_workers", "limit_test", "foreground", "threshold", "download", "max_pixels")
@@ -77,7 +77,7 @@ def prediction_problems(config: EvalConfig) -> Iterator[Problem]:
 KEYS_OF_MODE: dict[str, tuple[str, ...]] = {
     "explain": ("explain",),
     "predict": ("input", "predict"),
-    "analyse": ("analysis", "analyse"),
+    "analyze": ("analysis", "analyze"),
     "check_data": ("check",),
 }
 """Keys and sections of the modes that have some of their own."""

@@ -75,7 +75,7 @@ IDLE = (
     Idle(
         ("optimizer.momentum",),
         lambda c: not _uses_momentum(c),
-        "this optimiser has no momentum of that kind",
+        "this optimizer has no momentum of that kind",
     ),
     Idle(
         ("optimizer.betas",),

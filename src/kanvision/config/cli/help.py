@@ -76,7 +76,7 @@ Examples
     python eval.py mode=explain ckpt=latest                     what the answers rest on: pictures and scores
     python eval.py mode=predict ckpt=latest input=scene.tif     masks, or the classes of pictures
     python eval.py mode=check_data data=busi data.root=busi     every bad file of a data set
-    python eval.py mode=analyse analysis=spectra ckpt=latest    a look inside: docs/analyse.md
+    python eval.py mode=analyze analysis=spectra ckpt=latest    a look inside: docs/analyze.md
 """
 FLAGS = """\
 Flags

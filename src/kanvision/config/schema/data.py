@@ -31,7 +31,7 @@ class DataConfig(Section):
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
     """How images are resized for evaluation."""
     crop_pct: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Share of the resized image that the centre crop of evaluation keeps."""
+    """Share of the resized image that the center crop of evaluation keeps."""
     val_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     """Share of each class held out to choose the best checkpoint; 0: validate on the test split."""
     split_seed: int = 0
@@ -173,7 +173,7 @@ class SegmentationFolderConfig(MaskFilesConfig):
     mask_suffix: str = ""
     """What the name of a mask has behind that of its image, for example _mask."""
     threshold: Annotated[int, Field(ge=0, le=254)] = 0
-    """Grey level above which a pixel is foreground (not for multiclass); 0: `foreground` decides."""
+    """Gray level above which a pixel is foreground (not for multiclass); 0: `foreground` decides."""
     foreground: Literal["all"] | list[int] | None = None
     """Stored values that are foreground under threshold=0, or all but zero; null: the only one but zero."""
     palette: dict[str, str] | str | None = None
@@ -231,7 +231,7 @@ class AugmentConfig(Section):
     auto_augment: str | None = None
     """timm's policy string (rand-m9-mstd0.5), or torchvision's policies (tv-trivial, tv-cifar10+tv-svhn)."""
     color_jitter: NonNegative = 0.0
-    """Strength of colour jitter; not used together with auto_augment."""
+    """Strength of color jitter; not used together with auto_augment."""
     brightness: Rate = 0.0
     """Largest relative change of the brightness (images with masks)."""
     random_affine: RandomAffineConfig | None = None

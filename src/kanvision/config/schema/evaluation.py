@@ -1,4 +1,4 @@
-"""Keys of `analyse`: a section for each analysis of `eval.py mode=analyse`."""
+"""Keys of `analyze`: a section for each analysis of `eval.py mode=analyze`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class LandscapeConfig(Section):
     images: Images = "split"
     """Images of the loss: of the split of `split`, or training images without augmentation."""
     num_images: Count = 256
-    """How many of them, drawn at random by `analyse.seed`; the same at each point."""
+    """How many of them, drawn at random by `analyze.seed`; the same at each point."""
     batch_norm: Literal["batch", "stored"] = "batch"
     """Statistics of batch norms: of each batch, at each point anew; or those stored in the checkpoint."""
     num_snapshots: Annotated[int, Field(ge=3)] = 50
@@ -66,7 +66,7 @@ class HessianConfig(Section):
     images: Images = "train"
     """Images of the loss: of the split of `split`, or training images without augmentation."""
     num_images: Count = 128
-    """How many of them, drawn at random by `analyse.seed`."""
+    """How many of them, drawn at random by `analyze.seed`."""
     runs: Count = 3
     """Random vectors that Lanczos' method starts from."""
     steps: Annotated[int, Field(ge=2)] = 40
@@ -90,8 +90,8 @@ class TransferConfig(Section):
     """Images that the probes learn from, equal over classes."""
     num_test: Count = 2000
     """Images that they are scored on, equal over classes."""
-    neighbours: Count = 20
-    """Neighbours that vote, by cosine similarity."""
+    neighbors: Count = 20
+    """Neighbors that vote, by cosine similarity."""
 
 
 class PredictionConfig(Section):
@@ -102,7 +102,7 @@ class PredictionConfig(Section):
     tile: Count | None = None
     """Side of the tiles, which all images are cut into then; null: the training size, for GeoTIFF."""
     overlap: Annotated[int, Field(ge=0)] | None = None
-    """Pixels that neighbouring tiles share at least, where they are blended; null: a quarter of a tile."""
+    """Pixels that neighboring tiles share at least, where they are blended; null: a quarter of a tile."""
     tta: Literal["none", "hflip", "flips"] = "none"
     """Mean over images and their mirror images, left to right (hflip), or that and upside down (flips)."""
     bands: Annotated[list[Count], Field(min_length=1)] | None = None
@@ -136,7 +136,7 @@ class ExplanationConfig(Section):
     region: Literal["image", "predicted"] = "image"
     """Pixels whose logits are explained, for masks: all, or those that were said to be the class."""
     baseline: Literal["mean", "black"] = "mean"
-    """What removed pixels and channels become: the mean of the data (0 after normalisation), or black."""
+    """What removed pixels and channels become: the mean of the data (0 after normalization), or black."""
     steps: Count = 64
     """Points of the quadrature of integrated gradients."""
     threshold: Literal["otsu"] | Share = "otsu"
@@ -158,7 +158,7 @@ class AttentionConfig(Section):
     """What analysis=attention measures and draws."""
 
     num_images: Count = 32
-    """Images of the split, chosen at random by `analyse.seed`."""
+    """Images of the split, chosen at random by `analyze.seed`."""
     pictures: Count = 4
     """Of these, images whose maps are drawn."""
     images: Numbers | None = None
@@ -175,7 +175,7 @@ class SpectraConfig(Section):
     of: Literal["auto", "attention", "weights"] = "auto"
     """Matrices of attention or of weights; auto: of attention where the network has any."""
     num_images: Count = 5
-    """Images of the split, chosen at random by `analyse.seed`."""
+    """Images of the split, chosen at random by `analyze.seed`."""
     blocks: Several = Field(default_factory=lambda: [-1], min_length=1)
     """Attentions of the network by number, from the end if negative."""
     largest: Count = 2048
@@ -194,7 +194,7 @@ class HistogramsConfig(Section):
 
 
 class AnalysisConfig(Section):
-    """What mode=analyse needs to know."""
+    """What mode=analyze needs to know."""
 
     seed: int = 0
     """Seed of the random choice of images and directions."""

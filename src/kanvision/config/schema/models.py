@@ -35,7 +35,7 @@ class KANConvConfig(ModelConfig):
     groups: Count = 1
     """Groups of every convolution larger than 1x1 but the first."""
     norm: Literal["batch", "instance", "group", "layer"] | None = "batch"
-    """Normalisation after each convolution."""
+    """Normalization after each convolution."""
     norm_affine: bool = True
     """Give norms a learnable scale and shift."""
     layer_drop_rate: Rate = 0.0
@@ -121,7 +121,7 @@ class RDKANConfig(KANBackboneConfig):
     size: Literal["tiny", "small", "base", "large"] = "tiny"
     """Size of the RDNet it is made after."""
     norm: Literal["batch", "instance", "group", "layer"] | None = "layer"
-    """Normalisation after each convolution."""
+    """Normalization after each convolution."""
     attention: bool = False
     """Self-attention behind each dense stage."""
     attention_reduction: Positive | None = None

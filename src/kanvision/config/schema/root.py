@@ -55,7 +55,7 @@ class TrainConfig(Section):
     mixup: MixupConfig
     """Mixing of images."""
     optimizer: OptimizerConfig
-    """The optimiser."""
+    """The optimizer."""
     scheduler: SchedulerConfig
     """The learning-rate schedule."""
     loss: LossConfig
@@ -102,7 +102,7 @@ class EvalDataConfig(Section):
     foreground: Literal["all"] | list[int] | None = None
     """Own masks: stored values that are foreground, or all but zero."""
     threshold: Annotated[int, Field(ge=0, le=254)] | None = None
-    """Own masks: grey level above which a pixel is foreground; 0: `foreground` decides."""
+    """Own masks: gray level above which a pixel is foreground; 0: `foreground` decides."""
     download: bool | None = None
     """Fetch the data set when it is missing; null: no, whatever the run did."""
     faults: Literal["raise", "skip"] | None = None
@@ -131,11 +131,11 @@ class EvalConfig(Section):
 
     ckpt: str
     """Checkpoint file, run folder (its best checkpoint), or latest."""
-    mode: Literal["test", "explain", "predict", "analyse", "check_data"] = "test"
+    mode: Literal["test", "explain", "predict", "analyze", "check_data"] = "test"
     """What to do: measure the model, find out what its answers rest on, let it answer, look inside it, or
     look at every file of its data (which without `ckpt` is done for `data=<name>`)."""
     analysis: Analysis | None = None
-    """What mode=analyse looks at."""
+    """What mode=analyze looks at."""
     split: Literal["val", "test"] = "test"
     """Which images to use."""
     input: str | None = None
@@ -150,8 +150,8 @@ class EvalConfig(Section):
     """What mode=explain explains, and how."""
     predict: PredictionConfig = PredictionConfig()
     """How mode=predict goes through images, and what it writes."""
-    analyse: AnalysisConfig = AnalysisConfig()
-    """How mode=analyse looks, a section for each analysis."""
+    analyze: AnalysisConfig = AnalysisConfig()
+    """How mode=analyze looks, a section for each analysis."""
     check: CheckingConfig = CheckingConfig()
     """How mode=check_data looks."""
     run_root: str = "runs"

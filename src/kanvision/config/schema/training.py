@@ -25,7 +25,7 @@ class RecipeConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """The optimiser, built by timm's `create_optimizer_v2`."""
+    """The optimizer, built by timm's `create_optimizer_v2`."""
 
     name: str = "adamw"
     """Name of an optimizer of timm (listed in kanvision.spec); lookahead_<name> puts Lookahead
@@ -45,11 +45,11 @@ class OptimizerConfig(Section):
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Factor on the learning rate per layer, counted from the head; null: off."""
     betas: tuple[Fraction, Fraction] | None = None
-    """Momenta of Adam-like optimisers; null: the optimiser's own."""
+    """Momenta of Adam-like optimizers; null: the optimizer's own."""
     eps: Positive | None = None
-    """Epsilon of Adam-like optimisers; null: the optimiser's own."""
+    """Epsilon of Adam-like optimizers; null: the optimizer's own."""
     momentum: Rate = 0.9
-    """Momentum of SGD-like optimisers."""
+    """Momentum of SGD-like optimizers."""
 
 
 class SchedulerConfig(Section):
@@ -72,7 +72,7 @@ class SchedulerConfig(Section):
     patience: Annotated[int, Field(ge=0)] = 5
     """Validations without a better value that plateau puts up with."""
     interval: Literal["epoch", "step"] = "step"
-    """Update the rate once an epoch or at every optimiser step."""
+    """Update the rate once an epoch or at every optimizer step."""
 
 
 class LossConfig(Section):
@@ -183,7 +183,7 @@ class EMAConfig(Section):
     """Exponential moving average of the weights, which is validated, tested and kept as best."""
 
     decay: Annotated[float, Field(gt=0.0, lt=1.0)]
-    """Share of the old average at each optimiser step."""
+    """Share of the old average at each optimizer step."""
     warmup: bool = False
     """Start with a smaller decay, (1 + t) / (10 + t)."""
 
@@ -207,7 +207,7 @@ class TrainerConfig(Section):
     max_epochs: Count = 20
     """Epochs of training."""
     max_steps: Annotated[int, Field(ge=-1)] = -1
-    """Stop after this many optimiser steps; -1: no limit."""
+    """Stop after this many optimizer steps; -1: no limit."""
     gradient_clip_val: NonNegative | None = None
     """Largest gradient norm (or value); null: no clipping."""
     gradient_clip_algorithm: Literal["norm", "value"] = "norm"

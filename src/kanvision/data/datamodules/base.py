@@ -57,7 +57,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         root: Folder on disk; null for data that ship with a package or are generated.
         num_classes: Number of classes that the user expects; null: what the data have.
         interpolation: How images are resized for evaluation.
-        crop_pct: Share of the resized image that the centre crop of evaluation keeps.
+        crop_pct: Share of the resized image that the center crop of evaluation keeps.
         download: Fetch the data set when it is missing.
         augment: Arguments of the task's training transform, and `num_repeats`, the copies of an image in one
             global batch.

@@ -125,7 +125,7 @@ class SegmentationDataModule(ImageDataModule):
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """With `std`, undoes the normalisation of a batch: x = y std + mean, in units of [0, 1]."""
+        """With `std`, undoes the normalization of a batch: x = y std + mean, in units of [0, 1]."""
         return self.preprocessing.mean
 
     @property

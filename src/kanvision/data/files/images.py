@@ -69,7 +69,7 @@ class ArraySource(ImageSource):
     """Small images of one size, all in memory as one array.
 
     Args:
-        pixels: (N, H, W) grey or (N, H, W, 3) colour, uint8.
+        pixels: (N, H, W) gray or (N, H, W, 3) color, uint8.
         targets: (N,) class of each image.
     """
 
@@ -188,7 +188,7 @@ class FileSource(EncodedSource):
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits, which Pillow's own conversion would clip to white."""
+    """Scale 16-bit gray to 8 bits, which Pillow's own conversion would clip to white."""
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers; 8 or 16 bits are legal")
     if not image.mode.startswith("I"):

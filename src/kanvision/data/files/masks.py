@@ -24,7 +24,7 @@ from .pillow import MAX_PIXELS, pixel_limit
 from .pixels import (
     FileError,
     fit_channels,
-    grey_levels,
+    gray_levels,
     in_unit_range,
     label_values,
     stored_pixels,
@@ -98,7 +98,7 @@ class BinaryMask:
     """Foreground of any of several files.
 
     Attributes:
-        threshold: Grey level (0 to 255) above which a pixel is foreground; 0: stored values decide.
+        threshold: Gray level (0 to 255) above which a pixel is foreground; 0: stored values decide.
         ignore_index: Stored value of pixels that do not count and keep it; None: all count.
         foreground: Stored values that are foreground under threshold=0; None: every value but 0.
         is_strict: Refuse a file with other values than `foreground` and 0; otherwise they are background.
@@ -122,7 +122,7 @@ class BinaryMask:
     def plane(self, path: Path) -> NDArray[np.int64]:
         """Foreground of one file, (H, W)."""
         if self.threshold:
-            values = grey_levels(path).astype(np.int64)
+            values = gray_levels(path).astype(np.int64)
             is_foreground = values > self.threshold
         else:
             values = binary_values(path)
@@ -153,7 +153,7 @@ def binary_values(path: Path) -> NDArray[np.int64]:
     Raises:
         FileError: If the file cannot be read, or is a JPEG with noise around black and white.
     """
-    values = label_values(path, colours_too=True)
+    values = label_values(path, colors_too=True)
     if is_jpeg(path) and len(found := set(np.unique(values).tolist()) - {0}) > 1:
         fix = "data.threshold=127 takes the bright ones"
         if any(map(is_color, found)):
@@ -366,6 +366,6 @@ def _all_empty(path: Path, count: int, mask: MaskFile) -> str:
     text = f"{path}: empty, as are all of the {count} masks looked at"
     if threshold:
         text += (
-            f" (grey levels above {threshold} are foreground; the highest here is {grey_levels(path).max()})"
+            f" (gray levels above {threshold} are foreground; the highest here is {gray_levels(path).max()})"
         )
     return f"{text}; is the folder of the masks right?"

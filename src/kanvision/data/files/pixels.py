@@ -28,7 +28,7 @@ __all__ = [
     "all_bands",
     "bands_of",
     "fit_channels",
-    "grey_levels",
+    "gray_levels",
     "in_unit_range",
     "label_values",
     "naming",
@@ -42,7 +42,7 @@ Floats = NDArray[np.float32]
 
 TIFF = (".tif", ".tiff")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""Weights of red, green and blue in grey (ITU-R BT.601, as Pillow has them)."""
+"""Weights of red, green and blue in gray (ITU-R BT.601, as Pillow has them)."""
 TINT = 32
 """Least difference between the channels of a colored pixel; JPEG gives gray ones smaller differences."""
 _OPENING = threading.Lock()
@@ -76,7 +76,7 @@ def stored_size(path: Path) -> tuple[int, int]:
 def stored_pixels(path: Path, in_chans: int | None = None, bands: Sequence[int] | None = None) -> Pixels:
     """All values of an image as they are stored, (C, H, W) of any type.
 
-    Palettes become colours, and transparency is dropped, unless it is one of the bands that are wanted: many
+    Palettes become colors, and transparency is dropped, unless it is one of the bands that are wanted: many
     a program calls the fourth of four bands so, whatever it is. A .npy file may hold (H, W), (C, H, W) or
     (H, W, C).
 
@@ -138,7 +138,7 @@ def _raster(file: Any, in_chans: int | None, with_alpha: bool) -> Pixels:
 
 
 def fit_channels(pixels: Pixels, in_chans: int, path: Path) -> Pixels:
-    """Grey to colour and colour to grey; any other difference in channels is refused.
+    """Gray to color and color to gray; any other difference in channels is refused.
 
     Args:
         pixels: (C, H, W).
@@ -198,11 +198,11 @@ def in_unit_range(
     return unit
 
 
-def grey_levels(path: Path) -> Pixels:
-    """A mask as grey levels 0 to 255, (H, W) uint8: black and white whatever the file's mode.
+def gray_levels(path: Path) -> Pixels:
+    """A mask as gray levels 0 to 255, (H, W) uint8: black and white whatever the file's mode.
 
     Raises:
-        FileError: If the file cannot be read, or holds colours.
+        FileError: If the file cannot be read, or holds colors.
     """
     if path.suffix.lower() == ".npy" or (path.suffix.lower() in TIFF and not _has_palette(path)):
         values = label_values(path)
@@ -211,48 +211,48 @@ def grey_levels(path: Path) -> Pixels:
         # Bits are black and white, not two nearly black levels.
         return (values * 255 if _is_bits(path) else values).astype(np.uint8)
     if path.suffix.lower() in TIFF:
-        colours = all_bands(path).transpose(1, 2, 0)
-        return _grey(Image.fromarray(np.ascontiguousarray(colours)), path)
+        colors = all_bands(path).transpose(1, 2, 0)
+        return _gray(Image.fromarray(np.ascontiguousarray(colors)), path)
     with naming(path), open_picture(path) as picture:
         if picture.mode.startswith("I"):
             levels = (np.asarray(picture).astype(np.int64) // 257).clip(0, 255).astype(np.uint8)
         else:
-            levels = _grey(picture, path)
+            levels = _gray(picture, path)
         return turn(levels, read_orientation(picture))
 
 
-def _grey(picture: Image.Image, path: Path) -> Pixels:
-    """Return grey levels, (H, W), of a picture that must have no colours."""
+def _gray(picture: Image.Image, path: Path) -> Pixels:
+    """Return gray levels, (H, W), of a picture that must have no colors."""
     if picture.mode not in ("1", "L", "LA", "La"):
-        colours = np.asarray(picture.convert("RGB"))
-        if np.ptp(colours, axis=2).max(initial=0) > TINT:
+        colors = np.asarray(picture.convert("RGB"))
+        if np.ptp(colors, axis=2).max(initial=0) > TINT:
             raise FileError(
-                f"{path}: is a colour picture, of which a threshold would lose classes; save it in grey, or "
-                "name its colours by data.palette"
+                f"{path}: is a color picture, of which a threshold would lose classes; save it in gray, or "
+                "name its colors by data.palette"
             )
     return np.asarray(picture.convert("L"))
 
 
-def label_values(path: Path, *, colours_too: bool = False) -> NDArray[np.int64]:
-    """A mask as the numbers that are stored, (H, W): palette files give their indices, not their colours.
+def label_values(path: Path, *, colors_too: bool = False) -> NDArray[np.int64]:
+    """A mask as the numbers that are stored, (H, W): palette files give their indices, not their colors.
 
     Args:
         path: The file.
-        colours_too: Take colours, which otherwise are refused, as the codes of `mask_values`.
+        colors_too: Take colors, which otherwise are refused, as the codes of `mask_values`.
 
     Raises:
-        FileError: If the file cannot be read, or holds colours or fractions.
+        FileError: If the file cannot be read, or holds colors or fractions.
     """
     with naming(path):
         planes = _label_planes(path)
     if planes.ndim != 3:
         raise FileError(f"{path}: has shape {planes.shape}; a mask has height and width")
     if len(planes) > 1 and not (planes == planes[:1]).all():
-        if colours_too and len(planes) == 3 and planes.dtype == np.uint8:
+        if colors_too and len(planes) == 3 and planes.dtype == np.uint8:
             return encode_colors(planes)
         raise FileError(
-            f"{path}: is a colour picture ({len(planes)} channels); a mask holds one number a pixel, "
-            "or is a palette picture, or data.palette names its colours"
+            f"{path}: is a color picture ({len(planes)} channels); a mask holds one number a pixel, "
+            "or is a palette picture, or data.palette names its colors"
         )
     values = planes.max(axis=0)
     if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.floor(values)).all()):

@@ -97,7 +97,7 @@ class PictureInspector(Inspector[EncodedSource]):
         if {kind, named} not in ({"JPEG", "MPO"}, {kind}):
             yield Finding("", f"holds {kind}, though its name says {named}", "rename it", is_bad=False)
         if mode == "CMYK":
-            yield Finding("", "is in printing colours (CMYK)", "converted to RGB", is_bad=False)
+            yield Finding("", "is in printing colors (CMYK)", "converted to RGB", is_bad=False)
         if is_deep or mode.startswith("I"):
             yield Finding("", "has more than 8 bits a channel", "brought to 8 bits", is_bad=False)
         if frames > 1:

@@ -25,13 +25,13 @@ __all__ = ["MaskedDataset"]
 
 
 class MaskedDataset(Dataset[Any]):
-    """Images of one split, or some of them, with the class of each pixel; resized and normalised.
+    """Images of one split, or some of them, with the class of each pixel; resized and normalized.
 
     Args:
         source: All samples of the split, images in units of [0, 1].
         indices: Those to serve.
         img_size: S.
-        preprocessing: Resizing and normalisation.
+        preprocessing: Resizing and normalization.
         interpolation: How images are resized; masks take the nearest label.
         augment: Random transform of image and mask; None: none.
         whole_masks: Leave masks at their own size, for scores at the size of the stored image.

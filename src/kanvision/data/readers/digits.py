@@ -21,7 +21,7 @@ _TEST_SEED = 0
 class Digits(Reader):
     """1,797 scans of 8 x 8 pixels (Alpaydin and Kaynak 1998, UCI).
 
-    A fixed rule takes a fifth of each class for the test. The 17 grey levels of the original are stretched to
+    A fixed rule takes a fifth of each class for the test. The 17 gray levels of the original are stretched to
     0 ... 255.
     """
 

@@ -35,7 +35,7 @@ _TREE = """\
 
 
 class MNIST(FetchedReader):
-    """Handwritten digits, 28 x 28 grey (LeCun et al. 1998)."""
+    """Handwritten digits, 28 x 28 gray (LeCun et al. 1998)."""
 
     torchvision_name = folder = "MNIST"
     class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
@@ -97,7 +97,7 @@ class MNIST(FetchedReader):
 
 
 class FashionMNIST(MNIST):
-    """Articles of clothing, 28 x 28 grey (Xiao et al. 2017, arXiv 1708.07747)."""
+    """Articles of clothing, 28 x 28 gray (Xiao et al. 2017, arXiv 1708.07747)."""
 
     torchvision_name = folder = "FashionMNIST"
     class_names = (

@@ -23,7 +23,7 @@ from kanvision.data.files.masks import (
 )
 from kanvision.data.files.palette import IGNORE, Palette, PaletteMask, load_palette
 from kanvision.data.files.pillow import pixel_limit
-from kanvision.data.files.pixels import grey_levels
+from kanvision.data.files.pixels import gray_levels
 from kanvision.data.splits.holdout import stratified_holdout
 from kanvision.data.splits.published import TEST_SHARE
 
@@ -52,7 +52,7 @@ class SegmentationFolder(MaskedFolderReader):
             folder of masks a class.
         mask_folder: Name of the folder of the masks.
         mask_suffix: What the name of a mask has behind that of its image, for example _mask.
-        threshold: For binary and multilabel: grey level (0 to 255) above which a pixel is foreground; 0:
+        threshold: For binary and multilabel: gray level (0 to 255) above which a pixel is foreground; 0:
             every stored value but zero.
         foreground: For threshold=0: all: every stored value but zero is foreground; numbers: these are, and
             all others are background; None: the only one but zero, and several are refused.
@@ -179,7 +179,7 @@ class SegmentationFolder(MaskedFolderReader):
             return self._palette_classes(self.palette, entries, problems)
         if self.mode == "multiclass":
             return self._numbered_classes(entries, problems)
-        values = self._look(entries, grey_levels if self.threshold else binary_values, problems)
+        values = self._look(entries, gray_levels if self.threshold else binary_values, problems)
         found = check_foreground(values, self.mode, self.ignore_index) if self._is_strict else []
         problems += found
         foreground = None if self.foreground == "all" else self.foreground

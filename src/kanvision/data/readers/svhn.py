@@ -15,7 +15,7 @@ _NUM_CLASSES = 10
 
 
 class SVHN(FetchedReader):
-    """Digits of house numbers, 32 x 32 colour (Netzer et al. 2011); the extra images are not used."""
+    """Digits of house numbers, 32 x 32 color (Netzer et al. 2011); the extra images are not used."""
 
     torchvision_name = "SVHN"
     fetched_splits = ("train", "test")

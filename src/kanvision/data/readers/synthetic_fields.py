@@ -34,7 +34,7 @@ ROAD_WIDTH = 0.03
 FALLOW_RATE = 0.2
 """Share of parcels where nothing grows; they are background, as roads are."""
 NUM_SMOOTH_TERMS = 4
-"""A spectrum is a sum of this many cosines over the bands: neighbouring bands are alike."""
+"""A spectrum is a sum of this many cosines over the bands: neighboring bands are alike."""
 
 
 class SyntheticFieldsReader(SegmentationReader):
@@ -190,8 +190,8 @@ class SyntheticFields(MaskedSource):
 
     def _cloud(self, rng: np.random.Generator) -> Floats:
         """Opacity of a cloud, (H*W,): a soft disc with an uneven rim."""
-        centre = rng.random(2, dtype=np.float32)
-        distance = np.linalg.norm(self._pixels - centre, axis=1) + 0.1 * self._swell(rng)
+        center = rng.random(2, dtype=np.float32)
+        distance = np.linalg.norm(self._pixels - center, axis=1) + 0.1 * self._swell(rng)
         opacity: Floats = (1.5 - distance / np.float32(rng.uniform(0.1, 0.3))).clip(0, 0.9)
         return opacity
 

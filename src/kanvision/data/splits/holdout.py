@@ -15,7 +15,7 @@ Indices = NDArray[np.int64]
 
 
 def _hashes(num: int, seed: int) -> NDArray[np.uint64]:
-    """One pseudo-random number per index: the finaliser of SplitMix64 (Steele et al. 2014) on seed and index.
+    """One pseudo-random number per index: the finalizer of SplitMix64 (Steele et al. 2014) on seed and index.
 
     With 2**64 as modulus and g = 0x9E3779B97F4A7C15:  z = mix(mix(seed + g) + (index + 1) g).
     """

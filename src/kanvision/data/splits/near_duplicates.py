@@ -34,7 +34,7 @@ _COSINES = np.cos(np.pi * (2 * _ORDER + 1) * np.arange(NUM_FREQUENCIES)[:, None]
 
 
 def perceptual_hash(path: Path) -> NDArray[np.bool_]:
-    """Which low frequencies of the grey picture are above their median, (255,).
+    """Which low frequencies of the gray picture are above their median, (255,).
 
     The picture is brought to 32 x 32; of its discrete cosine transform, the 16 x 16 lowest frequencies but
     the mean are compared with their median (the method known as pHash, with more frequencies).

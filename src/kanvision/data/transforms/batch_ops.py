@@ -61,7 +61,7 @@ class Flip:
 
 
 class RandomAffine:
-    """Rotate, zoom and shift about the centre; bilinear, black outside.
+    """Rotate, zoom and shift about the center; bilinear, black outside.
 
     Args:
         degrees: Rotation is uniform in -degrees ... degrees.

@@ -1,12 +1,12 @@
-"""From stored pictures to a normalised batch.
+"""From stored pictures to a normalized batch.
 
 A transform handles a whole batch in four stages, in timm's order:
 
-1. each picture alone, through Pillow: colour mode, resize or random resized crop to S x S
+1. each picture alone, through Pillow: color mode, resize or random resized crop to S x S
 2. the batch of bytes at once: pad and crop, flips, affine map, with random numbers of their own for each
    image
-3. each picture alone, through Pillow: timm's policies (RandAugment, ...) and colour jitter
-4. the batch at once: to [0, 1], to in_chans channels, normalise, random erasing
+3. each picture alone, through Pillow: timm's policies (RandAugment, ...) and color jitter
+4. the batch at once: to [0, 1], to in_chans channels, normalize, random erasing
 
 Stages without work are skipped; small images that are kept in memory at the right size never meet Pillow.
 
@@ -39,7 +39,7 @@ class ImageSpec:
 
     Attributes:
         img_size: Side in pixels.
-        in_chans: Channels. 1: grey; 3: colour; any other number: red, green, blue, red, ... in turn.
+        in_chans: Channels. 1: gray; 3: color; any other number: red, green, blue, red, ... in turn.
         mean: Mean of each channel, in units of [0, 1].
         std: Standard deviation of each channel, in units of [0, 1].
 
@@ -62,7 +62,7 @@ class ImageSpec:
 
     @property
     def bands(self) -> int:
-        """Channels of the stored picture that are used: 1 (grey) or 3 (colour)."""
+        """Channels of the stored picture that are used: 1 (gray) or 3 (color)."""
         return 1 if self.in_chans == 1 else 3
 
 
@@ -71,11 +71,11 @@ class BatchTransform:
 
     Args:
         spec: What comes out.
-        resize: Stage 1 beyond the colour mode, from a picture of any size to one of S x S.
+        resize: Stage 1 beyond the color mode, from a picture of any size to one of S x S.
         keep_fitting: Whether `resize` leaves pictures of S x S alone, so that it can be skipped for them.
         batch_ops: Stage 2, from bytes (B, C, S, S) to the same.
         policy: Stage 3, from a picture to one of the same size.
-        erase: The end of stage 4, in place on the normalised batch.
+        erase: The end of stage 4, in place on the normalized batch.
     """
 
     def __init__(
@@ -145,10 +145,10 @@ def _pictures(images: Sequence[Image.Image] | Tensor) -> Sequence[Image.Image]:
     return [Image.fromarray(array) for array in np.ascontiguousarray(arrays.numpy())]
 
 
-def _centre(spec: ImageSpec, interpolation: str, crop_pct: float) -> Callable[[Image.Image], Image.Image]:
+def _center(spec: ImageSpec, interpolation: str, crop_pct: float) -> Callable[[Image.Image], Image.Image]:
     """Timm's evaluation geometry: short side to S / crop_pct, then the central S x S."""
     whole = create_transform(spec.img_size, interpolation=interpolation, crop_pct=crop_pct, normalize=False)
-    geometry: Callable[[Image.Image], Image.Image] = Compose(whole.transforms[:2])  # resize, centre crop
+    geometry: Callable[[Image.Image], Image.Image] = Compose(whole.transforms[:2])  # resize, center crop
     return geometry
 
 
@@ -160,9 +160,9 @@ def evaluation_transform(
     Args:
         spec: What comes out.
         interpolation: nearest, bilinear or bicubic.
-        crop_pct: Share of the resized image that the centre crop keeps.
+        crop_pct: Share of the resized image that the center crop keeps.
     """
-    return BatchTransform(spec, _centre(spec, interpolation, crop_pct), keep_fitting=_same(spec, crop_pct))
+    return BatchTransform(spec, _center(spec, interpolation, crop_pct), keep_fitting=_same(spec, crop_pct))
 
 
 def _same(spec: ImageSpec, crop_pct: float) -> bool:
@@ -222,7 +222,7 @@ def training_transform(
         raise ValueError(f"augment.crop={crop}; legal: {', '.join(legal)}")
     own_policy = torchvision_policy(auto_augment)
     jitter: Any = color_jitter or None  # timm would call a jitter of 0 for each image
-    colours = [channel % spec.in_chans for channel in range(spec.bands)]
+    colors = [channel % spec.in_chans for channel in range(spec.bands)]
     try:
         # Flips are made on the whole batch, between timm's first and second stage, where timm has them too.
         resized_crop, policy, _ = create_transform(
@@ -235,8 +235,8 @@ def training_transform(
             hflip=0.0,
             color_jitter=jitter,
             auto_augment=auto_augment if own_policy is None else None,
-            mean=tuple(spec.mean[channel] for channel in colours),
-            std=tuple(spec.std[channel] for channel in colours),
+            mean=tuple(spec.mean[channel] for channel in colors),
+            std=tuple(spec.std[channel] for channel in colors),
         )
     except (AssertionError, KeyError, ValueError, IndexError) as error:
         raise ValueError(
@@ -252,10 +252,10 @@ def training_transform(
     if random_affine is not None:
         batch_ops.append(RandomAffine(**random_affine))
     erasing: Any = RandomErasing  # has no types
-    centre = _centre(spec, "bilinear" if interpolation == "random" else interpolation, crop_pct=1.0)
+    center = _center(spec, "bilinear" if interpolation == "random" else interpolation, crop_pct=1.0)
     return BatchTransform(
         spec,
-        resized_crop if crop == "random_resized" else centre,
+        resized_crop if crop == "random_resized" else center,
         keep_fitting=crop != "random_resized",
         batch_ops=batch_ops,
         policy=own_policy or (policy if policy.transforms else None),

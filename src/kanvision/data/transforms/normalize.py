@@ -19,9 +19,9 @@ PREPROCESSING: Final = ("default", "u_kan")
 
 
 class Preprocessing:
-    """Size and normalisation of images, and the size of their masks.
+    """Size and normalization of images, and the size of their masks.
 
-    default: pixel centres of image and mask stay together, and (x - mean) / std.
+    default: pixel centers of image and mask stay together, and (x - mean) / std.
 
     u_kan: every number as the published code of U-KAN has it, which its official weights need. Images are
     resized by OpenCV in 8 bits, and masks by the rule of its INTER_NEAREST, which shifts them by up to half a
@@ -43,12 +43,12 @@ class Preprocessing:
             raise ValueError(f"data.preprocessing={name}; legal: {', '.join(PREPROCESSING)}")
         if name == "u_kan" and len(mean) != 3:
             raise ValueError(
-                f"data.preprocessing=u_kan is for colour images, but data.in_chans={len(mean)}; legal: 3"
+                f"data.preprocessing=u_kan is for color images, but data.in_chans={len(mean)}; legal: 3"
             )
         self.name = name
         factor = 255.0 if name == "u_kan" else 1.0
         self.mean = tuple(float(value) for value in mean)
-        """Together with `std` and the order of the channels, undoes the normalisation: x = y std + mean."""
+        """Together with `std` and the order of the channels, undoes the normalization: x = y std + mean."""
         self.std = tuple(float(value) * factor for value in std)
         self._mean, self._std = (
             torch.tensor(tuple(values), dtype=torch.float32)[:, None, None] for values in (mean, std)

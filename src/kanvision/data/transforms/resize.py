@@ -1,4 +1,4 @@
-"""Resizing of images and labels: our own, which keeps their pixel centres together, and OpenCV's.
+"""Resizing of images and labels: our own, which keeps their pixel centers together, and OpenCV's.
 
 C channels, L label planes, H W space, S side.
 """
@@ -36,7 +36,7 @@ def resize_image(image: Tensor, size: tuple[int, int], interpolation: str = "bil
 
 
 def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Take for each new pixel the label at its centre.
+    """Take for each new pixel the label at its center.
 
     OpenCV's and torch's `nearest` take the label up to half a pixel beside it (`resize_labels_as_opencv`),
     so that mirrored masks would differ from masks of mirrored images.
@@ -50,11 +50,11 @@ def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if labels.shape[-2:] == size:
         return labels
-    rows, cols = (_centres(old, new) for old, new in zip(labels.shape[-2:], size, strict=True))
+    rows, cols = (_centers(old, new) for old, new in zip(labels.shape[-2:], size, strict=True))
     return labels[:, rows[:, None], cols]
 
 
-def _centres(old: int, new: int) -> Tensor:
+def _centers(old: int, new: int) -> Tensor:
     """floor((i + 1/2) old / new) for i = 0 ... new - 1, in whole numbers."""
     return (2 * torch.arange(new) + 1) * old // (2 * new)
 
@@ -82,7 +82,7 @@ def resize_image_as_opencv(image: Tensor, size: tuple[int, int], interpolation: 
 
 
 def resize_labels_as_opencv(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Take the labels that OpenCV's INTER_NEAREST takes, which lie up to half an old pixel off the centres.
+    """Take the labels that OpenCV's INTER_NEAREST takes, which lie up to half an old pixel off the centers.
 
     Args:
         labels: (L, H, W) of any type.
