@@ -32,7 +32,7 @@ from typing import Any
 
 import torch
 
-from kanvision.callbacks.atomic_io import WholeFiles
+from kanvision.callbacks.atomic_io import AtomicCheckpointIO
 from kanvision.checkpoints import load_checkpoint, newest_sound_checkpoint
 from kanvision.data.loading.loaders import TrainLoader
 
@@ -186,11 +186,14 @@ def plain_save(checkpoint: Any, path: Path) -> None:
 def kill_writers(folder: Path, kills: int, megabytes: int, other_disk: str | None) -> None:
     """Print a row for each way of writing."""
     ways: dict[str, tuple[Callable[..., None], dict[str, str]]] = {
-        "written whole": (WholeFiles().save_checkpoint, {}),
+        "written whole": (AtomicCheckpointIO().save_checkpoint, {}),
         "in its place": (plain_save, {}),
     }
     if other_disk:
-        ways["Lightning's"] = (super(WholeFiles, WholeFiles()).save_checkpoint, {"TMPDIR": other_disk})
+        ways["Lightning's"] = (
+            super(AtomicCheckpointIO, AtomicCheckpointIO()).save_checkpoint,
+            {"TMPDIR": other_disk},
+        )
     for name, (save, variables) in ways.items():
         sound = during = 0
         for kill in range(kills):

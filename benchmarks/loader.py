@@ -35,7 +35,7 @@ from torchvision.transforms import v2
 from kanvision.data.loading.image_dataset import ImageDataset
 from kanvision.data.loading.loaders import make_loader
 from kanvision.data.loading.samplers import EvenBatchSampler, TrainBatchSampler
-from kanvision.data.loading.segmentation_dataset import MaskedDataset
+from kanvision.data.loading.segmentation_dataset import SegmentationDataset
 from kanvision.data.readers import READERS, SEGMENTATION_READERS, Splits
 from kanvision.data.transforms.classification import ImageSpec, evaluation_transform, training_transform
 from kanvision.data.transforms.normalize import Preprocessing
@@ -195,7 +195,7 @@ def masked_cases(folder: Path, side: int, batch_size: int) -> Iterator[Case]:
     theirs = torch_loader(Masks(folder, list(source.names), side), batch_size, training=True)
     images = len(source) // batch_size * batch_size
     for backend in ("albumentations", "torchvision"):
-        dataset = MaskedDataset(
+        dataset = SegmentationDataset(
             source,
             np.arange(len(source)),
             img_size=side,

@@ -77,17 +77,17 @@ def bare(cfg: Any) -> None:
     """The loop that one would write by hand."""
     building = importlib.import_module(APP[0])
     building.prepare(cfg)
-    datamodule = building.datamodule_of(cfg)
-    cfg = building.with_facts_of(cfg, datamodule)
-    model = building.model_of(cfg).train()
-    loss_of = classification_loss(cfg.loss.name)
+    datamodule = building.setup_datamodule(cfg)
+    cfg = building.fill_data_facts(cfg, datamodule)
+    model = building.build_model(cfg).train()
+    batch_loss = classification_loss(cfg.loss.name)
     optimizer = build_optimizer(model, **cfg.optimizer.model_dump(exclude={"lr_scaling"}))
     loader = datamodule.train_dataloader()
     for epoch in range(cfg.trainer.max_epochs):
         loader.batch_sampler.set_epoch(epoch)
         for batch in loader:
             optimizer.zero_grad()
-            loss_of(model(batch["image"]), batch["target"]).backward()
+            batch_loss(model(batch["image"]), batch["target"]).backward()
             optimizer.step()
 
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 import yaml
 
-from kanvision.config import Choices
+from kanvision.config import ConfigGroups
 from kanvision.config.cards import tables
 from kanvision.layers import KANConv2d
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
-CHOICES = Choices([CONF])
+CHOICES = ConfigGroups([CONF])
 COMMAND = re.compile(r"`python train\.py ([^`]*)`")
 
 

@@ -14,7 +14,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["PALETTE", "colored", "displayable"]
+__all__ = ["PALETTE", "overlay_mask", "to_uint8_rgb"]
 
 Pixels = NDArray[np.uint8]
 
@@ -22,7 +22,7 @@ PALETTE: Pixels = np.round(255 * np.array(colormaps["tab10"].colors)).astype(np.
 """Colors of the classes 1, 2, ...; the eleventh has that of the first again."""
 
 
-def displayable(
+def to_uint8_rgb(
     images: Tensor,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
@@ -61,7 +61,7 @@ def displayable(
     return array
 
 
-def colored(image: Pixels, mask: NDArray[Any], palette: Pixels = PALETTE) -> Pixels:
+def overlay_mask(image: Pixels, mask: NDArray[Any], palette: Pixels = PALETTE) -> Pixels:
     """The image, mixed half and half with the color of each pixel's class, or the mean of several.
 
     Args:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import kanvision as kv
-from kanvision.analysis.feature_probe import features_of, linear_score, neighbor_score, score_picture
+from kanvision.analysis.feature_probe import extract_features, linear_score, neighbor_score, score_picture
 
 
 def clouds(number: int, spread: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +42,7 @@ def test_features_are_what_the_classifier_is_given() -> None:
     torch.manual_seed(0)
     model = kv.create_model("karat_micro_patch4_32", img_size=8, depth=1, num_classes=3, in_chans=1).eval()
     batches = [{"image": torch.randn(n, 1, 8, 8), "target": torch.arange(n) % 3} for n in (4, 2)]
-    features, classes = features_of(model, batches)
+    features, classes = extract_features(model, batches)
     images = torch.cat([batch["image"] for batch in batches])
     with torch.no_grad():
         expected = model.forward_head(model.forward_features(images), pre_logits=True)
@@ -50,7 +50,7 @@ def test_features_are_what_the_classifier_is_given() -> None:
     assert classes.tolist() == [0, 1, 2, 0, 0, 1]
     assert not model.head._forward_pre_hooks
     with pytest.raises(ValueError, match="Sequential has no classifier"):
-        features_of(nn.Sequential(nn.Flatten()), batches)
+        extract_features(nn.Sequential(nn.Flatten()), batches)
 
 
 def test_classes_that_are_there_once_are_no_obstacle() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from kanvision.app.build import cost_of, model_of, task_of
+from kanvision.app.build import build_model, build_task, measure_cost
 from kanvision.config import compose, parse_train
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -17,7 +17,7 @@ def test_float64_weights_are_loaded_as_they_are(tmp_path: Path) -> None:
     model = cfg.model.model_copy(update={"num_classes": 10})
     data = cfg.data.model_copy(update={"num_classes": 10})
     cfg = cfg.model_copy(update={"model": model, "data": data})
-    task = task_of(cfg, model_of(cfg), {})
+    task = build_task(cfg, build_model(cfg), {})
     weights = {
         name: torch.rand_like(value) if value.is_floating_point() else value
         for name, value in task.state_dict().items()
@@ -25,4 +25,4 @@ def test_float64_weights_are_loaded_as_they_are(tmp_path: Path) -> None:
     assert any(not torch.equal(value, value.float()) for value in weights.values())
     task.load_state_dict(weights)
     assert all(torch.equal(value, weights[name]) for name, value in task.state_dict().items())
-    assert cost_of(cfg, task.model).flops > 0
+    assert measure_cost(cfg, task.model).flops > 0

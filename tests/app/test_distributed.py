@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch.distributed
 
-from kanvision.app.distributed import require_same
+from kanvision.app.distributed import check_same_on_all_ranks
 from kanvision.config import ConfigError, compose, parse_train
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -24,7 +24,7 @@ def answers(folder: Path, *each: tuple[list[str], str | None]) -> list[str]:
         meeting = f"file://{folder / 'meeting'}"
         torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=len(each))
         try:
-            require_same(configs[rank], each[rank][1])
+            check_same_on_all_ranks(configs[rank], each[rank][1])
             queue.put((rank, ""))
         except ConfigError as error:
             queue.put((rank, str(error)))
@@ -59,7 +59,7 @@ def test_all_that_differs_is_named_on_all_processes(tmp_path: Path) -> None:
 
 
 def test_one_process_has_nobody_to_ask() -> None:
-    require_same(parse_train(compose("train", ["run.dir=here"], CONF)), None)
+    check_same_on_all_ranks(parse_train(compose("train", ["run.dir=here"], CONF)), None)
 
 
 @pytest.mark.parametrize("name", ["optimizer.lr", "data.root"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kanvision.app.effective_batch import Effort, clamp_warmup, shared_out
+from kanvision.app.effective_batch import EffectiveBatch, clamp_warmup, split_global_batch
 from kanvision.config import ConfigError, compose, parse_train
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -13,9 +13,9 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 BASE = ("run.dir=here", "trainer.max_epochs=20", "optimizer.lr=0.001", "recipe.batch_size=64")
 
 
-def effort(num_processes: int, *words: str) -> Effort:
-    return Effort.of(
-        shared_out(parse_train(compose("train", [*BASE, *words], CONF)), num_processes), num_processes
+def effort(num_processes: int, *words: str) -> EffectiveBatch:
+    return EffectiveBatch.of(
+        split_global_batch(parse_train(compose("train", [*BASE, *words], CONF)), num_processes), num_processes
     )
 
 

@@ -26,7 +26,7 @@ TINY = (
 )
 
 
-def folder_of(root: Path, *classes: str, images: int = 8) -> Path:
+def find_run_folder(root: Path, *classes: str, images: int = 8) -> Path:
     """Images of one color a class, with a little noise."""
     rng = np.random.default_rng(0)
     for name in classes:
@@ -43,7 +43,7 @@ def folder_of(root: Path, *classes: str, images: int = 8) -> Path:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that tells ants, bees and cows apart."""
     folder = tmp_path_factory.mktemp("trained")
-    root = folder_of(folder / "zoo", "ant", "bee", "cow")
+    root = find_run_folder(folder / "zoo", "ant", "bee", "cow")
     words = [*TINY, f"data.root={root}", f"run.dir={folder / 'run'}"]
     train(parse_train(compose("train", words, CONF)))
     evaluate(asked(folder / "run"))
@@ -76,7 +76,7 @@ def test_classes_are_those_of_the_run_by_their_names(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = results(run)
-    root = folder_of(tmp_path / "farm yard", "bee", "cow")
+    root = find_run_folder(tmp_path / "farm yard", "bee", "cow")
     scores = evaluate(asked(run, f"data.root='{root}'"))
     assert scores["test/acc1"] == 1.0  # by their own order they would be ant and bee: 0
     told = " ".join(capsys.readouterr().out.split())
@@ -92,7 +92,7 @@ def test_classes_are_those_of_the_run_by_their_names(
 @pytest.mark.parametrize("mode", ["test", "explain", "check_data"])
 def test_a_class_that_the_network_does_not_know_is_named(mode: str, run: Path, tmp_path: Path) -> None:
     before = results(run)
-    root = folder_of(tmp_path / "farm", "bee", "cow", "zebu")
+    root = find_run_folder(tmp_path / "farm", "bee", "cow", "zebu")
     modes: dict[str, Callable[[EvalConfig], object]] = {
         "test": evaluate,
         "explain": explain,
@@ -152,7 +152,7 @@ def test_an_old_checkpoint_without_names_says_so(
     evaluate(asked(old))
     assert "not compared: the checkpoint is too old" in " ".join(capsys.readouterr().out.split())
     assert recorded(old / "eval" / "test.json")["classes"] is None
-    root = folder_of(tmp_path / "farm", "bee", "cow")
+    root = find_run_folder(tmp_path / "farm", "bee", "cow")
     with pytest.raises(DataError, match=r"data\.num_classes=3, but 2 classes are there"):
         evaluate(asked(old, f"data.root={root}"))
 
@@ -169,7 +169,7 @@ def test_training_goes_on_with_the_same_classes_only(run: Path, tmp_path: Path) 
     folder, root = tmp_path / "run", tmp_path / "zoo"
     shutil.copytree(run, folder)
     (folder / "metrics.json").unlink()
-    folder_of(root, "ant", "bee", "zebu")
+    find_run_folder(root, "ant", "bee", "zebu")
     words = [*TINY, f"data.root={root}", f"run.dir={folder}", f"resume={folder}", "trainer.max_epochs=9"]
     with pytest.raises(CheckpointError, match="the data are now without cow and with zebu"):
         train(parse_train(compose("train", words, CONF)))
@@ -178,7 +178,7 @@ def test_training_goes_on_with_the_same_classes_only(run: Path, tmp_path: Path) 
 def test_finetuning_on_other_classes_starts_with_a_new_head(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = folder_of(tmp_path / "farm", "bee", "cow", "zebu")
+    root = find_run_folder(tmp_path / "farm", "bee", "cow", "zebu")
     words = [*TINY, f"data.root={root}", "trainer.fast_dev_run=1", f"finetune.init_from={run}"]
     train(parse_train(compose("train", words, CONF)))
     told = " ".join(capsys.readouterr().out.split())

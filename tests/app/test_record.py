@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from kanvision.app.record import environment, point_latest
+from kanvision.app.record import environment, update_latest_link
 
 
 def test_the_newest_run_wins_and_nothing_else_is_left(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / "sweeps" / name).mkdir(parents=True)
-        point_latest(tmp_path, tmp_path / "sweeps" / name)
+        update_latest_link(tmp_path, tmp_path / "sweeps" / name)
         assert (tmp_path / "latest").resolve() == (tmp_path / "sweeps" / name).resolve()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "sweeps"]
 
@@ -23,7 +23,7 @@ def test_jobs_that_start_at_one_time_do_not_disturb_each_other(tmp_path: Path) -
         folder.mkdir(parents=True)
     with warnings.catch_warnings(), ThreadPoolExecutor(8) as pool:
         warnings.simplefilter("error")
-        list(pool.map(lambda folder: point_latest(tmp_path, folder), folders))
+        list(pool.map(lambda folder: update_latest_link(tmp_path, folder), folders))
     assert (tmp_path / "latest").resolve() in folders
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "sweeps"]
 
@@ -31,7 +31,7 @@ def test_jobs_that_start_at_one_time_do_not_disturb_each_other(tmp_path: Path) -
 def test_a_folder_of_that_name_stays(tmp_path: Path) -> None:
     (tmp_path / "latest" / "mine").mkdir(parents=True)
     with pytest.warns(UserWarning, match="does not point to"):
-        point_latest(tmp_path, tmp_path / "run")
+        update_latest_link(tmp_path, tmp_path / "run")
     assert (tmp_path / "latest" / "mine").is_dir()
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kanvision.app.build import model_of, task_of, unread_datamodule_of
-from kanvision.app.restore import changed_data, restore
+from kanvision.app.build import build_model, build_task, create_datamodule
+from kanvision.app.restore import override_data, restore
 from kanvision.config import ConfigError, EvalConfig, compose, parse_train
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -17,7 +17,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 def test_a_run_from_before_limit_test_is_tested_on_all_images_with_a_note(tmp_path: Path, is_old: bool):
     words = ["model=convkan", "model.width_scale=0.125", "data=digits", "data.limit=20", "trainer=cpu"]
     run = parse_train(compose("train", words, CONF))
-    task = task_of(run, model_of(run), {})
+    task = build_task(run, build_model(run), {})
     checkpoint: dict = {"state_dict": task.state_dict()}
     task.on_save_checkpoint(checkpoint)
     if is_old:
@@ -34,7 +34,7 @@ def test_a_run_from_before_limit_test_is_tested_on_all_images_with_a_note(tmp_pa
             warnings.simplefilter("always")
             restored = restore(cfg)
         assert [str(warning.message) for warning in caught] == note
-        images = unread_datamodule_of(restored.run).num_images
+        images = create_datamodule(restored.run).num_images
         assert (images["train"], images["test"]) == (20, 20 if change else 359)
 
 
@@ -46,11 +46,11 @@ def test_what_own_masks_mean_can_be_said_to_runs_that_did_not_say_it():
     for change in ({"foreground": "all"}, {"foreground": [1, 2]}, {"threshold": 127}):
         cfg = EvalConfig.model_validate({"ckpt": "x", "data": change})
         (key,) = change
-        assert getattr(changed_data(own, cfg), key) == change[key]
+        assert getattr(override_data(own, cfg), key) == change[key]
         with pytest.raises(
             ConfigError, match=rf"data\.{key}=.*\n.*data.name=busi of the run does not have it"
         ):
-            changed_data(busi, cfg)
+            override_data(busi, cfg)
     both = EvalConfig.model_validate({"ckpt": "x", "data": {"foreground": "all", "threshold": 127}})
     with pytest.raises(ConfigError, match="a threshold decides by gray levels"):
-        changed_data(own, both)
+        override_data(own, both)

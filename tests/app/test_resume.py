@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from kanvision.app.build import datamodule_of
+from kanvision.app.build import setup_datamodule
 from kanvision.app.resume import ResumePoint, find_resume_point
 from kanvision.checkpoints import CheckpointError
 from kanvision.config import ConfigError, TrainConfig, compose, parse_train, to_primitive
@@ -97,7 +97,7 @@ def test_images_and_processes_are_those_of_the_epoch(
     tmp_path: Path, changed: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     cfg = configured(tmp_path, "data.limit=60")
-    datamodule = datamodule_of(cfg)
+    datamodule = setup_datamodule(cfg)
     images = datamodule.datasets["train"]
     now = {"images": 60, "fingerprint": fingerprint(images), "processes": 1}
     step = written(tmp_path, "step.ckpt", cfg, within_epoch=True, **now | changed)

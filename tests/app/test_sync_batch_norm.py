@@ -4,7 +4,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from kanvision.app.distributed import SyncNorm
+from kanvision.app.distributed import SyncBatchNormPlugin
 
 
 def network() -> nn.Sequential:
@@ -18,7 +18,7 @@ def test_the_network_computes_the_same_with_all_its_activations() -> None:
     names = list(model.state_dict())
     expected = model(images)
     statistics = model[1].running_mean.clone()
-    sync = SyncNorm()
+    sync = SyncBatchNormPlugin()
     converted = sync.apply(model)
     assert all(isinstance(layer, nn.SyncBatchNorm) for layer in (converted[1], converted[2][1]))
     assert list(converted.state_dict()) == names
@@ -29,7 +29,7 @@ def test_the_network_computes_the_same_with_all_its_activations() -> None:
 def test_the_own_layers_come_back_with_what_was_learned() -> None:
     model, images = network(), torch.randn(2, 3, 5, 5)
     own = [model[1], model[2][1]]
-    sync = SyncNorm()
+    sync = SyncBatchNormPlugin()
     converted = sync.apply(model).double()  # moves weights, and makes new buffers
     weights = list(converted.parameters())
     converted(images.double())

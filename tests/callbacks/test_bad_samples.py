@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kanvision.callbacks import TooManyFaultsError
+from kanvision.callbacks import TooManyBadSamplesError
 from kanvision.checkpoints import load_checkpoint
 
 from .faulty_run import BROKEN, broken_pictures, train
@@ -56,7 +56,9 @@ def test_resumed_within_an_epoch_equals_uninterrupted(pictures: Path, tmp_path: 
 
 
 def test_one_too_many_ends_the_run(pictures: Path, tmp_path: Path):
-    with pytest.raises(TooManyFaultsError, match=r"data\.max_faults=1, but 2 files cannot be used") as ended:
+    with pytest.raises(
+        TooManyBadSamplesError, match=r"data\.max_faults=1, but 2 files cannot be used"
+    ) as ended:
         train(pictures, tmp_path, max_faults=1)
     for word in ("bee_7.png", "ant_2.png", "data_faults.csv", "mode=check_data"):
         assert word in str(ended.value)

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
 
-from kanvision.callbacks import FiniteGuard
+from kanvision.callbacks import NonFiniteGuard
 from kanvision.callbacks.nonfinite_guard import MAX_OVERFLOWS
 from kanvision.tasks import NonFiniteError
 from tests.tasks.tiny_problem import TinyNet
@@ -66,7 +66,7 @@ def test_raises_before_the_step(tmp_path: Path, what: str, value: float, says: s
     spoil = Spoil(5, what=what, value=value)
     network = TinyNet()
     with pytest.raises(NonFiniteError, match=f"{says} is not finite at step 4, epoch 0"):
-        train(tmp_path, FiniteGuard(tmp_path / "found"), spoil, model=lambda: network)
+        train(tmp_path, NonFiniteGuard(tmp_path / "found"), spoil, model=lambda: network)
     (path,) = (tmp_path / "found").iterdir()
     found = json.loads(path.read_text())
     assert (path.name, found["not_finite"]) == ("epoch0_step4_rank0.json", says)
@@ -86,7 +86,7 @@ def test_raises_before_the_step(tmp_path: Path, what: str, value: float, says: s
 def test_skips_the_step_and_leaves_no_trace(tmp_path: Path, accumulate: int) -> None:
     """Neither in weights nor in running statistics, which the forward pass has spoiled already."""
     spoil = Spoil(5)
-    guard = FiniteGuard(tmp_path / "found", "skip")
+    guard = NonFiniteGuard(tmp_path / "found", "skip")
     with pytest.warns(UserWarning, match="is skipped, the loss is not finite"):
         trace = train(tmp_path, guard, spoil, accumulate_grad_batches=accumulate)
     first, after = (5, 6) if accumulate == 1 else (5, 7)
@@ -108,7 +108,7 @@ def test_skips_the_step_and_leaves_no_trace(tmp_path: Path, accumulate: int) -> 
 
 @pytest.mark.filterwarnings("ignore:Step . is skipped")
 def test_skips_so_many_and_no_more(tmp_path: Path) -> None:
-    guard = FiniteGuard(tmp_path / "found", "skip", max_skipped=2)
+    guard = NonFiniteGuard(tmp_path / "found", "skip", max_skipped=2)
     with pytest.raises(NonFiniteError, match="max_skipped=2 steps were skipped already"):
         train(tmp_path, guard, Spoil(2, 3, 6))
     assert len(list((tmp_path / "found").iterdir())) == 3
@@ -126,7 +126,7 @@ class Scaled(MixedPrecision):
 
 def test_overflow_is_the_scalers_business(tmp_path: Path) -> None:
     spoil = Spoil(3, 4, what="gradient", value=math.inf)
-    guard, plugin = FiniteGuard(tmp_path / "found"), Scaled()
+    guard, plugin = NonFiniteGuard(tmp_path / "found"), Scaled()
     train(tmp_path, guard, spoil, plugins=[plugin], ema=False)
     assert not (tmp_path / "found").exists()
     assert plugin.scaler.get_scale() == 2.0**14
@@ -137,12 +137,12 @@ def test_overflow_is_the_scalers_business(tmp_path: Path) -> None:
 def test_a_scaler_that_finds_no_scale_is_an_error(tmp_path: Path) -> None:
     spoil = Spoil(*range(1, 100), what="gradient", value=math.nan)
     with pytest.raises(NonFiniteError, match=f"refused {MAX_OVERFLOWS + 1} steps in a row"):
-        train(tmp_path, FiniteGuard(tmp_path / "found"), spoil, plugins=[Scaled()], max_epochs=8)
+        train(tmp_path, NonFiniteGuard(tmp_path / "found"), spoil, plugins=[Scaled()], max_epochs=8)
 
 
 def test_a_loss_that_is_not_finite_is_an_error_under_a_scaler_too(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match="the loss is not finite at step 2"):
-        train(tmp_path, FiniteGuard(tmp_path / "found"), Spoil(3), plugins=[Scaled()])
+        train(tmp_path, NonFiniteGuard(tmp_path / "found"), Spoil(3), plugins=[Scaled()])
 
 
 @pytest.mark.long
@@ -168,4 +168,4 @@ def test_two_processes_decide_alike(tmp_path: Path, mode: str) -> None:
 )
 def test_arguments_are_checked(tmp_path: Path, arguments: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        FiniteGuard(tmp_path, **arguments)
+        NonFiniteGuard(tmp_path, **arguments)

@@ -10,7 +10,7 @@ from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from kanvision.callbacks import EMAWeights, SampleImages
+from kanvision.callbacks import EMAWeights, PredictionImages
 from kanvision.callbacks.prediction_images import (
     FRAME,
     INK,
@@ -24,13 +24,13 @@ from kanvision.callbacks.prediction_images import (
     panel_grid,
 )
 from kanvision.tasks import SegmentationTask
-from kanvision.visualization import displayable
+from kanvision.visualization import to_uint8_rgb
 from tests.tasks.tiny_problem import Blobs, TinyData, tiny_task, tiny_trainer
 
 
 def test_pictures_are_written_after_validation(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="", version="tb")
-    samples = SampleImages(tmp_path / "pictures", num_images=7, every_n_epochs=2, tile=24)
+    samples = PredictionImages(tmp_path / "pictures", num_images=7, every_n_epochs=2, tile=24)
     trainer = tiny_trainer(
         tmp_path, callbacks=[samples, EMAWeights(0.9)], logger=logger, num_sanity_val_steps=1, max_epochs=4
     )
@@ -49,7 +49,7 @@ def test_pictures_are_written_after_validation(tmp_path: Path) -> None:
     with torch.no_grad():
         confidences, predicted = task.eval().predict_step({"image": images}, 0).max(dim=1)
     panels = class_panels(
-        displayable(images, TinyData.mean, TinyData.std),
+        to_uint8_rgb(images, TinyData.mean, TinyData.std),
         targets,
         predicted,
         confidences,
@@ -60,7 +60,7 @@ def test_pictures_are_written_after_validation(tmp_path: Path) -> None:
 
 
 def test_trial_runs_draw_nothing(tmp_path: Path) -> None:
-    trainer = tiny_trainer(tmp_path, callbacks=[SampleImages(tmp_path / "pictures")], fast_dev_run=True)
+    trainer = tiny_trainer(tmp_path, callbacks=[PredictionImages(tmp_path / "pictures")], fast_dev_run=True)
     trainer.fit(tiny_task(), datamodule=TinyData())
     assert not (tmp_path / "pictures").exists()
 
@@ -69,7 +69,7 @@ def test_normalization_is_undone() -> None:
     pixels = torch.rand(2, 3, 4, 5)
     mean, std = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
     normal = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    shown = displayable(normal, mean, std)
+    shown = to_uint8_rgb(normal, mean, std)
     assert shown.shape == (2, 4, 5, 3)
     assert np.abs(shown / 255 - pixels.permute(0, 2, 3, 1).numpy()).max() < 0.5 / 255 + 1e-6
 
@@ -94,9 +94,9 @@ def test_any_number_of_channels_is_shown(
         low, high = np.percentile(chosen.flatten(1), (2, 98), axis=1)[..., None, None, None]
         chosen = ((chosen - low) / (high - low)).clip(0, 1)
     expected = (np.asarray(chosen) * 255).round()
-    assert np.abs(displayable(images, None, None, rgb) - expected).max() <= 1
+    assert np.abs(to_uint8_rgb(images, None, None, rgb) - expected).max() <= 1
     images[:] = float("nan")
-    assert not displayable(images, None, None, rgb).any()
+    assert not to_uint8_rgb(images, None, None, rgb).any()
 
 
 def test_wrong_predictions_are_marked_and_named() -> None:
@@ -184,7 +184,7 @@ def test_pictures_of_masks_of_other_sizes(tmp_path: Path, mode: str, ignore_inde
     small = torch.utils.data.DataLoader(
         [{"image": torch.rand(5, 6, 7), "mask": Whole()[0]["mask"][..., :6, :7]}]
     )
-    trainer = tiny_trainer(tmp_path, callbacks=[SampleImages(tmp_path / "p", tile=12)], max_epochs=1)
+    trainer = tiny_trainer(tmp_path, callbacks=[PredictionImages(tmp_path / "p", tile=12)], max_epochs=1)
     trainer.fit(task, small, loader)
     picture = Image.open(tmp_path / "p" / "val_epoch0001.png")
     assert picture.width == 2 * (4 * 14 + 2 * FRAME)
@@ -192,7 +192,7 @@ def test_pictures_of_masks_of_other_sizes(tmp_path: Path, mode: str, ignore_inde
 
 def test_drawing_leaves_the_random_numbers_alone(tmp_path: Path) -> None:
     weights = []
-    for callbacks in ([], [SampleImages(tmp_path / "p")]):
+    for callbacks in ([], [PredictionImages(tmp_path / "p")]):
         pl.seed_everything(0, verbose=False)
         task = tiny_task()
         tiny_trainer(tmp_path, callbacks=callbacks, max_epochs=2).fit(task, datamodule=TinyData())

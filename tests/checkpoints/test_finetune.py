@@ -9,7 +9,7 @@ import torch
 from kanvision import create_model
 from kanvision.checkpoints import CheckpointError, begin_finetuning, load_state_dict, start_from
 from kanvision.checkpoints.finetune import Start
-from kanvision.layers import change_structure, structure_of
+from kanvision.layers import change_structure, structure_changes
 from kanvision.layers.adapters import AdaptedKANConv2d
 
 NOTHING: dict[str, Any] = {"init_from": None, "freeze": False}
@@ -31,7 +31,7 @@ def images() -> torch.Tensor:
 def checkpoint_of(model: torch.nn.Module) -> dict[str, Any]:
     return {
         "state_dict": {f"model.{name}": value for name, value in model.state_dict().items()},
-        "kanvision": {"structure": structure_of(model)},
+        "kanvision": {"structure": structure_changes(model)},
     }
 
 
@@ -108,7 +108,7 @@ def test_a_checkpoint_with_adapters_loads_into_a_new_network(images: torch.Tenso
     assert all(parameter.requires_grad for parameter in following.parameters())
     change_structure(following, "add_adapters", "", extra_degrees=1)
     torch.testing.assert_close(following(images), model(images))
-    assert [change["kind"] for change in structure_of(following)] == [
+    assert [change["kind"] for change in structure_changes(following)] == [
         "add_adapters",
         "merge_adapters",
         "add_adapters",

@@ -10,7 +10,7 @@ import rasterio
 import torch
 
 from kanvision.app import predict, train
-from kanvision.app.build import datamodule_of
+from kanvision.app.build import setup_datamodule
 from kanvision.app.restore import restore
 from kanvision.config import ConfigError, EvalConfig, compose, parse_train
 from kanvision.data.errors import DataError
@@ -54,7 +54,7 @@ def config(ckpt: Path, place: Path, output: Path, **predict) -> EvalConfig:
 def as_tested(cfg: EvalConfig):
     """The task, and the first batch of the test images with their stored pixels."""
     _, run, task = restore(cfg)
-    datamodule = datamodule_of(run)
+    datamodule = setup_datamodule(run)
     batch = next(iter(datamodule.test_dataloader()))
     source = datamodule.datasets["test"].source
     return task.eval(), batch, [source[int(index)]["image"].numpy() for index in batch["index"]]
@@ -188,7 +188,7 @@ def test_classes_of_pictures_are_those_of_the_test_by_their_names(tmp_path: Path
     with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
         rows = {row["file"]: row for row in csv.DictReader(file)}
     _, kept, task = restore(cfg)
-    datamodule = datamodule_of(kept)
+    datamodule = setup_datamodule(kept)
     names = datamodule.class_names
     dataset = datamodule.datasets["test"]
     assert len(rows) == len(dataset) > 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kanvision.config.errors import shown_as_text
+from kanvision.config.errors import exit_with_message
 
 
 class DataError(ValueError):
@@ -10,8 +10,8 @@ class DataError(ValueError):
 
 
 def stopped_by(error: Exception, module: str, *kinds: type[Exception]) -> None:
-    """Raise an error in a module of this name, inside `shown_as_text`."""
-    with shown_as_text(*kinds):
+    """Raise an error in a module of this name, inside `exit_with_message`."""
+    with exit_with_message(*kinds):
         exec("raise error", {"__name__": module, "error": error})
 
 

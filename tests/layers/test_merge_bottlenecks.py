@@ -12,7 +12,7 @@ from kanvision.layers import (
     merge_bottlenecks,
     preset,
     restore_structure,
-    structure_of,
+    structure_changes,
 )
 
 GRAM = preset("kagn", bottleneck=True, norm="batch")
@@ -36,7 +36,7 @@ def test_merges_all_and_loads_again():
     assert merge_bottlenecks(model) == 0
     torch.testing.assert_close(model(x), y, rtol=1e-4, atol=1e-5)
     again = network()
-    restore_structure(again, structure_of(model))
+    restore_structure(again, structure_changes(model))
     again.load_state_dict(model.state_dict())
     torch.testing.assert_close(again(x), model(x))
     with pytest.raises(RuntimeError, match="expand"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from kanvision.models.unet_blocks import refuse_drop_path, stage_maps
+from kanvision.models.unet_blocks import refuse_drop_path, run_stages
 
 
 class Plus(nn.Module):
@@ -19,13 +19,13 @@ class Plus(nn.Module):
 
 
 def test_each_stage_takes_what_the_one_before_has_made() -> None:
-    maps = stage_maps(torch.zeros(1, 1, 4, 4), nn.ModuleList([Plus(1), Plus(2), Plus(4)]))
+    maps = run_stages(torch.zeros(1, 1, 4, 4), nn.ModuleList([Plus(1), Plus(2), Plus(4)]))
     assert [float(found.mean()) for found in maps] == [1, 3, 7]
     assert all(found.shape == (1, 1, 4, 4) for found in maps)
 
 
 def test_pooling_stands_between_stages_only() -> None:
-    maps = stage_maps(torch.zeros(1, 1, 4, 4), nn.ModuleList([Plus(1), Plus(2)]), nn.MaxPool2d(2))
+    maps = run_stages(torch.zeros(1, 1, 4, 4), nn.ModuleList([Plus(1), Plus(2)]), nn.MaxPool2d(2))
     assert [found.shape[-1] for found in maps] == [4, 2]
 
 

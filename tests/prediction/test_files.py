@@ -10,7 +10,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import from_origin
 
 from kanvision.data.files.pixels import label_values
-from kanvision.prediction.files import array_file, draft, no_data_of, picture_files, raster_file
+from kanvision.prediction.files import array_file, draft, nodata_value, picture_files, raster_file
 
 PLACE = {"crs": rasterio.CRS.from_epsg(32634), "transform": from_origin(300000, -3700000, 10, 20)}
 
@@ -80,7 +80,7 @@ def test_pictures_of_labels_give_the_labels_back(no_data: int, mode: str, tmp_pa
 
 
 def test_no_data_is_a_label_that_no_class_has() -> None:
-    assert [no_data_of(count) for count in (2, 255, 256, 1000)] == [255, 255, 65535, 65535]
+    assert [nodata_value(count) for count in (2, 255, 256, 1000)] == [255, 255, 65535, 65535]
 
 
 @pytest.mark.parametrize("kind", ["tif", "npy", "png"])

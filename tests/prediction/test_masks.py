@@ -249,7 +249,7 @@ def test_a_tall_image_leaves_no_more_in_memory_than_its_small_copy(tmp_path: Pat
     monkeypatch.setattr(tally_module, "OVERLAY", 64)
     with open_scene(geotiff(tmp_path / "a.tif", np.zeros((3, 32, 500), np.uint8)), BANDS) as scene:
         scene.height = 256 * 40
-        tally = tally_module.Tally(scene, range(1, 3), ())
+        tally = tally_module.ImageStatistics(scene, range(1, 3), ())
         labels, there = np.ones((1, 256, 500), np.int64), np.ones((256, 500), bool)
         tracemalloc.start()
         for top in range(0, scene.height, 256):

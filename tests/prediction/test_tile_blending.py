@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from kanvision.models import create_model
-from kanvision.prediction import Strip, Tiling, blended
+from kanvision.prediction import Strip, Tiling, blend_tiles
 from kanvision.prediction.tile_blending import in_groups
 
 
@@ -27,7 +27,7 @@ def whole(
     def read(top: int, bottom: int) -> Strip:
         return Strip(image.values[:, top:bottom], image.valid[top:bottom])
 
-    strips = list(blended(read, predict, planes, rows, columns, batch_size, **options))
+    strips = list(blend_tiles(read, predict, planes, rows, columns, batch_size, **options))
     return Strip(
         np.concatenate([strip.values for strip in strips], axis=1),
         np.concatenate([strip.valid for strip in strips]),
@@ -108,7 +108,7 @@ def peak_bytes(height: int) -> int:
         return torch.from_numpy(np.stack([tile.values for tile in tiles]) / 7)
 
     tracemalloc.start()
-    for strip in in_groups(blended(read, predict, 4, rows, columns, 2), 64):
+    for strip in in_groups(blend_tiles(read, predict, 4, rows, columns, 2), 64):
         assert strip.values.shape[2] == 96
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

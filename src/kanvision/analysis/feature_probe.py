@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["Score", "features_of", "linear_score", "neighbor_score", "score_picture"]
+__all__ = ["Score", "extract_features", "linear_score", "neighbor_score", "score_picture"]
 
 Floats = NDArray[np.float32]
 Classes = NDArray[np.int64]
@@ -34,7 +34,7 @@ class Score(NamedTuple):
     """Standard error from the number of test images; how the training images were drawn is not in it."""
 
 
-def features_of(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> tuple[Floats, Classes]:
+def extract_features(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> tuple[Floats, Classes]:
     """What a network's classifier is given for each image, (N, F), and the classes (N,).
 
     Args:

@@ -22,9 +22,16 @@ from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, Simpl
 from torch import nn
 
 from kanvision.analysis.cost import Cost, cost
-from kanvision.callbacks import DataFaults, EMAWeights, gathered
-from kanvision.config import ConfigError, TrainConfig, blaming, is_first_of_machine, share_batch, to_primitive
-from kanvision.config.errors import Problem, conflict, is_first_process
+from kanvision.callbacks import BadSampleCounter, EMAWeights, all_gather_object
+from kanvision.config import (
+    ConfigError,
+    TrainConfig,
+    as_config_error,
+    is_local_rank_zero,
+    share_batch,
+    to_primitive,
+)
+from kanvision.config.errors import Problem, is_global_rank_zero, problem_at
 from kanvision.config.schema.data import MaskDataConfig
 from kanvision.config.schema.models import KanifyConfig, TimmConfig
 from kanvision.config.schema.transformers import TransformerConfig
@@ -35,9 +42,9 @@ from kanvision.models import BUILDERS, kanify, patch_size_for
 from kanvision.tasks import TASKS, Task
 
 from . import record
-from .distributed import Sharded, SyncNorm
+from .distributed import FSDPStrategy, SyncBatchNormPlugin
 from .interrupt import listens_alone
-from .teacher import taught
+from .teacher import attach_teacher
 
 Built = TypeVar("Built")
 ARGUMENTS = (Callback, Logger, nn.Module)
@@ -166,12 +173,12 @@ def prepare(cfg: TrainConfig) -> None:
     """Settings of the whole process."""
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision(cfg.trainer.matmul_precision)
-    record.keep_quiet()
-    if not is_first_process():
+    record.silence_libraries()
+    if not is_global_rank_zero():
         warnings.simplefilter("ignore")  # the first one says the same
 
 
-def unread_datamodule_of(cfg: TrainConfig, known_classes: Sequence[str] = ()) -> ImageDataModule:
+def create_datamodule(cfg: TrainConfig, known_classes: Sequence[str] = ()) -> ImageDataModule:
     """The data as the configuration describes them; nothing is read."""
     facts = cfg.data.model_dump(exclude={"task"})
     if cfg.data.batch_size is None and (share := share_batch(cfg, num_processes=1)) is not None:
@@ -187,7 +194,7 @@ def unread_datamodule_of(cfg: TrainConfig, known_classes: Sequence[str] = ()) ->
     )
 
 
-def datamodule_of(cfg: TrainConfig, known_classes: Sequence[str] = ()) -> ImageDataModule:
+def setup_datamodule(cfg: TrainConfig, known_classes: Sequence[str] = ()) -> ImageDataModule:
     """The data, found and judged (see `DataError`), ready to give batches; a collective call.
 
     One process of each machine fetches them if they are missing, and the others wait for that.
@@ -196,15 +203,15 @@ def datamodule_of(cfg: TrainConfig, known_classes: Sequence[str] = ()) -> ImageD
         cfg: Describes them.
         known_classes: Names of the classes of a trained network that labels have to mean; empty: any.
     """
-    datamodule = unread_datamodule_of(cfg, known_classes)
-    if is_first_of_machine():
+    datamodule = create_datamodule(cfg, known_classes)
+    if is_local_rank_zero():
         datamodule.prepare_data()
-    gathered(None)
+    all_gather_object(None)
     datamodule.setup()
     return datamodule
 
 
-def with_facts_of(cfg: TrainConfig, datamodule: ImageDataModule) -> TrainConfig:
+def fill_data_facts(cfg: TrainConfig, datamodule: ImageDataModule) -> TrainConfig:
     """The configuration with what the data turned out to have: number of classes, mean, std, palette."""
     count, spec = {"num_classes": datamodule.num_classes}, datamodule.spec
     facts: dict[str, Any] = {**count, "mean": list(spec.mean), "std": list(spec.std)}
@@ -214,31 +221,31 @@ def with_facts_of(cfg: TrainConfig, datamodule: ImageDataModule) -> TrainConfig:
     return cfg.model_copy(update={"data": data, "model": model})
 
 
-def model_of(cfg: TrainConfig) -> nn.Module:
+def build_model(cfg: TrainConfig) -> nn.Module:
     """The network with fresh weights, joined with that of its teacher if it has one."""
     arguments = cfg.model.arguments()
     if cfg.model.takes_basis:
         arguments |= {"basis": cfg.basis.name, "basis_kwargs": cfg.basis.arguments()}
     given = {"model.kwargs": cfg.model.kwargs, "basis.name": cfg.model.takes_basis}
-    with blaming(cfg, "model.name", *(key for key, is_given in given.items() if is_given)):
+    with as_config_error(cfg, "model.name", *(key for key, is_given in given.items() if is_given)):
         if isinstance(cfg.model, TransformerConfig):
             arguments.setdefault("patch_size", patch_size_for(cfg.model.img_size))
         model = BUILDERS[cfg.model.kind](cfg.model.name, **arguments)
     changes = cfg.model.kanify if isinstance(cfg.model, TimmConfig) else None
     if changes is not None and (changes.mlp or changes.attention or changes.conv):
         changed = [f"model.kanify.{key}" for key, value in changes if value != getattr(KanifyConfig(), key)]
-        with blaming(cfg, "model.name", *changed):
+        with as_config_error(cfg, "model.name", *changed):
             kanify(model, **changes.model_dump())
-    return taught(cfg, model, model_of)
+    return attach_teacher(cfg, model, build_model)
 
 
-def cost_of(cfg: TrainConfig, model: nn.Module) -> Cost:
+def measure_cost(cfg: TrainConfig, model: nn.Module) -> Cost:
     """Cost of one image; its forward pass is the first that the model sees of the data's size."""
-    with blaming(cfg, "model.name", "data.in_chans", "data.img_size"):
+    with as_config_error(cfg, "model.name", "data.in_chans", "data.img_size"):
         return cost(model, (cfg.data.in_chans, cfg.data.img_size, cfg.data.img_size))
 
 
-def task_of(cfg: TrainConfig, model: nn.Module, rates: Mapping[str, float | None]) -> Task:
+def build_task(cfg: TrainConfig, model: nn.Module, rates: Mapping[str, float | None]) -> Task:
     """The task of the data around `model`; `rates` replaces learning rates of the configuration."""
     assert cfg.data.num_classes is not None
     loss = cfg.loss.model_dump(include={"name", "label_smoothing"})
@@ -270,15 +277,15 @@ def _schedule(cfg: TrainConfig) -> dict[str, Any]:
     return {**cfg.scheduler.model_dump(), **watched}
 
 
-def trainer_of(cfg: TrainConfig) -> pl.Trainer:
+def build_trainer(cfg: TrainConfig) -> pl.Trainer:
     """The trainer with its callbacks and loggers."""
     ours = {"channels_last", "compile", "matmul_precision", "global_batch_size"}
     require_accelerator(cfg)
     options = cfg.trainer.model_dump(exclude=ours)
     options["accumulate_grad_batches"] = cfg.trainer.accumulate_grad_batches or 1
-    options["precision"] = usable_precision(cfg.trainer.precision, cfg.trainer.accelerator)
+    options["precision"] = resolve_precision(cfg.trainer.precision, cfg.trainer.accelerator)
     if cfg.trainer.strategy == "fsdp":
-        options["strategy"] = Sharded()
+        options["strategy"] = FSDPStrategy()
     if cfg.trainer.profiler is not None:
         options["profiler"] = PROFILERS[cfg.trainer.profiler](dirpath=cfg.run.dir, filename="profile")
     problems: list[Problem] = []
@@ -288,16 +295,18 @@ def trainer_of(cfg: TrainConfig) -> pl.Trainer:
         raise ConfigError(problems)
     if not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, AnyProgressBar)]
-    callbacks = [*fault_counter(cfg, None if is_dry(cfg) else Path(cfg.run.dir)), *callbacks]
+    callbacks = [*build_bad_sample_counter(cfg, None if is_dry_run(cfg) else Path(cfg.run.dir)), *callbacks]
     if cfg.ema is not None:
         callbacks.append(EMAWeights(**cfg.ema.model_dump()))
-    with blaming(cfg, "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.precision"):
+    with as_config_error(
+        cfg, "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.precision"
+    ):
         trainer = pl.Trainer(
             **options,
             callbacks=callbacks,
             logger=loggers or False,
             default_root_dir=cfg.run.dir,
-            plugins=[SyncNorm()] if cfg.trainer.sync_batchnorm else None,
+            plugins=[SyncBatchNormPlugin()] if cfg.trainer.sync_batchnorm else None,
             use_distributed_sampler=False,  # the datamodule's samplers know the ranks
             enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
             enable_model_summary=False,
@@ -325,23 +334,23 @@ def require_accelerator(cfg: TrainConfig) -> None:
         )
     if why:
         fix = "take trainer=cpu, or a machine with one"
-        raise ConfigError([conflict(cfg, ["trainer.accelerator"], why, fix)])
+        raise ConfigError([problem_at(cfg, ["trainer.accelerator"], why, fix)])
 
 
-def fault_counter(cfg: TrainConfig, folder: Path | None) -> list[DataFaults]:
+def build_bad_sample_counter(cfg: TrainConfig, folder: Path | None) -> list[BadSampleCounter]:
     """What counts the samples that are skipped, and lists them in this folder; nothing if none may be."""
     if cfg.data.faults == "raise":
         return []
     path = None if folder is None else folder / "data_faults.csv"
-    return [DataFaults(path, cfg.data.max_faults)]
+    return [BadSampleCounter(path, cfg.data.max_faults)]
 
 
-def usable_precision(precision: str, accelerator: str) -> Any:
+def resolve_precision(precision: str, accelerator: str) -> Any:
     """`precision`, or 32-true where a mixed format would run on a CPU, which it only slows down."""
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
     return "32-true" if on_cpu and precision.endswith("-mixed") else precision
 
 
-def is_dry(cfg: TrainConfig) -> bool:
+def is_dry_run(cfg: TrainConfig) -> bool:
     """Whether the run is a trial that writes nothing."""
     return bool(cfg.trainer.fast_dev_run)

@@ -20,7 +20,7 @@ from kanvision.data.inspection import Finding, Inspection, write_findings
 
 from . import record
 from .evaluation_results import results_folder
-from .restore import changed_data, config_of
+from .restore import override_data, read_checkpoint_config
 
 __all__ = ["check_data"]
 
@@ -38,7 +38,7 @@ def check_data(cfg: CheckConfig | EvalConfig) -> list[Finding]:
         DataError: If something is bad, after everything has been looked at and written.
         CheckpointError: If the checkpoint is none of ours.
     """
-    record.keep_quiet()
+    record.silence_libraries()
     data, folder, classes = _asked_for(cfg)
     datamodule = build_datamodule(data.task, **data.model_dump(exclude={"task"}), known_classes=classes)
     datamodule.prepare_data()
@@ -71,7 +71,7 @@ def _asked_for(cfg: CheckConfig | EvalConfig) -> tuple[AnyData, Path, tuple[str,
         return cfg.data, Path(cfg.output or Path(cfg.run_root, "checks", cfg.data.name)), ()
     path = find_checkpoint(cfg.ckpt, runs_root=cfg.run_root)
     checkpoint = load_checkpoint(path)
-    data = changed_data(config_of(path, checkpoint), cfg)
+    data = override_data(read_checkpoint_config(path, checkpoint), cfg)
     kept = checkpoint["kanvision"]
     return data, results_folder(cfg, path, kept["config"], "eval"), tuple(kept.get("class_names", ()))
 

@@ -13,18 +13,18 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kanvision.callbacks import gathered
-from kanvision.config import ConfigError, Problem, TrainConfig, in_yaml, to_primitive
+from kanvision.callbacks import all_gather_object
+from kanvision.config import ConfigError, Problem, TrainConfig, format_yaml, to_primitive
 
 __all__ = [
-    "Sharded",
-    "SyncNorm",
-    "join",
-    "require_same",
+    "FSDPStrategy",
+    "SyncBatchNormPlugin",
+    "check_same_on_all_ranks",
+    "init_process_group",
 ]
 
 
-class SyncNorm(TorchSyncBatchNorm):
+class SyncBatchNormPlugin(TorchSyncBatchNorm):
     """Exchanges batch-norm layers while a network trains, and puts them back afterwards.
 
     Lightning's own turns timm's `BatchNormAct2d`, a norm with an activation, into a norm without one.
@@ -58,7 +58,7 @@ class SyncNorm(TorchSyncBatchNorm):
         return model
 
 
-class Sharded(ModelParallelStrategy):
+class FSDPStrategy(ModelParallelStrategy):
     """Lightning's strategy for torch's `fully_shard`, over all processes, with checkpoints of whole tensors.
 
     What is sharded together says `Task.configure_model`. A checkpoint is one file, the same as that of a run
@@ -81,7 +81,7 @@ OWN = ("data.root", "data.num_workers")
 """What may differ between machines: each has its disks and its cores."""
 
 
-def join(trainer: pl.Trainer) -> None:
+def init_process_group(trainer: pl.Trainer) -> None:
     """Connect the processes of a job now, not when training starts.
 
     Those that Lightning itself starts come later, with the first one's command line and run folder.
@@ -92,7 +92,7 @@ def join(trainer: pl.Trainer) -> None:
     trainer.strategy.setup_environment()  # a second call, by training, finds it done
 
 
-def require_same(cfg: TrainConfig, resume: str | None) -> None:
+def check_same_on_all_ranks(cfg: TrainConfig, resume: str | None) -> None:
     """Make sure that all processes were told the same and have found the same; a collective call.
 
     Commands are given on each machine by hand, and the folder of the run and the checkpoint to go on from are
@@ -107,7 +107,7 @@ def require_same(cfg: TrainConfig, resume: str | None) -> None:
         ConfigError: On all processes, where something differs; names all of it.
     """
     ours = _flat(to_primitive(cfg)) | {"the checkpoint to go on from": resume}
-    states = gathered(ours)
+    states = all_gather_object(ours)
     problems = [
         _problem(key, [state.get(key) for state in states])
         for key in dict.fromkeys(key for state in states for key in state)
@@ -120,7 +120,7 @@ def require_same(cfg: TrainConfig, resume: str | None) -> None:
 def _problem(key: str, values: list[Any]) -> Problem:
     ranks: dict[str, list[int]] = {}
     for rank, value in enumerate(values):
-        ranks.setdefault(in_yaml(value), []).append(rank)
+        ranks.setdefault(format_yaml(value), []).append(rank)
     given = "; ".join(f"{key}={value} in process {', '.join(map(str, who))}" for value, who in ranks.items())
     of_folder = key == "run.dir" or "checkpoint" in key
     fix = "run.root must be one folder that all machines share" if of_folder else ""

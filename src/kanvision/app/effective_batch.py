@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from kanvision.config import ConfigError, TrainConfig, batch_problems, share_batch
 from kanvision.optim import scaled_lr
 
-__all__ = ["Effort", "clamp_warmup", "shared_out"]
+__all__ = ["EffectiveBatch", "clamp_warmup", "split_global_batch"]
 
 SCALED = {"linear": "{lr:g} x {batch} / {reference}", "sqrt": "{lr:g} x sqrt({batch} / {reference})"}
 
 
-def shared_out(cfg: TrainConfig, num_processes: int) -> TrainConfig:
+def split_global_batch(cfg: TrainConfig, num_processes: int) -> TrainConfig:
     """Return the configuration with the batches of one process: `data.batch_size` and how many make a step.
 
     Raises:
@@ -41,7 +41,7 @@ def clamp_warmup(cfg: TrainConfig) -> tuple[TrainConfig, str]:
 
 
 @dataclass(frozen=True)
-class Effort:
+class EffectiveBatch:
     """What the settings come to on the devices that are there."""
 
     batch: int
@@ -57,11 +57,11 @@ class Effort:
     """How the learning rates came about; empty where they are as given."""
 
     @classmethod
-    def of(cls, cfg: TrainConfig, num_processes: int) -> Effort:
+    def of(cls, cfg: TrainConfig, num_processes: int) -> EffectiveBatch:
         """Batches and learning rates of a run on so many processes, of all machines together.
 
         Args:
-            cfg: A configuration that `shared_out` has returned.
+            cfg: A configuration that `split_global_batch` has returned.
             num_processes: Number of processes.
         """
         images, accumulated = cfg.data.batch_size, cfg.trainer.accumulate_grad_batches

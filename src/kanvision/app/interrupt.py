@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from torch import distributed
 
 from kanvision.callbacks import CheckpointWriteError, Preempted
-from kanvision.config import checkpoints_of, disk_error
+from kanvision.config import disk_error, list_checkpoints
 from kanvision.signals import Stopped, saying
 
 __all__ = ["RunStoppedError", "listens_alone", "told_how_to_go_on"]
@@ -87,7 +87,7 @@ def _reason(error: Exception, trainer: pl.Trainer) -> str | None:
 
 def _rest(folder: Path) -> str:
     """What a run has left."""
-    if not checkpoints_of(folder):
+    if not list_checkpoints(folder):
         return f"no checkpoint is in {folder}, so it can only start over"
     return f"resume={folder} goes on from its latest checkpoint"
 

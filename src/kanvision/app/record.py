@@ -23,9 +23,9 @@ from rich.table import Table
 __all__ = [
     "environment",
     "header",
-    "keep_quiet",
-    "point_latest",
     "results_table",
+    "silence_libraries",
+    "update_latest_link",
     "write_config",
     "write_metrics",
 ]
@@ -91,7 +91,7 @@ def write_metrics(path: Path, record: Mapping[str, Any]) -> None:
     _write(path, json.dumps(finite, indent=2, allow_nan=False) + "\n")
 
 
-def point_latest(root: Path, folder: Path) -> None:
+def update_latest_link(root: Path, folder: Path) -> None:
     """Let `<root>/latest` point to a run; does nothing where links are not allowed or the name is taken."""
     link = root / "latest"
     try:
@@ -116,7 +116,7 @@ def _write(path: Path, text: str) -> None:
         draft.unlink(missing_ok=True)
 
 
-def keep_quiet() -> None:
+def silence_libraries() -> None:
     """Silence what libraries say at each run, and show our own warnings without a place in the code."""
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)

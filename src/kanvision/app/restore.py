@@ -17,11 +17,11 @@ from kanvision.checkpoints import (
     state_dict_for,
 )
 from kanvision.config import ConfigError, EvalConfig, TrainConfig, train_config
-from kanvision.config.errors import conflict
+from kanvision.config.errors import problem_at
 from kanvision.config.schema.data import AnyData, SegmentationFolderConfig
 from kanvision.tasks import Task
 
-from .build import model_of, prepare, task_of
+from .build import build_model, build_task, prepare
 
 
 class Restored(NamedTuple):
@@ -44,18 +44,18 @@ def restore(cfg: EvalConfig) -> Restored:
     """
     path = find_checkpoint(cfg.ckpt, runs_root=cfg.run_root)
     checkpoint = load_checkpoint(path)
-    run = _changed(config_of(path, checkpoint), cfg)
+    run = _changed(read_checkpoint_config(path, checkpoint), cfg)
     prepare(run)
     if cfg.mode != "predict" and (note := _limit_note(run)):
         warnings.warn(note, stacklevel=2)
-    task = task_of(run, model_of(run), {})
-    task.model.load_state_dict(fitting_weights(task, checkpoint, path))
-    task.take_up(checkpoint["kanvision"])
+    task = build_task(run, build_model(run), {})
+    task.model.load_state_dict(matching_state_dict(task, checkpoint, path))
+    task.load_extra_state(checkpoint["kanvision"])
     task.config = checkpoint["kanvision"]["config"]  # the run's own, without what is different here
     return Restored(path, run, task)
 
 
-def fitting_weights(task: Task, checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
+def matching_state_dict(task: Task, checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
     """The checkpoint's weights under the network's own names; the network gets its structure."""
     try:
         match_structure(task.model, checkpoint)
@@ -65,7 +65,7 @@ def fitting_weights(task: Task, checkpoint: Mapping[str, Any], path: str | Path)
         raise CheckpointError(f"{path} does not fit {task.config['model']['name']}: {error}") from None
 
 
-def config_of(path: Path, checkpoint: Mapping[str, Any]) -> TrainConfig:
+def read_checkpoint_config(path: Path, checkpoint: Mapping[str, Any]) -> TrainConfig:
     """The configuration of the run that wrote a checkpoint."""
     config = (checkpoint.get("kanvision") or {}).get("config")
     if config is None:
@@ -81,7 +81,7 @@ def config_of(path: Path, checkpoint: Mapping[str, Any]) -> TrainConfig:
         ) from None
 
 
-def changed_data(run: TrainConfig, cfg: EvalConfig) -> AnyData:
+def override_data(run: TrainConfig, cfg: EvalConfig) -> AnyData:
     """A run's data with what the evaluation asks to be different; fetched if the evaluation asks for it.
 
     Raises:
@@ -90,12 +90,12 @@ def changed_data(run: TrainConfig, cfg: EvalConfig) -> AnyData:
     asked = cfg.data.model_dump(exclude_none=True)
     if absent := [f"data.{key}" for key in asked if key not in type(run.data).model_fields]:
         why = f"data.name={run.data.name} of the run does not have it"
-        raise ConfigError([conflict(cfg, absent, why, "leave it out")])
+        raise ConfigError([problem_at(cfg, absent, why, "leave it out")])
     data = run.data.model_copy(update={"download": False, **asked})
     if isinstance(data, SegmentationFolderConfig) and data.foreground is not None and data.threshold:
         why = "a threshold decides by gray levels"
         raise ConfigError(
-            [conflict(cfg, ["data.foreground", "data.threshold"], why, "take data.threshold=0")]
+            [problem_at(cfg, ["data.foreground", "data.threshold"], why, "take data.threshold=0")]
         )
     if cfg.data.batch_size is not None:
         data = data.model_copy(update={"eval_batch_size": cfg.data.batch_size})
@@ -115,7 +115,7 @@ def _limit_note(run: TrainConfig) -> str:
 
 def _changed(run: TrainConfig, cfg: EvalConfig) -> TrainConfig:
     """A run's configuration with what the evaluation asks to be different."""
-    data = changed_data(run, cfg)
+    data = override_data(run, cfg)
     precision = {} if cfg.trainer.precision is None else {"precision": cfg.trainer.precision}
     # One pass over the images seldom pays for compiling.
     trainer = run.trainer.model_copy(update={"compile": False, **precision})

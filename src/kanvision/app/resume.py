@@ -16,7 +16,7 @@ from kanvision.checkpoints import (
 )
 from kanvision.config import ConfigError, Problem, TrainConfig
 from kanvision.config.checks.resume import AT_AN_END, changed_settings, resume_problems
-from kanvision.config.runtime.run_folder import checkpoints_of
+from kanvision.config.runtime.run_folder import list_checkpoints
 from kanvision.data import ImageDataModule
 from kanvision.data.fingerprints import fingerprint
 
@@ -35,7 +35,7 @@ def find_resume_point(cfg: TrainConfig) -> str | None:
         return str(find_checkpoint(cfg.resume))
     folder = Path(cfg.run.dir if cfg.resume == "auto" else cfg.resume)
     found = newest_sound_checkpoint(folder)
-    if found is None and (names := ", ".join(path.name for path in checkpoints_of(folder))):
+    if found is None and (names := ", ".join(path.name for path in list_checkpoints(folder))):
         raise CheckpointError(
             f"resume={cfg.resume}: no checkpoint in {folder} can be loaded ({names}); that run cannot go on. "
             "Delete or rename the folder, and resume=auto starts anew; or give run.dir=<a new folder> and no "

@@ -9,24 +9,24 @@ from typing import Any
 import pytorch_lightning as pl
 
 from kanvision.analysis.cost import Cost
-from kanvision.callbacks import DataFaults
+from kanvision.callbacks import BadSampleCounter
 from kanvision.checkpoints import Start
 from kanvision.config import TrainConfig, live_owner, notes
 from kanvision.config.checks.resume import why_other_training
-from kanvision.config.runtime.run_folder import can_go_on
+from kanvision.config.runtime.run_folder import is_resumable
 from kanvision.data import ImageDataModule
 
-from .build import is_dry
-from .effective_batch import Effort
+from .build import is_dry_run
+from .effective_batch import EffectiveBatch
 from .resume import ResumePoint
 
 NUM_NAMED = 5
 
 
-def facts_before(
+def run_summary(
     cfg: TrainConfig,
     datamodule: ImageDataModule,
-    effort: Effort,
+    effort: EffectiveBatch,
     price: Cost,
     trainer: pl.Trainer,
     resume: ResumePoint | None,
@@ -38,7 +38,7 @@ def facts_before(
     `changes` are settings of a run that goes on which were others so far.
     """
     facts = {
-        "run": "a trial, nothing is written" if is_dry(cfg) else cfg.run.dir,
+        "run": "a trial, nothing is written" if is_dry_run(cfg) else cfg.run.dir,
         "recipe": f"{cfg.recipe.name} ({cfg.recipe.source})",
         "images": ", ".join(f"{split} {count:,}" for split, count in datamodule.num_images.items()),
         **datamodule.facts,
@@ -63,7 +63,7 @@ def _why_fresh(cfg: TrainConfig) -> str:
     """Why a run with resume=auto starts from the beginning; the runs that were passed over are named."""
     folder, passed_over = Path(cfg.run.dir), []
     for other in sorted(folder.parent.glob("*"), reverse=True):
-        if other.name == folder.name or not can_go_on(other):
+        if other.name == folder.name or not is_resumable(other):
             continue
         if live_owner(other) is not None:
             passed_over.append(f"{other.name} is still running")
@@ -74,7 +74,7 @@ def _why_fresh(cfg: TrainConfig) -> str:
     return "; ".join([kind, *passed_over[:NUM_NAMED], *more, "a fresh start"])
 
 
-def facts_after(price: Cost, seconds: float, what: str) -> dict[str, str]:
+def result_summary(price: Cost, seconds: float, what: str) -> dict[str, str]:
     """Size of the network and the seconds that `what` took."""
     return {
         "parameters": f"{price.parameters:,}",
@@ -83,7 +83,7 @@ def facts_after(price: Cost, seconds: float, what: str) -> dict[str, str]:
     }
 
 
-def faults_found(trainer: pl.Trainer) -> dict[str, str]:
+def summarize_bad_samples(trainer: pl.Trainer) -> dict[str, str]:
     """What was skipped of the data, and how many images the metrics rest on; nothing where nothing may be."""
     lines: dict[str, str] = {}
     for counter in _fault_counters(trainer):
@@ -95,7 +95,7 @@ def faults_found(trainer: pl.Trainer) -> dict[str, str]:
     return lines
 
 
-def faults_recorded(trainer: pl.Trainer) -> dict[str, Any]:
+def record_bad_samples(trainer: pl.Trainer) -> dict[str, Any]:
     """The same for a record."""
     return {
         key: value
@@ -104,12 +104,12 @@ def faults_recorded(trainer: pl.Trainer) -> dict[str, Any]:
     }
 
 
-def _fault_counters(trainer: pl.Trainer) -> list[DataFaults]:
+def _fault_counters(trainer: pl.Trainer) -> list[BadSampleCounter]:
     callbacks: Any = trainer
-    return [callback for callback in callbacks.callbacks if isinstance(callback, DataFaults)]
+    return [callback for callback in callbacks.callbacks if isinstance(callback, BadSampleCounter)]
 
 
-def size_of(price: Cost) -> dict[str, int]:
+def model_size(price: Cost) -> dict[str, int]:
     """Size of the network as numbers for a record."""
     return {"parameters": price.parameters, "flops": price.flops, "basis_flops": price.basis_flops}
 

@@ -13,17 +13,17 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from kanvision.checkpoints import CheckpointError, find_checkpoint, load_checkpoint, load_state_dict
-from kanvision.config import TrainConfig, blaming, to_primitive, train_config
+from kanvision.config import TrainConfig, as_config_error, to_primitive, train_config
 from kanvision.config.schema.models import AnyModel, BasisConfig
 from kanvision.config.schema.transformers import ViTConfig
 from kanvision.models import AttentionTransfer
 
-__all__ = ["load_teacher", "taught", "with_teacher"]
+__all__ = ["attach_teacher", "load_teacher", "resolve_teacher"]
 
 _MODEL: TypeAdapter[Any] = TypeAdapter(AnyModel)
 
 
-def with_teacher(cfg: TrainConfig, resume: str | None) -> TrainConfig:
+def resolve_teacher(cfg: TrainConfig, resume: str | None) -> TrainConfig:
     """The configuration with the network of its teacher, if it names one.
 
     Args:
@@ -50,7 +50,9 @@ def with_teacher(cfg: TrainConfig, resume: str | None) -> TrainConfig:
     return cfg.model_copy(update={"model": cfg.model.model_copy(update={"teacher_config": teacher})})
 
 
-def taught(cfg: TrainConfig, student: nn.Module, build: Callable[[TrainConfig], nn.Module]) -> nn.Module:
+def attach_teacher(
+    cfg: TrainConfig, student: nn.Module, build: Callable[[TrainConfig], nn.Module]
+) -> nn.Module:
     """A student joined with its teacher, which has fresh weights; a network without a teacher as it is.
 
     Args:
@@ -68,7 +70,7 @@ def taught(cfg: TrainConfig, student: nn.Module, build: Callable[[TrainConfig], 
         "model": _MODEL.validate_python(parts["model"]).without_weights(),
         "basis": BasisConfig(**parts["basis"]),
     }
-    with blaming(cfg, "model.teacher"):
+    with as_config_error(cfg, "model.teacher"):
         if own["model"].in_chans != cfg.model.in_chans:
             raise ValueError(
                 f"the teacher takes images of {own['model'].in_chans} channels, the student of "

@@ -17,21 +17,30 @@ from kanvision.checkpoints import (
     require_same_classes,
     start_from_vit,
 )
-from kanvision.config import TrainConfig, blaming, shell_word, to_primitive
+from kanvision.config import TrainConfig, as_config_error, shell_word, to_primitive
 from kanvision.config.schema.transformers import KATConfig
 from kanvision.console import build_console
-from kanvision.layers import structure_of
+from kanvision.layers import structure_changes
 from kanvision.optim import build_optimizer
 
 from . import record
-from .build import cost_of, datamodule_of, is_dry, model_of, prepare, task_of, trainer_of, with_facts_of
-from .distributed import join, require_same
-from .effective_batch import Effort, clamp_warmup, shared_out
+from .build import (
+    build_model,
+    build_task,
+    build_trainer,
+    fill_data_facts,
+    is_dry_run,
+    measure_cost,
+    prepare,
+    setup_datamodule,
+)
+from .distributed import check_same_on_all_ranks, init_process_group
+from .effective_batch import EffectiveBatch, clamp_warmup, split_global_batch
 from .interrupt import told_how_to_go_on
-from .restore import fitting_weights
+from .restore import matching_state_dict
 from .resume import ResumePoint, find_resume_point
-from .summary import facts_after, facts_before, faults_found, faults_recorded, size_of
-from .teacher import load_teacher, with_teacher
+from .summary import model_size, record_bad_samples, result_summary, run_summary, summarize_bad_samples
+from .teacher import load_teacher, resolve_teacher
 
 
 def train(cfg: TrainConfig) -> float | None:
@@ -47,40 +56,40 @@ def train(cfg: TrainConfig) -> float | None:
         ConfigError: If a library refuses a setting that the schema could not judge.
     """
     prepare(cfg)
-    trainer = trainer_of(cfg)
-    join(trainer)
+    trainer = build_trainer(cfg)
+    init_process_group(trainer)
     resume = find_resume_point(cfg)
-    require_same(cfg, resume)
-    cfg, warmup = clamp_warmup(shared_out(cfg, trainer.world_size))
+    check_same_on_all_ranks(cfg, resume)
+    cfg, warmup = clamp_warmup(split_global_batch(cfg, trainer.world_size))
     trainer.accumulate_grad_batches = cfg.trainer.accumulate_grad_batches or 1
     point = None if resume is None else ResumePoint(resume, cfg)
     if point is not None:
         point.check_settings(cfg)  # before the data are read
-    datamodule = datamodule_of(cfg)
-    cfg = with_facts_of(cfg, datamodule)
-    effort = Effort.of(cfg, trainer.world_size)
+    datamodule = setup_datamodule(cfg)
+    cfg = fill_data_facts(cfg, datamodule)
+    effort = EffectiveBatch.of(cfg, trainer.world_size)
     folder = Path(cfg.run.dir)
-    cfg = with_teacher(cfg, resume)
-    model = model_of(cfg)
+    cfg = resolve_teacher(cfg, resume)
+    model = build_model(cfg)
     # a run that goes on has its start behind it
     start = _start(cfg, model, datamodule.class_names) if resume is None else None
-    price = cost_of(cfg, model)
-    task = task_of(cfg, model, {"lr": effort.lr, "kan_lr": effort.kan_lr})
+    price = measure_cost(cfg, model)
+    task = build_task(cfg, model, {"lr": effort.lr, "kan_lr": effort.kan_lr})
     task.class_names = datamodule.class_names
-    with blaming(cfg, "optimizer.name"):
+    with as_config_error(cfg, "optimizer.name"):
         build_optimizer(model, **task.optimizer_options)  # before the run writes; training builds its own
     changes: list[str] = []
     if point is not None:
         require_same_classes(point.checkpoint, point.path, datamodule.class_names)
         changes = point.check_settings(cfg) + point.check_data(datamodule, trainer.world_size)
-        fitting_weights(task, point.checkpoint, point.path)
-    writes = trainer.is_global_zero and not is_dry(cfg)
+        matching_state_dict(task, point.checkpoint, point.path)
+    writes = trainer.is_global_zero and not is_dry_run(cfg)
     if writes:
         record.write_config(folder, to_primitive(cfg))
-        record.point_latest(Path(cfg.run.root), folder)
+        record.update_latest_link(Path(cfg.run.root), folder)
     console = build_console(quiet=not trainer.is_global_zero)
     title = f"{cfg.model.name} on {cfg.data.name}"
-    facts = facts_before(cfg, datamodule, effort, price, trainer, point, start, changes)
+    facts = run_summary(cfg, datamodule, effort, price, trainer, point, start, changes)
     record.header(console, title, facts | ({"warm-up": warmup} if warmup else {}))
 
     started = time.perf_counter()
@@ -93,23 +102,27 @@ def train(cfg: TrainConfig) -> float | None:
     metrics: dict[str, float] = {} if score is None else {f"best_{cfg.monitor}": score}
     if cfg.test:
         path = best.best_model_path or None if best is not None else None
-        if path and structure_of(task.model):  # that checkpoint may be of an epoch before a change
-            task = task_of(cfg, model_of(cfg), {})
+        if path and structure_changes(task.model):  # that checkpoint may be of an epoch before a change
+            task = build_task(cfg, build_model(cfg), {})
         with told_how_to_go_on(trainer, folder, "test"):
             results = trainer.test(
                 task, datamodule=datamodule, ckpt_path=path, verbose=False, weights_only=True
             )
         metrics |= next(iter(results), {})
-    price = cost_of(cfg, task.model) if structure_of(task.model) else price
-    facts = facts_after(price, seconds, "training")
+    price = measure_cost(cfg, task.model) if structure_changes(task.model) else price
+    facts = result_summary(price, seconds, "training")
     if cfg.test:
         facts["tested"] = "the best checkpoint" if path else "the last weights"
-    facts |= task.meaning() | faults_found(trainer)
-    numbers = {**size_of(price), "train_seconds": round(seconds, 2)}
+    facts |= task.metric_notes() | summarize_bad_samples(trainer)
+    numbers = {**model_size(price), "train_seconds": round(seconds, 2)}
     if writes:
         about: dict[str, Any] = {"model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}
-        about |= {"epochs": trainer.current_epoch, "resumed": resume is not None, "protocol": task.meaning()}
-        about |= faults_recorded(trainer)
+        about |= {
+            "epochs": trainer.current_epoch,
+            "resumed": resume is not None,
+            "protocol": task.metric_notes(),
+        }
+        about |= record_bad_samples(trainer)
         record.write_metrics(folder / "metrics.json", metrics | numbers | about | record.environment())
     record.results_table(console, title, metrics, facts)
     if writes and best is not None:

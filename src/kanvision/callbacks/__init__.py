@@ -1,15 +1,15 @@
 """What happens around the training loop: checkpoints, averaged weights, random states, logs and pictures."""
 
 from .atomic_io import CheckpointWriteError
-from .bad_samples import DataFaults, TooManyFaultsError
+from .bad_samples import BadSampleCounter, TooManyBadSamplesError
 from .checkpointing import BestCheckpoint, LastCheckpoint, StepCheckpoint
 from .csv_log import CSVLog
-from .distributed import gathered
+from .distributed import all_gather_object
 from .ema import EMAWeights
 from .epoch_state import EpochState
-from .grid import GridCare
-from .nonfinite_guard import FiniteGuard
-from .prediction_images import SampleImages
+from .grid import GridUpdate
+from .nonfinite_guard import NonFiniteGuard
+from .prediction_images import PredictionImages
 from .preemption import Preempted, Preemption
 from .progress import ProgressBar
 from .rng_state import RNGState
@@ -17,23 +17,23 @@ from .selection import BasisSelection
 from .snapshots import WeightSnapshots
 
 __all__ = [
+    "BadSampleCounter",
     "BasisSelection",
     "BestCheckpoint",
     "CSVLog",
     "CheckpointWriteError",
-    "DataFaults",
     "EMAWeights",
     "EpochState",
-    "FiniteGuard",
-    "GridCare",
+    "GridUpdate",
     "LastCheckpoint",
+    "NonFiniteGuard",
+    "PredictionImages",
     "Preempted",
     "Preemption",
     "ProgressBar",
     "RNGState",
-    "SampleImages",
     "StepCheckpoint",
-    "TooManyFaultsError",
+    "TooManyBadSamplesError",
     "WeightSnapshots",
-    "gathered",
+    "all_gather_object",
 ]

@@ -12,14 +12,14 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from kanvision.checkpoints import load_checkpoint
 
-__all__ = ["CheckpointWriteError", "WholeFiles"]
+__all__ = ["AtomicCheckpointIO", "CheckpointWriteError"]
 
 
 class CheckpointWriteError(OSError):
     """A checkpoint could not be written."""
 
 
-class WholeFiles(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint whole or not at all, whatever happens meanwhile, and reads it with its checksums.
 
     It is written beside its place, forced onto the disk and then renamed, which nobody ever sees half done.

@@ -11,9 +11,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_warn
 
-from .distributed import Agreement, gathered
+from .distributed import AsyncAllReduce, all_gather_object
 
-__all__ = ["DataFaults", "TooManyFaultsError"]
+__all__ = ["BadSampleCounter", "TooManyBadSamplesError"]
 
 COLUMNS = ("split", "epoch", "step", "problem")
 NUM_NAMED = 10
@@ -22,11 +22,11 @@ Where = tuple[int, int, str]
 """Epoch, step in it, and split in which a fault was first met."""
 
 
-class TooManyFaultsError(ValueError):
+class TooManyBadSamplesError(ValueError):
     """More samples than the user has allowed cannot be read."""
 
 
-class DataFaults(Callback):
+class BadSampleCounter(Callback):
     """Counts the samples that loaders have replaced or left out (`batch["faults"]`), over all processes.
 
     A file counts once, however often and wherever it is met. Each new one is warned of, and all are listed in
@@ -41,7 +41,7 @@ class DataFaults(Callback):
         max_faults: Files that a run may go on without; one more is an error.
 
     Raises:
-        TooManyFaultsError: In all processes, when there are more.
+        TooManyBadSamplesError: In all processes, when there are more.
     """
 
     def __init__(self, path: str | Path | None, max_faults: int = 10) -> None:
@@ -54,7 +54,7 @@ class DataFaults(Callback):
         self._count = 0
         self._fresh = 0
         self._told: set[str] = set()
-        self._agreement = Agreement()
+        self._agreement = AsyncAllReduce()
 
     def state_dict(self) -> dict[str, Any]:
         """Faults that any process knows of; a collective call."""
@@ -134,12 +134,12 @@ class DataFaults(Callback):
             self._tell(trainer)
 
     def _finish(self, trainer: pl.Trainer, split: str) -> None:
-        self.measured[split] = sum(gathered(self._count))
+        self.measured[split] = sum(all_gather_object(self._count))
         self._tell(trainer)
 
     def _unite(self) -> None:
         """Let all processes know what any of them knows; of several meetings the first one counts."""
-        for known in gathered(self.known):
+        for known in all_gather_object(self.known):
             for problem, where in known.items():
                 self.known[problem] = min(self.known.get(problem, where), where)
 
@@ -154,7 +154,7 @@ class DataFaults(Callback):
         if len(self.known) > self.max_faults:
             listed = "\n".join(f"  - {line}" for line in self.lines())
             where = f"All are listed in {self.path}. " if self.path is not None else ""
-            raise TooManyFaultsError(
+            raise TooManyBadSamplesError(
                 f"data.max_faults={self.max_faults}, but {len(self.known)} files cannot be used:\n{listed}\n"
                 f"{where}Mend or delete them, or set data.max_faults higher; python eval.py mode=check_data "
                 "lists every bad file of a data set"

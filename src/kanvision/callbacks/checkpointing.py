@@ -13,8 +13,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from .atomic_io import WholeFiles
-from .distributed import Agreement
+from .atomic_io import AtomicCheckpointIO
+from .distributed import AsyncAllReduce
 
 __all__ = ["BestCheckpoint", "LastCheckpoint", "StepCheckpoint"]
 
@@ -42,7 +42,7 @@ class _RunCheckpoint(ModelCheckpoint):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Resolve the folder, which holds files when a run is resumed; have files written whole."""
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = WholeFiles()
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*exists and is not empty")
             super().setup(trainer, pl_module, stage)
@@ -177,7 +177,7 @@ class StepCheckpoint(_RunCheckpoint):
         super().__init__(dirpath, "step")
         self.every_n_minutes = every_n_minutes
         self.every_n_steps = every_n_steps
-        self._agreement = Agreement()
+        self._agreement = AsyncAllReduce()
         self._written = 0.0
         self._is_due = False
 

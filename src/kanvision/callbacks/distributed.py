@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-__all__ = ["Agreement", "gathered"]
+__all__ = ["AsyncAllReduce", "all_gather_object"]
 
 
-def gathered(state: Any) -> list[Any]:
+def all_gather_object(state: Any) -> list[Any]:
     """The states of all processes, in the order of their ranks; a collective call."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return [state]
@@ -19,7 +19,7 @@ def gathered(state: Any) -> list[Any]:
     return states
 
 
-class Agreement:
+class AsyncAllReduce:
     """Lets all processes learn what one of them wants, and all at the same step.
 
     Each calls `largest`, or each calls `total`, once a step. One process alone gets its own answer at once.

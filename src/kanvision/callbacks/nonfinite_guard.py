@@ -16,14 +16,14 @@ from torch.optim import Optimizer
 
 from kanvision.tasks import NonFiniteError
 
-__all__ = ["FiniteGuard"]
+__all__ = ["NonFiniteGuard"]
 
 MAX_OVERFLOWS = 50
 """Steps in a row that a gradient scaler may refuse: it halves its factor, at first 2**16, at each of them."""
 NUM_NAMED = 20
 
 
-class FiniteGuard(Callback):
+class NonFiniteGuard(Callback):
     """Looks at loss and gradient before each optimizer step: one NaN makes all weights NaN for good.
 
     All processes decide alike, by the loss of each of them and the gradient that they have exchanged. Where

@@ -18,9 +18,9 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from kanvision.visualization import colored, displayable
+from kanvision.visualization import overlay_mask, to_uint8_rgb
 
-__all__ = ["Panel", "SampleImages", "class_panels", "mask_panels", "panel_grid"]
+__all__ = ["Panel", "PredictionImages", "class_panels", "mask_panels", "panel_grid"]
 
 Pixels = NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -42,7 +42,7 @@ class Panel(NamedTuple):
     lines: list[str]
 
 
-class SampleImages(Callback):
+class PredictionImages(Callback):
     """Draws the first validation images with what the network says of them, after validation.
 
     The images are the same every time, so that epochs compare. Goes to `dirpath` as a png and to TensorBoard
@@ -103,7 +103,7 @@ class SampleImages(Callback):
         self._samples = []
         data = getattr(trainer, "datamodule", None)
         facts = (getattr(data, name, None) for name in ("mean", "std", "rgb"))
-        shown = displayable(images, *facts)
+        shown = to_uint8_rgb(images, *facts)
         if confidences:
             names = getattr(data, "class_names", None)
             panels = class_panels(shown, targets, predicted, confidences[0], names)
@@ -177,7 +177,12 @@ def mask_panels(images: Pixels, targets: Tensor, predicted: Tensor) -> list[Pane
     for image, truth, guess in zip(images, targets.numpy(), predicted.numpy(), strict=True):
         counts = truth != -1
         shown = np.where(counts, guess, -1)
-        pictures = [image, colored(image, truth), colored(image, shown), _errors(image, truth, shown)]
+        pictures = [
+            image,
+            overlay_mask(image, truth),
+            overlay_mask(image, shown),
+            _errors(image, truth, shown),
+        ]
         share = (truth == guess)[counts].mean() if counts.any() else 1.0
         panels.append(Panel(np.concatenate(pictures, axis=1), INK, [f"{share:.1%} of pixels"]))
     return panels

@@ -20,13 +20,13 @@ from kanvision.layers import (
     change_structure,
     map_functions,
     selection_sites,
-    structure_of,
+    structure_changes,
 )
 from kanvision.optim import replace_parameter
 
 from .checkpointing import BestCheckpoint
 from .epoch_state import resumes_within_epoch
-from .structure_change import averaged_networks, exchange_again, network_of
+from .structure_change import exchange_again, list_ema_networks, network_of
 
 __all__ = ["BasisSelection"]
 
@@ -95,7 +95,7 @@ class BasisSelection(Callback):
         """Look whether there is something to choose, and time to choose it."""
         network = network_of(pl_module)
         if not selection_sites(network):
-            if not any(change["kind"] == "select_basis" for change in structure_of(network)):
+            if not any(change["kind"] == "select_basis" for change in structure_changes(network)):
                 rank_zero_warn(
                     "callbacks.selection has nothing to do: no layer of this network has a selectable basis; "
                     "basis=selectable gives them one"
@@ -133,7 +133,7 @@ class BasisSelection(Callback):
             self._prune(trainer, pl_module, sites)
             return
         selects = step >= 0
-        for model in (network, *averaged_networks(trainer)):
+        for model in (network, *list_ema_networks(trainer)):
             for site in selection_sites(model):
                 if selects:
                     site.basis.set_phase("select", self._temperature(step, second))
@@ -211,7 +211,7 @@ class BasisSelection(Callback):
                     convert = _of_scaled_weights(matrix, layer.groups)
                     replace_parameter(optimizer, before[name], layer.basis_weight, convert)
         # The average has gates of its own, and goes the way of the network.
-        for average in averaged_networks(trainer):
+        for average in list_ema_networks(trainer):
             for name, member in choices.items():
                 change_structure(average, "select_basis", name, member=member)
         alive = {id(parameter) for parameter in pl_module.parameters()}

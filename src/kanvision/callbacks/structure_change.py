@@ -11,7 +11,7 @@ from torch import nn
 
 from .ema import EMAWeights
 
-__all__ = ["averaged_networks", "exchange_again", "network_of"]
+__all__ = ["exchange_again", "list_ema_networks", "network_of"]
 
 
 def network_of(pl_module: pl.LightningModule) -> nn.Module:
@@ -19,7 +19,7 @@ def network_of(pl_module: pl.LightningModule) -> nn.Module:
     return cast(nn.Module, pl_module.model)
 
 
-def averaged_networks(trainer: pl.Trainer) -> Iterator[nn.Module]:
+def list_ema_networks(trainer: pl.Trainer) -> Iterator[nn.Module]:
     """Networks of averaged weights, which have to change like the one in training."""
     for callback in cast(Any, trainer).callbacks:
         if isinstance(callback, EMAWeights) and callback.averaged is not None:

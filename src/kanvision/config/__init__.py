@@ -7,19 +7,19 @@ from .cli.compose import compose
 from .cli.quoting import shell_word
 from .errors import (
     ConfigError,
+    DisplayedError,
     Problem,
-    ShownError,
-    blaming,
+    as_config_error,
     disk_error,
-    is_first_process,
-    shown_as_text,
+    exit_with_message,
+    is_global_rank_zero,
 )
-from .groups import Choices
-from .keys import in_yaml
+from .groups import ConfigGroups
+from .keys import format_yaml
 from .runtime.folder_locks import FolderLocks
-from .runtime.launchers import is_first_of_machine, is_one_of_several
+from .runtime.launchers import is_distributed_worker, is_local_rank_zero
 from .runtime.resolvers import job_name, register_resolvers, sweep_job_folder
-from .runtime.run_folder import checkpoints_of
+from .runtime.run_folder import list_checkpoints
 from .runtime.run_lock import FolderInUseError, live_owner, lock_folder, release_folder
 from .schema.evaluation import CheckConfig
 from .schema.root import EvalConfig, TrainConfig
@@ -27,25 +27,26 @@ from .validate import parse_eval, parse_train, to_primitive, train_config
 
 __all__ = [
     "CheckConfig",
-    "Choices",
     "ConfigError",
+    "ConfigGroups",
+    "DisplayedError",
     "EvalConfig",
     "FolderInUseError",
     "FolderLocks",
     "Problem",
-    "ShownError",
     "TrainConfig",
+    "as_config_error",
     "batch_problems",
-    "blaming",
     "check_command_line",
-    "checkpoints_of",
     "compose",
     "disk_error",
-    "in_yaml",
-    "is_first_of_machine",
-    "is_first_process",
-    "is_one_of_several",
+    "exit_with_message",
+    "format_yaml",
+    "is_distributed_worker",
+    "is_global_rank_zero",
+    "is_local_rank_zero",
     "job_name",
+    "list_checkpoints",
     "live_owner",
     "lock_folder",
     "notes",
@@ -55,7 +56,6 @@ __all__ = [
     "release_folder",
     "share_batch",
     "shell_word",
-    "shown_as_text",
     "sweep_job_folder",
     "to_primitive",
     "train_config",

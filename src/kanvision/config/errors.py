@@ -11,18 +11,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-from .keys import in_yaml
+from .keys import format_yaml
 from .schema.base import Section
 
 __all__ = [
     "ConfigError",
+    "DisplayedError",
     "Problem",
-    "ShownError",
-    "blaming",
-    "conflict",
+    "as_config_error",
     "disk_error",
-    "is_first_process",
-    "shown_as_text",
+    "exit_with_message",
+    "is_global_rank_zero",
+    "problem_at",
 ]
 
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
@@ -61,9 +61,9 @@ class Problem:
         ]
 
 
-def conflict(config: Section, keys: Sequence[str], why: str, fix: str = "") -> Problem:
+def problem_at(config: Section, keys: Sequence[str], why: str, fix: str = "") -> Problem:
     """The complaint about the values that a configuration has at some keys."""
-    given = tuple(f"{key}={in_yaml(attrgetter(key)(config))}" for key in keys)
+    given = tuple(f"{key}={format_yaml(attrgetter(key)(config))}" for key in keys)
     return Problem(tuple(keys), given, why, fix)
 
 
@@ -90,7 +90,7 @@ class ConfigError(ValueError):
 
 
 @contextmanager
-def blaming(config: Section, *keys: str) -> Iterator[None]:
+def as_config_error(config: Section, *keys: str) -> Iterator[None]:
     """Turn whatever a constructor raises into a complaint about the settings that it was given.
 
     Libraries raise TypeError, AssertionError, RuntimeError and more where a setting does not fit.
@@ -105,10 +105,10 @@ def blaming(config: Section, *keys: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ConfigError([conflict(config, keys, str(error) or repr(error))]) from error
+        raise ConfigError([problem_at(config, keys, str(error) or repr(error))]) from error
 
 
-def is_first_process() -> bool:
+def is_global_rank_zero() -> bool:
     """Whether this process speaks for the run: rank 0 of torchrun, Slurm or Lightning's own launcher."""
     ranks = (os.environ.get(name, "0") for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
     return all(rank == "0" for rank in ranks)
@@ -124,7 +124,7 @@ def disk_error(error: BaseException) -> OSError | None:
     return None
 
 
-class ShownError(SystemExit):
+class DisplayedError(SystemExit):
     """An exit whose reason has been printed.
 
     Args:
@@ -138,7 +138,7 @@ class ShownError(SystemExit):
 
 
 @contextmanager
-def shown_as_text(*kinds: type[Exception], status: int = 1) -> Iterator[None]:
+def exit_with_message(*kinds: type[Exception], status: int = 1) -> Iterator[None]:
     """Turn mistakes of the user into one block of text on stderr and a non-zero exit.
 
     These are `kinds`, a full disk, and each ValueError that our own code raises: by the rule of the house it
@@ -150,7 +150,7 @@ def shown_as_text(*kinds: type[Exception], status: int = 1) -> Iterator[None]:
         status: Exit status.
 
     Raises:
-        ShownError: One of them was raised, and its text has been printed.
+        DisplayedError: One of them was raised, and its text has been printed.
     """
     try:
         yield
@@ -158,11 +158,11 @@ def shown_as_text(*kinds: type[Exception], status: int = 1) -> Iterator[None]:
         is_shown = isinstance(error, kinds) or _is_ours(error) or disk_error(error) is not None
         if not is_shown or os.environ.get("HYDRA_FULL_ERROR", "0") != "0":
             raise
-        if is_first_process():
+        if is_global_rank_zero():
             with suppress(OSError):  # its disk may be full too
                 print(f"\n{_message(error)}", file=sys.stderr, flush=True)
         # An exit passes Hydra, which would wrap any other exception in a traceback of its own.
-        raise ShownError(status, error) from None
+        raise DisplayedError(status, error) from None
 
 
 def _is_ours(error: Exception) -> bool:

@@ -18,7 +18,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from .errors import ConfigError, Problem
-from .keys import closest, in_yaml
+from .keys import closest, format_yaml
 from .schema.base import Section
 from .schema.root import TrainConfig
 
@@ -130,7 +130,7 @@ class Experiment(_Shared):
                 node = node.setdefault(parent, {})
             node[last] = value
         if self.sweep:
-            params = {key: ",".join(map(in_yaml, values)) for key, values in self.sweep.items()}
+            params = {key: ",".join(map(format_yaml, values)) for key, values in self.sweep.items()}
             content["hydra"] = {"sweeper": {"params": params}}
         return content
 

@@ -11,10 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from .errors import ConfigError, Problem
 from .experiments import GROUP, TABLES, Experiment, find_experiment, list_experiments
 
-__all__ = ["Choices"]
+__all__ = ["ConfigGroups"]
 
 
-class Choices:
+class ConfigGroups:
     """What a user can choose from.
 
     Args:

@@ -28,12 +28,12 @@ from .moe import (
 from .moe_gate import TopKGate
 from .norm import create_norm
 from .peft import add_adapters, merge_adapters
-from .presets import PRESETS, preset, preset_of_basis
+from .presets import PRESETS, default_preset, preset
 from .rational import RATIONAL_PRESETS, GroupRational
 from .rational_fit import RationalFit, fit_rational
 from .regularization import KANPenalty
 from .selection import SelectionSite, prune_selection, select_basis, selection_sites
-from .structure import change_structure, restore_structure, structural_change, structure_of
+from .structure import change_structure, restore_structure, structural_change, structure_changes
 
 __all__ = [
     "DROP_KINDS",
@@ -84,6 +84,7 @@ __all__ = [
     "collect_auxiliary",
     "create_activation",
     "create_norm",
+    "default_preset",
     "extend_grid",
     "fit_rational",
     "grid_sites",
@@ -95,7 +96,6 @@ __all__ = [
     "move_grids",
     "place_grids",
     "preset",
-    "preset_of_basis",
     "prune_selection",
     "refine_grid",
     "restore_structure",
@@ -103,5 +103,5 @@ __all__ = [
     "selection_sites",
     "share_outside",
     "structural_change",
-    "structure_of",
+    "structure_changes",
 ]

@@ -29,7 +29,7 @@ from . import (
     vit,
 )
 from .attention_transfer import AttentionTransfer
-from .feature_locations import PLACES, FeaturePlace, feature_place, feature_places
+from .feature_locations import PLACES, FeatureLocation, feature_location, feature_locations
 from .kanify import kanify
 from .registry import create_model, list_models
 from .segmenter import Segmenter, create_segmenter
@@ -39,15 +39,15 @@ __all__ = [
     "BUILDERS",
     "PLACES",
     "AttentionTransfer",
-    "FeaturePlace",
+    "FeatureLocation",
     "Segmenter",
     "attention_unet",
     "convkan",
     "create_model",
     "create_segmenter",
     "dense_kan",
-    "feature_place",
-    "feature_places",
+    "feature_location",
+    "feature_locations",
     "kan_unet",
     "kanify",
     "karat",

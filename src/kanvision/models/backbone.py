@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .conv_factory import ConvFactory
 from .heads import KANHead
-from .weight_decay import PartsWithoutDecay
+from .weight_decay import NoWeightDecayMixin
 
 __all__ = ["KANBackbone", "Stage", "build_backbone", "conv_cfg"]
 
@@ -32,7 +32,7 @@ class Stage(NamedTuple):
     """Side of the image over side of the output."""
 
 
-class KANBackbone(PartsWithoutDecay):
+class KANBackbone(NoWeightDecayMixin):
     """Stages of convolutions and a classifier.
 
     A subclass makes its stages from a size table and hands them to this constructor. Stage 0 begins with the
@@ -87,7 +87,7 @@ class KANBackbone(PartsWithoutDecay):
         self.drop_rate = drop_rate
         stages = list(stages)
         while stages[-1].reduction < min_reduction:
-            stages.append(Stage([halving()], stages[-1].channels, 2 * stages[-1].reduction))
+            stages.append(Stage([half_pool()], stages[-1].channels, 2 * stages[-1].reduction))
         self.stages = nn.Sequential(*(nn.Sequential(*stage.layers) for stage in stages))
         self.feature_info: list[dict[str, Any]] = [
             {"num_chs": stage.channels, "reduction": stage.reduction, "module": f"stages.{index}"}
@@ -229,7 +229,7 @@ def build_backbone(model_cls: type[KANBackbone], variant: str, pretrained: bool,
     return build_model_with_cfg(model_cls, variant, pretrained, feature_cfg=feature_cfg, **kwargs)
 
 
-def halving() -> nn.MaxPool2d:
+def half_pool() -> nn.MaxPool2d:
     """Max pooling to half the side, rounded up, so that a map of one position stays one."""
     return nn.MaxPool2d(2, ceil_mode=True)
 

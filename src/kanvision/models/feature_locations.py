@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-__all__ = ["PLACES", "FeaturePlace", "feature_place", "feature_places", "u_places"]
+__all__ = ["PLACES", "FeatureLocation", "feature_location", "feature_locations", "unet_feature_locations"]
 
 PLACES: Mapping[str, str] = {
     "encoder_last": "last map of the encoder",
@@ -20,7 +20,7 @@ PLACES: Mapping[str, str] = {
 """Positions that have a name."""
 
 
-class FeaturePlace(NamedTuple):
+class FeatureLocation(NamedTuple):
     """Where a feature map goes into a module or comes out of it."""
 
     module: nn.Module
@@ -34,9 +34,9 @@ class FeaturePlace(NamedTuple):
     """Tokens in front of those of the image."""
 
 
-def u_places(
+def unet_feature_locations(
     encoder: nn.ModuleList, decoder: nn.ModuleList, middle: nn.Module | None = None
-) -> dict[str, FeaturePlace]:
+) -> dict[str, FeatureLocation]:
     """Places of a network of stages: down, perhaps through the middle, and up again.
 
     Args:
@@ -45,13 +45,13 @@ def u_places(
         middle: What is between the two; None: nothing.
     """
     return {
-        "encoder_last": FeaturePlace(encoder[-1]),
-        "bottleneck": FeaturePlace(encoder[-1] if middle is None else middle),
-        "decoder_last": FeaturePlace(decoder[-1]),
+        "encoder_last": FeatureLocation(encoder[-1]),
+        "bottleneck": FeatureLocation(encoder[-1] if middle is None else middle),
+        "decoder_last": FeatureLocation(decoder[-1]),
     }
 
 
-def feature_places(model: nn.Module) -> dict[str, FeaturePlace]:
+def feature_locations(model: nn.Module) -> dict[str, FeatureLocation]:
     """The positions of `PLACES` that a network has.
 
     A segmenter tells its own. A classifier has `encoder_last`, the last of timm's `feature_info`; where that
@@ -60,7 +60,7 @@ def feature_places(model: nn.Module) -> dict[str, FeaturePlace]:
     """
     own: Any = getattr(model, "places", None)
     if callable(own):
-        found: dict[str, FeaturePlace] = own()
+        found: dict[str, FeatureLocation] = own()
         return found
     info: Any = getattr(model, "feature_info", None)
     if not info:
@@ -68,13 +68,13 @@ def feature_places(model: nn.Module) -> dict[str, FeaturePlace]:
     module = model.get_submodule(info[-1]["module"])
     prefix: Any = getattr(model, "num_prefix_tokens", None)
     if prefix is not None:
-        return {"encoder_last": FeaturePlace(module, is_input=True, num_prefix_tokens=prefix)}
+        return {"encoder_last": FeatureLocation(module, is_input=True, num_prefix_tokens=prefix)}
     return {
-        "encoder_last": FeaturePlace(module, channels_last=getattr(model, "output_fmt", "NCHW") == "NHWC")
+        "encoder_last": FeatureLocation(module, channels_last=getattr(model, "output_fmt", "NCHW") == "NHWC")
     }
 
 
-def feature_place(model: nn.Module, name: str) -> FeaturePlace:
+def feature_location(model: nn.Module, name: str) -> FeatureLocation:
     """The feature map at a position, or what a module gives.
 
     Args:
@@ -84,7 +84,7 @@ def feature_place(model: nn.Module, name: str) -> FeaturePlace:
     Raises:
         ValueError: The network has no such position or module.
     """
-    places = feature_places(model)
+    places = feature_locations(model)
     if name in places:
         return places[name]
     modules = dict(model.named_modules())
@@ -95,4 +95,4 @@ def feature_place(model: nn.Module, name: str) -> FeaturePlace:
             f"layer={name!r}: {type(model).__name__} has no such place; its places: {legal}; "
             f"or the path of a module: {children}, ..."
         )
-    return FeaturePlace(modules[name], num_prefix_tokens=getattr(model, "num_prefix_tokens", 0))
+    return FeatureLocation(modules[name], num_prefix_tokens=getattr(model, "num_prefix_tokens", 0))

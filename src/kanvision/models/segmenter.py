@@ -20,9 +20,9 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg
 from torch import Tensor, nn
 
-from .feature_locations import FeaturePlace
-from .registry import create_model, is_segmenter, list_models, spelt_out
-from .weight_decay import PartsWithoutDecay
+from .feature_locations import FeatureLocation
+from .registry import create_model, encode_none_arguments, is_segmenter, list_models
+from .weight_decay import NoWeightDecayMixin
 
 __all__ = ["Segmenter", "build_segmenter", "create_segmenter", "segmenter_cfg"]
 
@@ -31,7 +31,7 @@ MAX_DEPTH = 5
 """Halvings of the resolution in an encoder of full depth."""
 
 
-class Segmenter(PartsWithoutDecay):
+class Segmenter(NoWeightDecayMixin):
     """A segmentation network that takes images of any size.
 
     Images are padded at the right and at the bottom by repeating their last row and column, up to the next
@@ -64,15 +64,17 @@ class Segmenter(PartsWithoutDecay):
             return tuple(logits[..., :height, :width] for logits in output)
         return output[..., :height, :width]
 
-    def places(self) -> dict[str, FeaturePlace]:
+    def places(self) -> dict[str, FeatureLocation]:
         """Feature maps by their position, see `kanvision.models.PLACES`."""
         network: Any = self.network
         if callable(own := getattr(network, "places", None)):
-            found: dict[str, FeaturePlace] = own()
+            found: dict[str, FeatureLocation] = own()
             return found
         # The library's networks; the encoder of DPT gives its maps and its prefix tokens.
-        deepest = FeaturePlace(network.encoder, items=(0, -1) if type(network).__name__ == "DPT" else (-1,))
-        head = FeaturePlace(network.segmentation_head, is_input=True)
+        deepest = FeatureLocation(
+            network.encoder, items=(0, -1) if type(network).__name__ == "DPT" else (-1,)
+        )
+        head = FeatureLocation(network.segmentation_head, is_input=True)
         return {"encoder_last": deepest, "bottleneck": deepest, "decoder_last": head}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -173,7 +175,9 @@ def create_segmenter(
             "architectures take their own argument, see model.kwargs"
         )
     if encoder_name.startswith(TIMM_PREFIX):
-        kwargs = _timm_encoder_arguments(encoder_name, architectures[name.lower()]) | spelt_out(kwargs)
+        kwargs = _timm_encoder_arguments(encoder_name, architectures[name.lower()]) | encode_none_arguments(
+            kwargs
+        )
         if drop_path_rate:
             kwargs["drop_path_rate"] = drop_path_rate
     elif encoder_name not in smp.encoders.encoders:

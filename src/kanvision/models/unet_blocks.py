@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-__all__ = ["refuse_drop_path", "stage_maps"]
+__all__ = ["refuse_drop_path", "run_stages"]
 
 
-def stage_maps(x: Tensor, stages: nn.ModuleList, pool: nn.Module | None = None) -> list[Tensor]:
+def run_stages(x: Tensor, stages: nn.ModuleList, pool: nn.Module | None = None) -> list[Tensor]:
     """The output of each stage, from the full resolution down.
 
     Args:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
-__all__ = ["PartsWithoutDecay"]
+__all__ = ["NoWeightDecayMixin"]
 
 
-class PartsWithoutDecay(nn.Module):
+class NoWeightDecayMixin(nn.Module):
     """A network that hands on what its parts exempt from weight decay, bases above all."""
 
     def no_weight_decay(self) -> set[str]:

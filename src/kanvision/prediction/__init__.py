@@ -20,7 +20,7 @@ from .inputs import (
 from .masks import MaskPredictor, Outputs
 from .raster import Bands, Scene, open_scene
 from .statistics import Outcome
-from .tile_blending import Strip, blended
+from .tile_blending import Strip, blend_tiles
 from .tiling import Tiling
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "Scene",
     "Strip",
     "Tiling",
-    "blended",
+    "blend_tiles",
     "find_inputs",
     "open_scene",
     "output_file",

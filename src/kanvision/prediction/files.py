@@ -17,7 +17,7 @@ from PIL import Image
 
 from kanvision.visualization import PALETTE
 
-__all__ = ["BLOCK", "Color", "Write", "array_file", "draft", "no_data_of", "picture_files", "raster_file"]
+__all__ = ["BLOCK", "Color", "Write", "array_file", "draft", "nodata_value", "picture_files", "raster_file"]
 
 Write = Callable[[int, NDArray[Any]], None]
 """Writes (K, h, W) from a row on."""
@@ -30,7 +30,7 @@ BLOCK = 256
 GRAY = (128, 128, 128)
 
 
-def no_data_of(num_labels: int) -> int:
+def nodata_value(num_labels: int) -> int:
     """The label of pixels without data, the largest of 8 bits or, for more than 255 labels, of 16 bits."""
     return 255 if num_labels <= 255 else 65535
 

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from kanvision.data.files.pixels import TIFF
 
-from .files import BLOCK, Color, Write, array_file, draft, no_data_of, picture_files, raster_file
+from .files import BLOCK, Color, Write, array_file, draft, nodata_value, picture_files, raster_file
 from .raster import Scene
-from .statistics import Outcome, Tally
-from .tile_blending import Strip, blended, in_groups
+from .statistics import ImageStatistics, Outcome
+from .tile_blending import Strip, blend_tiles, in_groups
 from .tiling import Tiling
 
 __all__ = ["MaskPredictor", "Outputs"]
@@ -78,7 +78,7 @@ class MaskPredictor:
     @property
     def no_data(self) -> int:
         """Label of pixels without a class."""
-        return no_data_of(len(self.names) if self.mode == "multiclass" else 2)
+        return nodata_value(len(self.names) if self.mode == "multiclass" else 2)
 
     @property
     def foreground(self) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ class MaskPredictor:
             FileError: If the image cannot be read.
         """
         labels = None if self.mode == "multilabel" else range(1, 1 + len(self.foreground))
-        tally = Tally(scene, labels, self.rgb, self.colors)
+        tally = ImageStatistics(scene, labels, self.rgb, self.colors)
         strips = (self._resized if self.resizes(scene) else self._tiled)(scene, tally, advance)
         with ExitStack() as stack:
             write_masks, write_probabilities = map(stack.enter_context, self._files(scene, outputs))
@@ -153,7 +153,9 @@ class MaskPredictor:
             Tiling(scene.width, self.tile, self.overlap),
         )
 
-    def _tiled(self, scene: Scene, tally: Tally, advance: Callable[[int], object]) -> Iterator[Strip]:
+    def _tiled(
+        self, scene: Scene, tally: ImageStatistics, advance: Callable[[int], object]
+    ) -> Iterator[Strip]:
         """The probabilities by tiles."""
         size = (self.tile, self.tile)
 
@@ -167,9 +169,11 @@ class MaskPredictor:
             return self.probabilities(scene.bands.preprocessing(images), size)
 
         rows, columns = self._tilings(scene)
-        return blended(read, predict, len(self.names), rows, columns, self.batch_size, advance)
+        return blend_tiles(read, predict, len(self.names), rows, columns, self.batch_size, advance)
 
-    def _resized(self, scene: Scene, tally: Tally, advance: Callable[[int], object]) -> Iterator[Strip]:
+    def _resized(
+        self, scene: Scene, tally: ImageStatistics, advance: Callable[[int], object]
+    ) -> Iterator[Strip]:
         """The probabilities of the whole image, as evaluation has them."""
         strip = scene.rows(0, scene.height)
         tally.see(0, strip)

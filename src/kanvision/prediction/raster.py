@@ -28,11 +28,11 @@ from kanvision.data.files.pixels import (
     TIFF,
     FileError,
     all_bands,
-    bands_of,
     fit_channels,
     in_unit_range,
     naming,
     open_geotiff,
+    select_bands,
 )
 from kanvision.data.transforms.normalize import Preprocessing
 
@@ -170,7 +170,7 @@ class RasterScene(Scene):
         super().__init__(path, height, width, bands)
         self.file = file
         self.mask = mask
-        available = bands_of(file, bands.in_chans, bands.bands)
+        available = select_bands(file, bands.in_chans, bands.bands)
         has_alpha = len(available) < file.count
         self.numbers = bands.chosen(path, available, " and transparency" if has_alpha else "")
         self.georeference = _georeference(file) or place

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from kanvision.visualization import PALETTE, colored, displayable
+from kanvision.visualization import PALETTE, overlay_mask, to_uint8_rgb
 
 from .files import GRAY, Color
 from .raster import Scene
 from .tile_blending import Strip
 
-__all__ = ["Outcome", "Tally"]
+__all__ = ["ImageStatistics", "Outcome"]
 
 OVERLAY = 2048
 """Most pixels along a side of an overlay."""
@@ -60,7 +60,7 @@ class Sampling:
         return rows, slice(None, None, self.step)
 
 
-class Tally:
+class ImageStatistics:
     """Counts and a small copy of one image and its masks.
 
     Args:
@@ -131,10 +131,10 @@ class Tally:
         mean, std = (
             [values[c] for c in self.shown] for values in (bands.preprocessing.mean, bands.preprocessing.std)
         )
-        (image,) = displayable(picture[None], mean, std, stretch=bands.in_chans > 3)
+        (image,) = to_uint8_rgb(picture[None], mean, std, stretch=bands.in_chans > 3)
         clear = np.concatenate(self._clear)
         masks = np.concatenate(self._masks, axis=1) * clear
-        pixels = colored(image, masks[0] if self.foreground is not None else masks, self.palette)
+        pixels = overlay_mask(image, masks[0] if self.foreground is not None else masks, self.palette)
         pixels[~clear] = GRAY
         return Image.fromarray(pixels)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .tiling import Tiling
 
-__all__ = ["Predict", "Strip", "blended", "in_groups"]
+__all__ = ["Predict", "Strip", "blend_tiles", "in_groups"]
 
 
 class Strip(NamedTuple):
@@ -43,7 +43,7 @@ Predict = Callable[[Sequence[Strip]], Tensor]
 """B tiles to their probabilities (B, K, T, T)."""
 
 
-def blended(
+def blend_tiles(
     read: Callable[[int, int], Strip],
     predict: Predict,
     num_planes: int,

@@ -38,7 +38,7 @@ def outputs_of(model, name):
     return module, seen["args"][0], seen["out"]
 
 
-def values_of(module, x):
+def sweep_values(module, x):
     heads = module.num_heads
     return module.qkv(x).reshape(*x.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)[2]
 
@@ -61,7 +61,7 @@ def test_the_matrices_are_those_that_the_network_mixes_values_by(name, kwargs, s
     for each in found:
         module, x, out = outputs_of(model, each.name)
         with torch.no_grad():
-            mixed = module.proj((each.after @ values_of(module, x)).transpose(1, 2).flatten(2))
+            mixed = module.proj((each.after @ sweep_values(module, x)).transpose(1, 2).flatten(2))
             q, k = module.qkv(x).reshape(2, 17, 3, 3, 8).permute(2, 0, 3, 1, 4)[:2]
         torch.testing.assert_close(mixed, out, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(each.before, q @ k.mT / math.sqrt(8), atol=1e-5, rtol=1e-4)

@@ -17,7 +17,7 @@ from kanvision.bases import BASES
 TRANSFORMER = {"depth": 1, "embed_dim": 12, "num_heads": 3, "num_classes": 3, "in_chans": 1}
 
 
-def batches_of(model: nn.Module, sizes: tuple[int, ...], side: int) -> list[dict[str, Tensor]]:
+def iter_batches(model: nn.Module, sizes: tuple[int, ...], side: int) -> list[dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(7)
     return [
         {
@@ -34,7 +34,7 @@ def hessian_of(model: nn.Module, sizes: tuple[int, ...] = (3, 2), side: int = 8)
     def loss(batch: Mapping[str, Tensor]) -> Tensor:
         return F.cross_entropy(model(batch["image"]), batch["target"])
 
-    return Hessian(loss, model.parameters(), batches_of(model, sizes, side))
+    return Hessian(loss, model.parameters(), iter_batches(model, sizes, side))
 
 
 def small(seed: int = 0) -> nn.Sequential:

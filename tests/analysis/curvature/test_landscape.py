@@ -14,11 +14,11 @@ from kanvision.analysis.curvature.landscape import (
     Scaling,
     at_weights,
     batch_statistics,
+    get_weights,
     path_plane,
     random_plane,
     share_in_plane,
     surface,
-    weights_of,
 )
 
 
@@ -56,7 +56,7 @@ def flat(weights: dict[str, Tensor] | object, names: tuple[str, ...] = ("matrix"
 @pytest.mark.parametrize("vectors", [False, True])
 def test_the_surface_of_a_quadratic_loss_is_its_parabola(scaling: Scaling, vectors: bool) -> None:
     model = Bowl()
-    before = weights_of(model)
+    before = get_weights(model)
     plane = random_plane(before, scaling, seed=3, vectors=vectors)
     xs, ys = [-1.0, 0.0, 0.5], [-2.0, 0.0, 1.0, 3.0]
     ticks: list[int] = []
@@ -72,13 +72,13 @@ def test_the_surface_of_a_quadratic_loss_is_its_parabola(scaling: Scaling, vecto
             )  # fmt: skip
             assert found[row, column] == pytest.approx(float(exact), rel=1e-12)
     assert len(ticks) == 12
-    assert all(torch.equal(before[name], value) for name, value in weights_of(model).items())
+    assert all(torch.equal(before[name], value) for name, value in get_weights(model).items())
     assert ("bias" in plane.first) is vectors
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_directions_are_as_long_as_the_weights(scaling: Scaling) -> None:
-    center = weights_of(Bowl())
+    center = get_weights(Bowl())
     plane = random_plane(center, scaling, seed=0)
     axis = tuple(range(int(scaling == "filter"), 2))
     assert torch.allclose(plane.first["matrix"].norm(dim=axis), center["matrix"].norm(dim=axis))
@@ -90,7 +90,7 @@ def test_directions_are_as_long_as_the_weights(scaling: Scaling) -> None:
 
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_points_of_a_plane_are_found_again(scaling: Scaling) -> None:
-    center = weights_of(Bowl())
+    center = get_weights(Bowl())
     plane = path_plane(center, snapshots_of(center), scaling, vectors=True)
     for x, y in ((0.0, 0.0), (0.3, -2.0), (-1.0, 0.7)):
         place = plane.place(plane.point(x, y))
@@ -106,7 +106,7 @@ def test_points_of_a_plane_are_found_again(scaling: Scaling) -> None:
 
 
 def test_the_path_plane_is_the_nearest_one() -> None:
-    center = weights_of(Bowl())
+    center = get_weights(Bowl())
     snapshots = snapshots_of(center)
     moves = np.stack([(flat(s) - flat(center)).numpy() for s in snapshots])
     singular, directions = np.linalg.svd(moves)[1:]
@@ -126,7 +126,7 @@ def test_the_path_plane_is_the_nearest_one() -> None:
 
 
 def test_a_path_within_a_plane_is_held_whole() -> None:
-    center = weights_of(Bowl())
+    center = get_weights(Bowl())
     true = random_plane(center, "network", seed=9)
     corners = [(-1.0, 0.3), (-0.5, -0.2), (-0.1, 0.1)]
     snapshots = [true.point(x, y) for x, y in corners]
@@ -139,7 +139,7 @@ def test_a_path_within_a_plane_is_held_whole() -> None:
 
 
 def test_a_line_is_no_plane() -> None:
-    center = weights_of(Bowl())
+    center = get_weights(Bowl())
     line = random_plane(center, "network", seed=9)
     for snapshots in (
         [line.point(x, 0.0) for x in (-1.0, -0.5, 0.0)],
@@ -155,23 +155,23 @@ def test_a_line_is_no_plane() -> None:
 
 def test_a_failing_loss_leaves_the_weights_as_they_were() -> None:
     model = Bowl()
-    before = weights_of(model)
+    before = get_weights(model)
     with (
         pytest.raises(ZeroDivisionError),
         at_weights(model, random_plane(before, "filter", 0).point(1.0, 1.0)),
     ):
         1 / 0  # noqa: B018
-    assert all(torch.equal(before[name], value) for name, value in weights_of(model).items())
+    assert all(torch.equal(before[name], value) for name, value in get_weights(model).items())
 
 
 def test_shared_operators_move_once() -> None:
     model = kv.create_model("karat_micro_patch4_32", img_size=8, depth=2, num_classes=3, share="universal")
-    center = weights_of(model)
+    center = get_weights(model)
     assert sum(tensor.numel() for tensor in center.values()) == sum(p.numel() for p in model.parameters())
     plane = random_plane(center, "filter", 0)
     assert {"cls_token", "norm.weight", "head.bias"} & set(plane.first) == set()
     with at_weights(model, plane.point(1.0, 0.0)):
-        moved = weights_of(model)
+        moved = get_weights(model)
     assert all(not torch.equal(moved[name], center[name]) or not moved[name].any() for name in plane.first)
 
 

@@ -10,7 +10,7 @@ from kanvision.analysis.explain.channel_relevance import (
     without_channel,
 )
 from kanvision.analysis.explain.saliency import class_score, grad_cam
-from kanvision.models.feature_locations import FeaturePlace
+from kanvision.models.feature_locations import FeatureLocation
 
 
 def test_without_channel():
@@ -39,7 +39,7 @@ def test_unused_channels_are_worth_nothing():
         return net(images).argmax(dim=1) == 1
 
     found = channel_relevance(
-        lambda x: grad_cam(class_score(net, 1), FeaturePlace(net[1]), x),
+        lambda x: grad_cam(class_score(net, 1), FeatureLocation(net[1]), x),
         lambda x: disagreement(decided(x), decided(images).repeat(len(x) // 3, 1, 1)),
         images,
         torch.zeros(()),

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from kanvision.analysis.explain.explainer import CHANCE, SCORES, Explainer, Question, mean_scores
-from kanvision.models.feature_locations import FeaturePlace
+from kanvision.models.feature_locations import FeatureLocation
 
 SIDE = 16
 
@@ -52,7 +52,7 @@ def question(network, image, truth=None):
 
 
 def explainer(network, **options):
-    return Explainer(network, {"maps": FeaturePlace(network.maps)}, torch.zeros(2, 1, 1), **options)
+    return Explainer(network, {"maps": FeatureLocation(network.maps)}, torch.zeros(2, 1, 1), **options)
 
 
 def test_a_network_that_looks_at_the_mask_is_found_to(network, image):
@@ -110,7 +110,7 @@ def test_classes_of_whole_images(network, image):
         return network(images).mean(dim=(2, 3))
 
     asked = Question(0, lambda images: logits(images).sigmoid()[:, 0])
-    what = Explainer(logits, {"maps": FeaturePlace(network.maps)}, torch.zeros(2, 1, 1), steps=4)
+    what = Explainer(logits, {"maps": FeatureLocation(network.maps)}, torch.zeros(2, 1, 1), steps=4)
     findings, attributions = what.explain(image, asked)
     assert set(findings[0].scores) == {"selected", "probability", "sufficiency", "comprehensiveness"}
     # the mean logit is negative: what is not the bright part speaks against it

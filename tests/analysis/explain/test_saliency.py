@@ -7,7 +7,7 @@ from torch import nn
 
 import kanvision as kv
 from kanvision.analysis.explain.saliency import class_score, grad_cam, integrated_gradients
-from kanvision.models.feature_locations import FeaturePlace, feature_place
+from kanvision.models.feature_locations import FeatureLocation, feature_location
 from tests.models.test_segmenter_contract import ONE_OF_EACH, create
 
 
@@ -19,7 +19,7 @@ def net():
 
 def test_grad_cam_is_its_formula(net):
     images = torch.randn(2, 3, 8, 12, dtype=torch.double)
-    cams = grad_cam(class_score(net, 1), FeaturePlace(net[1]), images)
+    cams = grad_cam(class_score(net, 1), FeatureLocation(net[1]), images)
     maps = net[1](net[0](images)).detach()  # (2, 5, 4, 6)
     weights = net[2].weight[1, :, 0, 0].detach() / maps[0, 0].numel()  # the mean over pixels, derived by hand
     by_hand = (maps * weights[:, None, None]).sum(dim=1, keepdim=True).relu()
@@ -31,7 +31,7 @@ def test_grad_cam_is_its_formula(net):
 def test_grad_cam_at_the_logits_is_the_positive_part_of_the_logit(net):
     """As the published comparison took it for one of its two networks: it shows the prediction itself."""
     images = torch.randn(1, 3, 8, 8, dtype=torch.double)
-    cam = grad_cam(class_score(net, 1), FeaturePlace(net[2]), images)
+    cam = grad_cam(class_score(net, 1), FeatureLocation(net[2]), images)
     logit = F.interpolate(net(images)[:, 1:].relu(), (8, 8), mode="bilinear").detach()[:, 0]
     torch.testing.assert_close(cam / cam.max(), logit / logit.max())
 
@@ -68,11 +68,11 @@ def test_segmenters_of_any_size(name):
     images = torch.randn(2, 4, 24, 33, dtype=torch.double)
     score = class_score(model, 1)
     for place in ("decoder_last", "bottleneck"):
-        cams = grad_cam(score, feature_place(model, place), images, model.stride)
+        cams = grad_cam(score, feature_location(model, place), images, model.stride)
         assert cams.shape == (2, 24, 33)
         assert cams.min() >= 0
         torch.testing.assert_close(
-            grad_cam(score, feature_place(model, place), images[:1], model.stride), cams[:1]
+            grad_cam(score, feature_location(model, place), images[:1], model.stride), cams[:1]
         )
     errors = []
     images = images[:1, :, :16, :16]
@@ -102,7 +102,7 @@ def test_networks_of_the_library(name):
     model = kv.models.create_segmenter(name, encoder_name=encoder, num_classes=2, **kwargs).eval()
     images = torch.randn(1, 3, 64, 64)
     for place in ("decoder_last", "bottleneck"):
-        cam = grad_cam(class_score(model, 1), feature_place(model, place), images, model.stride)
+        cam = grad_cam(class_score(model, 1), feature_location(model, place), images, model.stride)
         assert cam.shape == (1, 64, 64)
 
 
@@ -118,7 +118,7 @@ def test_classifiers(name, kwargs):
     torch.manual_seed(0)
     model = kv.create_model(name, num_classes=3, **kwargs).eval()
     images = torch.randn(2, 3, 32, 32)
-    cams = grad_cam(class_score(model, 2), feature_place(model, "encoder_last"), images)
+    cams = grad_cam(class_score(model, 2), feature_location(model, "encoder_last"), images)
     assert cams.shape == (2, 32, 32)
     found = integrated_gradients(class_score(model, 2), images, torch.zeros(()), steps=48)
     assert found.attributions.shape == images.shape
@@ -130,11 +130,11 @@ def test_places_that_hold_no_map_are_refused(net):
     images = torch.randn(1, 3, 8, 8, dtype=torch.double)
     head = nn.Sequential(net, nn.Flatten(), nn.Linear(32, 2).double())
     with pytest.raises(ValueError, match=r"Linear has \(1, 2\) there; feature maps are"):
-        grad_cam(class_score(head, 0), FeaturePlace(head[2]), images)
+        grad_cam(class_score(head, 0), FeatureLocation(head[2]), images)
 
     def score(x):
         net[0](x)
         return x.flatten(1).sum(dim=1)
 
     with pytest.raises(ValueError, match="does not depend on the feature maps"):
-        grad_cam(score, FeaturePlace(net[0]), images)
+        grad_cam(score, FeatureLocation(net[0]), images)

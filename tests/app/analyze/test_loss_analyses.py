@@ -152,12 +152,12 @@ def test_the_hessian_is_that_of_the_training_images(runs: Path) -> None:
 
 def _images(runs: Path) -> dict[str, torch.Tensor]:
     """The 30 training images of the test above, from the run's own data."""
-    from kanvision.app.build import datamodule_of
+    from kanvision.app.build import setup_datamodule
     from kanvision.checkpoints import find_checkpoint, load_checkpoint
     from kanvision.config import train_config
 
     run = train_config(load_checkpoint(find_checkpoint(runs / "kept"))["kanvision"]["config"])
-    datamodule = datamodule_of(run)
+    datamodule = setup_datamodule(run)
     known = datamodule.datasets["train"]
     order = np.random.default_rng(0).permutation(len(known))[:30]
     return datamodule.serve(known.source, known.indices, training=False).__getitems__(sorted(order.tolist()))

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from kanvision.app.analyze.run import analyze
-from kanvision.app.analyze.study import Study
-from kanvision.app.build import model_of, task_of
+from kanvision.app.analyze.study import AnalysisContext
+from kanvision.app.build import build_model, build_task
 from kanvision.app.restore import restore
 from kanvision.config import ConfigError, EvalConfig, compose, parse_train
 
@@ -44,7 +44,7 @@ def run(tmp_path_factory):
         ]
         configuration = parse_train(compose("train", [*words, *overrides, "trainer.accelerator=cpu"], CONF))
         torch.manual_seed(0)
-        task = task_of(configuration, model_of(configuration), {})
+        task = build_task(configuration, build_model(configuration), {})
         folder = tmp_path_factory.mktemp(model) / "checkpoints"
         folder.mkdir()
         for epoch, name in ((0, "epoch_000"), (0, "epoch_001"), (2, "best")):
@@ -78,9 +78,9 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def study_of(cfg: EvalConfig) -> Study:
+def study_of(cfg: EvalConfig) -> AnalysisContext:
     path, configuration, task = restore(cfg)
-    return Study(cfg, path, configuration, task.eval(), torch.device("cpu"), console=None)  # type: ignore[arg-type]
+    return AnalysisContext(cfg, path, configuration, task.eval(), torch.device("cpu"), console=None)  # type: ignore[arg-type]
 
 
 def check_files(folder: Path, *pictures: str) -> dict:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from kanvision.analysis.explain.explainer import SCORES
-from kanvision.app.build import model_of, task_of
+from kanvision.app.build import build_model, build_task
 from kanvision.app.explain.run import explain
 from kanvision.config import ConfigError, EvalConfig, compose, parse_train
 
@@ -36,7 +36,7 @@ def checkpoint(tmp_path):
         words = [f"model={model}", *SMALL.get(model, ()), *overrides, "trainer.accelerator=cpu"]
         run = parse_train(compose("train", words, CONF))
         torch.manual_seed(0)
-        task = task_of(run, model_of(run), {})
+        task = build_task(run, build_model(run), {})
         kept: dict = {"state_dict": task.state_dict()}
         task.on_save_checkpoint(kept)
         folder = tmp_path / model / "checkpoints"

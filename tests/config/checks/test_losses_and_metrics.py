@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from kanvision.config import Choices, ConfigError, compose, notes, parse_train
+from kanvision.config import ConfigError, ConfigGroups, compose, notes, parse_train
 from kanvision.config.runtime.resolvers import main_metric
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
-CHOICES = Choices([CONF])
+CHOICES = ConfigGroups([CONF])
 FIELDS, BUSI = "model=smp data=synthetic_fields", "model=smp data=busi"
 
 # refused line -> words of the complaint, a legal line next to it

@@ -7,10 +7,10 @@ import torch
 
 import kanvision.layers
 import kanvision.models
-from kanvision.config import Choices, ConfigError, compose, notes, parse_train
+from kanvision.config import ConfigError, ConfigGroups, compose, notes, parse_train
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
-CHOICES = Choices([CONF])
+CHOICES = ConfigGroups([CONF])
 RIVALS = ("unet", "attention_unet", "nested_unet", "unext", "rolling_unet", "u_mamba")
 OURS = ("ukan", *RIVALS, "kan_unet", "res_kan_unet", "u2_kan")
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from kanvision.config import Choices, ConfigError, compose, parse_train
+from kanvision.config import ConfigError, ConfigGroups, compose, parse_train
 from kanvision.config.errors import Problem
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
-CHOICES = Choices([CONF])
+CHOICES = ConfigGroups([CONF])
 
 # refused line -> words of the complaint, a legal line next to it
 CASES = {

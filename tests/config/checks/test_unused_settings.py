@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kanvision.config import Choices, TrainConfig, compose, notes, parse_train
+from kanvision.config import ConfigGroups, TrainConfig, compose, notes, parse_train
 from kanvision.config.cli.reference import document
 from kanvision.config.keys import closest, describe, keys_by_name
 
@@ -16,7 +16,7 @@ CONF = ROOT / "conf"
 
 def notes_on(line: str) -> list[str]:
     words = line.split()
-    return notes(parse_train(compose("train", words, CONF), Choices([CONF])), words)
+    return notes(parse_train(compose("train", words, CONF), ConfigGroups([CONF])), words)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from pathlib import Path
 import hydra
 import yaml
 from kanvision.config import (
-    Choices, ConfigError, parse_train, register_resolvers, resolvers, shown_as_text, to_primitive
+    Choices, ConfigError, parse_train, register_resolvers, resolvers, exit_with_message, to_primitive
 )
 from kanvision.sweep import lock_job_folder, sweep_job
 
@@ -31,7 +31,7 @@ class Clock:
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(cfg):
     with sweep_job():
-        with shown_as_text(ConfigError):
+        with exit_with_message(ConfigError):
             lock_job_folder()
             config = parse_train(cfg, Choices([CONF]))
         folder = Path(config.run.dir)

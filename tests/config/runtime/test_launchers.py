@@ -2,7 +2,7 @@
 
 import pytest
 
-from kanvision.config.runtime.launchers import is_first_of_machine, is_one_of_several, started
+from kanvision.config.runtime.launchers import is_distributed_worker, is_local_rank_zero, started
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "night", "WORLD_SIZE": "6", "GROUP_WORLD_SIZE": "2"}
 SLURM = {"SLURM_PROCID": "5", "SLURM_NTASKS": "6", "SLURM_NNODES": "3", "SLURM_LOCALID": "1"}
@@ -33,17 +33,17 @@ def test_the_job_says_its_shape(monkeypatch, launcher, environment, shape) -> No
 
 
 def test_who_prepares_data_and_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert is_first_of_machine()
-    assert not is_one_of_several()
+    assert is_local_rank_zero()
+    assert not is_distributed_worker()
     be(monkeypatch, **SLURM)
-    assert not is_first_of_machine()
-    assert is_one_of_several()
+    assert not is_local_rank_zero()
+    assert is_distributed_worker()
     be(monkeypatch, SLURM_NTASKS="1", SLURM_LOCALID="0")
-    assert is_first_of_machine()
-    assert not is_one_of_several()
+    assert is_local_rank_zero()
+    assert not is_distributed_worker()
     be(monkeypatch, LOCAL_RANK="1")
-    assert not is_first_of_machine()
-    assert is_one_of_several()
+    assert not is_local_rank_zero()
+    assert is_distributed_worker()
 
 
 def test_a_global_batch_that_cannot_be_shared_out_is_refused(judge) -> None:

@@ -154,7 +154,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import hydra
-from kanvision.config import Choices, ConfigError, parse_train, register_resolvers, shown_as_text
+from kanvision.config import Choices, ConfigError, parse_train, register_resolvers, exit_with_message
 
 CONF = Path(sys.argv.pop(1))
 
@@ -163,7 +163,7 @@ class DataError(ValueError):
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(cfg):
-    with shown_as_text(ConfigError, DataError):
+    with exit_with_message(ConfigError, DataError):
         config = parse_train(cfg, Choices([CONF]))
         print(config.run.dir, config.seed, Path(config.run.dir).is_dir())
         if config.seed == 13:

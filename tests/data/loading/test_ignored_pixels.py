@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kanvision.app import evaluate, train
-from kanvision.app.build import datamodule_of
+from kanvision.app.build import setup_datamodule
 from kanvision.app.restore import restore
 from kanvision.callbacks.prediction_images import mask_panels
 from kanvision.config import ConfigError, EvalConfig, compose, parse_train
@@ -82,7 +82,7 @@ def test_scores_of_a_run_are_those_of_the_other_pixels(tmp_path: Path, mode: str
     found = evaluate(EvalConfig(ckpt=str(run)))
     assert list(run.rglob("val_epoch0001.png"))
     restored = restore(EvalConfig(ckpt=str(run)))
-    data = datamodule_of(restored.run)
+    data = setup_datamodule(restored.run)
     task, counts = restored.task.eval(), torch.zeros(3, 2)
     for batch in data.test_dataloader():
         with torch.no_grad():

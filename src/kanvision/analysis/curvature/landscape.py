@@ -27,11 +27,11 @@ __all__ = [
     "Weights",
     "at_weights",
     "batch_statistics",
+    "get_weights",
     "path_plane",
     "random_plane",
     "share_in_plane",
     "surface",
-    "weights_of",
 ]
 
 Weights = Mapping[str, Tensor]
@@ -79,7 +79,7 @@ class Plane:
         return Place(x, y, math.sqrt(_dot(shift, shift)), math.sqrt(_dot(rest, rest)))
 
 
-def weights_of(model: nn.Module, names: Collection[str] | None = None) -> dict[str, Tensor]:
+def get_weights(model: nn.Module, names: Collection[str] | None = None) -> dict[str, Tensor]:
     """Copies of a network's parameters, or of those with these names; a shared one is there once."""
     return {
         name: parameter.detach().clone()

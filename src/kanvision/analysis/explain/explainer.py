@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from kanvision.models.feature_locations import FeaturePlace
+from kanvision.models.feature_locations import FeatureLocation
 
 from .channel_relevance import ChannelRelevance, attribution_shares, channel_relevance, disagreement
 from .faithfulness import faithfulness, keep, remove
@@ -104,7 +104,7 @@ class Explainer:
     """
 
     logits: Callable[[Tensor], Tensor]
-    places: Mapping[str, FeaturePlace]
+    places: Mapping[str, FeatureLocation]
     baseline: Tensor
     stride: int = 1
     steps: int = 64

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kanvision.models.feature_locations import FeaturePlace
+from kanvision.models.feature_locations import FeatureLocation
 
 __all__ = ["Gradients", "Score", "class_score", "grad_cam", "integrated_gradients", "tapped"]
 
@@ -58,7 +58,7 @@ def class_score(logits_of: Callable[[Tensor], Tensor], channel: int, region: Ten
     return score
 
 
-def grad_cam(score: Score, place: FeaturePlace, images: Tensor, stride: int = 1) -> Tensor:
+def grad_cam(score: Score, place: FeatureLocation, images: Tensor, stride: int = 1) -> Tensor:
     """Feature maps, weighted by the mean gradient of the score, where they are evidence for it.
 
     CAM = relu(sum_f w_f A_f), w_f = mean over H' W' of d score / d A_f, for feature maps A (B, F, H', W');
@@ -129,7 +129,7 @@ def integrated_gradients(
 
 
 @contextmanager
-def tapped(place: FeaturePlace, size: tuple[int, int]) -> Iterator[nn.Identity]:
+def tapped(place: FeatureLocation, size: tuple[int, int]) -> Iterator[nn.Identity]:
     """A module that the feature maps of a place pass through as (B, F, H', W'), as long as this lasts.
 
     Args:

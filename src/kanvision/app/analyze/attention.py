@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from kanvision.analysis.attention.capture import attentions, has_class_token, maps
 from kanvision.analysis.attention.maps import BlockMaps, likeness, map_facts, map_sheet
 from kanvision.analysis.results import Findings, Picture, Table
-from kanvision.config import ConfigError, blaming
-from kanvision.config.errors import conflict
-from kanvision.visualization import displayable
+from kanvision.config import ConfigError, as_config_error
+from kanvision.config.errors import problem_at
+from kanvision.visualization import to_uint8_rgb
 
-from .study import Study, attended, chosen
+from .study import AnalysisContext, collect_attention, select_blocks
 
 __all__ = ["attention"]
 
@@ -29,11 +29,11 @@ LIMITS = (
 )
 
 
-def attention(study: Study) -> Findings:
+def attention(study: AnalysisContext) -> Findings:
     """Maps of some images: pictures, the maps as arrays, and facts of each map as a table."""
     options = study.cfg.analyze.attention
-    found = attended(study)
-    names = chosen(study, "analyze.attention.blocks", options.blocks, found)
+    found = collect_attention(study)
+    names = select_blocks(study, "analyze.attention.blocks", options.blocks, found)
     heads = _heads(study, options.heads, {a.name: a.before.shape[1] for a in found if a.name in names})
     positions = _positions(study)
     model = study.task.model
@@ -46,10 +46,10 @@ def attention(study: Study) -> Findings:
         labels += _labels(study, batch, answers)
         facts = study.datamodule
         rgb = getattr(facts, "rgb", None)
-        pictures.append(displayable(images.cpu(), facts.mean, facts.std, rgb))
+        pictures.append(to_uint8_rgb(images.cpu(), facts.mean, facts.std, rgb))
         for each in attentions(model, images, names):
             for kept, matrix in zip(collected[each.name], (each.before, each.after), strict=True):
-                with blaming(study.cfg, "analysis"):
+                with as_config_error(study.cfg, "analysis"):
                     kept.append(maps(model, each.name, matrix, len(images))[:, heads].cpu().numpy())
     soft = {each.name: each.num_softmax_heads for each in found}
     blocks = [
@@ -60,7 +60,7 @@ def attention(study: Study) -> Findings:
 
 
 def _findings(
-    study: Study,
+    study: AnalysisContext,
     positions: list[int],
     pictures: NDArray[np.uint8],
     labels: list[str],
@@ -110,7 +110,7 @@ def _findings(
     return Findings(sentences, LIMITS, numbers, figures, [table], arrays)
 
 
-def _positions(study: Study) -> list[int]:
+def _positions(study: AnalysisContext) -> list[int]:
     """The images that the user wants."""
     options = study.cfg.analyze.attention
     if options.images is None:
@@ -119,11 +119,11 @@ def _positions(study: Study) -> list[int]:
     if wrong := [position for position in options.images if position >= count]:
         why = f"there is no image {', '.join(map(str, wrong))}"
         fix = f"split={study.cfg.split} has {count}, from 0 to {count - 1}"
-        raise ConfigError([conflict(study.cfg, ["analyze.attention.images", "split"], why, fix)])
+        raise ConfigError([problem_at(study.cfg, ["analyze.attention.images", "split"], why, fix)])
     return options.images
 
 
-def _heads(study: Study, wanted: Sequence[int] | None, counts: dict[str, int]) -> list[int]:
+def _heads(study: AnalysisContext, wanted: Sequence[int] | None, counts: dict[str, int]) -> list[int]:
     """Heads that all chosen blocks have."""
     fewest = min(counts.values())
     if wanted is None:
@@ -131,11 +131,11 @@ def _heads(study: Study, wanted: Sequence[int] | None, counts: dict[str, int]) -
     if wrong := [head for head in wanted if head >= fewest]:
         why = f"there is no head {', '.join(map(str, wrong))}"
         fix = f"legal: 0 to {fewest - 1} in {', '.join(counts)}"
-        raise ConfigError([conflict(study.cfg, ["analyze.attention.heads"], why, fix)])
+        raise ConfigError([problem_at(study.cfg, ["analyze.attention.heads"], why, fix)])
     return list(wanted)
 
 
-def _labels(study: Study, batch: dict[str, torch.Tensor], answers: torch.Tensor) -> list[str]:
+def _labels(study: AnalysisContext, batch: dict[str, torch.Tensor], answers: torch.Tensor) -> list[str]:
     """Right and predicted class of images."""
     if "target" not in batch:
         return [""] * len(answers)

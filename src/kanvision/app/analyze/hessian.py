@@ -11,21 +11,21 @@ from kanvision.analysis.curvature.hessian import Hessian, spectrum
 from kanvision.analysis.curvature.lanczos import Estimate, density, extreme_eigenvalues, mean_and_error
 from kanvision.analysis.results import Findings, Picture, Table
 
-from .study import Study, described, fixed_batches, loss_of, trained_names
+from .study import AnalysisContext, batch_loss, describe_images, fixed_batches, trainable_parameter_names
 
 __all__ = ["hessian"]
 
 
-def hessian(study: Study) -> Findings:
+def hessian(study: AnalysisContext) -> Findings:
     """Ask for the spectrum of the Hessian at the checkpoint's weights."""
     options = study.cfg.analyze.hessian
-    names = trained_names(study)
+    names = trainable_parameter_names(study)
     batches = fixed_batches(study, options.images, options.num_images)
-    images = described(study, options.images, batches)
+    images = describe_images(study, options.images, batches)
     parameters = [p for name, p in study.task.model.named_parameters() if name in names]
     for parameter in parameters:
         parameter.requires_grad_(True)
-    matrix = Hessian(lambda batch: loss_of(study, batch), parameters, batches)
+    matrix = Hessian(lambda batch: batch_loss(study, batch), parameters, batches)
     steps = min(options.steps, matrix.size)
     study.console.print(
         f"{matrix.size:,} parameters; Lanczos' method keeps {steps} vectors of them, "

@@ -20,9 +20,9 @@ from kanvision.analysis.histograms import (
 )
 from kanvision.analysis.results import Findings, Picture, Table
 from kanvision.config import ConfigError
-from kanvision.config.errors import conflict
+from kanvision.config.errors import problem_at
 
-from .study import Study
+from .study import AnalysisContext
 
 __all__ = ["histograms"]
 
@@ -31,7 +31,7 @@ Found = Mapping[str, Mapping[int, Counts]]
 Distances = Mapping[str, Mapping[int, float]]
 
 
-def histograms(study: Study) -> Findings:
+def histograms(study: AnalysisContext) -> Findings:
     """Counts of all weights and of each kind: charts of some epochs, facts of all that the run has kept."""
     options = study.cfg.analyze.histograms
     groups, kept = kinds(study.task.model), study.snapshots
@@ -88,7 +88,7 @@ LIMITS = (
 )
 
 
-def _shown(study: Study, kept: list[int]) -> list[int]:
+def _shown(study: AnalysisContext, kept: list[int]) -> list[int]:
     """Epochs to draw."""
     wanted = study.cfg.analyze.histograms.epochs
     if wanted is None:
@@ -96,11 +96,11 @@ def _shown(study: Study, kept: list[int]) -> list[int]:
     if wrong := [epoch for epoch in wanted if epoch not in kept]:
         why = f"the run has kept no weights after epoch {', '.join(map(str, wrong))}"
         fix = f"legal: {', '.join(map(str, kept))}; train with callbacks=snapshots to keep every epoch's"
-        raise ConfigError([conflict(study.cfg, ["analyze.histograms.epochs"], why, fix)])
+        raise ConfigError([problem_at(study.cfg, ["analyze.histograms.epochs"], why, fix)])
     return sorted(set(wanted))
 
 
-def _sentences(study: Study, drawn: Found, distances: Distances, kept: list[int]) -> list[str]:
+def _sentences(study: AnalysisContext, drawn: Found, distances: Distances, kept: list[int]) -> list[str]:
     first, last = min(drawn[ALL]), max(drawn[ALL])
     limit = study.cfg.analyze.histograms.limit
     start, end = drawn[ALL][first], drawn[ALL][last]

@@ -16,17 +16,17 @@ from kanvision.analysis.curvature.landscape import (
     Weights,
     at_weights,
     batch_statistics,
+    get_weights,
     path_plane,
     random_plane,
     share_in_plane,
     surface,
-    weights_of,
 )
 from kanvision.analysis.results import Findings, Picture, Table
 from kanvision.config import ConfigError
-from kanvision.config.errors import conflict
+from kanvision.config.errors import problem_at
 
-from .study import Study, described, fixed_batches, loss_of, trained_names
+from .study import AnalysisContext, batch_loss, describe_images, fixed_batches, trainable_parameter_names
 
 __all__ = ["landscape"]
 
@@ -38,22 +38,22 @@ UNIT = {
 }
 
 
-def landscape(study: Study) -> Findings:
+def landscape(study: AnalysisContext) -> Findings:
     """Draw the loss around the checkpoint's weights."""
     options = study.cfg.analyze.landscape
-    names = trained_names(study)
+    names = trainable_parameter_names(study)
     model = study.task.model
-    center = weights_of(model, names)
+    center = get_weights(model, names)
     snapshots = _snapshots(study, names) if options.directions != "random" else {}
     plane, scaling = _plane(study, center, snapshots)
     batches = fixed_batches(study, options.images, options.num_images)
-    images = described(study, options.images, batches)
+    images = describe_images(study, options.images, batches)
     has_batch_norms = any(isinstance(module, _BatchNorm) for module in model.modules())
     anew = has_batch_norms and options.batch_norm == "batch"
 
     @torch.no_grad()
     def loss() -> float:
-        total = sum(float(loss_of(study, batch)) * len(batch["image"]) for batch in batches)
+        total = sum(float(batch_loss(study, batch)) * len(batch["image"]) for batch in batches)
         return total / sum(len(batch["image"]) for batch in batches)
 
     places = {epoch: plane.place(weights) for epoch, weights in snapshots.items()}
@@ -140,7 +140,7 @@ def landscape(study: Study) -> Findings:
     )
 
 
-def _snapshots(study: Study, names: set[str]) -> dict[int, Weights]:
+def _snapshots(study: AnalysisContext, names: set[str]) -> dict[int, Weights]:
     """Weights of the run by epoch; empty if there are not enough of them."""
     limit = study.cfg.analyze.landscape.num_snapshots
     found = list(study.snapshots.items())
@@ -154,7 +154,7 @@ def _snapshots(study: Study, names: set[str]) -> dict[int, Weights]:
     }
 
 
-def _plane(study: Study, center: Weights, snapshots: dict[int, Weights]) -> tuple[Plane, str]:
+def _plane(study: AnalysisContext, center: Weights, snapshots: dict[int, Weights]) -> tuple[Plane, str]:
     options = study.cfg.analyze.landscape
     scaling = options.scaling
     why = "the run has kept fewer than three checkpoints"
@@ -166,7 +166,7 @@ def _plane(study: Study, center: Weights, snapshots: dict[int, Weights]) -> tupl
             why = str(error)
     if options.directions == "path":
         fix = "train with callbacks=snapshots, or take analyze.landscape.directions=random"
-        raise ConfigError([conflict(study.cfg, ["analyze.landscape.directions"], why, fix)])
+        raise ConfigError([problem_at(study.cfg, ["analyze.landscape.directions"], why, fix)])
     snapshots.clear()
     at_random = "filter" if scaling == "auto" else scaling
     return random_plane(center, at_random, study.cfg.analyze.seed, vectors=options.vectors), at_random

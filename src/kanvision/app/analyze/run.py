@@ -13,7 +13,7 @@ from kanvision.analysis.results import Findings
 from kanvision.app import record
 from kanvision.app.evaluation_results import results_folder
 from kanvision.app.restore import restore
-from kanvision.config import EvalConfig, blaming
+from kanvision.config import EvalConfig, as_config_error
 from kanvision.console import build_console
 
 from .attention import attention
@@ -21,17 +21,17 @@ from .hessian import hessian
 from .histograms import histograms
 from .landscape import landscape
 from .spectra import spectra
-from .study import Study
+from .study import AnalysisContext
 from .transfer import transfer
 
 __all__ = [
     "ANALYSES",
-    "Study",
+    "AnalysisContext",
     "analyze",
 ]
 
 
-ANALYSES: dict[str, Callable[[Study], Findings]] = {
+ANALYSES: dict[str, Callable[[AnalysisContext], Findings]] = {
     "attention": attention,
     "spectra": spectra,
     "histograms": histograms,
@@ -59,11 +59,11 @@ def analyze(cfg: EvalConfig) -> dict[str, float]:
     """
     assert cfg.analysis is not None
     path, run, task = restore(cfg)
-    with blaming(cfg, "trainer.accelerator"):
+    with as_config_error(cfg, "trainer.accelerator"):
         device = Fabric(accelerator=cfg.trainer.accelerator, devices=1).device
     task.eval().requires_grad_(False).to(device, torch.float32)
     console = build_console()
-    findings = ANALYSES[cfg.analysis](Study(cfg, path, run, task, device, console))
+    findings = ANALYSES[cfg.analysis](AnalysisContext(cfg, path, run, task, device, console))
     root = results_folder(cfg, path, task.config, "analyses")
     folder = root / cfg.analysis
     findings.write(folder)

@@ -22,23 +22,23 @@ from kanvision.analysis.spectra import (
     weight_matrices,
 )
 from kanvision.config import ConfigError
-from kanvision.config.errors import conflict
+from kanvision.config.errors import problem_at
 
-from .study import Study, attended, chosen
+from .study import AnalysisContext, collect_attention, select_blocks
 
 __all__ = ["spectra"]
 
 
-def spectra(study: Study) -> Findings:
+def spectra(study: AnalysisContext) -> Findings:
     """Singular values of matrices: a chart, all values as a table, ranks as numbers."""
     of = study.cfg.analyze.spectra.of
-    found = attended(study) if of != "weights" else []
+    found = collect_attention(study) if of != "weights" else []
     return _of_attention(study, found) if found or of == "attention" else _of_weights(study)
 
 
-def _of_attention(study: Study, found: list[Attention]) -> Findings:
+def _of_attention(study: AnalysisContext, found: list[Attention]) -> Findings:
     options = study.cfg.analyze.spectra
-    names = chosen(study, "analyze.spectra.blocks", options.blocks, found)
+    names = select_blocks(study, "analyze.spectra.blocks", options.blocks, found)
     positions = study.sample(options.num_images)
     parts: dict[tuple[str, bool], list[tuple[Values, Values]]] = {}
     about = {each.name: each for each in found}
@@ -117,12 +117,12 @@ def _sentence(each: Spectra, facts: dict[str, float]) -> str:
     )
 
 
-def _of_weights(study: Study) -> Findings:
+def _of_weights(study: AnalysisContext) -> Findings:
     matrices, too_large = weight_matrices(study.task.model, study.cfg.analyze.spectra.largest)
     if not matrices:
         why = f"{study.run.model.name} has no weight whose smaller side is at most that"
         fix = f"sizes: {', '.join(f'{name} {size}' for name, size in too_large.items()) or 'no matrices'}"
-        raise ConfigError([conflict(study.cfg, ["analyze.spectra.largest"], why, fix)])
+        raise ConfigError([problem_at(study.cfg, ["analyze.spectra.largest"], why, fix)])
     found = {
         name: singular_values(matrix)
         for name, matrix in study.track(matrices.items(), "Decomposing", len(matrices))

@@ -15,37 +15,41 @@ from rich.progress import track
 from torch import Tensor
 
 from kanvision.analysis.attention.capture import Attention, attentions
-from kanvision.app.build import datamodule_of, model_of
-from kanvision.app.restore import fitting_weights, run_folder
+from kanvision.app.build import build_model, setup_datamodule
+from kanvision.app.restore import matching_state_dict, run_folder
 from kanvision.checkpoints import find_snapshots, load_checkpoint, match_structure
 from kanvision.config import ConfigError, EvalConfig, TrainConfig
-from kanvision.config.errors import conflict
+from kanvision.config.errors import problem_at
 from kanvision.data import ImageDataModule
 from kanvision.tasks import Task
 
 __all__ = [
-    "Study",
-    "attended",
-    "batches_of",
-    "chosen",
-    "described",
+    "AnalysisContext",
+    "batch_loss",
+    "collect_attention",
+    "describe_images",
     "fixed_batches",
-    "loss_of",
-    "not_augmented",
-    "trained_names",
+    "iter_batches",
+    "select_blocks",
+    "trainable_parameter_names",
+    "without_augmentation",
 ]
 
 
-def fixed_batches(study: Study, images: Literal["split", "train"], number: int) -> list[dict[str, Tensor]]:
+def fixed_batches(
+    study: AnalysisContext, images: Literal["split", "train"], number: int
+) -> list[dict[str, Tensor]]:
     """Random images by `analyze.seed` with their labels, in batches on the CPU, without augmentation."""
     datamodule = study.datamodule
     is_split = images == "split"
-    dataset = datamodule.datasets[study.cfg.split] if is_split else not_augmented(datamodule, "train")
+    dataset = datamodule.datasets[study.cfg.split] if is_split else without_augmentation(datamodule, "train")
     order = np.random.default_rng(study.cfg.analyze.seed).permutation(len(dataset))
-    return list(batches_of(datamodule, dataset, sorted(order[:number])))
+    return list(iter_batches(datamodule, dataset, sorted(order[:number])))
 
 
-def described(study: Study, images: Literal["split", "train"], batches: list[dict[str, Tensor]]) -> str:
+def describe_images(
+    study: AnalysisContext, images: Literal["split", "train"], batches: list[dict[str, Tensor]]
+) -> str:
     """The images in words."""
     count = sum(len(batch["image"]) for batch in batches)
     if images == "train":
@@ -53,27 +57,29 @@ def described(study: Study, images: Literal["split", "train"], batches: list[dic
     return f"{count} images of the {study.cfg.split} split of {study.run.data.name}"
 
 
-def loss_of(study: Study, batch: Mapping[str, Tensor]) -> Tensor:
+def batch_loss(study: AnalysisContext, batch: Mapping[str, Tensor]) -> Tensor:
     """Mean loss of a batch as validation has it: of classes the plain cross-entropy."""
     on_device = {key: value.to(study.device) for key, value in batch.items()}
-    value: Tensor = study.task.measurement(study.task(on_device["image"]), on_device)["value"]
+    value: Tensor = study.task.metric_inputs(study.task(on_device["image"]), on_device)["value"]
     return value
 
 
-def trained_names(study: Study) -> set[str]:
+def trainable_parameter_names(study: AnalysisContext) -> set[str]:
     """Names of the parameters that training moves: a frozen teacher or a frozen layer has no part in it."""
-    fresh = model_of(study.run)
+    fresh = build_model(study.run)
     match_structure(fresh, load_checkpoint(study.path))
     return {name for name, parameter in fresh.named_parameters() if parameter.requires_grad}
 
 
-def attended(study: Study) -> list[Attention]:
+def collect_attention(study: AnalysisContext) -> list[Attention]:
     """The attentions of the network, with the matrices of the first image of the split."""
     (batch,) = study.batches([0])
     return attentions(study.task.model, batch["image"])
 
 
-def chosen(study: Study, key: str, blocks: Sequence[int], found: Sequence[Attention]) -> list[str]:
+def select_blocks(
+    study: AnalysisContext, key: str, blocks: Sequence[int], found: Sequence[Attention]
+) -> list[str]:
     """Paths of the attentions that the user wants, each once.
 
     Args:
@@ -89,11 +95,11 @@ def chosen(study: Study, key: str, blocks: Sequence[int], found: Sequence[Attent
         name = study.run.model.name
         why = f"{name} has no attention between tokens, so there is no matrix to look at"
         fix = "networks with attention: model=vit, kat, karat, and transformers of timm (deit, convit, swin)"
-        raise ConfigError([conflict(study.cfg, ["analysis"], why, fix)])
+        raise ConfigError([problem_at(study.cfg, ["analysis"], why, fix)])
     if wrong := [block for block in blocks if not -len(found) <= block < len(found)]:
         why = f"there is no attention number {', '.join(map(str, wrong))}"
         legal = ", ".join(f"{index} ({each.name})" for index, each in enumerate(found))
-        raise ConfigError([conflict(study.cfg, [key], why, f"legal: {legal}")])
+        raise ConfigError([problem_at(study.cfg, [key], why, f"legal: {legal}")])
     return list(dict.fromkeys(found[block].name for block in blocks))
 
 
@@ -101,7 +107,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Study:
+class AnalysisContext:
     """A checkpoint under examination. B batch, C channels, H W space."""
 
     cfg: EvalConfig
@@ -118,7 +124,7 @@ class Study:
     @cached_property
     def datamodule(self) -> ImageDataModule:
         """The data, which are read when they are first asked for."""
-        return datamodule_of(self.run, self.task.class_names)
+        return setup_datamodule(self.run, self.task.class_names)
 
     def track(self, items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
         """The items, with a bar that shows how many are done."""
@@ -136,7 +142,7 @@ class Study:
 
         Batches hold "image" (B, C, H, W), and "target" (B,) or "mask" (B, H, W).
         """
-        for batch in batches_of(self.datamodule, self.datamodule.datasets[self.cfg.split], positions):
+        for batch in iter_batches(self.datamodule, self.datamodule.datasets[self.cfg.split], positions):
             yield {key: value.to(self.device) for key, value in batch.items()}
 
     @cached_property
@@ -147,10 +153,10 @@ class Study:
 
     def weights(self, snapshot: Path) -> dict[str, Tensor]:
         """Weights of another checkpoint of the run, by the network's own names, on the CPU."""
-        return fitting_weights(self.task, load_checkpoint(snapshot), snapshot)
+        return matching_state_dict(self.task, load_checkpoint(snapshot), snapshot)
 
 
-def batches_of(
+def iter_batches(
     datamodule: ImageDataModule, dataset: Any, positions: Iterable[int]
 ) -> Iterator[dict[str, Tensor]]:
     """Images at some places of a part of the data, `data.batch_size` at a time, on the CPU."""
@@ -160,7 +166,7 @@ def batches_of(
         yield {key: value for key, value in batch.items() if isinstance(value, Tensor)}
 
 
-def not_augmented(datamodule: ImageDataModule, split: str) -> Any:
+def without_augmentation(datamodule: ImageDataModule, split: str) -> Any:
     """A part of the data as evaluation sees it."""
     dataset = datamodule.datasets[split]
     return datamodule.serve(dataset.source, dataset.indices, training=False)

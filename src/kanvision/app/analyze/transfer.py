@@ -9,33 +9,39 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanvision.analysis.feature_probe import Score, features_of, linear_score, neighbor_score, score_picture
+from kanvision.analysis.feature_probe import (
+    Score,
+    extract_features,
+    linear_score,
+    neighbor_score,
+    score_picture,
+)
 from kanvision.analysis.results import Findings, Picture, Table
-from kanvision.app.build import model_of, unread_datamodule_of
-from kanvision.config import ConfigError, blaming
-from kanvision.config.errors import conflict
+from kanvision.app.build import build_model, create_datamodule
+from kanvision.config import ConfigError, as_config_error
+from kanvision.config.errors import problem_at
 from kanvision.data import READERS, ImageDataModule, build_datamodule
 from kanvision.data.splits.holdout import stratified_limit
 
-from .study import Study, batches_of, not_augmented
+from .study import AnalysisContext, iter_batches, without_augmentation
 
 __all__ = ["transfer"]
 
 
-def transfer(study: Study) -> Findings:
+def transfer(study: AnalysisContext) -> Findings:
     """Train probes on frozen features of a data set's training images, and score them on its test."""
     options = study.cfg.analyze.transfer
     datamodule = _datamodule(study)
     name = options.data or study.run.data.name
     model = study.task.model
     torch.manual_seed(study.cfg.analyze.seed)
-    fresh = model_of(study.run).eval().requires_grad_(False).to(study.device)
+    fresh = build_model(study.run).eval().requires_grad_(False).to(study.device)
     sets: dict[str, list[Any]] = {"trained": [], "untrained": [], "pixels": []}
     for split, number in (("train", options.num_train), ("test", options.num_test)):
         batches = list(study.track(_batches(study, datamodule, split, number), f"Images of {split}"))
-        with blaming(study.cfg, "analysis"):
-            sets["trained"].append(features_of(model, _on(study, batches)))
-            sets["untrained"].append(features_of(fresh, _on(study, batches)))
+        with as_config_error(study.cfg, "analysis"):
+            sets["trained"].append(extract_features(model, _on(study, batches)))
+            sets["untrained"].append(extract_features(fresh, _on(study, batches)))
         raw = torch.cat([batch["image"] for batch in batches]).flatten(1).numpy()
         sets["pixels"].append((raw, sets["trained"][-1][1]))
     scores: dict[str, dict[str, Score]] = {}
@@ -78,25 +84,25 @@ def transfer(study: Study) -> Findings:
     )
 
 
-def _datamodule(study: Study) -> ImageDataModule:
+def _datamodule(study: AnalysisContext) -> ImageDataModule:
     """The other data as the network takes them: its size of images, channels, mean and std."""
     options, run = study.cfg.analyze.transfer, study.run
     if run.data.task != "classification":
         why, fix = "the network names no class of an image", "take a checkpoint of a classifier"
-        raise ConfigError([conflict(study.cfg, ["analysis"], why, fix)])
+        raise ConfigError([problem_at(study.cfg, ["analysis"], why, fix)])
     if options.data in (None, run.data.name) and options.root is None:
         return study.datamodule
     if options.data is not None and options.data not in READERS:
         why = "there are no such data with one class an image"
         fix = f"legal: {', '.join(sorted(READERS))}"
-        raise ConfigError([conflict(study.cfg, ["analyze.transfer.data"], why, fix)])
+        raise ConfigError([problem_at(study.cfg, ["analyze.transfer.data"], why, fix)])
     facts = run.data.model_dump(exclude={"task"})
     shape = {k: facts[k] for k in ("in_chans", "img_size", "mean", "std", "interpolation", "crop_pct")}
     datamodule = build_datamodule(
         "classification",
         name=options.data or run.data.name,
         root=options.root,
-        batch_size=unread_datamodule_of(run).eval_batch_size,
+        batch_size=create_datamodule(run).eval_batch_size,
         **shape,
     )
     datamodule.setup()
@@ -104,14 +110,14 @@ def _datamodule(study: Study) -> ImageDataModule:
 
 
 def _batches(
-    study: Study, datamodule: ImageDataModule, split: str, number: int
+    study: AnalysisContext, datamodule: ImageDataModule, split: str, number: int
 ) -> Iterator[dict[str, Tensor]]:
     """Images of a split without augmentation, as many of each class, on the CPU."""
-    dataset = not_augmented(datamodule, split)
+    dataset = without_augmentation(datamodule, split)
     targets = datamodule.strata(dataset.source)[dataset.indices]
-    return batches_of(datamodule, dataset, stratified_limit(targets, number, study.cfg.analyze.seed))
+    return iter_batches(datamodule, dataset, stratified_limit(targets, number, study.cfg.analyze.seed))
 
 
-def _on(study: Study, batches: list[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+def _on(study: AnalysisContext, batches: list[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
     for batch in batches:
         yield {key: value.to(study.device) for key, value in batch.items()}

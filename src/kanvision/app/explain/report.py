@@ -26,7 +26,7 @@ from kanvision.analysis.explain.explainer import (
 )
 from kanvision.analysis.explain.figures import Panel, channel_chart, write_sheet
 from kanvision.data import ImageDataModule
-from kanvision.visualization import displayable
+from kanvision.visualization import to_uint8_rgb
 
 __all__ = ["Drawing", "Row", "channel_names", "print_scores", "write_channels", "write_rows"]
 
@@ -84,7 +84,7 @@ class Drawing:
     def add(self, name: str, image: Tensor, answers: Sequence[Answer], right: str | None = None) -> None:
         """Draw an image (1, C, H, W) and its answers; `right` is the class of a whole image."""
         data: Any = self.datamodule
-        shown = displayable(image.cpu(), data.mean, data.std, getattr(data, "rgb", None))[0]
+        shown = to_uint8_rgb(image.cpu(), data.mean, data.std, getattr(data, "rgb", None))[0]
         rows = [self._panels(shown, image, answer) for answer in answers]
         labels = [
             class_name if right in (None, class_name) else f"{class_name} (is {right})"

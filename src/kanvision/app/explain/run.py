@@ -13,17 +13,17 @@ from rich.progress import track
 
 from kanvision.analysis.explain.explainer import ChannelWorth, Explainer
 from kanvision.app import record
-from kanvision.app.build import datamodule_of
+from kanvision.app.build import setup_datamodule
 from kanvision.app.evaluation_results import results_folder
 from kanvision.app.restore import restore
-from kanvision.config import EvalConfig, blaming
+from kanvision.config import EvalConfig, as_config_error
 from kanvision.console import build_console
 from kanvision.data import ImageDataModule
-from kanvision.models.feature_locations import FeaturePlace, feature_place, feature_places
+from kanvision.models.feature_locations import FeatureLocation, feature_location, feature_locations
 from kanvision.tasks import Task
 
 from .report import Drawing, Row, channel_names, print_scores, write_channels, write_rows
-from .targets import check_classes, questions_about
+from .targets import check_classes, explanation_targets
 
 __all__ = ["explain"]
 
@@ -45,11 +45,11 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
     """
     path, run, task = restore(cfg)
     # Each image is explained by itself: one that cannot be read has nothing in its place.
-    datamodule = datamodule_of(
+    datamodule = setup_datamodule(
         run.model_copy(update={"data": run.data.model_copy(update={"faults": "raise"})}), task.class_names
     )
     check_classes(cfg, task, datamodule.class_names)
-    with blaming(cfg, "trainer.accelerator"):
+    with as_config_error(cfg, "trainer.accelerator"):
         device = Fabric(accelerator=cfg.trainer.accelerator, devices=1).device
     task.eval().requires_grad_(False).to(device, torch.float32)
     explainer = _explainer(cfg, task, datamodule, device)
@@ -66,7 +66,7 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
         sample = datamodule.datasets[cfg.split].__getitems__([position])
         image = sample["image"].to(device)
         answers = []
-        for class_name, question in questions_about(cfg, task, image, sample, datamodule.class_names):
+        for class_name, question in explanation_targets(cfg, task, image, sample, datamodule.class_names):
             findings, attributions = explainer.explain(image, question)
             if cfg.explain.channels:
                 worth.append(explainer.channels(image, question, attributions))
@@ -123,16 +123,16 @@ def _explainer(cfg: EvalConfig, task: Task, datamodule: ImageDataModule, device:
     )
 
 
-def _places(cfg: EvalConfig, task: Task) -> dict[str, FeaturePlace]:
+def _places(cfg: EvalConfig, task: Task) -> dict[str, FeatureLocation]:
     """The places for Grad-CAM, those near the answer first."""
     if "grad_cam" not in cfg.explain.methods:
         return {}
     if cfg.explain.layers is not None:
-        with blaming(cfg, "explain.layers"):
-            return {name: feature_place(task.model, name) for name in cfg.explain.layers}
-    found: dict[str, FeaturePlace] = {}
+        with as_config_error(cfg, "explain.layers"):
+            return {name: feature_location(task.model, name) for name in cfg.explain.layers}
+    found: dict[str, FeatureLocation] = {}
     for name in ("decoder_last", "bottleneck", "encoder_last"):
-        place = feature_places(task.model).get(name)
+        place = feature_locations(task.model).get(name)
         if place is not None and place not in found.values():
             found[name] = place
     return found

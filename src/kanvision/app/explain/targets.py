@@ -13,10 +13,10 @@ from torch import Tensor
 
 from kanvision.analysis.explain.explainer import Question
 from kanvision.config import ConfigError, EvalConfig
-from kanvision.config.errors import conflict
+from kanvision.config.errors import problem_at
 from kanvision.tasks import SegmentationTask, Task
 
-__all__ = ["check_classes", "questions_about"]
+__all__ = ["check_classes", "explanation_targets"]
 
 
 def check_classes(cfg: EvalConfig, task: Task, names: Sequence[str]) -> None:
@@ -29,7 +29,7 @@ def check_classes(cfg: EvalConfig, task: Task, names: Sequence[str]) -> None:
     if wrong := [number for number in cfg.explain.classes or () if number not in legal]:
         known = ", ".join(f"{number} ({name})" for number, name in legal.items())
         why = f"there is no class {', '.join(map(str, wrong))}"
-        raise ConfigError([conflict(cfg, ["explain.classes"], why, f"legal: {known}")])
+        raise ConfigError([problem_at(cfg, ["explain.classes"], why, f"legal: {known}")])
 
 
 def _legal(task: Task, names: Sequence[str]) -> dict[int, str]:
@@ -39,7 +39,7 @@ def _legal(task: Task, names: Sequence[str]) -> dict[int, str]:
     return dict(enumerate(names))
 
 
-def questions_about(
+def explanation_targets(
     cfg: EvalConfig, task: Task, image: Tensor, sample: Mapping[str, Tensor], names: Sequence[str]
 ) -> Iterator[tuple[str, Question]]:
     """The classes to explain, by name.
@@ -82,7 +82,7 @@ def _about_masks(
         channel = -1 if task.mode == "binary" else number
 
         def decided(images: Tensor, number: int = number) -> Tensor:
-            masks = task.decisions(task.predictions(task(images)))
+            masks = task.predicted_masks(task.predictions(task(images)))
             return masks[:, number] == 1 if task.mode == "multilabel" else masks == number
 
         with torch.no_grad():

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from kanvision.app.build import usable_precision
-from kanvision.config import EvalConfig, TrainConfig, blaming
+from kanvision.app.build import resolve_precision
+from kanvision.config import EvalConfig, TrainConfig, as_config_error
 from kanvision.tasks import SegmentationTask, Task
 
-__all__ = ["Applied"]
+__all__ = ["Predictor"]
 
 VIEWS: dict[str, tuple[tuple[int, ...], ...]] = {
     "none": ((),),
@@ -27,7 +27,7 @@ VIEWS: dict[str, tuple[tuple[int, ...], ...]] = {
 """Axes along which images are mirrored, for each mean over views."""
 
 
-class Applied:
+class Predictor:
     """A task that answers.
 
     Args:
@@ -37,8 +37,8 @@ class Applied:
     """
 
     def __init__(self, cfg: EvalConfig, run: TrainConfig, task: Task) -> None:
-        precision = usable_precision(run.trainer.precision, cfg.trainer.accelerator)
-        with blaming(cfg, "trainer.accelerator", "trainer.precision"):
+        precision = resolve_precision(run.trainer.precision, cfg.trainer.accelerator)
+        with as_config_error(cfg, "trainer.accelerator", "trainer.precision"):
             self.fabric = Fabric(accelerator=cfg.trainer.accelerator, devices=1, precision=precision)
             self.network: Any = self.fabric.setup_module(task.eval())
         self.task = task

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kanvision.app import record
-from kanvision.app.build import unread_datamodule_of
+from kanvision.app.build import create_datamodule
 from kanvision.app.restore import Restored, restore, run_folder
 from kanvision.config import ConfigError, EvalConfig, TrainConfig
-from kanvision.config.errors import conflict
+from kanvision.config.errors import problem_at
 from kanvision.console import build_console
 from kanvision.data import ClassificationDataModule, ImageDataModule, SegmentationDataModule
 from kanvision.data.files.pillow import pixel_limit
@@ -37,7 +37,7 @@ from kanvision.prediction import (
 )
 from kanvision.tasks import NonFiniteError, SegmentationTask
 
-from .inference import Applied
+from .inference import Predictor
 from .report import FileRow, class_lines, mask_lines, mask_notes, write_table
 
 __all__ = ["predict"]
@@ -67,14 +67,14 @@ def predict(cfg: EvalConfig) -> list[Path]:
     file = output_file(cfg.output, len(inputs.names), classes=not is_masks, multilabel=is_multilabel)
     default = run_folder(restored.path) / "predict" / place.stem
     folder = file.parent if file else Path(cfg.output).expanduser() if cfg.output else default
-    job = _Job(cfg, restored, unread_datamodule_of(restored.run), folder, file, build_console())
+    job = _Job(cfg, restored, create_datamodule(restored.run), folder, file, build_console())
     started = time.perf_counter()
     with pixel_limit(cfg.predict.max_pixels, "predict.max_pixels"):
         written = _masks(job, inputs) if is_masks else _classes(job, inputs)
     about: dict[str, Any] = {"checkpoint": str(restored.path), "input": str(place)}
     about |= {"model": job.run.model.name, "data": job.run.data.name, "images": len(inputs.names)}
     about |= {"predict": cfg.predict.model_dump(), "class_names": list(restored.task.class_names)}
-    about |= {"protocol": restored.task.meaning(), "seconds": round(time.perf_counter() - started, 2)}
+    about |= {"protocol": restored.task.metric_notes(), "seconds": round(time.perf_counter() - started, 2)}
     record.write_metrics(job.record, about | record.environment())
     job.say(f"Written: {folder}")
     for what in [*written, f"{job.record.name}: how they were made"]:
@@ -111,8 +111,8 @@ class _Job(NamedTuple):
     def say(self, text: str) -> None:
         self.console.print(text, soft_wrap=True)
 
-    def applied(self) -> Applied:
-        return Applied(self.cfg, self.run, self.restored.task)
+    def applied(self) -> Predictor:
+        return Predictor(self.cfg, self.run, self.restored.task)
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[ADVANCE]:
@@ -130,7 +130,7 @@ def _classes(job: _Job, inputs: Inputs) -> list[str]:
     defaults = type(job.cfg.predict)().model_dump()
     if given := [f"predict.{key}" for key, value in predicted.items() if value != defaults[key]]:
         why = f"{job.run.model.name} names the class of a whole image"
-        raise ConfigError([conflict(job.cfg, given, why, "leave out what is for masks")])
+        raise ConfigError([problem_at(job.cfg, given, why, "leave out what is for masks")])
     assert isinstance(data, ClassificationDataModule)
     table, limit = job.file or job.folder / "predictions.csv", job.cfg.predict.max_pixels
     with job.progress("checking", len(inputs.names)) as advance:
@@ -216,7 +216,7 @@ def _predictor(job: _Job, data: SegmentationDataModule) -> MaskPredictor:
     applied = job.applied()
     return MaskPredictor(
         applied.masks,
-        task.decisions,
+        task.predicted_masks,
         task.mode,
         tuple(names),
         img_size=size,

@@ -16,7 +16,7 @@ from kanvision.layers import KANLinear, preset
 
 from .strict import Problems, Shape, Tensors, below, most_voted, only
 
-__all__ = ["OPTIONS", "basis_of_grid", "degree_of_grid", "load_efficient_kan"]
+__all__ = ["OPTIONS", "infer_basis", "infer_degree", "load_efficient_kan"]
 
 OPTIONS = {"base_act": "silu"}
 """What the tensors do not tell, with the published default."""
@@ -66,7 +66,7 @@ class _Layer:
         counts = [shape[2] for shape in edges if len(shape) == 3]
         self.num_basis = most_voted("the number of basis functions", counts)
         self.num_knots = most_voted("the number of knots", [shape[1] for shape in grids])
-        self.degree = degree_of_grid(self.num_knots, self.num_basis)
+        self.degree = infer_degree(self.num_knots, self.num_basis)
 
     def wanted(self) -> dict[str, Shape]:
         """Names and shapes of the tensors; the standalone scale of the splines is an option there."""
@@ -92,7 +92,7 @@ class _Layer:
                 linear=True,
                 base_act=base_act,
                 edge_scale=scaled,
-                basis_kwargs=basis_of_grid(found["grid"], self.degree, f"{prefix}grid"),
+                basis_kwargs=infer_basis(found["grid"], self.degree, f"{prefix}grid"),
             ),
         )
         state = {"base_weight": found["base_weight"], "basis_weight": weight.flatten(1)}
@@ -101,7 +101,7 @@ class _Layer:
         return layer
 
 
-def degree_of_grid(num_knots: int, num_basis: int) -> int:
+def infer_degree(num_knots: int, num_basis: int) -> int:
     """Degree k of K functions on K + k + 1 knots.
 
     Raises:
@@ -116,7 +116,7 @@ def degree_of_grid(num_knots: int, num_basis: int) -> int:
     return degree
 
 
-def basis_of_grid(grid: Tensor, degree: int, name: str) -> dict[str, Any]:
+def infer_basis(grid: Tensor, degree: int, name: str) -> dict[str, Any]:
     """Arguments of the basis with the knots of a published grid.
 
     Args:

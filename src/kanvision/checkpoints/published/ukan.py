@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kanvision.checkpoints.io import CheckpointError
 from kanvision.models import create_model
 
-from .efficient_kan import basis_of_grid, degree_of_grid
+from .efficient_kan import infer_basis, infer_degree
 from .strict import Problems, Shape, Tensors, below, most_voted, only
 
 __all__ = ["load_crop_ukan", "load_ukan"]
@@ -117,11 +117,11 @@ def _spline(found: Tensors) -> dict[str, Any]:
     grids = {name: value for name, value in found.items() if name.endswith(".grid") and value.ndim == 2}
     counts = [shape[-1] for shape in _shapes(found, r".*\.spline_weight") if len(shape) == 3]
     num_basis = most_voted("the number of basis functions", counts)
-    degree = degree_of_grid(
+    degree = infer_degree(
         most_voted("the number of knots", [value.shape[1] for value in grids.values()]), num_basis
     )
     right = {name: value for name, value in grids.items() if value.shape[1] == num_basis + degree + 1}
-    bases = {name: basis_of_grid(value, degree, name) for name, value in right.items()}
+    bases = {name: infer_basis(value, degree, name) for name, value in right.items()}
     (first, basis), *others = bases.items()
     for name, other in bases.items():
         if "knots" in other:

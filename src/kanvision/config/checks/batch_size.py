@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kanvision.config.errors import Problem, conflict
+from kanvision.config.errors import Problem, problem_at
 from kanvision.config.schema.root import TrainConfig
 
 __all__ = ["Share", "batch_problems", "known_processes", "mixes_images", "share_batch"]
@@ -71,7 +71,7 @@ def batch_problems(config: TrainConfig, num_processes: int | None = None) -> Ite
         return
     if whole is None:
         keys = ["data.batch_size", "recipe.batch_size"]
-        yield conflict(config, keys, "neither says how many images a step has", "set data.batch_size")
+        yield problem_at(config, keys, "neither says how many images a step has", "set data.batch_size")
         return
     assert num_processes is not None
     steps = config.trainer.accumulate_grad_batches or 1
@@ -86,4 +86,4 @@ def batch_problems(config: TrainConfig, num_processes: int | None = None) -> Ite
     each = f"{num_processes} processes with {steps} batch{'es' if steps > 1 else ''} each"
     pairs = ", in pairs that are mixed" if mixes_images(config) else ""
     why = f"{whole} images cannot be shared out equally: {each}{pairs}"
-    yield conflict(config, keys, why, f"take {' or '.join(map(str, near))}, or another number of processes")
+    yield problem_at(config, keys, why, f"take {' or '.join(map(str, near))}, or another number of processes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kanvision.config.errors import Problem, conflict
+from kanvision.config.errors import Problem, problem_at
 from kanvision.config.schema.root import TrainConfig
 
 __all__ = ["callback_problems"]
@@ -52,6 +52,6 @@ def _accumulation(config: TrainConfig, key: str, target: str) -> Iterator[Proble
         "data.batch_size": data.batch_size is not None or config.recipe.micro_batch_size is None,
     }
     for other in (name for name, fits in others.items() if not fits):
-        problem = conflict(config, [other], "the callback says how many batches an optimizer step has")
+        problem = problem_at(config, [other], "the callback says how many batches an optimizer step has")
         fix = "set data.batch_size" if other == "data.batch_size" else "leave one out"
         yield Problem((key, *problem.keys), (f"{key}={target}", *problem.given), problem.why, fix)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
-from kanvision.config.errors import Problem, conflict
+from kanvision.config.errors import Problem, problem_at
 from kanvision.config.schema.base import Section
 from kanvision.config.schema.evaluation import Analysis, AnalysisConfig
 from kanvision.config.schema.root import EvalConfig
@@ -30,7 +30,7 @@ def analysis_problems(config: EvalConfig) -> Iterator[Problem]:
         return
     if config.analysis is None:
         why = "mode=analyze needs to know what to look at"
-        yield conflict(config, ["analysis"], why, f"legal: {', '.join(ANALYSES)}")
+        yield problem_at(config, ["analysis"], why, f"legal: {', '.join(ANALYSES)}")
         return
     for name in ANALYSES:
         if name != config.analysis and hasattr(config.analyze, name):
@@ -38,7 +38,7 @@ def analysis_problems(config: EvalConfig) -> Iterator[Problem]:
             if keys:
                 yield unused(config, keys, f"analysis={config.analysis}", f"analysis={name}")
     if config.trainer.devices not in (1, "auto"):
-        yield conflict(config, ["trainer.devices"], "mode=analyze runs on one device", "leave it out")
+        yield problem_at(config, ["trainer.devices"], "mode=analyze runs on one device", "leave it out")
 
 
 OF_DATA = ("root", "num_workers", "limit_test", "foreground", "threshold", "download", "max_pixels")
@@ -50,26 +50,26 @@ def prediction_problems(config: EvalConfig) -> Iterator[Problem]:
     if config.mode != "predict":
         return
     if config.input is None:
-        yield conflict(
+        yield problem_at(
             config, ["input"], "mode=predict needs images", "give an image file or a folder of images"
         )
     elif not Path(config.input).expanduser().exists():
         why = f"there is no file or folder {config.input}"
-        yield conflict(config, ["input"], why, "give an image file or a folder of images")
+        yield problem_at(config, ["input"], why, "give an image file or a folder of images")
     unused = [f"data.{key}" for key in OF_DATA if getattr(config.data, key) is not None]
     unused += ["split"] if config.split != "test" else []
     if unused:
         why = "mode=predict reads no data set, but what input names"
-        yield conflict(config, unused, why, f"leave {'it' if len(unused) == 1 else 'them'} out")
+        yield problem_at(config, unused, why, f"leave {'it' if len(unused) == 1 else 'them'} out")
     if config.trainer.devices not in (1, "auto"):
-        yield conflict(config, ["trainer.devices"], "mode=predict runs on one device", "leave it out")
+        yield problem_at(config, ["trainer.devices"], "mode=predict runs on one device", "leave it out")
     predict = config.predict
     if predict.resize and (tiled := [k for k in ("tile", "overlap") if getattr(predict, k) is not None]):
         keys = ["predict.resize", *(f"predict.{key}" for key in tiled)]
-        yield conflict(config, keys, "an image that is resized has no tiles", "leave one of them out")
+        yield problem_at(config, keys, "an image that is resized has no tiles", "leave one of them out")
     if None not in (predict.tile, predict.overlap) and predict.overlap >= predict.tile:  # type: ignore[operator]
         why = "tiles cannot share all of their pixels"
-        yield conflict(
+        yield problem_at(
             config, ["predict.overlap", "predict.tile"], why, "a quarter or half of a tile is usual"
         )
 
@@ -97,7 +97,7 @@ def mode_problems(config: EvalConfig) -> list[Problem]:
 def unused(config: EvalConfig, keys: list[str], here: str, there: str) -> Problem:
     """The complaint about keys that do nothing with one setting, but with another."""
     why = f"{here} does not use {'it' if len(keys) == 1 else 'them'}"
-    return conflict(config, keys, why, f"leave it out, or take {there}")
+    return problem_at(config, keys, why, f"leave it out, or take {there}")
 
 
 def changed_keys(given: Section, default: Section, name: str, prefix: str = "") -> Iterator[str]:

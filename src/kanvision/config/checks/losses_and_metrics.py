@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from kanvision.config.errors import Problem, conflict
+from kanvision.config.errors import Problem, problem_at
 from kanvision.config.keys import closest
 from kanvision.config.schema.data import MaskDataConfig
 from kanvision.config.schema.root import TrainConfig
@@ -66,20 +66,20 @@ def _loss(config: TrainConfig) -> Iterator[Problem]:
     if use not in LOSSES[loss.name]:
         legal = ", ".join(name for name, uses in LOSSES.items() if use in uses)
         keys, what = (["data.mode"], f"{use} masks") if is_masks else (["data.task"], use)
-        yield conflict(config, ["loss.name", *keys], f"no loss for {what}", f"legal: {legal}")
+        yield problem_at(config, ["loss.name", *keys], f"no loss for {what}", f"legal: {legal}")
     if is_masks and loss.label_smoothing and loss.name not in SMOOTHED:
         why = "this loss of masks does not smooth labels"
         fix = f"take loss.label_smoothing=0, or one of {', '.join(SMOOTHED)}"
-        yield conflict(config, ["loss.label_smoothing", "loss.name"], why, fix)
+        yield problem_at(config, ["loss.label_smoothing", "loss.name"], why, fix)
 
 
 def _metrics(config: TrainConfig, mode: str) -> Iterator[Problem]:
     if mode == "multiclass" and config.metrics.threshold != 0.5:
         why = "of multiclass masks the most probable class is taken"
-        yield conflict(config, ["metrics.threshold", "data.mode"], why, "leave it at 0.5")
+        yield problem_at(config, ["metrics.threshold", "data.mode"], why, "leave it at 0.5")
     if mode != "binary" and config.metrics.objects:
         why = "objects are found in binary masks"
-        yield conflict(config, ["metrics.objects", "data.mode"], why, "take metrics.objects=false")
+        yield problem_at(config, ["metrics.objects", "data.mode"], why, "take metrics.objects=false")
 
 
 def _monitor(config: TrainConfig) -> Iterator[Problem]:
@@ -100,7 +100,7 @@ def _monitor(config: TrainConfig) -> Iterator[Problem]:
     sign = names.get(config.monitor, config.monitor_mode)
     if sign != config.monitor_mode:
         why = f"of {config.monitor}, {'less' if sign == 'min' else 'more'} is better"
-        yield conflict(config, ["monitor_mode", "monitor"], why, f"take monitor_mode={sign}")
+        yield problem_at(config, ["monitor_mode", "monitor"], why, f"take monitor_mode={sign}")
 
 
 def _plateau(config: TrainConfig) -> Iterator[Problem]:
@@ -108,11 +108,13 @@ def _plateau(config: TrainConfig) -> Iterator[Problem]:
         return
     if config.scheduler.interval != "epoch":
         why = "a plateau is seen after a validation"
-        yield conflict(config, ["scheduler.name", "scheduler.interval"], why, "take scheduler.interval=epoch")
+        yield problem_at(
+            config, ["scheduler.name", "scheduler.interval"], why, "take scheduler.interval=epoch"
+        )
     if not config.monitor.startswith("val/"):
         why = "a plateau is one of a metric of validation"
-        yield conflict(config, ["scheduler.name", "monitor"], why, "take monitor=val/loss monitor_mode=min")
+        yield problem_at(config, ["scheduler.name", "monitor"], why, "take monitor=val/loss monitor_mode=min")
     if config.trainer.limit_val_batches == 0:
         why = "nothing is validated, so no plateau would be seen"
         keys = ["scheduler.name", "trainer.limit_val_batches"]
-        yield conflict(config, keys, why, "take another schedule, or validate")
+        yield problem_at(config, keys, why, "take another schedule, or validate")

@@ -10,7 +10,7 @@ import yaml
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from kanvision.config.errors import Problem
-from kanvision.config.keys import in_yaml
+from kanvision.config.keys import format_yaml
 from kanvision.config.schema.base import Section
 from kanvision.config.schema.root import TrainConfig
 
@@ -107,7 +107,7 @@ class Change(NamedTuple):
 
     def __str__(self) -> str:
         """Both values in words."""
-        return f"{self.key}: {in_yaml(self.before)} -> {in_yaml(self.asked)}"
+        return f"{self.key}: {format_yaml(self.before)} -> {format_yaml(self.asked)}"
 
 
 def rule_for(key: str) -> Rule:
@@ -151,7 +151,7 @@ def why_other_training(folder: Path, asked: TrainConfig) -> str:
     if not isinstance(before, Mapping):
         return "has no config.yaml that can be read"
     fixed = [change for change in changed_settings(before, asked) if change.rule == "fixed"]
-    return f"has {fixed[0].key}={in_yaml(fixed[0].before)}" if fixed else ""
+    return f"has {fixed[0].key}={format_yaml(fixed[0].before)}" if fixed else ""
 
 
 def resume_problems(changes: Sequence[Change], checkpoint: Path, *, within_epoch: bool) -> Iterator[Problem]:
@@ -164,7 +164,7 @@ def resume_problems(changes: Sequence[Change], checkpoint: Path, *, within_epoch
     """
     for change in changes:
         key, group = GROUPS.get(change.key, change.key), change.key.partition(".")[0]
-        given, had = (f"{key}={in_yaml(value)}" for value in (change.asked, change.before))
+        given, had = (f"{key}={format_yaml(value)}" for value in (change.asked, change.before))
         if change.rule == "fixed":
             why = f"the run in {checkpoint} has {had}; another value makes it another training"
             fix = f"to go on with it: {had}; for a new run: another run.dir and no resume"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from kanvision.config.cli.quoting import shell_word
-from kanvision.config.errors import Problem, conflict
-from kanvision.config.groups import Choices
-from kanvision.config.keys import closest, in_yaml
-from kanvision.config.runtime.run_folder import CHOSEN_LATER, checkpoints_of, folder_of, unwritable
+from kanvision.config.errors import Problem, problem_at
+from kanvision.config.groups import ConfigGroups
+from kanvision.config.keys import closest, format_yaml
+from kanvision.config.runtime.run_folder import CHOSEN_LATER, find_run_folder, list_checkpoints, unwritable
 from kanvision.config.schema.root import EvalConfig, TrainConfig
 from kanvision.config.schema.transformers import KATConfig, TransformerConfig
 from kanvision.config.targets import run_targets
@@ -31,7 +31,7 @@ __all__ = ["eval_problems", "train_problems"]
 WIDTHS = {"micro": (96, 3), "tiny": (192, 3), "small": (384, 6), "base": (768, 12), "large": (1024, 16)}
 
 
-def train_problems(config: TrainConfig, choices: Choices | None = None) -> list[Problem]:
+def train_problems(config: TrainConfig, choices: ConfigGroups | None = None) -> list[Problem]:
     """Everything in a training configuration that does not fit together.
 
     Args:
@@ -52,7 +52,7 @@ def eval_problems(config: EvalConfig) -> list[Problem]:
     problems = [*mode_problems(config), *prediction_problems(config), *analysis_problems(config)]
     if not path.exists():
         why = f"there is no run in {config.run_root}" if latest else f"there is no file or folder {path}"
-        problems.append(conflict(config, ["ckpt"], why, "give a checkpoint file, a run folder, or latest"))
+        problems.append(problem_at(config, ["ckpt"], why, "give a checkpoint file, a run folder, or latest"))
     return problems
 
 
@@ -60,10 +60,12 @@ def _kind(config: TrainConfig) -> Iterator[Problem]:
     task, kind = config.data.task, config.model.kind
     if kind != KIND_OF_TASK[task]:
         why = f"the data are for {task}, but model={config.model.family} is a {kind}"
-        yield conflict(config, ["model.kind", "data.task"], why, f"take a {KIND_OF_TASK[task]} or other data")
+        yield problem_at(
+            config, ["model.kind", "data.task"], why, f"take a {KIND_OF_TASK[task]} or other data"
+        )
 
 
-def _with_choices(problem: Problem, choices: Choices) -> Problem:
+def _with_choices(problem: Problem, choices: ConfigGroups) -> Problem:
     """Name the models and data that would fit each other."""
     if problem.keys != ("model.kind", "data.task"):
         return problem
@@ -90,7 +92,7 @@ def _image_size(config: TrainConfig) -> Iterator[Problem]:
     size = getattr(model, "img_size", None)
     if size is not None and size != config.data.img_size:
         why = "the model is built for another size than that of the images"
-        yield conflict(
+        yield problem_at(
             config, ["model.img_size", "data.img_size"], why, "set data.img_size alone; the model follows"
         )
     patch = getattr(model, "patch_size", None)
@@ -98,7 +100,7 @@ def _image_size(config: TrainConfig) -> Iterator[Problem]:
         legal = [side for side in range(1, size + 1) if size % side == 0]
         near = sorted(sorted(legal, key=lambda side: abs(side - patch))[:3])
         why = "the patches do not tile the image"
-        yield conflict(
+        yield problem_at(
             config, ["model.patch_size", "model.img_size"], why, f"divisors of {size} near it: {near}"
         )
 
@@ -112,13 +114,15 @@ def _widths(config: TrainConfig) -> Iterator[Problem]:
     if width % heads:
         why = f"a width of {width} cannot be split evenly over {heads} heads"
         fix = f"take a width that is a multiple of {heads}, or other heads"
-        yield conflict(config, ["model.embed_dim", "model.num_heads"], why, fix)
+        yield problem_at(config, ["model.embed_dim", "model.num_heads"], why, fix)
     if isinstance(model, KATConfig) and width % model.num_groups:
         why = f"a width of {width} cannot be split evenly into {model.num_groups} groups of rationals"
         legal = [
             count for count in range(1, width + 1) if width % count == 0 and count <= 2 * model.num_groups
         ]
-        yield conflict(config, ["model.num_groups", "model.embed_dim"], why, f"divisors of {width}: {legal}")
+        yield problem_at(
+            config, ["model.num_groups", "model.embed_dim"], why, f"divisors of {width}: {legal}"
+        )
 
 
 def _registered(config: TrainConfig) -> Iterator[Problem]:
@@ -134,7 +138,7 @@ def _registered(config: TrainConfig) -> Iterator[Problem]:
             fix = f"nearest: {', '.join(near)}" if near else ""
             if word in UNSUPPORTED_OPTIMIZERS:
                 fix = "take another one, for instance adamw, lion, muon or sgd"
-            yield conflict(config, [key], UNSUPPORTED_OPTIMIZERS.get(word, unknown), fix)
+            yield problem_at(config, [key], UNSUPPORTED_OPTIMIZERS.get(word, unknown), fix)
 
 
 def _mixup(config: TrainConfig) -> Iterator[Problem]:
@@ -143,14 +147,14 @@ def _mixup(config: TrainConfig) -> Iterator[Problem]:
         why = "images are mixed in pairs, which an odd batch does not have"
         alpha = "mixup_alpha" if config.mixup.mixup_alpha > 0 else "cutmix_alpha"
         fix = "take an even data.batch_size, or mixup.mixup_alpha=0 mixup.cutmix_alpha=0"
-        yield conflict(config, ["data.batch_size", f"mixup.{alpha}"], why, fix)
+        yield problem_at(config, ["data.batch_size", f"mixup.{alpha}"], why, fix)
 
 
 def _recipe_batch(config: TrainConfig) -> Iterator[Problem]:
     if config.optimizer.lr_scaling != "none" and config.recipe.batch_size is None:
         why = "the learning rate can only be scaled from a batch that it was chosen for"
         fix = "set recipe.batch_size to that batch, or optimizer.lr_scaling=none"
-        yield conflict(config, ["optimizer.lr_scaling", "recipe.batch_size"], why, fix)
+        yield problem_at(config, ["optimizer.lr_scaling", "recipe.batch_size"], why, fix)
 
 
 def _devices(config: TrainConfig) -> Iterator[Problem]:
@@ -159,27 +163,27 @@ def _devices(config: TrainConfig) -> Iterator[Problem]:
     if isinstance(trainer.devices, list):
         several = trainer.num_nodes > 1 or len(trainer.devices) > 1
         if not trainer.devices:
-            yield conflict(
+            yield problem_at(
                 config, ["trainer.devices"], "an empty list names no device", "name one, or take auto"
             )
         if trainer.accelerator == "cpu":
             why = "CPU processes have no indices"
-            yield conflict(
+            yield problem_at(
                 config, ["trainer.devices", "trainer.accelerator"], why, "give their number instead"
             )
     keys = ["trainer.strategy", "trainer.num_nodes" if trainer.num_nodes > 1 else "trainer.devices"]
     if several and trainer.strategy == "single_device":
-        yield conflict(
+        yield problem_at(
             config, keys, "single_device uses one device of one machine", "take trainer.strategy=ddp"
         )
     if several and trainer.accelerator == "mps":
         why = "mps has one device"
-        yield conflict(
+        yield problem_at(
             config, [keys[1], "trainer.accelerator"], why, "take trainer.devices=1 trainer.num_nodes=1"
         )
     if several and trainer.sync_batchnorm and trainer.accelerator == "cpu":
         why = "batch norms over several processes work on GPUs only"
-        yield conflict(config, ["trainer.sync_batchnorm", "trainer.accelerator"], why)
+        yield problem_at(config, ["trainer.sync_batchnorm", "trainer.accelerator"], why)
     if trainer.strategy == "fsdp":
         yield from _sharded(config)
 
@@ -188,25 +192,27 @@ def _sharded(config: TrainConfig) -> Iterator[Problem]:
     """What needs whole weights outside of the network's own layers."""
     if config.trainer.accelerator == "mps":
         why = "mps has one device"
-        yield conflict(config, ["trainer.strategy", "trainer.accelerator"], why, "take trainer.strategy=auto")
+        yield problem_at(
+            config, ["trainer.strategy", "trainer.accelerator"], why, "take trainer.strategy=auto"
+        )
     if config.trainer.precision == "16-mixed":
         why, fix = "fsdp has no gradient scaler", "take trainer.precision=bf16-mixed"
-        yield conflict(config, ["trainer.strategy", "trainer.precision"], why, fix)
+        yield problem_at(config, ["trainer.strategy", "trainer.precision"], why, fix)
     if config.trainer.sync_batchnorm:
         why, fix = "fsdp leaves batch norms as they are", "take trainer.strategy=ddp"
-        yield conflict(config, ["trainer.strategy", "trainer.sync_batchnorm"], why, fix)
+        yield problem_at(config, ["trainer.strategy", "trainer.sync_batchnorm"], why, fix)
     if config.ema is not None:
         why, fix = (
             "an average would hold whole weights on each device",
             "take ema=null or trainer.strategy=ddp",
         )
-        yield conflict(config, ["trainer.strategy", "ema"], why, fix)
+        yield problem_at(config, ["trainer.strategy", "ema"], why, fix)
     for name in type(config.penalty).model_fields:
         if getattr(config.penalty, name) and not name.startswith("activation"):
             why, fix = "a penalty on weights needs them whole", "take trainer.strategy=ddp"
-            yield conflict(config, ["trainer.strategy", f"penalty.{name}"], why, fix)
+            yield problem_at(config, ["trainer.strategy", f"penalty.{name}"], why, fix)
     for name, arguments in config.callbacks.items():
-        if str(arguments.get("_target_")).endswith((".GridCare", ".BasisSelection")):
+        if str(arguments.get("_target_")).endswith((".GridUpdate", ".BasisSelection")):
             key, target = f"callbacks.{name}", arguments["_target_"]
             given = ("trainer.strategy=fsdp", f"{key}._target_={target}")
             why = "what changes layers in training needs their weights whole"
@@ -217,10 +223,10 @@ def _steps(config: TrainConfig) -> Iterator[Problem]:
     trainer = config.trainer
     if trainer.max_steps == 0:
         why = "no step would be made"
-        yield conflict(config, ["trainer.max_steps"], why, "-1 sets no limit")
+        yield problem_at(config, ["trainer.max_steps"], why, "-1 sets no limit")
     if trainer.gradient_clip_val == 0:
         why = "0 would cut every gradient to nothing, which Lightning takes for no clipping"
-        yield conflict(config, ["trainer.gradient_clip_val"], why, "null switches clipping off")
+        yield problem_at(config, ["trainer.gradient_clip_val"], why, "null switches clipping off")
 
 
 def _resume(config: TrainConfig) -> Iterator[Problem]:
@@ -230,9 +236,9 @@ def _resume(config: TrainConfig) -> Iterator[Problem]:
     path = Path(config.resume)
     fix = "give a checkpoint file or a run folder, or take resume=auto"
     if not path.exists():
-        yield conflict(config, ["resume"], "there is no such file or folder", fix)
-    elif path.is_dir() and not checkpoints_of(path):
-        yield conflict(config, ["resume"], "the folder holds no checkpoint (*.ckpt)", fix)
+        yield problem_at(config, ["resume"], "there is no such file or folder", fix)
+    elif path.is_dir() and not list_checkpoints(path):
+        yield problem_at(config, ["resume"], "the folder holds no checkpoint (*.ckpt)", fix)
 
 
 def _finetune(config: TrainConfig) -> Iterator[Problem]:
@@ -240,11 +246,13 @@ def _finetune(config: TrainConfig) -> Iterator[Problem]:
     origin = Path(config.run.root, "latest") if tune.init_from == "latest" else Path(tune.init_from or ".")
     if config.resume is None and not origin.exists():
         why = f"there is no file or folder {origin}"
-        yield conflict(config, ["finetune.init_from"], why, "give a checkpoint file, a run folder, or latest")
+        yield problem_at(
+            config, ["finetune.init_from"], why, "give a checkpoint file, a run folder, or latest"
+        )
     if tune.freeze and tune.init_from is None:
         why = "would freeze random weights"
         fix = "give the weights to start from: finetune.init_from=<run folder or checkpoint>"
-        yield conflict(config, ["finetune.freeze", "finetune.init_from"], why, fix)
+        yield problem_at(config, ["finetune.freeze", "finetune.init_from"], why, fix)
     start = type(tune)()
     for name in type(tune).model_fields:
         is_set = name not in ("init_from", "new_head", "freeze") and getattr(tune, name) != getattr(
@@ -252,13 +260,13 @@ def _finetune(config: TrainConfig) -> Iterator[Problem]:
         )
         if is_set and not tune.freeze:
             why = "says what is trained of layers that are frozen"
-            yield conflict(config, [f"finetune.{name}", "finetune.freeze"], why, "add finetune.freeze=true")
+            yield problem_at(config, [f"finetune.{name}", "finetune.freeze"], why, "add finetune.freeze=true")
     if tune.init_from is not None and getattr(config.model, "init_from", None) is not None:
         why = "both give the network its weights"
-        yield conflict(config, ["model.init_from", "finetune.init_from"], why, "take one of them")
+        yield problem_at(config, ["model.init_from", "finetune.init_from"], why, "take one of them")
     if tune.train_base and tune.base_rank:
         why = "a low-rank term is for base weights that are not trained"
-        yield conflict(config, ["finetune.base_rank", "finetune.train_base"], why, "choose one of them")
+        yield problem_at(config, ["finetune.base_rank", "finetune.train_base"], why, "choose one of them")
 
 
 def _grid_start(config: TrainConfig) -> Iterator[Problem]:
@@ -267,46 +275,46 @@ def _grid_start(config: TrainConfig) -> Iterator[Problem]:
         "model.pretrained": getattr(config.model, "pretrained", False),
     }
     for name, arguments in config.callbacks.items():
-        starts = arguments.get("at_start") and str(arguments.get("_target_")).endswith(".GridCare")
+        starts = arguments.get("at_start") and str(arguments.get("_target_")).endswith(".GridUpdate")
         for key, value in learned.items():
             if starts and value and config.resume is None:
                 place = f"callbacks.{name}.at_start"
                 why = "would pull the grids away under functions that are learned"
                 fix = f"take {place}=false; grids are then moved together with their functions"
-                yield Problem((place, key), (f"{place}=true", f"{key}={in_yaml(value)}"), why, fix)
+                yield Problem((place, key), (f"{place}=true", f"{key}={format_yaml(value)}"), why, fix)
 
 
 def _run_dir(config: TrainConfig) -> Iterator[Problem]:
     folder, resume = Path(config.run.dir), config.resume
     key, place = ("run.root", config.run.root) if str(folder) == CHOSEN_LATER else ("run.dir", config.run.dir)
     if not config.trainer.fast_dev_run and (why := unwritable(Path(place))):
-        yield conflict(config, [key], f"nothing can be written there: {why}", f"choose another {key}")
+        yield problem_at(config, [key], f"nothing can be written there: {why}", f"choose another {key}")
         return
-    resumed = folder_of(resume) if resume not in (None, "auto") else None
+    resumed = find_run_folder(resume) if resume not in (None, "auto") else None
     goes_on = resume == "auto" or (resumed is not None and resumed.resolve() == folder.resolve())
-    if not goes_on and not config.trainer.fast_dev_run and checkpoints_of(folder):
+    if not goes_on and not config.trainer.fast_dev_run and list_checkpoints(folder):
         fix = f"choose another run.dir, or go on with that run: {shell_word('resume', str(folder))}"
-        yield conflict(config, ["run.dir"], "the folder holds another run, which would be overwritten", fix)
+        yield problem_at(config, ["run.dir"], "the folder holds another run, which would be overwritten", fix)
 
 
-def basis_problems(config: TrainConfig, choices: Choices) -> Iterator[Problem]:
+def basis_problems(config: TrainConfig, choices: ConfigGroups) -> Iterator[Problem]:
     """Keys of `basis` that its own file does not have, and values of another type than there."""
     legal = choices.of("basis")
     name = config.basis.name
     if name not in legal:
         near = closest(name, legal)
         order = [*near, *(other for other in legal if other not in near)]
-        yield conflict(config, ["basis.name"], "no such basis", f"legal: {', '.join(order)}")
+        yield problem_at(config, ["basis.name"], "no such basis", f"legal: {', '.join(order)}")
         return
     defaults = choices.content("basis", name)
     for key, value in config.basis.arguments().items():
-        given = (f"basis.{key}={in_yaml(value)}",)
+        given = (f"basis.{key}={format_yaml(value)}",)
         if key not in defaults:
             near = closest(key, list(defaults), limit=1)
             fix = f"keys of basis={name}: {', '.join([*near, *(k for k in defaults if k not in near)])}"
             yield Problem((f"basis.{key}",), given, f"basis={name} has no such key", fix)
         elif not _same_type(value, defaults[key]):
-            fix = f"its default is {in_yaml(defaults[key])}"
+            fix = f"its default is {format_yaml(defaults[key])}"
             yield Problem((f"basis.{key}",), given, f"expected {_type_in_words(defaults[key])}", fix)
 
 

@@ -20,7 +20,7 @@ PLAIN = frozenset(
 """Families without KAN layers, unless a network of timm is made one."""
 
 
-class Idle(NamedTuple):
+class UnusedSetting(NamedTuple):
     """When a setting has no effect, and why."""
 
     keys: tuple[str, ...]
@@ -49,118 +49,128 @@ def _uses_momentum(config: TrainConfig) -> bool:
 
 
 IDLE = (
-    Idle(("basis",), lambda c: not c.model.takes_basis, "this model has no basis"),
-    Idle(("basis",), _is_plain_twin, "the plain twin of this model has no basis"),
-    Idle(
+    UnusedSetting(("basis",), lambda c: not c.model.takes_basis, "this model has no basis"),
+    UnusedSetting(("basis",), _is_plain_twin, "the plain twin of this model has no basis"),
+    UnusedSetting(
         ("optimizer.kan_lr",),
         lambda c: c.model.family in PLAIN and not _is_kanified(c),
         "this model has no KAN parameters",
     ),
-    Idle(("optimizer.decay_rationals",), lambda c: not _has_rationals(c), "this model has no rationals"),
-    Idle(
+    UnusedSetting(
+        ("optimizer.decay_rationals",), lambda c: not _has_rationals(c), "this model has no rationals"
+    ),
+    UnusedSetting(
         ("model.kanify.act_init", "model.kanify.num_groups"),
         lambda c: not _has_rationals(c),
         "only model.kanify.mlp=group_rational makes rationals",
     ),
-    Idle(
+    UnusedSetting(
         ("model.init_from_mode",),
         lambda c: getattr(c.model, "init_from", None) is None,
         "model.init_from is null",
     ),
-    Idle(
+    UnusedSetting(
         ("finetune.new_head",),
         lambda c: c.finetune.init_from is None,
         "finetune.init_from is null, so that everything is new",
     ),
-    Idle(
+    UnusedSetting(
         ("optimizer.momentum",),
         lambda c: not _uses_momentum(c),
         "this optimizer has no momentum of that kind",
     ),
-    Idle(
+    UnusedSetting(
         ("optimizer.betas",),
         lambda c: c.optimizer.name in ("sgd", "momentum", "nesterov"),
         "SGD has no betas",
     ),
-    Idle(
+    UnusedSetting(
         ("scheduler.decay_rate",),
         lambda c: c.scheduler.name not in ("step", "exponential", "poly", "plateau"),
         "only step, exponential, poly and plateau schedules have a decay rate",
     ),
-    Idle(
+    UnusedSetting(
         ("scheduler.decay_epochs",),
         lambda c: c.scheduler.name not in ("step", "exponential"),
         "only step and exponential schedules have a decay period",
     ),
-    Idle(("scheduler.patience",), lambda c: c.scheduler.name != "plateau", "only plateau waits"),
-    Idle(
+    UnusedSetting(("scheduler.patience",), lambda c: c.scheduler.name != "plateau", "only plateau waits"),
+    UnusedSetting(
         ("scheduler.scale_min_lr",),
         lambda c: c.optimizer.kan_lr is None and c.optimizer.layer_decay is None,
         "all parameters have one rate",
     ),
-    Idle(("scheduler.warmup_lr",), lambda c: c.scheduler.warmup_epochs == 0, "scheduler.warmup_epochs is 0"),
-    Idle(
+    UnusedSetting(
+        ("scheduler.warmup_lr",), lambda c: c.scheduler.warmup_epochs == 0, "scheduler.warmup_epochs is 0"
+    ),
+    UnusedSetting(
         ("scheduler.min_lr",),
         lambda c: c.scheduler.name == "constant",
         "a constant schedule does not come down",
     ),
-    Idle(("loss.gamma",), lambda c: c.loss.name != "focal", "only the focal loss has it"),
-    Idle(("loss.alpha", "loss.beta"), lambda c: c.loss.name != "tversky", "only the Tversky loss has it"),
-    Idle(("metrics",), lambda c: c.data.task == "classification", "it is for images with masks"),
-    Idle(
+    UnusedSetting(("loss.gamma",), lambda c: c.loss.name != "focal", "only the focal loss has it"),
+    UnusedSetting(
+        ("loss.alpha", "loss.beta"), lambda c: c.loss.name != "tversky", "only the Tversky loss has it"
+    ),
+    UnusedSetting(("metrics",), lambda c: c.data.task == "classification", "it is for images with masks"),
+    UnusedSetting(
         ("metrics.per_class",),
         lambda c: getattr(c.data, "mode", "binary") == "binary",
         "there is one foreground class",
     ),
-    Idle(("augment.pad",), lambda c: c.augment.crop != "pad", "only augment.crop=pad pads"),
-    Idle(
+    UnusedSetting(("augment.pad",), lambda c: c.augment.crop != "pad", "only augment.crop=pad pads"),
+    UnusedSetting(
         ("augment.scale", "augment.ratio"),
         lambda c: c.augment.crop != "random_resized",
         "only augment.crop=random_resized uses it",
     ),
-    Idle(
+    UnusedSetting(
         ("augment.color_jitter",), lambda c: c.augment.auto_augment is not None, "augment.auto_augment is on"
     ),
-    Idle(("augment.re_mode", "augment.re_count"), lambda c: c.augment.re_prob == 0, "augment.re_prob is 0"),
-    Idle(("mixup.prob", "mixup.mode"), lambda c: not mixes_images(c), "both alphas are 0"),
-    Idle(
+    UnusedSetting(
+        ("augment.re_mode", "augment.re_count"), lambda c: c.augment.re_prob == 0, "augment.re_prob is 0"
+    ),
+    UnusedSetting(("mixup.prob", "mixup.mode"), lambda c: not mixes_images(c), "both alphas are 0"),
+    UnusedSetting(
         ("mixup.switch_prob",),
         lambda c: min(c.mixup.mixup_alpha, c.mixup.cutmix_alpha) == 0,
         "it chooses between mixup and CutMix, which are not both on",
     ),
-    Idle(
+    UnusedSetting(
         ("data.split_seed",),
         lambda c: c.data.val_fraction == 0 and getattr(c.data, "split", "official") == "official",
         "data.val_fraction is 0",
     ),
-    Idle(
+    UnusedSetting(
         ("data.split",),
         lambda c: getattr(c.data, "split_file", None) is not None,
         "data.split_file decides",
     ),
-    Idle(
+    UnusedSetting(
         ("augment.backend",),
         lambda c: c.data.task == "classification",
         "it is for images with masks",
     ),
-    Idle(("data.max_faults",), lambda c: c.data.faults == "raise", "data.faults=raise allows none"),
-    Idle(("data.download",), lambda c: c.data.root is None, "these data ship with a package"),
-    Idle(
+    UnusedSetting(("data.max_faults",), lambda c: c.data.faults == "raise", "data.faults=raise allows none"),
+    UnusedSetting(("data.download",), lambda c: c.data.root is None, "these data ship with a package"),
+    UnusedSetting(
         ("trainer.gradient_clip_algorithm",),
         lambda c: c.trainer.gradient_clip_val is None,
         "trainer.gradient_clip_val is null",
     ),
-    Idle(
+    UnusedSetting(
         ("trainer.sync_batchnorm",),
         lambda c: c.trainer.devices == 1 and c.trainer.num_nodes == 1,
         "there is one device",
     ),
-    Idle(
+    UnusedSetting(
         ("trainer.precision",),
         lambda c: c.trainer.accelerator == "cpu" and c.trainer.precision.endswith("-mixed"),
         "CPUs run in 32-true",
     ),
-    Idle(("recipe.drop_path_rates",), lambda c: c.recipe.name == "default", "only recipes look it up"),
+    UnusedSetting(
+        ("recipe.drop_path_rates",), lambda c: c.recipe.name == "default", "only recipes look it up"
+    ),
 )
 
 

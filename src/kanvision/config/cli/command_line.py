@@ -10,9 +10,9 @@ from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
-from kanvision.config.errors import ConfigError, Problem, is_first_process, shown_as_text
+from kanvision.config.errors import ConfigError, Problem, exit_with_message, is_global_rank_zero
 from kanvision.config.experiments import GROUP
-from kanvision.config.groups import Choices
+from kanvision.config.groups import ConfigGroups
 from kanvision.config.schema.evaluation import CheckConfig
 from kanvision.config.schema.root import EvalConfig, TrainConfig
 from kanvision.config.table_source import register_experiments
@@ -21,7 +21,7 @@ from kanvision.config.yaml_limits import growth_problems
 from .compose import Composer, composer
 from .help import experiment_cards, usage
 from .overrides import as_hydra_reads, override_problems
-from .sweeps import Typed, last_of_each
+from .sweeps import ParsedOverride, last_of_each
 
 __all__ = ["check_command_line"]
 
@@ -60,8 +60,8 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
         _refuse(config_name, unsafe)
     experiments = _experiments(args.overrides) if config_name == "train" else []
     if args.help or (args.info == "all" and experiments):
-        choices = Choices([home, *folders], config_name)
-        with shown_as_text(ConfigError, status=2):
+        choices = ConfigGroups([home, *folders], config_name)
+        with exit_with_message(ConfigError, status=2):
             print(experiment_cards(experiments, choices) if experiments else usage(config_name, choices))
         raise SystemExit(0)
     flags = [word for word in argv if word not in args.overrides]
@@ -79,8 +79,8 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
             )
     folders = [folder for folder in folders if folder.is_dir()]
     home = home if home.is_dir() else config_dir
-    choices, root = Choices([home, *folders], name), ROOTS[config_name]
-    with shown_as_text(ConfigError, status=2), composer(name, home, folders) as composing:
+    choices, root = ConfigGroups([home, *folders], name), ROOTS[config_name]
+    with exit_with_message(ConfigError, status=2), composer(name, home, folders) as composing:
         words = [_as_choice(word, composing, choices) for word in args.overrides]
         problems += override_problems(root, words, composing, choices, multirun=args.multirun)
         if not problems:
@@ -91,7 +91,7 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
 
 
 def _refuse(config_name: str, problems: Sequence[Problem]) -> NoReturn:
-    if is_first_process():
+    if is_global_rank_zero():
         print(ConfigError(problems, "the command line"), file=sys.stderr)
         program = "train.py" if config_name == "train" else "eval.py"
         print(f"\nHelp: python {program} --help; every key: docs/config.md", file=sys.stderr)
@@ -118,7 +118,7 @@ def _is_about_data_alone(overrides: Sequence[str]) -> bool:
     return "mode=check_data" in overrides and not any(word.startswith("ckpt=") for word in overrides)
 
 
-def _as_choice(word: str, composing: Composer, choices: Choices) -> str:
+def _as_choice(word: str, composing: Composer, choices: ConfigGroups) -> str:
     """`debug='nan'` for `debug=nan`, which Hydra would read as a number."""
     group, _, choice = word.partition("=")
     if group in choices.groups and choices.has(group, choice):
@@ -128,11 +128,11 @@ def _as_choice(word: str, composing: Composer, choices: Choices) -> str:
 
 def _last_ones(words: Sequence[str], root: Root, composing: Composer) -> list[str]:
     """Return the overrides that count, as Hydra takes them, and say which others do not."""
-    typed = [Typed(word, composing.parse(as_hydra_reads(word, root))) for word in words]
+    typed = [ParsedOverride(word, composing.parse(as_hydra_reads(word, root))) for word in words]
     counting = last_of_each(typed)
     for word in counting:
         others = [other.text for other in typed if other.key == word.key and other not in counting]
-        if others and is_first_process():
+        if others and is_global_rank_zero():
             print(f"Note: {word.text} replaces {' '.join(others)}", file=sys.stderr)
     return [word.line for word in counting]
 

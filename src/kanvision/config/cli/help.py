@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from kanvision.config.cards import card, table_text, tables
 from kanvision.config.errors import ConfigError, Problem
 from kanvision.config.experiments import GROUP
-from kanvision.config.groups import Choices
+from kanvision.config.groups import ConfigGroups
 from kanvision.config.keys import Key, closest, keys_by_name
 from kanvision.config.schema.base import Section
 from kanvision.config.schema.root import EvalConfig, TrainConfig
@@ -89,7 +89,7 @@ Flags
 Every key with its type, legal values, default and meaning: docs/config.md"""
 
 
-def usage(config_name: str, choices: Choices) -> str:
+def usage(config_name: str, choices: ConfigGroups) -> str:
     """Groups with their choices, the ways to override, the most used keys, and examples.
 
     Args:
@@ -101,7 +101,7 @@ def usage(config_name: str, choices: Choices) -> str:
     return "\n".join([TRAIN_INTRO, _groups(choices), _keys(TrainConfig, TRAIN_KEYS), TRAIN_EXAMPLES, FLAGS])
 
 
-def experiment_cards(names: Sequence[str], choices: Choices) -> str:
+def experiment_cards(names: Sequence[str], choices: ConfigGroups) -> str:
     """Return the cards of rows, and the lists of tables, that are asked for by name.
 
     Args:
@@ -130,7 +130,7 @@ def experiment_cards(names: Sequence[str], choices: Choices) -> str:
     return "\n\n".join(texts)
 
 
-def _groups(choices: Choices) -> str:
+def _groups(choices: ConfigGroups) -> str:
     lines = ["Groups and their choices (* unless you choose)"]
     for group in choices.groups:
         default = choices.defaults[group]
@@ -144,7 +144,7 @@ def _groups(choices: Choices) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table_names(choices: Choices) -> str:
+def _table_names(choices: ConfigGroups) -> str:
     """Return the tables by paper, with their number of rows."""
     papers: dict[str, list[str]] = {}
     for name, rows in tables(choices.experiments.values()).items():

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from kanvision.config.errors import Problem
-from kanvision.config.groups import Choices
+from kanvision.config.groups import ConfigGroups
 from kanvision.config.keys import closest, keys_by_name, with_its_section
 from kanvision.config.schema.evaluation import CheckConfig
 from kanvision.config.schema.root import EvalConfig, TrainConfig
@@ -18,7 +18,7 @@ from kanvision.config.validate import check, unknown_key
 
 from .compose import REFUSALS, Composer, reason, without_hydra
 from .quoting import as_text, is_text, shell_word
-from .sweeps import Typed, combinations, last_of_each, sweep_folder_problems, values_of
+from .sweeps import ParsedOverride, combinations, last_of_each, sweep_folder_problems, sweep_values
 
 __all__ = ["as_hydra_reads", "override_problems"]
 
@@ -31,7 +31,7 @@ def override_problems(
     root: Root,
     overrides: Sequence[str],
     composing: Composer,
-    choices: Choices,
+    choices: ConfigGroups,
     multirun: bool = False,
 ) -> list[Problem]:
     """Everything that is wrong with a command line, in the order of its words.
@@ -58,7 +58,7 @@ def override_problems(
 class _Judge:
     """Collects the problems of one command line."""
 
-    def __init__(self, root: Root, composing: Composer, choices: Choices) -> None:
+    def __init__(self, root: Root, composing: Composer, choices: ConfigGroups) -> None:
         self.root: type[Any] = root
         self.composing, self.choices = composing, choices
         self.problems: dict[tuple[Any, ...], Problem] = {}
@@ -83,7 +83,7 @@ class _Judge:
 
     # --- words --------------------------------------------------------------------------------------------
 
-    def parsed(self, overrides: Iterable[str]) -> list[Typed]:
+    def parsed(self, overrides: Iterable[str]) -> list[ParsedOverride]:
         found = []
         for text in overrides:
             try:
@@ -92,10 +92,10 @@ class _Judge:
                 self.add(_grammar_problem(text, error))
         return found
 
-    def read(self, text: str) -> Typed:
-        return Typed(text, self.composing.parse(as_hydra_reads(text, self.root)))
+    def read(self, text: str) -> ParsedOverride:
+        return ParsedOverride(text, self.composing.parse(as_hydra_reads(text, self.root)))
 
-    def without_searchpath(self, typed: Sequence[Typed]) -> list[Typed]:
+    def without_searchpath(self, typed: Sequence[ParsedOverride]) -> list[ParsedOverride]:
         """The words without the one that Hydra would follow before its section is judged."""
         for word in typed:
             if word.key == "hydra.searchpath":
@@ -103,7 +103,7 @@ class _Judge:
                 self.add(*(p.typed_as(word.text) for p in hydra_problems(section, [], [])))
         return [word for word in typed if word.key != "hydra.searchpath"]
 
-    def elements(self, word: Typed, multirun: bool) -> list[Typed]:
+    def elements(self, word: ParsedOverride, multirun: bool) -> list[ParsedOverride]:
         """The single overrides that a sweep stands for, those of illegal choices left out."""
         if word.is_sweep and not multirun:
             fix = f"python train.py -m {word.text}"
@@ -111,7 +111,7 @@ class _Judge:
                 value = word.text.partition("=")[2]
                 fix += f"\nif it is one text, quote it twice: {shell_word(word.key, value)}"
             self.add(word.problem("several values need several runs", fix))
-        values = values_of(word, self.choices.of(word.key)) if word.is_sweep else []
+        values = sweep_values(word, self.choices.of(word.key)) if word.is_sweep else []
         texts = (
             [f"{word.text.partition('=')[0]}={value}" for value in values] if word.is_sweep else [word.text]
         )
@@ -121,11 +121,11 @@ class _Judge:
 
     # --- choices ------------------------------------------------------------------------------------------
 
-    def is_choice(self, word: Typed) -> bool:
+    def is_choice(self, word: ParsedOverride) -> bool:
         """Whether an override chooses a file; Hydra's own settings count too, as they are composed first."""
         return word.key in self.choices.groups or word.key.startswith(("hydra.", "hydra/")) or "/" in word.key
 
-    def _judged_choice(self, word: Typed) -> list[Typed]:
+    def _judged_choice(self, word: ParsedOverride) -> list[ParsedOverride]:
         """The override itself if its choice exists, else the one that was probably meant."""
         group = word.key
         if group.startswith("hydra/"):
@@ -162,7 +162,7 @@ class _Judge:
             return []  # files that reach into every section are not guessed
         return [self.read(f"{group}={near[0]}")]
 
-    def _plugin_exists(self, word: Typed, group: str, choice: str) -> bool:
+    def _plugin_exists(self, word: ParsedOverride, group: str, choice: str) -> bool:
         legal = self.composing.plugin_choices(group)
         if choice in legal:
             return True
@@ -177,7 +177,7 @@ class _Judge:
 
     # --- one run ------------------------------------------------------------------------------------------
 
-    def one_run(self, words: Sequence[Typed], multirun: bool) -> None:
+    def one_run(self, words: Sequence[ParsedOverride], multirun: bool) -> None:
         """Compose, look at every key, check the whole."""
         chosen = self._composable([word for word in words if self.is_choice(word)], [])
         if chosen is None:
@@ -210,10 +210,10 @@ class _Judge:
         bad = {key for other in self.problems.values() for key in other.keys}
         return any(key in bad or key.partition(".")[0] in self.unsure for key in problem.keys)
 
-    def _composable(self, words: list[Typed], choices: Sequence[str]) -> list[Typed] | None:
+    def _composable(self, words: list[ParsedOverride], choices: Sequence[str]) -> list[ParsedOverride] | None:
         """The overrides that Hydra accepts; None if the files do not even compose without them."""
 
-        def complaint(some: Sequence[Typed]) -> Exception | None:
+        def complaint(some: Sequence[ParsedOverride]) -> Exception | None:
             try:
                 if choices:
                     self.composing.compose(choices, [word.parsed for word in some])
@@ -230,7 +230,7 @@ class _Judge:
         if (error := complaint([])) is not None:
             self.add(Problem(("conf",), ("conf/",), f"the files do not compose: {reason(error)}"))
             return None
-        accepted: list[Typed] = []
+        accepted: list[ParsedOverride] = []
         for word in words:
             error = complaint([*accepted, word])
             if error is None:
@@ -239,7 +239,7 @@ class _Judge:
                 self.add(word.problem(reason(error)))
         return accepted
 
-    def _searched(self, cfg: DictConfig, multirun: bool) -> list[Typed]:
+    def _searched(self, cfg: DictConfig, multirun: bool) -> list[ParsedOverride]:
         """The settings that a hyperparameter search would try, each at one of its values."""
         params = OmegaConf.select(cfg, "hydra.sweeper.params")
         if not params:
@@ -252,7 +252,7 @@ class _Judge:
         words = self.parsed(f"{key}={value}" for key, value in dict(params).items())
         return [self.elements(word, multirun=True)[0] for word in words]
 
-    def _exists(self, word: Typed, cfg: DictConfig) -> bool:
+    def _exists(self, word: ParsedOverride, cfg: DictConfig) -> bool:
         """Whether an override speaks of a key that there is."""
         present = dict(_flat(cfg))
         override, key = word.parsed, word.key
@@ -286,7 +286,7 @@ class _Judge:
         """Sections that take keys of the user's own."""
         return [name for name, keys in keys_by_name(self.root).items() if "of your own" in keys[0].expected]
 
-    def _as_typed(self, problem: Problem, words: Sequence[Typed], cfg: DictConfig) -> Problem:
+    def _as_typed(self, problem: Problem, words: Sequence[ParsedOverride], cfg: DictConfig) -> Problem:
         """The problem in the words of the command line, or with the file that says so."""
         given = []
         for key, text in zip(problem.keys, problem.given, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 
-from kanvision.config.keys import Key, sections_of, words_of
+from kanvision.config.keys import Key, section_types, tag_values
 from kanvision.config.schema.base import Section
 from kanvision.config.schema.evaluation import CheckConfig
 from kanvision.config.schema.root import EvalConfig, TrainConfig
@@ -41,8 +41,8 @@ def _sections(root: type[Section], prefix: str) -> Iterator[str]:
     """A heading and a table for `root`, then for each section in it."""
     yield _table(root, prefix)
     for name, field in root.model_fields.items():
-        for section in sections_of(field.annotation):
-            words = words_of(section) if len(sections_of(field.annotation)) > 1 else []
+        for section in section_types(field.annotation):
+            words = tag_values(section) if len(section_types(field.annotation)) > 1 else []
             choice = f", with `{name}={'`, `'.join(words)}`" if words else ""
             yield f"## `{prefix}{name}`{choice}\n\n{_purpose(section)}\n"
             yield from _sections(section, f"{prefix}{name}.")
@@ -58,7 +58,7 @@ def _table(section: type[Section], prefix: str) -> str:
 
 
 def _row(key: Key) -> str:
-    default = "" if sections_of(key.field.annotation) and key.default != "null" else key.default
+    default = "" if section_types(key.field.annotation) and key.default != "null" else key.default
     cells = (f"`{key.name}`", key.expected, f"`{default}`" if default else "", key.meaning)
     return f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in cells)} |"
 

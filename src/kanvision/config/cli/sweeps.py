@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from kanvision.config.errors import Problem
-from kanvision.config.runtime.run_folder import checkpoints_of
+from kanvision.config.runtime.run_folder import list_checkpoints
 
 from .compose import Override
 
 __all__ = [
-    "Typed",
+    "ParsedOverride",
     "combinations",
     "last_of_each",
     "sweep_folder_problems",
-    "values_of",
+    "sweep_values",
 ]
 
 
 @dataclass(frozen=True)
-class Typed:
+class ParsedOverride:
     """One override: its text and what Hydra reads in it."""
 
     text: str
@@ -53,7 +53,7 @@ class Typed:
         return Problem((self.key,), (self.text,), why, fix)
 
 
-def last_of_each(words: Sequence[Typed]) -> list[Typed]:
+def last_of_each(words: Sequence[ParsedOverride]) -> list[ParsedOverride]:
     """Return the overrides without those that a later one of the same key replaces."""
     last = {(word.key, word.parsed.package): word for word in words}
     return [word for word in words if word is last[word.key, word.parsed.package]]
@@ -65,7 +65,7 @@ MOST_COMBINATIONS = 32
 INDEPENDENT = ("seed",)
 
 
-def combinations(sweeps: Sequence[Sequence[Typed]]) -> Iterator[list[Typed]]:
+def combinations(sweeps: Sequence[Sequence[ParsedOverride]]) -> Iterator[list[ParsedOverride]]:
     """The runs that are worth a look: each value at least once, all combinations if they are few.
 
     Args:
@@ -87,7 +87,7 @@ def combinations(sweeps: Sequence[Sequence[Typed]]) -> Iterator[list[Typed]]:
             yield [*first[:i], word, *first[i + 1 :]]
 
 
-def values_of(word: Typed, choices: Sequence[str]) -> list[str]:
+def sweep_values(word: ParsedOverride, choices: Sequence[str]) -> list[str]:
     """The values that a sweep stands for, as text; of an interval and of a range the two ends.
 
     Args:
@@ -105,7 +105,7 @@ def values_of(word: Typed, choices: Sequence[str]) -> list[str]:
     return values
 
 
-def sweep_folder_problems(words: Sequence[Typed]) -> Iterator[Problem]:
+def sweep_folder_problems(words: Sequence[ParsedOverride]) -> Iterator[Problem]:
     """Folders that the jobs of a sweep would share, or that hold another sweep.
 
     Args:
@@ -118,10 +118,10 @@ def sweep_folder_problems(words: Sequence[Typed]) -> Iterator[Problem]:
     goes_on = "resume" in given and _text(given["resume"]) == "auto"
     if "hydra.sweep.dir" in given and not goes_on:
         folder = Path(_text(given["hydra.sweep.dir"]))
-        if any(checkpoints_of(job) for job in folder.glob("*")):
+        if any(list_checkpoints(job) for job in folder.glob("*")):
             fix = "choose another folder, or add resume=auto to do what is left of it"
             yield given["hydra.sweep.dir"].problem("the folder holds another sweep", fix)
 
 
-def _text(word: Typed) -> str:
+def _text(word: ParsedOverride) -> str:
     return str(word.parsed.value())

@@ -15,7 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from kanvision.config.errors import ConfigError, Problem, is_first_process, shown_as_text
+from kanvision.config.errors import ConfigError, Problem, exit_with_message, is_global_rank_zero
 
 from .resolvers import forget_run_dirs, is_made_up, job_name, rename_run, run_id
 from .run_lock import FolderInUseError, lock_folder
@@ -103,10 +103,10 @@ def _lock(key: str, folder: Path) -> None:
 
 def _shown(lock: Callable[[DictConfig], None], config: DictConfig) -> None:
     """Do it in the first process; any failure ends the program, which Hydra would only warn of."""
-    if not is_first_process():
+    if not is_global_rank_zero():
         return
     try:
-        with shown_as_text(ConfigError):
+        with exit_with_message(ConfigError):
             lock(config)
     except OmegaConfBaseException:
         return  # the name cannot be made: Hydra says so when it asks for it

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from hydra.core.hydra_config import HydraConfig
 
-__all__ = ["is_first_of_machine", "is_one_of_several", "started"]
+__all__ = ["is_distributed_worker", "is_local_rank_zero", "started"]
 
 
 def started(launcher: str, what: str) -> int:
@@ -63,12 +63,12 @@ def _shape(launcher: str, processes: int, machines: int) -> tuple[int, int]:
 _SHAPES: dict[str, Callable[[], tuple[int, int]]] = {"torchrun": _torchrun, "slurm": _slurm}
 
 
-def is_first_of_machine() -> bool:
+def is_local_rank_zero() -> bool:
     """Whether this process does what is to be done once on each machine."""
     return _rank("LOCAL_RANK", "SLURM_LOCALID") == 0
 
 
-def is_one_of_several() -> bool:
+def is_distributed_worker() -> bool:
     """Whether other processes work on the same run, and wait for this one."""
     # LOCAL_RANK is set for, and by, the processes that Lightning and torchrun start on one machine
     return "LOCAL_RANK" in os.environ or ("SLURM_PROCID" in os.environ and _rank("SLURM_NTASKS") > 1)

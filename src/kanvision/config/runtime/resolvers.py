@@ -26,7 +26,7 @@ from kanvision.config.checks.resume import why_other_training
 from kanvision.config.validate import settings_in
 
 from .launchers import started
-from .run_folder import CHOSEN_LATER, can_go_on, folder_of, is_finished, newest_unfinished
+from .run_folder import CHOSEN_LATER, find_run_folder, is_finished, is_resumable, newest_unfinished
 from .run_lock import RETRY, live_owner, process_start
 
 __all__ = [
@@ -153,9 +153,11 @@ def run_dir(root: str, name: str, resume: str | None, config: DictConfig | None 
     home = Path(root, name)
     if resume == "auto":
         own = home / run_id() if _is_named() else None
-        resumed = own if own is not None and can_go_on(own) else newest_unfinished(home, _passes_over(config))
+        resumed = (
+            own if own is not None and is_resumable(own) else newest_unfinished(home, _passes_over(config))
+        )
     else:
-        resumed = folder_of(resume) if resume else None
+        resumed = find_run_folder(resume) if resume else None
     return _exported(str(resumed or _new_folder(home)))
 
 

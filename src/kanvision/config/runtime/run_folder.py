@@ -8,10 +8,10 @@ from pathlib import Path
 
 __all__ = [
     "CHOSEN_LATER",
-    "can_go_on",
-    "checkpoints_of",
-    "folder_of",
+    "find_run_folder",
     "is_finished",
+    "is_resumable",
+    "list_checkpoints",
     "newest_unfinished",
     "unwritable",
 ]
@@ -22,7 +22,7 @@ CHOSEN_LATER = "chosen when the run starts"
 MARKS = ("config.yaml", ".hydra")
 
 
-def checkpoints_of(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a run folder."""
     return sorted([*folder.glob("*.ckpt"), *folder.glob("checkpoints/*.ckpt")])
 
@@ -42,9 +42,9 @@ def is_finished(folder: Path) -> bool:
     return (folder / "metrics.json").exists()
 
 
-def can_go_on(folder: Path) -> bool:
+def is_resumable(folder: Path) -> bool:
     """Whether this is the folder of a run with a checkpoint to go on from."""
-    return folder.is_dir() and not is_finished(folder) and bool(checkpoints_of(folder))
+    return folder.is_dir() and not is_finished(folder) and bool(list_checkpoints(folder))
 
 
 def newest_unfinished(home: Path, passes_over: Callable[[Path], bool]) -> Path | None:
@@ -55,15 +55,15 @@ def newest_unfinished(home: Path, passes_over: Callable[[Path], bool]) -> Path |
         passes_over: Tells a run that is not meant.
     """
     newest = {
-        folder: max(path.stat().st_mtime for path in checkpoints_of(folder))
+        folder: max(path.stat().st_mtime for path in list_checkpoints(folder))
         for folder in home.glob("*")
-        if can_go_on(folder)
+        if is_resumable(folder)
     }
     newest_first = sorted(newest, key=lambda folder: newest[folder], reverse=True)
     return next((folder for folder in newest_first if not passes_over(folder)), None)
 
 
-def folder_of(resume: str) -> Path | None:
+def find_run_folder(resume: str) -> Path | None:
     """The run folder that a path is, or that holds this checkpoint; None for a lonely checkpoint."""
     path = Path(resume)
     if path.is_dir() and path.name != "checkpoints":

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from kanvision.data.errors import DataError
 from kanvision.data.loading.bad_samples import answer_for
-from kanvision.data.loading.segmentation_dataset import MaskedDataset
+from kanvision.data.loading.segmentation_dataset import SegmentationDataset
 from kanvision.data.readers import SEGMENTATION_READERS, MaskedSource, SegmentationReader, SegmentationSplits
 from kanvision.data.splits.holdout import grouped_holdout
 from kanvision.data.transforms.classification import ImageSpec
@@ -162,9 +162,9 @@ class SegmentationDataModule(ImageDataModule):
             return super().hold_out(source)
         return grouped_holdout(source.groups, source.strata, self.val_fraction, self.split_seed)
 
-    def serve(self, source: MaskedSource, indices: Indices, *, training: bool) -> MaskedDataset:
+    def serve(self, source: MaskedSource, indices: Indices, *, training: bool) -> SegmentationDataset:
         """These images, augmented for training."""
-        return MaskedDataset(
+        return SegmentationDataset(
             source,
             indices,
             img_size=self.spec.img_size,

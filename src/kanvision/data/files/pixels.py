@@ -26,13 +26,13 @@ __all__ = [
     "TIFF",
     "FileError",
     "all_bands",
-    "bands_of",
     "fit_channels",
     "gray_levels",
     "in_unit_range",
     "label_values",
     "naming",
     "open_geotiff",
+    "select_bands",
     "stored_pixels",
     "stored_size",
 ]
@@ -134,7 +134,7 @@ def all_bands(path: Path, in_chans: int | None = None, *, with_alpha: bool = Fal
 
 def _raster(file: Any, in_chans: int | None, with_alpha: bool) -> Pixels:
     check_pixels(*file.shape)
-    return read_raster(file, bands_of(file, in_chans, file.indexes if with_alpha else None))
+    return read_raster(file, select_bands(file, in_chans, file.indexes if with_alpha else None))
 
 
 def fit_channels(pixels: Pixels, in_chans: int, path: Path) -> Pixels:
@@ -269,7 +269,7 @@ def _label_planes(path: Path) -> Pixels:
     if path.suffix.lower() in TIFF:
         with open_geotiff(path) as file:
             check_pixels(*file.shape)
-            numbers = [1] if has_palette(file) else bands_of(file)
+            numbers = [1] if has_palette(file) else select_bands(file)
             return turn(file.read(numbers), tiff_orientation(path, file))
     with open_picture(path) as picture:
         if has_more_bits(picture):
@@ -318,7 +318,7 @@ def _array(path: Path) -> Pixels:
         return array
 
 
-def bands_of(file: Any, in_chans: int | None = None, bands: Sequence[int] | None = None) -> list[int]:
+def select_bands(file: Any, in_chans: int | None = None, bands: Sequence[int] | None = None) -> list[int]:
     """Bands of an open file that there are to choose from; three if it has a palette.
 
     Transparency is none of them, unless the caller wants so many channels, or numbers bands.

@@ -15,9 +15,9 @@ from kanvision.data.errors import DataError
 from kanvision.data.files.pillow import PictureError, has_more_bits, open_picture, pixel_limit
 from kanvision.data.readers import ArraySource, EncodedSource
 
-from .findings import REPLACE, Finding, Inspector, Seen, finding_of
+from .findings import REPLACE, Finding, Inspector, Seen, describe_finding
 
-__all__ = ["ArrayInspector", "PictureInspector", "digest", "kind_of_content"]
+__all__ = ["ArrayInspector", "PictureInspector", "detect_format", "digest"]
 
 STARTS: Final = {
     b"version https://git-lfs": "a pointer of Git LFS (the file itself was not fetched: git lfs pull)",
@@ -38,7 +38,7 @@ def digest(content: bytes | memoryview) -> bytes:
     return blake2b(content, digest_size=12).digest()
 
 
-def kind_of_content(content: bytes) -> str:
+def detect_format(content: bytes) -> str:
     """What a file that is no image holds instead, as far as its beginning tells; empty if it does not."""
     start = content[:64].lstrip()
     for beginning, kind in STARTS.items():
@@ -81,14 +81,14 @@ class PictureInspector(Inspector[EncodedSource]):
                 picture.load()
                 extrema = picture.getextrema()
         except DataError as error:
-            yield from (finding_of(problem) for problem in error.problems)
+            yield from (describe_finding(problem) for problem in error.problems)
             return
         except PictureError as error:
-            yield finding_of(f": {error}")
+            yield describe_finding(f": {error}")
             return
         # Pillow's plugins raise OSError, SyntaxError, struct.error, ValueError and more on broken files.
         except Exception as error:
-            what = kind_of_content(content)
+            what = detect_format(content)
             reason = f"holds {what}" if what else " ".join(str(error).split()) or type(error).__name__
             reason = "unknown format" if "BytesIO" in reason else reason
             yield Finding("", f"cannot be read as an image ({reason})", REPLACE)

@@ -17,8 +17,8 @@ from kanvision.data.files.pixels import FileError
 from kanvision.data.readers import MaskedSource
 from kanvision.data.readers.sentinel_crops import CropSource
 
-from .findings import Finding, Inspector, Seen, finding_of
-from .image_checks import digest, kind_of_content
+from .findings import Finding, Inspector, Seen, describe_finding
+from .image_checks import detect_format, digest
 
 __all__ = ["CropInspector", "MaskedFilesInspector", "SampleInspector"]
 
@@ -63,11 +63,11 @@ class MaskedFilesInspector(Inspector[MaskedFiles]):
         return Seen(tuple(findings), str(entry.image), _digest_of(entry.image), labels)
 
     def _unusable(self, problem: FileError) -> Finding:
-        found = finding_of(str(problem), self.split)
+        found = describe_finding(str(problem), self.split)
         path = Path(found.file)
         if "cannot be read (" in found.wrong and path.is_file():
             with path.open("rb") as file:
-                what = kind_of_content(file.read(64))
+                what = detect_format(file.read(64))
             if what:
                 return found._replace(wrong=f"cannot be read (holds {what})")
         return found
@@ -112,7 +112,7 @@ class CropInspector(Inspector[CropSource]):
             try:
                 labels = tuple(np.unique(one_day[0]["mask"].numpy()).tolist())
             except DataError as error:
-                findings += [finding_of(problem, self.split) for problem in error.problems]
+                findings += [describe_finding(problem, self.split) for problem in error.problems]
         return Seen(tuple(dict.fromkeys(findings)), str(area.label), b"", labels)
 
 
@@ -125,7 +125,7 @@ class SampleInspector(Inspector[MaskedSource]):
         try:
             sample = self.source[index]
         except DataError as error:
-            return Seen(tuple(finding_of(problem, self.split) for problem in error.problems), name)
+            return Seen(tuple(describe_finding(problem, self.split) for problem in error.problems), name)
         return Seen(
             tuple(self._judge(sample["image"].numpy(), name)), name, digest(sample["image"].numpy().tobytes())
         )

@@ -14,7 +14,7 @@ from kanvision.data.readers.base import DataReader
 from kanvision.data.readers.sentinel_crops import CropSource
 
 from .dataset_checks import absent_classes, copies, strays
-from .findings import Finding, Inspector, Seen, finding_of
+from .findings import Finding, Inspector, Seen, describe_finding
 from .image_checks import ArrayInspector, PictureInspector
 from .mask_checks import CropInspector, MaskedFilesInspector, SampleInspector
 
@@ -45,9 +45,9 @@ class Inspection:
         try:
             splits: Any = reader.read()  # type: ignore[attr-defined]
         except DataError as error:
-            self._of_folders = [finding_of(problem) for problem in error.problems or (str(error),)]
+            self._of_folders = [describe_finding(problem) for problem in error.problems or (str(error),)]
             return
-        self._of_folders = [finding_of(problem) for problem in reader.problems]
+        self._of_folders = [describe_finding(problem) for problem in reader.problems]
         self.class_names = splits.class_names
         parts = {"train": splits.train, "val": splits.val, "test": splits.test}
         self.inspectors = [

@@ -8,7 +8,7 @@ from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 from kanvision.data.errors import DataError
 
-__all__ = ["Answer", "Fault", "answer_for", "read_samples"]
+__all__ = ["Answer", "BadSample", "answer_for", "read_samples"]
 
 Answer = Literal["raise", "leave_out", "replace"]
 """What is done with a sample that cannot be read."""
@@ -18,7 +18,7 @@ MAX_IN_A_ROW: Final = 20
 """Samples next to each other that may be unreadable; more mean that the disk is away."""
 
 
-class Fault(NamedTuple):
+class BadSample(NamedTuple):
     """A sample that could not be read.
 
     Batches carry them from the process that has read them to the one that counts them.
@@ -31,13 +31,13 @@ class Fault(NamedTuple):
 
 
 @dataclass
-class Served(Generic[Sample]):
+class LoadedBatch(Generic[Sample]):
     """What was read of a batch."""
 
     positions: list[int] = field(default_factory=list)
     """Places of the samples that are there."""
     samples: list[Sample] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[BadSample] = field(default_factory=list)
     """Places that could not be read."""
 
 
@@ -50,7 +50,7 @@ def answer_for(policy: Literal["raise", "skip"], *, training: bool) -> Answer:
 
 def read_samples(
     positions: Sequence[int], read: Callable[[int], Sample], answer: Answer, length: int
-) -> Served[Sample]:
+) -> LoadedBatch[Sample]:
     """Read samples one after another.
 
     A replacement is the next sample that can be read, counted from the unreadable one and from the end on to
@@ -66,7 +66,7 @@ def read_samples(
     Raises:
         DataError: A sample cannot be read and `answer` is raise; or too many next to each other cannot.
     """
-    served: Served[Sample] = Served()
+    served: LoadedBatch[Sample] = LoadedBatch()
     for position in positions:
         for candidate in _candidates(position, answer, length):
             try:
@@ -74,7 +74,7 @@ def read_samples(
             except DataError as error:
                 if answer == "raise":
                     raise
-                served.faults.append(Fault(candidate, "; ".join(error.problems) or str(error)))
+                served.faults.append(BadSample(candidate, "; ".join(error.problems) or str(error)))
                 continue
             served.positions.append(candidate)
             served.samples.append(sample)

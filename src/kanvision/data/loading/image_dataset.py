@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from kanvision.data.readers import ArraySource, ImageSource
 from kanvision.data.seeding import SeededBatch, random_state
 
-from .bad_samples import Answer, Fault, read_samples
+from .bad_samples import Answer, BadSample, read_samples
 
 __all__ = ["ImageDataset", "loading"]
 
@@ -98,14 +98,14 @@ class ImageDataset(Dataset[dict[str, Any]]):
         """
         with loading(positions):
             if isinstance(self.source, ArraySource):  # in memory, where nothing can fail
-                indices, pictures, faults = self.indices[np.asarray(positions)], [], list[Fault]()
+                indices, pictures, faults = self.indices[np.asarray(positions)], [], list[BadSample]()
             else:
                 served = read_samples(positions, self._read, self.answer, len(self))
                 indices, pictures, faults = self.indices[served.positions], served.samples, served.faults
             images = self._batch(indices, pictures) if len(indices) else torch.empty(0, *self.shape)
         targets = torch.from_numpy(self.source.targets[indices])
         batch = {"image": images, "target": targets, "index": torch.from_numpy(indices)}
-        found = [Fault(int(self.indices[place]), problem) for place, problem in faults]
+        found = [BadSample(int(self.indices[place]), problem) for place, problem in faults]
         return {**batch, "faults": found} if found else batch
 
     def _read(self, position: int) -> Image.Image:

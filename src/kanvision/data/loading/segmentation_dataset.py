@@ -18,13 +18,13 @@ from kanvision.data.readers.segmentation_base import MaskedSource
 from kanvision.data.transforms.normalize import Preprocessing
 from kanvision.data.transforms.segmentation import MaskedAugment
 
-from .bad_samples import Answer, Fault, read_samples
+from .bad_samples import Answer, BadSample, read_samples
 from .image_dataset import loading
 
-__all__ = ["MaskedDataset"]
+__all__ = ["SegmentationDataset"]
 
 
-class MaskedDataset(Dataset[Any]):
+class SegmentationDataset(Dataset[Any]):
     """Images of one split, or some of them, with the class of each pixel; resized and normalized.
 
     Args:
@@ -90,7 +90,7 @@ class MaskedDataset(Dataset[Any]):
             # In a loader process, this puts the batch into memory that the main process sees, without a copy.
             batch: dict[str, Any] = default_collate(samples) if samples else empty
         batch["index"] = torch.from_numpy(indices)
-        found = [Fault(int(self.indices[place]), problem) for place, problem in served.faults]
+        found = [BadSample(int(self.indices[place]), problem) for place, problem in served.faults]
         return {**batch, "faults": found} if found else batch
 
     def _read(self, position: int) -> dict[str, Tensor]:

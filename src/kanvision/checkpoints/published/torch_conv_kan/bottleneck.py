@@ -24,7 +24,7 @@ from kanvision.layers import (
 )
 from kanvision.layers.bottleneck import BottleneckKANConvNd
 
-from .conv import GEOMETRY, channel_major, constants_of
+from .conv import GEOMETRY, channel_major, infer_constants
 from .linear import PublishedLinear, inner_width
 from .norm import INFERRED, PublishedNorm
 
@@ -183,7 +183,7 @@ class PublishedBottleneck:
         if self.pregate is not None:
             gate = self.pregate.build()
             state |= {f"inner.pregate.{name}": value for name, value in gate.state_dict().items()}
-        layer.load_state_dict({**constants_of(layer, base.dtype), **state})
+        layer.load_state_dict({**infer_constants(layer, base.dtype), **state})
         return layer
 
     def _state(self) -> dict[str, Tensor]:

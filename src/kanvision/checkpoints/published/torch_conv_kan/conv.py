@@ -41,8 +41,8 @@ __all__ = [
     "GEOMETRY",
     "PublishedConv",
     "channel_major",
-    "constants_of",
     "conv_kind",
+    "infer_constants",
 ]
 
 GEOMETRY = {"stride": 1, "padding": 0, "dilation": 1}
@@ -292,7 +292,7 @@ class PublishedConv:
         slot = "input_norm" if self.kind == "fastkan" else "norm"
         state = {f"{slot}.{name}": value for name, value in self.norm.merged().items()}
         state |= self._weights() | self._extras(layer)
-        layer.load_state_dict({**constants_of(layer, base.dtype), **state})
+        layer.load_state_dict({**infer_constants(layer, base.dtype), **state})
         return layer
 
     def _weights(self) -> dict[str, Tensor]:
@@ -358,7 +358,7 @@ def channel_major(weight: Tensor, num_basis: int) -> Tensor:
     return weight.reshape(out, num_basis, width // num_basis, *kernel).transpose(1, 2).flatten(1, 2)
 
 
-def constants_of(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+def infer_constants(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
     """Constants of all bases in a module, in the precision of its weights."""
     constants: dict[str, Tensor] = {}
     for prefix, part in module.named_modules():

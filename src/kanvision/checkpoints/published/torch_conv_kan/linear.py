@@ -17,7 +17,7 @@ from kanvision.checkpoints.published.strict import Problems, Shape, Tensors, bel
 from kanvision.layers import BottleneckKANLinear, EdgeWaveletConv1d, KANLinear, preset
 from kanvision.layers.bottleneck import inner_channels
 
-from .conv import BATCH_MATES, CONSTANT, constants_of
+from .conv import BATCH_MATES, CONSTANT, infer_constants
 from .wavelet import edge_scales
 
 __all__ = [
@@ -203,7 +203,7 @@ class PublishedLinear:
         else:
             layer = KANLinear(self.in_features, self.out_features, dtype=dtype, **options)
         layer.to(self.found[_FORMS[self.kind].weights].device)
-        layer.load_state_dict({**constants_of(layer, dtype), **self._state()})
+        layer.load_state_dict({**infer_constants(layer, dtype), **self._state()})
         return layer
 
     def _layer_options(self) -> dict[str, Any]:
@@ -297,7 +297,7 @@ class PublishedLinear:
                 -1
             ),
         }
-        layer.load_state_dict({**constants_of(layer, weight.dtype), **state, **self._norm()})
+        layer.load_state_dict({**infer_constants(layer, weight.dtype), **state, **self._norm()})
         layer.mix_weight.requires_grad_(False)  # this layer has none
         return nn.Sequential(nn.Unflatten(1, (self.in_features, 1)), layer, nn.Flatten())
 
