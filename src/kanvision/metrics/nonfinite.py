@@ -28,8 +28,9 @@ class NonFiniteImages(Metric):
             loss: Mean loss of the batch, a scalar.
         """
         finite = logits.flatten(1).isfinite().all(dim=1) & loss.isfinite()
-        self.bad += (~finite).sum()
-        self.seen += len(logits)
+        # not in place: a test before may have left tensors of inference mode
+        self.bad = self.bad + (~finite).sum()
+        self.seen = self.seen + len(logits)
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Return the number of such images, and of all."""
