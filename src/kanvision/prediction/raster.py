@@ -146,8 +146,9 @@ class PictureScene(Scene):
 
     def __init__(self, path: Path, bands: Bands) -> None:
         pixels = all_bands(path, bands.in_chans, with_alpha=bands.bands is not None)
-        numbers = bands.chosen(path, range(1, len(pixels) + 1))
-        self.pixels = pixels[[number - 1 for number in numbers]]
+        everything = list(range(1, len(pixels) + 1))
+        numbers = bands.chosen(path, everything)
+        self.pixels = pixels if numbers == everything else pixels[[number - 1 for number in numbers]]
         height, width = pixels.shape[-2:]
         super().__init__(path, height, width, bands)
 
