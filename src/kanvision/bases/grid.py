@@ -27,7 +27,7 @@ class GridBasis(Basis):
 
     @property
     def step(self) -> float:
-        """Distance of neighboring functions."""
+        """Distance of neighbouring functions."""
         raise NotImplementedError
 
     @property

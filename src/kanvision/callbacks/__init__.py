@@ -1,39 +1,39 @@
 """What happens around the training loop: checkpoints, averaged weights, random states, logs and pictures."""
 
-from .atomic_io import CheckpointWriteError
-from .bad_samples import BadSampleCounter, TooManyBadSamplesError
+from .checkpoint_io import CheckpointWriteError
 from .checkpointing import BestCheckpoint, LastCheckpoint, StepCheckpoint
 from .csv_log import CSVLog
-from .distributed import all_gather_object
+from .data_faults import DataFaults, TooManyFaultsError
 from .ema import EMAWeights
 from .epoch_state import EpochState
-from .grid import GridUpdate
-from .nonfinite_guard import NonFiniteGuard
-from .prediction_images import PredictionImages
+from .finite_guard import FiniteGuard
+from .grid import GridCare
 from .preemption import Preempted, Preemption
+from .processes import gathered
 from .progress import ProgressBar
 from .rng_state import RNGState
+from .sample_images import SampleImages
 from .selection import BasisSelection
 from .snapshots import WeightSnapshots
 
 __all__ = [
-    "BadSampleCounter",
     "BasisSelection",
     "BestCheckpoint",
     "CSVLog",
     "CheckpointWriteError",
+    "DataFaults",
     "EMAWeights",
     "EpochState",
-    "GridUpdate",
+    "FiniteGuard",
+    "GridCare",
     "LastCheckpoint",
-    "NonFiniteGuard",
-    "PredictionImages",
     "Preempted",
     "Preemption",
     "ProgressBar",
     "RNGState",
+    "SampleImages",
     "StepCheckpoint",
-    "TooManyBadSamplesError",
+    "TooManyFaultsError",
     "WeightSnapshots",
-    "all_gather_object",
+    "gathered",
 ]

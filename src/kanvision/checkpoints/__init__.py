@@ -1,10 +1,8 @@
 """Finding checkpoints and loading them, ours and published ones, without running what is in them."""
 
-from .finetune import Start, begin_finetuning, start_from
 from .io import (
     CheckpointError,
     find_checkpoint,
-    find_snapshots,
     load_checkpoint,
     load_state_dict,
     match_structure,
@@ -14,7 +12,9 @@ from .io import (
     require_same_classes,
     state_dict_for,
 )
-from .published.official import SOURCES, load_official
+from .official import SOURCES, load_official
+from .snapshots import find_snapshots
+from .transfer import Start, begin_finetuning, start_from
 from .vit_to_kat import start_from_vit
 
 __all__ = [

@@ -10,13 +10,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .datasets import READERS, SEGMENTATION_READERS, list_datasets
 from .errors import DataError
-from .loading.image_dataset import ImageDataset
-from .readers import READERS, SEGMENTATION_READERS, list_datasets
+from .samples import ImageDataset
 
 if TYPE_CHECKING:
-    from .datamodules.base import ClassificationDataModule, ImageDataModule
-    from .datamodules.segmentation import SegmentationDataModule
+    from .datamodule import ClassificationDataModule, ImageDataModule
+    from .segmentation import SegmentationDataModule
 
 __all__ = [
     "READERS",
@@ -33,9 +33,9 @@ __all__ = [
 # task -> datamodule; name -> module, because whoever wants a datamodule wants Lightning
 _DATAMODULES = {"classification": "ClassificationDataModule", "segmentation": "SegmentationDataModule"}
 _HOME = {
-    "ClassificationDataModule": ".datamodules.base",
-    "ImageDataModule": ".datamodules.base",
-    "SegmentationDataModule": ".datamodules.segmentation",
+    "ClassificationDataModule": ".datamodule",
+    "ImageDataModule": ".datamodule",
+    "SegmentationDataModule": ".segmentation",
 }
 
 

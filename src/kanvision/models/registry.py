@@ -10,14 +10,7 @@ import timm
 from timm.models import register_model
 from torch import nn
 
-__all__ = [
-    "KINDS",
-    "create_model",
-    "encode_none_arguments",
-    "is_segmenter",
-    "list_models",
-    "register_segmenter",
-]
+__all__ = ["KINDS", "create_model", "is_segmenter", "list_models", "register_segmenter", "spelt_out"]
 
 OWN_PACKAGE = __name__.rpartition(".")[0]
 KINDS = ("classifier", "segmenter")
@@ -42,11 +35,11 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
         hint = f"nearest: {', '.join(dict.fromkeys(near))}" if near else "see list_models()"
         raise ValueError(f"There is no model {name!r}; {hint}.")
     if _is_own(name.partition(".")[0]):
-        kwargs = encode_none_arguments(kwargs)
+        kwargs = spelt_out(kwargs)
     return timm.create_model(name, **kwargs)
 
 
-def encode_none_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
+def spelt_out(kwargs: dict[str, Any]) -> dict[str, Any]:
     """The same arguments with "none" for those None that are a choice: timm leaves out arguments of None."""
     return {
         key: "none" if value is None and key in NONE_IS_A_VALUE else value for key, value in kwargs.items()

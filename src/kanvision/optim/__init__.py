@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules."""
+"""Optimisers and learning-rate schedules."""
 
 from .groups import (
     GROUPING,

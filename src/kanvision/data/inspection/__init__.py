@@ -7,6 +7,6 @@ inspection.findings()                    # of all of them together
 """
 
 from .findings import Finding, write_findings
-from .run import Inspection
+from .inspection import Inspection
 
 __all__ = ["Finding", "Inspection", "write_findings"]

@@ -1,1 +1,0 @@
-"""Attention matrices of a network: capture and maps."""

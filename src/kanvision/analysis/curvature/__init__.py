@@ -1,1 +1,0 @@
-"""Loss landscape, Hessian spectrum and Lanczos iteration."""

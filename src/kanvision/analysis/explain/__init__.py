@@ -1,1 +1,0 @@
-"""Saliency maps and their faithfulness and plausibility."""

@@ -1,0 +1,73 @@
+"""`eval.py mode=analyse`: a look inside a trained network."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from lightning_fabric import Fabric
+
+from kanvision import record
+from kanvision.analysis.page import SUMMARY, write_index, write_page
+from kanvision.config import EvalConfig, blaming
+from kanvision.console import build_console
+
+from .analyses import ANALYSES, Study
+from .restoring import restore
+from .results import results_folder
+
+__all__ = ["analyse"]
+
+
+def analyse(cfg: EvalConfig) -> dict[str, float]:
+    """Look at a checkpoint in the way that `cfg.analysis` names.
+
+    Writes pictures, tables, `summary.json` and a page `index.html` to `<run>/analyses/<analysis>`, and the
+    page that leads to those of all analyses to `<run>/analyses`; `cfg.output` takes the place of the latter.
+
+    Returns:
+        What was found, as numbers by name.
+
+    Raises:
+        CheckpointError: If a file is none of ours, is damaged, or does not fit its own configuration.
+        DataError: If the data are missing or broken.
+        ConfigError: If this version does not know the checkpoint's configuration, or the network or the run
+            has nothing of what is asked for.
+    """
+    assert cfg.analysis is not None
+    path, run, task = restore(cfg)
+    with blaming(cfg, "trainer.accelerator"):
+        device = Fabric(accelerator=cfg.trainer.accelerator, devices=1).device
+    task.eval().requires_grad_(False).to(device, torch.float32)
+    console = build_console()
+    findings = ANALYSES[cfg.analysis](Study(cfg, path, run, task, device, console))
+    root = results_folder(cfg, path, task.config, "analyses")
+    folder = root / cfg.analysis
+    findings.write(folder)
+    title = f"{cfg.analysis}: {run.model.name} on {run.data.name}"
+    options = getattr(cfg.analyse, cfg.analysis, None)
+    about = {
+        "checkpoint": str(path),
+        "model": run.model.name,
+        "data": run.data.name,
+        "root": run.data.root,
+        "split": cfg.split,
+        "seed": run.seed,
+        "options": {"seed": cfg.analyse.seed} | (options.model_dump(mode="json") if options else {}),
+    }
+    write_page(folder, title, about | record.environment(), findings)
+    summary = {
+        "title": title,
+        **about,
+        "sentences": list(findings.sentences),
+        "numbers": {k: v if math.isfinite(v) else None for k, v in findings.numbers.items()},
+        "pictures": [picture.name for picture in findings.pictures],
+        **record.environment(),
+    }
+    record.write_metrics(folder / SUMMARY, summary)
+    write_index(root)
+    console.print(title, style="bold")
+    for sentence in findings.sentences:
+        console.print(f"- {sentence}")
+    console.print(f"Written: {folder}", soft_wrap=True)
+    return dict(findings.numbers)

@@ -1,1 +1,0 @@
-"""Command `eval.py mode=analyze`."""

@@ -1,1 +1,0 @@
-"""Weights of published code, loaded into kanvision networks."""

@@ -1,1 +1,0 @@
-"""Weights of torch-conv-kan, loaded into kanvision networks."""

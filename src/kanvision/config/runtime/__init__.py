@@ -1,1 +1,0 @@
-"""Run folder, OmegaConf resolvers and launchers."""

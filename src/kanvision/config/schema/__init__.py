@@ -1,1 +1,0 @@
-"""Configuration keys: types, legal values, defaults and meaning."""

@@ -1,1 +1,0 @@
-"""LightningDataModules for classification and segmentation."""

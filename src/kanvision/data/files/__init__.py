@@ -1,1 +1,0 @@
-"""Image, mask and raster files on disk."""

@@ -1,1 +1,0 @@
-"""Datasets, samplers, loaders and bad-sample handling."""

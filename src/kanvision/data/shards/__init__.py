@@ -1,1 +1,0 @@
-"""Tar shards in WebDataset format."""
