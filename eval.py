@@ -9,10 +9,10 @@ from omegaconf import DictConfig
 from kanvision.config import (
     ConfigError,
     check_command_line,
-    is_first_process,
+    exit_with_message,
+    is_global_rank_zero,
     parse_eval,
     register_resolvers,
-    shown_as_text,
 )
 from kanvision.signals import stopping
 
@@ -22,7 +22,7 @@ CONF = Path(__file__).resolve().parent / "conf"
 @hydra.main(version_base="1.3", config_path="conf", config_name="eval")
 def main(cfg: DictConfig) -> None:
     """Run one evaluation."""
-    with shown_as_text(ConfigError):
+    with exit_with_message(ConfigError):
         config = parse_eval(cfg)
     # Only now: a mistake above is answered without waiting for torch.
     from kanvision import app
@@ -30,13 +30,13 @@ def main(cfg: DictConfig) -> None:
     from kanvision.data.errors import DataError
     from kanvision.tasks import NonFiniteError
 
-    with shown_as_text(ConfigError, CheckpointError, DataError, NonFiniteError):
+    with exit_with_message(ConfigError, CheckpointError, DataError, NonFiniteError):
         app.EVALUATIONS[config.mode](config)
 
 
 if __name__ == "__main__":
     stop = "stopped before the end, so results are missing or not complete; give the same command again"
-    with stopping(stop, quiet=not is_first_process()):
+    with stopping(stop, quiet=not is_global_rank_zero()):
         sys.argv[1:] = check_command_line("eval", sys.argv[1:], CONF)
         register_resolvers()
         main()

@@ -7,13 +7,13 @@ import hydra
 from omegaconf import DictConfig
 
 from kanvision.config import (
-    Choices,
     ConfigError,
+    ConfigGroups,
     check_command_line,
-    is_first_process,
+    exit_with_message,
+    is_global_rank_zero,
     parse_train,
     register_resolvers,
-    shown_as_text,
 )
 from kanvision.signals import stopping
 from kanvision.sweep import finished_score, lock_job_folder, sweep_job
@@ -25,9 +25,9 @@ CONF = Path(__file__).resolve().parent / "conf"
 def main(cfg: DictConfig) -> float | None:
     """Run one training; returns the best validation score, None for a job of a sweep that failed."""
     with sweep_job():
-        with shown_as_text(ConfigError):
+        with exit_with_message(ConfigError):
             lock_job_folder()
-            config = parse_train(cfg, Choices([CONF]))
+            config = parse_train(cfg, ConfigGroups([CONF]))
         if (score := finished_score(config)) is not None:
             return score
         # Only now: a mistake above is answered without waiting for torch.
@@ -36,14 +36,14 @@ def main(cfg: DictConfig) -> float | None:
         from kanvision.data.errors import DataError
         from kanvision.tasks import NonFiniteError
 
-        with shown_as_text(ConfigError, CheckpointError, DataError, NonFiniteError, app.RunStoppedError):
+        with exit_with_message(ConfigError, CheckpointError, DataError, NonFiniteError, app.RunStoppedError):
             return app.train(config)
     return None
 
 
 if __name__ == "__main__":
     stop = "stopped before training began; give the same command again"
-    with stopping(stop, quiet=not is_first_process()):
+    with stopping(stop, quiet=not is_global_rank_zero()):
         sys.argv[1:] = check_command_line("train", sys.argv[1:], CONF)
         register_resolvers()
         main()

@@ -1,7 +1,7 @@
 """Kills trainings and writers of checkpoints, and looks at what is left: `python -m benchmarks.kills`.
 
 * `alone`: `train.py` is killed (SIGKILL) while it works on a random batch and started again with resume=auto.
-  What it ends with (weights, their average, the optimiser's state, all random states) must be equal, bit for
+  What it ends with (weights, their average, the optimizer's state, all random states) must be equal, bit for
   bit, to that of a run that nobody killed.
 * `two`: the same with two processes (DDP over gloo); one of them is killed, and then the other.
 * `writes`: a process that writes one checkpoint after the other is killed at a random moment. The newest file
@@ -32,9 +32,9 @@ from typing import Any
 
 import torch
 
-from kanvision.callbacks.checkpoint_io import WholeFiles
+from kanvision.callbacks.atomic_io import AtomicCheckpointIO
 from kanvision.checkpoints import load_checkpoint, newest_sound_checkpoint
-from kanvision.data.loaders import TrainLoader
+from kanvision.data.loading.loaders import TrainLoader
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TRAINING = (
@@ -186,11 +186,14 @@ def plain_save(checkpoint: Any, path: Path) -> None:
 def kill_writers(folder: Path, kills: int, megabytes: int, other_disk: str | None) -> None:
     """Print a row for each way of writing."""
     ways: dict[str, tuple[Callable[..., None], dict[str, str]]] = {
-        "written whole": (WholeFiles().save_checkpoint, {}),
+        "written whole": (AtomicCheckpointIO().save_checkpoint, {}),
         "in its place": (plain_save, {}),
     }
     if other_disk:
-        ways["Lightning's"] = (super(WholeFiles, WholeFiles()).save_checkpoint, {"TMPDIR": other_disk})
+        ways["Lightning's"] = (
+            super(AtomicCheckpointIO, AtomicCheckpointIO()).save_checkpoint,
+            {"TMPDIR": other_disk},
+        )
     for name, (save, variables) in ways.items():
         sound = during = 0
         for kill in range(kills):

@@ -32,15 +32,15 @@ from torchvision import transforms, tv_tensors
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from kanvision.data.augment import segmentation_augment
-from kanvision.data.datasets import READERS, SEGMENTATION_READERS, Splits
-from kanvision.data.loaders import make_loader
-from kanvision.data.masked_samples import MaskedDataset
-from kanvision.data.preprocessing import Preprocessing
-from kanvision.data.samplers import EvenBatchSampler, TrainBatchSampler
-from kanvision.data.samples import ImageDataset
-from kanvision.data.shards import write_shards
-from kanvision.data.transforms import ImageSpec, evaluation_transform, training_transform
+from kanvision.data.loading.image_dataset import ImageDataset
+from kanvision.data.loading.loaders import make_loader
+from kanvision.data.loading.samplers import EvenBatchSampler, TrainBatchSampler
+from kanvision.data.loading.segmentation_dataset import SegmentationDataset
+from kanvision.data.readers import READERS, SEGMENTATION_READERS, Splits
+from kanvision.data.transforms.classification import ImageSpec, evaluation_transform, training_transform
+from kanvision.data.transforms.normalize import Preprocessing
+from kanvision.data.transforms.segmentation import segmentation_augment
+from kanvision.data.write_shards import write_shards
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BICUBIC = transforms.InterpolationMode.BICUBIC
@@ -84,7 +84,7 @@ def small_pictures(folder: Path, number: int) -> None:
 
 
 def masked_pictures(folder: Path, number: int, side: int) -> None:
-    """Colour PNG files in images/ and discs in masks/."""
+    """Color PNG files in images/ and discs in masks/."""
     rng = np.random.default_rng(2)
     rows, cols = np.mgrid[:side, :side]
     for place in range(number):
@@ -195,7 +195,7 @@ def masked_cases(folder: Path, side: int, batch_size: int) -> Iterator[Case]:
     theirs = torch_loader(Masks(folder, list(source.names), side), batch_size, training=True)
     images = len(source) // batch_size * batch_size
     for backend in ("albumentations", "torchvision"):
-        dataset = MaskedDataset(
+        dataset = SegmentationDataset(
             source,
             np.arange(len(source)),
             img_size=side,

@@ -1,7 +1,7 @@
 """What the training loop costs beside the network: `python -m benchmarks.loop`.
 
 A step of `train.py`, with everything that it does by default (callbacks, logs, checks, checkpoints by the
-clock), against a step of a bare loop: the same network, batches, loss and optimiser, and nothing else. Both
+clock), against a step of a bare loop: the same network, batches, loss and optimizer, and nothing else. Both
 run in one process in turns, so that both meet the same machine; a step is from one batch that the loader
 hands out to the next. Processor time is of all threads; on a machine with other work, wall time counts that
 too.
@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 import torch
 
 from kanvision.config import compose, parse_train, register_resolvers
-from kanvision.data.loaders import TrainLoader
+from kanvision.data.loading.loaders import TrainLoader
 from kanvision.losses import classification_loss
 from kanvision.optim import build_optimizer
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-APP = ("kanvision.app.building", "kanvision.app.training")
+APP = ("kanvision.app.build", "kanvision.app.train")
 """Looked up when they are needed, as the other benchmarks run without Lightning and Hydra."""
 TRAINING = (
     *("trainer.accelerator=cpu", "test=false", "scheduler.warmup_epochs=0", "~recipe"),
@@ -77,17 +77,17 @@ def bare(cfg: Any) -> None:
     """The loop that one would write by hand."""
     building = importlib.import_module(APP[0])
     building.prepare(cfg)
-    datamodule = building.datamodule_of(cfg)
-    cfg = building.with_facts_of(cfg, datamodule)
-    model = building.model_of(cfg).train()
-    loss_of = classification_loss(cfg.loss.name)
+    datamodule = building.setup_datamodule(cfg)
+    cfg = building.fill_data_facts(cfg, datamodule)
+    model = building.build_model(cfg).train()
+    batch_loss = classification_loss(cfg.loss.name)
     optimizer = build_optimizer(model, **cfg.optimizer.model_dump(exclude={"lr_scaling"}))
     loader = datamodule.train_dataloader()
     for epoch in range(cfg.trainer.max_epochs):
         loader.batch_sampler.set_epoch(epoch)
         for batch in loader:
             optimizer.zero_grad()
-            loss_of(model(batch["image"]), batch["target"]).backward()
+            batch_loss(model(batch["image"]), batch["target"]).backward()
             optimizer.step()
 
 

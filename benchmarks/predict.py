@@ -3,7 +3,7 @@
 A U-KAN is trained for some steps on generated fields of 12 bands and predicts a scene of 4000 x 4000 pixels
 from a GeoTIFF to GeoTIFFs, in a process of its own for each overlap of the tiles. Memory is the largest
 resident set of that process above what it held with the network loaded and used once on a batch. Steps are
-differences of the probabilities of neighbouring pixels: at the ends of tiles and everywhere else. Without
+differences of the probabilities of neighboring pixels: at the ends of tiles and everywhere else. Without
 blending (overlap 0) seams show; with it the largest step at seams must be no larger than elsewhere.
 
 `--folder` keeps scene, weights and predictions, and takes up what is there.
@@ -30,9 +30,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kanvision.data.datasets import SyntheticFields
-from kanvision.data.datasets.rasters import open_raster
-from kanvision.data.preprocessing import Preprocessing
+from kanvision.data.files.gdal import open_raster
+from kanvision.data.readers import SyntheticFields
+from kanvision.data.transforms.normalize import Preprocessing
 from kanvision.models import create_model
 from kanvision.prediction import Bands, MaskPredictor, Tiling, open_scene
 

@@ -16,7 +16,12 @@ from pathlib import Path
 
 FORKS = multiprocessing.get_context("forkserver")
 # not albumentations itself, which asks the network unless kanvision has told it not to
-IMPORTS = ("kanvision.app", "kanvision.data.augment", "matplotlib.pyplot", "segmentation_models_pytorch")
+IMPORTS = (
+    "kanvision.app",
+    "kanvision.data.transforms.segmentation",
+    "matplotlib.pyplot",
+    "segmentation_models_pytorch",
+)
 FORKS.set_forkserver_preload(list(IMPORTS))
 
 

@@ -3,7 +3,7 @@
 import pytest
 from rich.table import Table
 
-from kanvision import record
+from kanvision.app import record
 from kanvision.console import build_console
 
 NAME = "runs/a=b [x] [bold]:cat: ünï,c"

@@ -3,7 +3,8 @@
 Sources: the repositories of Drokin 2024 (arXiv 2407.01092), Bodner et al. 2024 (arXiv 2406.13155), MatrixKAN,
 S-KAN (arXiv 2408.08338), efficient-kan, FastKAN, ReLU-KAN and Wav-KAN. Defects of one part of the package
 stand with the tests of that part: grid updates in tests/layers/test_grid.py, penalties in
-tests/layers/test_penalties.py, merging of adapters in tests/layers/test_peft.py, experts, attention and focal
+tests/layers/test_regularization.py, merging of adapters in tests/layers/test_peft.py, experts, attention and
+focal
 modulation beside their layers, weights in tests/checkpoints.
 """
 
@@ -56,7 +57,7 @@ def test_chebyshev_in_the_middle_has_the_right_slope():
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("make", [KANConv2d, KANLinear])
 def test_a_prediction_does_not_depend_on_batch_mates(name, make):
-    """KALN took the extremes of the whole batch: a sample moved by .1 with its neighbours."""
+    """KALN took the extremes of the whole batch: a sample moved by .1 with its neighbors."""
     linear = make is KANLinear
     torch.manual_seed(0)
     options = preset(name, linear=linear)
@@ -95,7 +96,7 @@ def test_bernstein_polynomials_are_not_the_constant_one_and_let_gradients_throug
     assert (values.std(0) > 0.01).all()
 
 
-def test_relu_kan_can_be_optimised_and_loaded():
+def test_relu_kan_can_be_optimized_and_loaded():
     """Starts and ends were expanded, of stride 0: neither a step nor load_state_dict could write them."""
     conv = KANConv2d(3, 2, 1, **preset("relukan"))
     optimizer = torch.optim.AdamW(conv.parameters(), lr=0.1)

@@ -19,10 +19,10 @@ from packaging.requirements import Requirement
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
-from kanvision.app.targets import built
+from kanvision.app.build import built
 from kanvision.config import check_command_line
 from kanvision.data import READERS, DataError
-from kanvision.data.datasets.fetching import unpacking_safely
+from kanvision.data.files.safe_extract import unpacking_safely
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [*ROOT.glob("*.py"), *(ROOT / "src").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
@@ -111,8 +111,8 @@ OUTSIDE = [
     "torch.os.system",  # leads out of torch
     "torch.hub.load",
     "torch.load",
-    "kanvision.record.subprocess.Popen",  # a class, but none of ours
-    "kanvision.record.subprocess.run",
+    "kanvision.app.record.subprocess.Popen",  # a class, but none of ours
+    "kanvision.app.record.subprocess.run",
     "pytorch_lightning.Trainer",  # a class of a known package, but no callback
     "builtins.eval",
 ]
@@ -145,7 +145,7 @@ def test_what_is_legal_is_built(tmp_path: Path):
         "+logger.mine={_target_: kanvision.callbacks.CSVLog, deep: [{_target_: builtins.eval}]}",
         "+hydra.callbacks.more={_target_: os.system}",
         "hydra.launcher._target_=subprocess.Popen",
-        "+hydra.callbacks.mine={_target_: kanvision.record.subprocess.run}",
+        "+hydra.callbacks.mine={_target_: kanvision.app.record.subprocess.run}",
         "+hydra.job_logging.handlers={mine: {(): os.system}}",
     ],
 )

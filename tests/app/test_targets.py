@@ -6,7 +6,7 @@ import pytest
 from pytorch_lightning.callbacks import Callback, GradientAccumulationScheduler
 from pytorch_lightning.loggers import CSVLogger, Logger
 
-from kanvision.app.targets import built
+from kanvision.app.build import built
 
 
 def test_a_variable_of_the_environment_reaches_the_object(

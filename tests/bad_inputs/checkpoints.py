@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from kanvision.app.restoring import restore
-from kanvision.app.resuming import ResumePoint, find_resume_point
+from kanvision.app.restore import restore
+from kanvision.app.resume import ResumePoint, find_resume_point
 from kanvision.checkpoints import find_checkpoint, load_checkpoint, load_state_dict, require_resumable
 from kanvision.config import EvalConfig, TrainConfig, compose, parse_train, to_primitive
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from kanvision.data import build_datamodule
-from kanvision.data.preprocessing import Preprocessing
+from kanvision.data.transforms.normalize import Preprocessing
 from kanvision.prediction import Bands, output_file, refuse, unusable_scenes
 from tests.data import fake
 from tests.data.fake_masks import disc, geotiff, own_pairs, save, scan
@@ -20,8 +20,8 @@ from tests.data.fake_masks import disc, geotiff, own_pairs, save, scan
 from .case import Case
 
 Spoil = Callable[[Path], object]
-COLOUR = {"in_chans": 3, "img_size": 8, "mean": [0.5] * 3, "std": [0.25] * 3, "batch_size": 4}
-GREY = {"in_chans": 1, "img_size": 8, "mean": [0.5], "std": [0.25], "batch_size": 4}
+COLOR = {"in_chans": 3, "img_size": 8, "mean": [0.5] * 3, "std": [0.25] * 3, "batch_size": 4}
+GRAY = {"in_chans": 1, "img_size": 8, "mean": [0.5], "std": [0.25], "batch_size": 4}
 
 
 def classes(spoil: Spoil) -> Spoil:
@@ -31,7 +31,7 @@ def classes(spoil: Spoil) -> Spoil:
         for split in ("train", "test"):
             fake.class_folders(root / split, num=3)
         spoil(root)
-        data = build_datamodule("classification", name="image_folder", root=str(root), **COLOUR)
+        data = build_datamodule("classification", name="image_folder", root=str(root), **COLOR)
         list(data.test_dataloader())
 
     return give
@@ -43,7 +43,7 @@ def masks(spoil: Spoil, **changes: object) -> Spoil:
     def give(root: Path) -> None:
         own_pairs(root)
         spoil(root)
-        options = {**COLOUR, "mean": None, "std": None, "mode": "binary", "num_classes": None, **changes}
+        options = {**COLOR, "mean": None, "std": None, "mode": "binary", "num_classes": None, **changes}
         build_datamodule("segmentation", name="segmentation_folder", root=str(root), **options).setup()
 
     return give
@@ -55,7 +55,7 @@ def named(name: str, make: Spoil, spoil: Spoil, **options: object) -> Spoil:
     def give(root: Path) -> None:
         make(root)
         spoil(root)
-        build_datamodule("classification", name=name, root=str(root), **{**COLOUR, **options}).setup()
+        build_datamodule("classification", name=name, root=str(root), **{**COLOR, **options}).setup()
 
     return give
 
@@ -210,17 +210,17 @@ CASES = (
     ),
     Case(
         "MNIST: labels that cannot be unpacked",
-        named("mnist", fake.mnist, cut(LABELS), **GREY),
+        named("mnist", fake.mnist, cut(LABELS), **GRAY),
         (f"{LABELS}: cannot be unpacked", "get the file again"),
     ),
     Case(
         "MNIST: more images than labels",
-        named("mnist", fake.mnist, write(LABELS, gzip.compress(fake.idx(np.zeros(7, np.uint8)))), **GREY),
+        named("mnist", fake.mnist, write(LABELS, gzip.compress(fake.idx(np.zeros(7, np.uint8)))), **GRAY),
         ("7 labels for 20 images; they must be as many",),
     ),
     Case(
         "MNIST: a label that there is not",
-        named("mnist", fake.mnist, write(LABELS, gzip.compress(fake.idx(np.full(20, 11, np.uint8)))), **GREY),
+        named("mnist", fake.mnist, write(LABELS, gzip.compress(fake.idx(np.full(20, 11, np.uint8)))), **GRAY),
         ("label 11 at index 0 (20 such); legal: 0 to 9",),
     ),
     Case(
@@ -245,9 +245,9 @@ CASES = (
         ("holds label 7 (36 such pixels); legal for data.num_classes=3: 0 to 2",),
     ),
     Case(
-        "a mask in colours",
+        "a mask in colors",
         masks(picture("masks/field_2.png", scan(1)), **CLASSES),
-        ("is a colour picture (3 channels); a mask holds one number a pixel",),
+        ("is a color picture (3 channels); a mask holds one number a pixel",),
     ),
     Case(
         "masks of two classes, read as one",

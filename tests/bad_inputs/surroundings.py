@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from kanvision.app.building import trainer_of
-from kanvision.callbacks.checkpoint_io import WholeFiles
+from kanvision.app.build import build_trainer
+from kanvision.callbacks.atomic_io import AtomicCheckpointIO
 from kanvision.config import compose, parse_train
 from kanvision.data import READERS
-from kanvision.data.samplers import EvenBatchSampler
+from kanvision.data.loading.samplers import EvenBatchSampler
 
 from .case import CONF, Case, typed
 
@@ -29,14 +29,14 @@ def no_room(folder: Path) -> None:
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        WholeFiles().save_checkpoint({"weights": torch.zeros(9999)}, folder / "last.ckpt")
+        AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(9999)}, folder / "last.ckpt")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
 
 
 def trainer_with(*words: str) -> Callable[[Path], object]:
-    return lambda folder: trainer_of(parse_train(compose("train", [*words, f"run.dir={folder}"], CONF)))
+    return lambda folder: build_trainer(parse_train(compose("train", [*words, f"run.dir={folder}"], CONF)))
 
 
 def by_hand(name: str) -> Callable[[Path], object]:

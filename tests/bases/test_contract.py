@@ -18,7 +18,7 @@ CASES = {
     "gram_line": ("gram", {"degree": 1}),
     "chebyshev_constant": ("chebyshev", {"degree": 0}),
     "bernstein_constant": ("bernstein", {"degree": 0}),
-    "gegenbauer_raw": ("gegenbauer", {"normalise": False}),
+    "gegenbauer_raw": ("gegenbauer", {"normalize": False}),
     "rbf_clamp": ("rbf", {"squash": "clamp"}),
     "bspline_sigmoid": ("bspline", {"squash": "sigmoid", "grid_range": (-3.0, 2.0)}),
     **{
@@ -28,7 +28,7 @@ CASES = {
     "wavelet_own": ("wavelet", {"num_channels": 4, "num_wavelets": 2}),
     "relu_own": ("relu", {"num_channels": 4}),
     "rswaf_spaced": ("rswaf", {"num_centers": 3, "width": None}),
-    **{f"{name}_raw": (name, {"normalise": False}) for name in ("chebyshev_u", "fibonacci", "lucas")},
+    **{f"{name}_raw": (name, {"normalize": False}) for name in ("chebyshev_u", "fibonacci", "lucas")},
     "lucas_constant": ("lucas", {"degree": 0}),
     "sine_own": ("sine", {"num_channels": 4, "per_channel": True, "num_frequencies": 3}),
     "sine_shared": ("sine", {"num_channels": 4, "frequency_step": 1.0, "num_frequencies": 1}),

@@ -10,8 +10,8 @@ FAMILIES = [name for name, cls in BASES.items() if issubclass(cls, PolynomialBas
 CASES = [(name, {}) for name in FAMILIES] + [
     ("gram", {"parity": True}),
     ("gram", {"num_points": 9}),
-    ("jacobi", {"alpha": 0.5, "beta": 2.0, "normalise": False}),
-    ("hermite", {"normalise": False}),
+    ("jacobi", {"alpha": 0.5, "beta": 2.0, "normalize": False}),
+    ("hermite", {"normalize": False}),
 ]
 
 

@@ -178,7 +178,7 @@ def test_radial_functions_are_not_refined(name: str) -> None:
         (lambda: make("bspline").move(0.0, math.nan), "increasing pair"),
         (lambda: make("bspline").extend(-1, 0), "left=-1"),
         (lambda: make("bspline", squash="clamp").extend(1, 0), "squash='clamp'"),
-        (lambda: make("rbf", 1, width=0.5).extend(1, 0), "no neighbours"),
+        (lambda: make("rbf", 1, width=0.5).extend(1, 0), "no neighbors"),
         (lambda: make("bspline", degree=1, knots=[0.0, 1, 2, 4]).refine(2), "equidistant knots"),
     ],
 )

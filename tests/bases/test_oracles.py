@@ -95,32 +95,32 @@ def lucas_sequences(x, n):
     [
         (
             "chebyshev_u",
-            {"normalise": False},
+            {"normalize": False},
             lambda x, d: np.stack([special.eval_chebyu(n, x) for n in range(d + 1)], -1),
         ),
         (
             "fibonacci",
-            {"normalise": False},
+            {"normalize": False},
             lambda x, d: np.stack([lucas_sequences(x, n + 1)[0] for n in range(d + 1)], -1),
         ),
         (
             "lucas",
-            {"normalise": False},
+            {"normalize": False},
             lambda x, d: np.stack(
                 [np.ones_like(x), *(lucas_sequences(x, n)[1] for n in range(1, d + 1))], -1
             ),
         ),
         ("chebyshev", {}, lambda x, d: chebyshev.chebvander(x, d)),
         ("legendre", {}, lambda x, d: legendre.legvander(x, d)),
-        ("hermite", {"normalise": False}, lambda x, d: hermite.hermvander(x, d)),
+        ("hermite", {"normalize": False}, lambda x, d: hermite.hermvander(x, d)),
         (
             "jacobi",
-            {"alpha": 0.5, "beta": 2.0, "normalise": False},
+            {"alpha": 0.5, "beta": 2.0, "normalize": False},
             lambda x, d: np.stack([special.eval_jacobi(n, 0.5, 2.0, x) for n in range(d + 1)], -1),
         ),
         (
             "gegenbauer",
-            {"alpha": 3.0, "normalise": False},
+            {"alpha": 3.0, "normalize": False},
             lambda x, d: np.stack([special.eval_gegenbauer(n, 3.0, x) for n in range(d + 1)], -1),
         ),
     ],
@@ -132,22 +132,22 @@ def test_polynomials(name, kwargs, oracle, degree):
     check(values(name, wide, degree=degree, squash="tanh", **kwargs), oracle(np.tanh(wide), degree))
 
 
-NORMALISED = ["hermite", "gegenbauer", "jacobi", "chebyshev_u", "fibonacci", "lucas"]
+NORMALIZED = ["hermite", "gegenbauer", "jacobi", "chebyshev_u", "fibonacci", "lucas"]
 
 
-@pytest.mark.parametrize("name", NORMALISED)
-def test_normalised_by_default(name):
+@pytest.mark.parametrize("name", NORMALIZED)
+def test_normalized_by_default(name):
     dense = np.linspace(-1, 1, 4001)
     scaled = values(name, dense, degree=6)
     peaks = np.abs(scaled).max(0)
     np.testing.assert_allclose(peaks, 1, atol=1e-5)
-    raw = values(name, dense, degree=6, normalise=False)
+    raw = values(name, dense, degree=6, normalize=False)
     np.testing.assert_allclose(scaled, raw / np.abs(raw).max(0), atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "peak"), [("chebyshev_u", 6), ("fibonacci", 8), ("lucas", 11)])
 def test_unscaled_sequences_reach_the_documented_peaks(name, peak):
-    assert values(name, np.ones(1), degree=5, normalise=False).max() == pytest.approx(peak)
+    assert values(name, np.ones(1), degree=5, normalize=False).max() == pytest.approx(peak)
 
 
 def test_gram_starts_at_monomials_and_reaches_the_gram_polynomials():

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from benchmarks.loader import main, photograph_cases, photographs
 
-from kanvision.data.datasets import READERS
-from kanvision.data.shards import write_shards
+from kanvision.data.readers import READERS
+from kanvision.data.write_shards import write_shards
 
 
 def test_prints_a_row_for_each_case_and_number_of_workers(capsys):

@@ -19,17 +19,18 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from kanvision.callbacks import (
-    DataFaults,
+    BadSampleCounter,
     EpochState,
     LastCheckpoint,
     RNGState,
     StepCheckpoint,
-    TooManyFaultsError,
+    TooManyBadSamplesError,
 )
 from kanvision.data import ClassificationDataModule, build_datamodule
-from tests.callbacks.stepwise import Trace
 from tests.data import fake
 from tests.tasks.tiny_problem import TinyNet, tiny_task, tiny_trainer
+
+from .stepwise import Trace
 
 BROKEN = ("train/bee/bee_7.png", "train/ant/ant_2.png", "test/bee/bee_1.png")
 
@@ -58,10 +59,10 @@ def train(
     max_faults: int = 10,
     data: dict[str, Any] | None = None,
     **options: Any,
-) -> tuple[DataFaults, Trace, dict[str, float]]:
+) -> tuple[BadSampleCounter, Trace, dict[str, float]]:
     """Train two epochs and test."""
     pl.seed_everything(seed, workers=True, verbose=False)
-    counter, trace = DataFaults(folder / "data_faults.csv", max_faults), Trace()
+    counter, trace = BadSampleCounter(folder / "data_faults.csv", max_faults), Trace()
     callbacks = [
         counter,
         RNGState(),
@@ -85,7 +86,7 @@ class Keeper(Callback):
         self.seen: dict[str, Any] = {}
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        (counter,) = [callback for callback in trainer.callbacks if isinstance(callback, DataFaults)]
+        (counter,) = [callback for callback in trainer.callbacks if isinstance(callback, BadSampleCounter)]
         self.seen = {"known": sorted(counter.known), "measured": dict(counter.measured)}
 
 
@@ -100,7 +101,7 @@ if __name__ == "__main__":
     keeper = Keeper()
     try:
         train(given.root, given.folder, keeper, max_faults=given.max_faults, **several)
-    except TooManyFaultsError as error:
+    except TooManyBadSamplesError as error:
         keeper.seen["error"] = str(error)
     rank = pl.utilities.rank_zero_only.rank
     (given.folder / f"rank{rank}.json").write_text(json.dumps(keeper.seen))

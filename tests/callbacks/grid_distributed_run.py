@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from kanvision.callbacks import EMAWeights, GridCare
-from kanvision.layers import KANLinear, grid_sites, structure_of
+from kanvision.callbacks import EMAWeights, GridUpdate
+from kanvision.layers import KANLinear, grid_sites, structure_changes
 from tests.tasks.tiny_problem import NUM_CLASSES, Blobs, Share, tiny_task, tiny_trainer
 
 
@@ -53,7 +53,7 @@ def main(folder: Path, devices: int) -> None:
         scheduler={"name": "constant"},
         mixup={},
     )
-    care = GridCare(move_every_n_epochs=1, refine_at={2: 8, 3: 16}, max_change=0.1)
+    care = GridUpdate(move_every_n_epochs=1, refine_at={2: 8, 3: 16}, max_change=0.1)
     trainer = tiny_trainer(
         folder,
         callbacks=[EMAWeights(0.5), care],
@@ -65,7 +65,7 @@ def main(folder: Path, devices: int) -> None:
     record: dict[str, Any] = {
         "weights": {name: tensor.tolist() for name, tensor in task.model.state_dict().items()},
         "domains": [site.basis.domain for site in grid_sites(task.model)],
-        "structure": structure_of(task.model),
+        "structure": structure_changes(task.model),
         "outside": float(trainer.callback_metrics["grid/outside"]),
     }
     assert all(parameter.isfinite().all() for parameter in task.model.parameters())

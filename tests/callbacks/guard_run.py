@@ -17,9 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from kanvision.callbacks import FiniteGuard
-from tests.callbacks.stepwise import train
-from tests.callbacks.test_finite_guard import Spoil
+from kanvision.callbacks import NonFiniteGuard
+
+from .stepwise import train
+from .test_nonfinite_guard import Spoil
 
 
 class Report(Callback):
@@ -43,6 +44,6 @@ class Report(Callback):
 
 if __name__ == "__main__":
     folder, mode = Path(sys.argv[1]), sys.argv[2]
-    guard = FiniteGuard(folder / "found", mode)
+    guard = NonFiniteGuard(folder / "found", mode)
     spoil = Spoil(3) if os.environ.get("LOCAL_RANK", "0") == "1" else Spoil()
     train(folder, guard, spoil, Report(folder), ema=False, max_epochs=1, devices=2, strategy="ddp")

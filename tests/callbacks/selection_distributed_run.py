@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from kanvision.callbacks import BasisSelection, EMAWeights
-from kanvision.layers import KANLinear, structure_of
+from kanvision.layers import KANLinear, structure_changes
 from tests.tasks.tiny_problem import NUM_CLASSES, Blobs, Share, tiny_task, tiny_trainer
 
 
@@ -63,7 +63,7 @@ def main(folder: Path, devices: int) -> None:
     trainer.fit(task, datamodule=Halves())
     record = {
         "weights": {name: tensor.tolist() for name, tensor in task.model.state_dict().items()},
-        "structure": structure_of(task.model),
+        "structure": structure_changes(task.model),
         "loss": float(trainer.callback_metrics["train/loss"]),
     }
     (folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(record))

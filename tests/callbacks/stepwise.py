@@ -20,9 +20,9 @@ from kanvision.callbacks import (
     RNGState,
     StepCheckpoint,
 )
-from kanvision.data.loaders import epoch_to_come, make_loader
-from kanvision.data.samplers import EvenBatchSampler, TrainBatchSampler
-from kanvision.data.samples import loading
+from kanvision.data.loading.image_dataset import loading
+from kanvision.data.loading.loaders import epoch_to_come, make_loader
+from kanvision.data.loading.samplers import EvenBatchSampler, TrainBatchSampler
 from tests.tasks.tiny_problem import NUM_TEST, Blobs, TinyData, tiny_task, tiny_trainer
 
 NUM_TRAIN = 44  # 8 batches of 5, and a rest

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from kanvision.callbacks import BestCheckpoint, LastCheckpoint, StepCheckpoint
-from kanvision.callbacks.checkpoint_io import WholeFiles
+from kanvision.callbacks.atomic_io import AtomicCheckpointIO
 from kanvision.checkpoints import CheckpointError, load_checkpoint
 from tests.tasks.tiny_problem import TinyData, tiny_task, tiny_trainer
 
@@ -174,12 +174,12 @@ def test_arguments_are_checked(make: Any, says: str) -> None:
 def test_a_write_that_fails_leaves_the_file_that_was_there(tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk."""
     path = tmp_path / "last.ckpt"
-    WholeFiles().save_checkpoint({"number": torch.tensor(1)}, path)
+    AtomicCheckpointIO().save_checkpoint({"number": torch.tensor(1)}, path)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
         with pytest.raises(OSError, match=r"last\.ckpt: the checkpoint could not be written"):
-            WholeFiles().save_checkpoint({"number": torch.zeros(100_000)}, path)
+            AtomicCheckpointIO().save_checkpoint({"number": torch.zeros(100_000)}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert load_checkpoint(path)["number"] == 1
@@ -188,10 +188,10 @@ def test_a_write_that_fails_leaves_the_file_that_was_there(tmp_path: Path) -> No
 
 def test_a_damaged_file_is_not_loaded(tmp_path: Path) -> None:
     path, value = tmp_path / "a.ckpt", torch.full((50,), 1.5)
-    WholeFiles().save_checkpoint({"value": value}, path)
-    assert torch.equal(WholeFiles().load_checkpoint(path, weights_only=True)["value"], value)
+    AtomicCheckpointIO().save_checkpoint({"value": value}, path)
+    assert torch.equal(AtomicCheckpointIO().load_checkpoint(path, weights_only=True)["value"], value)
     content = bytearray(path.read_bytes())
     content[content.index(value.numpy().tobytes()) + 9] ^= 4
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="the file is damaged"):
-        WholeFiles().load_checkpoint(path)
+        AtomicCheckpointIO().load_checkpoint(path)

@@ -1,4 +1,4 @@
-"""Grid care in training: functions and optimisers go on, checkpoints load, two processes do as one."""
+"""Grid care in training: functions and optimizers go on, checkpoints load, two processes do as one."""
 
 import copy
 import json
@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from kanvision.callbacks import EMAWeights, GridCare, LastCheckpoint, RNGState
+from kanvision.callbacks import EMAWeights, GridUpdate, LastCheckpoint, RNGState
 from kanvision.callbacks.grid import _momenta
 from kanvision.checkpoints import CheckpointError, load_checkpoint, load_state_dict
 from kanvision.layers import KANLinear, grid_sites, measure_inputs, refine_grid, share_outside
@@ -31,7 +31,7 @@ IMAGES = torch.randn(20, 3, 6, 6, generator=torch.Generator().manual_seed(5))
 
 def run(
     folder: Path,
-    care: GridCare,
+    care: GridUpdate,
     *extra: Callback,
     model: Any = None,
     ema: bool = False,
@@ -95,7 +95,7 @@ class Probe(Callback):
         )
 
 
-def probed(folder: Path, care: GridCare, **options: Any) -> tuple[Probe, Probe]:
+def probed(folder: Path, care: GridUpdate, **options: Any) -> tuple[Probe, Probe]:
     before, after = Probe(), Probe()
     pl.seed_everything(0, workers=True, verbose=False)
     callbacks = [before, care, after]
@@ -111,8 +111,8 @@ def probed(folder: Path, care: GridCare, **options: Any) -> tuple[Probe, Probe]:
     [("bspline", 1, True), ("bspline", 2, False), ("rbf", 1, False), ("rbf", 2, True)],
 )
 def test_resumed_equals_uninterrupted(tmp_path: Path, basis: str, stop: int, ema: bool) -> None:
-    def care() -> GridCare:
-        return GridCare(
+    def care() -> GridUpdate:
+        return GridUpdate(
             move_every_n_epochs=1,
             refine_at={1: 8, 2: 16} if basis == "bspline" else None,
             num_batches=2,
@@ -140,7 +140,7 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, basis: str, stop: int, ema
 
 @pytest.mark.parametrize("squash", [None, "clamp"])
 def test_a_checkpoint_restores_all_of_a_changed_network(tmp_path: Path, squash: Any) -> None:
-    care = GridCare(move_every_n_epochs=1, refine_at={2: 8})
+    care = GridUpdate(move_every_n_epochs=1, refine_at={2: 8})
     task, _ = run(tmp_path, care, model=partial(TinyKAN, squash=squash), ema=True)
     fresh = TinyKAN(squash=squash)
     checkpoint = load_checkpoint(tmp_path / "last.ckpt")
@@ -154,7 +154,7 @@ def test_a_checkpoint_restores_all_of_a_changed_network(tmp_path: Path, squash: 
 
 
 def test_a_checkpoint_of_other_changes_is_refused(tmp_path: Path) -> None:
-    run(tmp_path, GridCare(refine_at={1: 8}), max_epochs=1)
+    run(tmp_path, GridUpdate(refine_at={1: 8}), max_epochs=1)
     checkpoint = load_checkpoint(tmp_path / "last.ckpt")
     with pytest.raises(CheckpointError, match="layer='conv' names no module"):
         load_state_dict(TinyNet(), checkpoint)
@@ -164,9 +164,9 @@ def test_a_checkpoint_of_other_changes_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_test_of_an_earlier_structure_says_what_to_do(tmp_path: Path) -> None:
-    task, trainer = run(tmp_path, GridCare(), max_epochs=1)
+    task, trainer = run(tmp_path, GridUpdate(), max_epochs=1)
     earlier = tmp_path / "last.ckpt"
-    task, trainer = run(tmp_path / "later", GridCare(refine_at={1: 8}), max_epochs=1)
+    task, trainer = run(tmp_path / "later", GridUpdate(refine_at={1: 8}), max_epochs=1)
     with pytest.raises(ValueError, match="just built"):
         trainer.test(task, datamodule=TinyData(), ckpt_path=earlier, verbose=False)
     trainer.test(tiny_task(TinyKAN()), datamodule=TinyData(), ckpt_path=earlier, verbose=False)
@@ -174,7 +174,7 @@ def test_the_test_of_an_earlier_structure_says_what_to_do(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("ema", [False, True])
 def test_functions_go_on_as_they_were(tmp_path: Path, ema: bool) -> None:
-    care = GridCare(move_at=[1, 3], refine_at={2: 8}, num_batches=6)
+    care = GridUpdate(move_at=[1, 3], refine_at={2: 8}, num_batches=6)
     before, after = probed(tmp_path, care, ema=ema, max_epochs=4)
     assert len(before.outputs[0]) == 1 + ema
     for epoch, limit in enumerate([0.03, 0.03, 0.03, 0.0]):
@@ -185,14 +185,14 @@ def test_functions_go_on_as_they_were(tmp_path: Path, ema: bool) -> None:
 
 def test_a_refinement_within_a_clamp_changes_nothing(tmp_path: Path) -> None:
     before, after = probed(
-        tmp_path, GridCare(refine_at={1: 8, 2: 24}), model=partial(TinyKAN, squash="clamp"), ema=True
+        tmp_path, GridUpdate(refine_at={1: 8, 2: 24}), model=partial(TinyKAN, squash="clamp"), ema=True
     )
     for old, new in zip(before.outputs, after.outputs, strict=True):
         torch.testing.assert_close(old, new, atol=2e-5, rtol=1e-4)
 
 
-def test_the_optimiser_goes_on(tmp_path: Path) -> None:
-    before, after = probed(tmp_path, GridCare(at_start=False, refine_at={2: 8}), max_epochs=3)
+def test_the_optimizer_goes_on(tmp_path: Path) -> None:
+    before, after = probed(tmp_path, GridUpdate(at_start=False, refine_at={2: 8}), max_epochs=3)
     changed = {"conv.basis_weight", "head.basis_weight"}
     for old, new in zip(before.optimizer[1], after.optimizer[1], strict=True):
         assert old[0] == new[0]
@@ -234,7 +234,7 @@ def test_momenta_go_on_in_the_same_direction() -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lion", "adafactor", "lamb", "nadamw", "rmsprop"])
-def test_optimisers_take_a_refined_layer(name: str) -> None:
+def test_optimizers_take_a_refined_layer(name: str) -> None:
     torch.manual_seed(0)
     layer = KANLinear(20, 3, drop_rate=0.0)
     optimizer = build_optimizer(layer, name=name, lr=1e-3, kan_lr=1e-4)
@@ -271,11 +271,13 @@ class FirstInputs(Callback):
 @pytest.mark.parametrize("at_start", [True, False])
 def test_grids_start_where_the_inputs_are(tmp_path: Path, at_start: bool) -> None:
     watch = FirstInputs()
-    task, _ = run(tmp_path, GridCare(at_start=at_start), watch, ema=True, max_epochs=1)
+    task, _ = run(tmp_path, GridUpdate(at_start=at_start), watch, ema=True, max_epochs=1)
     assert (watch.shares[0] < 0.05) is at_start
     assert (task.model.conv.basis.domain != (-1.0, 1.0)) is at_start
     # not again when training goes on
-    resumed, _ = run(tmp_path, GridCare(at_start=True), ema=True, max_epochs=2, resume=tmp_path / "last.ckpt")
+    resumed, _ = run(
+        tmp_path, GridUpdate(at_start=True), ema=True, max_epochs=2, resume=tmp_path / "last.ckpt"
+    )
     assert resumed.model.conv.basis.domain == task.model.conv.basis.domain
 
 
@@ -288,7 +290,7 @@ def test_the_share_outside_is_logged(tmp_path: Path) -> None:
         ) -> None:
             seen.append(batch["image"])
 
-    task, trainer = run(tmp_path, GridCare(at_start=False, num_batches=2), Last(), max_epochs=1)
+    task, trainer = run(tmp_path, GridUpdate(at_start=False, num_batches=2), Last(), max_epochs=1)
     shares = {}
     for name, layer in (("conv", task.model.conv), ("head", task.model.head)):
         inputs: list[torch.Tensor] = []
@@ -310,7 +312,7 @@ def test_the_share_outside_is_logged(tmp_path: Path) -> None:
 
 
 def test_moves_are_logged_and_kept_within_their_limit(tmp_path: Path) -> None:
-    _, trainer = run(tmp_path, GridCare(move_at=[3], max_change=0.05))
+    _, trainer = run(tmp_path, GridUpdate(move_at=[3], max_change=0.05))
     assert 0 < float(trainer.callback_metrics["grid/change"]) <= 0.05
 
 
@@ -329,10 +331,10 @@ def test_moves_are_logged_and_kept_within_their_limit(tmp_path: Path) -> None:
 )
 def test_illegal_numbers(options: dict[str, Any], message: str | None) -> None:
     if message is None:
-        GridCare(**options)
+        GridUpdate(**options)
     else:
         with pytest.raises(ValueError, match=message):
-            GridCare(**options)
+            GridUpdate(**options)
 
 
 @pytest.mark.parametrize(
@@ -348,13 +350,13 @@ def test_refinements_that_will_not_work_are_refused_at_the_start(
 ) -> None:
     trace = Trace()
     with pytest.raises(ValueError, match=message):
-        run(tmp_path, GridCare(refine_at=refine_at), trace, model=model)
+        run(tmp_path, GridUpdate(refine_at=refine_at), trace, model=model)
     assert trace.steps == []
 
 
 def test_a_network_without_grids_is_said(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="nothing to do"):
-        run(tmp_path, GridCare(), model=TinyNet, max_epochs=1)
+        run(tmp_path, GridUpdate(), model=TinyNet, max_epochs=1)
     assert grid_sites(TinyNet()) == []
 
 

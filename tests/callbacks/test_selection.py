@@ -1,4 +1,4 @@
-"""Basis selection in training: three phases, the function and the optimiser go on, checkpoints load."""
+"""Basis selection in training: three phases, the function and the optimizer go on, checkpoints load."""
 
 import copy
 import json
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kanvision.bases import SelectableBasis
 from kanvision.callbacks import BasisSelection, BestCheckpoint, EMAWeights, LastCheckpoint, RNGState
 from kanvision.checkpoints import load_checkpoint, load_state_dict
-from kanvision.layers import KANConv2d, KANLinear, structure_of
+from kanvision.layers import KANConv2d, KANLinear, structure_changes
 from kanvision.optim import build_optimizer
 from tests.tasks.tiny_problem import NUM_CLASSES, TinyData, TinyNet, tiny_task, tiny_trainer
 
@@ -68,7 +68,7 @@ def run(
 
 
 class Probe(Callback):
-    """What networks and optimiser are like at the start of each epoch."""
+    """What networks and optimizer are like at the start of each epoch."""
 
     def __init__(self) -> None:
         self.outputs: list[list[Tensor]] = []
@@ -106,7 +106,7 @@ def test_three_phases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert probe.gates[1][2].equal(probe.gates[1][0])  # those of the average
     assert probe.gates[3][0].max() > probe.gates[2][0].max() > probe.gates[1][0].max()
     assert [basis.name for basis in (task.model.conv.basis, task.model.head.basis)] == ["wavelet", "rbf"]
-    assert structure_of(task.model) == [
+    assert structure_changes(task.model) == [
         {"kind": "select_basis", "layer": "conv", "arguments": {"member": "wavelet"}},
         {"kind": "select_basis", "layer": "head", "arguments": {"member": "rbf"}},
     ]
@@ -137,7 +137,7 @@ def test_functions_go_on_as_they_were(tmp_path: Path, ema: bool) -> None:
 
 
 @pytest.mark.parametrize("kan_lr", [None, 0.005])
-def test_the_optimiser_is_that_of_the_pruned_network(tmp_path: Path, kan_lr: float | None) -> None:
+def test_the_optimizer_is_that_of_the_pruned_network(tmp_path: Path, kan_lr: float | None) -> None:
     options = {"name": "adamw", "lr": 0.02, "weight_decay": 0.05, "kan_lr": kan_lr}
     before, after = Probe(), Probe()
     selection = BasisSelection(1, 1)
@@ -238,7 +238,7 @@ def test_phases_are_shortened_with_the_run(
     told = f"train_epochs={lengths[0]} and select_epochs={lengths[1]}, so that trainer.max_epochs={epochs}"
     with pytest.warns(UserWarning, match=told):
         task, _ = run(tmp_path, selection, max_epochs=epochs)
-    assert structure_of(task.model)
+    assert structure_changes(task.model)
 
 
 def test_what_it_says_when_it_does_not_fit(tmp_path: Path) -> None:

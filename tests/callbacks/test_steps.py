@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pytorch_lightning.callbacks import EarlyStopping
 
-from kanvision.callbacks import BasisSelection, CSVLog, GridCare
+from kanvision.callbacks import BasisSelection, CSVLog, GridUpdate
 from kanvision.checkpoints import load_checkpoint, newest_sound_checkpoint
 
 from .selection_distributed_run import Plain
@@ -88,8 +88,8 @@ def test_twice_in_one_epoch(tmp_path: Path) -> None:
 
 
 def test_grids_are_moved_after_the_images_from_before_the_crash(tmp_path: Path) -> None:
-    def care() -> GridCare:
-        return GridCare(move_every_n_epochs=1, refine_at={2: 8}, num_batches=3)
+    def care() -> GridUpdate:
+        return GridUpdate(move_every_n_epochs=1, refine_at={2: 8}, num_batches=3)
 
     train(tmp_path / "whole", care(), model=TinyKAN)
     with pytest.raises(CrashError):

@@ -9,7 +9,7 @@ import torch
 from kanvision.app import evaluate, train
 from kanvision.checkpoints import CheckpointError
 from kanvision.config import ConfigError, compose, parse_eval, parse_train
-from kanvision.config.remarks import notes
+from kanvision.config.checks.unused_settings import notes
 
 from .conftest import REPOSITORY
 

@@ -10,11 +10,11 @@ import rasterio
 import torch
 
 from kanvision.app import predict, train
-from kanvision.app.building import datamodule_of
-from kanvision.app.restoring import restore
+from kanvision.app.build import setup_datamodule
+from kanvision.app.restore import restore
 from kanvision.config import ConfigError, EvalConfig, compose, parse_train
-from kanvision.data.datasets.pixels import label_values
 from kanvision.data.errors import DataError
+from kanvision.data.files.pixels import label_values
 from tests.data import fake
 from tests.data.fake_masks import geotiff, save, scan
 
@@ -54,7 +54,7 @@ def config(ckpt: Path, place: Path, output: Path, **predict) -> EvalConfig:
 def as_tested(cfg: EvalConfig):
     """The task, and the first batch of the test images with their stored pixels."""
     _, run, task = restore(cfg)
-    datamodule = datamodule_of(run)
+    datamodule = setup_datamodule(run)
     batch = next(iter(datamodule.test_dataloader()))
     source = datamodule.datasets["test"].source
     return task.eval(), batch, [source[int(index)]["image"].numpy() for index in batch["index"]]
@@ -152,7 +152,7 @@ def test_nothing_is_predicted_if_any_file_is_of_no_use(fields: Path, tmp_path: P
     folder = tmp_path / "in"
     geotiff(folder / "good.tif", np.zeros((4, 40, 40), np.float32))
     geotiff(folder / "twelve.tif", np.zeros((12, 40, 40), np.float32))
-    save(folder / "colour.png", scan(1))
+    save(folder / "color.png", scan(1))
     (folder / "broken.tif").write_text("no image")
     with pytest.raises(DataError) as refused:
         predict(config(fields, folder, tmp_path / "out"))
@@ -161,7 +161,7 @@ def test_nothing_is_predicted_if_any_file_is_of_no_use(fields: Path, tmp_path: P
         "3 problems",
         "broken.tif: cannot be read",
         "twelve.tif: has 12 bands",
-        "colour.png: has 3 bands",
+        "color.png: has 3 bands",
     ):
         assert words in text, text
     assert "trained on 4" in text
@@ -188,7 +188,7 @@ def test_classes_of_pictures_are_those_of_the_test_by_their_names(tmp_path: Path
     with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
         rows = {row["file"]: row for row in csv.DictReader(file)}
     _, kept, task = restore(cfg)
-    datamodule = datamodule_of(kept)
+    datamodule = setup_datamodule(kept)
     names = datamodule.class_names
     dataset = datamodule.datasets["test"]
     assert len(rows) == len(dataset) > 0

@@ -42,7 +42,7 @@ def configured(*words: str):
                 "1. callbacks.best._target_=kanvision.callbacks.BestCheckpoint\n     "
                 "BestCheckpoint.__init__() got an unexpected keyword argument 'foo'\n     "
                 "its arguments: dirpath, monitor, mode, keep",
-                "2. callbacks.finite_guard._target_=kanvision.callbacks.FiniteGuard\n     "
+                "2. callbacks.finite_guard._target_=kanvision.callbacks.NonFiniteGuard\n     "
                 "callbacks.finite_guard.mode=x is unknown",
                 "3. logger.y._target_=torch.nn.Linear\n     _target_=torch.nn.Linear is no Logger",
             ],

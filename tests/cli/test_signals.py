@@ -32,9 +32,9 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return run_program(words, folder, environment)
 
 
-def signalled(folder: Path, place: str, name: str, script: str, *words: str) -> tuple[int, str]:
+def signaled(folder: Path, place: str, name: str, script: str, *words: str) -> tuple[int, str]:
     """Exit status and last line of a program that gets a signal."""
-    driver = str(Path(__file__).with_name("signalled.py"))
+    driver = str(Path(__file__).with_name("signaled.py"))
     done = run(folder, driver, place, name, str(REPOSITORY / script), *words)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout.strip().splitlines()[-1]
@@ -44,7 +44,7 @@ def signalled(folder: Path, place: str, name: str, script: str, *words: str) -> 
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
     """A run that is stopped in its test."""
     folder = tmp_path_factory.mktemp("stopped")
-    return folder, *signalled(folder, TEST, "SIGTERM", "train.py", *QUICK, "run.dir=run")
+    return folder, *signaled(folder, TEST, "SIGTERM", "train.py", *QUICK, "run.dir=run")
 
 
 @pytest.fixture(scope="module")
@@ -73,19 +73,19 @@ def test_the_same_run_goes_on_with_its_test(finished: Path) -> None:
 
 @pytest.mark.parametrize(("name", "status"), [("SIGUSR1", 143), ("SIGINT", 130), ("SIGHUP", 129)])
 def test_each_signal_stops_the_test(tmp_path: Path, finished: Path, name: str, status: int) -> None:
-    ended = signalled(finished, TEST, name, "train.py", *QUICK, "resume=run")
+    ended = signaled(finished, TEST, name, "train.py", *QUICK, "resume=run")
     assert ended == (status, f"{name}: stopped in the test; resume=run goes on from its latest checkpoint")
 
 
 def test_a_signal_before_training(tmp_path: Path) -> None:
     place = "kanvision.data:ImageDataModule.setup"
-    ended = signalled(tmp_path, place, "SIGINT", "train.py", *QUICK, "run.dir=run")
+    ended = signaled(tmp_path, place, "SIGINT", "train.py", *QUICK, "run.dir=run")
     assert ended == (130, "SIGINT: stopped before training began; give the same command again")
 
 
 def test_a_signal_in_training_where_nothing_is_saved(tmp_path: Path) -> None:
     place = "kanvision.tasks:Task.training_step"
-    ended = signalled(tmp_path, place, "SIGTERM", "train.py", *QUICK, "callbacks=none", "run.dir=run")
+    ended = signaled(tmp_path, place, "SIGTERM", "train.py", *QUICK, "callbacks=none", "run.dir=run")
     assert ended == (
         143,
         "SIGTERM: stopped in the training; no checkpoint is in run, so it can only start over",
@@ -96,17 +96,17 @@ def test_a_signal_in_training_where_nothing_is_saved(tmp_path: Path) -> None:
     ("place", "words"),
     [
         (TEST, ()),
-        ("kanvision.app.applying:Applied.classes", ("mode=predict", "input=pictures")),
+        ("kanvision.app.predict.inference:Applied.classes", ("mode=predict", "input=pictures")),
         ("kanvision.data.inspection:Inspection.findings", ("mode=check_data",)),
-        ("kanvision.app.explanation:questions_about", ("mode=explain",)),
-        ("kanvision.app.analysis:write_page", ("mode=analyse", "analysis=histograms")),
+        ("kanvision.app.explain.run:explanation_targets", ("mode=explain",)),
+        ("kanvision.app.analyze.run:write_page", ("mode=analyze", "analysis=histograms")),
     ],
 )
 def test_an_evaluation_that_is_stopped_does_not_end_with_0(
     finished: Path, place: str, words: tuple[str, ...]
 ) -> None:
     words = ("ckpt=run", "trainer.accelerator=cpu", *words)
-    status, said = signalled(finished, place, "SIGTERM", "eval.py", *words)
+    status, said = signaled(finished, place, "SIGTERM", "eval.py", *words)
     assert status == 143
     assert said == (
         "SIGTERM: stopped before the end, so results are missing or not complete; give the same command again"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from kanvision.config import Choices, EvalConfig, Problem, TrainConfig
-from kanvision.config.composition import composer
-from kanvision.config.overrides import override_problems
+from kanvision.config import ConfigGroups, EvalConfig, Problem, TrainConfig
+from kanvision.config.cli.compose import composer
+from kanvision.config.cli.overrides import override_problems
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ROOTS = {"train": TrainConfig, "eval": EvalConfig}
@@ -30,8 +30,8 @@ def conf() -> Path:
 
 
 @pytest.fixture(scope="session")
-def choices() -> Choices:
-    return Choices([CONF])
+def choices() -> ConfigGroups:
+    return ConfigGroups([CONF])
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def judge() -> Judge:
         *overrides: str, config_name: str = "train", multirun: bool = False, folders: tuple[Path, ...] = ()
     ) -> list[Problem]:
         with composer(config_name, CONF, folders) as composing:
-            known = Choices([CONF, *folders], config_name)
+            known = ConfigGroups([CONF, *folders], config_name)
             return override_problems(ROOTS[config_name], overrides, composing, known, multirun)
 
     return problems

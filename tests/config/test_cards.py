@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kanvision.config import Choices, check_command_line
+from kanvision.config import ConfigGroups, check_command_line
 from kanvision.config.cards import card, scores, tables
 
 
@@ -37,7 +37,7 @@ def test_the_card_of_a_row_is_printed(argv: list[str], conf: Path, capsys) -> No
     assert [line for line in expected if line not in text] == []
 
 
-def test_a_card_tells_several_runs_our_own_and_remarks(choices: Choices) -> None:
+def test_a_card_tells_several_runs_our_own_and_remarks(choices: ConfigGroups) -> None:
     rows = choices.experiments
     study = card(rows["karat/cifar10_tiny_simplex"])
     assert "published   acc1 G3B: 41.99, G3U: 40.85" in study
@@ -53,7 +53,7 @@ def test_a_card_tells_several_runs_our_own_and_remarks(choices: Choices) -> None
     assert "expected    no number found" in card(rows["kan_unet/cvc_bottleneck"])
 
 
-def test_every_row_has_a_card_with_a_command_and_a_score(choices: Choices) -> None:
+def test_every_row_has_a_card_with_a_command_and_a_score(choices: ConfigGroups) -> None:
     for name, row in choices.experiments.items():
         fields = {line[2:14].strip() for line in card(row).splitlines()[1:]}
         wanted = {"title", "command", "hardware", "published", "expected", "source", "settings", "table"}
@@ -65,7 +65,7 @@ def test_numbers_keep_their_spread_and_order() -> None:
     assert scores({"acc1": {"a": [1.0, 2.0], "b": 3.0}}) == "acc1 a: 1.0 / 2.0, b: 3.0"
 
 
-def test_a_table_lists_its_rows(conf: Path, choices: Choices, capsys) -> None:
+def test_a_table_lists_its_rows(conf: Path, choices: ConfigGroups, capsys) -> None:
     text = answer(conf, capsys, "--help", "experiment=ukan_busi")
     rows = tables(choices.experiments.values())["ukan_busi"]
     assert len(rows) == 8
@@ -102,7 +102,7 @@ def test_a_malformed_table_is_refused_before_a_run(conf: Path, tmp_path: Path, c
         assert "field required" in text
 
 
-def test_the_help_is_one_screen_and_names_every_table(conf: Path, choices: Choices, capsys) -> None:
+def test_the_help_is_one_screen_and_names_every_table(conf: Path, choices: ConfigGroups, capsys) -> None:
     text = answer(conf, capsys, "--help")
     assert len(text.splitlines()) <= 80
     for name, rows in tables(choices.experiments.values()).items():

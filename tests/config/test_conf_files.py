@@ -8,8 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic_core import PydanticUndefined
 
 from kanvision.config import (
-    Choices,
     ConfigError,
+    ConfigGroups,
     EvalConfig,
     TrainConfig,
     compose,
@@ -18,10 +18,10 @@ from kanvision.config import (
     train_config,
 )
 from kanvision.config.experiments import GROUP
-from kanvision.config.keys import all_keys, family_of, sections_of, words_of
+from kanvision.config.keys import all_keys, family_name, section_types, tag_values
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-CHOICES = Choices([CONF])
+CHOICES = ConfigGroups([CONF])
 # experiments are rows of tables: test_experiments.py
 FILES = [(group, name) for group in CHOICES.groups if group != GROUP for name in CHOICES.of(group)]
 PAIRS = list(itertools.product(CHOICES.of("model"), CHOICES.of("data")))
@@ -99,7 +99,7 @@ def test_other_pairs_are_refused_with_the_reason(model: str, data: str) -> None:
 def test_a_model_file_has_the_keys_of_its_family(model: str) -> None:
     values = compose("train", [f"model={model}", "~recipe"], CONF).model
     schemas = {
-        family_of(schema): schema for schema in sections_of(TrainConfig.model_fields["model"].annotation)
+        family_name(schema): schema for schema in section_types(TrainConfig.model_fields["model"].annotation)
     }
     assert values.family == model
     assert set(values) == set(schemas[model].model_fields)
@@ -110,8 +110,8 @@ def test_a_model_file_has_the_keys_of_its_family(model: str) -> None:
 )
 def test_files_of_data_and_trainer_have_the_keys_of_the_schema(group: str, name: str) -> None:
     values = compose("train", [f"{group}={name}", "~recipe"], CONF)[group]
-    schemas = sections_of(TrainConfig.model_fields[group].annotation)
-    schema = next(schema for schema in schemas if len(schemas) == 1 or values.name in words_of(schema))
+    schemas = section_types(TrainConfig.model_fields[group].annotation)
+    schema = next(schema for schema in schemas if len(schemas) == 1 or values.name in tag_values(schema))
     assert set(values) == set(schema.model_fields)
 
 
@@ -120,7 +120,7 @@ def test_the_main_files_have_the_keys_of_the_schema(config_name: str, root: type
     values = compose(config_name, ["~recipe"] if config_name == "train" else [], CONF)
     assert set(values) == set(root.model_fields)
     for name, field in root.model_fields.items():
-        schemas = sections_of(field.annotation)
+        schemas = section_types(field.annotation)
         if len(schemas) == 1 and name not in OPEN_SECTIONS and not OmegaConf.is_missing(values, name):
             assert values[name] is None or set(values[name]) == set(schemas[0].model_fields), name
 
@@ -158,7 +158,7 @@ def test_defaults_of_the_schema_are_those_of_the_files() -> None:
         value = (
             OmegaConf.select(tree, rest) if tree is not None and rest else OmegaConf.select(values, key.name)
         )
-        is_section = OmegaConf.is_dict(value) and sections_of(key.field.annotation)
+        is_section = OmegaConf.is_dict(value) and section_types(key.field.annotation)
         other_model = section == "model" and key.family not in (None, "convkan")
         of_one_data_set = section == "data" and key.family is not None
         inside_null = section in ("ema",) or key.name.startswith("augment.random_affine.")
@@ -187,9 +187,9 @@ def test_a_basis_file_names_itself_and_arguments_of_its_class(basis: str) -> Non
 
 
 def test_what_the_checks_know_of_models_losses_and_metrics_is_true() -> None:
-    from kanvision.config import resolvers
-    from kanvision.config.cross_checks import WIDTHS
-    from kanvision.config.score_checks import LOSSES, MODES, SMOOTHED, SUFFIX, logged
+    from kanvision.config.checks.losses_and_metrics import LOSSES, MODES, SMOOTHED, SUFFIX, logged
+    from kanvision.config.checks.training import WIDTHS
+    from kanvision.config.runtime import resolvers
     from kanvision.losses import CLASSIFICATION_LOSSES, SEGMENTATION_LOSSES, segmentation_loss
     from kanvision.metrics import SUFFIX as LOGGED_SUFFIX
     from kanvision.metrics import classification_metrics, segmentation_metrics

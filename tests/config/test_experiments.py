@@ -12,15 +12,15 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from kanvision.config import Choices, ConfigError, TrainConfig, compose, parse_train
-from kanvision.config.composition import composer, without_hydra
+from kanvision.config import ConfigError, ConfigGroups, TrainConfig, compose, parse_train
+from kanvision.config.checks.losses_and_metrics import logged
+from kanvision.config.cli.compose import composer, without_hydra
 from kanvision.config.experiments import Experiment, Table, find_experiment, list_experiments
-from kanvision.config.keys import in_yaml
-from kanvision.config.score_checks import logged
+from kanvision.config.keys import format_yaml
 from kanvision.models import create_model
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-CHOICES = Choices([CONF])
+CHOICES = ConfigGroups([CONF])
 ROWS = CHOICES.experiments
 # Each experiment as it composed as a file of its own: configuration, choices, values of a sweep.
 BEFORE: dict[str, dict[str, Any]] = json.loads(
@@ -42,7 +42,7 @@ KINDS = {kind(row): name for name, row in sorted(ROWS.items(), key=lambda item: 
 
 def last_run(row: Experiment) -> TrainConfig:
     """Return the configuration of a row, of the last of its runs if it has several."""
-    last = [f"{key}={in_yaml(values[-1])}" for key, values in row.sweep.items()]
+    last = [f"{key}={format_yaml(values[-1])}" for key, values in row.sweep.items()]
     return parse_train(compose("train", [f"experiment='{row.name}'", *last], CONF), CHOICES)
 
 
@@ -192,7 +192,7 @@ def test_a_row_of_two_tables_is_refused_and_so_is_a_file_of_the_same_name(folder
     (folder / "experiment" / "kat").mkdir()
     (folder / "experiment" / "kat" / "mine_tiny.yaml").write_text("seed: 1\n", "utf-8")
     with pytest.raises(ConfigError, match="a row of that name"):
-        Choices([folder]).has("experiment", "kat/mine_tiny")
+        ConfigGroups([folder]).has("experiment", "kat/mine_tiny")
     write(folder, HEAD + ROW, "kat_again")
     with pytest.raises(ConfigError, match=r"kat_mine.yaml: kat/mine_tiny\n.*is a row of kat_again.yaml too"):
         find_experiment([folder], "kat/mine_tiny")

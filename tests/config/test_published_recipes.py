@@ -332,7 +332,7 @@ def test_composed_run_is_the_published_one(words, published):
 @pytest.mark.parametrize(
     "words",
     [
-        ("model=convkan", "data=cifar100", "recipe=convkan_cifar100_regularisation"),
+        ("model=convkan", "data=cifar100", "recipe=convkan_cifar100_regularization"),
         ("model=convkan", "data=cifar100", "recipe=convkan_cifar100_tuned"),
         ("model=vgg_kan", "data=imagenet"),
         ("model=res_kan", "data=cifar10"),

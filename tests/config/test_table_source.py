@@ -12,7 +12,7 @@ from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 
 from kanvision.config import compose
-from kanvision.config.composition import composer
+from kanvision.config.cli.compose import composer
 from kanvision.config.table_source import register_experiments
 
 ROW = "convkan/reg_slim_act_l1_1e-6"
@@ -32,7 +32,7 @@ def test_a_row_composes_where_hydra_is_asked_for_it(conf: Path) -> None:
     assert (cfg.penalty.activation_l1, cfg.model.family, cfg.recipe.name) == (
         1e-6,
         "convkan",
-        "convkan_cifar100_regularisation",
+        "convkan_cifar100_regularization",
     )
     with pytest.raises(HydraException, match="convkan/nothing"):
         compose("train", ["experiment=convkan/nothing"], conf)

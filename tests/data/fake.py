@@ -12,7 +12,7 @@ WNIDS = ("n01440764", "n02097658", "n04389033")  # places 0, 201 and 847 of Imag
 
 
 def picture(path: Path, size: tuple[int, int] = (10, 8), level: int = 100) -> Path:
-    """A colour picture with a gradient; size is (width, height)."""
+    """A color picture with a gradient; size is (width, height)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     ramp = np.linspace(0, 60, size[0] * size[1] * 3).reshape(size[1], size[0], 3)
     Image.fromarray((ramp + level).astype(np.uint8)).save(path)

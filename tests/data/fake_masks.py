@@ -20,8 +20,8 @@ def scan(seed: int, size: tuple[int, int] = (20, 16)) -> np.ndarray:
     for cells in (3, 6, 12, 24):
         noise = Image.fromarray(rng.normal(size=(cells, cells)).astype(np.float32))
         pixels += np.asarray(noise.resize(size, Image.Resampling.BICUBIC)) / cells
-    grey = np.interp(pixels, (pixels.min(), pixels.max()), (20, 235)).astype(np.uint8)
-    return np.stack([grey, grey // 2 + 40, 255 - grey], axis=-1)
+    gray = np.interp(pixels, (pixels.min(), pixels.max()), (20, 235)).astype(np.uint8)
+    return np.stack([gray, gray // 2 + 40, 255 - gray], axis=-1)
 
 
 def disc(size: tuple[int, int] = (20, 16), corner: tuple[int, int] = (2, 2), level: int = 255) -> np.ndarray:
@@ -71,7 +71,7 @@ def glas(folder: Path, num: tuple[int, int, int] = (8, 4, 3), table: bool = True
 
 
 def cvc(folder: Path, num: int = 15, ext: str = ".tif") -> Path:
-    """Frames and masks; the masks have grey edges, as those of copies have."""
+    """Frames and masks; the masks have gray edges, as those of copies have."""
     for i in range(1, num + 1):
         save(folder / "Original" / f"{i}{ext}", scan(i, (24, 18)))
         mask = disc((24, 18), (i % 9, 3))
@@ -103,7 +103,7 @@ def geotiff(path: Path, array: np.ndarray, **profile) -> Path:
 
 
 def own_pairs(folder: Path, num: int = 10, images: str = "images", masks: str = "masks") -> Path:
-    """Colour pictures of two sizes with masks of 0 and 1, and of three classes in crop/."""
+    """Color pictures of two sizes with masks of 0 and 1, and of three classes in crop/."""
     for i in range(num):
         size = (20 + 4 * (i % 2), 16)
         save(folder / images / f"field_{i}.png", scan(i, size))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kanvision.data import READERS, DataError
-from kanvision.data.datasets import Splits
+from kanvision.data.readers import Splits
 
 
 def read(name: str, root: Path | None, **kwargs) -> Splits:

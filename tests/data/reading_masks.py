@@ -6,11 +6,11 @@ import pytest
 
 from kanvision.data import DataError, SegmentationDataModule
 
-COLOUR = {"in_chans": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
+COLOR = {"in_chans": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
 
 
 def masks(name: str, root: Path | None, **changes) -> SegmentationDataModule:
-    settings = {"num_classes": 2, "img_size": 16, "mode": "binary", "batch_size": 4, **COLOUR}
+    settings = {"num_classes": 2, "img_size": 16, "mode": "binary", "batch_size": 4, **COLOR}
     return SegmentationDataModule(
         name, **{**settings, "root": None if root is None else str(root), **changes}
     )

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pydantic import TypeAdapter
 
-from kanvision.config.data_schema import AnyData, AugmentConfig
+from kanvision.config.schema.data import AnyData, AugmentConfig
 from kanvision.data import READERS, SEGMENTATION_READERS, build_datamodule
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -31,11 +31,11 @@ def test_a_data_file_has_every_key_and_builds(name: str):
     assert data.spec.img_size == checked.img_size
     head = (CONF / "data" / f"{name}.yaml").read_text().split("defaults:")[0]
     assert all(line.startswith("#") for line in head.splitlines())
-    assert "licence" in head.lower()
+    assert "license" in head.lower()
 
 
 @pytest.mark.parametrize("name", sorted(SEGMENTATION_READERS))
-def test_a_data_file_with_masks_builds_and_states_source_and_licence(name: str):
+def test_a_data_file_with_masks_builds_and_states_source_and_license(name: str):
     values = settings(name)
     checked = TypeAdapter(AnyData).validate_python(values)
     assert (checked.name, checked.task) == (name, "segmentation")
@@ -44,12 +44,12 @@ def test_a_data_file_with_masks_builds_and_states_source_and_licence(name: str):
     )
     assert (data.reader.info.name, data.mode) == (name, values["mode"])
     head = (CONF / "data" / f"{name}.yaml").read_text().split("defaults:")[0]
-    assert "licence" in head.lower()
+    assert "license" in head.lower()
     assert "source" in head.lower()
 
 
 @pytest.mark.parametrize("name", ["busi", "glas", "cvc"])
-def test_medical_images_are_normalised_and_sized_as_published(name: str):
+def test_medical_images_are_normalized_and_sized_as_published(name: str):
     values = settings(name)
     assert (values["mean"], values["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     assert values["img_size"] == (512 if name == "glas" else 256)

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kanvision.data.datasets import ArraySource
-from kanvision.data.datasets.sources import FileSource
 from kanvision.data.errors import DataError
+from kanvision.data.files.images import FileSource
 from kanvision.data.fingerprints import fingerprint
-from kanvision.data.samples import ImageDataset
+from kanvision.data.loading.image_dataset import ImageDataset
+from kanvision.data.readers import ArraySource
 
 
 def of_files(root: str, names: list[str], targets: list[int], indices: list[int] | None = None) -> str:

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kanvision.config import Choices, EvalConfig, TrainConfig, compose, parse_eval, parse_train
+from kanvision.config import ConfigGroups, EvalConfig, TrainConfig, compose, parse_eval, parse_train
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
 CONF = ROOT / "conf"
-CHOICES = Choices([CONF])
+CHOICES = ConfigGroups([CONF])
 VERSION = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)[1]
 ENTRYPOINT = DOCKER / "entrypoint"
 DOCKERFILE = (DOCKER / "Dockerfile").read_text("utf-8")

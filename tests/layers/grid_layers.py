@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kanvision.layers import KANConv1d, KANConv2d, KANConv3d, KANLinear
-from kanvision.layers.expansion import KANLayer
+from kanvision.layers.base import KANLayer
 
 DATA = {
     "normal": lambda x: x,

@@ -95,7 +95,7 @@ def test_one_convolution_is_three(groups, norm):
     [
         ({}, True),
         ({"norm": "instance"}, True),
-        ({"norm": "layer"}, False),  # would normalise queries, keys and values together
+        ({"norm": "layer"}, False),  # would normalize queries, keys and values together
         ({"norm": "group"}, False),
         ({"parity": True}, False),
         ({"conv": BottleneckKANConv2d}, False),

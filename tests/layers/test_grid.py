@@ -14,7 +14,7 @@ from kanvision.layers import (
     KANLinear,
     change_structure,
     restore_structure,
-    structure_of,
+    structure_changes,
 )
 from kanvision.layers.grid import extend_grid, move_grids, place_grids, refine_grid
 from kanvision.layers.grid_inputs import grid_sites, share_outside
@@ -188,7 +188,7 @@ def test_recorded_changes_load_into_a_new_network() -> None:
     change_structure(model, "extend_grid", "0", left=1, right=2)
     change_structure(model, "refine_grid", "2", factor=3)
     fresh = network()
-    restore_structure(fresh, structure_of(model))
+    restore_structure(fresh, structure_changes(model))
     fresh.load_state_dict(model.state_dict())
     assert torch.equal(fresh(x), model(x))
     assert [layer.basis.domain for layer in (fresh[0], fresh[2])] == [

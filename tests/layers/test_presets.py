@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from scipy.interpolate import BSpline
 
-from kanvision.layers import PRESETS, KANConv1d, KANConv2d, KANConv3d, KANLinear, preset, preset_of_basis
+from kanvision.layers import PRESETS, KANConv1d, KANConv2d, KANConv3d, KANLinear, default_preset, preset
 
 C, OUT, SIDE, DEGREE = 6, 4, 3, 3
 
@@ -201,5 +201,5 @@ def test_preset_overrides():
     assert preset("kagn", basis="rbf", basis_kwargs={"num_centers": 4})["basis_kwargs"] == {"num_centers": 4}
     with pytest.raises(ValueError, match=r"preset='kann'.*kan, fastkan"):
         preset("kann")
-    assert preset_of_basis("gram") == "kagn"
-    assert preset_of_basis("fourier") is None
+    assert default_preset("gram") == "kagn"
+    assert default_preset("fourier") is None

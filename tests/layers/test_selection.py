@@ -17,7 +17,7 @@ from kanvision.layers import (
     prune_selection,
     restore_structure,
     selection_sites,
-    structure_of,
+    structure_changes,
 )
 
 POOL = ["bspline", "rbf", "wavelet", "chebyshev", "gram"]
@@ -117,7 +117,7 @@ def test_a_network_is_pruned_and_built_again_from_its_record() -> None:
     assert sum(p.numel() for p in model.parameters()) < before / 2
     assert (model(x) - expected).abs().max() < 1e-5
     again = build()
-    restore_structure(again, structure_of(model))
+    restore_structure(again, structure_changes(model))
     again.load_state_dict(model.state_dict())
     assert torch.equal(again(x), model(x))
     assert prune_selection(model) == {}  # nothing left to choose
@@ -132,7 +132,7 @@ def test_layers_that_share_a_basis_choose_together() -> None:
     expected = {name: layer(inputs[name]) for name, layer in model.items()}
     assert prune_selection(model) == {"a": "rbf", "b": "rbf"}
     assert model["a"].basis is model["b"].basis
-    assert len(structure_of(model)) == 1
+    assert len(structure_changes(model)) == 1
     for name, layer in model.items():
         torch.testing.assert_close(layer(inputs[name]), expected[name], atol=1e-5, rtol=0)
 

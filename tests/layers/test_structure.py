@@ -11,7 +11,7 @@ from kanvision.layers.structure import (
     change_structure,
     restore_structure,
     structural_change,
-    structure_of,
+    structure_changes,
 )
 
 
@@ -36,10 +36,10 @@ def test_a_new_network_gets_the_recorded_structure() -> None:
     fresh = build()
     with pytest.raises(RuntimeError, match="size mismatch"):
         fresh.load_state_dict(changed.state_dict())
-    restore_structure(fresh, structure_of(changed))
+    restore_structure(fresh, structure_changes(changed))
     fresh.load_state_dict(changed.state_dict())
-    assert structure_of(fresh) == structure_of(changed) != structure_of(build()) == []
-    restore_structure(fresh, structure_of(changed))  # nothing is left to do
+    assert structure_changes(fresh) == structure_changes(changed) != structure_changes(build()) == []
+    restore_structure(fresh, structure_changes(changed))  # nothing is left to do
     assert fresh[1][0].out_features == 5
 
 
@@ -48,18 +48,18 @@ def test_the_record_travels_with_copies_and_is_safe_to_load(tmp_path: Any) -> No
     change_structure(changed, "widen_for_test", "0", by=1)
     twin = copy.deepcopy(changed)
     change_structure(twin, "widen_for_test", "0", by=1)
-    assert [len(structure_of(model)) for model in (changed, twin)] == [1, 2]
-    structure_of(changed)[0]["arguments"]["by"] = 7
-    assert structure_of(changed)[0]["arguments"] == {"by": 1}
-    torch.save(structure_of(twin), tmp_path / "structure")
-    assert torch.load(tmp_path / "structure", weights_only=True) == structure_of(twin)
+    assert [len(structure_changes(model)) for model in (changed, twin)] == [1, 2]
+    structure_changes(changed)[0]["arguments"]["by"] = 7
+    assert structure_changes(changed)[0]["arguments"] == {"by": 1}
+    torch.save(structure_changes(twin), tmp_path / "structure")
+    assert torch.load(tmp_path / "structure", weights_only=True) == structure_changes(twin)
 
 
 def test_a_longer_or_another_history_is_refused() -> None:
     changed, other = build(), build()
     change_structure(changed, "widen_for_test", "0", by=1)
     change_structure(other, "widen_for_test", "0", by=2)
-    for record in ([], structure_of(other)):
+    for record in ([], structure_changes(other)):
         with pytest.raises(ValueError, match="just built"):
             restore_structure(changed, record)
 
@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_refused_and_not_recorded(
     model = build()
     with pytest.raises(ValueError, match=message):
         change_structure(model, kind, layer, **arguments)
-    assert structure_of(model) == []
+    assert structure_changes(model) == []
 
 
 def test_a_kind_is_registered_once() -> None:

@@ -44,7 +44,7 @@ def test_only_the_student_learns_and_it_has_no_queries_and_keys():
     assert all(block.attn.matrix is None for block in student.blocks)
 
 
-def test_each_matrix_serves_neighbouring_heads():
+def test_each_matrix_serves_neighboring_heads():
     teacher, student = pair()
     model = AttentionTransfer(teacher, student)
     copy = student.blocks[0].attn

@@ -31,7 +31,7 @@ def test_a_published_layer_is_as_its_preset_but_for_the_norm(layer):
 
 @pytest.mark.parametrize("basis", BASES)
 def test_the_layer_of_a_basis_is_the_published_one(basis):
-    published = kv.layers.preset_of_basis(basis)
+    published = kv.layers.default_preset(basis)
     kwargs = PRESETS[published]["basis_kwargs"] if published else {}
     conv = ConvFactory(basis=basis).conv(2, 3)
     alike = kv.create_basis(basis, **{"num_channels": 2, **kwargs})

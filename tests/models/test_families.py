@@ -14,7 +14,8 @@ from kanvision.bases import BASES
 from kanvision.layers import BottleneckKANConv2d, KANConv2d, collect_auxiliary
 from kanvision.layers.moe import MoEBottleneckKANConv2d, MoEKANConv2d
 from kanvision.models.conv_factory import FORMS
-from tests.models.families import TINY, tiny
+
+from .families import TINY, tiny
 
 TARGET = torch.tensor([0, 1, 2, 0])
 

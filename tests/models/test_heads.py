@@ -81,7 +81,7 @@ def test_reset(kind):
     assert model(x).shape == (2, 5)
 
 
-def test_the_hidden_width_is_honoured_and_means_something():
+def test_the_hidden_width_is_honored_and_means_something():
     model = kv.create_model("convkan_4", head="hidden_kan", head_hidden_size=24, width_scale=0.125)
     assert model.head.hidden[1].out_features == model.head.fc.in_features == 24
     with pytest.raises(ValueError, match="head_hidden_size=24: head='kan' has no hidden layer"):

@@ -1,4 +1,4 @@
-"""Polynomial recurrences: values, derivatives, normalisation. scipy.special is the oracle."""
+"""Polynomial recurrences: values, derivatives, normalization. scipy.special is the oracle."""
 
 import numpy as np
 import pytest
@@ -43,10 +43,10 @@ def test_values(name, degree):
 
 
 @pytest.mark.parametrize("name", ORACLES)
-def test_normalised_is_bounded_and_proportional(name):
+def test_normalized_is_bounded_and_proportional(name):
     x = torch.linspace(-1, 1, 7001, dtype=torch.float64)
     recurrence = ORACLES[name][0](12)
-    raw, scaled = (op.polynomials(x, *columns(r), 0) for r in (recurrence, op.normalised(recurrence)))
+    raw, scaled = (op.polynomials(x, *columns(r), 0) for r in (recurrence, op.normalized(recurrence)))
     peaks = scaled.abs().amax(1)
     assert (peaks <= 1).all()
     assert (peaks > 0.999).all()

@@ -41,7 +41,7 @@ def test_gradients_of_coefficients_where_monomials_overflow(preset, magnitude, s
     torch.manual_seed(0)
     a, b = coefficients(preset, shared=shared)
     x = torch.empty(5, 8).uniform_(-magnitude, magnitude)
-    x[0] = torch.randn(8)  # with an ordinary neighbour
+    x[0] = torch.randn(8)  # with an ordinary neighbor
     grad = torch.randn_like(x)
     got = value_and_grads(rational, x, a, b, grad)[2:]
     want = value_and_grads(rational_reference, *(t.double() for t in (x, a, b, grad)))[2:]
@@ -63,7 +63,7 @@ def test_what_overflows_is_infinite_and_not_undefined(readable, monkeypatch):
     assert not none.any()
 
 
-def test_outliers_do_not_change_their_neighbours():
+def test_outliers_do_not_change_their_neighbors():
     torch.manual_seed(0)
     a, b = coefficients()
     x = torch.randn(4, 8)

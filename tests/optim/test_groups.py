@@ -151,7 +151,7 @@ def test_options_reach_the_optimizer(name: str, options: dict[str, Any], expecte
 
 
 def test_kan_rate_without_a_schedule() -> None:
-    """The optimiser alone uses the right rates."""
+    """The optimizer alone uses the right rates."""
     model = KANBlock()
     optimizer = build_optimizer(model, name="momentum", lr=LR, kan_lr=KAN_LR, weight_decay=0.0, momentum=0.0)
     (model.base_weight.sum() + model.basis_weight.sum()).backward()

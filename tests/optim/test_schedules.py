@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from kanvision.optim import SCHEDULES, build_optimizer, build_scheduler, drops
-from tests.optim.test_groups import KAN_LR, LAYER_DECAY, LR, Net
+
+from .test_groups import KAN_LR, LAYER_DECAY, LR, Net
 
 WARMUP, WARMUP_LR, MIN_LR, EPOCHS, STEPS = 2.0, 0.01, 0.001, 10, 4
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from kanvision.data.transforms import ImageSpec, evaluation_transform
+from kanvision.data.transforms.classification import ImageSpec, evaluation_transform
 from kanvision.prediction import find_inputs, predict_classes, unusable_pictures
 from tests.data.fake_masks import save, scan
 

@@ -9,8 +9,8 @@ from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.transform import from_origin
 
-from kanvision.data.datasets.pixels import label_values
-from kanvision.prediction.files import array_file, draft, no_data_of, picture_files, raster_file
+from kanvision.data.files.pixels import label_values
+from kanvision.prediction.files import array_file, draft, nodata_value, picture_files, raster_file
 
 PLACE = {"crs": rasterio.CRS.from_epsg(32634), "transform": from_origin(300000, -3700000, 10, 20)}
 
@@ -39,7 +39,7 @@ def test_a_raster_keeps_values_place_names_and_no_data(size: tuple[int, int], tm
     assert [p.name for p in path.parent.iterdir()] == ["p.tif"]
 
 
-def test_a_raster_of_labels_has_colours_and_control_points_are_kept(tmp_path: Path) -> None:
+def test_a_raster_of_labels_has_colors_and_control_points_are_kept(tmp_path: Path) -> None:
     labels = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
     points = [
         GroundControlPoint(row, col, 10 + col, 50 - row) for row, col in ((0, 0), (0, 4), (3, 0), (3, 4))
@@ -76,11 +76,11 @@ def test_pictures_of_labels_give_the_labels_back(no_data: int, mode: str, tmp_pa
         assert Image.open(path).mode == mode
         np.testing.assert_array_equal(label_values(path), plane)
     if mode == "P":  # classes are seen with the eye
-        assert len({tuple(colour) for colour in np.asarray(Image.open(paths[0]).convert("RGB"))[0]}) == 4
+        assert len({tuple(color) for color in np.asarray(Image.open(paths[0]).convert("RGB"))[0]}) == 4
 
 
 def test_no_data_is_a_label_that_no_class_has() -> None:
-    assert [no_data_of(count) for count in (2, 255, 256, 1000)] == [255, 255, 65535, 65535]
+    assert [nodata_value(count) for count in (2, 255, 256, 1000)] == [255, 255, 65535, 65535]
 
 
 @pytest.mark.parametrize("kind", ["tif", "npy", "png"])

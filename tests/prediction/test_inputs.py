@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kanvision.data.errors import DataError
-from kanvision.data.preprocessing import Preprocessing
+from kanvision.data.transforms.normalize import Preprocessing
 from kanvision.prediction import (
     Bands,
     find_inputs,

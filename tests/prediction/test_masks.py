@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from kanvision.data.datasets.palette import Palette, PaletteMask
-from kanvision.data.datasets.pictures import pixel_limit
-from kanvision.data.datasets.pixels import FileError, label_values
-from kanvision.data.preprocessing import Preprocessing
-from kanvision.data.resizing import resize_image
+from kanvision.data.files.palette import Palette, PaletteMask
+from kanvision.data.files.pillow import pixel_limit
+from kanvision.data.files.pixels import FileError, label_values
+from kanvision.data.transforms.normalize import Preprocessing
+from kanvision.data.transforms.resize import resize_image
 from kanvision.prediction import Bands, MaskPredictor, Outputs, open_scene
-from kanvision.prediction import tally as tally_module
+from kanvision.prediction import statistics as tally_module
 from tests.data.fake_masks import geotiff, save, scan
 
 BANDS = Bands(3, Preprocessing([0.4, 0.5, 0.3], [0.2, 0.3, 0.25]))
@@ -85,8 +85,8 @@ def test_a_geotiff_gives_geotiffs_at_the_same_place(mode: str, tmp_path: Path) -
         np.testing.assert_allclose(file.read(), found, atol=1e-5)
     counted = labels if mode == "multilabel" else [labels == label for label in range(1, max(2, len(found)))]
     np.testing.assert_allclose(outcome.shares, [np.mean(plane) for plane in counted], atol=2e-3)
-    normalised = BANDS.preprocessing(torch.from_numpy(planes / 255).float())
-    np.testing.assert_allclose(outcome.offsets, normalised.mean(dim=(1, 2)), atol=1e-5)
+    normalized = BANDS.preprocessing(torch.from_numpy(planes / 255).float())
+    np.testing.assert_allclose(outcome.offsets, normalized.mean(dim=(1, 2)), atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -201,7 +201,7 @@ def test_more_than_255_classes_need_16_bits(tmp_path: Path) -> None:
         np.testing.assert_array_equal(label_values(outputs.masks[0]).ravel(), np.arange(256) + 44)
 
 
-def test_an_overlay_shows_classes_in_colour_and_a_large_image_smaller(tmp_path: Path, monkeypatch) -> None:
+def test_an_overlay_shows_classes_in_color_and_a_large_image_smaller(tmp_path: Path, monkeypatch) -> None:
     planes = scan(5, (300, 200)).transpose(2, 0, 1)
     path, used = geotiff(tmp_path / "a.tif", planes), predictor("binary")
     outputs, _ = run(path, used)
@@ -249,7 +249,7 @@ def test_a_tall_image_leaves_no_more_in_memory_than_its_small_copy(tmp_path: Pat
     monkeypatch.setattr(tally_module, "OVERLAY", 64)
     with open_scene(geotiff(tmp_path / "a.tif", np.zeros((3, 32, 500), np.uint8)), BANDS) as scene:
         scene.height = 256 * 40
-        tally = tally_module.Tally(scene, range(1, 3), ())
+        tally = tally_module.ImageStatistics(scene, range(1, 3), ())
         labels, there = np.ones((1, 256, 500), np.int64), np.ones((256, 500), bool)
         tracemalloc.start()
         for top in range(0, scene.height, 256):

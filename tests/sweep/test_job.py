@@ -10,8 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import open_dict
 
-from kanvision.config import ConfigError, Problem, TrainConfig, compose, parse_train, shown_as_text
-from kanvision.config.composition import composer
+from kanvision.config import ConfigError, Problem, TrainConfig, compose, exit_with_message, parse_train
+from kanvision.config.cli.compose import composer
 from kanvision.sweep import finished_score, read_runs, sweep_job
 from kanvision.sweep.runs import FAILURE, write_failure
 
@@ -57,7 +57,7 @@ def test_a_mistake_of_the_user_is_recorded_without_a_traceback_on_the_screen(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     problem = Problem(("model.name",), ("model.name=x",), "no such model", "legal: y")
-    with sweep_job(), shown_as_text(ConfigError):
+    with sweep_job(), exit_with_message(ConfigError):
         raise ConfigError([problem])
     assert recorded(folder) == "model.name=x: no such model: legal: y"
     assert "Traceback" not in capsys.readouterr().err
@@ -92,7 +92,7 @@ def test_processes_that_work_together_do_not_go_on(folder: Path, monkeypatch: py
 def test_outside_of_sweeps_nothing_is_swallowed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), sweep_job():
         raise RuntimeError
-    with pytest.raises(SystemExit), sweep_job(), shown_as_text(ConfigError):
+    with pytest.raises(SystemExit), sweep_job(), exit_with_message(ConfigError):
         raise ConfigError([])
     assert os.listdir(tmp_path) == []
 

@@ -7,7 +7,8 @@ from pytorch_lightning.callbacks import Callback, GradientAccumulationScheduler
 
 from kanvision.optim import build_optimizer, build_scheduler
 from tests.callbacks.stepwise import NUM_STEPS, At, CrashError, crash, train
-from tests.tasks.tiny_problem import TinyNet
+
+from .tiny_problem import TinyNet
 
 BATCHES = NUM_STEPS // 3  # an epoch
 SCHEDULE = {"name": "cosine", "warmup_epochs": 1, "warmup_lr": 1e-4, "interval": "step"}

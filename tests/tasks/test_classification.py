@@ -106,7 +106,7 @@ def test_training_loss_is_the_mean_over_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("interval", "accumulate"), [("epoch", 1), ("step", 1), ("step", 4), ("epoch", 4)])
 def test_rates_follow_the_schedule(tmp_path: Path, interval: str, accumulate: int) -> None:
-    """6 batches in an epoch; by fours they make two optimiser steps."""
+    """6 batches in an epoch; by fours they make two optimizer steps."""
     batches = Batches()
     scheduler = {**SCHEDULER, "interval": interval, "min_lr": 0.001}
     task = tiny_task(scheduler=scheduler, optimizer={"name": "sgd", "lr": 0.1})

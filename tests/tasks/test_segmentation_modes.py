@@ -13,7 +13,8 @@ from kanvision.checkpoints import load_checkpoint
 from kanvision.losses import SEGMENTATION_LOSSES
 from kanvision.metrics import border_distances, object_tallies
 from kanvision.tasks import SegmentationTask
-from tests.tasks.tiny_problem import tiny_trainer
+
+from .tiny_problem import tiny_trainer
 
 IGNORED = 255
 HEADS = {"binary": (1, 2), "multiclass": (3,), "multilabel": (2,)}
@@ -107,8 +108,8 @@ def test_one_logit_and_two_are_judged_alike():
     batch = {"image": data.images, "mask": data.masks}
     two, one = task("binary", 2), task("binary", 1)
     logits = torch.randn(9, 2, 12, 14, generator=torch.Generator().manual_seed(0))
-    a = two.test_measurement(logits, batch)
-    b = one.test_measurement(logits[:, 1:] - logits[:, :1], batch)
+    a = two.test_metric_inputs(logits, batch)
+    b = one.test_metric_inputs(logits[:, 1:] - logits[:, :1], batch)
     for key, value in a.items():
         torch.testing.assert_close(value, b[key])
 
@@ -138,8 +139,8 @@ def test_the_threshold_is_found_by_validation_kept_and_used_by_tests(tmp_path):
     # the scores of the validations within training are at 0.5
     trainer.validate(other, datamodule=Data("binary"), verbose=False)
     val = Shapes(9, 1, "binary")
-    assert "threshold" in other.meaning()
-    assert f"{kept[0]:g}" in other.meaning()["threshold"]
+    assert "threshold" in other.metric_notes()
+    assert f"{kept[0]:g}" in other.metric_notes()["threshold"]
     with torch.inference_mode():
         a, b = other.eval()(val.images).sigmoid()[:, 0] > kept[0], val.masks == 1
     assert float(trainer.callback_metrics["val/iou_dataset"]) == pytest.approx(
@@ -158,7 +159,7 @@ def test_nothing_but_training_moves_the_threshold(tmp_path, stage: str):
     measure = getattr(trainer, stage)
     measure(learner, dataloaders=shifted.test_dataloader(), verbose=False)
     assert learner.thresholds == found
-    assert learner.kept()["thresholds"] == list(found)
+    assert learner.extra_state()["thresholds"] == list(found)
     again = task("binary", 1, learner.model, metrics={"threshold": "search"})
     again.scheduler_options = {"name": "constant"}
     again.optimizer_options = {"name": "sgd", "lr": 1e-12, "weight_decay": 0.0}
@@ -196,10 +197,10 @@ def test_objects_come_from_the_batch_or_from_the_mask():
     logits = torch.randn(4, 1, 12, 14, generator=torch.Generator().manual_seed(0))
     instances = data.masks * torch.arange(1, 15)
     batch = {"image": data.images, "mask": data.masks, "instances": instances}
-    tallies = learner.test_measurement(logits, batch)["tallies"]
+    tallies = learner.test_metric_inputs(logits, batch)["tallies"]
     assert torch.equal(tallies, object_tallies(logits[:, 0] > 0, instances))
     del batch["instances"]
-    assert not torch.equal(learner.test_measurement(logits, batch)["tallies"], tallies)
+    assert not torch.equal(learner.test_metric_inputs(logits, batch)["tallies"], tallies)
     names = {"test/object_f1", "test/object_dice", "test/object_hausdorff"}
     assert names <= set(learner.test_metrics.keys())
     assert not any("object_" in name for name in learner.val_metrics)
@@ -209,7 +210,7 @@ def test_masks_of_another_size_are_scored_at_theirs():
     learner = task("binary", 1)
     logits = torch.randn(1, 1, 12, 14)
     mask = torch.randint(2, (1, 31, 20))
-    measured = learner.test_measurement(logits, {"image": torch.zeros(1, 3, 12, 14), "mask": mask})
+    measured = learner.test_metric_inputs(logits, {"image": torch.zeros(1, 3, 12, 14), "mask": mask})
     large = nn.functional.interpolate(logits, (31, 20), mode="bilinear")
     assert torch.equal(measured["preds"], (large[:, 0] > 0).long())
     assert measured["diagonal"] == pytest.approx((31**2 + 20**2) ** 0.5)
@@ -226,25 +227,25 @@ def test_ignored_pixels_neither_train_nor_count(mode: str, num_classes: int):
     batch = {"image": logits, "mask": void}
     part = {"image": logits[..., :9], "mask": mask[..., :9]}
     torch.testing.assert_close(learner.training_loss(batch), learner.training_loss(part))
-    a, b = learner.test_measurement(logits, batch), learner.test_measurement(logits[..., :9], part)
+    a, b = learner.test_metric_inputs(logits, batch), learner.test_metric_inputs(logits[..., :9], part)
     for key in ("counts", "value", "objective"):
         torch.testing.assert_close(a[key], b[key])
     other = logits.clone()
     other[..., 9:] = 5.0
     torch.testing.assert_close(
-        learner.test_measurement(other, batch)["distances"], a["distances"], equal_nan=True
+        learner.test_metric_inputs(other, batch)["distances"], a["distances"], equal_nan=True
     )
 
 
 def test_protocols_are_told():
     learner = task("binary", 1, metrics={"protocol": ["paper"], "hd95": "exclude", "objects": True})
-    lines = learner.meaning()
+    lines = learner.metric_notes()
     assert lines["iou_batch, f1_batch, precision_batch, recall_batch"].startswith(
         "paper: pixels of each batch"
     )
     assert "left out" in lines["hd95"]
     assert lines["threshold"] == "0.5"
-    assert task("multiclass", 3).meaning().keys() == {
+    assert task("multiclass", 3).metric_notes().keys() == {
         "iou, f1, precision, recall",
         "iou_dataset, f1_dataset, precision_dataset, recall_dataset",
         "hd95",

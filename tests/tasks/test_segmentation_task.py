@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 
 from kanvision.metrics import pixel_counts, segmentation_metrics
 from kanvision.tasks import TASKS, SegmentationTask
-from tests.tasks.tiny_problem import tiny_trainer
+
+from .tiny_problem import tiny_trainer
 
 NUM_CLASSES = 3
 
@@ -134,7 +135,7 @@ def test_a_pixel_without_a_finite_output_is_wrong():
     logits[0, 1] = 1.0
     logits[0, 2, 0, 0] = float("nan")
     batch = {"image": torch.zeros(1, 3, 2, 2), "mask": torch.ones(1, 2, 2, dtype=torch.long)}
-    assert task().measurement(logits, batch)["preds"].tolist() == [[[-1, 1], [1, 1]]]
+    assert task().metric_inputs(logits, batch)["preds"].tolist() == [[[-1, 1], [1, 1]]]
 
 
 @pytest.mark.parametrize("key", ["mixup_alpha", "cutmix_alpha"])

@@ -40,7 +40,7 @@ def cost(model: nn.Module, input_shape: Sequence[int]) -> Cost:
 
     FLOPs are those of `torch.utils.flop_counter`: matrix products, convolutions and attention. It does not
     see elementwise work, neither torch's nor that inside an operator of one's own; so activations and
-    normalisations are not in the number, while the linear map over the expanded basis is.
+    normalizations are not in the number, while the linear map over the expanded basis is.
 
     The evaluation of learned functions is counted by itself: for each module with the attribute
     `flops_per_input` (bases, rationals), values that go in times operations for each by the formula of its

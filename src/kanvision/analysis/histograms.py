@@ -131,11 +131,11 @@ def histogram_chart(found: Mapping[str, Mapping[int, Counts]], limits: Mapping[s
     figure = Figure(figsize=(4.0 * columns, 2.7 * rows + 0.4), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for ax, (kind, by_epoch) in zip(axes, found.items(), strict=False):
-        for (epoch, counts), colour in zip(by_epoch.items(), _colours(len(by_epoch)), strict=True):
+        for (epoch, counts), color in zip(by_epoch.items(), _colors(len(by_epoch)), strict=True):
             edges = np.linspace(-limits[kind], limits[kind], len(counts.inside) + 1)
             outside = (counts.below + counts.above) / max(counts.number, 1)
             label = f"epoch {epoch}: std {counts.std:.3g}, {outside:.1%} outside"
-            ax.stairs(counts.inside / max(counts.number, 1), edges, color=colour, lw=1.2, label=label)
+            ax.stairs(counts.inside / max(counts.number, 1), edges, color=color, lw=1.2, label=label)
         number = next(iter(by_epoch.values())).number
         ax.set_title(f"{kind} ({number:,})", fontsize=9)
         ax.legend(fontsize=6.5, frameon=False, loc="upper left")
@@ -195,13 +195,13 @@ def operator_chart(model: nn.Module, weights: Mapping[str, Tensor]) -> Figure | 
         parts = {"a, b": weights[f"{name}.units.coefficients"], "W": weights.get(f"{name}.weight")}
         for head, ax in enumerate(row):
             texts = []
-            for (label, tensor), colour in zip(parts.items(), ("#1f4e8c", "#d1762a"), strict=True):
+            for (label, tensor), color in zip(parts.items(), ("#1f4e8c", "#d1762a"), strict=True):
                 if tensor is None or head >= len(tensor):
                     continue
                 values = tensor[head].detach().cpu().double().numpy().ravel()
                 std = float(values.std()) or 1.0
                 shares = np.histogram(values / std, edges)[0] / values.size
-                ax.stairs(shares, edges, color=colour, lw=1.1, label=label)
+                ax.stairs(shares, edges, color=color, lw=1.1, label=label)
                 texts.append(f"{label}: std {std:.2g}")
             ax.plot((edges[1:] + edges[:-1]) / 2, normal, color="#999999", lw=0.8, ls=":", label="normal")
             ax.set_yscale("log")
@@ -216,6 +216,6 @@ def operator_chart(model: nn.Module, weights: Mapping[str, Tensor]) -> Figure | 
     return figure
 
 
-def _colours(number: int) -> NDArray[np.float64]:
-    colours: NDArray[np.float64] = colormaps["viridis"](np.linspace(0.85, 0.0, number))
-    return colours
+def _colors(number: int) -> NDArray[np.float64]:
+    colors: NDArray[np.float64] = colormaps["viridis"](np.linspace(0.85, 0.0, number))
+    return colors

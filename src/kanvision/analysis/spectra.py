@@ -146,17 +146,17 @@ def weight_chart(spectra: Mapping[str, Values]) -> Figure:
     height = max(3.6, 0.16 * len(names) + 1.0)
     figure = Figure(figsize=(10.0, min(height, 14.0)), layout="constrained")
     left, right = figure.subplots(1, 2)
-    colours = _colours(len(names))
-    for name, colour in zip(names, colours, strict=True):
+    colors = _colors(len(names))
+    for name, color in zip(names, colors, strict=True):
         values = spectra[name]
-        left.plot(np.linspace(0, 1, len(values)), values / max(values[0], 1e-300), color=colour, lw=1.0)
+        left.plot(np.linspace(0, 1, len(values)), values / max(values[0], 1e-300), color=color, lw=1.0)
     left.set_xlabel("index as a share of all values", fontsize=8)
     left.set_ylabel("singular value, the largest is 1", fontsize=8)
     left.set_title("from the first layer (violet) to the last (yellow)", fontsize=9)
     left.set_ylim(0, 1.02)
     shares = [float(stable_rank(values)) / len(values) for values in spectra.values()]
     places = np.arange(len(names))
-    right.barh(places, shares, color=colours)
+    right.barh(places, shares, color=colors)
     size = 7 if len(names) <= 40 else 4
     right.set_yticks(
         places, [name if len(name) < 44 else f"...{name[-41:]}" for name in names], fontsize=size
@@ -171,6 +171,6 @@ def weight_chart(spectra: Mapping[str, Values]) -> Figure:
     return figure
 
 
-def _colours(count: int) -> NDArray[np.float64]:
-    colours: NDArray[np.float64] = colormaps["viridis"](np.linspace(0, 0.95, count))
-    return colours
+def _colors(count: int) -> NDArray[np.float64]:
+    colors: NDArray[np.float64] = colormaps["viridis"](np.linspace(0, 0.95, count))
+    return colors

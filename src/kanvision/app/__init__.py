@@ -1,17 +1,17 @@
 """Builds the objects that a configuration names, and runs them."""
 
-from .analysis import analyse
-from .checking import check_data
-from .evaluation import evaluate
-from .explanation import explain
-from .prediction import predict
-from .stopping import RunStoppedError
-from .training import train
+from .analyze.run import analyze
+from .check_data import check_data
+from .evaluate import evaluate
+from .explain.run import explain
+from .interrupt import RunStoppedError
+from .predict.run import predict
+from .train import train
 
 __all__ = [
     "EVALUATIONS",
     "RunStoppedError",
-    "analyse",
+    "analyze",
     "check_data",
     "evaluate",
     "explain",
@@ -23,7 +23,7 @@ EVALUATIONS = {
     "test": evaluate,
     "explain": explain,
     "predict": predict,
-    "analyse": analyse,
+    "analyze": analyze,
     "check_data": check_data,
 }
 """What `eval.py` does, by its `mode`."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from kanvision.bases.base import Basis, Squash
-from kanvision.bases.bernstein import BernsteinBasis
-from kanvision.bases.catalogue import SINGLE_BASES, build_basis
-from kanvision.bases.cauchy import CauchyBasis
-from kanvision.bases.fourier import FourierBasis
-from kanvision.bases.grid import GridBasis
-from kanvision.bases.lucas import ChebyshevUBasis, FibonacciBasis, LucasBasis
-from kanvision.bases.orthogonal import (
+from .base import Basis, Squash
+from .bernstein import BernsteinBasis
+from .cauchy import CauchyBasis
+from .fourier import FourierBasis
+from .grid import GridBasis
+from .lucas import ChebyshevUBasis, FibonacciBasis, LucasBasis
+from .orthogonal import (
     ChebyshevBasis,
     GegenbauerBasis,
     GramBasis,
@@ -19,13 +18,14 @@ from kanvision.bases.orthogonal import (
     JacobiBasis,
     LegendreBasis,
 )
-from kanvision.bases.radial import RBFBasis, RSWAFBasis
-from kanvision.bases.rational import RationalBasis
-from kanvision.bases.relu import ReLUBasis
-from kanvision.bases.selectable import SelectableBasis
-from kanvision.bases.sine import SineBasis
-from kanvision.bases.spline import BSplineBasis
-from kanvision.bases.wavelet import WaveletBasis
+from .radial import RBFBasis, RSWAFBasis
+from .rational import RationalBasis
+from .registry import SINGLE_BASES, build_basis
+from .relu import ReLUBasis
+from .selectable import SelectableBasis
+from .sine import SineBasis
+from .spline import BSplineBasis
+from .wavelet import WaveletBasis
 
 __all__ = [
     "BASES",

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, cast, final
 import torch
 from torch import Tensor, nn
 
-from kanvision.ops.precision import without_autocast
+from kanvision.ops.autocast import without_autocast
 
 __all__ = ["Basis", "Squash"]
 
@@ -29,7 +29,7 @@ class Basis(nn.Module):
 
     * **domain policy**: `squash` maps the real line onto `domain` element by element, with
       `tanh`: mid + half * tanh(x), `sigmoid`: lo + (hi - lo) / (1 + exp(-x)), `clamp`: min(max(x, lo), hi),
-      where mid and half are centre and half width. `None` hands x on as it is; each class says what
+      where mid and half are center and half width. `None` hands x on as it is; each class says what
       its functions do outside the domain. Without a domain tanh maps onto (-1, 1) and sigmoid onto (0, 1).
     * **precision**: values are computed in float32 (float64 stays float64) with autocast switched off and
       then cast to the dtype of the input. Buffers (grids, knots, constants) are never of a half type, neither

@@ -27,7 +27,7 @@ class GridBasis(Basis):
 
     @property
     def step(self) -> float:
-        """Distance of neighbouring functions."""
+        """Distance of neighboring functions."""
         raise NotImplementedError
 
     @property

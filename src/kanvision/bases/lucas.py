@@ -17,7 +17,7 @@ class ChebyshevUBasis(PolynomialBasis):
 
     Args:
         degree: highest degree.
-        normalise: scale each polynomial to max |U_n| <= 1 on [-1, 1]; unscaled they reach n + 1.
+        normalize: scale each polynomial to max |U_n| <= 1 on [-1, 1]; unscaled they reach n + 1.
         squash: domain policy.
         num_channels: not used.
     """
@@ -27,13 +27,13 @@ class ChebyshevUBasis(PolynomialBasis):
     def __init__(
         self,
         degree: int = 3,
-        normalise: bool = True,
+        normalize: bool = True,
         *,
         squash: Squash | None = "tanh",
         num_channels: int | None = None,
     ) -> None:
         super().__init__(
-            degree, op.chebyshev_u, normalise=normalise, squash=squash, num_channels=num_channels
+            degree, op.chebyshev_u, normalize=normalize, squash=squash, num_channels=num_channels
         )
 
 
@@ -44,7 +44,7 @@ class FibonacciBasis(PolynomialBasis):
 
     Args:
         degree: highest degree.
-        normalise: scale each polynomial to max |F_n| <= 1 on [-1, 1]; unscaled they reach the Fibonacci
+        normalize: scale each polynomial to max |F_n| <= 1 on [-1, 1]; unscaled they reach the Fibonacci
             numbers, 8 at degree 5.
         squash: domain policy.
         num_channels: not used.
@@ -55,23 +55,23 @@ class FibonacciBasis(PolynomialBasis):
     def __init__(
         self,
         degree: int = 3,
-        normalise: bool = True,
+        normalize: bool = True,
         *,
         squash: Squash | None = "tanh",
         num_channels: int | None = None,
     ) -> None:
-        super().__init__(degree, op.fibonacci, normalise=normalise, squash=squash, num_channels=num_channels)
+        super().__init__(degree, op.fibonacci, normalize=normalize, squash=squash, num_channels=num_channels)
 
 
 class LucasBasis(PolynomialBasis):
     """Lucas polynomials, L_1 = x, L_2 = x^2 + 2, L_{n+1} = x L_n + L_{n-1}, and the constant 1.
 
-    The sequence starts with L_0 = 2. Here, normalised or not, the constant is L_0 / 2 = 1 as in every basis
+    The sequence starts with L_0 = 2. Here, normalized or not, the constant is L_0 / 2 = 1 as in every basis
     of polynomials, so that layers may add it by themselves; its weight absorbs the factor.
 
     Args:
         degree: highest degree.
-        normalise: scale each polynomial to max |L_n| <= 1 on [-1, 1]; unscaled they reach the Lucas numbers,
+        normalize: scale each polynomial to max |L_n| <= 1 on [-1, 1]; unscaled they reach the Lucas numbers,
             11 at degree 5.
         squash: domain policy.
         num_channels: not used.
@@ -82,9 +82,9 @@ class LucasBasis(PolynomialBasis):
     def __init__(
         self,
         degree: int = 3,
-        normalise: bool = True,
+        normalize: bool = True,
         *,
         squash: Squash | None = "tanh",
         num_channels: int | None = None,
     ) -> None:
-        super().__init__(degree, op.lucas, normalise=normalise, squash=squash, num_channels=num_channels)
+        super().__init__(degree, op.lucas, normalize=normalize, squash=squash, num_channels=num_channels)

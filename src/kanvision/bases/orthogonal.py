@@ -37,7 +37,7 @@ class PolynomialBasis(Basis):
     Args:
         degree: highest degree; 0 leaves the constant.
         family: coefficients of the recurrence up to a degree; those of a step do not depend on that degree.
-        normalise: scale each polynomial to at most 1 on [-1, 1].
+        normalize: scale each polynomial to at most 1 on [-1, 1].
         squash: domain policy.
         num_channels: not used but for the shape of learnable parameters in subclasses.
 
@@ -53,7 +53,7 @@ class PolynomialBasis(Basis):
         degree: int,
         family: Callable[[int], op.Recurrence],
         *,
-        normalise: bool = False,
+        normalize: bool = False,
         squash: Squash | None,
         num_channels: int | None,
     ) -> None:
@@ -61,7 +61,7 @@ class PolynomialBasis(Basis):
             raise ValueError(f"degree={degree} must be at least 0")
         super().__init__(num_basis=degree + 1, domain=(-1.0, 1.0), squash=squash, num_channels=num_channels)
         self.degree = degree
-        self._family = partial(_normalised, family) if normalise else family
+        self._family = partial(_normalized, family) if normalize else family
         self._constant("recurrence", 3, degree)  # rows A, B, C
         self._reset_recurrence()
 
@@ -150,7 +150,7 @@ class JacobiBasis(PolynomialBasis):
         degree: highest degree.
         alpha: exponent, > -1.
         beta: exponent, > -1.
-        normalise: scale each polynomial to max |p_n| <= 1 on [-1, 1]; unscaled they reach
+        normalize: scale each polynomial to max |p_n| <= 1 on [-1, 1]; unscaled they reach
             C(n + max(alpha, beta), n).
         squash: domain policy.
         num_channels: not used.
@@ -166,7 +166,7 @@ class JacobiBasis(PolynomialBasis):
         degree: int = 3,
         alpha: float = 1.0,
         beta: float = 1.0,
-        normalise: bool = True,
+        normalize: bool = True,
         *,
         squash: Squash | None = "tanh",
         num_channels: int | None = None,
@@ -177,7 +177,7 @@ class JacobiBasis(PolynomialBasis):
         super().__init__(
             degree,
             partial(op.jacobi, alpha=alpha, beta=beta),
-            normalise=normalise,
+            normalize=normalize,
             squash=squash,
             num_channels=num_channels,
         )
@@ -188,7 +188,7 @@ class HermiteBasis(PolynomialBasis):
 
     Args:
         degree: highest degree.
-        normalise: scale each polynomial to max |H_n| <= 1 on [-1, 1]; unscaled they reach 41 at degree 5.
+        normalize: scale each polynomial to max |H_n| <= 1 on [-1, 1]; unscaled they reach 41 at degree 5.
         squash: domain policy.
         num_channels: not used.
     """
@@ -198,7 +198,7 @@ class HermiteBasis(PolynomialBasis):
     def __init__(
         self,
         degree: int = 3,
-        normalise: bool = True,
+        normalize: bool = True,
         *,
         squash: Squash | None = "tanh",
         num_channels: int | None = None,
@@ -206,7 +206,7 @@ class HermiteBasis(PolynomialBasis):
         super().__init__(
             degree,
             op.hermite,
-            normalise=normalise,
+            normalize=normalize,
             squash=squash,
             num_channels=num_channels,
         )
@@ -218,7 +218,7 @@ class GegenbauerBasis(PolynomialBasis):
     Args:
         degree: highest degree.
         alpha: > 0; 1/2 is Legendre, 1 is Chebyshev of the second kind.
-        normalise: scale each polynomial to max |C_n| <= 1 on [-1, 1]; unscaled they reach 252 at degree 5,
+        normalize: scale each polynomial to max |C_n| <= 1 on [-1, 1]; unscaled they reach 252 at degree 5,
             alpha 3.
         squash: domain policy.
         num_channels: not used.
@@ -233,7 +233,7 @@ class GegenbauerBasis(PolynomialBasis):
         self,
         degree: int = 3,
         alpha: float = 3.0,
-        normalise: bool = True,
+        normalize: bool = True,
         *,
         squash: Squash | None = "tanh",
         num_channels: int | None = None,
@@ -243,7 +243,7 @@ class GegenbauerBasis(PolynomialBasis):
         super().__init__(
             degree,
             partial(op.gegenbauer, alpha=alpha),
-            normalise=normalise,
+            normalize=normalize,
             squash=squash,
             num_channels=num_channels,
         )
@@ -345,5 +345,5 @@ class GramBasis(PolynomialBasis):
         return a, b, c
 
 
-def _normalised(family: Callable[[int], op.Recurrence], degree: int) -> op.Recurrence:
-    return op.normalised(family(degree))
+def _normalized(family: Callable[[int], op.Recurrence], degree: int) -> op.Recurrence:
+    return op.normalized(family(degree))

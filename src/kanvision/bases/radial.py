@@ -15,24 +15,24 @@ from .grid import GridBasis
 
 __all__ = ["RBFBasis", "RSWAFBasis", "RadialBasis"]
 
-# So many widths from its centre every function is below 1e-6.
+# So many widths from its center every function is below 1e-6.
 _REACH = 8.0
 
 
 class RadialBasis(GridBasis):
-    """One function on equidistant centres, phi_j = profile((x - c_j) / width), K = num_centers.
+    """One function on equidistant centers, phi_j = profile((x - c_j) / width), K = num_centers.
 
     The functions decay to 0 outside the range.
 
     Args:
         num_centers: K, at least 2 unless `width` is given.
-        grid_range: first and last centre, which is the domain.
-        width: of every function; None is the distance of two centres.
+        grid_range: first and last center, which is the domain.
+        width: of every function; None is the distance of two centers.
         squash: domain policy.
         num_channels: not used, the functions have no parameters.
 
     Raises:
-        ValueError: if there are too few centres or the width is not positive.
+        ValueError: if there are too few centers or the width is not positive.
     """
 
     profile: ClassVar[str]
@@ -72,7 +72,7 @@ class RadialBasis(GridBasis):
 
     @property
     def step(self) -> float:
-        """Distance of the centres; of a single one its width."""
+        """Distance of the centers; of a single one its width."""
         low, high = self.domain
         return (high - low) / (self.num_basis - 1) if self.num_basis > 1 else self.width
 
@@ -102,7 +102,7 @@ class RadialBasis(GridBasis):
 
     def _extended(self, left: int, right: int) -> None:
         if self.num_basis == 1:
-            raise ValueError("a single function has no neighbours whose distance an extension could keep")
+            raise ValueError("a single function has no neighbors whose distance an extension could keep")
         low, high, step = self._points[0], self._points[-1], self.step
         count = self.num_basis + left + right
         self._points = _equidistant(low - left * step, high + right * step, count)
@@ -125,13 +125,13 @@ class RBFBasis(RadialBasis):
 
     Args:
         num_centers: K, at least 2 unless `width` is given.
-        grid_range: first and last centre, which is the domain.
-        width: of every function; the distance of two centres by default.
+        grid_range: first and last center, which is the domain.
+        width: of every function; the distance of two centers by default.
         squash: domain policy.
         num_channels: not used, the functions have no parameters.
 
     Raises:
-        ValueError: if there are too few centres or the width is not positive.
+        ValueError: if there are too few centers or the width is not positive.
     """
 
     name = "rbf"
@@ -153,18 +153,18 @@ class RBFBasis(RadialBasis):
 class RSWAFBasis(RadialBasis):
     """Reflectional switch functions, phi_j = 1 - tanh((x - c_j) / width)^2, the square of 1 / cosh.
 
-    FasterKAN (Delis 2024), whose width is 0.33 whatever the distance of the centres; MLP-KAN (arXiv
+    FasterKAN (Delis 2024), whose width is 0.33 whatever the distance of the centers; MLP-KAN (arXiv
     2410.03027) builds its experts on them.
 
     Args:
         num_centers: K, at least 2 unless `width` is given.
-        grid_range: first and last centre, which is the domain.
-        width: of every function; None is the distance of two centres.
+        grid_range: first and last center, which is the domain.
+        width: of every function; None is the distance of two centers.
         squash: domain policy.
         num_channels: not used, the functions have no parameters.
 
     Raises:
-        ValueError: if there are too few centres or the width is not positive.
+        ValueError: if there are too few centers or the width is not positive.
     """
 
     name = "rswaf"

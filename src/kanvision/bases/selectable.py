@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Basis, Squash
-from .catalogue import SINGLE_BASES, build_basis
+from .registry import SINGLE_BASES, build_basis
 
 __all__ = ["DEFAULT_POOL", "Phase", "SelectableBasis"]
 

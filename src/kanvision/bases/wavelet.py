@@ -73,5 +73,5 @@ class WaveletBasis(Basis):
 
 
 def positive_rate(scale: Tensor) -> Tensor:
-    """1 / sqrt(scale^2 + 1e-6): finite and positive whatever the optimiser does to the scale."""
+    """1 / sqrt(scale^2 + 1e-6): finite and positive whatever the optimizer does to the scale."""
     return (scale.square() + _MIN_SCALE**2).rsqrt()

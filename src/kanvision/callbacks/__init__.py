@@ -1,39 +1,39 @@
 """What happens around the training loop: checkpoints, averaged weights, random states, logs and pictures."""
 
-from .checkpoint_io import CheckpointWriteError
+from .atomic_io import CheckpointWriteError
+from .bad_samples import BadSampleCounter, TooManyBadSamplesError
 from .checkpointing import BestCheckpoint, LastCheckpoint, StepCheckpoint
 from .csv_log import CSVLog
-from .data_faults import DataFaults, TooManyFaultsError
+from .distributed import all_gather_object
 from .ema import EMAWeights
 from .epoch_state import EpochState
-from .finite_guard import FiniteGuard
-from .grid import GridCare
+from .grid import GridUpdate
+from .nonfinite_guard import NonFiniteGuard
+from .prediction_images import PredictionImages
 from .preemption import Preempted, Preemption
-from .processes import gathered
 from .progress import ProgressBar
 from .rng_state import RNGState
-from .sample_images import SampleImages
 from .selection import BasisSelection
 from .snapshots import WeightSnapshots
 
 __all__ = [
+    "BadSampleCounter",
     "BasisSelection",
     "BestCheckpoint",
     "CSVLog",
     "CheckpointWriteError",
-    "DataFaults",
     "EMAWeights",
     "EpochState",
-    "FiniteGuard",
-    "GridCare",
+    "GridUpdate",
     "LastCheckpoint",
+    "NonFiniteGuard",
+    "PredictionImages",
     "Preempted",
     "Preemption",
     "ProgressBar",
     "RNGState",
-    "SampleImages",
     "StepCheckpoint",
-    "TooManyFaultsError",
+    "TooManyBadSamplesError",
     "WeightSnapshots",
-    "gathered",
+    "all_gather_object",
 ]

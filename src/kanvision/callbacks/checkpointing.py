@@ -13,8 +13,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from .checkpoint_io import WholeFiles
-from .processes import Agreement
+from .atomic_io import AtomicCheckpointIO
+from .distributed import AsyncAllReduce
 
 __all__ = ["BestCheckpoint", "LastCheckpoint", "StepCheckpoint"]
 
@@ -42,7 +42,7 @@ class _RunCheckpoint(ModelCheckpoint):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Resolve the folder, which holds files when a run is resumed; have files written whole."""
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = WholeFiles()
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*exists and is not empty")
             super().setup(trainer, pl_module, stage)
@@ -159,7 +159,7 @@ class StepCheckpoint(_RunCheckpoint):
     Args:
         dirpath: Folder of the checkpoints.
         every_n_minutes: Minutes since a checkpoint was last written, this one or another; None: no clock.
-        every_n_steps: Optimiser steps between two of them; None: do not count.
+        every_n_steps: Optimizer steps between two of them; None: do not count.
 
     Raises:
         ValueError: If a number is not positive.
@@ -177,7 +177,7 @@ class StepCheckpoint(_RunCheckpoint):
         super().__init__(dirpath, "step")
         self.every_n_minutes = every_n_minutes
         self.every_n_steps = every_n_steps
-        self._agreement = Agreement()
+        self._agreement = AsyncAllReduce()
         self._written = 0.0
         self._is_due = False
 
@@ -214,6 +214,6 @@ class StepCheckpoint(_RunCheckpoint):
 
 
 def is_between_steps(trainer: pl.Trainer, batch_idx: int) -> bool:
-    """Whether the batch that has ended made an optimiser step and is not the last of its epoch."""
+    """Whether the batch that has ended made an optimizer step and is not the last of its epoch."""
     done = batch_idx + 1
     return done % trainer.accumulate_grad_batches == 0 and done < trainer.num_training_batches

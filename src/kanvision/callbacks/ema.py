@@ -21,10 +21,10 @@ def ema_decay(decay: float, warmup: bool, num_updates: int) -> float:
 
 
 class EMAWeights(WeightAveraging):
-    """Keeps average = d * average + (1 - d) * weights over optimiser steps, from the initial weights on.
+    """Keeps average = d * average + (1 - d) * weights over optimizer steps, from the initial weights on.
 
     Running statistics are averaged like weights, counters are copied. Validation runs on the average; in
-    checkpoints `state_dict` is the average and `current_model_state` the weights of the optimiser; when
+    checkpoints `state_dict` is the average and `current_model_state` the weights of the optimizer; when
     training ends the task's network holds the average, and whatever is loaded for a later test is tested as
     loaded.
 

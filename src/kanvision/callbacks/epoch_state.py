@@ -11,8 +11,8 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 
 from .csv_log import CSVLog
+from .distributed import all_gather_object
 from .ema import EMAWeights
-from .processes import gathered
 
 __all__ = ["EpochState", "resumes_within_epoch"]
 
@@ -56,7 +56,7 @@ class EpochState(Callback):
             "progress_bar_metrics": dict(connector._progress_bar_metrics),
             "buffers": _own_buffers(self._trainer),
         }
-        return {"ranks": gathered(state)}
+        return {"ranks": all_gather_object(state)}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -169,7 +169,7 @@ def _own_buffers(trainer: pl.Trainer) -> dict[tuple[str, str], Tensor]:
         for name, buffer in module.named_buffers()
     }
     digests = {key: _digest(buffer) for key, buffer in buffers.items()}
-    firsts = gathered(digests)[0]
+    firsts = all_gather_object(digests)[0]
     return {key: buffer for key, buffer in buffers.items() if firsts[key] != digests[key]}
 
 

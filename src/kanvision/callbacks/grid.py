@@ -24,10 +24,10 @@ from kanvision.layers import (
 )
 from kanvision.optim import replace_parameter
 
-from .changed_network import averaged_networks, exchange_again, network_of
 from .epoch_state import resumes_within_epoch
+from .structure_change import exchange_again, list_ema_networks, network_of
 
-__all__ = ["GridCare"]
+__all__ = ["GridUpdate"]
 
 
 @runtime_checkable
@@ -39,7 +39,7 @@ class Rereadable(Protocol):
     def again(self, steps: range) -> Iterator[Any]: ...
 
 
-class GridCare(Callback):
+class GridUpdate(Callback):
     """Watches what reaches the grids of KAN layers, moves them and refines them at the end of epochs.
 
     It looks at the last training images of the epoch (before mixing), on every process at its own, and counts
@@ -50,7 +50,7 @@ class GridCare(Callback):
     * `grid/change`, where grids were moved: largest relative change of a layer's functions.
 
     Moving keeps shapes, and works under every strategy that keeps whole parameters. Refining makes new
-    parameters: their place in the groups of the optimiser, momenta and mean squares go with them, through the
+    parameters: their place in the groups of the optimizer, momenta and mean squares go with them, through the
     map of the weights (for moves as well). An average of the weights (`EMAWeights`) is changed in the same
     way. Checkpoints carry grids in the weights, and how many functions they have as changes of structure, so
     that resuming and evaluating work.
@@ -145,7 +145,7 @@ class GridCare(Callback):
             domains = place_grids(
                 network_of(pl_module), [_prepared(pl_module, batch["image"])], **self._range
             )
-        for average in averaged_networks(trainer):
+        for average in list_ema_networks(trainer):
             for site in grid_sites(average):
                 if site.name in domains:
                     site.grid.move(*domains[site.name])
@@ -198,7 +198,7 @@ class GridCare(Callback):
             weight = layer.basis_weight
             for optimizer in trainer.optimizers:
                 replace_parameter(optimizer, weight, weight, _momenta(matrix, layer.groups))
-        for average in averaged_networks(trainer) if maps else ():
+        for average in list_ema_networks(trainer) if maps else ():
             for layer_name, matrix in maps.items():
                 averaged: Any = average.get_submodule(layer_name)
                 with torch.no_grad():
@@ -213,7 +213,7 @@ class GridCare(Callback):
             factor = size // site.num_cells
             before = {name: layer.basis_weight for name, layer in site.layers.items()}
             matrix = change_structure(network, "refine_grid", site.name, factor=factor)
-            for average in averaged_networks(trainer):
+            for average in list_ema_networks(trainer):
                 change_structure(average, "refine_grid", site.name, factor=factor)
             for name, layer in site.layers.items():
                 for optimizer in trainer.optimizers:
@@ -235,7 +235,7 @@ def _prepared(pl_module: pl.LightningModule, images: Tensor) -> Tensor:
 
 
 def _momenta(matrix: Tensor, groups: int) -> Any:
-    """What becomes of an optimiser's state when weights are mapped by w' = M w.
+    """What becomes of an optimizer's state when weights are mapped by w' = M w.
 
     Directions (momenta) are mapped like weights, so that the function goes on in the direction that it had.
     Sizes, which are nowhere negative (mean squares), become means over the functions that a new one is made

@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from kanvision.signals import STOPPING, Stopped, leave_lost_terminal
 
 from .checkpointing import LastCheckpoint, StepCheckpoint, is_between_steps
-from .processes import Agreement
+from .distributed import AsyncAllReduce
 
 __all__ = ["Preempted", "Preemption"]
 
@@ -50,7 +50,7 @@ class Preemption(Checkpoint):
 
     def __init__(self, requeue: bool = True) -> None:
         self.requeue = requeue
-        self._agreement = Agreement()
+        self._agreement = AsyncAllReduce()
         self._received = 0
         self._agreed = 0
         self._handlers: dict[int, Any] = {}

@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_warn
 
-from .processes import gathered
+from .distributed import all_gather_object
 
 __all__ = ["RNGState"]
 
@@ -33,7 +33,7 @@ class RNGState(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """States of all processes, in the order of their ranks; a collective call."""
-        return {"ranks": gathered(_random_state())}
+        return {"ranks": all_gather_object(_random_state())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the states until the loop is about to start."""

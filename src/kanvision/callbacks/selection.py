@@ -20,13 +20,13 @@ from kanvision.layers import (
     change_structure,
     map_functions,
     selection_sites,
-    structure_of,
+    structure_changes,
 )
 from kanvision.optim import replace_parameter
 
-from .changed_network import averaged_networks, exchange_again, network_of
 from .checkpointing import BestCheckpoint
 from .epoch_state import resumes_within_epoch
+from .structure_change import exchange_again, list_ema_networks, network_of
 
 __all__ = ["BasisSelection"]
 
@@ -42,7 +42,7 @@ class BasisSelection(Callback):
     3. the rest, with the basis of the largest logit in each layer and nothing else.
 
     At the start of the third phase the other members are cut out of the network
-    (`kanvision.layers.select_basis`), of the average of its weights (`EMAWeights`) and of the optimiser,
+    (`kanvision.layers.select_basis`), of the average of its weights (`EMAWeights`) and of the optimizer,
     whose momenta go with the weights that stay; and the best checkpoint is looked for anew, among networks
     with one basis a layer. Checkpoints carry the choices as changes of structure, so that resuming and
     evaluating work.
@@ -95,7 +95,7 @@ class BasisSelection(Callback):
         """Look whether there is something to choose, and time to choose it."""
         network = network_of(pl_module)
         if not selection_sites(network):
-            if not any(change["kind"] == "select_basis" for change in structure_of(network)):
+            if not any(change["kind"] == "select_basis" for change in structure_changes(network)):
                 rank_zero_warn(
                     "callbacks.selection has nothing to do: no layer of this network has a selectable basis; "
                     "basis=selectable gives them one"
@@ -133,14 +133,14 @@ class BasisSelection(Callback):
             self._prune(trainer, pl_module, sites)
             return
         selects = step >= 0
-        for model in (network, *averaged_networks(trainer)):
+        for model in (network, *list_ema_networks(trainer)):
             for site in selection_sites(model):
                 if selects:
                     site.basis.set_phase("select", self._temperature(step, second))
                 else:
                     site.basis.set_phase("train")
         if selects and self.entropy_weight and self._penalty is None:
-            self._penalty = pl_module.register_forward_hook(self._penalise)
+            self._penalty = pl_module.register_forward_hook(self._penalize)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log what the gates have come to."""
@@ -170,7 +170,7 @@ class BasisSelection(Callback):
         share = step / (steps - 1) if steps > 1 else 1.0
         return float(self.start_temperature ** (1 - share) * self.end_temperature**share)
 
-    def _penalise(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _penalize(self, module: nn.Module, args: Any, output: Any) -> None:
         if module.training:
             entropies = [site.basis.entropy() for site in selection_sites(module)]
             add_auxiliary(self.entropy_weight * torch.stack(entropies).mean())
@@ -211,7 +211,7 @@ class BasisSelection(Callback):
                     convert = _of_scaled_weights(matrix, layer.groups)
                     replace_parameter(optimizer, before[name], layer.basis_weight, convert)
         # The average has gates of its own, and goes the way of the network.
-        for average in averaged_networks(trainer):
+        for average in list_ema_networks(trainer):
             for name, member in choices.items():
                 change_structure(average, "select_basis", name, member=member)
         alive = {id(parameter) for parameter in pl_module.parameters()}
@@ -226,7 +226,7 @@ class BasisSelection(Callback):
 
 
 def _of_scaled_weights(matrix: Tensor, groups: int) -> Callable[[Tensor], Tensor]:
-    """What becomes of an optimiser's state when some weights stay, times a factor f.
+    """What becomes of an optimizer's state when some weights stay, times a factor f.
 
     As if they had been trained like that from the start: gradients, and with them momenta, are divided by f,
     and their squares, which are nowhere negative, by its square.
@@ -241,7 +241,7 @@ def _of_scaled_weights(matrix: Tensor, groups: int) -> Callable[[Tensor], Tensor
 
 
 def _forget(optimizer: Optimizer, alive: Collection[int]) -> bool:
-    """Take parameters that are not in the network any more out of an optimiser; whether groups went too."""
+    """Take parameters that are not in the network any more out of an optimizer; whether groups went too."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if id(parameter) not in alive:

@@ -13,7 +13,7 @@ __all__ = ["WeightSnapshots"]
 class WeightSnapshots(Callback):
     """Writes `epoch_<n>.ckpt` after n epochs, the first before the first step, and keeps them all.
 
-    They hold the weights and the run's configuration, without the optimiser: `eval.py` reads them, and no
+    They hold the weights and the run's configuration, without the optimizer: `eval.py` reads them, and no
     run goes on from them.
 
     Args:

@@ -1,8 +1,10 @@
 """Finding checkpoints and loading them, ours and published ones, without running what is in them."""
 
+from .finetune import Start, begin_finetuning, start_from
 from .io import (
     CheckpointError,
     find_checkpoint,
+    find_snapshots,
     load_checkpoint,
     load_state_dict,
     match_structure,
@@ -12,9 +14,7 @@ from .io import (
     require_same_classes,
     state_dict_for,
 )
-from .official import SOURCES, load_official
-from .snapshots import find_snapshots
-from .transfer import Start, begin_finetuning, start_from
+from .published.official import SOURCES, load_official
 from .vit_to_kat import start_from_vit
 
 __all__ = [

@@ -19,6 +19,7 @@ from kanvision.layers import restore_structure
 __all__ = [
     "CheckpointError",
     "find_checkpoint",
+    "find_snapshots",
     "load_checkpoint",
     "load_state_dict",
     "match_structure",
@@ -28,6 +29,7 @@ __all__ = [
     "require_same_classes",
     "state_dict_for",
 ]
+
 
 SUFFIX = ".ckpt"
 NAMES = ("best.ckpt", "last.ckpt", "step.ckpt")
@@ -331,3 +333,33 @@ def _origin(checkpoint: Mapping[str, Any]) -> list[str]:
     if not isinstance(model, Mapping):
         return []
     return ["made with " + " ".join(f"model.{key}={value}" for key, value in model.items())]
+
+
+SNAPSHOT = re.compile(rf"epoch_(\d+){re.escape(SUFFIX)}")
+
+
+def find_snapshots(place: str | Path) -> dict[int, Path]:
+    """Checkpoints by the number of epochs behind them, in order.
+
+    Those of `callbacks=snapshots` tell it by their name, best and last by what is in them. Of several with
+    the same number the snapshot counts, or else the last.
+
+    Args:
+        place: A folder of checkpoints, or one file.
+
+    Raises:
+        CheckpointError: A file cannot be loaded, or is none of a training run.
+    """
+    place = Path(place)
+    files = [place] if place.is_file() else sorted(place.glob(f"*{SUFFIX}"))
+    named = {int(match[1]): path for path in files if (match := SNAPSHOT.fullmatch(path.name))}
+    others = files if place.is_file() else [place / f"{name}{SUFFIX}" for name in ("best", "last")]
+    found = {_epochs(path): path for path in others if path.is_file() and path not in named.values()}
+    return dict(sorted((found | named).items()))
+
+
+def _epochs(path: Path) -> int:
+    epoch = load_checkpoint(path).get("epoch")
+    if epoch is None:
+        raise CheckpointError(f"{path}: does not say after how many epochs it was written")
+    return int(epoch) + 1

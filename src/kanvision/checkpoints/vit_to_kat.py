@@ -22,7 +22,7 @@ from kanvision.layers import RATIONAL_PRESETS, GroupRational
 from kanvision.models.kat import KAT
 
 from .io import CheckpointError
-from .strict import Problems, Shape, read_tensors
+from .published.strict import Problems, Shape, read_tensors
 
 __all__ = ["MODES", "start_from_vit"]
 

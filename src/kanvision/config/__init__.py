@@ -1,51 +1,52 @@
 """Composing, checking and explaining configurations; nothing here imports torch."""
 
-from .batches import batch_problems, share_batch
-from .check_schema import CheckConfig
-from .choices import Choices
-from .command_line import check_command_line
-from .composition import compose
-from .folder_locks import FolderLocks
-from .keys import in_yaml
-from .launchers import is_first_of_machine, is_one_of_several
-from .problems import (
+from .checks.batch_size import batch_problems, share_batch
+from .checks.unused_settings import notes
+from .cli.command_line import check_command_line
+from .cli.compose import compose
+from .cli.quoting import shell_word
+from .errors import (
     ConfigError,
+    DisplayedError,
     Problem,
-    ShownError,
-    blaming,
+    as_config_error,
     disk_error,
-    is_first_process,
-    shown_as_text,
+    exit_with_message,
+    is_global_rank_zero,
 )
-from .remarks import notes
-from .resolvers import job_name, register_resolvers, sweep_job_folder
-from .run_folder import checkpoints_of
-from .run_lock import FolderInUseError, live_owner, lock_folder, release_folder
-from .schema import EvalConfig, TrainConfig
-from .texts import shell_word
+from .groups import ConfigGroups
+from .keys import format_yaml
+from .runtime.folder_locks import FolderLocks
+from .runtime.launchers import is_distributed_worker, is_local_rank_zero
+from .runtime.resolvers import job_name, register_resolvers, sweep_job_folder
+from .runtime.run_folder import list_checkpoints
+from .runtime.run_lock import FolderInUseError, live_owner, lock_folder, release_folder
+from .schema.evaluation import CheckConfig
+from .schema.root import EvalConfig, TrainConfig
 from .validate import parse_eval, parse_train, to_primitive, train_config
 
 __all__ = [
     "CheckConfig",
-    "Choices",
     "ConfigError",
+    "ConfigGroups",
+    "DisplayedError",
     "EvalConfig",
     "FolderInUseError",
     "FolderLocks",
     "Problem",
-    "ShownError",
     "TrainConfig",
+    "as_config_error",
     "batch_problems",
-    "blaming",
     "check_command_line",
-    "checkpoints_of",
     "compose",
     "disk_error",
-    "in_yaml",
-    "is_first_of_machine",
-    "is_first_process",
-    "is_one_of_several",
+    "exit_with_message",
+    "format_yaml",
+    "is_distributed_worker",
+    "is_global_rank_zero",
+    "is_local_rank_zero",
     "job_name",
+    "list_checkpoints",
     "live_owner",
     "lock_folder",
     "notes",
@@ -55,7 +56,6 @@ __all__ = [
     "release_folder",
     "share_batch",
     "shell_word",
-    "shown_as_text",
     "sweep_job_folder",
     "to_primitive",
     "train_config",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .experiments import GROUP, Experiment
-from .keys import in_yaml
+from .keys import format_yaml
 
 __all__ = ["card", "scores", "table_text", "tables"]
 
@@ -37,8 +37,8 @@ def _params(experiment: Experiment) -> str:
 def card(experiment: Experiment) -> str:
     """Return what is known of an experiment, one field a line."""
     settings = [f"{group}={choice}" for group, choice in experiment.choose.items()]
-    settings += [f"{key}={in_yaml(value)}" for key, value in experiment.set.items()]
-    runs = [f"{key}={','.join(map(in_yaml, values))}" for key, values in experiment.sweep.items()]
+    settings += [f"{key}={format_yaml(value)}" for key, value in experiment.set.items()]
+    runs = [f"{key}={','.join(map(format_yaml, values))}" for key, values in experiment.sweep.items()]
     fields = [
         ("title", experiment.title),
         ("command", experiment.command),

@@ -17,10 +17,10 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from .keys import closest, in_yaml
-from .problems import ConfigError, Problem
-from .schema import TrainConfig
-from .section import Section
+from .errors import ConfigError, Problem
+from .keys import closest, format_yaml
+from .schema.base import Section
+from .schema.root import TrainConfig
 
 try:
     from yaml import CSafeLoader as SafeLoader
@@ -130,7 +130,7 @@ class Experiment(_Shared):
                 node = node.setdefault(parent, {})
             node[last] = value
         if self.sweep:
-            params = {key: ",".join(map(in_yaml, values)) for key, values in self.sweep.items()}
+            params = {key: ",".join(map(format_yaml, values)) for key, values in self.sweep.items()}
             content["hydra"] = {"sweeper": {"params": params}}
         return content
 

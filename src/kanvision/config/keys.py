@@ -11,18 +11,18 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from .section import Section
+from .schema.base import Section
 
 __all__ = [
     "Key",
     "all_keys",
     "closest",
     "describe",
-    "in_yaml",
+    "format_yaml",
     "keys_by_name",
-    "sections_of",
+    "section_types",
+    "tag_values",
     "with_its_section",
-    "words_of",
 ]
 
 
@@ -52,21 +52,21 @@ class Key:
     def default(self) -> str:
         """The schema's default as yaml; empty if a file of conf/ must give the value."""
         value = self.field.get_default(call_default_factory=True)
-        return "" if value is PydanticUndefined else in_yaml(value)
+        return "" if value is PydanticUndefined else format_yaml(value)
 
 
-def in_yaml(value: Any) -> str:
+def format_yaml(value: Any) -> str:
     """`value` as one would type it: `null`, `true`, `[0.5, 1.0]`."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Section):
-        return in_yaml(value.model_dump())
+        return format_yaml(value.model_dump())
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {in_yaml(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {format_yaml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(in_yaml, value)) + "]"
+        return "[" + ", ".join(map(format_yaml, value)) + "]"
     return str(value)
 
 
@@ -106,13 +106,13 @@ def describe(annotation: Any, constraints: Sequence[Any] = ()) -> str:
     constraints = [*constraints, *more]
     origin, arguments = get_origin(inner), get_args(inner)
     if origin in (Union, types.UnionType):
-        if sections_of(inner):
-            sections = "section" if len(sections_of(inner)) == 1 else "one of the sections"
+        if section_types(inner):
+            sections = "section" if len(section_types(inner)) == 1 else "one of the sections"
             return f"{sections} or null" if type(None) in arguments else sections
         words = (legal_values(part) or [describe(part, constraints)] for part in arguments)
         return _either([word for some in words for word in some])
     if origin is Literal:
-        return _either([in_yaml(value) for value in arguments])
+        return _either([format_yaml(value) for value in arguments])
     if origin is list:
         return f"list of {describe(arguments[0]).replace('number', 'numbers')}"
     if origin is tuple:
@@ -136,13 +136,13 @@ def _is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
-def sections_of(annotation: Any) -> list[type[Section]]:
+def section_types(annotation: Any) -> list[type[Section]]:
     """The classes of sections that may stand at a key; empty for a plain value."""
     inner, _ = _parts(annotation)
     if _is_section(inner):
         return [inner]
     if get_origin(inner) in (Union, types.UnionType):
-        return [section for part in get_args(inner) for section in sections_of(part)]
+        return [section for part in get_args(inner) for section in section_types(part)]
     return []
 
 
@@ -150,13 +150,13 @@ def legal_values(annotation: Any) -> list[str]:
     """The words that a key may be, where it has a list of them."""
     inner, _ = _parts(annotation)
     if get_origin(inner) is Literal:
-        return [in_yaml(value) for value in get_args(inner)]
+        return [format_yaml(value) for value in get_args(inner)]
     if get_origin(inner) in (Union, types.UnionType):
         return [value for part in get_args(inner) for value in legal_values(part)]
     return []
 
 
-def words_of(section: type[Section]) -> list[str]:
+def tag_values(section: type[Section]) -> list[str]:
     """The words that mark one of several sections that may stand at the same key.
 
     They are the legal values of its tag: `family` of a model, `name` of a data set.
@@ -165,18 +165,18 @@ def words_of(section: type[Section]) -> list[str]:
     return legal_values(field.annotation) if field else []
 
 
-def family_of(section: type[Section]) -> str | None:
+def family_name(section: type[Section]) -> str | None:
     """The word that marks one of several sections, where it is a single one."""
-    words = words_of(section)
+    words = tag_values(section)
     return words[0] if len(words) == 1 else None
 
 
 def all_keys(root: type[Section], prefix: str = "", family: str | None = None) -> Iterator[Key]:
     """Every key below `root`, sections before their content; keys of several models come once for each."""
-    family = family_of(root) or family
+    family = family_name(root) or family
     for name, field in root.model_fields.items():
         yield Key(prefix + name, field, root, family)
-        for section in sections_of(field.annotation):
+        for section in section_types(field.annotation):
             yield from all_keys(section, f"{prefix}{name}.", family)
 
 

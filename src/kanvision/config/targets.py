@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .keys import in_yaml
-from .problems import Problem
-from .schema import TrainConfig
+from .errors import Problem
+from .keys import format_yaml
+from .schema.root import TrainConfig
 
 __all__ = ["ALLOWED_TARGETS", "hydra_problems", "run_targets"]
 
@@ -120,7 +120,7 @@ def _references(node: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _of(key: str, value: Any, why: str, fix: str) -> Problem:
-    return Problem((key,), (f"{key}={in_yaml(value)}",), why, fix)
+    return Problem((key,), (f"{key}={format_yaml(value)}",), why, fix)
 
 
 def _unknown(place: str, target: str, fix: str) -> Problem:

@@ -10,25 +10,25 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from .check_schema import CheckConfig
-from .choices import Choices
-from .cross_checks import eval_problems, train_problems
-from .environment import environment_problems, is_kept_reference, without_values
-from .growth import MOST_ENTRIES, expanded_size, referred_size
+from .checks.training import eval_problems, train_problems
+from .errors import ConfigError, Problem
+from .groups import ConfigGroups
 from .keys import (
     Key,
     closest,
     describe,
-    family_of,
-    in_yaml,
+    family_name,
+    format_yaml,
     keys_by_name,
     legal_values,
-    sections_of,
-    words_of,
+    section_types,
+    tag_values,
 )
-from .problems import ConfigError, Problem
-from .schema import EvalConfig, TrainConfig
-from .section import Section
+from .schema.base import Section
+from .schema.evaluation import CheckConfig
+from .schema.root import EvalConfig, TrainConfig
+from .secrets import environment_problems, is_kept_reference, without_values
+from .yaml_limits import MOST_ENTRIES, expanded_size, referred_size
 
 __all__ = [
     "check",
@@ -44,7 +44,7 @@ __all__ = [
 Schema = TypeVar("Schema", TrainConfig, EvalConfig, CheckConfig)
 
 
-def parse_train(cfg: DictConfig, choices: Choices | None = None) -> TrainConfig:
+def parse_train(cfg: DictConfig, choices: ConfigGroups | None = None) -> TrainConfig:
     """The checked configuration of `train.py`.
 
     Args:
@@ -62,7 +62,7 @@ def parse_eval(cfg: DictConfig) -> EvalConfig | CheckConfig:
     return _parse(cfg, EvalConfig, None) if "ckpt" in cfg else _parse(cfg, CheckConfig, None)
 
 
-def _parse(cfg: DictConfig, root: type[Schema], choices: Choices | None) -> Schema:
+def _parse(cfg: DictConfig, root: type[Schema], choices: ConfigGroups | None) -> Schema:
     config, problems = check(cfg, root, choices)
     if config is None or problems:
         raise ConfigError(problems)
@@ -95,7 +95,7 @@ def settings_in(cfg: DictConfig) -> TrainConfig | None:
 
 
 def check(
-    cfg: DictConfig, root: type[Schema], choices: Choices | None = None
+    cfg: DictConfig, root: type[Schema], choices: ConfigGroups | None = None
 ) -> tuple[Schema | None, list[Problem]]:
     """The configuration if it fits the schema, and everything that is wrong with it."""
     raw: Any = OmegaConf.to_container(cfg, resolve=False)
@@ -183,7 +183,7 @@ def _locate(root: type[Section], location: Sequence[int | str]) -> tuple[str, Ke
     annotation: Any = Any
     for part in location:
         if sections:
-            tagged = [section for section in sections if len(sections) > 1 and part in words_of(section)]
+            tagged = [section for section in sections if len(sections) > 1 and part in tag_values(section)]
             if tagged:
                 sections = tagged
                 continue
@@ -192,8 +192,8 @@ def _locate(root: type[Section], location: Sequence[int | str]) -> tuple[str, Ke
             if owner is None:
                 return ".".join(names), None, Any
             field = owner.model_fields[str(part)]
-            key, annotation = Key(".".join(names), field, owner, family_of(owner)), field.annotation
-            sections = sections_of(annotation)
+            key, annotation = Key(".".join(names), field, owner, family_name(owner)), field.annotation
+            sections = section_types(annotation)
         elif get_origin(annotation) is dict:
             names.append(str(part))
             annotation = get_args(annotation)[1]
@@ -206,7 +206,7 @@ def _problem(error: ErrorDetails, root: type[Section], values: Mapping[str, Any]
     """A finding of pydantic in our words."""
     name, key, annotation = _locate(root, error["loc"])
     try:
-        given = f"{name}={in_yaml(value_at(values, name))}"
+        given = f"{name}={format_yaml(value_at(values, name))}"
     except KeyError:
         given = name
     if error["type"] == "extra_forbidden":
@@ -214,15 +214,15 @@ def _problem(error: ErrorDetails, root: type[Section], values: Mapping[str, Any]
     assert key is not None
     meaning = f"{name}: {key.meaning}" if key.meaning else ""
     if error["type"].startswith("union_tag"):
-        sections = sections_of(annotation)
-        legal = [word for section in sections for word in words_of(section)]
+        sections = section_types(annotation)
+        legal = [word for section in sections for word in tag_values(section)]
         tag = f"{name}.{'family' if 'family' in sections[0].model_fields else 'name'}"
         return Problem((tag,), (given,), f"no known {tag}", f"legal: {', '.join(legal)}")
     if error["type"] == "missing" and given == name:
         return Problem((name,), (given,), f"a value is needed: {key.expected}", meaning)
     if error["type"] == "value_error":
         return Problem((name,), (given,), str(error["ctx"]["error"]), meaning)
-    sections = sections_of(annotation)
+    sections = section_types(annotation)
     if sections and error["type"].startswith("model"):
         fields = dict.fromkeys(field for section in sections for field in section.model_fields)
         return Problem(
@@ -276,7 +276,7 @@ def unknown_key(
         why = "evaluation takes it from the run's own configuration"
         return Problem((name,), (name,), why, f"can be set: {', '.join(legal)}" if legal else "leave it out")
     parent = name.rpartition(".")[0]
-    if parent in index and not any(sections_of(key.field.annotation) for key in index[parent]):
+    if parent in index and not any(section_types(key.field.annotation) for key in index[parent]):
         return Problem((name,), (name,), f"{parent} is a single value, without keys")
     index = {
         other: keys

@@ -10,13 +10,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .datasets import READERS, SEGMENTATION_READERS, list_datasets
 from .errors import DataError
-from .samples import ImageDataset
+from .loading.image_dataset import ImageDataset
+from .readers import READERS, SEGMENTATION_READERS, list_datasets
 
 if TYPE_CHECKING:
-    from .datamodule import ClassificationDataModule, ImageDataModule
-    from .segmentation import SegmentationDataModule
+    from .datamodules.base import ClassificationDataModule, ImageDataModule
+    from .datamodules.segmentation import SegmentationDataModule
 
 __all__ = [
     "READERS",
@@ -33,9 +33,9 @@ __all__ = [
 # task -> datamodule; name -> module, because whoever wants a datamodule wants Lightning
 _DATAMODULES = {"classification": "ClassificationDataModule", "segmentation": "SegmentationDataModule"}
 _HOME = {
-    "ClassificationDataModule": ".datamodule",
-    "ImageDataModule": ".datamodule",
-    "SegmentationDataModule": ".segmentation",
+    "ClassificationDataModule": ".datamodules.base",
+    "ImageDataModule": ".datamodules.base",
+    "SegmentationDataModule": ".datamodules.segmentation",
 }
 
 

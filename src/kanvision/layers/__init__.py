@@ -2,21 +2,20 @@
 
 from .activation import create_activation
 from .attention import KANSelfAttention1d, KANSelfAttention2d, KANSelfAttention3d
-from .auxiliary import add_auxiliary, collect_auxiliary
+from .auxiliary_loss import add_auxiliary, collect_auxiliary
+from .base import INITS, KANOptions
 from .bottleneck import BottleneckKANConv1d, BottleneckKANConv2d, BottleneckKANConv3d, BottleneckKANLinear
 from .conv import KANConv1d, KANConv2d, KANConv3d
 from .dropout import DROP_KINDS, DROP_PLACES, NoiseInjection
 from .edge_wavelet import EdgeWaveletConv1d, EdgeWaveletConv2d, EdgeWaveletConv3d
-from .expansion import INITS, KANOptions
 from .focal import KANFocalModulation1d, KANFocalModulation2d, KANFocalModulation3d
-from .gate import TopKGate
 from .grid import GridMove, extend_grid, move_grids, place_grids, refine_grid
 from .grid_fit import map_functions
 from .grid_inputs import GridSite, grid_sites, measure_inputs, share_outside
 from .karat import KArAttention, KArAtWindowAttention, karat_attn_layer
 from .karat_operator import KArAtOperator
 from .linear import KANLinear
-from .merge import merge_bottlenecks
+from .merge_bottlenecks import merge_bottlenecks
 from .mlp import GroupRationalMlp, KANMlp
 from .moe import (
     MoEBottleneckKANConv1d,
@@ -26,14 +25,15 @@ from .moe import (
     MoEKANConv2d,
     MoEKANConv3d,
 )
+from .moe_gate import TopKGate
 from .norm import create_norm
 from .peft import add_adapters, merge_adapters
-from .penalties import KANPenalty
-from .presets import PRESETS, preset, preset_of_basis
+from .presets import PRESETS, default_preset, preset
 from .rational import RATIONAL_PRESETS, GroupRational
 from .rational_fit import RationalFit, fit_rational
+from .regularization import KANPenalty
 from .selection import SelectionSite, prune_selection, select_basis, selection_sites
-from .structure import change_structure, restore_structure, structural_change, structure_of
+from .structure import change_structure, restore_structure, structural_change, structure_changes
 
 __all__ = [
     "DROP_KINDS",
@@ -84,6 +84,7 @@ __all__ = [
     "collect_auxiliary",
     "create_activation",
     "create_norm",
+    "default_preset",
     "extend_grid",
     "fit_rational",
     "grid_sites",
@@ -95,7 +96,6 @@ __all__ = [
     "move_grids",
     "place_grids",
     "preset",
-    "preset_of_basis",
     "prune_selection",
     "refine_grid",
     "restore_structure",
@@ -103,5 +103,5 @@ __all__ = [
     "selection_sites",
     "share_outside",
     "structural_change",
-    "structure_of",
+    "structure_changes",
 ]

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from kanvision.bases import GramBasis
 
+from .base import KANLayer
 from .conv import KANConv1d, KANConv2d, KANConv3d
-from .expansion import KANLayer
 from .linear import KANLinear
 
 __all__ = [

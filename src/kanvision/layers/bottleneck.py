@@ -16,10 +16,10 @@ from kanvision.bases import Basis
 from kanvision.bases.base import normal_quantiles
 
 from .activation import create_activation
+from .base import KANLayer, KANOptions, _preserving_std, _uniform
 from .composite import KAN_CONVS, PLAIN_CONVS, CompositeLayer
 from .conv import KANConvNd
 from .dropout import DROP_PLACES, create_dropout
-from .expansion import KANLayer, KANOptions, _preserving_std, _uniform
 from .linear import KANLinear
 from .norm import create_norm
 
@@ -235,7 +235,7 @@ class BottleneckKANConvNd(Bottleneck):
         dim_reduction: a group gets m = floor(max(c, o) / dim_reduction) inner channels.
         min_internal: if that is less than this, m = min(min_internal, c, o).
         pad_space: as of `KANConvNd`.
-        **options: as of `kanvision.layers.expansion.KANLayer`, with these differences: `input_norm` and
+        **options: as of `kanvision.layers.base.KANLayer`, with these differences: `input_norm` and
             `edge_scale` belong to the inner convolution; `bias` gives biases to squeeze and expand;
             `drop_kind` is "noise" and `drop_place` "input" if they are not given, as published; dropout at
             "branch", "squashed" or "basis" is that of the inner convolution; `init` rules base and inner

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from .base import KANLayer
 from .conv import KANConv1d, KANConv2d, KANConv3d, KANConvNd
-from .expansion import KANLayer
 
 __all__ = ["KAN_CONVS", "PLAIN_CONVS", "CompositeLayer"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kanvision.bases import Basis
 
-from .expansion import KANLayer, KANOptions
+from .base import KANLayer, KANOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -48,7 +48,7 @@ class KANConvNd(KANLayer):
             the input of the basis are padded with 0 first, so that the border sees phi_j(0). Other padding
             modes copy inputs from inside, for which the two are the same.
         **options: branches, norms, activations, dropout, start values, memory: see `KANOptions` and
-            `kanvision.layers.expansion.KANLayer`.
+            `kanvision.layers.base.KANLayer`.
 
     Raises:
         ValueError: if a size, a name or a combination of them is not legal.

@@ -27,7 +27,7 @@ from torch import Tensor, distributed, nn
 
 from kanvision.bases import GridBasis
 
-from .expansion import KANLayer
+from .base import KANLayer
 from .grid_fit import fine_histogram, fit_functions, map_functions
 from .grid_inputs import GridSite, grid_sites, measure_inputs, observe
 from .input_statistics import InputHistogram, InputRange
@@ -190,7 +190,7 @@ def refine_grid(model: nn.Module, layer: str = "", *, factor: int = 2) -> Tensor
     """Make the grid of a layer finer, and of all layers that share its basis: K' = factor G + k functions.
 
     Functions stay what they are on the domain, up to rounding. `basis_weight` is a new parameter: an
-    optimiser has to be told (`kanvision.optim.replace_parameter`). As a step of training call it through
+    optimizer has to be told (`kanvision.optim.replace_parameter`). As a step of training call it through
     `change_structure`, which records it.
 
     Args:

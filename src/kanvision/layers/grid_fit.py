@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kanvision.bases import Basis, GridBasis
 
-from .expansion import KANLayer
+from .base import KANLayer
 from .input_statistics import InputHistogram
 
 __all__ = ["fine_histogram", "fit_functions", "map_functions"]
@@ -148,7 +148,7 @@ def map_functions(weight: Tensor, matrix: Tensor, groups: int) -> Tensor:
     """Map the weights of the K functions of every channel, output and tap.
 
     Args:
-        weight: (O, C/G K, *k) basis weights of a layer, or what an optimiser keeps for them.
+        weight: (O, C/G K, *k) basis weights of a layer, or what an optimizer keeps for them.
         matrix: (K', K), or (C, K', K) with a map for each channel.
         groups: G.
 

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from kanvision.bases import Basis, BSplineBasis, GridBasis
 
-from .expansion import KANLayer
+from .base import KANLayer
 from .input_statistics import InputRange
 
 __all__ = ["GridSite", "grid_sites", "measure_inputs", "observe", "share_outside"]

@@ -104,7 +104,7 @@ def _edges(index: int) -> tuple[float, float]:
 class InputHistogram:
     """Values of each channel in bins; values beyond the ends count as in the outermost bins.
 
-    Functions of one variable need no more: sums over data become sums over bin centres.
+    Functions of one variable need no more: sums over data become sums over bin centers.
 
     Args:
         edges: (M + 1,) increasing ends of the bins.

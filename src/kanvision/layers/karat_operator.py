@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from kanvision.bases import FourierBasis
+from kanvision.ops.autocast import without_autocast
 from kanvision.ops.karat import Series, fourier_attention
 from kanvision.ops.karat_triton import fused_fourier_attention, why_not_fused
-from kanvision.ops.precision import without_autocast
 from kanvision.ops.simplex import project_simplex
 
 from .attention_units import AttentionUnits

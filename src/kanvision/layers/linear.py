@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kanvision.bases import Basis
 
-from .expansion import KANLayer, KANOptions
+from .base import KANLayer, KANOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -22,7 +22,7 @@ class KANLinear(KANLayer):
 
     y_o = act(norm(sum_i base_weight[o, i] base_act(x_i) + sum_ij basis_weight[o, iK + j] phi_j(x_i) + b_o))
 
-    Liu et al. 2024, "KAN: Kolmogorov-Arnold Networks" (arXiv 2404.19756), in the factorised form of
+    Liu et al. 2024, "KAN: Kolmogorov-Arnold Networks" (arXiv 2404.19756), in the factorized form of
     efficient-kan.
 
     Args:
@@ -30,7 +30,7 @@ class KANLinear(KANLayer):
         out_features: O.
         basis: short name (a key of `kanvision.bases.BASES`) or a ready basis.
         **options: branches, norms, activations, dropout, start values, memory: see `KANOptions` and
-            `kanvision.layers.expansion.KANLayer`.
+            `kanvision.layers.base.KANLayer`.
 
     Raises:
         ValueError: if a size is not positive or a name is not known.

@@ -32,7 +32,7 @@ class GroupRationalMlp(nn.Module):
         hidden_features: Width between the maps; C if not given.
         out_features: O; C if not given.
         act_layer: Ignored, the activations are learned; timm's blocks pass it.
-        norm_layer: Normalisation of the hidden features just before fc2.
+        norm_layer: Normalization of the hidden features just before fc2.
         bias: Bias of fc1 and fc2, or one value for each.
         drop: Dropout rate of drop1 and drop2, or one value for each.
         use_conv: Maps are 1x1 convolutions and the input is (B, C, H, W).
@@ -135,7 +135,7 @@ class KANMlp(nn.Module):
         hidden_features: Width between the layers; C if not given. A KAN needs less than the usual 4 C.
         out_features: O; C if not given.
         act_layer: Ignored, see `base_act` of `KANLinear`; timm's blocks pass it.
-        norm_layer: Normalisation of the hidden features.
+        norm_layer: Normalization of the hidden features.
         bias: Bias of fc1 and fc2, or one value for each.
         drop: Dropout rate of drop1 and drop2, or one value for each.
         basis: Short name of the basis.

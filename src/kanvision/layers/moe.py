@@ -13,12 +13,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from .base import KANLayer
 from .bottleneck import BottleneckKANConvNd
 from .composite import KAN_CONVS, CompositeLayer
 from .conv import KANConvNd
-from .expansion import KANLayer
-from .gate import Routing, TopKGate
 from .linear import KANLinear
+from .moe_gate import Routing, TopKGate
 from .norm import MinMaxNorm
 
 __all__ = [
@@ -43,7 +43,7 @@ _SPARSE_POSITIONS = 64
 class MoEKANConvNd(CompositeLayer):
     """Mixture of KAN convolutions with the same input: y = sum_e g_e expert_e(x), k of the g_e are not zero.
 
-    The gate sees the mean over space of x, see `kanvision.layers.gate.TopKGate`. Drokin 2024 (arXiv
+    The gate sees the mean over space of x, see `kanvision.layers.moe_gate.TopKGate`. Drokin 2024 (arXiv
     2407.01092).
 
     Every expert takes part in every step, with a zero gate where it was not chosen: shapes do not depend on
@@ -114,7 +114,7 @@ class MoEKANConvNd(CompositeLayer):
         self.copies = copies
         self.evaluation = evaluation
         self._reset_own()
-        if evaluation in ("joint", "sparse") and not self._factorises():
+        if evaluation in ("joint", "sparse") and not self._factorizes():
             raise ValueError(
                 f"evaluation={evaluation!r} needs experts with neither base branch nor norm nor activation; "
                 "legal values for these experts: auto, loop"
@@ -148,7 +148,7 @@ class MoEKANConvNd(CompositeLayer):
         kinds = {(type(expert.basis), expert.basis_weight.shape) for expert in self.experts}
         return len(kinds) == 1
 
-    def _factorises(self) -> bool:
+    def _factorizes(self) -> bool:
         """Whether experts are basis maps and a convolution, nothing else, and nobody watches them."""
         return all(
             type(expert) is KAN_CONVS[self.ndim]
@@ -162,7 +162,7 @@ class MoEKANConvNd(CompositeLayer):
         )
 
     def _choose(self, x: Tensor) -> str:
-        if not self._factorises():
+        if not self._factorizes():
             return "loop"
         if torch.compiler.is_exporting():  # a choice by batch size would tie the program to it
             return "joint"

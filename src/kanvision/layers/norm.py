@@ -1,4 +1,4 @@
-"""Normalisation by short name, for 1-d, 2-d and 3-d maps and for channels-last tokens.
+"""Normalization by short name, for 1-d, 2-d and 3-d maps and for channels-last tokens.
 
 Shapes: B batch, C channels, N positions.
 """
@@ -31,13 +31,13 @@ _GROUPS = 32
 
 
 class _TakesOnePosition(_InstanceNorm):
-    """Instance normalisation that leaves a map of a single position as it is, but for scale and shift.
+    """Instance normalization that leaves a map of a single position as it is, but for scale and shift.
 
     One value has no variance: torch refuses it in training, and in evaluation returns nothing but the shift.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise each channel over space."""
+        """Normalize each channel over space."""
         if input.shape[2:].numel() != 1:
             return super().forward(input)
         if not self.affine:
@@ -62,10 +62,10 @@ _INSTANCE = {1: _InstanceNorm1d, 2: _InstanceNorm2d, 3: _InstanceNorm3d}
 
 
 class ChannelLayerNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of each position: (B, C, ...) -> (B, C, ...)."""
+    """Layer normalization over the channels of each position: (B, C, ...) -> (B, C, ...)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise axis 1."""
+        """Normalize axis 1."""
         return super().forward(input.movedim(1, -1)).movedim(-1, 1)
 
 
@@ -115,7 +115,7 @@ class TokenNorm(nn.Module):
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise channels-last tokens."""
+        """Normalize channels-last tokens."""
         tokens = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])  # (B, N, C)
         return cast(Tensor, self.norm(tokens.transpose(1, 2))).transpose(1, 2).reshape(x.shape)
 
@@ -129,7 +129,7 @@ def create_norm(
     key: str = "norm",
     legal: tuple[str, ...] = NORMS,
 ) -> nn.Module:
-    """Build a normalisation layer.
+    """Build a normalization layer.
 
     Args:
         name: None (no norm), "batch", "instance" (per sample and channel over space; a

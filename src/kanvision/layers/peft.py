@@ -18,7 +18,7 @@ from kanvision.bases import Basis, GramBasis
 from kanvision.bases.orthogonal import PolynomialBasis
 
 from .adapters import ADAPTED, AdaptedGramBasis, AdaptedKANLayer, KANAdapter
-from .expansion import KANLayer
+from .base import KANLayer
 from .structure import structural_change
 
 __all__ = ["add_adapters", "merge_adapters"]
@@ -67,7 +67,7 @@ def add_adapters(
         match: regular expression; only layers in whose name it is found.
 
     Returns:
-        The model. Build the optimiser afterwards.
+        The model. Build the optimizer afterwards.
 
     Raises:
         ValueError: if an argument is not legal, if no layer matches, or if one cannot take the additions or
@@ -102,7 +102,7 @@ def merge_adapters(model: _Model) -> _Model:
     trainable again.
 
     Returns:
-        The model. Its parameters are new; an optimiser has to be built anew.
+        The model. Its parameters are new; an optimizer has to be built anew.
 
     Raises:
         ValueError: if there are no adapters.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-__all__ = ["PRESETS", "preset", "preset_of_basis"]
+__all__ = ["PRESETS", "default_preset", "preset"]
 
 # Equations: Drokin 2024 (arXiv 2407.01092) and its code; FastKAN: arXiv 2405.06721; Wav-KAN: arXiv
 # 2405.12832; ReLU-KAN: arXiv 2406.02075. Every difference from the published code is a decision, named at its
@@ -78,7 +78,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # SiLU(N(Wb x + Wp P(tanh x)))
     "kajn": {
         "basis": "jacobi",
-        "basis_kwargs": {"degree": 3, "alpha": 1.0, "beta": 1.0, "normalise": False},
+        "basis_kwargs": {"degree": 3, "alpha": 1.0, "beta": 1.0, "normalize": False},
         "base_act": "identity",
         "norm": "instance",
         "act": "silu",
@@ -179,6 +179,6 @@ def preset(name: str, *, linear: bool = False, bottleneck: bool = False, **overr
     return {**options, **changes}
 
 
-def preset_of_basis(basis: str) -> str | None:
+def default_preset(basis: str) -> str | None:
     """Name of the layer that was published with a basis, or None: "gram" gives "kagn"."""
     return next((name for name, options in PRESETS.items() if options["basis"] == basis), None)

@@ -40,7 +40,7 @@ class RationalFit(NamedTuple):
 def fit_rational(function: Callable[[Tensor], Tensor], limit: float = 10.0) -> RationalFit:
     """Fit F(x) = P(x) / q(x), the form of `kanvision.ops.rational`, to an elementwise function.
 
-    Minimises the largest |F(x) - f(x)| / (0.1 + |x|) over points of [-limit, limit] that are dense at zero,
+    Minimizes the largest |F(x) - f(x)| / (0.1 + |x|) over points of [-limit, limit] that are dense at zero,
     where the inputs of an activation mostly are. For fixed b the best a is the solution of a linear system,
     so Levenberg-Marquardt steps are over b = t^2 alone; Lawson's reweighting turns least squares into the
     smallest maximum. Always gives the same result; takes below a second.
@@ -88,7 +88,7 @@ def _values(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         raise ValueError(f"{function!r} does not take a vector of {x.dtype} values: {error}") from error
     if not y.isfinite().all():
         raise ValueError(f"{function!r} is not finite between {x.min().item():g} and {x.max().item():g}.")
-    # not bitwise: the end of a vectorised loop rounds in its own way
+    # not bitwise: the end of a vectorized loop rounds in its own way
     if y.shape != x.shape or part.shape != x[1::2].shape or not torch.allclose(y[1::2], part, rtol=1e-9):
         raise ValueError(f"{function!r} is not elementwise, so that no rational can be fitted to it.")
     return y.to(torch.float64)

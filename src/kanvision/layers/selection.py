@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kanvision.bases import Basis, SelectableBasis
 
-from .expansion import KANLayer
+from .base import KANLayer
 from .grid import map_functions
 from .structure import change_structure, structural_change
 
@@ -58,7 +58,7 @@ def select_basis(model: nn.Module, layer: str = "", *, member: str) -> Tensor:
 
     The member's weights are multiplied by its scale and its present gate: in the phase "pruned", and with
     decided gates in "select", the layer computes what it did before; otherwise the share of the member.
-    `basis_weight` is a new parameter: an optimiser has to be told (`kanvision.optim.replace_parameter`). As
+    `basis_weight` is a new parameter: an optimizer has to be told (`kanvision.optim.replace_parameter`). As
     a step of training call it through `change_structure`, which records it.
 
     Args:

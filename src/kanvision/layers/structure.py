@@ -10,7 +10,7 @@ loaded into it:
     def refine(model: nn.Module, layer: str, *, factor: int) -> None: ...
 
     change_structure(model, "refine_grid", "stages.0.0", factor=2)
-    checkpoint["structure"] = structure_of(model)
+    checkpoint["structure"] = structure_changes(model)
     restore_structure(build_again(), checkpoint["structure"])
 """
 
@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-__all__ = ["Change", "change_structure", "restore_structure", "structural_change", "structure_of"]
+__all__ = ["Change", "change_structure", "restore_structure", "structural_change", "structure_changes"]
 
 Change = dict[str, Any]
 """One change: `kind`, `layer` (name of the module in the model) and `arguments`, all primitives."""
@@ -76,7 +76,7 @@ def change_structure(model: nn.Module, kind: str, layer: str, **arguments: Any) 
     return result
 
 
-def structure_of(model: nn.Module) -> list[Change]:
+def structure_changes(model: nn.Module) -> list[Change]:
     """The changes since the model was built, in their order; a copy."""
     return copy.deepcopy(getattr(model, _RECORD, []))
 
@@ -88,7 +88,7 @@ def restore_structure(model: nn.Module, changes: Sequence[Change]) -> None:
         ValueError: if the model was changed in another way or further than the record, or knows a kind or a
             layer of it not.
     """
-    done = structure_of(model)
+    done = structure_changes(model)
     if done != list(changes[: len(done)]):
         raise ValueError(
             f"the network has changed its structure {len(done)} times and not as the record of "

@@ -10,7 +10,7 @@ from torch import Tensor
 __all__ = ["generalized_dice", "sample_dice"]
 
 WEIGHT_FLOOR = 1e-5
-"""Smallest squared area of a class, and smallest denominator, of the generalised Dice loss."""
+"""Smallest squared area of a class, and smallest denominator, of the generalized Dice loss."""
 
 
 def sample_dice(probabilities: Tensor, target: Tensor, smooth: float) -> Tensor:

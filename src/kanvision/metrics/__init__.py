@@ -3,7 +3,7 @@
 from .classification import class_probabilities, classification_metrics, wrong_where_not_finite
 from .counts import foreground_planes, pixel_counts
 from .distance import BorderDistance, EmptyPolicy, border_distances, hausdorff95
-from .finite import NonFiniteImages
+from .nonfinite import NonFiniteImages
 from .objects import OBJECT_SCORES, ObjectScore, object_tallies
 from .overlap import PROTOCOLS, SCORES, SUFFIX, OverlapScore, Protocol
 from .segmentation import Objective, segmentation_metrics, slow_segmentation_metrics

@@ -29,7 +29,7 @@ Plane = NDArray[np.bool_]
 def hausdorff95(a: Plane, b: Plane) -> float:
     """95th percentile of the distances from each border to the other, in pixels.
 
-    A border pixel belongs to the mask and has a 4-neighbour that does not; outside of the image there is no
+    A border pixel belongs to the mask and has a 4-neighbor that does not; outside of the image there is no
     mask. The distances of both directions are taken together, as medpy does.
 
     Args:

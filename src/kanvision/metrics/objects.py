@@ -110,7 +110,7 @@ class _Objects:
 
     @cached_property
     def borders(self) -> list[cKDTree]:
-        """Places of the pixels of each object that have a 4-neighbour outside of it."""
+        """Places of the pixels of each object that have a 4-neighbor outside of it."""
         trees = []
         for i, box in enumerate(self._boxes, 1):
             mask = self.labels[box] == i

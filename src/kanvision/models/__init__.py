@@ -29,25 +29,25 @@ from . import (
     vit,
 )
 from .attention_transfer import AttentionTransfer
+from .feature_locations import PLACES, FeatureLocation, feature_location, feature_locations
 from .kanify import kanify
-from .places import PLACES, FeaturePlace, feature_place, feature_places
 from .registry import create_model, list_models
-from .segmenters import Segmenter, create_segmenter
+from .segmenter import Segmenter, create_segmenter
 from .transformer import patch_size_for
 
 __all__ = [
     "BUILDERS",
     "PLACES",
     "AttentionTransfer",
-    "FeaturePlace",
+    "FeatureLocation",
     "Segmenter",
     "attention_unet",
     "convkan",
     "create_model",
     "create_segmenter",
     "dense_kan",
-    "feature_place",
-    "feature_places",
+    "feature_location",
+    "feature_locations",
     "kan_unet",
     "kanify",
     "karat",

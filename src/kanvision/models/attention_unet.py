@@ -16,7 +16,7 @@ from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from .registry import register_segmenter
-from .segmenters import build_segmenter, segmenter_cfg
+from .segmenter import build_segmenter, segmenter_cfg
 from .unet import UNet
 
 __all__ = ["SIZES", "AttentionGate", "AttentionUNet"]

@@ -15,8 +15,8 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from .conv_factory import ConvFactory
-from .decay import PartsWithoutDecay
 from .heads import KANHead
+from .weight_decay import NoWeightDecayMixin
 
 __all__ = ["KANBackbone", "Stage", "build_backbone", "conv_cfg"]
 
@@ -32,7 +32,7 @@ class Stage(NamedTuple):
     """Side of the image over side of the output."""
 
 
-class KANBackbone(PartsWithoutDecay):
+class KANBackbone(NoWeightDecayMixin):
     """Stages of convolutions and a classifier.
 
     A subclass makes its stages from a size table and hands them to this constructor. Stage 0 begins with the
@@ -51,7 +51,7 @@ class KANBackbone(PartsWithoutDecay):
         head: Kind of the classifier, one of `kanvision.models.heads.HEADS`.
         head_hidden_size: Width of the hidden layers of such a head; None is the published one.
         head_basis_kwargs: Arguments of the head's basis that differ from those of the convolutions.
-        head_norm: Layer normalisation in front of the classifier.
+        head_norm: Layer normalization in front of the classifier.
         drop_rate: Dropout before the classifier.
         drop_path_rate: Stochastic depth; must be 0 where there are no residual branches.
     """
@@ -87,7 +87,7 @@ class KANBackbone(PartsWithoutDecay):
         self.drop_rate = drop_rate
         stages = list(stages)
         while stages[-1].reduction < min_reduction:
-            stages.append(Stage([halving()], stages[-1].channels, 2 * stages[-1].reduction))
+            stages.append(Stage([half_pool()], stages[-1].channels, 2 * stages[-1].reduction))
         self.stages = nn.Sequential(*(nn.Sequential(*stage.layers) for stage in stages))
         self.feature_info: list[dict[str, Any]] = [
             {"num_chs": stage.channels, "reduction": stage.reduction, "module": f"stages.{index}"}
@@ -229,7 +229,7 @@ def build_backbone(model_cls: type[KANBackbone], variant: str, pretrained: bool,
     return build_model_with_cfg(model_cls, variant, pretrained, feature_cfg=feature_cfg, **kwargs)
 
 
-def halving() -> nn.MaxPool2d:
+def half_pool() -> nn.MaxPool2d:
     """Max pooling to half the side, rounded up, so that a map of one position stays one."""
     return nn.MaxPool2d(2, ceil_mode=True)
 

@@ -27,8 +27,8 @@ from kanvision.layers import (
     MoEBottleneckKANConv2d,
     MoEKANConv2d,
     create_norm,
+    default_preset,
     preset,
-    preset_of_basis,
 )
 from kanvision.layers.conv import KANConvNd
 from kanvision.layers.norm import NORMS
@@ -59,7 +59,7 @@ class ConvFactory:
             over fewer channels ("bottleneck"); a mixture of experts that are convolutions ("moe"), or of the
             inner ones of a bottleneck ("moe_bottleneck"). 1x1 and, but for ConvKAN, first convolutions are
             never mixtures.
-        norm: Normalisation in the place where the layer has one; None or "none" for none.
+        norm: Normalization in the place where the layer has one; None or "none" for none.
         norm_affine: Give norms a learnable scale and shift.
         groups: Groups of every convolution larger than 1x1 but the first.
         layer_drop_rate: Dropout inside every convolution but the first.
@@ -137,7 +137,7 @@ class ConvFactory:
     @property
     def _preset(self) -> dict[str, Any]:
         """Published arguments of the layer; those of the general layer where nothing was published."""
-        name = self.layer or preset_of_basis(self.basis)
+        name = self.layer or default_preset(self.basis)
         if name is None:
             return {
                 "basis": self.basis,
@@ -309,7 +309,7 @@ class ConvFactory:
             raise ValueError(
                 "layer='conv' has no basis, so there is no KAN layer for the head; take head='linear'"
             )
-        name = self.layer or preset_of_basis(self.basis)
+        name = self.layer or default_preset(self.basis)
         options: dict[str, Any] = {"basis": self.basis}
         if name is not None:
             options = preset(name, linear=True, bottleneck=self._is_bottleneck)

@@ -59,7 +59,7 @@ class KANHead(nn.Module):
         drop_rate: Dropout before each layer.
         hidden_size: Width of hidden layers; None is the published one (1024, or 512 behind a KAN layer).
         basis_kwargs: Arguments of the basis that differ from those of the convolutions.
-        norm: Layer normalisation behind the pooling.
+        norm: Layer normalization behind the pooling.
 
     Raises:
         ValueError: The kind is not known.

@@ -17,11 +17,11 @@ from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from .conv_factory import ConvFactory
+from .feature_locations import FeatureLocation, unet_feature_locations
 from .heads import PixelHead
-from .places import FeaturePlace, u_places
 from .registry import register_segmenter
-from .segmenters import build_segmenter, segmenter_cfg
-from .stages import refuse_drop_path, stage_maps
+from .segmenter import build_segmenter, segmenter_cfg
+from .unet_blocks import refuse_drop_path, run_stages
 
 __all__ = ["MIXERS", "SIZES", "KANUNet"]
 
@@ -112,13 +112,13 @@ class KANUNet(nn.Module):
             channels = width
         self.head = PixelHead(channels, num_classes, drop_rate)
 
-    def places(self) -> dict[str, FeaturePlace]:
+    def places(self) -> dict[str, FeatureLocation]:
         """Feature maps by their position."""
-        return u_places(self.encoder, self.decoder)
+        return unet_feature_locations(self.encoder, self.decoder)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
-        *skips, x = stage_maps(x, self.encoder)
+        *skips, x = run_stages(x, self.encoder)
         for stage in self.decoder:
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
             x = stage(torch.cat([x, skips.pop()], dim=1))

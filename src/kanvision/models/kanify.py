@@ -70,7 +70,7 @@ def kanify(
     * `attention="karat"`: timm's Attention, the plain one of ConViT and that of Swin's windows become
       `KArAttention` with the same linear maps. What stands for the softmax starts anew: another function.
 
-    Blocks and convolutions of other classes (gated, weight-standardised) stay as they are.
+    Blocks and convolutions of other classes (gated, weight-standardized) stay as they are.
 
     Args:
         model: Any network; it is changed in place.

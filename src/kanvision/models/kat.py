@@ -102,7 +102,7 @@ class KAT(VisionTransformer):
 
         Args:
             mode: "released" or "variance_preserving"; the model's own `init` if empty.
-            needs_reset: Let the layers set theirs first; needed where parameters are uninitialised memory.
+            needs_reset: Let the layers set theirs first; needed where parameters are uninitialized memory.
         """
         if next(self.parameters()).is_meta:
             return

@@ -32,12 +32,12 @@ def init_mimetic_attention(attn: nn.Module) -> None:
     qkv, proj = getattr(attn, "qkv", None), getattr(attn, "proj", None)
     if not isinstance(qkv, nn.Linear) or not isinstance(proj, nn.Linear):
         raise ValueError(
-            f"mimetic initialisation needs linear maps qkv and proj, {type(attn).__name__} has none."
+            f"mimetic initialization needs linear maps qkv and proj, {type(attn).__name__} has none."
         )
     width = qkv.in_features
     if qkv.out_features != 3 * width or proj.weight.shape != (width, width):
         raise ValueError(
-            f"mimetic initialisation needs queries, keys and values of the model's width {width}, "
+            f"mimetic initialization needs queries, keys and values of the model's width {width}, "
             f"got qkv of {qkv.out_features} and proj of shape {tuple(proj.weight.shape)}."
         )
     num_heads = int(attn.num_heads)  # type: ignore[arg-type]

@@ -17,12 +17,12 @@ import torch
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
+from .feature_locations import FeatureLocation
 from .heads import PixelHead
-from .places import FeaturePlace
 from .registry import register_segmenter
-from .segmenters import build_segmenter, segmenter_cfg
-from .stages import refuse_drop_path, stage_maps
+from .segmenter import build_segmenter, segmenter_cfg
 from .unet import ConvPair, scaled_widths
+from .unet_blocks import refuse_drop_path, run_stages
 
 __all__ = ["SIZES", "NestedUNet"]
 
@@ -83,15 +83,15 @@ class NestedUNet(nn.Module):
         self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
         self.head = PixelHead(sizes[0], num_classes, drop_rate)
 
-    def places(self) -> dict[str, FeaturePlace]:
+    def places(self) -> dict[str, FeatureLocation]:
         """Feature maps by their position."""
-        deepest = FeaturePlace(self.encoder[-1])
-        last = FeaturePlace(self.head, is_input=True)
+        deepest = FeatureLocation(self.encoder[-1])
+        last = FeatureLocation(self.head, is_input=True)
         return {"encoder_last": deepest, "bottleneck": deepest, "decoder_last": last}
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
-        levels = [[found] for found in stage_maps(x, self.encoder, self.pool)]
+        levels = [[found] for found in run_stages(x, self.encoder, self.pool)]
         for column in range(1, len(levels)):
             for level in range(len(levels) - column):
                 node = self.decoder[level][column - 1]  # type: ignore[index]

@@ -10,7 +10,14 @@ import timm
 from timm.models import register_model
 from torch import nn
 
-__all__ = ["KINDS", "create_model", "is_segmenter", "list_models", "register_segmenter", "spelt_out"]
+__all__ = [
+    "KINDS",
+    "create_model",
+    "encode_none_arguments",
+    "is_segmenter",
+    "list_models",
+    "register_segmenter",
+]
 
 OWN_PACKAGE = __name__.rpartition(".")[0]
 KINDS = ("classifier", "segmenter")
@@ -35,11 +42,11 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
         hint = f"nearest: {', '.join(dict.fromkeys(near))}" if near else "see list_models()"
         raise ValueError(f"There is no model {name!r}; {hint}.")
     if _is_own(name.partition(".")[0]):
-        kwargs = spelt_out(kwargs)
+        kwargs = encode_none_arguments(kwargs)
     return timm.create_model(name, **kwargs)
 
 
-def spelt_out(kwargs: dict[str, Any]) -> dict[str, Any]:
+def encode_none_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
     """The same arguments with "none" for those None that are a choice: timm leaves out arguments of None."""
     return {
         key: "none" if value is None and key in NONE_IS_A_VALUE else value for key, value in kwargs.items()

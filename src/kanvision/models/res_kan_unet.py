@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from .backbone import drop_path_rates
 from .conv_factory import ConvFactory
+from .feature_locations import FeatureLocation, unet_feature_locations
 from .heads import PixelHead
-from .places import FeaturePlace, u_places
 from .registry import register_segmenter
 from .res_kan import BLOCKS, WIDTHS
-from .segmenters import build_segmenter, segmenter_cfg
-from .stages import stage_maps
+from .segmenter import build_segmenter, segmenter_cfg
+from .unet_blocks import run_stages
 
 __all__ = ["SIZES", "ResKANUNet"]
 
@@ -112,13 +112,13 @@ class ResKANUNet(nn.Module):
             self.decoder.append(stage(level, outputs[level]))
         self.head = PixelHead(outputs[0], num_classes, drop_rate)
 
-    def places(self) -> dict[str, FeaturePlace]:
+    def places(self) -> dict[str, FeatureLocation]:
         """Feature maps by their position."""
-        return u_places(self.encoder, self.decoder, self.middle)
+        return unet_feature_locations(self.encoder, self.decoder, self.middle)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
-        *skips, x = stage_maps(self.stem(x), self.encoder)
+        *skips, x = run_stages(self.stem(x), self.encoder)
         x = self.middle(x)
         for merge, stage in zip(self.merges, self.decoder, strict=True):
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)

@@ -18,13 +18,13 @@ import torch.nn.functional as F
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
+from .feature_locations import FeatureLocation
 from .heads import PixelHead
-from .places import FeaturePlace
 from .registry import register_segmenter
-from .segmenters import build_segmenter, segmenter_cfg
-from .stages import refuse_drop_path, stage_maps
+from .segmenter import build_segmenter, segmenter_cfg
 from .token_unet import TokenEmbed, TokenLinear, spread
 from .unet import ConvPair, scaled_widths
+from .unet_blocks import refuse_drop_path, run_stages
 
 __all__ = ["SIZES", "RolledMlp", "RollingMixer", "RollingUNet", "roll"]
 
@@ -170,10 +170,10 @@ class RollingUNet(nn.Module):
         )
         self.head = PixelHead(last, num_classes, drop_rate)
 
-    def places(self) -> dict[str, FeaturePlace]:
+    def places(self) -> dict[str, FeatureLocation]:
         """Feature maps by their position: what the parts behind them get, as maps and not as tokens."""
-        deepest = FeaturePlace(self.embeds[2], is_input=True)
-        last = FeaturePlace(self.head, is_input=True)
+        deepest = FeatureLocation(self.embeds[2], is_input=True)
+        last = FeatureLocation(self.head, is_input=True)
         return {"encoder_last": deepest, "bottleneck": deepest, "decoder_last": last}
 
     def _mix(self, index: int, tokens: Tensor) -> Tensor:
@@ -183,7 +183,7 @@ class RollingUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
-        skips = stage_maps(x, self.encoder, self.pool)
+        skips = run_stages(x, self.encoder, self.pool)
         x = self._mix(0, self.embeds[0](self.pool(skips[-1])))
         beside = x
         x = self._mix(1, self.embeds[1](self.pool(x)))

@@ -17,8 +17,8 @@ from timm.layers.weight_init import trunc_normal_
 from torch import Tensor, nn
 
 from .backbone import drop_path_rates
+from .feature_locations import FeatureLocation
 from .heads import PixelHead
-from .places import FeaturePlace
 
 __all__ = ["TokenBlock", "TokenEmbed", "TokenLinear", "TokenUNet", "spread"]
 
@@ -154,13 +154,13 @@ class TokenUNet(nn.Module):
         self.up_norms = nn.ModuleList([nn.LayerNorm(fourth), nn.LayerNorm(third)])
         self.head = PixelHead(first, num_classes, drop_rate)
 
-    def places(self) -> dict[str, FeaturePlace]:
+    def places(self) -> dict[str, FeatureLocation]:
         """Feature maps by their position: what the stages behind them get, as maps and not as tokens."""
-        deepest = FeaturePlace(self.decoder[0], is_input=True)
+        deepest = FeatureLocation(self.decoder[0], is_input=True)
         return {
             "encoder_last": deepest,
             "bottleneck": deepest,
-            "decoder_last": FeaturePlace(self.head, is_input=True),
+            "decoder_last": FeatureLocation(self.head, is_input=True),
         }
 
     def forward(self, x: Tensor) -> Tensor:

@@ -18,10 +18,10 @@ from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from .conv_factory import ConvFactory
-from .places import FeaturePlace, u_places
+from .feature_locations import FeatureLocation, unet_feature_locations
 from .registry import register_segmenter
-from .segmenters import build_segmenter, segmenter_cfg
-from .stages import refuse_drop_path, stage_maps
+from .segmenter import build_segmenter, segmenter_cfg
+from .unet_blocks import refuse_drop_path, run_stages
 
 __all__ = ["SIZES", "U2KAN", "DilatedU", "NestedU"]
 
@@ -209,14 +209,14 @@ class U2KAN(nn.Module):
         self.sides = nn.ModuleList(nn.Conv2d(width, num_classes, 3, padding=1) for width in sides)
         self.head = nn.Conv2d(len(sides) * num_classes, num_classes, 1)
 
-    def places(self) -> dict[str, FeaturePlace]:
+    def places(self) -> dict[str, FeatureLocation]:
         """Feature maps by their position."""
-        return u_places(self.encoder, self.decoder)
+        return unet_feature_locations(self.encoder, self.decoder)
 
     def forward(self, x: Tensor) -> Any:
         """Images (B, C, H, W) to logits (B, num_classes, H, W); in training to the tuple of all of them."""
         size = x.shape[-2:]
-        *skips, x = stage_maps(x, self.encoder, self.pool)
+        *skips, x = run_stages(x, self.encoder, self.pool)
         maps = [x]
         for stage in self.decoder:
             skip = skips.pop()

@@ -23,12 +23,12 @@ from kanvision.layers import create_norm
 from kanvision.layers.mamba import Mamba
 
 from .backbone import drop_path_rates
+from .feature_locations import FeatureLocation, unet_feature_locations
 from .heads import PixelHead
-from .places import FeaturePlace, u_places
 from .registry import register_segmenter
-from .segmenters import build_segmenter, segmenter_cfg
-from .stages import stage_maps
+from .segmenter import build_segmenter, segmenter_cfg
 from .unet import scaled_widths
+from .unet_blocks import run_stages
 
 __all__ = ["MAMBAS", "SIZES", "MapMamba", "UMamba"]
 
@@ -207,13 +207,13 @@ class UMamba(nn.Module):
     def _convolutions(self) -> Iterator[nn.Conv2d | nn.ConvTranspose2d]:
         return (m for m in self.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d))
 
-    def places(self) -> dict[str, FeaturePlace]:
+    def places(self) -> dict[str, FeatureLocation]:
         """Feature maps by their position."""
-        return u_places(self.encoder, self.decoder)
+        return unet_feature_locations(self.encoder, self.decoder)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
-        *skips, x = stage_maps(self.stem(x), self.encoder)
+        *skips, x = run_stages(self.stem(x), self.encoder)
         for stage in self.decoder:
             x = stage(x, skips.pop())
         y: Tensor = self.head(x)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from kanvision.layers import PRESETS, GroupRational, KANLinear, preset
 
 from .registry import register_segmenter
-from .segmenters import build_segmenter, segmenter_cfg
+from .segmenter import build_segmenter, segmenter_cfg
 from .token_unet import TokenBlock, TokenLinear, TokenUNet, spread
 from .unet import ConvPair
 

@@ -19,11 +19,11 @@ import torch
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
+from .feature_locations import FeatureLocation, unet_feature_locations
 from .heads import PixelHead
-from .places import FeaturePlace, u_places
 from .registry import register_segmenter
-from .segmenters import build_segmenter, segmenter_cfg
-from .stages import refuse_drop_path, stage_maps
+from .segmenter import build_segmenter, segmenter_cfg
+from .unet_blocks import refuse_drop_path, run_stages
 
 __all__ = ["SIZES", "UPSAMPLINGS", "ConvPair", "UNet", "scaled_widths"]
 
@@ -176,13 +176,13 @@ class UNet(nn.Module):
         """What the encoder's maps go through on their way to the decoder; see `UpStage`."""
         return None
 
-    def places(self) -> dict[str, FeaturePlace]:
+    def places(self) -> dict[str, FeatureLocation]:
         """Feature maps by their position."""
-        return u_places(self.encoder, self.decoder)
+        return unet_feature_locations(self.encoder, self.decoder)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
-        *skips, x = stage_maps(x, self.encoder, self.pool)
+        *skips, x = run_stages(x, self.encoder, self.pool)
         for stage in self.decoder:
             x = stage(x, skips.pop())
         y: Tensor = self.head(x)

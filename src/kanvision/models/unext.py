@@ -18,7 +18,7 @@ from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from .registry import register_segmenter
-from .segmenters import build_segmenter, segmenter_cfg
+from .segmenter import build_segmenter, segmenter_cfg
 from .token_unet import TokenBlock, TokenLinear, TokenUNet, spread
 
 __all__ = ["SIZES", "ShiftedMlp", "UNeXt", "shift"]

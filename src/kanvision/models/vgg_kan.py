@@ -14,7 +14,7 @@ from typing import Any
 from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
-from .backbone import KANBackbone, Stage, build_backbone, conv_cfg, halving
+from .backbone import KANBackbone, Stage, build_backbone, conv_cfg, half_pool
 from .conv_factory import ConvFactory
 
 __all__ = ["DEPTHS", "VERSIONS", "VGGKAN", "WIDTHS"]
@@ -72,7 +72,7 @@ class VGGKAN(KANBackbone):
         parts: list[Stage] = []
         channels = in_chans
         for index, of_stage in enumerate(widths):
-            layers: list[nn.Module] = [halving()] if index else []
+            layers: list[nn.Module] = [half_pool()] if index else []
             for depth, width in enumerate(of_stage):
                 if last_attention and index == len(widths) - 1 and depth == len(of_stage) - 1:
                     layers.append(factory.attention(channels, attention_reduction))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .recompute import recompute
-from .slots import fill_slots
+from .stack_inplace import fill_slots
 
 __all__ = [
     "EVALUATIONS",
@@ -32,7 +32,7 @@ __all__ = [
 EVALUATIONS = ("auto", "folded", "local", "matrix", "cox_de_boor")
 """Ways to compute the same functions.
 
-folded: each function by truncated powers folded about its centre, without an index; uniform knots, k >= 2
+folded: each function by truncated powers folded about its center, without an index; uniform knots, k >= 2
 local: the k + 1 functions that are not 0 by the recursion within their cell, scattered; uniform knots
 matrix: those by one matrix product with the powers of the place in the cell, scattered; uniform knots
 cox_de_boor: all functions of all degrees up to k by the recursion; any knots
@@ -202,7 +202,7 @@ class _UniformKnots(NamedTuple):
         return self.evaluation == "folded" and self.degree >= 2
 
     def cardinal(self, s: Tensor, j: int) -> Tensor:
-        """B_j at s, folded about its centre."""
+        """B_j at s, folded about its center."""
         half = (self.degree + 1) / 2
         return _cardinal((s - (j + half - self.num_cells / 2)).abs_().neg_().add_(half), self.degree)
 
@@ -242,7 +242,7 @@ class _UniformSlope(NamedTuple):
             for index, weight in self.spline.local(s, derivative=True):
                 total.addcmul_(maps.gather(dim, index.unsqueeze(dim)).squeeze(dim), weight)
             return total / step
-        # Neighbours' differences one by one: a tensor of all of them would cost more than all else here.
+        # Neighbors' differences one by one: a tensor of all of them would cost more than all else here.
         slots = maps.unbind(dim)
         for j in range(len(slots) + 1):
             if j == 0:
@@ -285,7 +285,7 @@ def _cardinal(depth: Tensor, degree: int) -> Tensor:
 
     B = sum_{m < (k+1)/2} (-1)^m C(k+1, m) relu(depth - m)^k / k!
 
-    Over all m <= k + 1, not folded about the centre, the sum loses all digits in float32 by cancellation for
+    Over all m <= k + 1, not folded about the center, the sum loses all digits in float32 by cancellation for
     k near 10. The differences depth - m are exact, so that their powers cancel as they should.
     """
     total: Tensor | None = None

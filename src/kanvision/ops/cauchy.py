@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .recompute import recompute
-from .slots import fill_slots
+from .stack_inplace import fill_slots
 
 __all__ = ["poles"]
 

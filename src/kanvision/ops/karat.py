@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .plain_gradients import plain_gradients
-from .precision import without_autocast
+from .autocast import without_autocast
+from .double_backward import plain_gradients
 
 __all__ = [
     "BASE_ACTS",

@@ -14,12 +14,12 @@ __all__ = ["build"]
 
 def build() -> tuple[Any, Any, Any, Any]:
     """Compile-on-demand kernels: H, and the gradients of queries, keys and coefficients."""
-    global tl, tile_of, slope_of_logits  # triton looks for names among the globals, not in closures
+    global tl, tile_size, logit_slope  # triton looks for names among the globals, not in closures
     import triton
     import triton.language as tl
 
     @triton.jit
-    def tile_of(ptr, row_stride, rows, num_rows, columns, num_columns):
+    def tile_size(ptr, row_stride, rows, num_rows, columns, num_columns):
         inside = (rows[:, None] < num_rows) & (columns[None, :] < num_columns)
         return tl.load(ptr + rows[:, None] * row_stride + columns[None, :], mask=inside, other=0.0)
 
@@ -34,11 +34,11 @@ def build() -> tuple[Any, Any, Any, Any]:
         rows = tl.program_id(0) * BM + tl.arange(0, BM)
         dims = tl.arange(0, BD)
         units = tl.arange(0, R)
-        q = tile_of(q_ptr + b * q_b + h * q_h, q_m, rows, queries, dims, D)
+        q = tile_size(q_ptr + b * q_b + h * q_h, q_m, rows, queries, dims, D)
         acc = tl.zeros((BM, R), tl.float32)
         for start in range(0, keys, BN):
             cols = start + tl.arange(0, BN)
-            k = tile_of(k_ptr + b * k_b + h * k_h, k_n, cols, keys, dims, D)
+            k = tile_size(k_ptr + b * k_b + h * k_h, k_n, cols, keys, dims, D)
             s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
             cos_1 = tl.cos(s)
             sin_1 = tl.sin(s)
@@ -49,15 +49,15 @@ def build() -> tuple[Any, Any, Any, Any]:
                     cos_last = cos_m
                     cos_m = cos_m * cos_1 - sin_m * sin_1
                     sin_m = sin_m * cos_1 + cos_last * sin_1
-                of_cos = tile_of(table_ptr + (m * heads + h) * keys * R, R, cols, keys, units, R)
-                of_sin = tile_of(table_ptr + ((G + m) * heads + h) * keys * R, R, cols, keys, units, R)
+                of_cos = tile_size(table_ptr + (m * heads + h) * keys * R, R, cols, keys, units, R)
+                of_sin = tile_size(table_ptr + ((G + m) * heads + h) * keys * R, R, cols, keys, units, R)
                 acc += tl.dot(cos_m.to(q.dtype), of_cos, input_precision="ieee")
                 acc += tl.dot(sin_m.to(q.dtype), of_sin, input_precision="ieee")
         place = (b * heads + h) * queries * out_width + rows[:, None] * out_width + units[None, :]
         tl.store(out_ptr + place, acc, mask=(rows[:, None] < queries) & (units[None, :] < rank))
 
     @triton.jit
-    def slope_of_logits(
+    def logit_slope(
         s, g, table_ptr, cols, h, heads, keys, units, R: tl.constexpr, G: tl.constexpr
     ):  # fmt: skip
         """dL/dS of a tile: sum_m m (cos(m s) (g b_m) - sin(m s) (g a_m))."""
@@ -71,8 +71,8 @@ def build() -> tuple[Any, Any, Any, Any]:
                 cos_last = cos_m
                 cos_m = cos_m * cos_1 - sin_m * sin_1
                 sin_m = sin_m * cos_1 + cos_last * sin_1
-            of_cos = tile_of(table_ptr + (m * heads + h) * keys * R, R, cols, keys, units, R)
-            of_sin = tile_of(table_ptr + ((G + m) * heads + h) * keys * R, R, cols, keys, units, R)
+            of_cos = tile_size(table_ptr + (m * heads + h) * keys * R, R, cols, keys, units, R)
+            of_sin = tile_size(table_ptr + ((G + m) * heads + h) * keys * R, R, cols, keys, units, R)
             through_cos = tl.dot(g, tl.trans(of_cos), input_precision="ieee")
             through_sin = tl.dot(g, tl.trans(of_sin), input_precision="ieee")
             ds += (m + 1) * (cos_m * through_sin - sin_m * through_cos)
@@ -89,14 +89,14 @@ def build() -> tuple[Any, Any, Any, Any]:
         rows = tl.program_id(0) * BM + tl.arange(0, BM)
         dims = tl.arange(0, BD)
         units = tl.arange(0, R)
-        q = tile_of(q_ptr + b * q_b + h * q_h, q_m, rows, queries, dims, D)
-        g = tile_of(g_ptr + (b * heads + h) * queries * rank, rank, rows, queries, units, rank).to(q.dtype)
+        q = tile_size(q_ptr + b * q_b + h * q_h, q_m, rows, queries, dims, D)
+        g = tile_size(g_ptr + (b * heads + h) * queries * rank, rank, rows, queries, units, rank).to(q.dtype)
         acc = tl.zeros((BM, BD), tl.float32)
         for start in range(0, keys, BN):
             cols = start + tl.arange(0, BN)
-            k = tile_of(k_ptr + b * k_b + h * k_h, k_n, cols, keys, dims, D)
+            k = tile_size(k_ptr + b * k_b + h * k_h, k_n, cols, keys, dims, D)
             s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
-            ds = slope_of_logits(s, g, table_ptr, cols, h, heads, keys, units, R, G)
+            ds = logit_slope(s, g, table_ptr, cols, h, heads, keys, units, R, G)
             acc += tl.dot(ds.to(q.dtype), k, input_precision="ieee")
         place = b * dq_b + h * dq_h + rows[:, None] * dq_m + dims[None, :]
         inside = (rows[:, None] < queries) & (dims[None, :] < D)
@@ -113,16 +113,16 @@ def build() -> tuple[Any, Any, Any, Any]:
         cols = tl.program_id(0) * BN + tl.arange(0, BN)
         dims = tl.arange(0, BD)
         units = tl.arange(0, R)
-        k = tile_of(k_ptr + b * k_b + h * k_h, k_n, cols, keys, dims, D)
+        k = tile_size(k_ptr + b * k_b + h * k_h, k_n, cols, keys, dims, D)
         acc = tl.zeros((BN, BD), tl.float32)
         for start in range(0, queries, BM):
             rows = start + tl.arange(0, BM)
-            q = tile_of(q_ptr + b * q_b + h * q_h, q_m, rows, queries, dims, D)
-            g = tile_of(g_ptr + (b * heads + h) * queries * rank, rank, rows, queries, units, rank).to(
+            q = tile_size(q_ptr + b * q_b + h * q_h, q_m, rows, queries, dims, D)
+            g = tile_size(g_ptr + (b * heads + h) * queries * rank, rank, rows, queries, units, rank).to(
                 q.dtype
             )
             s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
-            ds = slope_of_logits(s, g, table_ptr, cols, h, heads, keys, units, R, G)
+            ds = logit_slope(s, g, table_ptr, cols, h, heads, keys, units, R, G)
             acc += tl.dot(tl.trans(ds).to(q.dtype), q, input_precision="ieee")
         place = b * dk_b + h * dk_h + cols[:, None] * dk_n + dims[None, :]
         inside = (cols[:, None] < keys) & (dims[None, :] < D)
@@ -143,11 +143,11 @@ def build() -> tuple[Any, Any, Any, Any]:
         for_cos = tl.zeros((BN, R), tl.float32)
         for_sin = tl.zeros((BN, R), tl.float32)
         for b in range(split, batch, splits):
-            k = tile_of(k_ptr + b * k_b + h * k_h, k_n, cols, keys, dims, D)
+            k = tile_size(k_ptr + b * k_b + h * k_h, k_n, cols, keys, dims, D)
             for start in range(0, queries, BM):
                 rows = start + tl.arange(0, BM)
-                q = tile_of(q_ptr + b * q_b + h * q_h, q_m, rows, queries, dims, D)
-                g = tile_of(g_ptr + (b * heads + h) * queries * rank, rank, rows, queries, units, rank)
+                q = tile_size(q_ptr + b * q_b + h * q_h, q_m, rows, queries, dims, D)
+                g = tile_size(g_ptr + (b * heads + h) * queries * rank, rank, rows, queries, units, rank)
                 angle = tl.dot(k, tl.trans(q), input_precision="ieee") * scale * (m + 1)
                 for_cos += tl.dot(tl.cos(angle).to(q.dtype), g.to(q.dtype), input_precision="ieee")
                 for_sin += tl.dot(tl.sin(angle).to(q.dtype), g.to(q.dtype), input_precision="ieee")

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from .autocast import without_autocast
 from .karat import Series, differentiable_gradients
-from .kernel_device import why_no_kernels
-from .precision import without_autocast
+from .triton_support import why_no_kernels
 
 __all__ = ["fused_fourier_attention", "why_not_fused"]
 

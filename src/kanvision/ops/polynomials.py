@@ -23,7 +23,7 @@ __all__ = [
     "jacobi",
     "legendre",
     "lucas",
-    "normalised",
+    "normalized",
     "polynomials",
 ]
 
@@ -191,7 +191,7 @@ def gram(degree: int, num_points: int, *, parity: bool = False) -> Recurrence:
     return Recurrence([1.0] * degree, [0.0] * degree, c)
 
 
-def normalised(recurrence: Recurrence) -> Recurrence:
+def normalized(recurrence: Recurrence) -> Recurrence:
     """Rescale so that max |p_n| on [-1, 1] is at most 1 for every n.
 
     With q_n = p_n / m_n the recurrence is q_{n+1} = (m_n / m_{n+1}) (A_n x + B_n) q_n - (m_{n-1} / m_{n+1})

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from .recompute import recompute
-from .slots import fill_slots
+from .stack_inplace import fill_slots
 
 __all__ = ["PROFILES", "bumps"]
 
-# Farther than this many widths from its centre every function is 0, also in float64.
+# Farther than this many widths from its center every function is 0, also in float64.
 _FAR = 100.0
 
 

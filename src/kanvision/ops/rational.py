@@ -31,7 +31,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from .plain_gradients import plain_gradients
+from .double_backward import plain_gradients
 from .rational_closed import rational_gradients, rational_value
 from .rational_triton import fused_rational, fused_rational_gradients, why_not_fused
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-__all__ = ["limits_of", "rational_gradients", "rational_value"]
+__all__ = ["compute_limits", "rational_gradients", "rational_value"]
 
 # Elements of a temporary: two of a thread's shares of torch's elementwise loops, 256 KiB in float32.
 _CHUNK_PER_THREAD = 2**16
@@ -61,7 +61,7 @@ def rational_gradients(
     return dx, None if da is None else da.to(numerator.dtype), db
 
 
-def limits_of(numerator: Tensor, denominator: Tensor) -> Tensor:
+def compute_limits(numerator: Tensor, denominator: Tensor) -> Tensor:
     """T of the whole layer, a scalar: the largest |x| for which no monomial overflows in this dtype."""
     columns = [*numerator.t()[1:], *denominator.t()]
     degrees = [*range(1, numerator.shape[1]), *range(1, denominator.shape[1] + 1)]
@@ -251,7 +251,7 @@ def _per_channel(coefficients: Tensor, x: Tensor, dim: int) -> list[Tensor]:
     rows = coefficients.shape[0]
     if rows > 1:
         coefficients = coefficients.repeat_interleave(x.shape[dim] // rows, dim=0)  # (D, k)
-    # (k, D) or (k, 1): values that lie side by side vectorise better.
+    # (k, D) or (k, 1): values that lie side by side vectorize better.
     columns = coefficients.t().contiguous()
     trailing = (1,) * (x.dim() - 1 - dim)
     return [c.view(-1, *trailing) for c in columns.unbind(0)]

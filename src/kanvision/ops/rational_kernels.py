@@ -1,7 +1,7 @@
 """The GPU kernels behind `kanvision.ops.rational_triton`.
 
 x is seen as (outer, D, inner), contiguous. A tile is R positions (of outer where inner is 1, else of inner)
-by CP packets of V neighbouring channels that share a group, so that the ten coefficients of a packet are read
+by CP packets of V neighboring channels that share a group, so that the ten coefficients of a packet are read
 once for the whole tile and a thread sums over a packet in its registers. Legend: S stretch, see `_Stretch` in
 `kanvision.ops.rational_closed`; K whether the form is "kernel", else "paper"; F the type of the arithmetic.
 """

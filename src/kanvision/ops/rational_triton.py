@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .kernel_device import why_no_kernels
-from .rational_closed import limits_of
+from .rational_closed import compute_limits
+from .triton_support import why_no_kernels
 
 __all__ = ["fused_rational", "fused_rational_gradients", "why_not_fused"]
 
@@ -106,7 +106,7 @@ class _Call(NamedTuple):
         channels = x.shape[dim]
         inner = x.shape[dim + 1 :].numel()
         outer = x.shape[:dim].numel()
-        limit = limits_of(numerator.to(wide), denominator.to(wide)).view(1)
+        limit = compute_limits(numerator.to(wide), denominator.to(wide)).view(1)
         b = denominator.abs() if form == "kernel" else denominator
         tables = (_padded(numerator, groups, NUMERATOR, wide), _padded(b, groups, DENOMINATOR, wide))
         size = channels // groups

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .precision import without_autocast
+from .autocast import without_autocast
 
 __all__ = ["selective_scan"]
 
@@ -22,7 +22,7 @@ def selective_scan(
     """y_n = h_n c_n with h_n = exp(s_n a) h_(n-1) + s_n x_n b_n and h_0 = 0, for each feature by itself.
 
     The tokens of a chunk are done at once, by doubling: log2(chunk_size) passes join the maps
-    h -> p h + q of neighbouring stretches, each a product of numbers in (0, 1], so that nothing overflows.
+    h -> p h + q of neighboring stretches, each a product of numbers in (0, 1], so that nothing overflows.
     The chunks follow one another. Where there are several of them, the backward pass evaluates each again: it
     keeps the S states of a feature at the ends of chunks and not those of every token. Runs in float32 or
     float64.

@@ -1,4 +1,4 @@
-"""Parameter groups and optimisers, built by timm."""
+"""Parameter groups and optimizers, built by timm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from timm.optim import (
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from kanvision.optimizer_names import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS, base_optimizer_name
+from kanvision.spec import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS, base_optimizer_name
 
 __all__ = [
     "GROUPING",
@@ -92,7 +92,7 @@ def parameter_groups(
         model: The network; its `group_matcher` (or else the order of its parameters) tells the layers apart.
         lr: Learning rate.
         weight_decay: Weight decay of matrices and kernels.
-        decay_all: Decay everything, vectors and biases too, as torch's optimisers do if left alone.
+        decay_all: Decay everything, vectors and biases too, as torch's optimizers do if left alone.
         decay_rationals: Whether the coefficients of rational activations decay as well.
         kan_lr: Own learning rate of the KAN parameters; None: `lr`.
         layer_decay: Factor on the learning rate per layer, counted from the head; None: 1.
@@ -123,7 +123,7 @@ def parameter_groups(
                 continue
             scale = group.get("lr_scale", 1.0) * (kan_lr / lr if kan and kan_lr is not None else 1.0)
             # `initial_lr` is what a timm schedule starts from before it applies lr_scale; `lr` is what the
-            # optimiser uses when there is no schedule.
+            # optimizer uses when there is no schedule.
             rates = {"lr_scale": scale, "lr": lr * scale, "initial_lr": lr}
             result.append({**group, "params": parameters, **rates})
     return result
@@ -143,7 +143,7 @@ def build_optimizer(
     eps: float | None = None,
     momentum: float = 0.9,
 ) -> Optimizer:
-    """Any optimiser of timm over `parameter_groups`.
+    """Any optimizer of timm over `parameter_groups`.
 
     Args:
         model: The network.
@@ -154,12 +154,12 @@ def build_optimizer(
         decay_rationals: See `parameter_groups`.
         kan_lr: See `parameter_groups`.
         layer_decay: See `parameter_groups`.
-        betas: Momenta of Adam-like optimisers; None: the optimiser's own. Ignored by those that have none.
-        eps: Epsilon; None: the optimiser's own. Ignored by those that have none.
-        momentum: Momentum of SGD-like optimisers. Ignored by those that have none.
+        betas: Momenta of Adam-like optimizers; None: the optimizer's own. Ignored by those that have none.
+        eps: Epsilon; None: the optimizer's own. Ignored by those that have none.
+        momentum: Momentum of SGD-like optimizers. Ignored by those that have none.
 
     Raises:
-        ValueError: If the optimizer is not one of `kanvision.optimizer_names.OPTIMIZERS`.
+        ValueError: If the optimizer is not one of `kanvision.spec.OPTIMIZERS`.
     """
     word = base_optimizer_name(name)
     if word not in OPTIMIZERS:
@@ -167,7 +167,7 @@ def build_optimizer(
         reason = UNSUPPORTED_OPTIMIZERS.get(word, "it is not in timm's registry")
         raise ValueError(
             f"optimizer.name={name!r} cannot be used: {reason}; close: {', '.join(close) or 'none'}; "
-            "all: kanvision.optimizer_names"
+            "all: kanvision.spec"
         )
     groups = parameter_groups(
         model,
@@ -225,17 +225,17 @@ def regroup_state(
 def replace_parameter(
     optimizer: Optimizer, old: nn.Parameter, new: nn.Parameter, convert: Callable[[Tensor], Tensor]
 ) -> None:
-    """Let an optimiser go on where one parameter took the place of another, or has changed its meaning.
+    """Let an optimizer go on where one parameter took the place of another, or has changed its meaning.
 
     The new one stands in the group of the old one: same rates, same weight decay. What is kept for other
     parameters is not touched.
 
     Args:
         optimizer: Any.
-        old: Parameter that the optimiser has; if it has not (frozen weights), nothing is done.
+        old: Parameter that the optimizer has; if it has not (frozen weights), nothing is done.
         new: What takes its place; may be the same.
         convert: What becomes of state tensors that have the shape of the old parameter (momenta, mean
-            squares). Counters are kept. An optimiser that also keeps tensors of other shapes (factors of a
+            squares). Counters are kept. An optimizer that also keeps tensors of other shapes (factors of a
             matrix of mean squares) forgets this parameter's state and starts it anew.
     """
     for group in optimizer.param_groups:

@@ -52,7 +52,7 @@ class Plateau(Scheduler):
     this name keeps a state that its checkpoints do not hold.
 
     Args:
-        optimizer: Optimiser of `build_optimizer`.
+        optimizer: Optimizer of `build_optimizer`.
         factor: Factor.
         patience: See `drops`.
         mode: See `drops`.
@@ -124,9 +124,9 @@ def build_scheduler(
     timm.
 
     Args:
-        optimizer: Optimiser of `build_optimizer`.
+        optimizer: Optimizer of `build_optimizer`.
         max_epochs: Epochs of the whole run, T.
-        steps_per_epoch: Optimiser steps in an epoch, accumulated batches counted once.
+        steps_per_epoch: Optimizer steps in an epoch, accumulated batches counted once.
         name: One of `SCHEDULES`.
         warmup_epochs: Epochs of linear warm-up.
         warmup_lr: Rate at the start of the warm-up.

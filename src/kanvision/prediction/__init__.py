@@ -7,7 +7,6 @@ with open_scene(path, bands) as scene:
 
 from __future__ import annotations
 
-from .blending import Strip, blended
 from .classes import predict_classes, unusable_pictures
 from .inputs import (
     Inputs,
@@ -19,9 +18,10 @@ from .inputs import (
     unusable_scenes,
 )
 from .masks import MaskPredictor, Outputs
-from .scenes import Bands, Scene, open_scene
-from .tally import Outcome
-from .tiles import Tiling
+from .raster import Bands, Scene, open_scene
+from .statistics import Outcome
+from .tile_blending import Strip, blend_tiles
+from .tiling import Tiling
 
 __all__ = [
     "Bands",
@@ -32,7 +32,7 @@ __all__ = [
     "Scene",
     "Strip",
     "Tiling",
-    "blended",
+    "blend_tiles",
     "find_inputs",
     "open_scene",
     "output_file",

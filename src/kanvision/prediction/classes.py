@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanvision.data.datasets.pictures import MAX_PIXELS
-from kanvision.data.datasets.sources import Decoding, FileSource
 from kanvision.data.errors import DataError
-from kanvision.data.transforms import BatchTransform
+from kanvision.data.files.images import Decoding, FileSource
+from kanvision.data.files.pillow import MAX_PIXELS
+from kanvision.data.transforms.classification import BatchTransform
 
 from .files import draft
 from .inputs import Inputs
@@ -61,7 +61,7 @@ def predict_classes(
     Args:
         inputs: The pictures.
         table: The .csv file.
-        probabilities: Normalised images (B, C, S, S) to probabilities (B, K).
+        probabilities: Normalized images (B, C, S, S) to probabilities (B, K).
         transform: What evaluation does to pictures.
         names: K names of classes.
         batch_size: B.

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kanvision.drawing import PALETTE
+from kanvision.visualization import PALETTE
 
-__all__ = ["BLOCK", "Color", "Write", "array_file", "draft", "no_data_of", "picture_files", "raster_file"]
+__all__ = ["BLOCK", "Color", "Write", "array_file", "draft", "nodata_value", "picture_files", "raster_file"]
 
 Write = Callable[[int, NDArray[Any]], None]
 """Writes (K, h, W) from a row on."""
@@ -27,10 +27,10 @@ Color = tuple[int, int, int]
 
 BLOCK = 256
 """Side of the blocks of a TIFF file; what is written in groups of so many rows compresses best."""
-GREY = (128, 128, 128)
+GRAY = (128, 128, 128)
 
 
-def no_data_of(num_labels: int) -> int:
+def nodata_value(num_labels: int) -> int:
     """The label of pixels without data, the largest of 8 bits or, for more than 255 labels, of 16 bits."""
     return 255 if num_labels <= 255 else 65535
 
@@ -42,11 +42,11 @@ def palette(no_data: int, own: Sequence[Color] = ()) -> NDArray[np.uint8]:
         no_data: Label of pixels without data.
         own: Colors of the labels 0, 1, ... instead.
     """
-    colours = np.concatenate([np.zeros((1, 3), np.uint8), PALETTE[np.arange(255) % len(PALETTE)]])
+    colors = np.concatenate([np.zeros((1, 3), np.uint8), PALETTE[np.arange(255) % len(PALETTE)]])
     if own:
-        colours[: len(own)] = own
-    colours[no_data] = GREY
-    return colours
+        colors[: len(own)] = own
+    colors[no_data] = GRAY
+    return colors
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def raster_file(
     georeference: Mapping[str, Any],
     colors: Sequence[Color] = (),
 ) -> Iterator[Write]:
-    """A compressed TIFF file with a band for each plane; a single band of uint8 has colours.
+    """A compressed TIFF file with a band for each plane; a single band of uint8 has colors.
 
     Args:
         path: The file.
@@ -102,8 +102,8 @@ def raster_file(
             for number, name in enumerate(names, 1):
                 file.set_band_description(number, name)
             if dtype == "uint8" and len(names) == 1:
-                colours = palette(int(no_data), colors).tolist()
-                file.write_colormap(1, {label: (*colour, 255) for label, colour in enumerate(colours)})
+                colors = palette(int(no_data), colors).tolist()
+                file.write_colormap(1, {label: (*color, 255) for label, color in enumerate(colors)})
 
             def write(top: int, planes: NDArray[Any]) -> None:
                 file.write(planes, window=Window(0, top, size[1], planes.shape[1]))
@@ -133,9 +133,9 @@ def array_file(path: Path, shape: tuple[int, int, int]) -> Iterator[Write]:
 def picture_files(
     paths: Sequence[Path], size: tuple[int, int], no_data: int, colors: Sequence[Color] = ()
 ) -> Iterator[Write]:
-    """A .png file for each plane of labels, which holds the labels and shows them in colours.
+    """A .png file for each plane of labels, which holds the labels and shows them in colors.
 
-    More than 255 labels are written as grey values of 16 bits. All planes are in memory until the end, as the
+    More than 255 labels are written as gray values of 16 bits. All planes are in memory until the end, as the
     picture is that they were predicted from.
 
     Args:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kanvision.data.datasets.folders import image_endings, list_images, mask_data_files, subfolders
-from kanvision.data.datasets.pixels import TIFF, FileError
 from kanvision.data.errors import DataError
+from kanvision.data.files.folders import image_endings, list_images, mask_data_files, subfolders
+from kanvision.data.files.pixels import TIFF, FileError
 
 from .files import BLOCK
-from .scenes import Bands, Scene, open_scene
+from .raster import Bands, Scene, open_scene
 
 __all__ = [
     "Inputs",

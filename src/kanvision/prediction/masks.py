@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kanvision.data.datasets.pixels import TIFF
+from kanvision.data.files.pixels import TIFF
 
-from .blending import Strip, blended, in_groups
-from .files import BLOCK, Color, Write, array_file, draft, no_data_of, picture_files, raster_file
-from .scenes import Scene
-from .tally import Outcome, Tally
-from .tiles import Tiling
+from .files import BLOCK, Color, Write, array_file, draft, nodata_value, picture_files, raster_file
+from .raster import Scene
+from .statistics import ImageStatistics, Outcome
+from .tile_blending import Strip, blend_tiles, in_groups
+from .tiling import Tiling
 
 __all__ = ["MaskPredictor", "Outputs"]
 
@@ -47,7 +47,7 @@ class MaskPredictor:
     """Predicts images of any size.
 
     Attributes:
-        probabilities: Normalised images (B, C, h, w), and the size (H, W) that probabilities are to have, to
+        probabilities: Normalized images (B, C, h, w), and the size (H, W) that probabilities are to have, to
             probabilities (B, K, H, W).
         decisions: Probabilities (1, K, h, W) to labels (1, h, W), or (1, K, h, W) for several labels a pixel.
         mode: What masks are.
@@ -78,7 +78,7 @@ class MaskPredictor:
     @property
     def no_data(self) -> int:
         """Label of pixels without a class."""
-        return no_data_of(len(self.names) if self.mode == "multiclass" else 2)
+        return nodata_value(len(self.names) if self.mode == "multiclass" else 2)
 
     @property
     def foreground(self) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ class MaskPredictor:
             FileError: If the image cannot be read.
         """
         labels = None if self.mode == "multilabel" else range(1, 1 + len(self.foreground))
-        tally = Tally(scene, labels, self.rgb, self.colors)
+        tally = ImageStatistics(scene, labels, self.rgb, self.colors)
         strips = (self._resized if self.resizes(scene) else self._tiled)(scene, tally, advance)
         with ExitStack() as stack:
             write_masks, write_probabilities = map(stack.enter_context, self._files(scene, outputs))
@@ -138,8 +138,8 @@ class MaskPredictor:
                 is_number = np.isfinite(values).all(axis=0)
                 planes = decided if decided.ndim == 3 else decided[None]  # (L, h, W)
                 tally.judge(top, planes, valid, is_number)
-                labelled = np.where(valid & is_number, planes, self.no_data)
-                write_masks(top, labelled.astype(np.uint8 if self.no_data == 255 else np.uint16))
+                labeled = np.where(valid & is_number, planes, self.no_data)
+                write_masks(top, labeled.astype(np.uint8 if self.no_data == 255 else np.uint16))
                 write_probabilities(top, np.where(valid, values, np.float32(np.nan)))
                 top += len(valid)
             if outputs.overlay is not None:
@@ -153,7 +153,9 @@ class MaskPredictor:
             Tiling(scene.width, self.tile, self.overlap),
         )
 
-    def _tiled(self, scene: Scene, tally: Tally, advance: Callable[[int], object]) -> Iterator[Strip]:
+    def _tiled(
+        self, scene: Scene, tally: ImageStatistics, advance: Callable[[int], object]
+    ) -> Iterator[Strip]:
         """The probabilities by tiles."""
         size = (self.tile, self.tile)
 
@@ -167,17 +169,19 @@ class MaskPredictor:
             return self.probabilities(scene.bands.preprocessing(images), size)
 
         rows, columns = self._tilings(scene)
-        return blended(read, predict, len(self.names), rows, columns, self.batch_size, advance)
+        return blend_tiles(read, predict, len(self.names), rows, columns, self.batch_size, advance)
 
-    def _resized(self, scene: Scene, tally: Tally, advance: Callable[[int], object]) -> Iterator[Strip]:
+    def _resized(
+        self, scene: Scene, tally: ImageStatistics, advance: Callable[[int], object]
+    ) -> Iterator[Strip]:
         """The probabilities of the whole image, as evaluation has them."""
         strip = scene.rows(0, scene.height)
         tally.see(0, strip)
         image = scene.bands.unit(strip, scene.path)
         size = (self.img_size, self.img_size)
         small = scene.bands.preprocessing.resize_image(image, size, self.interpolation)
-        normalised = scene.bands.preprocessing(small)[None]
-        yield Strip(self.probabilities(normalised, (scene.height, scene.width))[0].numpy(), strip.valid)
+        normalized = scene.bands.preprocessing(small)[None]
+        yield Strip(self.probabilities(normalized, (scene.height, scene.width))[0].numpy(), strip.valid)
         advance(1)
 
     def _files(

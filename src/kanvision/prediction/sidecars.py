@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from kanvision.data.datasets.pixels import FileError, naming, open_geotiff
-from kanvision.data.datasets.rasters import is_georeferenced
+from kanvision.data.files.gdal import is_georeferenced
+from kanvision.data.files.pixels import FileError, naming, open_geotiff
 
 __all__ = ["check_table", "open_mask", "read_place"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from kanvision.config import is_first_process
+from kanvision.config import is_global_rank_zero
 
 from .report import report
 
@@ -28,7 +28,7 @@ class SweepReport(Callback):
             config: The sweep's configuration.
             **kwargs: What Hydra may add.
         """
-        if not is_first_process():
+        if not is_global_rank_zero():
             return
         table = report(Path(config.hydra.sweep.dir))
         if table.failures:

@@ -13,11 +13,11 @@ from hydra.core.hydra_config import HydraConfig
 
 from kanvision.config import (
     ConfigError,
+    DisplayedError,
     FolderInUseError,
-    ShownError,
     TrainConfig,
-    is_first_process,
-    is_one_of_several,
+    is_distributed_worker,
+    is_global_rank_zero,
     job_name,
     lock_folder,
     release_folder,
@@ -44,26 +44,26 @@ def sweep_job() -> Iterator[None]:
         yield
         return
     failure = folder / FAILURE
-    if is_first_process():
+    if is_global_rank_zero():
         failure.unlink(missing_ok=True)
         words = " ".join(HydraConfig.get().overrides.task)
         build_console().print(f"\nJob {folder.name}: {words}", style="bold")
     try:
         yield
-    except (Exception, ShownError) as error:
-        cause = error.error if isinstance(error, ShownError) else error
-        if is_first_process():
-            if not isinstance(error, ShownError):
+    except (Exception, DisplayedError) as error:
+        cause = error.error if isinstance(error, DisplayedError) else error
+        if is_global_rank_zero():
+            if not isinstance(error, DisplayedError):
                 traceback.print_exc()
             if not isinstance(cause, FolderInUseError):  # then the folder is another run's
                 trace = "".join(traceback.format_exception(cause))
                 write_failure(folder, _reason(cause), trace)
                 print(f"Job {folder.name} failed; recorded in {failure}", file=sys.stderr)
-        if is_one_of_several():
+        if is_distributed_worker():
             raise
     except BaseException:
         # The sweep ends here, and Hydra calls nobody; what has been done so far is still worth a table.
-        if is_first_process() and HydraConfig.get().runtime.choices["hydra/launcher"] == "basic":
+        if is_global_rank_zero() and HydraConfig.get().runtime.choices["hydra/launcher"] == "basic":
             sweep = Path(HydraConfig.get().sweep.dir)
             report(sweep)
             print(f"The same command with hydra.sweep.dir={sweep} resume=auto does what is left", flush=True)
@@ -81,7 +81,7 @@ def lock_job_folder() -> None:
         FolderInUseError: Another live run writes into it.
     """
     folder = sweep_job_folder()
-    if folder is not None and is_first_process():
+    if folder is not None and is_global_rank_zero():
         lock_folder(folder, job_name(), "hydra.sweep.dir")
 
 
@@ -108,6 +108,6 @@ def finished_score(config: TrainConfig) -> float | None:
     score = run.record.get(f"best_{config.monitor}")
     if run.failure is not None or score is None or run.record.get("epochs", 0) < config.trainer.max_epochs:
         return None
-    if is_first_process():
+    if is_global_rank_zero():
         build_console().print(f"done already: best {config.monitor} {score:.4f}")
     return float(score)

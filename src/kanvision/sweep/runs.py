@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from kanvision.config import in_yaml
-from kanvision.config.growth import has_bounded_size
+from kanvision.config import format_yaml
+from kanvision.config.yaml_limits import has_bounded_size
 
 __all__ = ["FAILURE", "Run", "read_run", "read_runs", "write_failure"]
 
@@ -46,13 +46,13 @@ class Run:
         if key in self.overrides:
             return self.overrides[key]
         if key in self._choices:
-            return plain(in_yaml(self._choices[key]))
+            return plain(format_yaml(self._choices[key]))
         node: Any = self.config
         for part in key.split("."):
             if not isinstance(node, Mapping) or part not in node:
                 return ""
             node = node[part]
-        return plain(in_yaml(node))
+        return plain(format_yaml(node))
 
     @cached_property
     def seed(self) -> str:

@@ -1,4 +1,4 @@
-"""Training problems: a network with its loss, metrics, optimiser and schedule, as Lightning modules.
+"""Training problems: a network with its loss, metrics, optimizer and schedule, as Lightning modules.
 
 `TASKS` maps the names that `data.task` takes to classes with one set of arguments.
 """

@@ -1,4 +1,4 @@
-"""What all tasks share: how a network is run, optimised, measured and saved."""
+"""What all tasks share: how a network is run, optimized, measured and saved."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from timm.utils import distribute_bn, random_seed
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 
-from kanvision.layers import KANPenalty, collect_auxiliary, restore_structure, structure_of
+from kanvision.layers import KANPenalty, collect_auxiliary, restore_structure, structure_changes
 from kanvision.metrics import NonFiniteImages
 from kanvision.optim import (
     GROUPING,
@@ -120,23 +120,23 @@ class Task(pl.LightningModule):
         """Probabilities from the network's output."""
 
     @abstractmethod
-    def measurement(self, logits: Tensor, batch: Batch) -> dict[str, Any]:
+    def metric_inputs(self, logits: Tensor, batch: Batch) -> dict[str, Any]:
         """Arguments of the metrics by name, and the mean loss of the batch as `value`."""
 
-    def test_measurement(self, logits: Tensor, batch: Batch) -> dict[str, Any]:
+    def test_metric_inputs(self, logits: Tensor, batch: Batch) -> dict[str, Any]:
         """The same for a test, which may measure more."""
-        return self.measurement(logits, batch)
+        return self.metric_inputs(logits, batch)
 
-    def meaning(self) -> dict[str, str]:
+    def metric_notes(self) -> dict[str, str]:
         """How metrics are to be read, by their names; for those that have more than one reading."""
         return {}
 
-    def kept(self) -> dict[str, Any]:
+    def extra_state(self) -> dict[str, Any]:
         """What a checkpoint holds of a task beside weights: primitives only."""
         names = {"class_names": list(self.class_names)} if self.class_names else {}
         return names if self.monitor is None else {**names, "monitored": list(self.monitored)}
 
-    def take_up(self, kept: Mapping[str, Any]) -> None:
+    def load_extra_state(self, kept: Mapping[str, Any]) -> None:
         """Go on with what a checkpoint holds beside weights; keys that are not there are left alone."""
         self.monitored = list(kept.get("monitored", self.monitored))
         self.class_names = tuple(kept.get("class_names", self.class_names))
@@ -186,18 +186,21 @@ class Task(pl.LightningModule):
 
         A batch may be empty, where none of its images could be read; then None.
         """
-        return self._evaluate(batch, self.val_metrics, self.measurement)
+        return self._evaluate(batch, self.val_metrics, self.metric_inputs)
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any] | None:
         """Measure one batch; returns the same as `validation_step`."""
-        return self._evaluate(batch, self.test_metrics, self.test_measurement)
+        return self._evaluate(batch, self.test_metrics, self.test_metric_inputs)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Probabilities of one batch."""
         return self.predictions(self(batch["image"]))
 
     def _evaluate(
-        self, batch: Batch, metrics: MetricCollection, measurement: Callable[[Tensor, Batch], dict[str, Any]]
+        self,
+        batch: Batch,
+        metrics: MetricCollection,
+        metric_inputs: Callable[[Tensor, Batch], dict[str, Any]],
     ) -> dict[str, Any] | None:
         size = len(batch["image"])
         if not size:
@@ -206,7 +209,7 @@ class Task(pl.LightningModule):
             self.non_finite.update(batch["image"], torch.zeros_like(batch["image"]).sum())
             return None
         logits = self(batch["image"])
-        measured = measurement(logits, batch)
+        measured = metric_inputs(logits, batch)
         metrics.update(weight=size, **measured)
         self.non_finite.update(logits, measured["value"])
         self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
@@ -250,7 +253,7 @@ class Task(pl.LightningModule):
         fully_shard(self.model, mesh=mesh)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser, and a place for its schedule, which `on_train_start` fills."""
+        """The optimizer, and a place for its schedule, which `on_train_start` fills."""
         optimizer = build_optimizer(self.model, **self.optimizer_options)
         self._group_settings = group_settings(optimizer)
         interval = self.scheduler_options.get("interval", "epoch")
@@ -316,7 +319,7 @@ class Task(pl.LightningModule):
             self._set_rates(self.current_epoch + 1)
 
     def lr_scheduler_step(self, scheduler: Scheduler, metric: Any) -> None:  # type: ignore[override]
-        """Set the rates for what comes after the epoch or optimiser step that has just ended.
+        """Set the rates for what comes after the epoch or optimizer step that has just ended.
 
         timm's schedules are none of torch's, and Lightning refuses them where this is not overridden.
         """
@@ -348,8 +351,8 @@ class Task(pl.LightningModule):
         checkpoint["kanvision"] = {
             "config": self.config,
             "version": version("kanvision"),
-            "structure": structure_of(self.model),
-            **self.kept(),
+            "structure": structure_changes(self.model),
+            **self.extra_state(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -362,7 +365,7 @@ class Task(pl.LightningModule):
         """
         kept = checkpoint.get("kanvision") or {}
         restore_structure(self.model, kept.get("structure") or [])
-        self.take_up(kept)
+        self.load_extra_state(kept)
         options = (kept.get("config") or {}).get("optimizer") or self.optimizer_options
         before, now = (self._parameter_groups(each) for each in (options, self.optimizer_options))
         states = checkpoint.get("optimizer_states", [])

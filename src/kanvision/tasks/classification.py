@@ -91,7 +91,7 @@ class ClassificationTask(Task):
         """Class probabilities (B, num_classes), in at least fp32."""
         return class_probabilities(logits)
 
-    def measurement(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def metric_inputs(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Probabilities against classes, and the cross-entropy."""
         target = batch["target"]
         probabilities = wrong_where_not_finite(self.predictions(logits), target)

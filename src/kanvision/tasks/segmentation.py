@@ -162,7 +162,7 @@ class SegmentationTask(Task):
         is_apart = self.mode == "multilabel" or logits.shape[1] == 1
         return logits.sigmoid() if is_apart else logits.softmax(dim=1)
 
-    def decisions(self, probabilities: Tensor, thresholds: Sequence[float] | None = None) -> Tensor:
+    def predicted_masks(self, probabilities: Tensor, thresholds: Sequence[float] | None = None) -> Tensor:
         """Masks from probabilities.
 
         Args:
@@ -186,7 +186,7 @@ class SegmentationTask(Task):
 
     # --- measuring
 
-    def measurement(self, logits: Tensor, batch: Batch) -> dict[str, Any]:
+    def metric_inputs(self, logits: Tensor, batch: Batch) -> dict[str, Any]:
         """Counted pixels, the masks themselves, and both losses."""
         target = batch["mask"]
         if logits.shape[-2:] != target.shape[-2:]:
@@ -196,7 +196,7 @@ class SegmentationTask(Task):
         if self._searches and self.search is not None:
             self._add_to_search(self.search, probabilities, target)
             thresholds = (EVEN,) * len(thresholds)
-        preds = self.decisions(probabilities, thresholds)
+        preds = self.predicted_masks(probabilities, thresholds)
         return {
             "counts": pixel_counts(preds, target, self.num_classes, self.ignore_index),
             "preds": preds,
@@ -205,9 +205,9 @@ class SegmentationTask(Task):
             "objective": self.loss(logits, target),
         }
 
-    def test_measurement(self, logits: Tensor, batch: Batch) -> dict[str, Any]:
+    def test_metric_inputs(self, logits: Tensor, batch: Batch) -> dict[str, Any]:
         """The same, and what takes long."""
-        values = self.measurement(logits, batch)
+        values = self.metric_inputs(logits, batch)
         preds, target = values["preds"], values["target"]
         if self.wanted.get("hd95") is not None:
             valid = self._valid(target)
@@ -249,21 +249,21 @@ class SegmentationTask(Task):
         for name, value in zip(names, found, strict=True):
             self.log(f"val/{name}", value, sync_dist=True)
 
-    def kept(self) -> dict[str, Any]:
+    def extra_state(self) -> dict[str, Any]:
         """What a checkpoint holds of a task beside weights."""
         found = {"thresholds": list(self.thresholds)} if self._has_found else {}
-        return {**super().kept(), **found}
+        return {**super().extra_state(), **found}
 
-    def take_up(self, kept: Mapping[str, Any]) -> None:
+    def load_extra_state(self, kept: Mapping[str, Any]) -> None:
         """Use the thresholds of a checkpoint, if they are to be searched for."""
-        super().take_up(kept)
+        super().load_extra_state(kept)
         found = kept.get("thresholds")
         if self.search is not None and found is not None and len(found) == len(self.thresholds):
             self.thresholds, self._has_found = tuple(float(value) for value in found), True
 
     # --- telling
 
-    def meaning(self) -> dict[str, str]:
+    def metric_notes(self) -> dict[str, str]:
         """How the scores were taken, by their names."""
         lines = {
             ", ".join(score + SUFFIX[protocol] for score in SCORES): f"{protocol}: {PROTOCOLS[protocol]}"

@@ -7,6 +7,6 @@ inspection.findings()                    # of all of them together
 """
 
 from .findings import Finding, write_findings
-from .inspection import Inspection
+from .run import Inspection
 
 __all__ = ["Finding", "Inspection", "write_findings"]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import Final, Generic, NamedTuple, TypeVar
 
-__all__ = ["Finding", "Inspector", "Seen", "finding_of", "write_findings"]
+__all__ = ["Finding", "Inspector", "Seen", "describe_finding", "write_findings"]
 
 Source = TypeVar("Source", bound=Sized)
 
@@ -59,7 +59,7 @@ class Inspector(ABC, Generic[Source]):
         """Look at one sample, all of it."""
 
 
-def finding_of(problem: str, split: str = "", *, is_bad: bool = True) -> Finding:
+def describe_finding(problem: str, split: str = "", *, is_bad: bool = True) -> Finding:
     """A problem as readers word it (`file: what is wrong; what would be right`) as a finding."""
     file, found, rest = problem.partition(": ")
     if not found:

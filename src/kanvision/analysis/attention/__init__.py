@@ -1,0 +1,1 @@
+"""Attention matrices of a network: capture and maps."""

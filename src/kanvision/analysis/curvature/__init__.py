@@ -1,0 +1,1 @@
+"""Loss landscape, Hessian spectrum and Lanczos iteration."""

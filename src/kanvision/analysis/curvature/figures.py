@@ -1,0 +1,106 @@
+"""Pictures of a loss around a network's weights: contours over a plane, and the spectrum of the Hessian."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from numpy.typing import NDArray
+
+from .lanczos import Density, Ritz
+
+__all__ = ["contour_picture", "spectrum_picture"]
+
+Floats = NDArray[np.float64]
+COLORS, LINE, MARK = "viridis_r", "#d1495b", "#ffffff"
+_FLAT = 1.5  # a surface whose largest loss is below so many times the smallest has evenly spaced levels
+_NOTHING = 0.1  # of one eigenvalue: below, a logarithmic axis would show the kernel's tails
+
+
+def contour_picture(
+    xs: Sequence[float],
+    ys: Sequence[float],
+    losses: Floats,
+    *,
+    title: str,
+    labels: tuple[str, str],
+    track: Sequence[tuple[float, float, int]] = (),
+) -> Figure:
+    """Draw losses over a plane; the network is the star in the middle.
+
+    Args:
+        xs: First coordinates of the grid.
+        ys: Second coordinates.
+        losses: (len(ys), len(xs)); values that are not finite stay white.
+        title: Above the picture.
+        labels: Of the two axes.
+        track: The optimizer's way: coordinates and epoch of each snapshot.
+    """
+    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+    axes = figure.subplots()
+    known = losses[np.isfinite(losses)]
+    if known.size and known.min() > 0 and known.max() > _FLAT * known.min():
+        levels = np.geomspace(known.min(), known.max(), 26)
+        norm: Normalize = LogNorm(known.min(), known.max())
+    else:
+        low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+        levels, norm = np.linspace(low, max(high, low + 1e-12), 26), Normalize(low, high)
+    shown = np.ma.masked_invalid(losses)
+    filled = axes.contourf(xs, ys, shown, levels=levels, norm=norm, cmap=COLORS)
+    axes.contour(xs, ys, shown, levels=levels, colors="black", linewidths=0.3, alpha=0.6)
+    bar = figure.colorbar(filled, ax=axes, ticks=levels[::5], format=FuncFormatter(lambda v, _: f"{v:.3g}"))
+    bar.ax.minorticks_off()
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label("loss", fontsize=8)
+    if track:
+        way = np.array([(x, y) for x, y, _ in track])
+        axes.plot(*way.T, "-o", color=LINE, markersize=3, linewidth=1.2, label="snapshots of the training")
+        for (x, y, epoch), place in zip((track[0], track[-1]), ((-1, 1), (1, -1)), strict=True):
+            axes.annotate(
+                f"epoch {epoch}", (x, y), (6 * place[0], 6 * place[1]), textcoords="offset points",
+                fontsize=7, color="black", ha="left" if place[0] > 0 else "right",
+                va="bottom" if place[1] > 0 else "top",
+            )  # fmt: skip
+    axes.plot(0, 0, "*", color=MARK, markeredgecolor="black", markersize=11, label="the checkpoint")
+    axes.set_xlim(xs[0], xs[-1])
+    axes.set_ylim(ys[0], ys[-1])
+    axes.legend(fontsize=7, loc="upper right")
+    return _finished(figure, axes, title, labels)
+
+
+def spectrum_picture(curve: Density, runs: Sequence[Ritz], size: int, *, title: str) -> Figure:
+    """Draw a spectral density on a logarithmic axis, and the values that it was made of.
+
+    Args:
+        curve: The density.
+        runs: What the start vectors found.
+        size: Number of eigenvalues; the axis ends where a tenth of one would be.
+        title: Above the picture.
+    """
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    floor = _NOTHING * float(curve.density.max()) / size  # the peak is nearly all of them at one place
+    axes.semilogy(curve.positions, np.maximum(curve.density, floor), color="#2a6f97", linewidth=1.2)
+    if np.isfinite(curve.errors).all():
+        low, high = (np.maximum(curve.density + sign * curve.errors, floor) for sign in (-1, 1))
+        axes.fill_between(
+            curve.positions, low, high, color="#2a6f97", alpha=0.25, linewidth=0, label="± 1 standard error"
+        )
+    values = np.concatenate([run.values for run in runs])
+    axes.plot(values, np.full(len(values), 1.6 * floor), "|", color=LINE, markersize=7, label="Ritz values")
+    axes.axvline(0, color="black", linewidth=0.6, linestyle=":")
+    axes.set_ylim(floor, None)
+    axes.legend(fontsize=7)
+    return _finished(figure, axes, title, ("eigenvalue of the Hessian", "density"))
+
+
+def _finished(figure: Figure, axes: Any, title: str, labels: tuple[str, str]) -> Figure:
+    axes.set_title(title, fontsize=9)
+    axes.set_xlabel(labels[0], fontsize=8)
+    axes.set_ylabel(labels[1], fontsize=8)
+    axes.tick_params(labelsize=7)
+    return figure

@@ -1,0 +1,223 @@
+"""One answer of a network, explained in several ways and judged by the same scores.
+
+C channels of the image, K classes, H W space; images are single ones, (1, C, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from kanvision.models.feature_locations import FeatureLocation
+
+from .channel_relevance import ChannelRelevance, attribution_shares, channel_relevance, disagreement
+from .faithfulness import faithfulness, keep, remove
+from .plausibility import Threshold, border_band, concentration, overlap, selected
+from .saliency import Score, class_score, grad_cam, integrated_gradients
+
+__all__ = ["CHANCE", "SCORES", "ChannelWorth", "Explainer", "Finding", "Question", "mean_scores"]
+
+CHANCE: Final = "chance"
+"""The method whose maps are random numbers: what the others have to be compared with."""
+SCORES: Final[Mapping[str, str]] = {
+    "selected": "share of the image's pixels that the map stands for",
+    "iou": "IoU of these pixels with the mask: plausibility",
+    "precision": "how much of them lies in the mask",
+    "recall": "how much of the mask they cover",
+    "f1": "F1 of these pixels with the mask",
+    "border_iou": "IoU of these pixels with the border of the mask",
+    "border_f1": "F1 of these pixels with the border of the mask",
+    "concentration": "density of the map in the mask over that of the image; 1: knows nothing of the mask",
+    "border_concentration": "the same for the border of the mask",
+    "prediction_iou": "IoU of what is predicted with the mask",
+    "kept_iou": "IoU with the mask of what is predicted from these pixels alone; high: they are enough",
+    "removed_iou": "IoU with the mask of what is predicted without these pixels; low: they are needed",
+    "probability": "of the class, on the pixels that it was predicted for",
+    "sufficiency": "probability lost with the map's top pixels only, mean over 5, 10, 20, 50 %; low is good",
+    "comprehensiveness": "probability lost without the map's top pixels, mean over the same; high is good",
+    "incomplete": "share of the score's change from the baseline that attributions miss; near 0 is good",
+}
+"""What is measured, and how to read it. Scores with masks need masks; `incomplete` is that of gradients."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a network is asked about one image: why this class?"""
+
+    channel: int
+    """Of the logits; negative ones count from the end."""
+    probability: Callable[[Tensor], Tensor]
+    """Images (B, C, H, W) to the probability of the class, (B,)."""
+    decided: Callable[[Tensor], Tensor] | None = None
+    """Images to the pixels that get the class, bool (B, H, W); None: the class is that of a whole image."""
+    truth: Tensor | None = None
+    """Pixels that have the class, bool (1, H, W); None: unknown."""
+    region: Tensor | None = None
+    """Pixels whose logits are explained, bool (H, W); None: all."""
+
+
+class Finding(NamedTuple):
+    """A saliency map and its scores."""
+
+    method: str
+    layer: str
+    """Place of the feature maps; empty for methods that have none."""
+    map: Tensor
+    """Evidence for the class, (H, W), not negative."""
+    scores: dict[str, float]
+    """By the names of `SCORES`."""
+
+    @property
+    def name(self) -> str:
+        """Method and layer."""
+        return f"{self.method}@{self.layer}" if self.layer else self.method
+
+
+class ChannelWorth(NamedTuple):
+    """What each channel is worth, (C,), fractions."""
+
+    attention: Tensor
+    """See `ChannelRelevance.attention`."""
+    answer: Tensor
+    """1 - IoU of the predicted pixels, or loss of probability, with and without the channel."""
+    gradients: Tensor
+    """Share in the absolute integrated gradients; NaN where they were not asked for."""
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """Explains answers of one network.
+
+    Args:
+        logits: Images (B, C, H, W) to logits (B, K) or (B, K, H, W), differentiable.
+        places: Feature maps for Grad-CAM, by name; empty: no Grad-CAM.
+        baseline: What removed pixels and channels become, (C, 1, 1).
+        stride: See `grad_cam`.
+        steps: Points of integrated gradients; 0: no integrated gradients.
+        batch_size: Images that the network sees at once.
+        threshold: See `selected`.
+        border: Pixels on each side of a mask's edge that count as its border.
+    """
+
+    logits: Callable[[Tensor], Tensor]
+    places: Mapping[str, FeatureLocation]
+    baseline: Tensor
+    stride: int = 1
+    steps: int = 64
+    batch_size: int = 16
+    threshold: Threshold = "otsu"
+    border: int = 2
+    _noise: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
+
+    def explain(self, image: Tensor, question: Question) -> tuple[list[Finding], Tensor | None]:
+        """Maps of all methods with their scores, and the attributions (C, H, W) of integrated gradients.
+
+        Args:
+            image: (1, C, H, W).
+            question: What is asked.
+        """
+        score = class_score(self.logits, question.channel, question.region)
+        maps: list[tuple[str, str, Tensor, dict[str, float]]] = [
+            ("grad_cam", layer, grad_cam(score, place, image, self.stride), {})
+            for layer, place in self.places.items()
+        ]
+        attributions = None
+        if self.steps:
+            found = integrated_gradients(score, image, self.baseline, self.steps, self.batch_size)
+            attributions = found.attributions[0]
+            missed = {"incomplete": float((found.error / found.difference).abs())}
+            maps.append(("integrated_gradients", "", found.attributions.sum(dim=1).clamp(min=0), missed))
+        noise = torch.rand(image[:, 0].shape, generator=self._noise).to(image)
+        maps.append((CHANCE, "", noise, {}))
+        same = self._of_the_answer(image, question)
+        findings = [
+            Finding(method, layer, saliency[0], self._scores(image, saliency, question) | more | same)
+            for method, layer, saliency, more in maps
+        ]
+        return findings, attributions
+
+    def channels(self, image: Tensor, question: Question, attributions: Tensor | None) -> ChannelWorth:
+        """What each channel is worth for one answer; the attention is that of the first place.
+
+        Args:
+            image: (1, C, H, W).
+            question: What is asked.
+            attributions: Of integrated gradients, (C, H, W), if they are there.
+        """
+        score = class_score(self.logits, question.channel, question.region)
+        place = next(iter(self.places.values()), None)
+
+        def saliency(images: Tensor) -> Tensor:
+            if place is None:
+                return torch.zeros_like(images[:, 0])
+            parts: tuple[Tensor, ...] = torch.split(images, self.batch_size)
+            return torch.cat([grad_cam(score, place, part, self.stride) for part in parts])
+
+        relevance: ChannelRelevance = channel_relevance(
+            saliency, self._distance_from(image, question), image, self.baseline
+        )
+        missing = torch.full((image.shape[1],), torch.nan)
+        return ChannelWorth(
+            attention=relevance.attention[0] if place is not None else missing,
+            answer=relevance.answer[0],
+            gradients=missing if attributions is None else attribution_shares(attributions[None])[0],
+        )
+
+    @torch.no_grad()
+    def _distance_from(self, image: Tensor, question: Question) -> Score:
+        decided, probability = question.decided, question.probability
+        if decided is not None:
+            before = decided(image)
+            return torch.no_grad()(
+                lambda images: disagreement(decided(images), before.expand(len(images), -1, -1))
+            )
+        certain = probability(image)
+        return torch.no_grad()(lambda images: (certain - probability(images)).clamp(min=0))
+
+    @torch.no_grad()
+    def _scores(self, image: Tensor, saliency: Tensor, question: Question) -> dict[str, float]:
+        pixels = selected(saliency, self.threshold)
+        scores: dict[str, Tensor] = {"selected": pixels.float().mean()}
+        truth, decided = question.truth, question.decided
+        if truth is not None:
+            scores |= self._agreement(saliency, pixels, truth)
+        if truth is not None and decided is not None:
+            versions = [change(image, pixels, self.baseline) for change in (keep, remove)]
+            iou = overlap(decided(torch.cat(versions)), truth.expand(2, -1, -1)).iou
+            scores |= {"kept_iou": iou[0], "removed_iou": iou[1]}
+        lost = faithfulness(question.probability, image, saliency, self.baseline)
+        return {name: float(value) for name, value in {**scores, **lost._asdict()}.items()}
+
+    @torch.no_grad()
+    def _of_the_answer(self, image: Tensor, question: Question) -> dict[str, float]:
+        """Scores that no map has a part in."""
+        scores = {"probability": float(question.probability(image))}
+        if question.truth is not None and question.decided is not None:
+            scores["prediction_iou"] = float(overlap(question.decided(image), question.truth).iou)
+        return scores
+
+    def _agreement(self, saliency: Tensor, pixels: Tensor, truth: Tensor) -> dict[str, Tensor]:
+        border = border_band(truth, self.border)
+        edge = overlap(pixels, border)
+        return {
+            **overlap(pixels, truth)._asdict(),
+            "border_iou": edge.iou.where(border.any(), torch.nan),
+            "border_f1": edge.f1.where(border.any(), torch.nan),
+            "concentration": concentration(saliency, truth),
+            "border_concentration": concentration(saliency, border),
+        }
+
+
+def mean_scores(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of each score over the rows where it is a number; scores that no row has are left out."""
+    means = {}
+    for name in SCORES:
+        values = torch.tensor([row[name] for row in rows if name in row], dtype=torch.double)
+        values = values[values.isfinite()]
+        if len(values):
+            means[name] = float(values.mean())
+    return means

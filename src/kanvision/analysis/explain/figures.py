@@ -1,0 +1,140 @@
+"""Pictures of explanations: sheets of images with maps on them, and bars for channels.
+
+C channels, H W space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+__all__ = ["Panel", "channel_chart", "sheet", "write_sheet"]
+
+CELL = 2.0  # inches: side of an image in a sheet
+DPI = 100
+HEAT, SIGNED = "inferno", "RdBu_r"
+THROUGH = 0.75
+"""Opacity of a map over an image."""
+EDGE = "#00e5ff"
+"""Color of the outline of the mask: on no heat map."""
+BARS = ("#3b6fb6", "#e08a1e", "#5a9e5a")
+
+
+class Panel(NamedTuple):
+    """One picture of a sheet."""
+
+    title: str
+    pixels: NDArray[Any]
+    """Colors (H, W, 3), or a map (H, W): not negative, or signed."""
+    outline: NDArray[np.bool_] | None = None
+    """Mask whose edge is drawn, (H, W)."""
+    signed: bool = False
+    """Whether the map has two signs: red for, blue against."""
+    under: NDArray[np.uint8] | None = None
+    """Image (H, W, 3) that shows through the map, which may be coarser, in gray."""
+    empty: str = "no evidence"
+    """What is said of a map of zeros."""
+
+
+def write_sheet(rows: Sequence[Sequence[Panel]], labels: Sequence[str], path: Path, note: str = "") -> None:
+    """Write a `sheet` as png."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet(rows, labels, note).savefig(path)
+
+
+def sheet(
+    rows: Sequence[Sequence[Panel]], labels: Sequence[str], note: str = "", cell: float = CELL
+) -> Figure:
+    """A sheet of panels.
+
+    Args:
+        rows: Panels of each row, as many in each; titles of a row that are those of the row above are left
+            out.
+        labels: Text at the left of each row.
+        note: Line below the sheet.
+        cell: Side of an image in inches.
+    """
+    height, width = rows[0][0].pixels.shape[:2]
+    columns = max(len(row) for row in rows)
+    size = (columns * cell + 0.5, len(rows) * (cell * height / width + 0.3) + 0.35)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    above: list[str] = []
+    for row, label, places in zip(rows, labels, axes, strict=True):
+        for ax in places:
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.set_frame_on(False)
+        titles = [panel.title for panel in row]
+        for ax, panel in zip(places, row, strict=False):
+            _draw(ax, panel)
+            if titles != above:
+                ax.set_title(panel.title, fontsize=8)
+        places[0].set_ylabel(label, fontsize=8)
+        above = titles
+    if note:
+        figure.supxlabel(note, fontsize=7)
+    return figure
+
+
+def _draw(ax: Any, panel: Panel) -> None:
+    pixels = panel.pixels
+    look: dict[str, Any] = {"interpolation": "nearest"}
+    if panel.under is not None:
+        height, width = panel.under.shape[:2]
+        ax.imshow(panel.under.mean(-1), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        look |= {"alpha": THROUGH, "extent": (-0.5, width - 0.5, height - 0.5, -0.5)}
+    if pixels.ndim == 3:
+        ax.imshow(pixels, **look)
+    elif panel.signed:
+        # A few pixels would outshine the rest.
+        limit = float(np.percentile(np.abs(pixels), 99)) or 1.0
+        ax.imshow(pixels, cmap=SIGNED, vmin=-limit, vmax=limit, **look)
+    else:
+        if not pixels.any():
+            ax.text(0.5, 0.5, panel.empty, color="white", ha="center", va="center", transform=ax.transAxes)
+        ax.imshow(pixels, cmap=HEAT, vmin=0, vmax=float(pixels.max()) or 1.0, **look)
+    if panel.outline is not None and panel.outline.any() and not panel.outline.all():
+        ax.contour(panel.outline, levels=[0.5], colors=EDGE, linewidths=0.8)
+
+
+def channel_chart(
+    names: Sequence[str],
+    worth: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+    paths: Sequence[Path],
+    title: str,
+) -> None:
+    """Write a chart of bars: for each channel, what it is worth by each measure.
+
+    Args:
+        names: Of the channels.
+        worth: Mean and standard deviation over images, (C,) each, by the name of the measure.
+        paths: Files, by their endings png or svg.
+        title: Above the chart.
+    """
+    height = 1.3 + len(names) * (0.14 + 0.17 * len(worth))
+    figure = Figure(figsize=(7.0, height), dpi=DPI, layout="constrained")
+    ax = figure.subplots()
+    thickness = 0.8 / max(len(worth), 1)
+    middle = np.arange(len(names))
+    for number, ((label, (mean, std)), color) in enumerate(zip(worth.items(), BARS, strict=False)):
+        place = middle + (number - (len(worth) - 1) / 2) * thickness
+        ax.barh(place, mean, thickness * 0.9, label=label, color=color)
+        ax.errorbar(mean, place, xerr=std, fmt="none", ecolor="#00000055", elinewidth=0.8)
+        for y, value, spread in zip(place, mean, std, strict=True):
+            ax.text(min(value + spread, 1.0) + 0.01, y, f"{value:.2f}", va="center", fontsize=6)
+    ax.set_yticks(middle, names)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1.08)
+    ax.set_xlabel("0: nothing changes without the channel; 1: everything does", fontsize=8)
+    ax.set_title(title, fontsize=10)
+    ax.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", fontsize=7, frameon=False)
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -1,0 +1,184 @@
+"""Which pixels and channels a network's answer rests on: Grad-CAM and integrated gradients, by captum.
+
+B batch, C channels of the image, F channels of a feature map, K classes, H W space, N tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kanvision.models.feature_locations import FeatureLocation
+
+__all__ = ["Gradients", "Score", "class_score", "grad_cam", "integrated_gradients", "tapped"]
+
+Score = Callable[[Tensor], Tensor]
+"""Images (B, C, H, W) to one number each, (B,)."""
+
+UNUSED = ("to not have been used in the graph", "does not require grad")
+"""What torch says of an output in which a tensor has no part."""
+
+
+class Gradients(NamedTuple):
+    """Integrated gradients and how far they are from complete."""
+
+    attributions: Tensor
+    """(B, C, H, W); positive where a value raises the score."""
+    difference: Tensor
+    """Score of the image minus that of the baseline, (B,)."""
+    error: Tensor
+    """Sum of the attributions minus `difference`, (B,); 0 for infinitely many steps."""
+
+
+def class_score(logits_of: Callable[[Tensor], Tensor], channel: int, region: Tensor | None = None) -> Score:
+    """What is explained: the logit of a class, of masks its mean over pixels.
+
+    Args:
+        logits_of: Images (B, C, H, W) to logits (B, K) or (B, K, H, W).
+        channel: The class; negative numbers count from the end.
+        region: Pixels of the mean, bool (H, W); None: all of them.
+
+    Raises:
+        ValueError: The region is empty.
+    """
+    if region is not None and not region.any():
+        raise ValueError("region has no pixel: no score can be taken over it")
+
+    def score(images: Tensor) -> Tensor:
+        logits = logits_of(images)[:, channel]  # (B,) or (B, H, W)
+        if logits.ndim == 1:
+            return logits
+        return (logits.flatten(1) if region is None else logits[:, region]).mean(dim=1)
+
+    return score
+
+
+def grad_cam(score: Score, place: FeatureLocation, images: Tensor, stride: int = 1) -> Tensor:
+    """Feature maps, weighted by the mean gradient of the score, where they are evidence for it.
+
+    CAM = relu(sum_f w_f A_f), w_f = mean over H' W' of d score / d A_f, for feature maps A (B, F, H', W');
+    resized bilinearly to the image. Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks
+    via Gradient-based Localization" (arXiv 1610.02391); for masks, with the mean over pixels as the score,
+    Vinogradova et al. 2020, "Towards Interpretable Semantic Segmentation via Gradient-weighted Class
+    Activation Mapping" (arXiv 2002.11434).
+
+    Args:
+        score: What is explained; has to call the network that has the place.
+        place: The feature maps.
+        images: (B, C, H, W).
+        stride: The network pads images at the right and below to a multiple of this.
+
+    Returns:
+        (B, H, W), not negative.
+
+    Raises:
+        ValueError: The score does not depend on the place, or what is there are no feature maps.
+    """
+    from captum.attr import LayerAttribution, LayerGradCam
+
+    height, width = images.shape[-2:]
+    padded = (height + -height % stride, width + -width % stride)
+    with tapped(place, padded) as tap:
+        cams: Any = LayerGradCam(score, tap)
+        try:
+            maps: Tensor = cams.attribute(images, relu_attributions=True)  # (B, 1, H', W')
+        except RuntimeError as error:
+            if not any(sign in str(error) for sign in UNUSED):
+                raise
+            raise ValueError("the score does not depend on the feature maps of this place") from None
+    grown: Tensor = LayerAttribution.interpolate(maps.detach(), padded, "bilinear")
+    return grown[:, 0, :height, :width]
+
+
+def integrated_gradients(
+    score: Score, images: Tensor, baseline: Tensor, steps: int = 32, batch_size: int | None = None
+) -> Gradients:
+    """Gradients along the straight way from a baseline to the image, times that way.
+
+    IG_i = (x_i - b_i) * integral over t in [0, 1] of d score(b + t (x - b)) / d x_i, by Gauss-Legendre
+    quadrature. Sundararajan, Taly and Yan 2017, "Axiomatic Attribution for Deep Networks"
+    (arXiv 1703.01365). They are complete: sum_i IG_i = score(x) - score(b), but for the quadrature.
+
+    Args:
+        score: What is explained.
+        images: (B, C, H, W).
+        baseline: What stands for "nothing there", broadcastable to the images.
+        steps: Points of the quadrature.
+        batch_size: Images that the network sees at once; None: all B * steps.
+    """
+    from captum.attr import IntegratedGradients
+
+    start = baseline.expand_as(images).contiguous()
+    method: Any = IntegratedGradients(score)
+    found: Tensor = method.attribute(
+        images,
+        start,
+        n_steps=steps,
+        method="gausslegendre",
+        internal_batch_size=None if batch_size is None else max(batch_size, len(images)),
+    )
+    found = found.detach()
+    with torch.no_grad():
+        difference = score(images) - score(start)
+    return Gradients(found, difference, found.flatten(1).sum(dim=1) - difference)
+
+
+@contextmanager
+def tapped(place: FeatureLocation, size: tuple[int, int]) -> Iterator[nn.Identity]:
+    """A module that the feature maps of a place pass through as (B, F, H', W'), as long as this lasts.
+
+    Args:
+        place: Which ones.
+        size: Height and width of the images as the network sees them, to lay tokens out by.
+    """
+    tap = nn.Identity()
+
+    def through(found: Tensor) -> Tensor:
+        if found.ndim == 3:
+            return _through_tokens(found, tap, size, place.num_prefix_tokens)
+        if found.ndim != 4:
+            raise ValueError(
+                f"{type(place.module).__name__} has {tuple(found.shape)} there; feature maps are "
+                "(B, C, H, W), (B, H, W, C) or (B, N, C)"
+            )
+        if place.channels_last:
+            y: Tensor = tap(found.movedim(-1, 1)).movedim(1, -1)
+            return y
+        z: Tensor = tap(found)
+        return z
+
+    module = place.module
+    if place.is_input:
+        handle = module.register_forward_pre_hook(lambda _, args: _replaced(args, (0, *place.items), through))
+    else:
+        handle = module.register_forward_hook(lambda _, args, found: _replaced(found, place.items, through))
+    try:
+        yield tap
+    finally:
+        handle.remove()
+
+
+def _through_tokens(tokens: Tensor, tap: nn.Module, size: tuple[int, int], num_prefix: int) -> Tensor:
+    prefix, patches = tokens[:, :num_prefix], tokens[:, num_prefix:]
+    number = patches.shape[1]
+    rows = round(math.sqrt(number * size[0] / size[1]))
+    if rows < 1 or number % rows:
+        raise ValueError(f"{number} tokens of an image of {size[0]} x {size[1]} pixels make no rectangle")
+    maps = patches.transpose(1, 2).reshape(len(tokens), -1, rows, number // rows)  # (B, F, H', W')
+    return torch.cat([prefix, tap(maps).flatten(2).transpose(1, 2)], dim=1)  # (B, N, F)
+
+
+def _replaced(value: Any, items: tuple[int, ...], change: Callable[[Tensor], Tensor]) -> Any:
+    """The same tensor, or nested lists and tuples of them, with one of them changed."""
+    if not items:
+        if not isinstance(value, Tensor):
+            raise ValueError(f"a {type(value).__name__} is there, and no feature map (B, C, H, W)")
+        return change(value)
+    parts = list(value)
+    parts[items[0]] = _replaced(parts[items[0]], items[1:], change)
+    return tuple(parts) if isinstance(value, tuple) else parts

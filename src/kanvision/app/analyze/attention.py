@@ -1,0 +1,144 @@
+"""`analysis=attention`: where the heads of a network look, before and after the activation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kanvision.analysis.attention.capture import attentions, has_class_token, maps
+from kanvision.analysis.attention.maps import BlockMaps, likeness, map_facts, map_sheet
+from kanvision.analysis.results import Findings, Picture, Table
+from kanvision.config import ConfigError, as_config_error
+from kanvision.config.errors import problem_at
+from kanvision.visualization import to_uint8_rgb
+
+from .study import AnalysisContext, collect_attention, select_blocks
+
+__all__ = ["attention"]
+
+LIMITS = (
+    "Each map has a color scale of its own: colors of two maps do not compare.",
+    "A map is one step of one block. What a token holds has been mixed by all blocks before, and values and "
+    "the way around the block are not in the map: it is no explanation of the answer (mode=explain).",
+    "Maps without negative entries have a cosine well above 0 whatever they show: it does not compare across "
+    "softmax and learned functions, but with that of the same network before training.",
+)
+
+
+def attention(study: AnalysisContext) -> Findings:
+    """Maps of some images: pictures, the maps as arrays, and facts of each map as a table."""
+    options = study.cfg.analyze.attention
+    found = collect_attention(study)
+    names = select_blocks(study, "analyze.attention.blocks", options.blocks, found)
+    heads = _heads(study, options.heads, {a.name: a.before.shape[1] for a in found if a.name in names})
+    positions = _positions(study)
+    model = study.task.model
+    collected: dict[str, list[list[NDArray[Any]]]] = {name: [[], []] for name in names}
+    pictures, labels = [], []
+    for batch in study.track(list(study.batches(positions)), "Attending"):
+        images = batch["image"]
+        with torch.no_grad():
+            answers = study.task.predictions(study.task(images))
+        labels += _labels(study, batch, answers)
+        facts = study.datamodule
+        rgb = getattr(facts, "rgb", None)
+        pictures.append(to_uint8_rgb(images.cpu(), facts.mean, facts.std, rgb))
+        for each in attentions(model, images, names):
+            for kept, matrix in zip(collected[each.name], (each.before, each.after), strict=True):
+                with as_config_error(study.cfg, "analysis"):
+                    kept.append(maps(model, each.name, matrix, len(images))[:, heads].cpu().numpy())
+    soft = {each.name: each.num_softmax_heads for each in found}
+    blocks = [
+        BlockMaps(name, heads, soft[name], *(np.concatenate(kept) for kept in collected[name]))
+        for name in names
+    ]
+    return _findings(study, positions, np.concatenate(pictures), labels, blocks)
+
+
+def _findings(
+    study: AnalysisContext,
+    positions: list[int],
+    pictures: NDArray[np.uint8],
+    labels: list[str],
+    blocks: list[BlockMaps],
+) -> Findings:
+    options = study.cfg.analyze.attention
+    drawn = options.pictures if options.images is None else len(positions)
+    rows: list[list[object]] = []
+    numbers: dict[str, float] = {}
+    sentences, figures = [], []
+    arrays: dict[str, NDArray[Any]] = {"positions": np.array(positions), "images": pictures}
+    whose = "the class token's row" if has_class_token(study.task.model) else "the mean row of all tokens"
+    for block in blocks:
+        facts = []
+        for index, position in enumerate(positions):
+            label = labels[index].replace("\n", ", ")
+            for place, head in enumerate(block.heads):
+                facts.append(map_facts(block.before[index, place], block.after[index, place]))
+                rows.append([position, label, block.name, head, *facts[-1].values()])
+        means = {key: float(np.mean([each[key] for each in facts])) for key in facts[0]}
+        alike = likeness(block.after)
+        numbers |= {f"{block.name}/{key}": means[key] for key in ("negative_share", "effective_patches")}
+        numbers[f"{block.name}/likeness"] = alike
+        patches = block.after[0, 0].size
+        sentences.append(
+            f"{block.name}, {len(block.heads)} heads, {len(positions)} images, {whose} over {patches} "
+            f"patches: after the activation {means['negative_share']:.1%} of the weight is negative, a map "
+            f"is spread over {means['effective_patches']:.1f} patches, and maps of two images have a cosine "
+            f"of {alike:.3f} (1: the image does not matter)."
+        )
+        figures.append(
+            Picture(
+                f"maps_{block.name}",
+                map_sheet(pictures[:drawn], labels[:drawn], block),
+                f"{block.name}: {whose}, for each image and head. Logits: q k / sqrt(d) where they are "
+                "positive, from black to yellow. After: the entries that values are mixed by, red positive, "
+                "blue negative, white 0. Above each map: the end of its color scale.",
+            )
+        )
+        arrays |= {f"{block.name}/before": block.before, f"{block.name}/after": block.after}
+    keys = list(map_facts(blocks[0].before[0, 0], blocks[0].after[0, 0]))
+    caption = (
+        "Over the patches of a map: logits; entries after the activation, their sum, the share of negative "
+        "ones, (sum |a|)^2 / sum a^2 patches."
+    )
+    table = Table("maps", ["position", "image", "block", "head", *keys], rows, caption)
+    return Findings(sentences, LIMITS, numbers, figures, [table], arrays)
+
+
+def _positions(study: AnalysisContext) -> list[int]:
+    """The images that the user wants."""
+    options = study.cfg.analyze.attention
+    if options.images is None:
+        return study.sample(options.num_images)
+    count = len(study.datamodule.datasets[study.cfg.split])
+    if wrong := [position for position in options.images if position >= count]:
+        why = f"there is no image {', '.join(map(str, wrong))}"
+        fix = f"split={study.cfg.split} has {count}, from 0 to {count - 1}"
+        raise ConfigError([problem_at(study.cfg, ["analyze.attention.images", "split"], why, fix)])
+    return options.images
+
+
+def _heads(study: AnalysisContext, wanted: Sequence[int] | None, counts: dict[str, int]) -> list[int]:
+    """Heads that all chosen blocks have."""
+    fewest = min(counts.values())
+    if wanted is None:
+        return list(range(fewest))
+    if wrong := [head for head in wanted if head >= fewest]:
+        why = f"there is no head {', '.join(map(str, wrong))}"
+        fix = f"legal: 0 to {fewest - 1} in {', '.join(counts)}"
+        raise ConfigError([problem_at(study.cfg, ["analyze.attention.heads"], why, fix)])
+    return list(wanted)
+
+
+def _labels(study: AnalysisContext, batch: dict[str, torch.Tensor], answers: torch.Tensor) -> list[str]:
+    """Right and predicted class of images."""
+    if "target" not in batch:
+        return [""] * len(answers)
+    names = study.datamodule.class_names
+    pairs = zip(batch["target"].tolist(), answers.argmax(1).tolist(), strict=True)
+    return [names[r] if r == p else f"{names[r]}\n(said: {names[p]})" for r, p in pairs]

@@ -1,0 +1,111 @@
+"""analysis=hessian: eigenvalues of the loss's second derivatives."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from kanvision.analysis.curvature.figures import spectrum_picture
+from kanvision.analysis.curvature.hessian import Hessian, spectrum
+from kanvision.analysis.curvature.lanczos import Estimate, density, extreme_eigenvalues, mean_and_error
+from kanvision.analysis.results import Findings, Picture, Table
+
+from .study import AnalysisContext, batch_loss, describe_images, fixed_batches, trainable_parameter_names
+
+__all__ = ["hessian"]
+
+
+def hessian(study: AnalysisContext) -> Findings:
+    """Ask for the spectrum of the Hessian at the checkpoint's weights."""
+    options = study.cfg.analyze.hessian
+    names = trainable_parameter_names(study)
+    batches = fixed_batches(study, options.images, options.num_images)
+    images = describe_images(study, options.images, batches)
+    parameters = [p for name, p in study.task.model.named_parameters() if name in names]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    matrix = Hessian(lambda batch: batch_loss(study, batch), parameters, batches)
+    steps = min(options.steps, matrix.size)
+    study.console.print(
+        f"{matrix.size:,} parameters; Lanczos' method keeps {steps} vectors of them, "
+        f"{steps * matrix.size * parameters[0].element_size() / 2**20:,.0f} MiB",
+    )
+    total = options.runs * steps + max(0, options.trace_vectors - options.runs)
+    bar = study.track(range(total), "Products with the Hessian")
+    found = spectrum(
+        matrix,
+        runs=options.runs,
+        steps=steps,
+        trace_vectors=options.trace_vectors,
+        seed=study.cfg.analyze.seed,
+        tick=lambda: next(bar, None),
+    )
+    for _ in bar:  # a run may have needed fewer products
+        pass
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+
+    curve = density(found.runs, options.width)
+    values, bounds = extreme_eigenvalues(found.runs, options.top)
+    largest, smallest = max(run.values[-1] for run in found.runs), min(run.values[0] for run in found.runs)
+    near = options.width * max(abs(largest), abs(smallest))
+    below = mean_and_error([float(run.weights[run.values < -near].sum()) for run in found.runs])
+    zero = mean_and_error([float(run.weights[np.abs(run.values) <= near].sum()) for run in found.runs])
+    sentences = [
+        f"Hessian of the loss over {images}, by {found.size:,} parameters: largest eigenvalue {largest:.4g}, "
+        f"smallest {smallest:.4g}.",
+        f"Trace {found.trace.mean:.4g}{_error(found.trace, '.2g')} over "
+        f"{max(options.runs, options.trace_vectors)} random vectors.",
+        f"{zero.mean:.2%}{_error(zero, '.2%')} of the eigenvalues lie within {near:.2g} of zero, "
+        f"{below.mean:.2%}{_error(below, '.2%')} below.",
+    ]
+    limits = [
+        f"Lanczos' method of {steps} products finds the outermost eigenvalues; inside, the curve is a "
+        "smoothed estimate, and equal eigenvalues of the list appear once.",
+        "Loss of validation: without mixing, label smoothing, penalties, dropout and augmentation; batch "
+        "norms with their stored statistics.",
+        "Rescaling weights between layers changes eigenvalues and not the function: compare like with like.",
+    ]
+    numbers = {
+        "largest": float(largest),
+        "smallest": float(smallest),
+        "trace": found.trace.mean,
+        "trace_error": found.trace.error,
+        "share_near_zero": zero.mean,
+        "share_negative": below.mean,
+        "parameters": float(found.size),
+    }
+    rows = zip(range(1, len(values) + 1), values, bounds, strict=True)
+    ritz = [
+        (index + 1, *numbers_of)
+        for index, run in enumerate(found.runs)
+        for numbers_of in zip(run.values, run.weights, run.bounds, strict=True)
+    ]
+    tables = [
+        Table(
+            "eigenvalues",
+            ("rank", "eigenvalue", "error_at_most"),
+            list(rows),
+            "The largest eigenvalues by size; a true one is at most that far away.",
+        ),
+        Table("ritz", ("run", "value", "weight", "error_at_most"), ritz, "All Ritz values.", num_shown=0),
+        Table(
+            "density",
+            ("eigenvalue", "density", "standard_error"),
+            list(zip(*curve, strict=True)),
+            "Spectral density.",
+            num_shown=0,
+        ),
+    ]
+    picture = spectrum_picture(curve, found.runs, found.size, title=f"{study.run.model.name}, {images}")
+    caption = (
+        f"Density of the eigenvalues, a mean over {options.runs} random vectors (band: its standard error), "
+        f"kernel of {options.width:g} of the span; red: the values that Lanczos' method found."
+    )
+    return Findings(sentences, limits, numbers, [Picture("hessian", picture, caption)], tables)
+
+
+def _error(estimate: Estimate, form: str) -> str:
+    """The standard error, or nothing where a single vector does not tell it."""
+    return "" if math.isnan(estimate.error) else f" ± {estimate.error:{form}}"

@@ -1,0 +1,191 @@
+"""analysis=landscape: the loss over a plane through the weights, and the way of the optimizer in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from kanvision.analysis.curvature.figures import contour_picture
+from kanvision.analysis.curvature.landscape import (
+    Place,
+    Plane,
+    Weights,
+    at_weights,
+    batch_statistics,
+    get_weights,
+    path_plane,
+    random_plane,
+    share_in_plane,
+    surface,
+)
+from kanvision.analysis.results import Findings, Picture, Table
+from kanvision.config import ConfigError
+from kanvision.config.errors import problem_at
+
+from .study import AnalysisContext, batch_loss, describe_images, fixed_batches, trainable_parameter_names
+
+__all__ = ["landscape"]
+
+MARGIN = 0.2  # around the path, as a share of its extent
+UNIT = {
+    "network": "all weights that move, together",
+    "tensor": "each tensor",
+    "filter": "the weights of each output",
+}
+
+
+def landscape(study: AnalysisContext) -> Findings:
+    """Draw the loss around the checkpoint's weights."""
+    options = study.cfg.analyze.landscape
+    names = trainable_parameter_names(study)
+    model = study.task.model
+    center = get_weights(model, names)
+    snapshots = _snapshots(study, names) if options.directions != "random" else {}
+    plane, scaling = _plane(study, center, snapshots)
+    batches = fixed_batches(study, options.images, options.num_images)
+    images = describe_images(study, options.images, batches)
+    has_batch_norms = any(isinstance(module, _BatchNorm) for module in model.modules())
+    anew = has_batch_norms and options.batch_norm == "batch"
+
+    @torch.no_grad()
+    def loss() -> float:
+        total = sum(float(batch_loss(study, batch)) * len(batch["image"]) for batch in batches)
+        return total / sum(len(batch["image"]) for batch in batches)
+
+    places = {epoch: plane.place(weights) for epoch, weights in snapshots.items()}
+    xs, ys = _axes(options.points, options.range, list(places.values()))
+    with batch_statistics(model) if anew else nullcontext():
+        middle = loss()
+        along = []
+        for epoch, place in study.track(places.items(), "Loss along the path"):
+            with at_weights(model, snapshots[epoch]):
+                own = loss()
+            with at_weights(model, plane.point(place.x, place.y)):
+                along.append((epoch, *place, own, loss()))
+        bar = study.track(range(len(xs) * len(ys)), "Loss over the plane")
+        losses = surface(loss, model, plane, xs, ys, lambda: next(bar, None))
+
+    kind = "path" if places else "random"
+    low = np.unravel_index(np.nanargmin(losses), losses.shape) if np.isfinite(losses).any() else (0, 0)
+    sentences = [
+        f"Loss over {images}: {middle:.4g} at the checkpoint; over the plane from {np.nanmin(losses):.4g} "
+        f"at ({xs[low[1]]:.3g}, {ys[low[0]]:.3g}) to {np.nanmax(losses):.4g}.",
+        f"A step of 1 is as long as the weights: {UNIT[scaling]} ({scaling}).",
+    ]
+    numbers = {"loss": middle, "lowest": float(np.nanmin(losses)), "highest": float(np.nanmax(losses))}
+    if places:
+        share = share_in_plane(list(places.values()))
+        numbers["path_share"] = share
+        sentences.append(
+            f"The plane holds {share:.1%} of the squared distance of the {len(places)} snapshots from the "
+            f"checkpoint; the rest of their way is perpendicular to the picture."
+        )
+    limits = [
+        f"Two directions of {sum(t.numel() for t in center.values()):,}: valleys and walls elsewhere do not "
+        "show.",
+        "The plane through two networks is not the same plane: compare shapes with care, and heights only "
+        "over the same images.",
+    ]
+    if places and study.run.ema is not None:
+        limits.append(
+            "The run averages its weights (ema): snapshots and checkpoint are averages, and their way is "
+            "smoother than the optimizer's own."
+        )
+    if not options.vectors:
+        limits.append("Biases, norms and tokens stay as at the checkpoint (analyze.landscape.vectors).")
+    if has_batch_norms:
+        limits.append(
+            "Batch norms use the statistics of each batch, at each point anew: the loss in the middle is not "
+            "that of evaluation."
+            if anew
+            else "Batch norms keep the statistics of the checkpoint, which are wrong for all other weights."
+        )
+    rows = [(x, y, losses[j, i]) for j, y in enumerate(ys) for i, x in enumerate(xs)]
+    tables = [Table("surface", ("x", "y", "loss"), rows, "Loss at the points of the grid.", num_shown=0)]
+    if places:
+        columns = ("epoch", "x", "y", "distance", "distance_from_plane", "loss", "loss_in_plane")
+        tables.append(
+            Table(
+                "path",
+                columns,
+                along,
+                "The snapshots: coordinates of the nearest point of the plane; distance from the checkpoint "
+                "and from the plane (as norms of weights); loss of the snapshot, and of that nearest point.",
+            )
+        )
+    picture = contour_picture(
+        xs,
+        ys,
+        losses,
+        title=f"{study.run.model.name}, {images}",
+        labels=_labels(kind),
+        track=[(place.x, place.y, epoch) for epoch, place in places.items()],
+    )
+    caption = (
+        "Loss over a plane of weights, levels spaced evenly in the logarithm; the star is the checkpoint."
+    )
+    if places:
+        caption += " The line joins the snapshots of the training, each at the nearest point of the plane."
+    return Findings(
+        sentences,
+        limits,
+        numbers,
+        [Picture("landscape", picture, caption)],
+        tables,
+        {"x": np.array(xs), "y": np.array(ys), "loss": losses},
+    )
+
+
+def _snapshots(study: AnalysisContext, names: set[str]) -> dict[int, Weights]:
+    """Weights of the run by epoch; empty if there are not enough of them."""
+    limit = study.cfg.analyze.landscape.num_snapshots
+    found = list(study.snapshots.items())
+    if len(found) < 3:
+        return {}
+    chosen = sorted({round(i) for i in np.linspace(0, len(found) - 1, min(limit, len(found)))})
+    device = study.device
+    return {
+        epoch: {name: value.to(device) for name, value in study.weights(path).items() if name in names}
+        for epoch, path in (found[index] for index in chosen)
+    }
+
+
+def _plane(study: AnalysisContext, center: Weights, snapshots: dict[int, Weights]) -> tuple[Plane, str]:
+    options = study.cfg.analyze.landscape
+    scaling = options.scaling
+    why = "the run has kept fewer than three checkpoints"
+    if snapshots:
+        by_path = "network" if scaling == "auto" else scaling
+        try:
+            return path_plane(center, list(snapshots.values()), by_path, vectors=options.vectors), by_path
+        except ValueError as error:
+            why = str(error)
+    if options.directions == "path":
+        fix = "train with callbacks=snapshots, or take analyze.landscape.directions=random"
+        raise ConfigError([problem_at(study.cfg, ["analyze.landscape.directions"], why, fix)])
+    snapshots.clear()
+    at_random = "filter" if scaling == "auto" else scaling
+    return random_plane(center, at_random, study.cfg.analyze.seed, vectors=options.vectors), at_random
+
+
+def _axes(points: int, limit: float | None, places: Sequence[Place]) -> tuple[list[float], list[float]]:
+    """Coordinates of the grid along both axes."""
+    if limit is not None or not places:
+        side = np.linspace(-(limit or 1.0), limit or 1.0, points)
+        return side.tolist(), side.tolist()
+    axes = []
+    for values in ([place.x for place in places], [place.y for place in places]):
+        low, high = min(0.0, *values), max(0.0, *values)
+        margin = MARGIN * (high - low)
+        axes.append(np.linspace(low - margin, high + margin, points).tolist())
+    return axes[0], axes[1]
+
+
+def _labels(kind: str) -> tuple[str, str]:
+    if kind == "path":
+        return "first principal direction of the path", "second principal direction of the path"
+    return "first random direction", "second random direction"

@@ -1,0 +1,151 @@
+"""`eval.py mode=explain`: what a network's answers rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from rich.progress import track
+
+from kanvision.analysis.explain.explainer import ChannelWorth, Explainer
+from kanvision.app import record
+from kanvision.app.build import setup_datamodule
+from kanvision.app.evaluation_results import results_folder
+from kanvision.app.restore import restore
+from kanvision.config import EvalConfig, as_config_error
+from kanvision.console import build_console
+from kanvision.data import ImageDataModule
+from kanvision.models.feature_locations import FeatureLocation, feature_location, feature_locations
+from kanvision.tasks import Task
+
+from .report import Drawing, Row, channel_names, print_scores, write_channels, write_rows
+from .targets import check_classes, explanation_targets
+
+__all__ = ["explain"]
+
+
+def explain(cfg: EvalConfig) -> dict[str, float]:
+    """Explain a checkpoint's answers on the data that it was made for, and judge the explanations.
+
+    Writes a picture of each image and of some together, `scores.csv` (a row for each image, class and
+    method), `channels.csv` with the chart `channels.png` and `channels.svg`, and `summary.json`.
+
+    Returns:
+        Mean scores, by `<method>@<layer>/<score>`.
+
+    Raises:
+        CheckpointError: If the file is none of ours, is damaged, or does not fit its own configuration.
+        DataError: If the data are missing or broken.
+        ConfigError: If this version does not know the checkpoint's configuration, or a place or a class is
+            asked for that the network does not have.
+    """
+    path, run, task = restore(cfg)
+    # Each image is explained by itself: one that cannot be read has nothing in its place.
+    datamodule = setup_datamodule(
+        run.model_copy(update={"data": run.data.model_copy(update={"faults": "raise"})}), task.class_names
+    )
+    check_classes(cfg, task, datamodule.class_names)
+    with as_config_error(cfg, "trainer.accelerator"):
+        device = Fabric(accelerator=cfg.trainer.accelerator, devices=1).device
+    task.eval().requires_grad_(False).to(device, torch.float32)
+    explainer = _explainer(cfg, task, datamodule, device)
+    folder = results_folder(cfg, path, task.config, "explain")
+    drawing = Drawing(folder, datamodule)
+    rows: list[Row] = []
+    worth: list[ChannelWorth] = []
+    console = build_console()
+    positions = _spread(len(datamodule.datasets[cfg.split]), cfg.explain.num_images)
+    is_quiet = not cfg.trainer.enable_progress_bar
+    for count, position in enumerate(
+        track(positions, "Explaining", console=console, transient=True, disable=is_quiet)
+    ):
+        sample = datamodule.datasets[cfg.split].__getitems__([position])
+        image = sample["image"].to(device)
+        answers = []
+        for class_name, question in explanation_targets(cfg, task, image, sample, datamodule.class_names):
+            findings, attributions = explainer.explain(image, question)
+            if cfg.explain.channels:
+                worth.append(explainer.channels(image, question, attributions))
+            name = _name(datamodule, cfg.split, position)
+            rows += [Row(name, class_name, f.method, f.layer, f.scores) for f in findings]
+            answers.append((class_name, question, findings, attributions))
+        if answers and (cfg.explain.pictures is None or count < cfg.explain.pictures):
+            right = datamodule.class_names[int(sample["target"])] if "target" in sample else None
+            drawing.add(_name(datamodule, cfg.split, position), image, answers, right)
+    drawing.finish()
+    means = write_rows(folder / "scores.csv", rows)
+    channels: Mapping[str, Any] = {}
+    if worth:
+        names = channel_names(datamodule)
+        channels = write_channels(folder, names, worth, f"{run.model.name} on {run.data.name}")
+    about = {
+        "checkpoint": str(path),
+        "model": run.model.name,
+        "data": run.data.name,
+        "root": run.data.root,
+        "split": cfg.split,
+        "images": len(positions),
+        "answers": len({(row.image, row.class_name) for row in rows}),
+        "options": cfg.explain.model_dump(mode="json"),
+        "seed": run.seed,
+    }
+    record.write_metrics(
+        folder / "summary.json", {**about, "scores": means, "channels": channels, **record.environment()}
+    )
+    print_scores(console, f"{run.model.name} on {run.data.name}: {about['answers']} answers", means)
+    console.print(f"Written: {folder}", soft_wrap=True)
+    return {f"{method}/{name}": value for method, scores in means.items() for name, value in scores.items()}
+
+
+def _explainer(cfg: EvalConfig, task: Task, datamodule: ImageDataModule, device: torch.device) -> Explainer:
+    options = cfg.explain
+    places = _places(cfg, task)
+    shape = (datamodule.spec.in_chans, 1, 1)
+    baseline = torch.zeros(shape, device=device)
+    if options.baseline == "black":
+        mean, std = (
+            torch.tensor(values, device=device).view(shape) for values in (datamodule.mean, datamodule.std)
+        )
+        baseline = -mean / std
+    return Explainer(
+        logits=task,
+        places=places,
+        baseline=baseline,
+        stride=getattr(task.model, "stride", 1),
+        steps=options.steps if "integrated_gradients" in options.methods else 0,
+        batch_size=datamodule.eval_batch_size,
+        threshold=options.threshold,
+        border=options.border,
+    )
+
+
+def _places(cfg: EvalConfig, task: Task) -> dict[str, FeatureLocation]:
+    """The places for Grad-CAM, those near the answer first."""
+    if "grad_cam" not in cfg.explain.methods:
+        return {}
+    if cfg.explain.layers is not None:
+        with as_config_error(cfg, "explain.layers"):
+            return {name: feature_location(task.model, name) for name in cfg.explain.layers}
+    found: dict[str, FeatureLocation] = {}
+    for name in ("decoder_last", "bottleneck", "encoder_last"):
+        place = feature_locations(task.model).get(name)
+        if place is not None and place not in found.values():
+            found[name] = place
+    return found
+
+
+def _spread(number: int, wanted: int | None) -> list[int]:
+    """Positions spread evenly over a split, so that data sorted by kind give all of their kinds."""
+    if wanted is None or wanted >= number:
+        return list(range(number))
+    places: NDArray[np.int64] = np.round(np.linspace(0, number - 1, wanted)).astype(np.int64)
+    return [int(place) for place in places]
+
+
+def _name(datamodule: ImageDataModule, split: str, position: int) -> str:
+    names = getattr(datamodule.datasets[split], "names", None)
+    return str(position) if names is None else str(names[position])

@@ -1,0 +1,98 @@
+"""The classes of an image whose prediction is to be explained.
+
+B batch, C channels, H W space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kanvision.analysis.explain.explainer import Question
+from kanvision.config import ConfigError, EvalConfig
+from kanvision.config.errors import problem_at
+from kanvision.tasks import SegmentationTask, Task
+
+__all__ = ["check_classes", "explanation_targets"]
+
+
+def check_classes(cfg: EvalConfig, task: Task, names: Sequence[str]) -> None:
+    """Refuse classes that the data do not have.
+
+    Raises:
+        ConfigError: There are such.
+    """
+    legal = _legal(task, names)
+    if wrong := [number for number in cfg.explain.classes or () if number not in legal]:
+        known = ", ".join(f"{number} ({name})" for number, name in legal.items())
+        why = f"there is no class {', '.join(map(str, wrong))}"
+        raise ConfigError([problem_at(cfg, ["explain.classes"], why, f"legal: {known}")])
+
+
+def _legal(task: Task, names: Sequence[str]) -> dict[int, str]:
+    """Number and name of the classes that can be explained."""
+    if isinstance(task, SegmentationTask) and task.mode == "binary":
+        return {1: names[-1]}
+    return dict(enumerate(names))
+
+
+def explanation_targets(
+    cfg: EvalConfig, task: Task, image: Tensor, sample: Mapping[str, Tensor], names: Sequence[str]
+) -> Iterator[tuple[str, Question]]:
+    """The classes to explain, by name.
+
+    Of masks, those that are wanted and that the mask has; of whole images, those that are wanted, or the
+    predicted one.
+
+    Args:
+        cfg: Says what is wanted.
+        task: The trained network.
+        image: (1, C, H, W).
+        sample: The batch of this one image, with its labels.
+        names: Of all classes.
+    """
+    legal = _legal(task, names)
+    if isinstance(task, SegmentationTask):
+        yield from _about_masks(cfg, task, image, sample["mask"].to(image.device), legal)
+        return
+    with torch.no_grad():
+        predicted = int(task.predictions(task(image)).argmax(dim=1))
+    for number in cfg.explain.classes or [predicted]:
+
+        def probability(images: Tensor, number: int = number) -> Tensor:
+            return task.predictions(task(images))[:, number]
+
+        yield legal[number], Question(number, probability)
+
+
+def _about_masks(
+    cfg: EvalConfig, task: SegmentationTask, image: Tensor, mask: Tensor, legal: Mapping[int, str]
+) -> Iterator[tuple[str, Question]]:
+    size = image.shape[-2:]
+    background = 0 if task.mode == "multiclass" else None
+    for number in cfg.explain.classes or [number for number in legal if number != background]:
+        truth = mask[:, number] == 1 if task.mode == "multilabel" else mask == number  # (1, H, W)
+        if truth.shape[-2:] != size:
+            truth = F.interpolate(truth[:, None].float(), list(size), mode="nearest-exact")[:, 0] > 0
+        if not truth.any():
+            continue
+        channel = -1 if task.mode == "binary" else number
+
+        def decided(images: Tensor, number: int = number) -> Tensor:
+            masks = task.predicted_masks(task.predictions(task(images)))
+            return masks[:, number] == 1 if task.mode == "multilabel" else masks == number
+
+        with torch.no_grad():
+            found = decided(image)  # (1, H, W)
+
+        def probability(images: Tensor, channel: int = channel, found: Tensor = found) -> Tensor:
+            # NaN where nothing was found, so that there is nothing to be lost
+            return task.predictions(task(images))[:, channel][:, found[0]].mean(dim=1)
+
+        region = found[0] if cfg.explain.region == "predicted" else None
+        if region is not None and not region.any():
+            continue
+        yield legal[number], Question(channel, probability, decided, truth, region)

@@ -1,0 +1,1 @@
+"""Command `eval.py mode=predict`."""

@@ -1,0 +1,160 @@
+"""What a run tells people: its configuration, its numbers, the table at its end, and no more than that."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import platform
+import subprocess
+import uuid
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+__all__ = [
+    "environment",
+    "header",
+    "results_table",
+    "silence_libraries",
+    "update_latest_link",
+    "write_config",
+    "write_metrics",
+]
+
+PACKAGES = ("kanvision", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "hydra-core")
+# What Lightning tells at each start (devices, ranks, an advertisement) stands in our header where it matters.
+TALKATIVE = (
+    "pytorch_lightning",
+    "pytorch_lightning.utilities.rank_zero",
+    "lightning_fabric.utilities.distributed",
+)
+# Warnings that a user can do nothing about, or that question what the configuration says on purpose.
+OF_NO_USE = (
+    ".*LeafSpec",
+    "The number of training batches .* is smaller than the logging interval",
+    "The '.*_dataloader' does not have many workers",
+    r"`ModelCheckpoint\(monitor=.* could not find the monitored key",  # nothing was validated
+    r"Found \d+ module\(s\) in eval mode",  # a frozen teacher
+)
+PACKAGE = Path(__file__).parents[1]
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers depend on beside the configuration: commit, versions, machine."""
+    return {
+        "commit": _commit(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _commit() -> str | None:
+    """Commit of the code, marked +dirty when files differ from it.
+
+    Outside a git checkout it is what KANVISION_COMMIT says, as in an image (docker/Dockerfile); else None.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        return f"{commit}+dirty" if git("status", "--porcelain", "--untracked-files=no") else commit
+    except (OSError, subprocess.SubprocessError):
+        return os.environ.get("KANVISION_COMMIT") or None
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write the resolved configuration as `config.yaml`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+
+
+def write_metrics(path: Path, record: Mapping[str, Any]) -> None:
+    """Write the final numbers as json; values that json does not know (NaN, infinity) become null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+    _write(path, json.dumps(finite, indent=2, allow_nan=False) + "\n")
+
+
+def update_latest_link(root: Path, folder: Path) -> None:
+    """Let `<root>/latest` point to a run; does nothing where links are not allowed or the name is taken."""
+    link = root / "latest"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if link.exists() and not link.is_symlink():
+            raise FileExistsError("it is a file or a folder of its own")
+        # Jobs of a sweep that start at one time each put their own link there; there is one at any time.
+        draft = root / f".latest_{uuid.uuid4().hex}"
+        draft.symlink_to(os.path.relpath(folder, root), target_is_directory=True)
+        draft.replace(link)
+    except OSError as error:
+        warnings.warn(f"{link} does not point to {folder}: {error}", stacklevel=2)
+
+
+def _write(path: Path, text: str) -> None:
+    # A reader never sees half a file, even when the process is killed here; nor do two writers share a draft.
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        draft.write_text(text)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def silence_libraries() -> None:
+    """Silence what libraries say at each run, and show our own warnings without a place in the code."""
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in OF_NO_USE:
+        warnings.filterwarnings("ignore", message=message, module=r"pytorch_lightning|torch\.")
+    warnings.formatwarning = _format
+
+
+def _format(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    if Path(filename).is_relative_to(PACKAGE):  # about data and settings, not about code
+        return f"Note: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
+
+
+def header(console: Console, title: str, rows: Mapping[str, str]) -> None:
+    """Print what is about to run."""
+    console.print(title, style="bold")
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column()
+    for key, value in rows.items():
+        table.add_row(key, value)
+    console.print(table)
+
+
+def results_table(
+    console: Console, title: str, metrics: Mapping[str, float], facts: Mapping[str, str]
+) -> None:
+    """Print metrics (fractions, four digits) and facts of the model."""
+    console.print(title, style="bold")
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for key, value in metrics.items():
+        table.add_row(key, f"{value:.4f}")
+    table.add_section()
+    for key, text in facts.items():
+        table.add_row(key, text)
+    console.print(table)

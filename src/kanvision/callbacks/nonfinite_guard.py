@@ -1,0 +1,177 @@
+"""No step on numbers that are none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor, distributed
+from torch.optim import Optimizer
+
+from kanvision.tasks import NonFiniteError
+
+__all__ = ["NonFiniteGuard"]
+
+MAX_OVERFLOWS = 50
+"""Steps in a row that a gradient scaler may refuse: it halves its factor, at first 2**16, at each of them."""
+NUM_NAMED = 20
+
+
+class NonFiniteGuard(Callback):
+    """Looks at loss and gradient before each optimizer step: one NaN makes all weights NaN for good.
+
+    All processes decide alike, by the loss of each of them and the gradient that they have exchanged. Where
+    something is not finite, each process writes a file `epoch<e>_step<s>_rank<r>.json` with the loss, the
+    indices of the images since the last step (those of `batch["index"]`), the parameters whose gradient it is
+    and the run's configuration. Then
+
+    * raise: training ends before the step, so that weights and checkpoints are as they were;
+    * skip: the step is left out. Weights, momenta and running statistics stay as they were before the batch,
+      the schedule goes on, and the mean loss of the epoch is NaN. Logged as `train/skipped_steps`.
+
+    A gradient scaler (precision=16-mixed) tries out how far it can go: a gradient that is not finite while
+    the loss is means that it went too far and is its own business, up to `MAX_OVERFLOWS` times in a row.
+
+    It costs a pass over the gradients, and the processor waits for the device once a step.
+
+    Args:
+        dirpath: Folder of the files.
+        mode: raise or skip.
+        max_skipped: Steps of an epoch that may be skipped; one more is an error.
+
+    Raises:
+        ValueError: If an argument is not legal.
+    """
+
+    def __init__(
+        self, dirpath: str | Path, mode: Literal["raise", "skip"] = "raise", max_skipped: int = 10
+    ) -> None:
+        if mode not in ("raise", "skip"):
+            raise ValueError(f"callbacks.finite_guard.mode={mode} is unknown; legal: raise, skip")
+        if max_skipped < 0:
+            raise ValueError(f"callbacks.finite_guard.max_skipped={max_skipped} must not be negative")
+        self.dirpath = Path(dirpath)
+        self.mode = mode
+        self.max_skipped = max_skipped
+        self.skipped = 0
+        """Steps skipped in this epoch."""
+        self.overflows = 0
+        """Steps in a row that the gradient scaler has refused."""
+        self._images: list[Any] = []
+        self._losses: list[Tensor] = []
+        self._buffers: dict[str, Tensor] = {}
+
+    def state_dict(self) -> dict[str, int]:
+        """The counts."""
+        return {"skipped": self.skipped, "overflows": self.overflows}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on counting."""
+        self.skipped, self.overflows = state_dict["skipped"], state_dict["overflows"]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count anew."""
+        self.skipped = 0
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Remember which images there are, and what a step that is skipped must not change."""
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._images, self._losses = [], []
+            if self.mode == "skip":
+                self._buffers = {name: buffer.clone() for name, buffer in pl_module.named_buffers()}
+        if isinstance(batch, Mapping):
+            self._images.append(batch.get("index"))
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """Remember the loss, which is looked at together with the gradient."""
+        self._losses.append(loss.detach())
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Look, and act.
+
+        Raises:
+            NonFiniteError: If something is not finite, and it is not to be skipped or no longer.
+        """
+        gradients = [
+            p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+        ]
+        flags = torch.stack([torch.stack(self._losses).isfinite().all(), _norm(gradients).isfinite()]).float()
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(flags, distributed.ReduceOp.MIN)
+        loss_is_finite, gradient_is_finite = (bool(flag) for flag in flags.tolist())
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        overflows = scaled and loss_is_finite and not gradient_is_finite
+        self.overflows = self.overflows + 1 if overflows else 0
+        if (loss_is_finite and gradient_is_finite) or (overflows and self.overflows <= MAX_OVERFLOWS):
+            return
+        what = "the gradient" if loss_is_finite else "the loss"
+        path = self._write(trainer, pl_module, what)
+        if self.mode == "skip" and not overflows and self.skipped < self.max_skipped:
+            self._skip(pl_module, optimizer)
+            rank_zero_warn(f"Step {trainer.global_step} is skipped, {what} is not finite: {path}")
+            return
+        raise NonFiniteError(self._message(trainer, what, path, overflows))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log how many steps were skipped."""
+        if self.mode == "skip":
+            pl_module.log("train/skipped_steps", float(self.skipped), rank_zero_only=True)
+
+    def _skip(self, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
+        self.skipped += 1
+        # optimizers pass over parameters without a gradient: no decay, no momentum
+        optimizer.zero_grad(set_to_none=True)
+        for name, before in self._buffers.items():
+            pl_module.get_buffer(name).copy_(before)
+
+    def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule, what: str) -> Path:
+        bad = [
+            name
+            for name, parameter in pl_module.named_parameters()
+            if parameter.grad is not None and not bool(parameter.grad.isfinite().all())
+        ]
+        found = {
+            "not_finite": what,
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "rank": trainer.global_rank,
+            "losses": [float(loss) for loss in self._losses],
+            "images": [None if images is None else images.tolist() for images in self._images],
+            "parameters": bad,
+            "config": getattr(pl_module, "config", None),
+        }
+        name = f"epoch{trainer.current_epoch}_step{trainer.global_step}_rank{trainer.global_rank}.json"
+        self.dirpath.mkdir(parents=True, exist_ok=True)
+        path = self.dirpath / name
+        path.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        return path
+
+    def _message(self, trainer: pl.Trainer, what: str, path: Path, overflows: bool) -> str:
+        where = f"{what} is not finite at step {trainer.global_step}, epoch {trainer.current_epoch}"
+        if overflows:
+            where += f", at any scale: the gradient scaler has refused {self.overflows} steps in a row"
+        elif self.mode == "skip":
+            where += f", and callbacks.finite_guard.max_skipped={self.max_skipped} steps were skipped already"
+        return (
+            f"{where}; the weights are as they were. The images and parameters are listed in {path}. To go "
+            "on: a lower optimizer.lr, trainer.gradient_clip_val=1, callbacks.finite_guard.mode=skip; "
+            "debug=nan finds the operation"
+        )
+
+
+def _norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Norm of all of them: not finite if any number is not; on CPUs much quicker than the largest."""
+    exact = [gradient.float() if gradient.dtype == torch.float16 else gradient for gradient in gradients]
+    norm = torch.nn.utils.get_total_norm(exact)
+    whole: Tensor = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of shards
+    return whole

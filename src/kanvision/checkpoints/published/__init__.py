@@ -1,0 +1,1 @@
+"""Weights of published code, loaded into kanvision networks."""

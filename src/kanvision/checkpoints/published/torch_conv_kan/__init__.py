@@ -1,0 +1,1 @@
+"""Weights of torch-conv-kan, loaded into kanvision networks."""

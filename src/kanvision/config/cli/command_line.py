@@ -1,0 +1,143 @@
+"""The command line, judged as a whole before anything heavy is imported."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+
+from kanvision.config.errors import ConfigError, Problem, exit_with_message, is_global_rank_zero
+from kanvision.config.experiments import GROUP
+from kanvision.config.groups import ConfigGroups
+from kanvision.config.schema.evaluation import CheckConfig
+from kanvision.config.schema.root import EvalConfig, TrainConfig
+from kanvision.config.table_source import register_experiments
+from kanvision.config.yaml_limits import growth_problems
+
+from .compose import Composer, composer
+from .help import experiment_cards, usage
+from .overrides import as_hydra_reads, override_problems
+from .sweeps import ParsedOverride, last_of_each
+
+__all__ = ["check_command_line"]
+
+Root = type[TrainConfig] | type[EvalConfig] | type[CheckConfig]
+ROOTS: dict[str, Root] = {
+    "train": TrainConfig,
+    "eval": EvalConfig,
+    "check_data": CheckConfig,
+}
+
+
+def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) -> list[str]:
+    """Refuse a command line with mistakes, with all of them in one message and exit status 2.
+
+    Args:
+        config_name: `train` or `eval`.
+        argv: The command line without the program's name.
+        config_dir: The folder conf/.
+
+    Returns:
+        The command line to run with, Hydra's flags first.
+    """
+    # argparse would take an override behind a bare --info for its value
+    argv = [
+        "--info=all" if word in ("-i", "--info") and "=" in following else word
+        for word, following in zip(argv, [*argv[1:], ""], strict=True)
+    ]
+    args, unknown = get_args_parser().parse_known_intermixed_args(argv)
+    home = Path(args.config_path).resolve() if args.config_path else config_dir
+    folders = [Path(args.config_dir).resolve()] if args.config_dir else []
+    register_experiments([home, *folders])
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0 and any(word.startswith("hydra.run.dir=") for word in argv):
+        return list(argv)  # started by rank 0, whose command line was checked
+    unsafe = [*_rerun_problems(args.experimental_rerun), *growth_problems([home, *folders])]
+    if unsafe:
+        _refuse(config_name, unsafe)
+    experiments = _experiments(args.overrides) if config_name == "train" else []
+    if args.help or (args.info == "all" and experiments):
+        choices = ConfigGroups([home, *folders], config_name)
+        with exit_with_message(ConfigError, status=2):
+            print(experiment_cards(experiments, choices) if experiments else usage(config_name, choices))
+        raise SystemExit(0)
+    flags = [word for word in argv if word not in args.overrides]
+    if config_name == "eval" and _is_about_data_alone(args.overrides):
+        config_name = "check_data"
+        flags.append(f"--config-name={config_name}")
+    if args.hydra_help or args.info or args.cfg or args.shell_completion:
+        return [*flags, *args.overrides]
+    name = (args.config_name or config_name).removesuffix(".yaml")
+    problems = [_unknown_flag(word) for word in unknown]
+    for folder in [home, *folders]:
+        if not folder.is_dir():
+            problems.append(
+                Problem(("config-dir",), (str(folder),), "there is no such folder of configurations")
+            )
+    folders = [folder for folder in folders if folder.is_dir()]
+    home = home if home.is_dir() else config_dir
+    choices, root = ConfigGroups([home, *folders], name), ROOTS[config_name]
+    with exit_with_message(ConfigError, status=2), composer(name, home, folders) as composing:
+        words = [_as_choice(word, composing, choices) for word in args.overrides]
+        problems += override_problems(root, words, composing, choices, multirun=args.multirun)
+        if not problems:
+            words = _last_ones(words, root, composing)
+    if problems:
+        _refuse(config_name, problems)
+    return [*flags, *words]
+
+
+def _refuse(config_name: str, problems: Sequence[Problem]) -> NoReturn:
+    if is_global_rank_zero():
+        print(ConfigError(problems, "the command line"), file=sys.stderr)
+        program = "train.py" if config_name == "train" else "eval.py"
+        print(f"\nHelp: python {program} --help; every key: docs/config.md", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _rerun_problems(path: str | None) -> list[Problem]:
+    """Complain about the flag that loads a run from a pickle."""
+    if path is None:
+        return []
+    why = "a pickle can run any code, and nothing of it was loaded"
+    fix = "type the overrides of that run again: .hydra/overrides.yaml in its folder lists them"
+    return [Problem(("experimental-rerun",), (f"--experimental-rerun={path}",), why, fix)]
+
+
+def _experiments(overrides: Sequence[str]) -> list[str]:
+    """Return the experiments that a command line chooses."""
+    values = [word.removeprefix(f"{GROUP}=") for word in overrides if word.startswith(f"{GROUP}=")]
+    return [name.strip("'\"") for value in values for name in value.split(",")]
+
+
+def _is_about_data_alone(overrides: Sequence[str]) -> bool:
+    """Whether data are to be checked that a name tells, and no checkpoint."""
+    return "mode=check_data" in overrides and not any(word.startswith("ckpt=") for word in overrides)
+
+
+def _as_choice(word: str, composing: Composer, choices: ConfigGroups) -> str:
+    """`debug='nan'` for `debug=nan`, which Hydra would read as a number."""
+    group, _, choice = word.partition("=")
+    if group in choices.groups and choices.has(group, choice):
+        return word if isinstance(composing.parse(word).value(), str) else f"{group}='{choice}'"
+    return word
+
+
+def _last_ones(words: Sequence[str], root: Root, composing: Composer) -> list[str]:
+    """Return the overrides that count, as Hydra takes them, and say which others do not."""
+    typed = [ParsedOverride(word, composing.parse(as_hydra_reads(word, root))) for word in words]
+    counting = last_of_each(typed)
+    for word in counting:
+        others = [other.text for other in typed if other.key == word.key and other not in counting]
+        if others and is_global_rank_zero():
+            print(f"Note: {word.text} replaces {' '.join(others)}", file=sys.stderr)
+    return [word.line for word in counting]
+
+
+def _unknown_flag(word: str) -> Problem:
+    setting = word.lstrip("-")
+    fix = f"keys are written without dashes: {setting if '=' in setting else f'{setting}=<value>'}"
+    return Problem((setting.partition("=")[0],), (word,), "no such flag", fix)

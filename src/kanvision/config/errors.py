@@ -1,0 +1,179 @@
+"""Mistakes of the user: what is wrong, why, and what would be right."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from operator import attrgetter
+
+from .keys import format_yaml
+from .schema.base import Section
+
+__all__ = [
+    "ConfigError",
+    "DisplayedError",
+    "Problem",
+    "as_config_error",
+    "disk_error",
+    "exit_with_message",
+    "is_global_rank_zero",
+    "problem_at",
+]
+
+OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake.
+
+    Attributes:
+        keys: Dotted keys that it is about; the first one is the culprit.
+        given: What the user gave for each key, as typed or as it stands in a file.
+        why: Why it is refused.
+        fix: What would be right; may be empty.
+    """
+
+    keys: tuple[str, ...]
+    given: tuple[str, ...]
+    why: str
+    fix: str = ""
+
+    def __post_init__(self) -> None:
+        assert len(self.keys) == len(self.given)
+
+    def typed_as(self, *given: str) -> Problem:
+        """The same problem, shown with the words of the command line or with the file it comes from."""
+        return replace(self, given=given)
+
+    def lines(self) -> list[str]:
+        """The problem as lines of text."""
+        return [
+            line
+            for part in (", ".join(dict.fromkeys(self.given)), self.why, self.fix)
+            for line in part.splitlines()
+            if line
+        ]
+
+
+def problem_at(config: Section, keys: Sequence[str], why: str, fix: str = "") -> Problem:
+    """The complaint about the values that a configuration has at some keys."""
+    given = tuple(f"{key}={format_yaml(attrgetter(key)(config))}" for key in keys)
+    return Problem(tuple(keys), given, why, fix)
+
+
+class ConfigError(ValueError):
+    """A configuration was refused; holds all its problems.
+
+    Args:
+        problems: What is wrong.
+        where: Where the mistakes were made, for the headline.
+    """
+
+    def __init__(self, problems: Sequence[Problem], where: str = "the configuration") -> None:
+        self.problems = tuple(problems)
+        self.where = where
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        count = len(self.problems)
+        blocks = [f"{count} problem{'s' if count > 1 else ''} in {self.where}:"]
+        for number, problem in enumerate(self.problems, 1):
+            first, *rest = problem.lines()
+            blocks.append("\n".join([f"{number:>3}. {first}", *(f"     {line}" for line in rest)]))
+        return "\n".join(blocks)
+
+
+@contextmanager
+def as_config_error(config: Section, *keys: str) -> Iterator[None]:
+    """Turn whatever a constructor raises into a complaint about the settings that it was given.
+
+    Libraries raise TypeError, AssertionError, RuntimeError and more where a setting does not fit.
+
+    Args:
+        config: The whole configuration.
+        *keys: Dotted keys of the settings.
+
+    Raises:
+        ConfigError: The block has raised something.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ConfigError([problem_at(config, keys, str(error) or repr(error))]) from error
+
+
+def is_global_rank_zero() -> bool:
+    """Whether this process speaks for the run: rank 0 of torchrun, Slurm or Lightning's own launcher."""
+    ranks = (os.environ.get(name, "0") for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return all(rank == "0" for rank in ranks)
+
+
+def disk_error(error: BaseException) -> OSError | None:
+    """Return the complaint of the disk that an error comes from: no room, no quota, too large a file."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in OF_THE_DISK:
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+class DisplayedError(SystemExit):
+    """An exit whose reason has been printed.
+
+    Args:
+        status: Exit status.
+        error: The reason.
+    """
+
+    def __init__(self, status: int, error: Exception) -> None:
+        super().__init__(status)
+        self.error = error
+
+
+@contextmanager
+def exit_with_message(*kinds: type[Exception], status: int = 1) -> Iterator[None]:
+    """Turn mistakes of the user into one block of text on stderr and a non-zero exit.
+
+    These are `kinds`, a full disk, and each ValueError that our own code raises: by the rule of the house it
+    names a setting and what would be legal. With HYDRA_FULL_ERROR=1 in the environment the exception passes,
+    so that its traceback is shown.
+
+    Args:
+        *kinds: Exceptions that are the user's to mend, wherever they are raised.
+        status: Exit status.
+
+    Raises:
+        DisplayedError: One of them was raised, and its text has been printed.
+    """
+    try:
+        yield
+    except Exception as error:
+        is_shown = isinstance(error, kinds) or _is_ours(error) or disk_error(error) is not None
+        if not is_shown or os.environ.get("HYDRA_FULL_ERROR", "0") != "0":
+            raise
+        if is_global_rank_zero():
+            with suppress(OSError):  # its disk may be full too
+                print(f"\n{_message(error)}", file=sys.stderr, flush=True)
+        # An exit passes Hydra, which would wrap any other exception in a traceback of its own.
+        raise DisplayedError(status, error) from None
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether it is a ValueError that was raised in our own code."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    module = str(frame.f_globals.get("__name__"))
+    return isinstance(error, ValueError) and module.startswith(f"{__name__.partition('.')[0]}.")
+
+
+def _message(error: Exception) -> str:
+    """What an exception says; one from a loader process comes with that process's traceback before it."""
+    if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+        return f"The disk does not take a file ({error}): make room, and give the same command again"
+    return str(error).rpartition(f"{type(error).__name__}: ")[2].rstrip()

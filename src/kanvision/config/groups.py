@@ -1,0 +1,157 @@
+"""The folder conf/: its groups, the choices of each, and what their files say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from .errors import ConfigError, Problem
+from .experiments import GROUP, TABLES, Experiment, find_experiment, list_experiments
+
+__all__ = ["ConfigGroups"]
+
+
+class ConfigGroups:
+    """What a user can choose from.
+
+    Args:
+        folders: conf/ and further folders of the same layout; earlier ones win.
+        config_name: The file whose defaults list names the groups.
+    """
+
+    def __init__(self, folders: Sequence[Path], config_name: str = "train") -> None:
+        self.folders = tuple(folders)
+        self.defaults = self._defaults(config_name)
+
+    def _defaults(self, config_name: str) -> dict[str, str | None]:
+        """The groups in their order, with the choice that stands when the user makes none."""
+        path = self._find(config_name)
+        found: dict[str, str | None] = {}
+        for entry in _raw(path).get("defaults", []) if path else []:
+            if isinstance(entry, Mapping):
+                (group, choice), *_ = entry.items()
+                words = str(group).split()
+                if "override" not in words:
+                    found[words[-1]] = choice
+        return found
+
+    def _find(self, name: str) -> Path | None:
+        paths = (folder / f"{name}.yaml" for folder in self.folders)
+        return next((path for path in paths if path.is_file()), None)
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the groups, in the order of the defaults list."""
+        return list(self.defaults)
+
+    @property
+    def experiments(self) -> dict[str, Experiment]:
+        """Rows of all tables by name; raises ConfigError if a table is malformed."""
+        return list_experiments(self.folders)
+
+    def experiment(self, name: str) -> Experiment | None:
+        """Return the row of that name, or None; reads the tables of its paper alone.
+
+        Raises:
+            ConfigError: One of these tables is malformed, or a file has the same name.
+        """
+        found = find_experiment(self.folders, name)
+        if found and (path := self._find(f"{GROUP}/{name}")):
+            why = f"{found.table} has a row of that name"
+            raise ConfigError([Problem((GROUP,), (str(path),), why, "rename the file")])
+        return found
+
+    def has(self, group: str, choice: str) -> bool:
+        """Return True if it is a legal choice of a group."""
+        is_row = group == GROUP and self.experiment(choice) is not None
+        return is_row or choice in self._files(group)
+
+    def of(self, group: str) -> list[str]:
+        """Legal choices of a group; files whose name starts with an underscore are parts of others."""
+        return sorted([*self._files(group), *(self.experiments if group == GROUP else ())])
+
+    def listing(self, group: str, near: Sequence[str] = ()) -> str:
+        """Return the legal choices of a group in words, the likeliest first; of experiments those alone."""
+        if group == GROUP and (rows := self.experiments):
+            start = ", ".join([*near, "..."]) if near else "..."
+            return f"legal: {start} ({len(rows)} rows of conf/tables; python train.py --help {GROUP}=<table>)"
+        names = [*near, *(name for name in self.of(group) if name not in near)]
+        return f"legal: {', '.join(names)}" if names else f"conf/{group} holds no file yet"
+
+    def _files(self, group: str) -> set[str]:
+        names = {
+            path.relative_to(folder / group).with_suffix("").as_posix()
+            for folder in self.folders
+            for path in (folder / group).rglob("*.yaml")
+        }
+        return {name for name in names if not any(part.startswith("_") for part in name.split("/"))}
+
+    def content(self, group: str, choice: str) -> dict[str, Any]:
+        """What a file says, together with the files of the same group that it builds on."""
+        values = self._values(group, choice)
+        bases = [
+            self.content(group, entry)
+            for entry in values.pop("defaults", [])
+            if isinstance(entry, str) and entry != "_self_" and not entry.startswith("/")
+        ]
+        return _plain(OmegaConf.merge(*bases, values))
+
+    def _values(self, group: str, choice: str) -> dict[str, Any]:
+        """What a file or a row of a table says, its defaults list included."""
+        if group == GROUP and (experiment := self.experiment(choice)):
+            return experiment.config()
+        path = self._find(f"{group}/{choice}")
+        return _raw(path) if path else {}
+
+    def overridden(self, group: str, choice: str) -> dict[str, str]:
+        """The choices of other groups that a file makes (`override /model: kat`)."""
+        entries = self._values(group, choice).get("defaults", [])
+        pairs = (pair for entry in entries if isinstance(entry, Mapping) for pair in entry.items())
+        return {
+            str(key).split()[-1].lstrip("/").partition("@")[0]: str(value)
+            for key, value in pairs
+            if "override" in str(key)
+        }
+
+    def source(self, chosen: Mapping[str, Any], key: str) -> Path | None:
+        """The chosen file that gives a dotted key its value; of several the one that wins.
+
+        Args:
+            chosen: Choice, or list of choices, by group.
+            key: Dotted key.
+        """
+        for group in reversed(self.groups):
+            names = chosen.get(group)
+            for name in [names] if isinstance(names, str) else names or []:
+                row = self.experiment(name) if group == GROUP else None
+                path = row.table if row else self._find(f"{group}/{name}")
+                if path and _sets(path, self.content(group, name), group, key):
+                    return path
+        return None
+
+
+def _raw(path: Path) -> dict[str, Any]:
+    return _plain(OmegaConf.load(path))
+
+
+def _plain(node: Any) -> dict[str, Any]:
+    values = OmegaConf.to_container(node, resolve=False) if isinstance(node, DictConfig) else {}
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _sets(path: Path, values: Mapping[str, Any], group: str, key: str) -> bool:
+    """Whether a file gives `key` a value; a file speaks of its group's section unless it says otherwise."""
+    if path.parent.name != TABLES and "@package _global_" not in path.read_text("utf-8"):
+        section, _, key = key.partition(".")
+        if section != group:
+            return False
+    node: Any = values
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return False
+        node = node[part]
+    return True

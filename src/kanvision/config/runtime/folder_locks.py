@@ -1,0 +1,116 @@
+"""The folders of runs and sweeps are locked before Hydra writes into them."""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from kanvision.config.errors import ConfigError, Problem, exit_with_message, is_global_rank_zero
+
+from .resolvers import forget_run_dirs, is_made_up, job_name, rename_run, run_id
+from .run_lock import FolderInUseError, lock_folder
+
+__all__ = ["FolderLocks", "lock_run_dir", "lock_sweep_dir"]
+
+LEAST_ROOM = 2**16
+"""Bytes that even the smallest run writes, before its first checkpoint; Hydra's own fail with a traceback."""
+
+
+class FolderLocks(Callback):
+    """Locks the folder of a run, or of a sweep, before Hydra makes it and writes into it.
+
+    A name made from the time of day goes to one process alone: another one of the same second takes the next.
+    The jobs of a sweep lock their folders themselves (`kanvision.sweep.sweep_job`), wherever they run.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Lock the folder of the run."""
+        HydraConfig.instance().set_config(config)  # names of runs ask it, and Hydra sets it only after this
+        if config.trainer.fast_dev_run and config.hydra.run.dir != config.run.dir:
+            return  # a trial without a folder
+        _shown(lock_run_dir, config)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Lock the folder of the sweep."""
+        _shown(lock_sweep_dir, config)
+
+
+def lock_run_dir(config: DictConfig) -> None:
+    """Lock `run.dir`, and make it.
+
+    Raises:
+        ConfigError: A live run holds it, or it cannot be written.
+    """
+    refused: set[Path] = set()
+    while True:
+        folder = Path(config.run.dir)
+        try:
+            if is_made_up(folder):
+                folder.mkdir(parents=True)
+            _lock("run.dir", folder)
+            return
+        except FileExistsError:
+            pass  # made since it was looked for
+        except FolderInUseError:
+            if folder in refused:
+                raise
+            refused.add(folder)  # with resume=auto there may be another run to go on with
+        forget_run_dirs()
+
+
+def lock_sweep_dir(config: DictConfig) -> None:
+    """Lock `hydra.sweep.dir`, and make it.
+
+    Raises:
+        ConfigError: A live sweep holds it, or it cannot be written.
+    """
+    stem = run_id()
+    for number in count(2):
+        folder = Path(config.hydra.sweep.dir)
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            if not is_made_up(stem):
+                break
+            rename_run(f"{stem}_{number}")
+            if Path(config.hydra.sweep.dir) == folder:
+                break  # the user has named it
+        except OSError:
+            break  # refused below
+    _lock("hydra.sweep.dir", folder)
+
+
+def _lock(key: str, folder: Path) -> None:
+    try:
+        lock_folder(folder, job_name(), key)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(LEAST_ROOM))
+    except OSError as error:
+        why = f"nothing can be written there: {error.strerror or error}"
+        raise ConfigError([Problem((key,), (f"{key}={folder}",), why, f"choose another {key}")]) from None
+
+
+def _shown(lock: Callable[[DictConfig], None], config: DictConfig) -> None:
+    """Do it in the first process; any failure ends the program, which Hydra would only warn of."""
+    if not is_global_rank_zero():
+        return
+    try:
+        with exit_with_message(ConfigError):
+            lock(config)
+    except OmegaConfBaseException:
+        return  # the name cannot be made: Hydra says so when it asks for it
+    except Exception as error:
+        with suppress(OSError):  # the disk of the standard error may be full too
+            traceback.print_exc()
+        raise SystemExit(1) from error

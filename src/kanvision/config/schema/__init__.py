@@ -1,0 +1,1 @@
+"""Configuration keys: types, legal values, defaults and meaning."""

@@ -1,0 +1,370 @@
+"""Data of a run, for Lightning's trainer: what all tasks share, and classification."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pytorch_lightning as pl
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from kanvision.data.errors import DataError
+from kanvision.data.files.pillow import MAX_PIXELS
+from kanvision.data.loading.bad_samples import answer_for
+from kanvision.data.loading.image_dataset import ImageDataset
+from kanvision.data.loading.loaders import epoch_to_come, make_loader
+from kanvision.data.loading.samplers import EvenBatchSampler, TrainBatchSampler
+from kanvision.data.readers import READERS, ImageSource, Splits
+from kanvision.data.readers.base import DataReader, Reader
+from kanvision.data.splits.holdout import stratified_holdout, stratified_limit
+from kanvision.data.transforms.classification import ImageSpec, evaluation_transform, training_transform
+
+__all__ = ["ClassificationDataModule", "ImageDataModule", "own_keys"]
+
+Indices = NDArray[np.int64]
+
+
+class SplitSources(Protocol):
+    """The parts of a data set, as a reader finds them; `val` is None where it brings none of its own."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def train(self) -> Any: ...
+    @property
+    def test(self) -> Any: ...
+    @property
+    def val(self) -> Any: ...
+
+
+class ImageDataModule(pl.LightningDataModule, ABC):
+    """Splits and loaders of one data set, whatever its labels are for.
+
+    It makes its own samplers for the attached trainer's processes, so the trainer must be built with
+    `use_distributed_sampler=False`. Subclasses find the data and serve them in batches.
+
+    Args:
+        name: Name of the data set.
+        in_chans: Channels of an image.
+        img_size: Side in pixels.
+        mean: Mean of each channel, in units of [0, 1].
+        std: Standard deviation of each channel, in units of [0, 1].
+        root: Folder on disk; null for data that ship with a package or are generated.
+        num_classes: Number of classes that the user expects; null: what the data have.
+        interpolation: How images are resized for evaluation.
+        crop_pct: Share of the resized image that the center crop of evaluation keeps.
+        download: Fetch the data set when it is missing.
+        augment: Arguments of the task's training transform, and `num_repeats`, the copies of an image in one
+            global batch.
+        val_fraction: Share of the training images held out, by class where an image has one; 0: validate on
+            the test split.
+        split_seed: Seed of the held-out share.
+        batch_size: Images per step and device in training.
+        eval_batch_size: Images per step and device in evaluation; null: as in training.
+        num_workers: Loader processes per device.
+        limit: Train on at most this many images.
+        limit_test: Validate and test on at most this many images each.
+        faults: raise: a sample that cannot be read is an error; skip: in training the next one takes its
+            place, in evaluation it is left out, and batches say so (see
+        `kanvision.data.loading.bad_samples`). max_faults: Files that may be found bad before any batch is
+            made; whoever counts those of batches has the same limit.
+        max_pixels: Most pixels of an image in a file; None: no limit.
+        seed: Seed of order and augmentation.
+        known_classes: Names of the classes of a trained network, in the order of its outputs, that labels
+            have to mean; empty: those of the data, in their own order.
+
+    Raises:
+        ValueError: If mean or std do not have in_chans values.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        in_chans: int,
+        img_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        root: str | None = None,
+        num_classes: int | None = None,
+        interpolation: str = "bilinear",
+        crop_pct: float = 1.0,
+        download: bool = False,
+        augment: Mapping[str, Any] | None = None,
+        val_fraction: float = 0.1,
+        split_seed: int = 0,
+        batch_size: int = 128,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+        limit: int | None = None,
+        limit_test: int | None = None,
+        faults: Literal["raise", "skip"] = "raise",
+        max_faults: int = 10,
+        max_pixels: int | None = MAX_PIXELS,
+        seed: int = 0,
+        known_classes: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.known_classes = tuple(known_classes)
+        self.present_classes: tuple[str, ...] = ()
+        """Names of the classes of the data, in their own order."""
+        self.dataset_name = name
+        self.faults = faults
+        self.max_faults = max_faults
+        self.max_pixels = max_pixels
+        self.spec = ImageSpec(img_size, in_chans, tuple(mean), tuple(std))
+        self.root = root
+        self.expected_classes = num_classes
+        self.interpolation = interpolation
+        self.crop_pct = crop_pct
+        self.download = download
+        self.augment = dict(augment or {})
+        self.num_repeats = int(self.augment.pop("num_repeats", 1))
+        self.val_fraction = val_fraction
+        self.split_seed = split_seed
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.num_workers = num_workers
+        self.limit = limit
+        self.limit_test = limit_test
+        self.seed = seed
+        self.datasets: dict[str, Any] = {}
+        self._class_names: tuple[str, ...] = ()
+
+    reader: DataReader
+    """Finds the data on disk."""
+
+    @abstractmethod
+    def read(self) -> SplitSources:
+        """Find the data and check them."""
+
+    @abstractmethod
+    def align(self, splits: SplitSources) -> None:
+        """Let labels mean the classes of a trained network, whatever the order of those of the data.
+
+        Raises:
+            DataError: If that cannot be.
+        """
+
+    @abstractmethod
+    def strata(self, source: Any) -> Indices:
+        """(N,) group of each image of a source, over which limit and held-out share are balanced."""
+
+    @abstractmethod
+    def serve(self, source: Any, indices: Indices, *, training: bool) -> Any:
+        """Dataset of these images of a source, which hands out whole batches."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find, check and split the data; a second call does nothing.
+
+        Raises:
+            DataError: If files are missing or broken, or labels or the number of classes do not fit.
+        """
+        if self.datasets:
+            return
+        splits = self.read()
+        self.present_classes = splits.class_names
+        self._class_names = self.known_classes or splits.class_names
+        if self.present_classes != self._class_names:
+            self.align(splits)
+        train, held_out = self._training_indices(splits)
+        if splits.val is not None:
+            val = self._limited(splits.val)
+        elif held_out is not None:
+            val = self._limited(splits.train, held_out)
+        else:
+            # Choosing by the test score flatters it, so nobody should do it unawares.
+            warnings.warn(
+                f"{self.dataset_name}: data.val_fraction=0, so validation uses the test split", stacklevel=2
+            )
+            val = self._limited(splits.test)
+        self.datasets = {
+            "train": self._limited(splits.train, train, training=True),
+            "val": val,
+            "test": self._limited(splits.test),
+        }
+
+    def _training_indices(self, splits: SplitSources) -> tuple[Indices, Indices | None]:
+        """Indices to train on, and those held out for validation if any."""
+        if splits.val is not None or not self.val_fraction:
+            return np.arange(len(splits.train)), None
+        kept, held_out = self.hold_out(splits.train)
+        if not len(held_out):
+            raise self.error(
+                f"no class has two training images, so none can be held out by "
+                f"data.val_fraction={self.val_fraction}; set it to 0 or add images"
+            )
+        return kept, held_out
+
+    def hold_out(self, source: Any) -> tuple[Indices, Indices]:
+        """Indices of a source to train on, and those to validate on."""
+        return stratified_holdout(self.strata(source), self.val_fraction, self.split_seed)
+
+    def _limited(self, source: Any, indices: Indices | None = None, *, training: bool = False) -> Any:
+        indices = np.arange(len(source)) if indices is None else indices
+        limit = self.limit if training else self.limit_test
+        chosen = indices[stratified_limit(self.strata(source)[indices], limit)]
+        return self.serve(source, chosen, training=training)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What was found out about the data that a run says before it starts, by name."""
+        self._split("train")
+        return self.reader.facts
+
+    def error(self, problem: str) -> DataError:
+        """The error for a problem with the data."""
+        return DataError(f"data set {self.dataset_name}: {problem}")
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of each channel, in units of [0, 1]."""
+        return tuple(self.spec.mean)
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of each channel, in units of [0, 1]."""
+        return tuple(self.spec.std)
+
+    def _split(self, name: str) -> Any:
+        if not self.datasets:
+            self.setup()
+        return self.datasets[name]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class that a label can mean, in the order of the targets."""
+        self._split("train")
+        return self._class_names
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes of the data set."""
+        return len(self.class_names)
+
+    @property
+    def num_images(self) -> dict[str, int]:
+        """Number of images in train, val and test."""
+        return {name: len(self._split(name)) for name in ("train", "val", "test")}
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled, augmented batches; a function of (seed, epoch, rank) alone."""
+        dataset, trainer = self._split("train"), self.trainer
+        world_size, rank = self._processes()
+        batches = TrainBatchSampler(
+            dataset,
+            self.batch_size,
+            seed=self.seed,
+            num_replicas=world_size,
+            rank=rank,
+            num_repeats=self.num_repeats,
+            # Lightning turns shuffling off to overfit, but does not see it inside a batch sampler.
+            fixed=getattr(trainer, "overfit_batches", 0) > 0,
+        )
+        batches.set_epoch(0 if trainer is None else epoch_to_come(trainer))
+        return make_loader(dataset, batches, num_workers=self.num_workers)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Each validation image exactly once over all processes."""
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Each test image exactly once over all processes."""
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, split: str) -> DataLoader[Any]:
+        dataset = self._split(split)
+        world_size, rank = self._processes()
+        batches = EvenBatchSampler(len(dataset), self.eval_batch_size, num_replicas=world_size, rank=rank)
+        return make_loader(dataset, batches, num_workers=self.num_workers)
+
+    def _processes(self) -> tuple[int, int]:
+        """Number of processes, and which of them this is."""
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+
+class ClassificationDataModule(ImageDataModule):
+    """Loaders for training, validation and test of images with one class each.
+
+    Batches are {"image": (B, in_chans, S, S), "target": (B,), "index": (B,)}.
+
+    Args:
+        name: Reader in `READERS`.
+        **options: Arguments of `ImageDataModule` and of the data set's reader; `augment` holds those of
+            `training_transform`.
+
+    Raises:
+        ValueError: If the name is unknown, or mean, std or augment do not fit.
+    """
+
+    reader: Reader
+
+    def __init__(self, name: str, **options: Any) -> None:
+        if name not in READERS:
+            raise ValueError(f"data.name={name} is unknown; legal: {', '.join(sorted(READERS))}")
+        own = {key: options.pop(key) for key in own_keys(READERS[name]) if key in options}
+        super().__init__(name, **options)
+        self.reader = READERS[name](self.root, self.expected_classes, self.download, **own)
+        self.reader.max_pixels = self.max_pixels
+        self.reader.known_classes = self.known_classes
+        self.train_transform = training_transform(self.spec, **self.augment)
+        self.eval_transform = evaluation_transform(
+            self.spec, interpolation=self.interpolation, crop_pct=self.crop_pct
+        )
+
+    def prepare_data(self) -> None:
+        """Fetch the data if they are missing and that is wanted.
+
+        Raises:
+            DataError: If they cannot be fetched.
+        """
+        self.reader.prepare()
+
+    def read(self) -> Splits:
+        """Find the images and check them."""
+        return self.reader.read()
+
+    def align(self, splits: SplitSources) -> None:
+        """Translate the targets by the names of the classes."""
+        unknown = [name for name in splits.class_names if self.known_classes.count(name) != 1]
+        if unknown:
+            raise self.error(f"{', '.join(unknown)}: cannot be told from the names of the trained classes")
+        places = np.array([self.known_classes.index(name) for name in splits.class_names], np.int64)
+        for source in (splits.train, splits.test, splits.val):
+            if source is not None:
+                source.targets = places[source.targets]
+
+    def strata(self, source: ImageSource) -> Indices:
+        """Class of each image."""
+        return source.targets
+
+    def serve(self, source: ImageSource, indices: Indices, *, training: bool) -> ImageDataset:
+        """These images, augmented for training."""
+        return ImageDataset(
+            source,
+            indices,
+            self.train_transform if training else self.eval_transform,
+            answer=answer_for(self.faults, training=training),
+            shape=(self.spec.in_chans, self.spec.img_size, self.spec.img_size),
+        )
+
+    def error(self, problem: str) -> DataError:
+        """The error with the expected tree, and where to get the data."""
+        return self.reader.error(f"{self.reader.root}: {problem}")
+
+
+def own_keys(reader: type[DataReader]) -> set[str]:
+    """Keyword arguments of a reader and its bases, but for those that every datamodule has."""
+    constructors = [vars(kind)["__init__"] for kind in reader.__mro__ if "__init__" in vars(kind)]
+    found = {
+        name
+        for constructor in constructors
+        for name, parameter in inspect.signature(constructor).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    return found - {"num_classes", "in_chans", "img_size", "split_seed", "download"}

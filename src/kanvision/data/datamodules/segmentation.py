@@ -1,0 +1,180 @@
+"""Data of a segmentation run, for Lightning's trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from kanvision.data.errors import DataError
+from kanvision.data.loading.bad_samples import answer_for
+from kanvision.data.loading.segmentation_dataset import SegmentationDataset
+from kanvision.data.readers import SEGMENTATION_READERS, MaskedSource, SegmentationReader, SegmentationSplits
+from kanvision.data.splits.holdout import grouped_holdout
+from kanvision.data.transforms.classification import ImageSpec
+from kanvision.data.transforms.normalize import Preprocessing
+from kanvision.data.transforms.segmentation import segmentation_augment
+
+from .base import ImageDataModule, Indices, SplitSources, own_keys
+from .channel_statistics import channel_statistics
+
+__all__ = ["SegmentationDataModule"]
+
+VISIBLE = ("B04", "B03", "B02")
+"""Red, green and blue of Sentinel-2."""
+
+
+class SegmentationDataModule(ImageDataModule):
+    """Loaders for training, validation and test of images with masks.
+
+    Batches are {"image": (B, in_chans, S, S), "mask": (B, S, S) int64, "index": (B,)}. With mode=multilabel,
+    the mask is (B, num_classes, S, S), of 0 and 1. Data sets that tell objects apart add "instances",
+    (B, S, S) int64, with numbers that no two objects of an image share. Names of the images that a split
+    serves are `datasets[split].names`, or `datasets[split].source.names[index]`.
+
+    Args:
+        name: Data set, a key of `SEGMENTATION_READERS`.
+        mean: Mean of each channel, in units of [0, 1]; None: measured on the training images.
+        std: Standard deviation of each channel, in units of [0, 1]; None: measured on the training images.
+        mode: What masks are: binary (0 and 1), multiclass (one class a pixel) or multilabel (each class has a
+            mask of its own).
+        preprocessing: See `Preprocessing`.
+        eval_size: input: validation and test masks are resized as their images are; original: they keep their
+            size, and batches hold one image; predictions have to be resized to the mask then.
+        **options: Arguments of `ImageDataModule` and of the data set's reader; `augment` holds those of
+            `segmentation_augment`, and `crop_pct` must be 1.
+
+    Raises:
+        ValueError: If the name is unknown, or mean, std, crop_pct or augment do not fit.
+    """
+
+    reader: SegmentationReader
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        mode: Literal["binary", "multiclass", "multilabel"] = "multiclass",
+        preprocessing: str = "default",
+        eval_size: Literal["input", "original"] = "input",
+        **options: Any,
+    ) -> None:
+        if name not in SEGMENTATION_READERS:
+            legal = ", ".join(sorted(SEGMENTATION_READERS))
+            raise ValueError(f"data.name={name} is no data set with masks; legal: {legal}")
+        kind = SEGMENTATION_READERS[name]
+        keys = own_keys(kind)
+        own = {key: options.pop(key) for key in keys if key in options}
+        if "mode" in keys:
+            own["mode"] = mode
+        blank = options["in_chans"] * [1.0]
+        super().__init__(name, mean=mean or blank, std=std or blank, **options)
+        if self.crop_pct != 1:
+            raise ValueError(
+                f"data.crop_pct={self.crop_pct}: masks are scored whole; legal for segmentation: 1"
+            )
+        self.mode = mode
+        self.preprocessing_name = preprocessing
+        self.preprocessing = Preprocessing(self.spec.mean, self.spec.std, preprocessing)
+        self.measured = [key for key, value in (("mean", mean), ("std", std)) if value is None]
+        self.eval_size = eval_size
+        if eval_size == "original":
+            self.eval_batch_size = 1  # images of different sizes make no batch
+        self.reader = kind(
+            self.root,
+            num_classes=self.expected_classes,
+            in_chans=self.spec.in_chans,
+            img_size=self.spec.img_size,
+            split_seed=self.split_seed,
+            download=self.download,
+            **own,
+        )
+        self.reader.max_pixels = self.max_pixels
+        self.reader.known_classes = self.known_classes
+        self.reader.tolerance = "files" if self.faults == "skip" else "none"
+        wanted = self.augment.pop("interpolation", "bilinear")
+        self.train_interpolation = "bilinear" if wanted == "random" else wanted
+        self.train_transform = segmentation_augment(**self.augment)
+
+    def prepare_data(self) -> None:
+        """Say that the data have to be got by hand, if they are to be fetched and are missing."""
+        self.reader.prepare()
+
+    def read(self) -> SegmentationSplits:
+        """Find the images and their masks."""
+        splits = self.reader.read()
+        if len(bad := self.reader.problems) > self.max_faults:
+            limit = f"data.max_faults={self.max_faults}: {len(bad)} files cannot be used"
+            raise self.reader.error(limit, *bad)
+        return splits
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find, check and split the data, and measure mean and std where they are not given."""
+        is_new = not self.datasets
+        super().setup(stage)
+        if is_new and self.measured:
+            train = self.datasets["train"]
+            measured = channel_statistics(train.source, train.indices, skip_faults=self.faults == "skip")
+            found = dict(zip(("mean", "std"), measured, strict=True))
+            mean, std = (found[key] if key in self.measured else getattr(self.spec, key) for key in found)
+            self.spec = ImageSpec(self.spec.img_size, self.spec.in_chans, mean, std)
+            self.preprocessing = Preprocessing(mean, std, self.preprocessing_name)
+            for dataset in self.datasets.values():
+                dataset.preprocessing = self.preprocessing
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """With `std`, undoes the normalization of a batch: x = y std + mean, in units of [0, 1]."""
+        return self.preprocessing.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """See `mean`."""
+        return self.preprocessing.std
+
+    @property
+    def rgb(self) -> tuple[int, ...]:
+        """Channels of a batch to show as red, green and blue; empty: the first three."""
+        bands = getattr(self.reader, "bands", None) or ()
+        if all(band in bands for band in VISIBLE):
+            return tuple(bands.index(band) for band in VISIBLE)
+        return (2, 1, 0) if self.preprocessing_name == "u_kan" else ()
+
+    @property
+    def colors(self) -> tuple[tuple[int, int, int], ...]:
+        """Red, green and blue of each class, where `palette` names colors; empty otherwise."""
+        palette = getattr(self.reader, "palette", None)
+        return () if palette is None else tuple(palette.colors)
+
+    def align(self, splits: SplitSources) -> None:
+        """Refuse masks of other classes: what a mask does not name counts as background."""
+        trained, there = ", ".join(self.known_classes), ", ".join(splits.class_names)
+        raise self.error(f"the masks are of {there}; they need all classes of the training: {trained}")
+
+    def strata(self, source: MaskedSource) -> Indices:
+        """Kind of each image, where the data set has kinds."""
+        return source.strata
+
+    def hold_out(self, source: MaskedSource) -> tuple[Indices, Indices]:
+        """Images that belong together stay together."""
+        if source.groups is None:
+            return super().hold_out(source)
+        return grouped_holdout(source.groups, source.strata, self.val_fraction, self.split_seed)
+
+    def serve(self, source: MaskedSource, indices: Indices, *, training: bool) -> SegmentationDataset:
+        """These images, augmented for training."""
+        return SegmentationDataset(
+            source,
+            indices,
+            img_size=self.spec.img_size,
+            preprocessing=self.preprocessing,
+            interpolation=self.train_interpolation if training else self.interpolation,
+            augment=self.train_transform if training else None,
+            whole_masks=self.eval_size == "original" and not training,
+            answer=answer_for(self.faults, training=training),
+        )
+
+    def error(self, problem: str) -> DataError:
+        """The error with the expected tree, and where to get the data."""
+        return self.reader.error(f"{self.reader.root}: {problem}")

@@ -1,0 +1,1 @@
+"""Image, mask and raster files on disk."""

@@ -1,0 +1,143 @@
+"""Where the files of the South Africa Crop Type data set lie, in both layouts that it was given out in."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from kanvision.data.readers.mask_folder import natural
+
+from .folders import subfolders
+from .pixels import FileError, label_values, stored_pixels
+
+__all__ = ["SENSORS", "Area", "band_files", "cloud_share", "find_areas"]
+
+SENSORS: Final = {
+    "s2": ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"),
+    "s1": ("VV", "VH"),
+}
+"""Bands of each sensor, in the order of the published models."""
+CLOUDS: Final = "CLM"
+
+DAY = re.compile(r"(\d{4})[_-]?(\d{2})[_-]?(\d{2})")
+BAND = re.compile(r"(?:.+_)?(?P<band>B\d\d|B8A|VV|VH|CLM)(?:_10m)?\.(?:tiff?|npy)", re.IGNORECASE)
+OLD_IMAGE = re.compile(r".*_source_(?P<sensor>s[12])_(?P<area>\d+)_(?P<day>\d{4}[_-]?\d{2}[_-]?\d{2})")
+OLD_LABEL = re.compile(r".*_labels_(?P<area>\d+)")
+
+
+@dataclass(frozen=True)
+class Area:
+    """A place and the days on which it was seen.
+
+    Attributes:
+        name: Its number.
+        label: File of the crops.
+        days: Date (YYYY_MM_DD) and folder of the bands of each day, in the order of time.
+    """
+
+    name: str
+    label: Path
+    days: tuple[tuple[str, Path], ...]
+
+    @property
+    def dates(self) -> list[str]:
+        """All days."""
+        return [day for day, _ in self.days]
+
+    def on(self, dates: Iterable[str]) -> Area:
+        """The area on these days only."""
+        wanted = set(dates)
+        return replace(self, days=tuple(day for day in self.days if day[0] in wanted))
+
+
+def find_areas(root: Path, sensor: str) -> tuple[list[Area], list[str]]:
+    """All areas in the order of their numbers, and what is wrong with the folders.
+
+    Args:
+        root: The folder, or the one around it.
+        sensor: s1 or s2.
+    """
+    days: dict[str, list[tuple[str, Path]]] = {}
+    labels: dict[str, Path] = {}
+    problems: list[str] = []
+    for place in _places(root, problems):
+        imagery = place / "imagery" / sensor
+        if imagery.is_dir():
+            for area in subfolders(imagery):
+                found = [(_date(day), imagery / area / day) for day in subfolders(imagery / area)]
+                problems += [f"{folder}: is not named by a date" for day, folder in found if day is None]
+                days.setdefault(area, []).extend((day, folder) for day, folder in found if day is not None)
+        if (place / "labels").is_dir():
+            labels |= {path.stem: path for path in (place / "labels").glob("*.tif") if path.stem.isdecimal()}
+        for name in subfolders(place):
+            if (image := OLD_IMAGE.fullmatch(name)) and image["sensor"] == sensor:
+                days.setdefault(image["area"], []).append((_date(image["day"]) or "", place / name))
+            elif label := OLD_LABEL.fullmatch(name):
+                labels[label["area"]] = place / name / "labels.tif"
+    areas = []
+    for name in sorted(days, key=natural):
+        if name not in labels or not labels[name].is_file():
+            where = labels.get(name, root / "labels" / f"{name}.tif")
+            problems.append(f"{where}: is missing, though there are images of area {name}")
+        elif days[name]:
+            areas.append(Area(name, labels[name], tuple(sorted(days[name]))))
+        else:
+            problems.append(f"{root}: area {name} has no day")
+    return areas, problems
+
+
+def _places(root: Path, problems: list[str]) -> Iterator[Path]:
+    """The root, and folders in it that are none of the data's own; each once."""
+    yield root
+    seen = {os.path.realpath(root)}
+    for name in sorted(subfolders(root), key=lambda name: (root / name).is_symlink()):
+        if name in ("imagery", "labels") or OLD_IMAGE.fullmatch(name) or OLD_LABEL.fullmatch(name):
+            continue
+        for place in (root / name, root / name / "train"):
+            real = os.path.realpath(place)
+            if real in seen:
+                problems.append(f"{place}: is a link to {real}, which is read already; delete the link")
+            elif place.is_dir():
+                seen.add(real)
+                yield place
+
+
+def _date(text: str) -> str | None:
+    match = DAY.fullmatch(text)
+    return None if match is None else "_".join(match.groups())
+
+
+def band_files(folder: Path) -> dict[str, Path]:
+    """File of each band in the folder of a day."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be listed ({error.strerror})") from error
+    matches = ((name, BAND.fullmatch(name)) for name in names)
+    return {match["band"].upper(): folder / name for name, match in matches if match}
+
+
+def cloud_share(area: Area, folder: Path) -> float | None:
+    """Intersection over union of clouds and fields on a day; None without a cloud mask.
+
+    Of whole numbers everything but 0 is a cloud, of fractions 0.5 and more.
+
+    Raises:
+        FileError: If a file cannot be read, or the masks differ in size.
+    """
+    path = band_files(folder).get(CLOUDS)
+    if path is None:
+        return None
+    values = stored_pixels(path)[0]
+    clouds = values >= 0.5 if values.dtype.kind == "f" else values != 0
+    fields = label_values(area.label) > 0
+    if clouds.shape != fields.shape:
+        raise FileError(f"{path}: has shape {clouds.shape}, but {area.label.name} has {fields.shape}")
+    union = np.count_nonzero(clouds | fields)
+    return np.count_nonzero(clouds & fields) / union if union else 0.0

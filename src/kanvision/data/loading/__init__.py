@@ -1,0 +1,1 @@
+"""Datasets, samplers, loaders and bad-sample handling."""

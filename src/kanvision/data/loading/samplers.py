@@ -1,0 +1,120 @@
+"""Which images go into which batch on which process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
+
+from timm.data.distributed_sampler import RepeatAugSampler
+from torch.utils.data import Sampler
+from torch.utils.data.distributed import DistributedSampler
+
+from kanvision.data.seeding import SeededBatch, derive_seed
+
+__all__ = ["EvenBatchSampler", "TrainBatchSampler"]
+
+
+class TrainBatchSampler(Sampler[list[int]]):
+    """Shuffled batches of one process; order and augmentation are a function of (seed, epoch, rank) alone.
+
+    Lightning (and anybody else) calls `set_epoch` before each epoch. With more than one process the last
+    images are filled up with the first, so that all processes make the same number of steps. An incomplete
+    last batch is dropped, unless it is the only one.
+
+    Args:
+        dataset: Training images.
+        batch_size: Images per batch of this process.
+        seed: Seed of the run.
+        num_replicas: Number of processes.
+        rank: This process.
+        num_repeats: Copies of each image in one global batch, spread over processes (repeated augmentation,
+            Hoffer et al. 2020, arXiv 1901.09335, as in DeiT); an epoch keeps its length. 1: off.
+        fixed: Repeat the order of epoch 0 for ever (to overfit a few batches).
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        batch_size: int,
+        *,
+        seed: int,
+        num_replicas: int = 1,
+        rank: int = 0,
+        num_repeats: int = 1,
+        fixed: bool = False,
+    ) -> None:
+        self.order: Any
+        if num_repeats > 1:
+            repeated: Any = RepeatAugSampler  # timm's samplers have no types
+            self.order = repeated(dataset, num_replicas=num_replicas, rank=rank, num_repeats=num_repeats)
+        else:
+            self.order = DistributedSampler(dataset, num_replicas=num_replicas, rank=rank)  # type: ignore[arg-type]
+        self.batch_size = batch_size
+        self.drop_last = len(self.order) >= batch_size
+        self.seed = seed
+        self.rank = rank
+        self.fixed = fixed
+        self.epoch = 0
+        self.start = 0
+        """Step that an iteration begins with; what is before it is not loaded."""
+
+    @property
+    def sampler(self) -> TrainBatchSampler:
+        """Itself: Lightning sets the epoch of `loader.batch_sampler.sampler`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration gives."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self.batches(range(self.start, len(self)))
+
+    def batches(self, steps: Iterable[int]) -> Iterator[SeededBatch]:
+        """The batches of some steps of the epoch, the same whenever and in whatever order they are asked."""
+        epoch = self.epoch
+        # Both samplers seed their permutation with their epoch and would give seed 1, epoch 0 the order of
+        # seed 0, epoch 1; a derived number keeps runs apart. It is the same on all ranks, which must agree on
+        # the order.
+        self.order.set_epoch(derive_seed("order", self.seed, 0 if self.fixed else epoch))
+        indices = list(self.order)
+        for step in steps:
+            start = step * self.batch_size
+            seed = derive_seed("batch", self.seed, epoch, self.rank, step)
+            yield SeededBatch(indices[start : start + self.batch_size], seed)
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.order), self.batch_size)
+        return whole if self.drop_last else whole + (rest > 0)
+
+
+class EvenBatchSampler(Sampler[list[int]]):
+    """Batches for evaluation: each image exactly once, and as many batches on each process.
+
+    Rank r of W gets images r, r + W, r + 2 W, ... and cuts them into equal parts (to within one image), as
+    many as the largest share needs. Collective calls thus never go out of step, and no image is counted
+    twice. A batch never exceeds `batch_size`, except where batch_size is 1 and shares differ: one batch of
+    each larger share then holds two.
+
+    Raises:
+        ValueError: If there are fewer images than processes.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, *, num_replicas: int = 1, rank: int = 0) -> None:
+        if num_samples < num_replicas:
+            raise ValueError(
+                f"{num_samples} images cannot be shared by {num_replicas} processes without padding; "
+                f"use at most {num_samples} devices"
+            )
+        smallest, largest = num_samples // num_replicas, math.ceil(num_samples / num_replicas)
+        self.share = range(rank, num_samples, num_replicas)
+        self.num_batches = min(math.ceil(largest / batch_size), smallest)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        size, count = len(self.share), self.num_batches
+        for batch in range(count):
+            yield list(self.share[size * batch // count : size * (batch + 1) // count])
+
+    def __len__(self) -> int:
+        return self.num_batches

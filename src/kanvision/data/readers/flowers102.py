@@ -1,0 +1,88 @@
+"""Oxford Flowers, 102 categories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanvision.data.files.images import FileSource
+
+from .base import DatasetInfo, Splits, label_problems
+from .torchvision import FetchedReader, mat_vector, read_mat
+
+__all__ = ["Flowers102"]
+
+_NUM_CLASSES = 102
+
+
+class Flowers102(FetchedReader):
+    """Photographs of flowers in 102 classes (Nilsback and Zisserman 2008).
+
+    The official training and validation images train together, 2,040, as is usual where weights are
+    transferred; `data.val_fraction` holds some out. The other 6,149 are the test.
+    """
+
+    torchvision_name = "Flowers102"
+    fetched_splits = ("train",)  # brings all of them
+    folder = "flowers-102"
+    info = DatasetInfo(
+        name="flowers102",
+        tree="<root>/                   or <root>/flowers-102/\n"
+        "  imagelabels.mat\n  setid.mat\n  jpg/image_00001.jpg ... image_08189.jpg",
+        source="data.download=true (checked), or https://www.robots.ox.ac.uk/~vgg/data/flowers/102",
+    )
+
+    def _folder(self) -> Path | None:
+        return self.unpacked(lambda place: (place / "jpg").is_dir())
+
+    def present(self) -> bool:
+        """Whether the images are there."""
+        return self._folder() is not None
+
+    def read(self) -> Splits:
+        """Index the images and read both tables."""
+        root = self.existing_root()
+        folder = self._folder()
+        if folder is None:
+            raise self.error(f"{root}: holds no folder jpg; is this the folder that was unpacked?")
+        problems = self.class_count_problems(_NUM_CLASSES)
+        tables: dict[str, dict[str, Any]] = {}
+        for name in ("imagelabels", "setid"):
+            try:
+                tables[name] = read_mat(folder / f"{name}.mat")
+            except ValueError as error:
+                problems.append(f"{folder / f'{name}.mat'}: {error}")
+        if problems:
+            raise self.error(*problems)
+        try:
+            labels = mat_vector(tables["imagelabels"], "labels") - 1
+            parts = {
+                "train": np.concatenate([mat_vector(tables["setid"], key) for key in ("trnid", "valid")]),
+                "test": mat_vector(tables["setid"], "tstid"),
+            }
+        except ValueError as error:
+            raise self.error(f"{folder}: {error}") from error
+        problems += label_problems(labels, _NUM_CLASSES, folder / "imagelabels.mat")
+        sources = {name: self._source(folder, numbers, labels, problems) for name, numbers in parts.items()}
+        if problems:
+            raise self.error(*problems)
+        from torchvision.datasets import Flowers102 as Known
+
+        return Splits(tuple(Known.classes), sources["train"], sources["test"])
+
+    def _source(
+        self, folder: Path, numbers: NDArray[np.int64], labels: NDArray[np.int64], problems: list[str]
+    ) -> FileSource:
+        """Images by their numbers, which count from 1."""
+        if numbers.min() < 1 or numbers.max() > len(labels):
+            problems.append(
+                f"{folder / 'setid.mat'}: names image {numbers.max()}, but there are {len(labels)} labels"
+            )
+            numbers = numbers[:0]
+        files = [folder / "jpg" / f"image_{number:05d}.jpg" for number in numbers]
+        if missing := [path for path in files if not path.is_file()]:
+            problems.append(f"{missing[0]}: is missing ({len(missing)} such)")
+        return FileSource([str(path) for path in files], labels[numbers - 1], self.fail, self.decoding)

@@ -1,0 +1,134 @@
+"""Your own images in tar shards, as WebDataset has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from kanvision.data.shards.index import index_shards
+from kanvision.data.shards.names import WHOLE, find_shards
+from kanvision.data.shards.source import ShardSource
+
+from .base import PARTS, DatasetInfo, Reader, Splits, arrange, hold_out, missing_parts
+
+__all__ = ["CLASS_FILES", "ShardReader", "WebDataset"]
+
+CLASS_FILES: Final = ("classes.txt", "classnames.txt")
+"""Files that may name the classes, one a line."""
+
+
+class ShardReader(Reader):
+    """Finds and checks tar shards; which classes their numbers mean is up to the subclasses.
+
+    Args:
+        root: Folder of the shards.
+        num_classes: Number of classes that the user expects; null: whatever is there.
+        download: Fetch the data set when it is missing.
+        label_key: Entry of .json members that is the label.
+        train_shards: File names of the training shards below the root, as imagenet-train-{0000..1023}.tar;
+            null: names tell.
+        val_shards: The same for validation.
+        test_shards: The same for the test.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None,
+        num_classes: int | None = None,
+        download: bool = False,
+        *,
+        label_key: str = "label",
+        train_shards: str | None = None,
+        val_shards: str | None = None,
+        test_shards: str | None = None,
+    ) -> None:
+        super().__init__(root, num_classes, download)
+        self.label_key = label_key
+        self.patterns = {"train": train_shards, "val": val_shards, "test": test_shards}
+
+    def prepare(self) -> None:
+        """Index the shards, so that other processes find it done; what is wrong is told by `read`."""
+        super().prepare()
+        if self.root is not None and self.root.is_dir() and self.in_shards(self.root):
+            self.shards(self.root)
+
+    def in_shards(self, root: Path) -> bool:
+        """Whether the images are in shards."""
+        return True
+
+    def shards(self, root: Path) -> tuple[dict[str, ShardSource], list[str]]:
+        """Sources by split, of the sound shards only, and what is wrong with the others."""
+        splits, problems = find_shards(root, self.patterns)
+        everything = [shard for shards in splits.values() for shard in shards]
+        found, wrong = index_shards(root, everything, self.label_key)
+        sound = {name: {shard: found[shard] for shard in splits[name] if shard in found} for name in splits}
+        sources = {name: ShardSource.of(shards, self.fail, self.decoding) for name, shards in sound.items()}
+        return sources, [*problems, *wrong]
+
+    def label_problems(self, sources: dict[str, ShardSource], num_classes: int) -> list[str]:
+        """Complaints about labels that are no class, one a shard."""
+        problems = []
+        for source in sources.values():
+            wrong = np.flatnonzero((source.targets < 0) | (source.targets >= num_classes))
+            _, first, count = np.unique(source.which[wrong], return_index=True, return_counts=True)
+            for place, number in zip(wrong[first], count, strict=True):
+                problems.append(
+                    f"{source.name(int(place))}: label {source.targets[place]} ({number} such in the shard); "
+                    f"legal: 0 to {num_classes - 1}"
+                )
+        return problems
+
+
+class WebDataset(ShardReader):
+    """Images in tar shards with the number of their class.
+
+    Splits are arranged as those of `ImageFolder`. The classes are those of classes.txt or
+    classnames.txt or, without them, numbers.
+    """
+
+    info = DatasetInfo(
+        name="webdataset",
+        tree="<root>/<name>-train-<number>.tar, <name>-val-<number>.tar, <name>-test-<number>.tar,\n"
+        "or <root>/train/<name>.tar and so on, or any names with data.train_shards, data.test_shards, ...\n"
+        "each holds, for every image, <key>.jpg (.jpeg, .png, .webp) and <key>.cls (number of the class)\n"
+        "or <key>.json with an entry data.label_key; uncompressed\n"
+        "<root>/classes.txt                one name a line (optional)",
+        source="your own shards; `python -m kanvision.data.write_shards` makes them from any data set",
+    )
+
+    def present(self) -> bool:
+        """Whether the root is a folder."""
+        return self.root is not None and self.root.is_dir()
+
+    def read(self) -> Splits:
+        """Index all shards."""
+        root = self.existing_root()
+        sources, problems = self.shards(root)
+        if not sources:
+            raise self.error(*(problems or [f"{root}: holds no .tar file"]))
+        names, wrong = self._class_names(root, sources)
+        problems += [*wrong, *self.label_problems(sources, len(names))]
+        absent = [] if WHOLE in sources else missing_parts(root, [name for name in PARTS if name in sources])
+        if absent or not all(map(len, sources.values())):
+            raise self.error(*absent, *problems)
+        self.refuse(problems)
+        return hold_out(self, names, sources[WHOLE]) if WHOLE in sources else arrange(names, sources)
+
+    def _class_names(self, root: Path, sources: dict[str, ShardSource]) -> tuple[tuple[str, ...], list[str]]:
+        listing = next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
+        if listing is not None:
+            names = tuple(line.strip() for line in listing.read_text("utf-8").splitlines() if line.strip())
+            wrong = [f"{listing}: {problem}" for problem in self.class_problems(names)]
+            return names, wrong
+        labels = np.concatenate([source.targets for source in sources.values()])
+        count = self.num_classes or int(labels.max(initial=-1)) + 1
+        names = tuple(map(str, range(count)))
+        absent = np.setdiff1d(np.arange(count), labels)
+        if self.num_classes is not None or not len(absent):
+            return names, []
+        return names, [
+            f"{root}: labels reach to {count - 1}, but no image has {absent[0]} "
+            f"({len(absent)} such numbers); count from 0, or set data.num_classes={count} if that is right"
+        ]

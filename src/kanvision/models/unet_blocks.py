@@ -1,0 +1,33 @@
+"""What U-shaped networks do alike: the way down, whose maps the way up is given again."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+__all__ = ["refuse_drop_path", "run_stages"]
+
+
+def run_stages(x: Tensor, stages: nn.ModuleList, pool: nn.Module | None = None) -> list[Tensor]:
+    """The output of each stage, from the full resolution down.
+
+    Args:
+        x: Maps (B, C, H, W).
+        stages: Each takes what the one before has made.
+        pool: Stands between two stages; None: stages that halve do so themselves.
+    """
+    maps: list[Tensor] = []
+    for stage in stages:
+        x = stage(x if pool is None or not maps else pool(x))
+        maps.append(x)
+    return maps
+
+
+def refuse_drop_path(network: nn.Module, drop_path_rate: float) -> None:
+    """Stochastic depth of a network that cannot have it.
+
+    Raises:
+        ValueError: If the rate is not 0.
+    """
+    if drop_path_rate:
+        name = type(network).__name__
+        raise ValueError(f"drop_path_rate={drop_path_rate}: {name} has no residual branches to drop")

@@ -1,0 +1,118 @@
+"""Predicts a large image tile by tile, and blends the tiles while they come.
+
+B batch, C channels of the image, K planes of the prediction, H W space, T side of a tile, h rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .tiling import Tiling
+
+__all__ = ["Predict", "Strip", "blend_tiles", "in_groups"]
+
+
+class Strip(NamedTuple):
+    """Some rows of an image, or a part of them."""
+
+    values: NDArray[Any]
+    """(C, h, W)."""
+    valid: NDArray[np.bool_]
+    """(h, W), whether a pixel holds data."""
+
+    def part(self, start: int, stop: int) -> Strip:
+        """The columns from `start` up to, not including, `stop`."""
+        return Strip(self.values[:, :, start:stop], self.valid[:, start:stop])
+
+    def mirrored(self, below: int, beside: int) -> Strip:
+        """Goes on as its mirror image for so many more pixels."""
+        if not below and not beside:
+            return self
+        pad = ((0, below), (0, beside))
+        return Strip(np.pad(self.values, ((0, 0), *pad), "reflect"), np.pad(self.valid, pad, "reflect"))
+
+
+Predict = Callable[[Sequence[Strip]], Tensor]
+"""B tiles to their probabilities (B, K, T, T)."""
+
+
+def blend_tiles(
+    read: Callable[[int, int], Strip],
+    predict: Predict,
+    num_planes: int,
+    rows: Tiling,
+    columns: Tiling,
+    batch_size: int,
+    advance: Callable[[int], object] = lambda count: None,
+) -> Iterator[Strip]:
+    """The probabilities for an image of any size, from top to bottom.
+
+    One row of tiles at a time is read and predicted. What no later tile reaches is handed out, the rest waits
+    for the next row of tiles: the memory needed grows with the width of the image, not with its height.
+    Pixels without data hold no prediction, but their neighbors do; tiles without any data are left out.
+    Where the image is smaller than a tile, it goes on as its mirror image.
+
+    Args:
+        read: Gives the rows from `top` up to, not including, `bottom`.
+        predict: What is done with tiles.
+        num_planes: K.
+        rows: Tiles along the height.
+        columns: Tiles along the width.
+        batch_size: B.
+        advance: Is told how many more tiles are done.
+
+    Yields:
+        The next h rows, (K, h, W) float32.
+    """
+    tile, height, width = rows.tile, rows.length, columns.length
+    beside = max(0, tile - width)
+    row_weights, column_weights = (torch.from_numpy(axis.weights) for axis in (rows, columns))
+    sums = torch.zeros(num_planes, tile, width + beside)  # from the row `top` on
+    for weights, (top, following) in zip(row_weights, pairwise((*rows.starts, height)), strict=True):
+        strip = read(top, min(top + tile, height))
+        whole = strip.mirrored(tile - len(strip.valid), beside)
+        parts = [
+            (start, part, weights[:, None] * column)  # (T, T)
+            for start, column in zip(columns.starts, column_weights, strict=True)
+            if (part := whole.part(start, start + tile)).valid.any()
+        ]
+        advance(len(columns.starts) - len(parts))
+        for first in range(0, len(parts), batch_size):
+            batch = parts[first : first + batch_size]
+            probabilities = predict([part for _, part, _ in batch])
+            for (start, _, weight), planes in zip(batch, probabilities, strict=True):
+                sums[:, :, start : start + tile] += planes * weight
+            advance(len(batch))
+        done = following - top
+        # Weights sum to 1 but for rounding.
+        yield Strip(sums[:, :done, :width].clamp(0, 1).numpy(), strip.valid[:done])
+        sums = torch.cat([sums[:, done:], torch.zeros_like(sums[:, :done])], dim=1)
+
+
+def in_groups(strips: Iterable[Strip], size: int) -> Iterator[Strip]:
+    """The same rows, `size` at a time; the last strip has what is left.
+
+    Files are written in blocks, and a block that is written twice is compressed twice and takes its room
+    twice.
+    """
+    waiting: list[Strip] = []
+    for strip in strips:
+        waiting.append(strip)
+        while (count := sum(len(part.valid) for part in waiting)) >= size:
+            whole = _joined(waiting)
+            yield Strip(whole.values[:, :size], whole.valid[:size])
+            waiting = [Strip(whole.values[:, size:], whole.valid[size:])] if count > size else []
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(strips: Sequence[Strip]) -> Strip:
+    values = np.concatenate([strip.values for strip in strips], axis=1)
+    return Strip(values, np.concatenate([strip.valid for strip in strips]))

@@ -1,0 +1,84 @@
+"""Images and masks as colors to look at.
+
+N images, C channels, K classes, H W space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["PALETTE", "overlay_mask", "to_uint8_rgb"]
+
+Pixels = NDArray[np.uint8]
+
+PALETTE: Pixels = np.round(255 * np.array(colormaps["tab10"].colors)).astype(np.uint8)  # type: ignore[attr-defined]
+"""Colors of the classes 1, 2, ...; the eleventh has that of the first again."""
+
+
+def to_uint8_rgb(
+    images: Tensor,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    rgb: Sequence[int] | None = None,
+    stretch: bool | None = None,
+) -> Pixels:
+    """Undo the normalization, and show fewer than three channels as gray, more as three of them.
+
+    Images of more than three channels come from instruments whose values fill no known range: each one is
+    stretched between its 2nd and 98th percentile, all three channels alike.
+
+    Args:
+        images: (N, C, H, W).
+        mean: Mean of each channel, or None if images are not normalized.
+        std: Standard deviation of each channel, or None.
+        rgb: Channels to show as red, green and blue; None or empty: the first three.
+        stretch: Stretch the values; None: where there are more than three channels.
+
+    Returns:
+        (N, H, W, 3).
+    """
+    if mean is not None and std is not None:
+        shape = (1, -1, 1, 1)
+        images = images * torch.tensor(std).view(shape) + torch.tensor(mean).view(shape)
+    num_channels = images.shape[1]
+    chosen = list(rgb or ((0, 1, 2) if num_channels >= 3 else (0, 0, 0)))
+    images = images[:, chosen].nan_to_num(0.0)
+    if num_channels > 3 if stretch is None else stretch:
+        limits = [np.percentile(image.numpy(), (2, 98)) for image in images]
+        low, high = torch.tensor(np.array(limits), dtype=images.dtype).T[
+            :, :, None, None, None
+        ]  # (N, 1, 1, 1)
+        images = (images - low) / (high - low).clamp(min=1e-6)
+    pixels = images.clamp(0, 1).mul(255).round().byte()
+    array: Pixels = pixels.permute(0, 2, 3, 1).numpy()  # (N, H, W, 3)
+    return array
+
+
+def overlay_mask(image: Pixels, mask: NDArray[Any], palette: Pixels = PALETTE) -> Pixels:
+    """The image, mixed half and half with the color of each pixel's class, or the mean of several.
+
+    Args:
+        image: (H, W, 3).
+        mask: Classes (H, W), of which 0 and less are clear; or a plane for each class (K, H, W).
+        palette: Colors of the classes 1, 2, ..., in turn, (K, 3).
+
+    Returns:
+        (H, W, 3).
+    """
+    if mask.ndim == 2:
+        colors, is_there = palette[(mask.astype(np.int64) - 1) % len(palette)].astype(np.float32), mask > 0
+    else:
+        weights = (mask > 0).astype(np.float32)  # (K, H, W)
+        total = weights.sum(axis=0)
+        own = palette[np.arange(len(mask)) % len(palette)].astype(np.float32)  # (K, 3)
+        colors = np.einsum("khw,kc->hwc", weights, own) / np.maximum(total, 1)[..., None]
+        is_there = total > 0
+    mixed: Pixels = np.where(is_there[..., None], (image + colors) / 2, image).astype(np.uint8)
+    return mixed

@@ -1,0 +1,28 @@
+"""Objects that a configuration names."""
+
+from pathlib import Path
+
+import torch
+
+from kanvision.app.build import build_model, build_task, measure_cost
+from kanvision.config import compose, parse_train
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def test_float64_weights_are_loaded_as_they_are(tmp_path: Path) -> None:
+    """Lightning converts the network only after loading, and weights went through float32."""
+    words = ["model.size=4", "model.width_scale=0.1", f"run.dir={tmp_path}", "trainer.precision=64-true"]
+    cfg = parse_train(compose("train", words, CONF))
+    model = cfg.model.model_copy(update={"num_classes": 10})
+    data = cfg.data.model_copy(update={"num_classes": 10})
+    cfg = cfg.model_copy(update={"model": model, "data": data})
+    task = build_task(cfg, build_model(cfg), {})
+    weights = {
+        name: torch.rand_like(value) if value.is_floating_point() else value
+        for name, value in task.state_dict().items()
+    }
+    assert any(not torch.equal(value, value.float()) for value in weights.values())
+    task.load_state_dict(weights)
+    assert all(torch.equal(value, weights[name]) for name, value in task.state_dict().items())
+    assert measure_cost(cfg, task.model).flops > 0

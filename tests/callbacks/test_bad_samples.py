@@ -1,0 +1,99 @@
+"""What a run goes on without is counted, listed and limited, and changes nothing of exact resuming."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kanvision.callbacks import TooManyBadSamplesError
+from kanvision.checkpoints import load_checkpoint
+
+from .faulty_run import BROKEN, broken_pictures, train
+from .stepwise import At, CrashError, crash, environment
+from .test_resume import assert_same, without_paths
+
+pytestmark = pytest.mark.filterwarnings("ignore:data.faults=skip:UserWarning")
+SCRIPT = Path(__file__).with_name("faulty_run.py")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return broken_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+def listed(folder: Path) -> dict[str, str]:
+    """Split by file, from the table of a run."""
+    with (folder / "data_faults.csv").open(newline="") as file:
+        return {row["problem"].partition(": ")[0]: row["split"] for row in csv.DictReader(file)}
+
+
+def test_a_run_goes_on_and_says_without_what(pictures: Path, tmp_path: Path):
+    with pytest.warns(UserWarning, match=r"data\.faults=skip: .*bee_7\.png: cannot be read"):
+        counter, trace, _ = train(pictures, tmp_path)
+    assert listed(tmp_path) == {str(pictures / name): name.partition("/")[0] for name in BROKEN}
+    assert counter.measured == {"val": 2, "test": 9}
+    assert len(counter.lines()) == 3
+    assert len(trace.steps) == 2 * 5
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resumed_within_an_epoch_equals_uninterrupted(pictures: Path, tmp_path: Path, workers: int):
+    data = {"num_workers": workers}
+    whole, trace, metrics = train(pictures, tmp_path / "whole", data=data)
+    parts = tmp_path / "parts"
+    with pytest.raises(CrashError):
+        train(pictures, parts, At(8, crash), data=data)
+    assert all(split == "train" for split in listed(parts).values())
+    second, after, same = train(pictures, parts, resume=parts / "step.ckpt", seed=99, data=data)
+    assert after.steps == {step: seen for step, seen in trace.steps.items() if step >= 7}
+    assert metrics == same
+    assert (second.known, second.measured) == (whole.known, whole.measured)
+    states = [load_checkpoint(folder / "last.ckpt") for folder in (tmp_path / "whole", parts)]
+    assert_same(*map(without_paths, states))
+
+
+def test_one_too_many_ends_the_run(pictures: Path, tmp_path: Path):
+    with pytest.raises(
+        TooManyBadSamplesError, match=r"data\.max_faults=1, but 2 files cannot be used"
+    ) as ended:
+        train(pictures, tmp_path, max_faults=1)
+    for word in ("bee_7.png", "ant_2.png", "data_faults.csv", "mode=check_data"):
+        assert word in str(ended.value)
+    assert len(listed(tmp_path)) == 2
+
+
+def test_a_process_without_any_image_left_measures_nothing(pictures: Path, tmp_path: Path):
+    """Batches of one image: that of a broken one is empty, and counts for nothing."""
+    alone, _, metrics = train(pictures, tmp_path / "alone", data={"eval_batch_size": 1})
+    together, _, same = train(pictures, tmp_path / "together", data={"eval_batch_size": 10})
+    assert alone.measured == together.measured == {"val": 2, "test": 9}
+    assert metrics == pytest.approx(same, abs=1e-6)
+
+
+@pytest.mark.long
+def test_two_processes_count_and_stop_together(pictures: Path, tmp_path: Path):
+    """Each of them meets one of two faults in training; both end at the third, in the test."""
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        str(pictures),
+        str(tmp_path),
+        "--devices",
+        "2",
+        "--max-faults",
+        "2",
+    ]
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    seen = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert seen[0] == seen[1]
+    assert [Path(problem.partition(": ")[0]).name for problem in seen[0]["known"]] == [
+        "ant_2.png",
+        "bee_7.png",
+    ]
+    assert seen[0]["measured"] == {"val": 2}
+    assert "data.max_faults=2, but 3 files cannot be used" in seen[0]["error"]
+    assert len(listed(tmp_path)) == 3

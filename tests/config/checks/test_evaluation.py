@@ -1,0 +1,37 @@
+"""Keys of one mode of eval.py are refused in the others, all at once."""
+
+import pytest
+
+from kanvision.config import EvalConfig
+from kanvision.config.checks.evaluation import KEYS_OF_MODE, mode_problems
+
+
+def config(**values) -> EvalConfig:
+    return EvalConfig.model_validate({"ckpt": "latest", **values})
+
+
+def test_every_mode_takes_its_own_keys_and_the_defaults_of_others():
+    assert set(KEYS_OF_MODE) < {"test", *KEYS_OF_MODE}
+    assert mode_problems(config(mode="explain", explain={"steps": 8, "layers": ["bottleneck"]})) == []
+    for mode in ("test", *KEYS_OF_MODE):
+        assert mode_problems(config(mode=mode, explain={"steps": 64})) == []
+
+
+@pytest.mark.parametrize("mode", ["test", "predict"])
+def test_keys_of_explain_are_refused_elsewhere(mode):
+    (problem,) = mode_problems(config(mode=mode, explain={"steps": 8, "border": 3}))
+    assert problem.keys == ("explain.steps", "explain.border")
+    assert problem.given == ("explain.steps=8", "explain.border=3")
+    assert problem.why == f"mode={mode} does not use them"
+    assert problem.fix == "leave it out, or take mode=explain"
+
+
+def test_the_command_line_names_all_mistakes(judge):
+    found = judge("ckpt=nowhere", "explain.steps=8", "split=val", config_name="eval")
+    assert {problem.keys[0] for problem in found} == {"ckpt", "explain.steps"}
+    found = judge("ckpt=.", "mode=explain", "explain.threshold=1.5", "explain.stps=3", config_name="eval")
+    assert {problem.keys[0] for problem in found} == {"explain.threshold", "explain.stps"}
+    assert (
+        judge("ckpt=.", "mode=explain", "explain.threshold=0.1", "explain.layers=[a.b]", config_name="eval")
+        == []
+    )
