@@ -55,6 +55,13 @@ def test_resumed_within_an_epoch_equals_uninterrupted(pictures: Path, tmp_path: 
     assert_same(*map(without_paths, states))
 
 
+def test_a_kill_after_the_last_epoch_forgets_no_images(pictures: Path, tmp_path: Path):
+    first, _, _ = train(pictures, tmp_path)
+    second, trace, _ = train(pictures, tmp_path, resume=tmp_path / "last.ckpt")
+    assert trace.steps == {}
+    assert second.measured == first.measured == {"val": 2, "test": 9}
+
+
 def test_one_too_many_ends_the_run(pictures: Path, tmp_path: Path):
     with pytest.raises(
         TooManyBadSamplesError, match=r"data\.max_faults=1, but 2 files cannot be used"

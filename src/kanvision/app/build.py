@@ -22,7 +22,7 @@ from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, Simpl
 from torch import nn
 
 from kanvision.analysis.cost import Cost, cost
-from kanvision.callbacks import BadSampleCounter, EMAWeights, all_gather_object
+from kanvision.callbacks import BadSampleCounter, EMAWeights, TrainingClock, all_gather_object
 from kanvision.config import (
     ConfigError,
     TrainConfig,
@@ -295,7 +295,8 @@ def build_trainer(cfg: TrainConfig) -> pl.Trainer:
         raise ConfigError(problems)
     if not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, AnyProgressBar)]
-    callbacks = [*build_bad_sample_counter(cfg, None if is_dry_run(cfg) else Path(cfg.run.dir)), *callbacks]
+    counters = build_bad_sample_counter(cfg, None if is_dry_run(cfg) else Path(cfg.run.dir))
+    callbacks = [*counters, *callbacks, TrainingClock()]
     if cfg.ema is not None:
         callbacks.append(EMAWeights(**cfg.ema.model_dump()))
     with as_config_error(

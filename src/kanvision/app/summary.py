@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from kanvision.analysis.cost import Cost
-from kanvision.callbacks import BadSampleCounter
+from kanvision.callbacks import BadSampleCounter, TrainingClock
 from kanvision.checkpoints import Start
 from kanvision.config import TrainConfig, live_owner, notes
 from kanvision.config.checks.resume import why_other_training
@@ -102,6 +102,12 @@ def record_bad_samples(trainer: pl.Trainer) -> dict[str, Any]:
         for counter in _fault_counters(trainer)
         for key, value in (("images_measured", counter.measured), ("files_skipped", len(counter.known)))
     }
+
+
+def train_seconds(trainer: pl.Trainer) -> float:
+    """Seconds of training, with those of earlier pieces of the run."""
+    callbacks: Any = trainer
+    return sum((c.seconds for c in callbacks.callbacks if isinstance(c, TrainingClock)), start=0.0)
 
 
 def _fault_counters(trainer: pl.Trainer) -> list[BadSampleCounter]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,14 @@ from .effective_batch import EffectiveBatch, clamp_warmup, split_global_batch
 from .interrupt import told_how_to_go_on
 from .restore import matching_state_dict
 from .resume import ResumePoint, find_resume_point
-from .summary import model_size, record_bad_samples, result_summary, run_summary, summarize_bad_samples
+from .summary import (
+    model_size,
+    record_bad_samples,
+    result_summary,
+    run_summary,
+    summarize_bad_samples,
+    train_seconds,
+)
 from .teacher import load_teacher, resolve_teacher
 
 
@@ -92,10 +98,9 @@ def train(cfg: TrainConfig) -> float | None:
     facts = run_summary(cfg, datamodule, effort, price, trainer, point, start, changes)
     record.header(console, title, facts | ({"warm-up": warmup} if warmup else {}))
 
-    started = time.perf_counter()
     with told_how_to_go_on(trainer, folder, "training"):
         trainer.fit(task, datamodule=datamodule, ckpt_path=resume, weights_only=True)
-    seconds = time.perf_counter() - started
+    seconds = train_seconds(trainer)
 
     best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)), None)
     score = None if best is None or best.best_model_score is None else float(best.best_model_score)

@@ -15,6 +15,7 @@ from .progress import ProgressBar
 from .rng_state import RNGState
 from .selection import BasisSelection
 from .snapshots import WeightSnapshots
+from .training_clock import TrainingClock
 
 __all__ = [
     "BadSampleCounter",
@@ -34,6 +35,7 @@ __all__ = [
     "RNGState",
     "StepCheckpoint",
     "TooManyBadSamplesError",
+    "TrainingClock",
     "WeightSnapshots",
     "all_gather_object",
 ]

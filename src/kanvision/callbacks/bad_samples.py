@@ -59,7 +59,8 @@ class BadSampleCounter(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Faults that any process knows of; a collective call."""
         self._unite()
-        return {"known": {problem: list(where) for problem, where in self.known.items()}}
+        known = {problem: list(where) for problem, where in self.known.items()}
+        return {"known": known, "measured": dict(self.measured)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting; a test loads a checkpoint too, which may be from before the latest fault."""
@@ -67,6 +68,7 @@ class BadSampleCounter(Callback):
             where = (epoch, step, split)
             self.known[problem] = min(self.known.get(problem, where), where)
         self._told |= set(state_dict["known"])
+        self.measured = {**state_dict.get("measured", {}), **self.measured}
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

@@ -176,10 +176,6 @@ def _notes(table: Table) -> list[str]:
         notes.append(", ".join(f"{name} {' and '.join(values)}" for name, values in table.facts.items()))
     if len(table.facts.get("device", ())) > 1:
         notes.append("seconds were taken on several devices and do not compare")
-    resumed = [run for row in table.rows for run in row.runs if run.record.get("resumed")]
-    if resumed:
-        count = f"{len(resumed)} run{'s' * (len(resumed) > 1)}"
-        notes.append(f"{count} went on from a checkpoint: the seconds are those of the last part")
     return notes
 
 
