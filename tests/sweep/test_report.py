@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from kanvision.config import lock_folder
 from kanvision.sweep import report
 from kanvision.sweep.runs import write_failure
 
@@ -70,6 +71,69 @@ def test_the_markdown_is_one_table(tmp_path: Path) -> None:
     assert bars == {9}
     assert rows[2].startswith("| gram | 1 of 2 | 0.9000 | 1.0000 | 10 | 2 | 1.0 | RuntimeError: not enough")
     assert lines[0] == "# 4 runs in 2 rows, highest test/acc1 first"
+
+
+def mixed(folder: Path) -> Path:
+    """Runs of two tasks with many settings, one that failed at length, and one that is not over."""
+    words = [f"optimizer.setting_{place}" for place in range(12)]
+    for number in range(6):
+        given = [f"{word}={number}" for word in words[: 2 * number + 1]]
+        make_run(folder / f"kat_{number}", "model=kat", "data=cifar10", *given, acc1=number / 10, loss=1.0)
+        make_run(
+            folder / f"ukan_{number}",
+            *("model=ukan", "data=busi", f"loss.name={number}"),
+            monitor="val/iou",
+            iou=number / 10,
+        )
+    failed = make_run(folder / "kat_x", "model=kat", "data=cifar10", f"{words[0]}=9")
+    write_failure(failed, "RuntimeError: " + "a long reason " * 20)
+    make_run(folder / "ukan_x", "model=ukan", "data=busi", monitor="val/iou")
+    return folder
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_a_mixed_folder_is_readable(tmp_path: Path, width: int) -> None:
+    text = printed(mixed(tmp_path), width)
+    first, second = text.split("7 runs in 7 rows, highest test/acc1 first")[1].split(
+        "7 runs in 7 rows, highest test/iou first"
+    )
+    for part, metric in ((first, "test/acc1"), (second, "test/iou")):
+        rows = [line.split("│")[1:-1] for line in part.splitlines() if line.startswith("│")]
+        heads = next(line for line in part.splitlines() if line.startswith("┃"))
+        assert metric in heads
+        assert "…" not in heads + "".join(cell for row in rows for cell in row)
+        # every run has its number, but the one that has none
+        place = [head.strip() for head in heads.split("┃")[1:-1]].index(metric)
+        numbers = [row[place].strip() for row in rows if row[place].strip()]
+        assert numbers == ["0.5000", "0.4000", "0.3000", "0.2000", "0.1000", "0.0000"]
+    assert "optimizer.setting_10=5" in first
+    assert "setting_" not in second
+    # what failed takes one row of one line, and its reason stands below with what it was given
+    assert sum("setting_0=9" in line for line in first.splitlines() if line.startswith("│")) == 1
+    told = " ".join(first.split())
+    assert "kat_x: optimizer.setting_0=9 seed=1: RuntimeError: a long reason a long reason" in told
+    assert all(len(line) <= width for line in text.splitlines() if not line.startswith("Written"))
+
+
+def test_the_files_of_a_mixed_folder(tmp_path: Path) -> None:
+    report(mixed(tmp_path), Console(file=io.StringIO()))
+    rows = list(csv.DictReader((tmp_path / "sweep.csv").read_text().splitlines()))
+    assert len(rows) == 14
+    assert {row["test/iou"] for row in rows} == {"", *(str(number / 10) for number in range(6))}
+    text = (tmp_path / "sweep.md").read_text()
+    assert text.count("\n# ") + text.startswith("# ") == 2
+    assert "| settings | runs | test/acc1 | test/loss |" in text
+    assert "| loss.name | runs | test/iou |" in text
+
+
+def test_a_live_run_is_no_interrupted_one(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "1")
+    assert "the run was interrupted" in printed(tmp_path)
+    lock = lock_folder(folder)
+    assert f"no metrics.json yet: still running (process {lock.owner.pid} on" in " ".join(
+        printed(tmp_path).split()
+    )
+    lock.release()
 
 
 def test_several_devices_are_pointed_out(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from .callback import SweepReport
 from .job import finished_score, lock_job_folder, sweep_job
 from .report import report
 from .runs import Run, read_runs
-from .table import Row, Spread, Table, tabulate
+from .table import Row, Spread, Table, tables, tabulate
 
 __all__ = [
     "Row",
@@ -21,5 +21,6 @@ __all__ = [
     "read_runs",
     "report",
     "sweep_job",
+    "tables",
     "tabulate",
 ]

@@ -15,7 +15,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="runs/sweeps/<id>, or any folder with runs in it")
     folder = parser.parse_args().folder
     try:
-        return 1 if report(folder).failures else 0
+        return 1 if any(table.failures for table in report(folder)) else 0
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

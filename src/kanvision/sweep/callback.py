@@ -30,7 +30,6 @@ class SweepReport(Callback):
         """
         if not is_global_rank_zero():
             return
-        table = report(Path(config.hydra.sweep.dir))
-        if table.failures:
+        if any(table.failures for table in report(Path(config.hydra.sweep.dir))):
             # Hydra turns any other exception of a callback into a warning.
             raise SystemExit(1)

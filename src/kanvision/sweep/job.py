@@ -64,6 +64,7 @@ def sweep_job() -> Iterator[None]:
     except BaseException:
         # The sweep ends here, and Hydra calls nobody; what has been done so far is still worth a table.
         if is_global_rank_zero() and HydraConfig.get().runtime.choices["hydra/launcher"] == "basic":
+            release_folder(folder)  # the table tells live runs
             sweep = Path(HydraConfig.get().sweep.dir)
             report(sweep)
             print(f"The same command with hydra.sweep.dir={sweep} resume=auto does what is left", flush=True)

@@ -6,13 +6,12 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import rich.table
 from rich.console import Console
 
 from .runs import read_runs
-from .table import NUMBERS, Row, Spread, Table, tabulate
+from .table import NUMBERS, Row, Spread, Table, tables
 
 __all__ = ["report", "to_csv", "to_markdown"]
 
@@ -20,34 +19,41 @@ HEADS = {"parameters": "parameters", "flops": "GFLOP / image", "train_seconds": 
 # Without a terminal there is nothing to fit into.
 WIDTH_OF_FILE = 200
 LONGEST_REASON = 80
+SETTINGS = "settings"
+WORDS = (SETTINGS, "failed")
+MOST_KEYS = 8
+"""Settings with a column each in the file for people; more of them share one."""
+NARROWEST = 40
+"""Characters of a column that lines of settings are folded into."""
 
 
-def report(folder: Path, console: Console | None = None) -> Table:
-    """Print the table of a folder of runs, and write it there as `sweep.csv` and `sweep.md`.
+def report(folder: Path, console: Console | None = None) -> list[Table]:
+    """Print the tables of a folder of runs, and write them there as `sweep.csv` and `sweep.md`.
 
     Args:
         folder: A sweep's folder or any folder of runs.
         console: Where to print; the standard output by default.
 
     Returns:
-        The table.
+        A table for each metric that decides; of a sweep mostly one.
 
     Raises:
         ValueError: No run is in the folder.
-        OSError: The folder cannot be written to; the table has been printed.
+        OSError: The folder cannot be written to; the tables have been printed.
     """
-    table = tabulate(read_runs(folder))
+    found = tables(read_runs(folder))
     if console is None:
         console = Console()
         if not console.is_terminal:
             console = Console(width=WIDTH_OF_FILE)
-    _print(table, folder, console)
-    texts = {folder / "sweep.csv": to_csv(table, folder), folder / "sweep.md": to_markdown(table, folder)}
+    for table in found:
+        _print(table, folder, console)
+    texts = {folder / "sweep.csv": to_csv(found, folder), folder / "sweep.md": to_markdown(found, folder)}
     for path, text in texts.items():
         path.write_text(text, "utf-8")
     written = f"Written: {', '.join(map(str, texts))}"
     console.print(written, soft_wrap=True, highlight=False, markup=False)
-    return table
+    return found
 
 
 # --- screen -------------------------------------------------------------------------------------------------
@@ -55,26 +61,44 @@ def report(folder: Path, console: Console | None = None) -> Table:
 
 def _print(table: Table, folder: Path, console: Console) -> None:
     console.print()
-    metrics = list(table.metrics)
-    drawn = _drawn(table, metrics)
-    # The one that decides always stays; all are in the files.
-    unbounded = console.options.update(width=10_000)
-    while len(metrics) > 1 and console.measure(drawn, options=unbounded).maximum > console.width:
-        metrics.pop()
-        drawn = _drawn(table, metrics)
-    console.print(drawn)
+    console.print(_fitting(table, console))
     for line in _notes(table):
         console.print(line, style="dim", highlight=False, markup=False)
     for line in _failed(table, folder):
         console.print(line, style="red", highlight=False, markup=False)
 
 
-def _drawn(table: Table, metrics: Sequence[str]) -> rich.table.Table:
-    heads, rows = _cells(table, metrics)
+def _fitting(table: Table, console: Console) -> rich.table.Table:
+    """The table with as many metrics as the screen has room for; the one that decides always stays.
+
+    Where a column for each setting leaves no room, they share one. All is in the files.
+    """
+    unbounded = console.options.update(width=10_000)
+    for count in range(len(table.metrics) or 1, 0, -1):
+        drawn = _drawn(table, *_cells(table, table.metrics[:count]))
+        if console.measure(drawn, options=unbounded).maximum <= console.width:
+            return drawn
+    # Metrics but the first one go before the costs; what has failed is told below the table.
+    droppable = [*HEADS.values(), *table.metrics[1:]]
+    heads, rows = _cells(table, table.metrics, folded=True)
+    columns = {head: [head, *cells] for head, *cells in zip(heads, *rows, strict=True) if head != "failed"}
+    sizes = {head: max(map(len, cells)) + len(" │ ") for head, cells in columns.items()}
+    sizes[SETTINGS] = NARROWEST
+    while droppable and sum(sizes.values()) > console.width:
+        dropped = droppable.pop()
+        del sizes[dropped], columns[dropped]
+    drawn = _drawn(table, list(columns), list(zip(*columns.values(), strict=True))[1:])
+    drawn.show_lines = True
+    return drawn
+
+
+def _drawn(table: Table, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> rich.table.Table:
     drawn = rich.table.Table(title=_title(table), title_justify="left", title_style="bold")
     for head in heads:
-        side: Literal["left", "right"] = "left" if head in (*table.keys, "failed") else "right"
-        drawn.add_column(head, justify=side, max_width=40 if head == "failed" else None)
+        if head in (*table.keys, *WORDS):
+            drawn.add_column(head, max_width=40 if head == "failed" else None, overflow="fold")
+        else:
+            drawn.add_column(head, justify="right", no_wrap=True)
     for row in rows:
         drawn.add_row(*(rich.markup.escape(cell) for cell in row))
     return drawn
@@ -83,15 +107,16 @@ def _drawn(table: Table, metrics: Sequence[str]) -> rich.table.Table:
 # --- files --------------------------------------------------------------------------------------------------
 
 
-def to_csv(table: Table, folder: Path) -> str:
+def to_csv(found: Sequence[Table], folder: Path) -> str:
     """One line a row, numbers in full; `<name>` is a mean and `<name>_std` its sample standard deviation."""
-    names = (*table.metrics, *NUMBERS)
-    heads = [*table.keys, "runs", "failed", "seeds"]
+    keys = list(dict.fromkeys(key for table in found for key in table.keys))
+    names = [*dict.fromkeys(name for table in found for name in table.metrics), *NUMBERS]
+    heads = [*keys, "runs", "failed", "seeds"]
     heads += [head for name in names for head in (name, f"{name}_std")] + ["folders", "problems"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(heads)
-    for row in table.rows:
+    for row in (row for table in found for row in table.rows):
         values = {**row.metrics, **row.numbers}
         numbers = [number for name in names for number in _full(values.get(name))]
         runs = [*row.runs, *(failure.run for failure in row.failures)]
@@ -100,7 +125,7 @@ def to_csv(table: Table, folder: Path) -> str:
         )
         writer.writerow(
             [
-                *row.settings.values(),
+                *(runs[0].setting(key) for key in keys),
                 len(row.runs),
                 len(row.failures),
                 " ".join(run.seed for run in row.runs),
@@ -112,10 +137,14 @@ def to_csv(table: Table, folder: Path) -> str:
     return text.getvalue()
 
 
-def to_markdown(table: Table, folder: Path) -> str:
-    """The table with its notes and the runs that failed."""
-    heads, rows = _cells(table, table.metrics)
-    sides = [":--" if head in (*table.keys, "failed") else "--:" for head in heads]
+def to_markdown(found: Sequence[Table], folder: Path) -> str:
+    """The tables with their notes and the runs that failed."""
+    return "\n".join(_markdown(table, folder) for table in found)
+
+
+def _markdown(table: Table, folder: Path) -> str:
+    heads, rows = _cells(table, table.metrics, folded=len(table.keys) > MOST_KEYS)
+    sides = [":--" if head in (*table.keys, *WORDS) else "--:" for head in heads]
     lines = [f"# {_title(table)}", ""]
     lines += [f"- {line}" for line in _notes(table)]
     lines += ["", *(f"| {' | '.join(_escaped(cells))} |" for cells in (heads, sides, *rows))]
@@ -138,12 +167,14 @@ def _full(spread: Spread | None) -> tuple[object, object]:
 # --- shared -------------------------------------------------------------------------------------------------
 
 
-def _cells(table: Table, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows as text."""
-    heads = [*table.keys, "runs", *metrics, *(HEADS[name] for name in NUMBERS)]
+def _cells(
+    table: Table, metrics: Sequence[str], *, folded: bool = False
+) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows as text; the settings in a column each or, folded, all in one."""
+    heads = [*([SETTINGS] if folded else table.keys), "runs", *metrics, *(HEADS[name] for name in NUMBERS)]
     rows = [
         [
-            *map(_short, row.settings.values()),
+            *([_given(row)] if folded else map(_short, row.settings.values())),
             _count(row),
             *(_mean_and_std(row.metrics.get(name), len(row.runs)) for name in metrics),
             *(_number(name, row.numbers.get(name)) for name in NUMBERS),
@@ -187,7 +218,8 @@ def _failed(table: Table, folder: Path) -> list[str]:
     lines = [f"{len(failures)} of {table.num_runs} runs failed"]
     for failure in failures:
         run = failure.run
-        settings = [f"{key}={run.setting(key)}" for key in table.keys] + [f"seed={run.seed}"] * bool(run.seed)
+        settings = [f"{key}={run.setting(key)}" for key in table.keys if run.setting(key)]
+        settings += [f"seed={run.seed}"] * bool(run.seed)
         where = run.folder.relative_to(folder).as_posix()
         lines.append(f"  {where}: {' '.join(settings)}: {' '.join(failure.reason.split())}")
     return lines
@@ -211,6 +243,14 @@ def _number(name: str, spread: Spread | None) -> str:
     if name == "parameters":
         return f"{spread.mean:,.0f}"
     return f"{spread.mean / 1e9:.4g}" if name == "flops" else f"{spread.mean:.1f}"
+
+
+def _given(row: Row) -> str:
+    """What the command line of a row has set of the settings that vary."""
+    runs = [*row.runs, *(failure.run for failure in row.failures)]
+    settings = row.settings.items()
+    given = [(key, value) for key, value in settings if any(key in run.overrides for run in runs)]
+    return " ".join(f"{key}={_short(value)}" for key, value in given) or "(defaults)"
 
 
 def _short(setting: str) -> str:

@@ -12,14 +12,14 @@ from typing import Any
 
 import yaml
 
-from kanvision.config import format_yaml
+from kanvision.config import format_yaml, live_owner
 from kanvision.config.yaml_limits import has_bounded_size
 
 __all__ = ["FAILURE", "Run", "read_run", "read_runs", "write_failure"]
 
 # Left by a job of a sweep that failed; its place is beside the metrics.json that the run did not write.
 FAILURE = "failure.json"
-UNFINISHED = "no metrics.json: the run was interrupted, or is still going on"
+INTERRUPTED = "no metrics.json: the run was interrupted, or is running on another machine"
 # One of them is there from a run's first moment on, or is all that is left of it.
 MARKS = (".hydra", "config.yaml", "metrics.json", FAILURE)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -96,7 +96,13 @@ def read_run(folder: Path) -> Run:
         return Run(
             folder, _overrides(folder), record or {}, str(failure.get("reason") or "no reason was left")
         )
-    return Run(folder, _overrides(folder), record or {}, None if record else UNFINISHED)
+    return Run(folder, _overrides(folder), record or {}, None if record else _unfinished(folder))
+
+
+def _unfinished(folder: Path) -> str:
+    """Why a run has no numbers yet."""
+    owner = live_owner(folder)
+    return INTERRUPTED if owner is None else f"no metrics.json yet: still running ({owner})"
 
 
 def write_failure(folder: Path, reason: str, trace: str = "") -> None:

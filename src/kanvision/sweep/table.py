@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .runs import Run
 
-__all__ = ["NUMBERS", "Failure", "Row", "Spread", "Table", "tabulate"]
+__all__ = ["NUMBERS", "Failure", "Row", "Spread", "Table", "tables", "tabulate"]
 
 # What a run costs, by the names in metrics.json.
 NUMBERS = ("parameters", "flops", "train_seconds")
@@ -97,6 +97,41 @@ class Table:
     def num_runs(self) -> int:
         """All runs, with and without a result."""
         return sum(len(row.runs) + len(row.failures) for row in self.rows)
+
+
+def tables(runs: Sequence[Run]) -> list[Table]:
+    """Return a table for each metric that decides: what has none in common does not compare.
+
+    Args:
+        runs: At least one run.
+    """
+    finished, groups = [run for run in runs if run.record], list[list[Run]]()
+    while finished:
+        by, _ = _sorted_by(finished)
+        groups.append([run for run in finished if by in run.record] or finished)
+        taken = {id(run) for run in groups[-1]}
+        finished = [run for run in finished if id(run) not in taken]
+    rest: list[Run] = []
+    for run in runs:
+        if not run.record:
+            (_like(run, groups) or rest).append(run)
+    return [tabulate(group) for group in [*groups, rest] if group]
+
+
+def _like(run: Run, groups: Sequence[list[Run]]) -> list[Run] | None:
+    """The group that a run without a result would have come to; None if nothing tells."""
+    if len(groups) == 1:
+        return groups[0]
+    facts: tuple[Callable[[Run], str], ...] = (
+        lambda run: str(run.config.get("monitor") or ""),
+        lambda run: run.setting("data"),
+    )
+    for fact in facts:
+        value = fact(run)
+        found = next((group for group in groups if value and value in map(fact, group)), None)
+        if found is not None:
+            return found
+    return None
 
 
 def tabulate(runs: Sequence[Run]) -> Table:
