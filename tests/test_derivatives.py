@@ -155,7 +155,7 @@ TRANSFORMS = [
 ]
 
 
-TRACEABLE = ("bernstein", "fourier", "wavelet")
+TRACEABLE = ("bernstein", "fourier", "wavelet", "hat")  # the last one is the example of docs/bases.md
 NOT_YET = pytest.mark.xfail(
     strict=True,
     raises=RuntimeError,  # NotImplementedError is one

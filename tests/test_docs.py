@@ -3,7 +3,9 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,47 @@ def test_the_example_of_a_new_basis_works() -> None:
     assert values.shape == (1, 1, 5, 101, 1)
     torch.testing.assert_close(values.sum(2), torch.ones_like(x))  # hats sum to 1 between the outer centers
     assert KANConv2d(1, 3, 3, padding=1, basis=basis)(x).shape == (1, 3, 101, 1)
+
+
+TRAIN_HAT = """
+from pathlib import Path
+from kanvision.app import train
+from kanvision.config import ConfigGroups, compose, parse_train
+
+def test_hat_trains():
+    conf = Path("conf")
+    words = ["model=convkan", "basis=hat", "basis.num_centers=4", "debug=fdr", "trainer=cpu"]
+    train(parse_train(compose("train", words, conf), ConfigGroups([conf])))
+"""
+
+
+def test_the_example_of_a_new_basis_keeps_the_contract(tmp_path: Path) -> None:
+    """The three steps are done in a copy of the code, whose tests of bases are run for the new one."""
+    for name in ("src", "conf", "tests/bases"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    for name in ("pyproject.toml", "tests/__init__.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    text = (ROOT / "docs" / "bases.md").read_text("utf-8")
+    for language, place in {"python": "src/kanvision/bases/hat.py", "yaml": "conf/basis/hat.yaml"}.items():
+        (block,) = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+        (tmp_path / place).write_text(block)
+    registry = tmp_path / "src" / "kanvision" / "bases" / "registry.py"
+    listed = registry.read_text().replace(
+        "        BSplineBasis,\n", "        BSplineBasis,\n        HatBasis,\n"
+    )
+    registry.write_text(listed.replace("from .lucas", "from .hat import HatBasis\nfrom .lucas"))
+    (tmp_path / "tests" / "test_hat.py").write_text(TRAIN_HAT)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "hat"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert int(re.findall(r"(\d+) passed", done.stdout)[0]) > 30
 
 
 def test_the_example_of_fine_tuning_works() -> None:
