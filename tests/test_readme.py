@@ -37,7 +37,7 @@ SMALL_BENCHMARKS = {
 }
 SMALL_MODES = {
     "mode=predict": ["predict.overwrite=true"],
-    "mode=explain": ["explain.num_images=1", "explain.steps=2"],
+    "mode=explain": ["explain.num_images=1", "explain.num_steps=2"],
     "mode=analyze": ["analyze.spectra.num_images=2"],
     "mode=check_data": [],
 }

@@ -71,11 +71,11 @@ def refused(*words: str) -> str:
 
 
 def test_mistakes_are_named(capsys: pytest.CaptureFixture[str]):
-    assert refused("data=busy", "check.rows=0", "data.rot=x", "split=val") == "2"
+    assert refused("data=busy", "check.num_rows=0", "data.rot=x", "split=val") == "2"
     told = capsys.readouterr().err
     for word in (
         "did you mean data=busi?",
-        "check.rows=0",
+        "check.num_rows=0",
         "closest: data.root",
         "split",
         "python eval.py --help",

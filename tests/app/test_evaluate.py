@@ -22,7 +22,7 @@ TINY = (
     *("model.size=4", "model.width_scale=0.25", "data=image_folder", "data.img_size=8", "data.batch_size=6"),
     *("scheduler.warmup_epochs=0", "trainer=cpu", "trainer.max_epochs=8", "optimizer.lr=0.005"),
     *("trainer.enable_progress_bar=false", "data.num_workers=0", "logger=none", "callbacks=default"),
-    *("data.val_fraction=0.25", "++callbacks.sample_images.num_images=1"),
+    *("data.val_fraction=0.25", "++callbacks.prediction_images.num_images=1"),
 )
 
 

@@ -1,6 +1,6 @@
 """Trains on a folder of pictures of which some are broken; Lightning runs it again for a second process.
 
-Usage: faulty_run.py <folder of pictures> <folder of the run> [--devices N] [--max-faults N]
+Usage: faulty_run.py <folder of pictures> <folder of the run> [--devices N] [--max-bad-samples N]
 
 Writes what each process knows to rank<r>.json.
 """
@@ -46,7 +46,7 @@ def broken_pictures(root: Path) -> Path:
 
 def data_of(root: Path, **changes: Any) -> ClassificationDataModule:
     options = {"in_chans": 3, "img_size": 8, "mean": [0.5] * 3, "std": [0.25] * 3, "batch_size": 4, "seed": 3}
-    options |= {"val_fraction": 0.1, "augment": {"crop": "pad", "hflip": 0.5}, "faults": "skip"}
+    options |= {"val_fraction": 0.1, "augment": {"crop": "pad", "hflip": 0.5}, "on_bad_sample": "skip"}
     return build_datamodule("classification", name="image_folder", root=str(root), **{**options, **changes})
 
 
@@ -56,13 +56,13 @@ def train(
     *more: Callback,
     resume: Path | None = None,
     seed: int = 0,
-    max_faults: int = 10,
+    max_bad_samples: int = 10,
     data: dict[str, Any] | None = None,
     **options: Any,
 ) -> tuple[BadSampleCounter, Trace, dict[str, float]]:
     """Train two epochs and test."""
     pl.seed_everything(seed, workers=True, verbose=False)
-    counter, trace = BadSampleCounter(folder / "data_faults.csv", max_faults), Trace()
+    counter, trace = BadSampleCounter(folder / "bad_samples.csv", max_bad_samples), Trace()
     callbacks = [
         counter,
         RNGState(),
@@ -95,12 +95,12 @@ if __name__ == "__main__":
     parser.add_argument("root", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--devices", type=int, default=1)
-    parser.add_argument("--max-faults", type=int, default=10)
+    parser.add_argument("--max-bad-samples", type=int, default=10)
     given = parser.parse_args()
     several = {"devices": given.devices, "strategy": "ddp"} if given.devices > 1 else {}
     keeper = Keeper()
     try:
-        train(given.root, given.folder, keeper, max_faults=given.max_faults, **several)
+        train(given.root, given.folder, keeper, max_bad_samples=given.max_bad_samples, **several)
     except TooManyBadSamplesError as error:
         keeper.seen["error"] = str(error)
     rank = pl.utilities.rank_zero_only.rank

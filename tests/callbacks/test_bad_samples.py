@@ -15,7 +15,7 @@ from .faulty_run import BROKEN, broken_pictures, train
 from .stepwise import At, CrashError, crash, environment
 from .test_resume import assert_same, without_paths
 
-pytestmark = pytest.mark.filterwarnings("ignore:data.faults=skip:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:data.on_bad_sample=skip:UserWarning")
 SCRIPT = Path(__file__).with_name("faulty_run.py")
 
 
@@ -26,12 +26,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def listed(folder: Path) -> dict[str, str]:
     """Split by file, from the table of a run."""
-    with (folder / "data_faults.csv").open(newline="") as file:
+    with (folder / "bad_samples.csv").open(newline="") as file:
         return {row["problem"].partition(": ")[0]: row["split"] for row in csv.DictReader(file)}
 
 
 def test_a_run_goes_on_and_says_without_what(pictures: Path, tmp_path: Path):
-    with pytest.warns(UserWarning, match=r"data\.faults=skip: .*bee_7\.png: cannot be read"):
+    with pytest.warns(UserWarning, match=r"data\.on_bad_sample=skip: .*bee_7\.png: cannot be read"):
         counter, trace, _ = train(pictures, tmp_path)
     assert listed(tmp_path) == {str(pictures / name): name.partition("/")[0] for name in BROKEN}
     assert counter.measured == {"val": 2, "test": 9}
@@ -64,10 +64,10 @@ def test_a_kill_after_the_last_epoch_forgets_no_images(pictures: Path, tmp_path:
 
 def test_one_too_many_ends_the_run(pictures: Path, tmp_path: Path):
     with pytest.raises(
-        TooManyBadSamplesError, match=r"data\.max_faults=1, but 2 files cannot be used"
+        TooManyBadSamplesError, match=r"data\.max_bad_samples=1, but 2 files cannot be used"
     ) as ended:
-        train(pictures, tmp_path, max_faults=1)
-    for word in ("bee_7.png", "ant_2.png", "data_faults.csv", "mode=check_data"):
+        train(pictures, tmp_path, max_bad_samples=1)
+    for word in ("bee_7.png", "ant_2.png", "bad_samples.csv", "mode=check_data"):
         assert word in str(ended.value)
     assert len(listed(tmp_path)) == 2
 
@@ -90,7 +90,7 @@ def test_two_processes_count_and_stop_together(pictures: Path, tmp_path: Path):
         str(tmp_path),
         "--devices",
         "2",
-        "--max-faults",
+        "--max-bad-samples",
         "2",
     ]
     result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
@@ -102,5 +102,5 @@ def test_two_processes_count_and_stop_together(pictures: Path, tmp_path: Path):
         "bee_7.png",
     ]
     assert seen[0]["measured"] == {"val": 2}
-    assert "data.max_faults=2, but 3 files cannot be used" in seen[0]["error"]
+    assert "data.max_bad_samples=2, but 3 files cannot be used" in seen[0]["error"]
     assert len(listed(tmp_path)) == 3

@@ -39,7 +39,7 @@ TINY = (
         f"data.limit_test={NUM_IMAGES}",
     ),
     *("trainer.enable_progress_bar=false", "trainer.channels_last=false", "logger=none"),
-    *("scheduler.warmup_epochs=0", "trainer.global_batch_size=32", "~callbacks.sample_images"),
+    *("scheduler.warmup_epochs=0", "trainer.global_batch_size=32", "~callbacks.prediction_images"),
 )
 LIVELY = (*TINY, "model.drop_path_rate=0.3", "mixup.mixup_alpha=0.8", "augment.num_repeats=2")
 EPOCHS, STEPS = 2, 2

@@ -36,14 +36,14 @@ def configured(*words: str):
         ("model.layer=kagm", ["model.name=convkan_4", "kagm", "kagn"]),
         ("optimizer.name=adamww", ["optimizer.name=adamww", "nearest: adamw"]),
         (
-            "+callbacks.best.foo=1 callbacks.finite_guard.mode=x +logger.y._target_=torch.nn.Linear",
+            "+callbacks.best.foo=1 callbacks.nonfinite_guard.mode=x +logger.y._target_=torch.nn.Linear",
             [
                 "3 problems",
                 "1. callbacks.best._target_=kanvision.callbacks.BestCheckpoint\n     "
                 "BestCheckpoint.__init__() got an unexpected keyword argument 'foo'\n     "
                 "its arguments: dirpath, monitor, mode, keep",
-                "2. callbacks.finite_guard._target_=kanvision.callbacks.NonFiniteGuard\n     "
-                "callbacks.finite_guard.mode=x is unknown",
+                "2. callbacks.nonfinite_guard._target_=kanvision.callbacks.NonFiniteGuard\n     "
+                "callbacks.nonfinite_guard.mode=x is unknown",
                 "3. logger.y._target_=torch.nn.Linear\n     _target_=torch.nn.Linear is no Logger",
             ],
         ),

@@ -340,10 +340,10 @@ def require_accelerator(cfg: TrainConfig) -> None:
 
 def build_bad_sample_counter(cfg: TrainConfig, folder: Path | None) -> list[BadSampleCounter]:
     """What counts the samples that are skipped, and lists them in this folder; nothing if none may be."""
-    if cfg.data.faults == "raise":
+    if cfg.data.on_bad_sample == "raise":
         return []
-    path = None if folder is None else folder / "data_faults.csv"
-    return [BadSampleCounter(path, cfg.data.max_faults)]
+    path = None if folder is None else folder / "bad_samples.csv"
+    return [BadSampleCounter(path, cfg.data.max_bad_samples)]
 
 
 def resolve_precision(precision: str, accelerator: str) -> Any:

@@ -52,7 +52,7 @@ def check_data(cfg: CheckConfig | EvalConfig) -> list[Finding]:
     found = inspection.findings()
     path = folder / "check_data.csv"
     write_findings(path, found)
-    _print(console, found, data.root, cfg.check.rows)
+    _print(console, found, data.root, cfg.check.num_rows)
     for what, text in datamodule.reader.facts.items():
         console.print(f"{what}: {text}", soft_wrap=True, highlight=False, markup=False)
     counts = Counter(finding.is_bad for finding in found)
@@ -92,4 +92,4 @@ def _print(console: Console, found: Sequence[Finding], root: str | None, rows: i
         table.add_row(kind, finding.split, words[1], words[0])
     console.print(table)
     if len(found) > rows:
-        console.print(f"and {len(found) - rows} more (check.rows={rows})")
+        console.print(f"and {len(found) - rows} more (check.num_rows={rows})")

@@ -17,7 +17,7 @@ from .restore import run_folder
 
 __all__ = ["classes_found", "classes_recorded", "results_folder"]
 
-SCORED_DATA = ("limit_test", "faults")
+SCORED_DATA = ("limit_test", "on_bad_sample")
 """Keys of the data that change what is scored; the root has a name of its own."""
 
 

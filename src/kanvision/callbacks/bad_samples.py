@@ -27,7 +27,7 @@ class TooManyBadSamplesError(ValueError):
 
 
 class BadSampleCounter(Callback):
-    """Counts the samples that loaders have replaced or left out (`batch["faults"]`), over all processes.
+    """Counts the samples that loaders have replaced or left out (`batch["bad_samples"]`), over all processes.
 
     A file counts once, however often and wherever it is met. Each new one is warned of, and all are listed in
     a table, after each epoch, validation and test and at every error. Processes tell each other how many they
@@ -38,15 +38,15 @@ class BadSampleCounter(Callback):
 
     Args:
         path: The table (csv); None: none is written.
-        max_faults: Files that a run may go on without; one more is an error.
+        max_bad_samples: Files that a run may go on without; one more is an error.
 
     Raises:
         TooManyBadSamplesError: In all processes, when there are more.
     """
 
-    def __init__(self, path: str | Path | None, max_faults: int = 10) -> None:
+    def __init__(self, path: str | Path | None, max_bad_samples: int = 10) -> None:
         self.path = None if path is None else Path(path)
-        self.max_faults = max_faults
+        self.max_bad_samples = max_bad_samples
         self.known: dict[str, Where] = {}
         """What is wrong (the file first), and where it was first met."""
         self.measured: dict[str, int] = {}
@@ -126,13 +126,13 @@ class BadSampleCounter(Callback):
         if batch_idx == 0 and split != "train":
             self._count = 0
         self._count += len(batch["image"])
-        for _, problem in batch.get("faults", ()):
+        for _, problem in batch.get("bad_samples", ()):
             if problem not in self.known:
                 self.known[problem] = (trainer.current_epoch, batch_idx, split)
                 self._fresh += 1
         # Only an upper bound: two processes may have met the same file. All of them have the same number.
         agreed = len(self._told) + self._agreement.total(self._fresh)
-        if agreed > self.max_faults:
+        if agreed > self.max_bad_samples:
             self._tell(trainer)
 
     def _finish(self, trainer: pl.Trainer, split: str) -> None:
@@ -150,16 +150,16 @@ class BadSampleCounter(Callback):
         self._unite()
         self._fresh = 0
         for problem in sorted(set(self.known) - self._told):
-            rank_zero_warn(f"data.faults=skip: {problem}")
+            rank_zero_warn(f"data.on_bad_sample=skip: {problem}")
         self._told = set(self.known)
         self._write(trainer)
-        if len(self.known) > self.max_faults:
+        if len(self.known) > self.max_bad_samples:
             listed = "\n".join(f"  - {line}" for line in self.lines())
             where = f"All are listed in {self.path}. " if self.path is not None else ""
             raise TooManyBadSamplesError(
-                f"data.max_faults={self.max_faults}, but {len(self.known)} files cannot be used:\n{listed}\n"
-                f"{where}Mend or delete them, or set data.max_faults higher; python eval.py mode=check_data "
-                "lists every bad file of a data set"
+                f"data.max_bad_samples={self.max_bad_samples}, but {len(self.known)} files cannot be used:\n"
+                f"{listed}\n{where}Repair or delete them, or set data.max_bad_samples higher; "
+                "python eval.py mode=check_data lists every bad file of a data set"
             )
 
     def _write(self, trainer: pl.Trainer) -> None:

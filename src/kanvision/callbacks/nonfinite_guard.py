@@ -53,9 +53,9 @@ class NonFiniteGuard(Callback):
         self, dirpath: str | Path, mode: Literal["raise", "skip"] = "raise", max_skipped: int = 10
     ) -> None:
         if mode not in ("raise", "skip"):
-            raise ValueError(f"callbacks.finite_guard.mode={mode} is unknown; legal: raise, skip")
+            raise ValueError(f"callbacks.nonfinite_guard.mode={mode} is unknown; legal: raise, skip")
         if max_skipped < 0:
-            raise ValueError(f"callbacks.finite_guard.max_skipped={max_skipped} must not be negative")
+            raise ValueError(f"callbacks.nonfinite_guard.max_skipped={max_skipped} must not be negative")
         self.dirpath = Path(dirpath)
         self.mode = mode
         self.max_skipped = max_skipped
@@ -161,10 +161,12 @@ class NonFiniteGuard(Callback):
         if overflows:
             where += f", at any scale: the gradient scaler has refused {self.overflows} steps in a row"
         elif self.mode == "skip":
-            where += f", and callbacks.finite_guard.max_skipped={self.max_skipped} steps were skipped already"
+            where += (
+                f", and callbacks.nonfinite_guard.max_skipped={self.max_skipped} steps were skipped already"
+            )
         return (
             f"{where}; the weights are as they were. The images and parameters are listed in {path}. To go "
-            "on: a lower optimizer.lr, trainer.gradient_clip_val=1, callbacks.finite_guard.mode=skip; "
+            "on: a lower optimizer.lr, trainer.gradient_clip_val=1, callbacks.nonfinite_guard.mode=skip; "
             "debug=nan finds the operation"
         )
 

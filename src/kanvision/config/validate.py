@@ -24,6 +24,7 @@ from .keys import (
     section_types,
     tag_values,
 )
+from .renames import print_old_names, rename_settings
 from .schema.base import Section
 from .schema.evaluation import CheckConfig
 from .schema.root import EvalConfig, TrainConfig
@@ -83,7 +84,9 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
     if expanded_size(values) > MOST_ENTRIES:
         why = f"lists and sections in it stand for more than {MOST_ENTRIES:,} entries"
         raise ConfigError([Problem(("config",), ("the configuration",), why)], "the stored configuration")
-    config, problems = _checked_by_schema(dict(values), TrainConfig)
+    values, old_names = rename_settings(values)
+    print_old_names(old_names, " since this run")
+    config, problems = _checked_by_schema(values, TrainConfig)
     if config is None:
         raise ConfigError(problems, "the stored configuration")
     return config
@@ -103,6 +106,8 @@ def check(
         why = f"references (${{name}}) in it stand for more than {MOST_ENTRIES:,} entries"
         return None, [Problem(("conf",), ("the configuration",), why, "refer to fewer sections")]
     values, unresolved = _resolved(cfg)
+    values, old_names = rename_settings(values)
+    print_old_names(old_names)
     config, problems = _checked_by_schema(values, root)
     unresolved += environment_problems(cfg, root)
     problems = [without_values(problem, cfg) for problem in problems]

@@ -55,12 +55,14 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-SMALL = ("analyze.landscape.points=3", "analyze.landscape.num_images=30")
+SMALL = ("analyze.landscape.num_points=3", "analyze.landscape.num_images=30")
 
 
 def test_the_landscape_has_the_path_of_the_snapshots_in_it(runs: Path) -> None:
     last = f"ckpt={runs / 'kept' / 'checkpoints' / 'last.ckpt'}"
-    numbers, folder = analyze(runs / "kept", "landscape", last, *SMALL, "analyze.landscape.vectors=true")
+    numbers, folder = analyze(
+        runs / "kept", "landscape", last, *SMALL, "analyze.landscape.include_vectors=true"
+    )
     rows = table(folder / "path.csv")
     assert [int(row["epoch"]) for row in rows] == [0, 1, 2, 3]
     end = {key: float(value) for key, value in rows[-1].items()}
@@ -85,7 +87,7 @@ def test_the_landscape_has_the_path_of_the_snapshots_in_it(runs: Path) -> None:
         "landscape",
         last,
         *SMALL,
-        "analyze.landscape.vectors=true",
+        "analyze.landscape.include_vectors=true",
         "analyze.landscape.scaling=filter",
     )
     assert bent["path_share"] < numbers["path_share"]
@@ -94,7 +96,7 @@ def test_the_landscape_has_the_path_of_the_snapshots_in_it(runs: Path) -> None:
 def test_the_loss_in_the_middle_is_that_of_the_checkpoint(runs: Path) -> None:
     words = (
         "analyze.landscape.directions=random",
-        "analyze.landscape.points=3",
+        "analyze.landscape.num_points=3",
         "analyze.landscape.range=0.5",
     )
     numbers, folder = analyze(runs / "kept", "landscape", *words, "analyze.landscape.num_images=1000")
@@ -119,8 +121,8 @@ def test_a_run_without_snapshots_gets_random_directions_or_the_reason(runs: Path
 
 
 def test_the_hessian_is_that_of_the_training_images(runs: Path) -> None:
-    few = ("analyze.hessian.num_images=30", "analyze.hessian.runs=2", "analyze.hessian.steps=12")
-    numbers, folder = analyze(runs / "kept", "hessian", *few, "analyze.hessian.trace_vectors=3")
+    few = ("analyze.hessian.num_images=30", "analyze.hessian.num_runs=2", "analyze.hessian.num_steps=12")
+    numbers, folder = analyze(runs / "kept", "hessian", *few, "analyze.hessian.num_trace_vectors=3")
     rows = table(folder / "eigenvalues.csv")
     assert len(rows) == 10
     assert float(rows[0]["eigenvalue"]) == pytest.approx(numbers["largest"], rel=1e-3)

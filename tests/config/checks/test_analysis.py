@@ -34,7 +34,7 @@ def test_keys_of_other_analyses_are_refused():
 
 def test_other_modes_refuse_all_of_it():
     (problem,) = mode_problems(config(analysis="spectra", analyze={"spectra": {"of": "weights"}, "seed": 1}))
-    assert problem.keys == ("analysis", "analyze.seed", "analyze.spectra.of")
+    assert problem.keys == ("analysis", "analyze.seed", "analyze.spectra.matrices")
     assert problem.fix == "leave it out, or take mode=analyze"
 
 
@@ -48,11 +48,11 @@ def test_the_command_line_names_all_mistakes(judge):
         "ckpt=.",
         "mode=analyze",
         "analysis=spectra",
-        "analyze.spectra.of=both",
+        "analyze.spectra.matrices=both",
         "analyze.spectra.bloks=1",
     )
     found = judge(*words, config_name="eval")
-    assert {problem.keys[0] for problem in found} == {"analyze.spectra.of", "analyze.spectra.bloks"}
+    assert {problem.keys[0] for problem in found} == {"analyze.spectra.matrices", "analyze.spectra.bloks"}
     assert (
         judge(
             "ckpt=.", "mode=analyze", "analysis=attention", "analyze.attention.heads=[0]", config_name="eval"

@@ -20,15 +20,15 @@ def test_every_mode_takes_its_own_keys_and_the_defaults_of_others():
 @pytest.mark.parametrize("mode", ["test", "predict"])
 def test_keys_of_explain_are_refused_elsewhere(mode):
     (problem,) = mode_problems(config(mode=mode, explain={"steps": 8, "border": 3}))
-    assert problem.keys == ("explain.steps", "explain.border")
-    assert problem.given == ("explain.steps=8", "explain.border=3")
+    assert problem.keys == ("explain.num_steps", "explain.border")
+    assert problem.given == ("explain.num_steps=8", "explain.border=3")
     assert problem.why == f"mode={mode} does not use them"
     assert problem.fix == "leave it out, or take mode=explain"
 
 
 def test_the_command_line_names_all_mistakes(judge):
-    found = judge("ckpt=nowhere", "explain.steps=8", "split=val", config_name="eval")
-    assert {problem.keys[0] for problem in found} == {"ckpt", "explain.steps"}
+    found = judge("ckpt=nowhere", "explain.num_steps=8", "split=val", config_name="eval")
+    assert {problem.keys[0] for problem in found} == {"ckpt", "explain.num_steps"}
     found = judge("ckpt=.", "mode=explain", "explain.threshold=1.5", "explain.stps=3", config_name="eval")
     assert {problem.keys[0] for problem in found} == {"explain.threshold", "explain.stps"}
     assert (

@@ -131,7 +131,7 @@ def test_the_same_settings_differ_in_nothing(before) -> None:
 def test_checkpoints_of_other_versions_go_on(before) -> None:
     """What they do not know had today's default; what is not known any more says nothing."""
     older = {**before, "ancient": 1, "optimizer": before["optimizer"] | {"ancient": {"a": 1}}}
-    del older["metrics"], older["ema"], older["data"]["faults"], older["basis"]["degree"]
+    del older["metrics"], older["ema"], older["data"]["on_bad_sample"], older["basis"]["degree"]
     assert changed_settings(older, configured()) == []
     changes = changed_settings(older, configured("metrics.threshold=0.4", "+ema={decay: 0.9}"))
     assert [str(change) for change in changes] == [

@@ -34,14 +34,14 @@ def test_a_replacement_is_the_next_that_can_be_read():
     served = read_samples([4, 1, 5, 4], reader({4, 5}), "replace", 6)
     assert served.positions == [0, 1, 0, 0]
     assert served.samples == [0, 10, 0, 0]
-    assert {fault.place for fault in served.faults} == {4, 5}
-    assert served.faults[0] == (4, "file 4: broken")
+    assert {fault.place for fault in served.bad_samples} == {4, 5}
+    assert served.bad_samples[0] == (4, "file 4: broken")
 
 
 def test_nothing_takes_the_place_of_what_is_left_out():
     served = read_samples([4, 1, 5], reader({4, 5}), "leave_out", 6)
     assert (served.positions, served.samples) == ([1], [10])
-    assert [fault.place for fault in served.faults] == [4, 5]
+    assert [fault.place for fault in served.bad_samples] == [4, 5]
 
 
 def test_an_error_or_a_disk_that_is_away_ends_the_run():
@@ -64,7 +64,12 @@ def pictures(tmp_path: Path) -> Path:
 
 def folder(root: Path, **changes):
     options = {"in_chans": 3, "img_size": 16, "mean": [0.5] * 3, "std": [0.25] * 3, "batch_size": 4}
-    options |= {"val_fraction": 0.25, "augment": {"crop": "pad", "hflip": 0.5}, "seed": 1, "faults": "skip"}
+    options |= {
+        "val_fraction": 0.25,
+        "augment": {"crop": "pad", "hflip": 0.5},
+        "seed": 1,
+        "on_bad_sample": "skip",
+    }
     return build_datamodule(
         "classification", **{**options, "name": "image_folder", "root": str(root), **changes}
     )
@@ -76,13 +81,13 @@ def test_classes_train_on_replacements_and_are_tested_without(pictures: Path):
         data = folder(pictures, num_workers=workers)
         train, test = list(data.train_dataloader()), list(data.test_dataloader())
         assert [len(batch["image"]) for batch in train] == [4, 4, 4]
-        (fault,) = [fault for batch in train for fault in batch.get("faults", ())]
+        (fault,) = [fault for batch in train for fault in batch.get("bad_samples", ())]
         assert "bee_5.png: cannot be read as an image" in fault.problem
         assert fault.place not in [index for batch in train for index in batch["index"].tolist()]
         seen = [index for batch in test for index in batch["index"].tolist()]
         assert seen == [0, *range(2, 10)]  # every other one, once
         assert all(len(batch["image"]) == len(batch["target"]) == len(batch["index"]) for batch in test)
-        (fault,) = [fault for batch in test for fault in batch.get("faults", ())]
+        (fault,) = [fault for batch in test for fault in batch.get("bad_samples", ())]
         assert fault.place == 1
         batches[workers] = train + test
     for one, other in zip(*batches.values(), strict=True):
@@ -93,12 +98,12 @@ def test_a_batch_of_which_nothing_is_left_is_empty(pictures: Path):
     batch = list(folder(pictures, eval_batch_size=1).test_dataloader())[1]
     assert batch["image"].shape == (0, 3, 16, 16)
     assert batch["target"].shape == batch["index"].shape == (0,)
-    assert len(batch["faults"]) == 1
+    assert len(batch["bad_samples"]) == 1
 
 
 def test_the_default_is_an_error_with_the_path(pictures: Path):
     with pytest.raises(DataError, match=r"ant_1\.png: cannot be read as an image"):
-        list(folder(pictures, faults="raise").test_dataloader())
+        list(folder(pictures, on_bad_sample="raise").test_dataloader())
 
 
 def spoilt_pairs(root: Path) -> Path:
@@ -118,7 +123,7 @@ def test_masks_of_another_size_and_unreadable_files_are_skipped(tmp_path: Path):
         masks("segmentation_folder", tmp_path, **changes).setup()
     assert "field_6.png: is empty (0 bytes); replace the file or delete it" in str(refused.value)
     whole = masks("segmentation_folder", own_pairs(tmp_path / "whole", 20), **changes)
-    data = masks("segmentation_folder", tmp_path, **changes, faults="skip")
+    data = masks("segmentation_folder", tmp_path, **changes, on_bad_sample="skip")
     # The split is that of the sound data: nothing moves from one part to another.
     assert data.num_images == whole.num_images
     assert {split: data.datasets[split].names for split in data.datasets} == {
@@ -129,7 +134,9 @@ def test_masks_of_another_size_and_unreadable_files_are_skipped(tmp_path: Path):
     for split in ("train", "val", "test"):
         loader = getattr(data, f"{split}_dataloader")()
         for batch in loader:
-            found |= {fault.problem.partition(": ")[0]: fault.problem for fault in batch.get("faults", ())}
+            found |= {
+                fault.problem.partition(": ")[0]: fault.problem for fault in batch.get("bad_samples", ())
+            }
             if split == "train":
                 assert len(batch["image"]) == 4
             else:
@@ -140,15 +147,15 @@ def test_masks_of_another_size_and_unreadable_files_are_skipped(tmp_path: Path):
 
 def test_too_many_bad_files_are_refused_before_the_start(tmp_path: Path):
     spoilt_pairs(tmp_path)
-    with pytest.raises(DataError, match=r"data\.max_faults=1: 2 files cannot be used") as refused:
-        masks("segmentation_folder", tmp_path, **FREE, faults="skip", max_faults=1).setup()
+    with pytest.raises(DataError, match=r"data\.max_bad_samples=1: 2 files cannot be used") as refused:
+        masks("segmentation_folder", tmp_path, **FREE, on_bad_sample="skip", max_bad_samples=1).setup()
     assert "field_3.png" in str(refused.value)
 
 
 def test_near_duplicates_are_found_beside_a_bad_file(tmp_path: Path):
     busi(tmp_path)
     fake.truncated(tmp_path / "benign" / "benign (7).png")
-    data = masks("busi", tmp_path, split="groups", img_size=32, faults="skip")
+    data = masks("busi", tmp_path, split="groups", img_size=32, on_bad_sample="skip")
     names = {split: set(data.datasets[split].names) for split in data.num_images}
     assert any({"benign (2)", "benign (3)"} <= of_split for of_split in names.values())
 
@@ -157,4 +164,4 @@ def test_folders_that_are_wrong_are_no_single_faults(tmp_path: Path):
     own_pairs(tmp_path)
     (tmp_path / "masks" / "field_2.png").unlink()
     with pytest.raises(DataError, match=r"field_2\.png: has no mask"):
-        masks("segmentation_folder", tmp_path, **FREE, faults="skip").setup()
+        masks("segmentation_folder", tmp_path, **FREE, on_bad_sample="skip").setup()

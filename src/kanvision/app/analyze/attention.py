@@ -67,7 +67,7 @@ def _findings(
     blocks: list[BlockMaps],
 ) -> Findings:
     options = study.cfg.analyze.attention
-    drawn = options.pictures if options.images is None else len(positions)
+    drawn = options.num_pictures if options.images is None else len(positions)
     rows: list[list[object]] = []
     numbers: dict[str, float] = {}
     sentences, figures = [], []

@@ -26,18 +26,18 @@ def hessian(study: AnalysisContext) -> Findings:
     for parameter in parameters:
         parameter.requires_grad_(True)
     matrix = Hessian(lambda batch: batch_loss(study, batch), parameters, batches)
-    steps = min(options.steps, matrix.size)
+    steps = min(options.num_steps, matrix.size)
     study.console.print(
         f"{matrix.size:,} parameters; Lanczos' method keeps {steps} vectors of them, "
         f"{steps * matrix.size * parameters[0].element_size() / 2**20:,.0f} MiB",
     )
-    total = options.runs * steps + max(0, options.trace_vectors - options.runs)
+    total = options.num_runs * steps + max(0, options.num_trace_vectors - options.num_runs)
     bar = study.track(range(total), "Products with the Hessian")
     found = spectrum(
         matrix,
-        runs=options.runs,
+        runs=options.num_runs,
         steps=steps,
-        trace_vectors=options.trace_vectors,
+        trace_vectors=options.num_trace_vectors,
         seed=study.cfg.analyze.seed,
         tick=lambda: next(bar, None),
     )
@@ -46,17 +46,17 @@ def hessian(study: AnalysisContext) -> Findings:
     for parameter in parameters:
         parameter.requires_grad_(False)
 
-    curve = density(found.runs, options.width)
-    values, bounds = extreme_eigenvalues(found.runs, options.top)
+    curve = density(found.runs, options.kernel_width)
+    values, bounds = extreme_eigenvalues(found.runs, options.num_eigenvalues)
     largest, smallest = max(run.values[-1] for run in found.runs), min(run.values[0] for run in found.runs)
-    near = options.width * max(abs(largest), abs(smallest))
+    near = options.kernel_width * max(abs(largest), abs(smallest))
     below = mean_and_error([float(run.weights[run.values < -near].sum()) for run in found.runs])
     zero = mean_and_error([float(run.weights[np.abs(run.values) <= near].sum()) for run in found.runs])
     sentences = [
         f"Hessian of the loss over {images}, by {found.size:,} parameters: largest eigenvalue {largest:.4g}, "
         f"smallest {smallest:.4g}.",
         f"Trace {found.trace.mean:.4g}{_error(found.trace, '.2g')} over "
-        f"{max(options.runs, options.trace_vectors)} random vectors.",
+        f"{max(options.num_runs, options.num_trace_vectors)} random vectors.",
         f"{zero.mean:.2%}{_error(zero, '.2%')} of the eigenvalues lie within {near:.2g} of zero, "
         f"{below.mean:.2%}{_error(below, '.2%')} below.",
     ]
@@ -100,8 +100,8 @@ def hessian(study: AnalysisContext) -> Findings:
     ]
     picture = spectrum_picture(curve, found.runs, found.size, title=f"{study.run.model.name}, {images}")
     caption = (
-        f"Density of the eigenvalues, a mean over {options.runs} random vectors (band: its standard error), "
-        f"kernel of {options.width:g} of the span; red: the values that Lanczos' method found."
+        f"Density of the eigenvalues, a mean over {options.num_runs} random vectors (band: its standard "
+        f"error), kernel of {options.kernel_width:g} of the span; red: the values that Lanczos' method found."
     )
     return Findings(sentences, limits, numbers, [Picture("hessian", picture, caption)], tables)
 

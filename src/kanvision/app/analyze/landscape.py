@@ -57,7 +57,7 @@ def landscape(study: AnalysisContext) -> Findings:
         return total / sum(len(batch["image"]) for batch in batches)
 
     places = {epoch: plane.place(weights) for epoch, weights in snapshots.items()}
-    xs, ys = _axes(options.points, options.range, list(places.values()))
+    xs, ys = _axes(options.num_points, options.range, list(places.values()))
     with batch_statistics(model) if anew else nullcontext():
         middle = loss()
         along = []
@@ -95,8 +95,10 @@ def landscape(study: AnalysisContext) -> Findings:
             "The run averages its weights (ema): snapshots and checkpoint are averages, and their way is "
             "smoother than the optimizer's own."
         )
-    if not options.vectors:
-        limits.append("Biases, norms and tokens stay as at the checkpoint (analyze.landscape.vectors).")
+    if not options.include_vectors:
+        limits.append(
+            "Biases, norms and tokens stay as at the checkpoint (analyze.landscape.include_vectors)."
+        )
     if has_batch_norms:
         limits.append(
             "Batch norms use the statistics of each batch, at each point anew: the loss in the middle is not "
@@ -161,7 +163,9 @@ def _plane(study: AnalysisContext, center: Weights, snapshots: dict[int, Weights
     if snapshots:
         by_path = "network" if scaling == "auto" else scaling
         try:
-            return path_plane(center, list(snapshots.values()), by_path, vectors=options.vectors), by_path
+            return path_plane(
+                center, list(snapshots.values()), by_path, vectors=options.include_vectors
+            ), by_path
         except ValueError as error:
             why = str(error)
     if options.directions == "path":
@@ -169,7 +173,7 @@ def _plane(study: AnalysisContext, center: Weights, snapshots: dict[int, Weights
         raise ConfigError([problem_at(study.cfg, ["analyze.landscape.directions"], why, fix)])
     snapshots.clear()
     at_random = "filter" if scaling == "auto" else scaling
-    return random_plane(center, at_random, study.cfg.analyze.seed, vectors=options.vectors), at_random
+    return random_plane(center, at_random, study.cfg.analyze.seed, vectors=options.include_vectors), at_random
 
 
 def _axes(points: int, limit: float | None, places: Sequence[Place]) -> tuple[list[float], list[float]]:

@@ -31,7 +31,7 @@ __all__ = ["spectra"]
 
 def spectra(study: AnalysisContext) -> Findings:
     """Singular values of matrices: a chart, all values as a table, ranks as numbers."""
-    of = study.cfg.analyze.spectra.of
+    of = study.cfg.analyze.spectra.matrices
     found = collect_attention(study) if of != "weights" else []
     return _of_attention(study, found) if found or of == "attention" else _of_weights(study)
 
@@ -118,11 +118,11 @@ def _sentence(each: Spectra, facts: dict[str, float]) -> str:
 
 
 def _of_weights(study: AnalysisContext) -> Findings:
-    matrices, too_large = weight_matrices(study.task.model, study.cfg.analyze.spectra.largest)
+    matrices, too_large = weight_matrices(study.task.model, study.cfg.analyze.spectra.max_size)
     if not matrices:
         why = f"{study.run.model.name} has no weight whose smaller side is at most that"
         fix = f"sizes: {', '.join(f'{name} {size}' for name, size in too_large.items()) or 'no matrices'}"
-        raise ConfigError([problem_at(study.cfg, ["analyze.spectra.largest"], why, fix)])
+        raise ConfigError([problem_at(study.cfg, ["analyze.spectra.max_size"], why, fix)])
     found = {
         name: singular_values(matrix)
         for name, matrix in study.track(matrices.items(), "Decomposing", len(matrices))
@@ -146,7 +146,7 @@ def _of_weights(study: AnalysisContext) -> Findings:
     ]
     if too_large:
         sizes = ", ".join(f"{name} ({size[0]} x {size[1]})" for name, size in too_large.items())
-        sentences.append(f"Left out, larger than analyze.spectra.largest: {sizes}.")
+        sentences.append(f"Left out, larger than analyze.spectra.max_size: {sizes}.")
     caption = (
         "Weights as matrices of outputs x (inputs, functions, places of the kernel). Left: their singular "
         "values, the largest as 1. Right: sum of squares over the largest square, as a share of what it can "

@@ -47,7 +47,7 @@ def transfer(study: AnalysisContext) -> Findings:
     scores: dict[str, dict[str, Score]] = {}
     for kind, (train, test) in study.track(sets.items(), "Probes"):
         scores[kind] = {
-            "nearest neighbors": neighbor_score(train, test, options.neighbors),
+            "nearest neighbors": neighbor_score(train, test, options.num_neighbors),
             "linear": linear_score(train, test, study.cfg.analyze.seed),
         }
     known, asked = (sets["trained"][i][1] for i in (0, 1))

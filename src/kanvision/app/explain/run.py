@@ -46,7 +46,8 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
     path, run, task = restore(cfg)
     # Each image is explained by itself: one that cannot be read has nothing in its place.
     datamodule = setup_datamodule(
-        run.model_copy(update={"data": run.data.model_copy(update={"faults": "raise"})}), task.class_names
+        run.model_copy(update={"data": run.data.model_copy(update={"on_bad_sample": "raise"})}),
+        task.class_names,
     )
     check_classes(cfg, task, datamodule.class_names)
     with as_config_error(cfg, "trainer.accelerator"):
@@ -73,7 +74,7 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
             name = _name(datamodule, cfg.split, position)
             rows += [Row(name, class_name, f.method, f.layer, f.scores) for f in findings]
             answers.append((class_name, question, findings, attributions))
-        if answers and (cfg.explain.pictures is None or count < cfg.explain.pictures):
+        if answers and (cfg.explain.num_pictures is None or count < cfg.explain.num_pictures):
             right = datamodule.class_names[int(sample["target"])] if "target" in sample else None
             drawing.add(_name(datamodule, cfg.split, position), image, answers, right)
     drawing.finish()
@@ -116,7 +117,7 @@ def _explainer(cfg: EvalConfig, task: Task, datamodule: ImageDataModule, device:
         places=places,
         baseline=baseline,
         stride=getattr(task.model, "stride", 1),
-        steps=options.steps if "integrated_gradients" in options.methods else 0,
+        steps=options.num_steps if "integrated_gradients" in options.methods else 0,
         batch_size=datamodule.eval_batch_size,
         threshold=options.threshold,
         border=options.border,

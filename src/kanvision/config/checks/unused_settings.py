@@ -151,7 +151,11 @@ IDLE = (
         lambda c: c.data.task == "classification",
         "it is for images with masks",
     ),
-    UnusedSetting(("data.max_faults",), lambda c: c.data.faults == "raise", "data.faults=raise allows none"),
+    UnusedSetting(
+        ("data.max_bad_samples",),
+        lambda c: c.data.on_bad_sample == "raise",
+        "data.on_bad_sample=raise allows none",
+    ),
     UnusedSetting(("data.download",), lambda c: c.data.root is None, "these data ship with a package"),
     UnusedSetting(
         ("trainer.gradient_clip_algorithm",),

@@ -13,6 +13,7 @@ from hydra._internal.utils import get_args_parser
 from kanvision.config.errors import ConfigError, Problem, exit_with_message, is_global_rank_zero
 from kanvision.config.experiments import GROUP
 from kanvision.config.groups import ConfigGroups
+from kanvision.config.renames import print_old_names, rename_override
 from kanvision.config.schema.evaluation import CheckConfig
 from kanvision.config.schema.root import EvalConfig, TrainConfig
 from kanvision.config.table_source import register_experiments
@@ -50,6 +51,9 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
         for word, following in zip(argv, [*argv[1:], ""], strict=True)
     ]
     args, unknown = get_args_parser().parse_known_intermixed_args(argv)
+    if renamed := _rename_overrides(args.overrides):
+        argv = [new for word in argv for new in renamed.get(word, [word])]
+        args, unknown = get_args_parser().parse_known_intermixed_args(argv)
     home = Path(args.config_path).resolve() if args.config_path else config_dir
     folders = [Path(args.config_dir).resolve()] if args.config_dir else []
     register_experiments([home, *folders])
@@ -88,6 +92,17 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
     if problems:
         _refuse(config_name, problems)
     return [*flags, *words]
+
+
+def _rename_overrides(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """Return what to type today for each override with an old name, and print it."""
+    renamed = {}
+    for override in overrides:
+        words, note = rename_override(override)
+        if note is not None:
+            renamed[override] = words
+            print_old_names([note])
+    return renamed
 
 
 def _refuse(config_name: str, problems: Sequence[Problem]) -> NoReturn:

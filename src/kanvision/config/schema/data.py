@@ -48,10 +48,10 @@ class DataConfig(Section):
     """Validate and test on at most this many images each, for trials (a fixed choice, equal over classes)."""
     download: bool = False
     """Fetch the data set when it is missing."""
-    faults: Literal["raise", "skip"] = "raise"
+    on_bad_sample: Literal["raise", "skip"] = "raise"
     """Samples that cannot be read: raise ends the run; skip replaces them (training) or leaves them out."""
-    max_faults: Annotated[int, Field(ge=0)] = 10
-    """Bad files that a run with faults=skip goes on without; one more ends it."""
+    max_bad_samples: Annotated[int, Field(ge=0)] = 10
+    """Bad files that a run with on_bad_sample=skip goes on without; one more ends it."""
     max_pixels: Count | None = 178_956_970
     """Most pixels of an image: small files can claim to hold billions; null: no limit."""
 

@@ -15,7 +15,7 @@ class CheckingConfig(Section):
 
     num_workers: Count | None = None
     """Processes that look at files; null: one a core."""
-    rows: Count = 20
+    num_rows: Count = 20
     """Findings that are printed; the file has all."""
 
 
@@ -44,9 +44,9 @@ class LandscapeConfig(Section):
     """path: the plane nearest to the run's snapshots (callbacks=snapshots); auto: random without any."""
     scaling: Literal["auto", "network", "tensor", "filter"] = "auto"
     """What of a direction gets the length of the same weights; auto: network for path, filter for random."""
-    vectors: bool = False
+    include_vectors: bool = False
     """Also move biases, norms and tokens: what has at most one axis longer than 1."""
-    points: Annotated[int, Field(ge=3)] = 21
+    num_points: Annotated[int, Field(ge=3)] = 21
     """Points of the grid along each axis."""
     range: Positive | None = None
     """Both axes go from -range to range; null: around the path, or from -1 to 1."""
@@ -67,15 +67,15 @@ class HessianConfig(Section):
     """Images of the loss: of the split of `split`, or training images without augmentation."""
     num_images: Count = 128
     """How many of them, drawn at random by `analyze.seed`."""
-    runs: Count = 3
+    num_runs: Count = 3
     """Random vectors that Lanczos' method starts from."""
-    steps: Annotated[int, Field(ge=2)] = 40
+    num_steps: Annotated[int, Field(ge=2)] = 40
     """Products of the Hessian in each run; each keeps one more copy of all parameters in memory."""
-    trace_vectors: Count = 20
+    num_trace_vectors: Count = 20
     """Random vectors of the trace, those of the runs included."""
-    top: Count = 10
+    num_eigenvalues: Count = 10
     """Eigenvalues to list, the largest by size."""
-    width: Positive = 0.005
+    kernel_width: Positive = 0.005
     """Width of the density's kernel, as a share of the spectrum's span."""
 
 
@@ -90,7 +90,7 @@ class TransferConfig(Section):
     """Images that the probes learn from, equal over classes."""
     num_test: Count = 2000
     """Images that they are scored on, equal over classes."""
-    neighbors: Count = 20
+    num_neighbors: Count = 20
     """Neighbors that vote, by cosine similarity."""
 
 
@@ -137,7 +137,7 @@ class ExplanationConfig(Section):
     """Pixels whose logits are explained, for masks: all, or those that were said to be the class."""
     baseline: Literal["mean", "black"] = "mean"
     """What removed pixels and channels become: the mean of the data (0 after normalization), or black."""
-    steps: Count = 64
+    num_steps: Count = 64
     """Points of the quadrature of integrated gradients."""
     threshold: Literal["otsu"] | Share = "otsu"
     """How a map becomes a set of pixels: Otsu's threshold of each map, or the share of pixels to take."""
@@ -145,7 +145,7 @@ class ExplanationConfig(Section):
     """Pixels on each side of a mask's edge that count as its border."""
     channels: bool = True
     """Measure what each channel is worth: one more pass of the network and Grad-CAM for each."""
-    pictures: Count | None = 16
+    num_pictures: Count | None = 16
     """Images to draw, at most; null: all that are explained."""
 
 
@@ -159,7 +159,7 @@ class AttentionConfig(Section):
 
     num_images: Count = 32
     """Images of the split, chosen at random by `analyze.seed`."""
-    pictures: Count = 4
+    num_pictures: Count = 4
     """Of these, images whose maps are drawn."""
     images: Numbers | None = None
     """Positions of images in the split, in the place of random ones; all are drawn."""
@@ -172,13 +172,13 @@ class AttentionConfig(Section):
 class SpectraConfig(Section):
     """What analysis=spectra decomposes."""
 
-    of: Literal["auto", "attention", "weights"] = "auto"
+    matrices: Literal["auto", "attention", "weights"] = "auto"
     """Matrices of attention or of weights; auto: of attention where the network has any."""
     num_images: Count = 5
     """Images of the split, chosen at random by `analyze.seed`."""
     blocks: Several = Field(default_factory=lambda: [-1], min_length=1)
     """Attentions of the network by number, from the end if negative."""
-    largest: Count = 2048
+    max_size: Count = 2048
     """Weights whose smaller side is larger are left out: their time grows with its cube."""
 
 

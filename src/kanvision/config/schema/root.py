@@ -105,10 +105,10 @@ class EvalDataConfig(Section):
     """Own masks: gray level above which a pixel is foreground; 0: `foreground` decides."""
     download: bool | None = None
     """Fetch the data set when it is missing; null: no, whatever the run did."""
-    faults: Literal["raise", "skip"] | None = None
+    on_bad_sample: Literal["raise", "skip"] | None = None
     """Samples that cannot be read: raise ends the evaluation; skip leaves them out and says so."""
-    max_faults: Annotated[int, Field(ge=0)] | None = None
-    """Bad files that an evaluation with faults=skip goes on without; one more ends it."""
+    max_bad_samples: Annotated[int, Field(ge=0)] | None = None
+    """Bad files that an evaluation with on_bad_sample=skip goes on without; one more ends it."""
     max_pixels: Count | None = None
     """Most pixels of an image."""
 

@@ -69,10 +69,10 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         num_workers: Loader processes per device.
         limit: Train on at most this many images.
         limit_test: Validate and test on at most this many images each.
-        faults: raise: a sample that cannot be read is an error; skip: in training the next one takes its
-            place, in evaluation it is left out, and batches say so (see
-        `kanvision.data.loading.bad_samples`). max_faults: Files that may be found bad before any batch is
-            made; whoever counts those of batches has the same limit.
+        on_bad_sample: "raise": a sample that cannot be read is an error. "skip": training replaces it by the
+            next one, evaluation leaves it out, and batches list it (`kanvision.data.loading.bad_samples`).
+        max_bad_samples: Number of files that may be found bad before any batch is made. The counter of
+            bad samples in batches has the same limit.
         max_pixels: Most pixels of an image in a file; None: no limit.
         seed: Seed of order and augmentation.
         known_classes: Names of the classes of a trained network, in the order of its outputs, that labels
@@ -103,8 +103,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         num_workers: int = 0,
         limit: int | None = None,
         limit_test: int | None = None,
-        faults: Literal["raise", "skip"] = "raise",
-        max_faults: int = 10,
+        on_bad_sample: Literal["raise", "skip"] = "raise",
+        max_bad_samples: int = 10,
         max_pixels: int | None = MAX_PIXELS,
         seed: int = 0,
         known_classes: Sequence[str] = (),
@@ -114,8 +114,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self.present_classes: tuple[str, ...] = ()
         """Names of the classes of the data, in their own order."""
         self.dataset_name = name
-        self.faults = faults
-        self.max_faults = max_faults
+        self.on_bad_sample = on_bad_sample
+        self.max_bad_samples = max_bad_samples
         self.max_pixels = max_pixels
         self.spec = ImageSpec(img_size, in_chans, tuple(mean), tuple(std))
         self.root = root
@@ -349,7 +349,7 @@ class ClassificationDataModule(ImageDataModule):
             source,
             indices,
             self.train_transform if training else self.eval_transform,
-            answer=answer_for(self.faults, training=training),
+            answer=answer_for(self.on_bad_sample, training=training),
             shape=(self.spec.in_chans, self.spec.img_size, self.spec.img_size),
         )
 

@@ -92,7 +92,7 @@ class SegmentationDataModule(ImageDataModule):
         )
         self.reader.max_pixels = self.max_pixels
         self.reader.known_classes = self.known_classes
-        self.reader.tolerance = "files" if self.faults == "skip" else "none"
+        self.reader.tolerance = "files" if self.on_bad_sample == "skip" else "none"
         wanted = self.augment.pop("interpolation", "bilinear")
         self.train_interpolation = "bilinear" if wanted == "random" else wanted
         self.train_transform = segmentation_augment(**self.augment)
@@ -104,8 +104,8 @@ class SegmentationDataModule(ImageDataModule):
     def read(self) -> SegmentationSplits:
         """Find the images and their masks."""
         splits = self.reader.read()
-        if len(bad := self.reader.problems) > self.max_faults:
-            limit = f"data.max_faults={self.max_faults}: {len(bad)} files cannot be used"
+        if len(bad := self.reader.problems) > self.max_bad_samples:
+            limit = f"data.max_bad_samples={self.max_bad_samples}: {len(bad)} files cannot be used"
             raise self.reader.error(limit, *bad)
         return splits
 
@@ -115,7 +115,9 @@ class SegmentationDataModule(ImageDataModule):
         super().setup(stage)
         if is_new and self.measured:
             train = self.datasets["train"]
-            measured = channel_statistics(train.source, train.indices, skip_faults=self.faults == "skip")
+            measured = channel_statistics(
+                train.source, train.indices, skip_faults=self.on_bad_sample == "skip"
+            )
             found = dict(zip(("mean", "std"), measured, strict=True))
             mean, std = (found[key] if key in self.measured else getattr(self.spec, key) for key in found)
             self.spec = ImageSpec(self.spec.img_size, self.spec.in_chans, mean, std)
@@ -172,7 +174,7 @@ class SegmentationDataModule(ImageDataModule):
             interpolation=self.train_interpolation if training else self.interpolation,
             augment=self.train_transform if training else None,
             whole_masks=self.eval_size == "original" and not training,
-            answer=answer_for(self.faults, training=training),
+            answer=answer_for(self.on_bad_sample, training=training),
         )
 
     def error(self, problem: str) -> DataError:

@@ -37,12 +37,12 @@ class LoadedBatch(Generic[Sample]):
     positions: list[int] = field(default_factory=list)
     """Places of the samples that are there."""
     samples: list[Sample] = field(default_factory=list)
-    faults: list[BadSample] = field(default_factory=list)
+    bad_samples: list[BadSample] = field(default_factory=list)
     """Places that could not be read."""
 
 
 def answer_for(policy: Literal["raise", "skip"], *, training: bool) -> Answer:
-    """What `data.faults` means for a split: in evaluation, no other sample may count in a sample's place."""
+    """Return what `data.on_bad_sample` means for a split: evaluation never counts a sample twice."""
     if policy == "raise":
         return "raise"
     return "replace" if training else "leave_out"
@@ -74,7 +74,7 @@ def read_samples(
             except DataError as error:
                 if answer == "raise":
                     raise
-                served.faults.append(BadSample(candidate, "; ".join(error.problems) or str(error)))
+                served.bad_samples.append(BadSample(candidate, "; ".join(error.problems) or str(error)))
                 continue
             served.positions.append(candidate)
             served.samples.append(sample)
@@ -83,8 +83,8 @@ def read_samples(
             if answer == "replace":
                 count = min(MAX_IN_A_ROW, length)
                 raise DataError(
-                    f"data.faults=skip: {count} samples in a row cannot be read, the last one is "
-                    f"{served.faults[-1].problem}; is the disk there?"
+                    f"data.on_bad_sample=skip: {count} samples in a row cannot be read, the last one is "
+                    f"{served.bad_samples[-1].problem}; is the disk there?"
                 )
     return served
 

@@ -93,20 +93,20 @@ class ImageDataset(Dataset[dict[str, Any]]):
 
         Returns:
             {"image": (B, C, H, W), "target": (B,), "index": (B,)}; to be passed through by the collate
-            function. With "faults", a list of `Fault`, where images could not be read and were replaced or
-            left out; "index" names those that are there.
+            function. With "bad_samples", a list of `BadSample`, where images could not be read and were
+            replaced or left out; "index" names those that are there.
         """
         with loading(positions):
             if isinstance(self.source, ArraySource):  # in memory, where nothing can fail
                 indices, pictures, faults = self.indices[np.asarray(positions)], [], list[BadSample]()
             else:
                 served = read_samples(positions, self._read, self.answer, len(self))
-                indices, pictures, faults = self.indices[served.positions], served.samples, served.faults
+                indices, pictures, faults = self.indices[served.positions], served.samples, served.bad_samples
             images = self._batch(indices, pictures) if len(indices) else torch.empty(0, *self.shape)
         targets = torch.from_numpy(self.source.targets[indices])
         batch = {"image": images, "target": targets, "index": torch.from_numpy(indices)}
         found = [BadSample(int(self.indices[place]), problem) for place, problem in faults]
-        return {**batch, "faults": found} if found else batch
+        return {**batch, "bad_samples": found} if found else batch
 
     def _read(self, position: int) -> Image.Image:
         return self.source.image(int(self.indices[position]))

@@ -80,8 +80,8 @@ class SegmentationDataset(Dataset[Any]):
             {"image": (B, C, S, S), "mask": (B, S, S) or (B, K, S, S), "index": (B,)}, the index being the
             place in `source`, and "instances": (B, S, S) where the data set has them. With whole masks, mask
             and instances have the size of the stored image, which must be that of all images of the batch.
-            With "faults", a list of `Fault`, where samples could not be read and were replaced or left out;
-            if none is left, the batch has empty "image" and "index" and no mask.
+            With "bad_samples", a list of `BadSample`, where samples could not be read and were replaced or
+            left out; if none is left, the batch has empty "image" and "index" and no mask.
         """
         with loading(positions):
             served = read_samples(positions, self._read, self.answer, len(self))
@@ -90,8 +90,8 @@ class SegmentationDataset(Dataset[Any]):
             # In a loader process, this puts the batch into memory that the main process sees, without a copy.
             batch: dict[str, Any] = default_collate(samples) if samples else empty
         batch["index"] = torch.from_numpy(indices)
-        found = [BadSample(int(self.indices[place]), problem) for place, problem in served.faults]
-        return {**batch, "faults": found} if found else batch
+        found = [BadSample(int(self.indices[place]), problem) for place, problem in served.bad_samples]
+        return {**batch, "bad_samples": found} if found else batch
 
     def _read(self, position: int) -> dict[str, Tensor]:
         return self._sample(int(self.indices[position]))

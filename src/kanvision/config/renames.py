@@ -1,0 +1,143 @@
+"""Old names of keys, values and classes; each still works and is answered with the new one.
+
+An old name may be typed, or stand in a file: an experiment of one's own, a run's config.yaml, a checkpoint.
+Everything past this module knows new names only.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .errors import is_global_rank_zero
+from .keys import format_yaml
+
+__all__ = ["CLASSES", "KEYS", "VALUES", "print_old_names", "rename_override", "rename_settings"]
+
+KEYS: dict[str, str] = {
+    "analyse": "analyze",
+    "analyze.attention.pictures": "num_pictures",
+    "analyze.spectra.of": "matrices",
+    "analyze.spectra.largest": "max_size",
+    "analyze.landscape.points": "num_points",
+    "analyze.landscape.vectors": "include_vectors",
+    "analyze.hessian.runs": "num_runs",
+    "analyze.hessian.steps": "num_steps",
+    "analyze.hessian.trace_vectors": "num_trace_vectors",
+    "analyze.hessian.top": "num_eigenvalues",
+    "analyze.hessian.width": "kernel_width",
+    "analyze.transfer.neighbours": "num_neighbors",
+    "explain.pictures": "num_pictures",
+    "explain.steps": "num_steps",
+    "check.rows": "num_rows",
+    "data.faults": "on_bad_sample",
+    "data.max_faults": "max_bad_samples",
+    "basis.normalise": "normalize",
+    "callbacks.finite_guard": "nonfinite_guard",
+    "callbacks.sample_images": "prediction_images",
+}
+"""Dotted key, its sections under today's names -> today's name in the same section."""
+VALUES: dict[str, dict[str, dict[str, Any]]] = {
+    "mode": {"analyse": {"mode": "analyze"}},
+    "recipe": {"convkan_cifar100_regularisation": {"recipe": "convkan_cifar100_regularization"}},
+    "recipe.name": {"convkan_cifar100_regularisation": {"name": "convkan_cifar100_regularization"}},
+}
+"""Key -> old value -> the settings of the same section that say the same today."""
+CLASSES: dict[str, str] = {
+    "kanvision.callbacks.DataFaults": "kanvision.callbacks.BadSampleCounter",
+    "kanvision.callbacks.FiniteGuard": "kanvision.callbacks.NonFiniteGuard",
+    "kanvision.callbacks.GridCare": "kanvision.callbacks.GridUpdate",
+    "kanvision.callbacks.SampleImages": "kanvision.callbacks.PredictionImages",
+}
+"""Old name of a class that a `_target_` may hold -> today's name."""
+
+_PRINTED: set[str] = set()
+_OVERRIDE = re.compile(r"(\+\+|\+|~)?([\w./@-]+)(?:=(.*))?", re.DOTALL)
+
+
+def rename_override(override: str) -> tuple[list[str], str | None]:
+    """Return an override of the command line under today's names, and a note if it had an old name.
+
+    Args:
+        override: One word, such as `data.faults=skip`, `~callbacks.finite_guard` or `mode=analyse`.
+
+    Returns:
+        The words that say the same, usually one; and "old -> new", or None if no name is old.
+    """
+    match = _OVERRIDE.fullmatch(override)
+    if match is None:
+        return [override], None
+    sign, key, value = match[1] or "", _rename_key(match[2]), match[3]
+    section = key.rpartition(".")[0] + "." if "." in key else ""
+    if value is None or sign == "~":
+        words = [sign + key + ("" if value is None else f"={value}")]
+    else:
+        words = [
+            f"{sign}{section}{name}={_format(item)}"
+            for name, item in _replacement(key, CLASSES.get(value, value)).items()
+        ]
+    return words, None if words == [override] else f"{override} -> {' '.join(words)}"
+
+
+def rename_settings(values: Mapping[str, Any], section: str = "") -> tuple[dict[str, Any], list[str]]:
+    """Return a configuration under today's names, and a note "old -> new" for each old name in it.
+
+    An old key wins over the new one beside it, which then holds a default.
+
+    Args:
+        values: The configuration, or a section of it.
+        section: Dotted name of that section, with a dot at its end; empty for the whole.
+    """
+    renamed: dict[str, Any] = {}
+    notes: list[str] = []
+    old_last = sorted(values.items(), key=lambda item: f"{section}{item[0]}" in KEYS)
+    for name, value in old_last:
+        if not isinstance(name, str):
+            renamed[name] = value
+            continue
+        today = KEYS.get(f"{section}{name}", name)
+        if isinstance(value, Mapping):
+            content, inner = rename_settings(value, f"{section}{today}.")
+            replaced: dict[str, Any] = {today: content}
+            notes += inner
+        else:
+            item = CLASSES.get(value, value) if isinstance(value, str) else value
+            replaced = _replacement(f"{section}{today}", item)
+        renamed |= replaced
+        is_old = name not in replaced or (not isinstance(value, Mapping) and replaced[name] != value)
+        if is_old:
+            said = " ".join(f"{section}{key}={_format(item)}" for key, item in replaced.items())
+            notes.append(
+                f"{section}{name} -> {section}{today}"
+                if name != today and [*replaced] == [today]
+                else f"{section}{name}={_format(value)} -> {said}"
+            )
+    return renamed, notes
+
+
+def print_old_names(notes: Iterable[str], where: str = "") -> None:
+    """Print one line for each old name that is in use, once a process and on rank 0 only."""
+    for note in notes:
+        if note not in _PRINTED and is_global_rank_zero():
+            print(f"Renamed{where}: {note}", file=sys.stderr)
+        _PRINTED.add(note)
+
+
+def _replacement(key: str, value: Any) -> dict[str, Any]:
+    """Settings of the same section that say what `key=value` says, by their last names."""
+    replaced = VALUES.get(key, {}).get(value.strip("'\"")) if isinstance(value, str) else None
+    return replaced or {key.rpartition(".")[2]: value}
+
+
+def _rename_key(key: str) -> str:
+    """Return today's name of a dotted key."""
+    section = ""
+    for name in key.split("."):
+        section += f"{'.' if section else ''}{KEYS.get(f'{section}.{name}' if section else name, name)}"
+    return section
+
+
+def _format(value: Any) -> str:
+    return format_yaml(value)
