@@ -25,13 +25,13 @@ def main(cfg: DictConfig) -> None:
     with exit_with_message(ConfigError):
         config = parse_eval(cfg)
     # Only now: a mistake above is answered without waiting for torch.
-    from kanvision import app
+    from kanvision.app import EVALUATIONS
     from kanvision.checkpoints import CheckpointError
     from kanvision.data.errors import DataError
     from kanvision.tasks import NonFiniteError
 
     with exit_with_message(ConfigError, CheckpointError, DataError, NonFiniteError):
-        app.EVALUATIONS[config.mode](config)
+        EVALUATIONS[config.mode](config)
 
 
 if __name__ == "__main__":

@@ -31,13 +31,14 @@ def main(cfg: DictConfig) -> float | None:
         if (score := finished_score(config)) is not None:
             return score
         # Only now: a mistake above is answered without waiting for torch.
-        from kanvision import app
+        from kanvision.app.interrupt import RunStoppedError
+        from kanvision.app.train import train
         from kanvision.checkpoints import CheckpointError
         from kanvision.data.errors import DataError
         from kanvision.tasks import NonFiniteError
 
-        with exit_with_message(ConfigError, CheckpointError, DataError, NonFiniteError, app.RunStoppedError):
-            return app.train(config)
+        with exit_with_message(ConfigError, CheckpointError, DataError, NonFiniteError, RunStoppedError):
+            return train(config)
     return None
 
 

@@ -17,10 +17,11 @@ from pathlib import Path
 FORKS = multiprocessing.get_context("forkserver")
 # not albumentations itself, which asks the network unless kanvision has told it not to
 IMPORTS = (
-    "kanvision.app",
-    "kanvision.data.transforms.segmentation",
-    "matplotlib.pyplot",
-    "segmentation_models_pytorch",
+    *("kanvision.app.train", "kanvision.app.evaluate", "kanvision.app.analyze.run"),
+    *("kanvision.app.explain.run", "kanvision.app.predict.run", "kanvision.app.check_data"),
+    *("kanvision.tasks.classification", "kanvision.tasks.segmentation"),
+    *("kanvision.data.datamodules.segmentation", "kanvision.data.transforms.segmentation"),
+    *("matplotlib.pyplot", "segmentation_models_pytorch"),
 )
 FORKS.set_forkserver_preload(list(IMPORTS))
 

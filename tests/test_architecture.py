@@ -43,6 +43,8 @@ ROOMS: dict[str, set[str]] = {
     "export": MODEL_ROOMS,
     "": MODEL_ROOMS | {"analysis", "checkpoints", "export"},
 }
+ROOMS["lazy"] = set()  # how packages import on demand
+ROOMS = {room: known | ({"lazy"} if room != "lazy" else set()) for room, known in ROOMS.items()}
 ROOMS["app"] = set(ROOMS)  # builds everything
 # these rooms see their neighbor from the street: the package, never a module inside it
 PUBLIC_FACE_ONLY = {("tasks", "models"), ("tasks", "layers"), ("callbacks", "tasks"), ("callbacks", "layers")}

@@ -4,6 +4,7 @@ Each check runs in a fresh interpreter, and is also shown a module that breaks i
 """
 
 import ast
+import importlib.util
 import os
 import subprocess
 import sys
@@ -61,7 +62,8 @@ REPORT_SIDE_EFFECTS = """
 def python(code: str, *arguments: str, path: Path = SRC) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(path), "NO_ALBUMENTATIONS_UPDATE": "1"}
     command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    folder = SRC.parent
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=folder)
 
 
 def outside_packages() -> list[str]:
@@ -105,6 +107,35 @@ def test_the_package_itself_is_lazy() -> None:
     )
     assert python(code.format(module="kanvision")).stdout.split() == []
     assert python(code.format(module="torch")).stdout.split() == ["torch"]
+
+
+TRAINED = """
+    import runpy, sys
+    sys.argv = ["train.py", "debug=fdr", "trainer=cpu", "trainer.enable_progress_bar=false"]
+    runpy.run_path("train.py", run_name="__main__")
+    print(*sys.modules)
+"""
+# what a training of a classifier on pictures in memory has no use for
+UNUSED = [
+    *("sklearn", "albumentations", "segmentation_models_pytorch", "rasterio", "captum"),
+    *("kanvision.app.analyze", "kanvision.app.explain", "kanvision.app.predict"),
+    *("kanvision.app.check_data", "kanvision.app.evaluate", "kanvision.prediction"),
+    *("kanvision.analysis.explain", "kanvision.analysis.attention", "kanvision.analysis.curvature"),
+    *("kanvision.data.inspection", "kanvision.data.datamodules.segmentation"),
+    *("kanvision.data.readers.segmentation_base", "kanvision.data.transforms.segmentation"),
+    *("kanvision.checkpoints.published", "kanvision.checkpoints.vit_to_kat"),
+    *("kanvision.tasks.segmentation", "kanvision.losses.segmentation", "kanvision.metrics.segmentation"),
+]
+
+
+def test_a_training_imports_what_it_needs() -> None:
+    absent = [n for n in UNUSED if n not in MODULES and ("." in n or importlib.util.find_spec(n) is None)]
+    assert absent == []
+    result = python(TRAINED)
+    assert result.returncode == 0, result.stderr
+    loaded = result.stdout.splitlines()[-1].split()
+    assert "kanvision.tasks.classification" in loaded
+    assert [name for name in UNUSED if name in loaded] == []
 
 
 def test_no_import_changes_the_process() -> None:

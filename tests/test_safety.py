@@ -242,14 +242,15 @@ OFFLINE = """
 
     sys.addaudithook(listen)
     from pathlib import Path
-    from kanvision import app
+    from kanvision.app.evaluate import evaluate
+    from kanvision.app.train import train
     from kanvision.config import EvalConfig, compose, parse_train
     conf, folder = Path(sys.argv[1]), sys.argv[2]
     small = ["data.limit=4", "data.limit_test=4", "data.batch_size=2", "trainer=cpu", "logger=none"]
     small += ["trainer.max_epochs=1", "scheduler.warmup_epochs=0", "data.num_workers=0", f"run.dir={folder}"]
     words = ["model=smp", "model.name=Unet", "data=synthetic_fields", "augment.hflip=0.5", *small]
-    app.train(parse_train(compose("train", words, conf)))
-    app.evaluate(EvalConfig(ckpt=folder))
+    train(parse_train(compose("train", words, conf)))
+    evaluate(EvalConfig(ckpt=folder))
     print("asked:", asked)
     if len(sys.argv) > 3:
         import socket

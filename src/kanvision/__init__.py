@@ -12,8 +12,9 @@ The public face; everything is loaded on first use, so that importing the packag
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import load_on_demand
 
 if TYPE_CHECKING:
     from . import bases, checkpoints, layers, models, ops
@@ -40,14 +41,8 @@ _HOME = {
     "kanify": ".models",
     "list_models": ".models",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name], __name__), name)
-    if name in __all__:
-        return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+_ROOMS = ("bases", "checkpoints", "layers", "models", "ops")
+__getattr__ = load_on_demand(__name__, {**_HOME, **{room: f".{room}" for room in _ROOMS}})
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from kanvision.app import check_data, evaluate, explain, train
+from kanvision.app.check_data import check_data
+from kanvision.app.evaluate import evaluate
+from kanvision.app.explain.run import explain
+from kanvision.app.train import train
 from kanvision.checkpoints import CheckpointError
 from kanvision.config import EvalConfig, compose, parse_eval, parse_train
 from kanvision.data import DataError

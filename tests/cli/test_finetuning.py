@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kanvision.app import evaluate, train
+from kanvision.app.evaluate import evaluate
+from kanvision.app.train import train
 from kanvision.config import compose, parse_eval, parse_train
 
 from .conftest import REPOSITORY

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kanvision.app import evaluate, train
+from kanvision.app.evaluate import evaluate
+from kanvision.app.train import train
 from kanvision.checkpoints import CheckpointError
 from kanvision.config import ConfigError, compose, parse_eval, parse_train
 from kanvision.config.checks.unused_settings import notes

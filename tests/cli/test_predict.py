@@ -9,9 +9,10 @@ import pytest
 import rasterio
 import torch
 
-from kanvision.app import predict, train
 from kanvision.app.build import setup_datamodule
+from kanvision.app.predict.run import predict
 from kanvision.app.restore import restore
+from kanvision.app.train import train
 from kanvision.config import ConfigError, EvalConfig, compose, parse_train
 from kanvision.data.errors import DataError
 from kanvision.data.files.pixels import label_values

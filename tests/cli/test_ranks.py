@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from kanvision.app import evaluate
+from kanvision.app.evaluate import evaluate
 from kanvision.checkpoints import load_checkpoint, newest_sound_checkpoint
 from kanvision.config import EvalConfig
 

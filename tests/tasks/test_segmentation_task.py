@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from kanvision.metrics import pixel_counts, segmentation_metrics
-from kanvision.tasks import TASKS, SegmentationTask
+from kanvision.tasks import SegmentationTask, create_task
 
 from .tiny_problem import tiny_trainer
 
@@ -57,7 +57,7 @@ def task(model: nn.Module | None = None, **changes: Any) -> SegmentationTask:
         "loss": {"name": "ce_dice", "label_smoothing": 0.0},
         "mixup": {"mixup_alpha": 0.0, "cutmix_alpha": 0.0, "prob": 1.0},
     }
-    return TASKS["segmentation"](network() if model is None else model, **{**options, **changes})
+    return create_task("segmentation", network() if model is None else model, **{**options, **changes})
 
 
 def test_training_learns_and_measures(tmp_path):

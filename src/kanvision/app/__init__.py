@@ -1,29 +1,29 @@
-"""Builds the objects that a configuration names, and runs them."""
+"""Builds the objects that a configuration names, and runs them.
 
-from .analyze.run import analyze
-from .check_data import check_data
-from .evaluate import evaluate
-from .explain.run import explain
-from .interrupt import RunStoppedError
-from .predict.run import predict
-from .train import train
+A mode is imported when it runs, so that a training does not wait for analyses and predictions.
+"""
 
-__all__ = [
-    "EVALUATIONS",
-    "RunStoppedError",
-    "analyze",
-    "check_data",
-    "evaluate",
-    "explain",
-    "predict",
-    "train",
-]
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["EVALUATIONS"]
+
+
+def _function(module: str, name: str) -> Callable[[Any], Any]:
+    def run(config: Any) -> Any:
+        return getattr(importlib.import_module(module, __name__), name)(config)
+
+    return run
+
 
 EVALUATIONS = {
-    "test": evaluate,
-    "explain": explain,
-    "predict": predict,
-    "analyze": analyze,
-    "check_data": check_data,
+    "test": _function(".evaluate", "evaluate"),
+    "explain": _function(".explain.run", "explain"),
+    "predict": _function(".predict.run", "predict"),
+    "analyze": _function(".analyze.run", "analyze"),
+    "check_data": _function(".check_data", "check_data"),
 }
-"""What `eval.py` does, by its `mode`."""
+"""Functions of the configuration that `eval.py` calls, by its `mode`."""

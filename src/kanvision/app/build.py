@@ -39,7 +39,7 @@ from kanvision.config.targets import ALLOWED_TARGETS
 from kanvision.data import ImageDataModule, build_datamodule
 from kanvision.data.cores import num_cores
 from kanvision.models import BUILDERS, kanify, patch_size_for
-from kanvision.tasks import TASKS, Task
+from kanvision.tasks import Task, create_task
 
 from . import record
 from .distributed import FSDPStrategy, SyncBatchNormPlugin
@@ -254,7 +254,8 @@ def build_task(cfg: TrainConfig, model: nn.Module, rates: Mapping[str, float | N
         loss = cfg.loss.model_dump(exclude={"auxiliary"})
         ignored = getattr(cfg.data, "ignore_index", None)
         of_masks = {"mode": cfg.data.mode, "metrics": cfg.metrics.model_dump(), "ignore_index": ignored}
-    task = TASKS[cfg.data.task](
+    task = create_task(
+        cfg.data.task,
         model,
         num_classes=cfg.data.num_classes,
         optimizer=cfg.optimizer.model_dump(exclude={"lr_scaling"}) | dict(rates),

@@ -20,8 +20,6 @@ from kanvision.models import AttentionTransfer
 
 __all__ = ["attach_teacher", "load_teacher", "resolve_teacher"]
 
-_MODEL: TypeAdapter[Any] = TypeAdapter(AnyModel)
-
 
 def resolve_teacher(cfg: TrainConfig, resume: str | None) -> TrainConfig:
     """The configuration with the network of its teacher, if it names one.
@@ -66,8 +64,9 @@ def attach_teacher(
     if not isinstance(cfg.model, ViTConfig) or cfg.model.teacher_config is None:
         return student
     parts = cfg.model.teacher_config
+    adapter: TypeAdapter[Any] = TypeAdapter(AnyModel)
     own: dict[str, Any] = {
-        "model": _MODEL.validate_python(parts["model"]).without_weights(),
+        "model": adapter.validate_python(parts["model"]).without_weights(),
         "basis": BasisConfig(**parts["basis"]),
     }
     with as_config_error(cfg, "model.teacher"):

@@ -14,7 +14,6 @@ from kanvision.checkpoints import (
     Start,
     begin_finetuning,
     require_same_classes,
-    start_from_vit,
 )
 from kanvision.config import TrainConfig, as_config_error, shell_word, to_primitive
 from kanvision.config.schema.transformers import KATConfig
@@ -138,6 +137,8 @@ def train(cfg: TrainConfig) -> float | None:
 def _start(cfg: TrainConfig, model: nn.Module, class_names: Sequence[str]) -> Start:
     """Give a network that was just built the weights that the configuration names."""
     if isinstance(cfg.model, KATConfig) and cfg.model.init_from is not None:
+        from kanvision.checkpoints import start_from_vit  # published weights are for few runs
+
         try:
             start_from_vit(model, cfg.model.init_from, cfg.model.init_from_mode)
         except CheckpointError as error:

@@ -1,5 +1,11 @@
 """Finding checkpoints and loading them, ours and published ones, without running what is in them."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kanvision.lazy import load_on_demand
+
 from .finetune import Start, begin_finetuning, start_from
 from .io import (
     CheckpointError,
@@ -14,8 +20,10 @@ from .io import (
     require_same_classes,
     state_dict_for,
 )
-from .published.official import SOURCES, load_official
-from .vit_to_kat import start_from_vit
+
+if TYPE_CHECKING:
+    from .published.official import SOURCES, load_official
+    from .vit_to_kat import start_from_vit
 
 __all__ = [
     "SOURCES",
@@ -36,3 +44,11 @@ __all__ = [
     "start_from_vit",
     "state_dict_for",
 ]
+
+# Published weights are for few runs.
+_HOME = {
+    "SOURCES": ".published.official",
+    "load_official": ".published.official",
+    "start_from_vit": ".vit_to_kat",
+}
+__getattr__ = load_on_demand(__name__, _HOME)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import inspect
+import textwrap
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -46,13 +51,32 @@ class Key:
     @property
     def meaning(self) -> str:
         """The docstring of the field."""
-        return self.field.description or ""
+        return read_docstrings(self.owner).get(self.name.rpartition(".")[2], "")
 
     @property
     def default(self) -> str:
         """The schema's default as yaml; empty if a file of conf/ must give the value."""
         value = self.field.get_default(call_default_factory=True)
         return "" if value is PydanticUndefined else format_yaml(value)
+
+
+@cache
+def read_docstrings(section: type[Section]) -> dict[str, str]:
+    """Return the docstrings of the keys of a section, its own and inherited ones.
+
+    They are read from the source when they are asked for: pydantic would parse it at each import.
+    """
+    found: dict[str, str] = {}
+    for kind in reversed(section.__mro__):
+        if issubclass(kind, Section):
+            (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+            assert isinstance(body, ast.ClassDef)
+            for line, after in pairwise(body.body):
+                if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+                    match after:
+                        case ast.Expr(value=ast.Constant(value=str(text))):
+                            found[line.target.id] = inspect.cleandoc(text)
+    return found
 
 
 def format_yaml(value: Any) -> str:

@@ -7,16 +7,18 @@ Readers and datasets need no trainer; the datamodules, which do, are imported on
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from kanvision.lazy import load_on_demand
 
 from .errors import DataError
 from .loading.image_dataset import ImageDataset
-from .readers import READERS, SEGMENTATION_READERS, list_datasets
+from .readers import READERS, list_datasets
 
 if TYPE_CHECKING:
     from .datamodules.base import ClassificationDataModule, ImageDataModule
     from .datamodules.segmentation import SegmentationDataModule
+    from .readers import SEGMENTATION_READERS
 
 __all__ = [
     "READERS",
@@ -33,10 +35,12 @@ __all__ = [
 # task -> datamodule; name -> module, because whoever wants a datamodule wants Lightning
 _DATAMODULES = {"classification": "ClassificationDataModule", "segmentation": "SegmentationDataModule"}
 _HOME = {
+    "SEGMENTATION_READERS": ".readers",
     "ClassificationDataModule": ".datamodules.base",
     "ImageDataModule": ".datamodules.base",
     "SegmentationDataModule": ".datamodules.segmentation",
 }
+__getattr__ = load_on_demand(__name__, _HOME)
 
 
 def build_datamodule(task: str, **kwargs: Any) -> ImageDataModule:
@@ -53,9 +57,3 @@ def build_datamodule(task: str, **kwargs: Any) -> ImageDataModule:
         raise ValueError(f"data.task={task} has no datamodule; legal: {', '.join(_DATAMODULES)}")
     datamodule: ImageDataModule = __getattr__(_DATAMODULES[task])(**kwargs)
     return datamodule
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name], __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,16 +1,34 @@
-"""Training problems: a network with its loss, metrics, optimizer and schedule, as Lightning modules.
+"""Training problems: a network with its loss, metrics, optimizer and schedule, as Lightning modules."""
 
-`TASKS` maps the names that `data.task` takes to classes with one set of arguments.
-"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from kanvision.lazy import load_on_demand
 
 from .base import Task
-from .classification import ClassificationTask
 from .finite import NonFiniteError
-from .segmentation import SegmentationTask
 
-__all__ = ["TASKS", "ClassificationTask", "NonFiniteError", "SegmentationTask", "Task"]
+if TYPE_CHECKING:
+    from .classification import ClassificationTask
+    from .segmentation import SegmentationTask
 
-TASKS: dict[str, type[ClassificationTask] | type[SegmentationTask]] = {
-    "classification": ClassificationTask,
-    "segmentation": SegmentationTask,
-}
+__all__ = ["ClassificationTask", "NonFiniteError", "SegmentationTask", "Task", "create_task"]
+
+_TASKS = {"classification": "ClassificationTask", "segmentation": "SegmentationTask"}
+_HOME = {"ClassificationTask": ".classification", "SegmentationTask": ".segmentation"}
+__getattr__ = load_on_demand(__name__, _HOME)
+
+
+def create_task(name: str, model: nn.Module, **options: Any) -> Task:
+    """Return the task that `data.task` names; all of them take the same arguments.
+
+    Args:
+        name: classification or segmentation.
+        model: The network.
+        **options: See the class.
+    """
+    task: Task = __getattr__(_TASKS[name])(model, **options)
+    return task

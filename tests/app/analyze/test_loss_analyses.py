@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kanvision.app import EVALUATIONS, train
+from kanvision.app import EVALUATIONS
 from kanvision.app.restore import restore
+from kanvision.app.train import train
 from kanvision.config import ConfigError, compose, parse_eval, parse_train
 
 CONF = Path(__file__).resolve().parents[3] / "conf"

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from kanvision.app import evaluate, train
 from kanvision.app.build import setup_datamodule
+from kanvision.app.evaluate import evaluate
 from kanvision.app.restore import restore
+from kanvision.app.train import train
 from kanvision.callbacks.prediction_images import mask_panels
 from kanvision.config import ConfigError, EvalConfig, compose, parse_train
 from tests.data.fake_masks import disc, geotiff, save, scan

@@ -63,6 +63,20 @@ def test_digits_are_all_there_and_split_by_class():
     assert len(np.unique(rows, axis=0)) == 1797
 
 
+def test_digits_are_those_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    wanted, splits = load_digits(), read("digits", None)
+    levels = (wanted.images * 255 / 16 + 0.5).astype(np.uint8)
+    right = sorted((int(label), image.tobytes()) for image, label in zip(levels, wanted.target, strict=True))
+    found = [
+        (int(label), image.tobytes())
+        for part in (splits.train, splits.test)
+        for image, label in zip(part.pixels, part.targets, strict=True)
+    ]
+    assert sorted(found) == right
+
+
 def test_digits_warn_of_a_root_and_refuse_a_wrong_number_of_classes(tmp_path: Path):
     with pytest.warns(UserWarning, match="no effect"):
         read("digits", tmp_path)

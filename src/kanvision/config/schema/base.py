@@ -24,7 +24,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
-        use_attribute_docstrings=True,
+        defer_build=True,  # a run needs one of the roots
         protected_namespaces=(),
         frozen=True,
         coerce_numbers_to_str=True,  # run.name=2024 is a text, though yaml reads a number

@@ -5,27 +5,33 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kanvision.data.files.images import ArraySource, EncodedSource, FileSource, ImageSource
 from kanvision.data.shards.source import ShardSource
+from kanvision.lazy import load_on_demand
 
 from .base import DatasetInfo, Reader, Splits
-from .busi import BUSI
 from .cifar import CIFAR10, CIFAR100
-from .cvc import CVCClinicDB
 from .digits import Digits
 from .flowers102 import Flowers102
-from .glas import GlaS
 from .image_folder import ImageFolder
 from .imagenet import ImageNet
 from .mnist import MNIST, FashionMNIST
-from .segmentation_base import MaskedSource, SegmentationReader, SegmentationSample, SegmentationSplits
-from .segmentation_folder import SegmentationFolder
-from .sentinel_crops import SentinelCrops
 from .stl10 import STL10
 from .svhn import SVHN
-from .synthetic_fields import SyntheticFields, SyntheticFieldsReader
 from .tiny_imagenet import TinyImageNet
 from .webdataset import WebDataset
+
+if TYPE_CHECKING:
+    from .segmentation import SEGMENTATION_READERS
+    from .segmentation_base import (
+        MaskedSource,
+        SegmentationReader,
+        SegmentationSample,
+        SegmentationSplits,
+    )
+    from .synthetic_fields import SyntheticFields
 
 __all__ = [
     "READERS",
@@ -61,19 +67,15 @@ _CLASSES: tuple[type[Reader], ...] = (
     WebDataset,
 )
 READERS: dict[str, type[Reader]] = {reader.info.name: reader for reader in _CLASSES}
-_WITH_MASKS: tuple[type[SegmentationReader], ...] = (
-    SyntheticFieldsReader,
-    BUSI,
-    GlaS,
-    CVCClinicDB,
-    SegmentationFolder,
-    SentinelCrops,
-)
-SEGMENTATION_READERS: dict[str, type[SegmentationReader]] = {
-    reader.info.name: reader for reader in _WITH_MASKS
+_MASKS = ("MaskedSource", "SegmentationReader", "SegmentationSample", "SegmentationSplits")
+_HOME = {
+    **dict.fromkeys(_MASKS, ".segmentation_base"),
+    "SEGMENTATION_READERS": ".segmentation",
+    "SyntheticFields": ".synthetic_fields",
 }
+__getattr__ = load_on_demand(__name__, _HOME)
 
 
 def list_datasets() -> list[str]:
     """Names that `data.name` takes, sorted."""
-    return sorted([*READERS, *SEGMENTATION_READERS])
+    return sorted([*READERS, *__getattr__("SEGMENTATION_READERS")])

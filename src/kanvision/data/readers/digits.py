@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kanvision.data.files.images import ArraySource
 from kanvision.data.splits.holdout import stratified_holdout
@@ -37,18 +40,28 @@ class Digits(Reader):
 
     def read(self) -> Splits:
         """Load the scans from scikit-learn and split them."""
-        # Slow to import, and only this data set needs it.
-        from sklearn.datasets import load_digits
-
         if self.root is not None:
             warnings.warn(
                 f"data.root={self.root} has no effect on digits, which ship with scikit-learn", stacklevel=2
             )
         if problems := self.class_count_problems(10):
             raise self.error(*problems)
-        bunch = load_digits()
-        pixels = (bunch.images * 255 / 16 + 0.5).astype(np.uint8)
-        everything = ArraySource(pixels, bunch.target.astype(np.int64))
+        table = self._table()
+        pixels = (table[:, :-1].reshape(-1, 8, 8) * 255 / 16 + 0.5).astype(np.uint8)
+        everything = ArraySource(pixels, table[:, -1].astype(np.int64))
         train, test = stratified_holdout(everything.targets, _TEST_FRACTION, _TEST_SEED)
         names = tuple(str(digit) for digit in range(10))
         return Splits(names, everything.select(train), everything.select(test))
+
+    def _table(self) -> NDArray[np.float64]:
+        """Return (1797, 65), gray levels of an image and its class in each row.
+
+        The file is read as scikit-learn reads it; importing that package for one table would take longer than
+        many trainings.
+        """
+        package = importlib.util.find_spec("sklearn")
+        places = package.submodule_search_locations if package is not None else None
+        path = Path((places or ["sklearn"])[0], "datasets", "data", "digits.csv.gz")
+        if not path.is_file():
+            raise self.error(f"{path}: is missing")
+        return np.loadtxt(path, delimiter=",")
