@@ -4,6 +4,8 @@
   What it ends with (weights, their average, the optimizer's state, all random states) must be equal, bit for
   bit, to that of a run that nobody killed.
 * `two`: the same with two processes (DDP over gloo); one of them is killed, and then the other.
+  All trainings have mixup and an average of the weights; loader processes (0 and 2), gradient accumulation
+  and float64 come in turns (`--settings`).
 * `writes`: a process that writes one checkpoint after the other is killed at a random moment. The newest file
   must load and be whole. Beside our way of writing, two that can fail: Lightning's own with the folder for
   temporary files on another disk, and torch.save into the place itself.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import os
 import platform
 import random
@@ -53,6 +56,14 @@ TRAINING = (
     "test=false",
     "logger=none",
 )
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "plain": (),
+    "accumulation": ("trainer.accumulate_grad_batches=2",),
+    "float64": ("trainer.precision=64-true",),
+    "both": ("trainer.accumulate_grad_batches=2", "trainer.precision=64-true"),
+}
+"""What trainings have besides, by the names for `--settings`."""
+NUM_WORKERS = (0, 2)
 FORK = get_context("fork")
 SLOW_TO_IMPORT = ("kanvision.config", "kanvision.sweep", "kanvision.app")
 """What each training would import for itself, most of its time."""
@@ -156,25 +167,31 @@ def is_same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-def kill_trainings(folder: Path, kills: int, num_processes: int) -> None:
-    """Print a row for each kill."""
+def kill_trainings(folder: Path, kills: int, num_processes: int, settings: Sequence[str]) -> None:
+    """Print a row for each kill, with the settings and the numbers of workers in turns."""
     name = "alone" if num_processes == 1 else "two"
-    total = finish(folder / f"{name}_whole", (), num_processes)
-    whole = end_of(folder / f"{name}_whole")
-    print(f"{name}: {total} batches in all; killed at batch, went on from, equal at the end", flush=True)
+    print(f"{name}: settings, workers, killed at batch, went on from, equal at the end", flush=True)
+    wholes: dict[str, tuple[int, dict[str, Any]]] = {}
+    combinations = list(itertools.product(NUM_WORKERS, settings))
     equal = 0
     for kill in range(kills):
+        num_workers, setting = combinations[kill % len(combinations)]
+        if setting not in wholes:
+            whole = folder / f"{name}_{setting}_whole"
+            wholes[setting] = finish(whole, SETTINGS[setting], num_processes), end_of(whole)
+        total, expected = wholes[setting]
         batch = random.randint(1, total)
         run = folder / f"{name}_{kill}"
         # what is loaded ahead in workers is lost with them
-        arguments = ("resume=auto", f"data.num_workers={kill % 2 * 2}")
+        arguments = (*SETTINGS[setting], "resume=auto", f"data.num_workers={num_workers}")
         killed_at(batch, run, arguments, num_processes)
         there = newest_sound_checkpoint(run) if run.is_dir() else None
         start = "the beginning" if there is None else f"step {load_checkpoint(there)['global_step']}"
         finish(run, arguments, num_processes)
-        same = is_same(whole, end_of(run))
+        same = is_same(expected, end_of(run))
         equal += same
-        print(f"  {batch:4d}  {start:14s}{'' if there is None else there.name:10s}  {same}", flush=True)
+        origin = f"{start:14s}{'' if there is None else there.name:10s}"
+        print(f"  {setting:12s}  {num_workers}  {batch:4d} of {total}  {origin}  {same}", flush=True)
     print(f"{name}: {equal} of {kills} equal", flush=True)
 
 
@@ -242,6 +259,9 @@ def main() -> None:
     parser.add_argument("--writes", type=int, default=50, help="kills of a writer of checkpoints")
     parser.add_argument("--megabytes", type=int, default=32, help="size of the checkpoints that are written")
     parser.add_argument("--other-disk", help="folder on another disk, for Lightning's way of writing")
+    parser.add_argument(
+        "--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="what trainings have besides"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -256,7 +276,7 @@ def main() -> None:
             kill_writers(folder, given.writes, given.megabytes, given.other_disk)
         for num_processes, kills in ((1, given.alone), (2, given.two)):
             if kills:
-                kill_trainings(folder, kills, num_processes)
+                kill_trainings(folder, kills, num_processes, given.settings)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,9 @@ def flipped(folder: Path) -> None:
 
 
 def configured(folder: Path, *words: str) -> TrainConfig:
-    return parse_train(compose("train", [f"run.dir={folder}", "resume=auto", *words], CONF))
+    return parse_train(
+        compose("train", [f"run.dir={folder}", "resume=auto", "data.batch_size=64", *words], CONF)
+    )
 
 
 def none_is_sound(folder: Path) -> None:

@@ -17,6 +17,7 @@ from kanvision.config.checks.losses_and_metrics import logged
 from kanvision.config.cli.compose import composer, without_hydra
 from kanvision.config.experiments import Experiment, Table, find_experiment, list_experiments
 from kanvision.config.keys import format_yaml
+from kanvision.config.renames import VALUES, rename_settings
 from kanvision.models import create_model
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -26,10 +27,9 @@ ROWS = CHOICES.experiments
 BEFORE: dict[str, dict[str, Any]] = json.loads(
     gzip.decompress((Path(__file__).parent / "experiments_before.json.gz").read_bytes())
 )
-# Changed in conf/ on purpose since: names of keys and choices (old -> new), keys of another value.
-RENAMED_KEYS: dict[str, str] = {}
-RENAMED_CHOICES: dict[str, str] = {}
-CHANGED_KEYS: set[str] = set()
+# Changed in conf/ on purpose since: names (see kanvision.config.renames), and values (key -> old, new).
+RENAMED_CHOICES = {old: new["recipe"] for old, new in VALUES["recipe"].items()}
+CHANGED_VALUES: dict[str, tuple[Any, Any]] = {}
 
 
 def kind(row: Experiment) -> tuple[object, ...]:
@@ -111,11 +111,14 @@ def test_a_row_composes_to_what_its_file_did(name: str) -> None:
         choices = {k: v for k, v in dict(cfg.hydra.runtime.choices).items() if not k.startswith("hydra/")}
         sweep = OmegaConf.to_container(cfg.hydra.sweeper).get("params")  # type: ignore[union-attr]
     before, now = BEFORE[name], dict(leaves(OmegaConf.to_container(task)))
-    expected = {RENAMED_KEYS.get(key, key): value for key, value in leaves(before["config"])}
+    expected = dict(leaves(rename_settings(before["config"])[0]))
+    for key, (old, new) in CHANGED_VALUES.items():
+        if key in expected and expected[key] == old:
+            expected[key] = new
     # keys that are new since have no value to compare with
-    compared = expected.keys() - CHANGED_KEYS
-    assert {key: now.get(key, "is gone") for key in compared} == {key: expected[key] for key in compared}
-    assert choices == {k: RENAMED_CHOICES.get(v, v) for k, v in before["choices"].items()}
+    assert {key: now.get(key, "is gone") for key in expected} == expected
+    chosen = {group: RENAMED_CHOICES.get(choice, choice) for group, choice in before["choices"].items()}
+    assert {group: choices.get(group) for group in chosen} == chosen
     assert sweep == before["sweep"]
     check_run(ROWS[name])
 

@@ -219,12 +219,8 @@ def test_momenta_stay_with_their_parameters_in_other_groups(options, is_reverse)
     optimizer.step()
     momenta = {p: state["exp_avg"].clone() for p, state in optimizer.state.items()}
     assert len({float(momentum.flatten()[0]) for momentum in momenta.values()}) == len(momenta)
-    groups = [
-        parameter_groups(model, **{key: value for key, value in each.items() if key != "name"})
-        for each in (before, now)
-    ]
     resumed = build_optimizer(model, **now)
-    resumed.load_state_dict(regroup_state(optimizer.state_dict(), *groups))
+    resumed.load_state_dict(regroup_state(optimizer.state_dict(), model, before, now))
     assert all(torch.equal(resumed.state[p]["exp_avg"], momentum) for p, momentum in momenta.items())
     resumed.step()
     assert [int(group["step"]) for group in resumed.param_groups] == [2] * len(resumed.param_groups)

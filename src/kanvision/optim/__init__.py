@@ -1,7 +1,6 @@
 """Optimizers and learning-rate schedules."""
 
 from .groups import (
-    GROUPING,
     apply_settings,
     build_optimizer,
     group_settings,
@@ -14,7 +13,6 @@ from .groups import (
 from .schedules import SCHEDULES, Plateau, build_scheduler, drops
 
 __all__ = [
-    "GROUPING",
     "SCHEDULES",
     "Plateau",
     "apply_settings",

@@ -19,7 +19,6 @@ from torch.optim import Optimizer
 from kanvision.spec import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS, base_optimizer_name
 
 __all__ = [
-    "GROUPING",
     "apply_settings",
     "build_optimizer",
     "group_settings",
@@ -196,26 +195,31 @@ def apply_settings(optimizer: Optimizer, settings: Sequence[Mapping[str, Any]]) 
 
 
 def regroup_state(
-    state: Mapping[str, Any], before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
+    state: Mapping[str, Any], model: nn.Module, before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return an optimizer's state dict with its parameters in other groups.
+    """Return an optimizer's state dict with its parameters in the groups of other options.
 
     A state dict names parameters by numbers, and an optimizer takes them for its own parameters in the order
     of its groups: in other groups (`kan_lr`, `layer_decay`, ...) one would get the momenta of another.
 
     Args:
-        state: State dict of an optimizer with the groups `before`.
-        before: Groups of `parameter_groups`.
-        now: Other groups of the same parameters. Each takes over what the optimizer keeps in the group that
-            its first parameter was in.
+        state: State dict of an optimizer.
+        model: The network whose parameters it has.
+        before: Options of `build_optimizer` that it was built with.
+        now: Those of the optimizer that is to load it. Each of its groups takes over what the other one keeps
+            in the group that its first parameter was in.
     """
-    order = [id(parameter) for group in before for parameter in group["params"]]
+    old, new = (
+        parameter_groups(model, **{key: options[key] for key in GROUPING if key in options})
+        for options in (before, now)
+    )
+    order = [id(parameter) for group in old for parameter in group["params"]]
     places = [(number, group) for group in state["param_groups"] for number in group["params"]]
     if len(order) != len(places):
         return dict(state)  # of another network, which loading it refuses
     homes = dict(zip(order, places, strict=True))
     groups = []
-    for group in now:
+    for group in new:
         found = [homes[id(parameter)] for parameter in group["params"]]
         # a copy: the counters of two groups must not be one tensor
         groups.append({**copy.deepcopy(found[0][1]), "params": [number for number, _ in found]})

@@ -19,18 +19,16 @@ from torchmetrics import MeanMetric, MetricCollection
 from kanvision.layers import KANPenalty, collect_auxiliary, restore_structure, structure_changes
 from kanvision.metrics import NonFiniteImages
 from kanvision.optim import (
-    GROUPING,
     Plateau,
     apply_settings,
     build_optimizer,
     build_scheduler,
     group_settings,
-    parameter_groups,
     regroup_state,
 )
 
 from .accumulation import batches_per_step, steps_per_epoch
-from .finite import NonFiniteError
+from .finite import require_scores
 
 __all__ = ["Batch", "Task", "repeated_blocks"]
 
@@ -217,23 +215,14 @@ class Task(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Raise an error where there is nothing to score, before any score is logged."""
-        self._require_finite("validation")
+        training = self.trainer.state.fn == "fit"
+        require_scores(
+            self.non_finite, f"validation after epoch {self.current_epoch}" if training else "validation"
+        )
 
     def on_test_epoch_end(self) -> None:
         """Do the same for a test."""
-        self._require_finite("test")
-
-    def _require_finite(self, stage: str) -> None:
-        """Raise NonFiniteError on all processes where one image of one of them got no numbers."""
-        bad, seen = map(int, self.non_finite.compute())
-        self.non_finite.reset()
-        if bad:
-            where = f"{stage} after epoch {self.current_epoch}" if self.trainer.state.fn == "fit" else stage
-            raise NonFiniteError(
-                f"{where}: the output of the network or its loss is not finite (NaN or infinity) for {bad} "
-                f"of {seen} images, so there is no score. Look at data.mean and data.std, at the values of "
-                "the images, and at trainer.precision; train.py debug=nan finds the operation"
-            )
+        require_scores(self.non_finite, "test")
 
     def configure_model(self) -> None:
         """Spread the weights over processes, where the trainer's strategy has given them a place (FSDP).
@@ -367,13 +356,10 @@ class Task(pl.LightningModule):
         restore_structure(self.model, kept.get("structure") or [])
         self.load_extra_state(kept)
         options = (kept.get("config") or {}).get("optimizer") or self.optimizer_options
-        before, now = (self._parameter_groups(each) for each in (options, self.optimizer_options))
         states = checkpoint.get("optimizer_states", [])
-        checkpoint["optimizer_states"] = [regroup_state(state, before, now) for state in states]
-
-    def _parameter_groups(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
-        grouping = {key: options[key] for key in GROUPING if key in options}
-        return parameter_groups(self.model, **grouping)
+        checkpoint["optimizer_states"] = [
+            regroup_state(state, self.model, options, self.optimizer_options) for state in states
+        ]
 
 
 def repeated_blocks(network: nn.Module) -> Iterator[nn.Module]:

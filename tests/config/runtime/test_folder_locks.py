@@ -18,8 +18,9 @@ from pathlib import Path
 import hydra
 import yaml
 from kanvision.config import (
-    Choices, ConfigError, parse_train, register_resolvers, resolvers, exit_with_message, to_primitive
+    ConfigError, ConfigGroups, exit_with_message, parse_train, register_resolvers, to_primitive
 )
+from kanvision.config.runtime import resolvers
 from kanvision.sweep import lock_job_folder, sweep_job
 
 CONF, END = Path(sys.argv.pop(1)), Path(sys.argv.pop(1))
@@ -33,7 +34,7 @@ def main(cfg):
     with sweep_job():
         with exit_with_message(ConfigError):
             lock_job_folder()
-            config = parse_train(cfg, Choices([CONF]))
+            config = parse_train(cfg, ConfigGroups([CONF]))
         folder = Path(config.run.dir)
         (folder / "config.yaml").write_text(yaml.safe_dump(to_primitive(config)))
         (folder / "checkpoints").mkdir(exist_ok=True)

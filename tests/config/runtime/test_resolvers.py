@@ -154,7 +154,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import hydra
-from kanvision.config import Choices, ConfigError, parse_train, register_resolvers, exit_with_message
+from kanvision.config import ConfigError, ConfigGroups, exit_with_message, parse_train, register_resolvers
 
 CONF = Path(sys.argv.pop(1))
 
@@ -164,7 +164,7 @@ class DataError(ValueError):
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(cfg):
     with exit_with_message(ConfigError, DataError):
-        config = parse_train(cfg, Choices([CONF]))
+        config = parse_train(cfg, ConfigGroups([CONF]))
         print(config.run.dir, config.seed, Path(config.run.dir).is_dir())
         if config.seed == 13:
             raise DataError("no such folder: data")

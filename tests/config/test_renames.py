@@ -1,0 +1,72 @@
+"""Old names of keys, values and classes: typed, or in a stored configuration."""
+
+import pytest
+
+from kanvision.config import TrainConfig
+from kanvision.config.keys import keys_by_name
+from kanvision.config.renames import CLASSES, KEYS, rename_override, rename_settings
+from kanvision.config.schema.evaluation import CheckConfig
+from kanvision.config.schema.root import EvalConfig
+
+LEGAL = {name for root in (TrainConfig, EvalConfig, CheckConfig) for name in keys_by_name(root)}
+
+
+@pytest.mark.parametrize(
+    ("typed", "today"),
+    [
+        ("data.faults=skip", ["data.on_bad_sample=skip"]),
+        ("data.faults=raise,skip", ["data.on_bad_sample=raise,skip"]),
+        ("++analyse.hessian.top=3", ["++analyze.hessian.num_eigenvalues=3"]),
+        ("mode=analyse", ["mode=analyze"]),
+        ("~callbacks.finite_guard", ["~callbacks.nonfinite_guard"]),
+        (
+            "callbacks.grid._target_=kanvision.callbacks.GridCare",
+            ["callbacks.grid._target_=kanvision.callbacks.GridUpdate"],
+        ),
+        ("recipe=convkan_cifar100_regularisation", ["recipe=convkan_cifar100_regularization"]),
+    ],
+)
+def test_an_old_name_that_is_typed_works_and_is_answered(typed: str, today: list[str]) -> None:
+    words, note = rename_override(typed)
+    assert words == today
+    assert note == f"{typed} -> {' '.join(today)}"
+
+
+@pytest.mark.parametrize(
+    "word", ["data.on_bad_sample=skip", "model=kat", "data.root=a=b", "seed=1,2", "--help"]
+)
+def test_a_name_of_today_stays_as_it_is(word: str) -> None:
+    assert rename_override(word) == ([word], None)
+
+
+def test_old_names_in_a_file_become_those_of_today() -> None:
+    stored = {
+        "data": {"on_bad_sample": "raise", "faults": "skip", "max_faults": 3},
+        "callbacks": {"grid": {"_target_": "kanvision.callbacks.GridCare", "refine_at": {10: 10}}},
+        "recipe": {"name": "convkan_cifar100_regularisation"},
+    }
+    renamed, notes = rename_settings(stored)
+    assert renamed == {
+        "data": {"on_bad_sample": "skip", "max_bad_samples": 3},
+        "callbacks": {"grid": {"_target_": "kanvision.callbacks.GridUpdate", "refine_at": {10: 10}}},
+        "recipe": {"name": "convkan_cifar100_regularization"},
+    }
+    assert len(notes) == 4
+    assert "data.faults -> data.on_bad_sample" in notes
+    assert rename_settings(renamed) == (renamed, [])
+
+
+def test_each_new_name_is_legal_and_no_old_one_is() -> None:
+    for old, name in KEYS.items():
+        section = old.rpartition(".")[0]
+        new = f"{section}.{name}" if section else name
+        assert old not in LEGAL
+        if section not in ("callbacks", "basis"):  # their keys are those of files and classes
+            assert new in LEGAL, new
+
+
+def test_each_class_of_today_is_there() -> None:
+    import kanvision.callbacks
+
+    for path in CLASSES.values():
+        assert hasattr(kanvision.callbacks, path.rpartition(".")[2])
