@@ -107,7 +107,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "init": "kaiming",
         "drop_place": "branch",
     },
-    # SiLU(N(Wb SiLU(x) + Wr [r ReLU(x - l) ReLU(h - x)]^2))
+    # SiLU(N(Wb SiLU(x) + Wr [r ReLU(x - l) ReLU(h - x)]^2)). Each channel has its own l and h; published
+    # groups share theirs.
     "relukan": {
         "basis": "relu",
         "basis_kwargs": {"grid_size": 5, "order": 3},
@@ -139,7 +140,7 @@ _LINEAR: dict[str, dict[str, Any]] = {
     "kajn": {"norm": "layer", "base_act": "silu"},
     # SiLU(LN(Wb SiLU(x) + Wp b(sigmoid x)))
     "kabn": {"norm": "layer", "base_act": "silu", "init": "normal"},
-    # BN(Wb SiLU(x) + W psi((x - shift) / scale))
+    # BN(Wb SiLU(x) + W psi((x - shift) / scale)), with scale and shift tied as in the convolution
     "wavkan": {},
     # Wr [r ReLU(x - l) ReLU(h - x)]^2 + b
     "relukan": {"base_act": None, "norm": None, "act": None, "bias": True},

@@ -334,3 +334,41 @@ def test_names_with_and_without_the_wrapper():
         load({"layers.0.weight": torch.zeros(2, 2)}, "kacn")
     with pytest.raises(CheckpointError, match="of no published convolution"):
         load({"weight": torch.zeros(2, 2)}, "kacn")
+
+
+def leaves(state):
+    return {name: value.clone().requires_grad_(value.is_floating_point()) for name, value in state.items()}
+
+
+@pytest.mark.parametrize("wavelet", ["mexican_hat", "dog"])
+def test_a_fully_connected_wavelet_layer_trains_as_published(wavelet):
+    state = leaves(random_linear("wavkan", 4, 3))
+    layer = load_official(state, source=SOURCE, wavelet=wavelet)
+    x = torch.randn(6, 4, dtype=torch.float64)
+    published_linear("wavkan", state, x, wavelet_kind=wavelet).square().sum().backward()
+    layer(x).square().sum().backward()
+    found = dict(layer[1].named_parameters())
+    sign = state["scale"].detach().sign()
+    weight = sign if wavelet == "dog" else torch.ones_like(sign)
+    for name, there, factor in (
+        ("shift", "translation", 1),
+        ("scale", "scale", sign),
+        ("basis_weight", "wavelet_weights", weight),
+        ("base_weight", "weight1", 1),
+        ("norm.weight", "bn.weight", 1),
+    ):
+        want = state[there].grad
+        torch.testing.assert_close(found[name].grad.reshape(want.shape) * factor, want, rtol=1e-4, atol=1e-9)
+    assert not found["mix_weight"].requires_grad
+
+
+def test_groups_of_a_relu_layer_train_apart_what_published_ones_share():
+    state = leaves(random_conv("relukan", 2, groups=2))
+    layer = load_official(state, source=SOURCE, padding=1)
+    x = torch.randn(3, 6, 5, 5, dtype=torch.float64)
+    published_conv("relukan", state, x, groups=2, padding=1).square().sum().backward()
+    layer(x).square().sum().backward()
+    for side, there in ((layer.basis.start, "phase_low"), (layer.basis.end, "phase_high")):
+        first, second = side.grad.chunk(2)
+        torch.testing.assert_close(first + second, state[there].grad.reshape(first.shape))
+        assert not torch.allclose(first, second)

@@ -140,6 +140,43 @@ def test_heads_of_vgg(kind, form):
         check(load(state, head_act="silu"), net, lambda x: head(forward(x)), 32)
 
 
+@pytest.mark.parametrize(
+    ("kind", "head_kind", "act"),
+    [
+        ("bottleneck_kagn", "kagn", F.gelu),
+        ("bottleneck_moe_kagn", "kagn", F.gelu),
+        ("kaln", "kaln", F.gelu),
+        ("fastkan", "fastkan", F.gelu),
+        ("kacn", "kacn", None),
+        ("wavkan", "wavkan", None),
+    ],
+)
+def test_published_activation_in_heads_of_vgg(kind, head_kind, act):
+    """That of `mlp_<kind>`: it follows the layer in the head, not the convolutions before it."""
+    net = Net(kind, **({"base_act": F.gelu} if kind == "fastkan" else {}))
+    forward = vgg_net(net, VGG11, 1)
+    head = Head("kan", head_kind, 16, act=act or F.silu)
+    state = with_head(net, head, "classifier.")
+    check(load(state), net, lambda x: head(forward(x)), 32)
+    if act is None:
+        with pytest.raises(ValueError, match=r"head_act='gelu': this head has no activation"):
+            load(state, head_act="gelu")
+
+
+def test_published_activation_in_heads_of_simple_mixtures():
+    net = Net("bottleneck_moe_kagn")
+    forward = simple_net(net, (4, 6, 4, 8), STRIDES[4])
+    head = Head("kan", "kagn", 8)
+    check(load(wrapped(with_head(net, head, "output."))), net, lambda x: head(forward(x)), 12)
+
+
+def test_published_activation_in_heads_of_dense_mixtures():
+    net = MixedDense("bottleneck_moe_kagn")
+    forward, channels = dense_net(net, (2, 1), stem=5, pool=False, last=True)
+    head = Head("kan", "bottleneck_kagn", channels, dropout=False)
+    check(load(with_head(net, head, "classifier.")), net, lambda x: head(forward(x)), 32)
+
+
 def test_vgg_without_a_head():
     net = Net("kagn")
     forward = vgg_net(net, VGG11, 1)

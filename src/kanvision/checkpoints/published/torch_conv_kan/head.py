@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -33,28 +34,36 @@ class PublishedHead:
 
     Args:
         found: Tensors of the head.
-        act: Activation of KAN layers in it that no tensor tells.
+        act: Activation of KAN layers in it, if it was given.
+        published: Their published activation by kind, where it is not "silu"; no tensor tells it.
         options: Those of `HEAD_OPTIONS` that were given.
 
     Raises:
         CheckpointError: If a size cannot be told.
+        ValueError: If `act` is given, and nothing in the head has an activation that can be chosen.
     """
 
-    def __init__(self, found: Tensors, act: str, options: dict[str, Any]) -> None:
+    def __init__(
+        self, found: Tensors, act: str | None, published: Mapping[str, str], options: Mapping[str, Any]
+    ) -> None:
         self.found = found
         self.kind = self._kind()
         self.linears = dict(_LINEARS[self.kind])
         if self.kind == "linear" and not any(name.startswith("1.") for name in found):
             self.linears = {"": "fc."}
         self.stack: PublishedStack | None = None
+        legal: Mapping[str, Any] = {}
         if self.kind in _STACKS and found:
             tensors = below(found, _STACKS[self.kind][0])
             first = linear_kind(below(tensors, f"layers.{_first_layer(tensors)}."))
-            given = {"base_act": act, "act": act, **options}
             legal = LINEAR_OPTIONS[first] if first else {}
+            chosen = act or published.get(first or "", "silu")
+            given = {"base_act": chosen, "act": chosen, **options}
             self.stack = PublishedStack(
                 tensors, **{key: value for key, value in given.items() if key in legal}
             )
+        if act is not None and not {"act", "base_act"} & set(legal):
+            raise ValueError(f"head_act={act!r}: this head has no activation that can be chosen")
         self.remarks = self.stack.remarks if self.stack else []
         self._infer()
 

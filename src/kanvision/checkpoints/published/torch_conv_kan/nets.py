@@ -78,7 +78,7 @@ class ConvNet(PublishedNetwork):
                 channels = part.out_channels
                 self.stages[-1].append(channels)
         self.channels = channels
-        self.head = self.read_head(getattr(self.lead(), "kind", ""))
+        self.head = self.read_head()
 
     def lead(self) -> Part:
         """The second layer: the first has no groups."""
@@ -115,7 +115,7 @@ class VGGNet(PublishedNetwork):
             self.stages[-1].append(part)
             before, channels = number, part.out_channels
         self.channels = channels
-        self.head = self.read_head(getattr(self.lead(), "kind", ""))
+        self.head = self.read_head()
         self.architecture = self._architecture()
         self.name = f"vgg_kan_{self._size()}"
 
@@ -202,7 +202,7 @@ class ResNet(PublishedNetwork):
             for number in numbers:
                 channels = self._block(f"layer{stage}.{number}.", channels, 1 if stage == 1 or number else 2)
         self.channels = channels
-        self.head = self.read_head("")
+        self.head = self.read_head()
         self.name = f"res_kan_{self._size()}"
 
     def _stem(self, kernel: Shape) -> str:
@@ -300,7 +300,7 @@ class DenseNet(PublishedNetwork):
                 self.plain[f"features.transition{block}.conv.weight"] = (channels // 2, channels, 1, 1)
                 channels //= 2
         self.channels = channels
-        self.head = self.read_head(getattr(self.lead(), "kind", ""))
+        self.head = self.read_head()
         self.name = self._name()
 
     def lead(self) -> Part:

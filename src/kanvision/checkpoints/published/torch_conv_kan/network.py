@@ -51,8 +51,8 @@ class PublishedNetwork:
     """Options of the network with their defaults."""
     base_act: ClassVar[dict[str, str]] = {}
     """Published activation of the base branch, by kind, where it is not that of the single layer."""
-    head_acts: ClassVar[dict[str, str]] = {}
-    """Published activation of KAN layers in the head by kind, where it is not "silu"."""
+    head_acts: ClassVar[dict[str, str]] = {"kan": "gelu"}
+    """Published activation of KAN layers in the head, by their kind, where it is not "silu"."""
     head_prefix: ClassVar[str] = "classifier."
     stem_prefix: ClassVar[str | None] = None
     """Of a first layer whose norm may be another than that of the rest."""
@@ -92,11 +92,11 @@ class PublishedNetwork:
         ]
         return "kagn" if 2 * len(gram) > len(plain) else self.chosen["layer"]
 
-    def read_head(self, kind: str) -> PublishedHead:
-        """Read the head of a network whose convolutions are of this kind."""
-        act = self.chosen["head_act"] or self.head_acts.get(kind, "gelu" if kind == "kan" else "silu")
+    def read_head(self) -> PublishedHead:
+        """Read the head of the network."""
         options = {key: value for key, value in self.given.items() if key in HEAD_OPTIONS}
-        return PublishedHead(below(self.found, self.head_prefix), act, options)
+        tensors = below(self.found, self.head_prefix)
+        return PublishedHead(tensors, self.chosen["head_act"], self.head_acts, options)
 
     def follow(self, prefix: str, channels: int, inputs: int) -> None:
         """Note it where a layer does not take the channels of what comes before it."""
