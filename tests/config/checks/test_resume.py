@@ -90,7 +90,8 @@ def test_all_problems_come_at_once(before) -> None:
     assert within == ["data.batch_size", *keys[:1], "seed", "trainer.accumulate_grad_batches"]
 
 
-def test_a_batch_is_as_it_was_until_the_epoch_is_over(before) -> None:
+def test_a_batch_is_as_it_was_until_the_epoch_is_over() -> None:
+    before = to_primitive(configured("data.batch_size=64"))
     assert problems(before, "data.batch_size=9", "data.limit=90") == {}
     problem = problems(before, "data.batch_size=9", within_epoch=True)["data.batch_size"]
     assert problem.given == ("data.batch_size=9",)
