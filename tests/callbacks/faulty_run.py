@@ -27,10 +27,9 @@ from kanvision.callbacks import (
     TooManyBadSamplesError,
 )
 from kanvision.data import ClassificationDataModule, build_datamodule
+from tests.callbacks.stepwise import Trace
 from tests.data import fake
 from tests.tasks.tiny_problem import TinyNet, tiny_task, tiny_trainer
-
-from .stepwise import Trace
 
 BROKEN = ("train/bee/bee_7.png", "train/ant/ant_2.png", "test/bee/bee_1.png")
 

@@ -18,9 +18,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from kanvision.callbacks import NonFiniteGuard
-
-from .stepwise import train
-from .test_nonfinite_guard import Spoil
+from tests.callbacks.stepwise import train
+from tests.callbacks.test_nonfinite_guard import Spoil
 
 
 class Report(Callback):

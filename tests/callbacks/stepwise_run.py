@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from .stepwise import At, train
+from tests.callbacks.stepwise import At, train
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()

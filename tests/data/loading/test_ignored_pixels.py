@@ -87,7 +87,7 @@ def test_scores_of_a_run_are_those_of_the_other_pixels(tmp_path: Path, mode: str
     task, counts = restored.task.eval(), torch.zeros(3, 2)
     for batch in data.test_dataloader():
         with torch.no_grad():
-            said = task.decisions(task.predictions(task(batch["image"])))[..., :12, :]
+            said = task.predicted_masks(task.predictions(task(batch["image"])))[..., :12, :]
         right = batch["mask"][..., :12, :]
         for label in (0, 1):  # of foreground
             here = [x[:, label] == 1 if mode == "multilabel" else x == label + 1 for x in (said, right)]
