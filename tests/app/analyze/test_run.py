@@ -139,7 +139,7 @@ def test_images_blocks_and_heads_are_choices_that_are_checked(run):
 
 @pytest.mark.parametrize("analysis", ["attention", "spectra"])
 def test_a_network_without_attention_is_told_which_have_it(analysis, run):
-    options = {"of": "attention"} if analysis == "spectra" else {}
+    options = {"matrices": "attention"} if analysis == "spectra" else {}
     with pytest.raises(ConfigError, match=r"convkan_4 has no attention.*\n.*model=vit, kat, karat"):
         analyze(config(run("convkan"), analysis, **options))
 

@@ -33,7 +33,9 @@ def test_keys_of_other_analyses_are_refused():
 
 
 def test_other_modes_refuse_all_of_it():
-    (problem,) = mode_problems(config(analysis="spectra", analyze={"spectra": {"matrices": "weights"}, "seed": 1}))
+    (problem,) = mode_problems(
+        config(analysis="spectra", analyze={"spectra": {"matrices": "weights"}, "seed": 1})
+    )
     assert problem.keys == ("analysis", "analyze.seed", "analyze.spectra.matrices")
     assert problem.fix == "leave it out, or take mode=analyze"
 

@@ -12,14 +12,14 @@ def config(**values) -> EvalConfig:
 
 def test_every_mode_takes_its_own_keys_and_the_defaults_of_others():
     assert set(KEYS_OF_MODE) < {"test", *KEYS_OF_MODE}
-    assert mode_problems(config(mode="explain", explain={"steps": 8, "layers": ["bottleneck"]})) == []
+    assert mode_problems(config(mode="explain", explain={"num_steps": 8, "layers": ["bottleneck"]})) == []
     for mode in ("test", *KEYS_OF_MODE):
-        assert mode_problems(config(mode=mode, explain={"steps": 64})) == []
+        assert mode_problems(config(mode=mode, explain={"num_steps": 64})) == []
 
 
 @pytest.mark.parametrize("mode", ["test", "predict"])
 def test_keys_of_explain_are_refused_elsewhere(mode):
-    (problem,) = mode_problems(config(mode=mode, explain={"steps": 8, "border": 3}))
+    (problem,) = mode_problems(config(mode=mode, explain={"num_steps": 8, "border": 3}))
     assert problem.keys == ("explain.num_steps", "explain.border")
     assert problem.given == ("explain.num_steps=8", "explain.border=3")
     assert problem.why == f"mode={mode} does not use them"
