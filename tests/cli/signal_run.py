@@ -1,4 +1,4 @@
-"""Runs a program that gets a signal at a place: `signaled.py <place> <signal> <script> <words>`.
+"""Runs a program that gets a signal at a place: `signal_run.py <place> <signal> <script> <words>`.
 
 A place is `module:name`, a function, or `module:class.name`, a method; the signal comes at its first call.
 """

@@ -57,7 +57,7 @@ def test_a_lost_process_is_named(tmp_path: Path) -> None:
     shared = {"NODE_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     words = (TRAIN, "trainer=ddp_sim", "logger=none", "callbacks.step.every_n_steps=1", *QUICK)
     # the checkpoints are those of process 0: it is lost after the first of them
-    lost = (beside("signaled.py"), "kanvision.tasks:Task.on_train_epoch_end", "SIGKILL", *words)
+    lost = (beside("signal_run.py"), "kanvision.tasks:Task.on_train_epoch_end", "SIGKILL", *words)
     ranks = []
     for rank, command in enumerate((words, lost)):
         outputs = tmp_path / str(rank)

@@ -34,7 +34,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def signaled(folder: Path, place: str, name: str, script: str, *words: str) -> tuple[int, str]:
     """Exit status and last line of a program that gets a signal."""
-    driver = str(Path(__file__).with_name("signaled.py"))
+    driver = str(Path(__file__).with_name("signal_run.py"))
     done = run(folder, driver, place, name, str(REPOSITORY / script), *words)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout.strip().splitlines()[-1]
