@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from torch import distributed
 
 from kanvision.callbacks import CheckpointWriteError, Preempted
-from kanvision.config import disk_error, list_checkpoints
+from kanvision.config import disk_error, list_checkpoints, shell_word
 from kanvision.signals import Stopped, saying
 
 __all__ = ["RunStoppedError", "listens_alone", "told_how_to_go_on"]
@@ -89,7 +89,7 @@ def _rest(folder: Path) -> str:
     """What a run has left."""
     if not list_checkpoints(folder):
         return f"no checkpoint is in {folder}, so it can only start over"
-    return f"resume={folder} goes on from its latest checkpoint"
+    return f"{shell_word('resume', str(folder))} goes on from its latest checkpoint"
 
 
 def _end_others(trainer: pl.Trainer) -> None:

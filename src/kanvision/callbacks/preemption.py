@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import threading
@@ -193,7 +194,7 @@ def _how_to_go_on(trainer: pl.Trainer) -> str:
         return f"stopped after step {step}, which no checkpoint holds: callbacks.step is off"
     folder = paths[0].parent
     run = folder.parent if folder.name == "checkpoints" else folder
-    return f"stopped after step {step}, saved in {paths[0]}; resume={run} goes on with it"
+    return f"stopped after step {step}, saved in {paths[0]}; {shlex.quote(f'resume={run}')} goes on with it"
 
 
 def _exit_status(trainer: pl.Trainer) -> int | None:

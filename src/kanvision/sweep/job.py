@@ -21,6 +21,7 @@ from kanvision.config import (
     job_name,
     lock_folder,
     release_folder,
+    shell_word,
     sweep_job_folder,
 )
 from kanvision.console import build_console
@@ -67,7 +68,8 @@ def sweep_job() -> Iterator[None]:
             release_folder(folder)  # the table tells live runs
             sweep = Path(HydraConfig.get().sweep.dir)
             report(sweep)
-            print(f"The same command with hydra.sweep.dir={sweep} resume=auto does what is left", flush=True)
+            rest = f"{shell_word('hydra.sweep.dir', str(sweep))} resume=auto"
+            print(f"The same command with {rest} does what is left", flush=True)
         raise
     finally:
         release_folder(folder)

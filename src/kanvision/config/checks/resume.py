@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import yaml
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
+from kanvision.config.cli.quoting import shell_word
 from kanvision.config.errors import Problem
 from kanvision.config.keys import format_yaml
 from kanvision.config.schema.base import Section
@@ -169,7 +170,7 @@ def resume_problems(changes: Sequence[Change], checkpoint: Path, *, within_epoch
             why = f"the run in {checkpoint} has {had}; another value makes it another training"
             fix = f"to go on with it: {had}; for a new run: another run.dir and no resume"
             if group not in WITHOUT_WEIGHTS:
-                fix += f", with its weights: finetune.init_from={checkpoint}"
+                fix += f", with its weights: {shell_word('finetune.init_from', str(checkpoint))}"
             yield Problem((change.key,), (given,), why, fix)
         elif change.rule == "between epochs" and within_epoch:
             why = f"{checkpoint} is from within an epoch with {had}: images would come twice or not at all"

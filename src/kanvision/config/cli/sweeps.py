@@ -12,6 +12,7 @@ from kanvision.config.errors import Problem
 from kanvision.config.runtime.run_folder import list_checkpoints
 
 from .compose import Override
+from .quoting import shell_word
 
 __all__ = [
     "ParsedOverride",
@@ -114,7 +115,7 @@ def sweep_folder_problems(words: Sequence[ParsedOverride]) -> Iterator[Problem]:
     given = {word.key: word for word in words}
     if "run.dir" in given:
         why = "each job of a sweep has a folder of its own, hydra.sweep.dir/<number of the job>"
-        yield given["run.dir"].problem(why, f"hydra.sweep.dir={_text(given['run.dir'])}")
+        yield given["run.dir"].problem(why, shell_word("hydra.sweep.dir", _text(given["run.dir"])))
     goes_on = "resume" in given and _text(given["resume"]) == "auto"
     if "hydra.sweep.dir" in given and not goes_on:
         folder = Path(_text(given["hydra.sweep.dir"]))
