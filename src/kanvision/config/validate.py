@@ -94,7 +94,7 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
 
 def settings_in(cfg: DictConfig) -> TrainConfig | None:
     """Return a composed configuration if it fits the schema, whether its settings fit together or not."""
-    return _checked_by_schema(_resolved(cfg)[0], TrainConfig)[0]
+    return _checked_by_schema(rename_settings(_resolved(cfg)[0])[0], TrainConfig)[0]
 
 
 def check(

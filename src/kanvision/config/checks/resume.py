@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 from kanvision.config.cli.quoting import shell_word
 from kanvision.config.errors import Problem
 from kanvision.config.keys import format_yaml
+from kanvision.config.renames import rename_settings
 from kanvision.config.schema.base import Section
 from kanvision.config.schema.root import TrainConfig
 
@@ -125,9 +126,10 @@ def changed_settings(before: Mapping[str, Any], asked: TrainConfig) -> list[Chan
     Where another model, basis or data set is asked for, that alone is told.
 
     Args:
-        before: The configuration in the checkpoint, as plain values.
+        before: The configuration in the checkpoint, as plain values; it may have old names.
         asked: The configuration that is asked for.
     """
+    before, _ = rename_settings(before)
     folder = str((before.get("run") or {}).get("dir"))
     changes = [
         Change(key, old, value, _rule(key, old, value, asked))
