@@ -87,8 +87,8 @@ def test_a_checkpoint_without_a_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"images": 59}, ("59 training images", "now 60 of them")),
-        ({"fingerprint": "another"}, ("60 training images", "now others of them")),
+        ({"images": 59}, ("59 training images", "now 60 training images")),
+        ({"fingerprint": "another"}, ("60 training images", "and not the same")),
         ({"processes": 2}, ("1 processes (trainer.devices", "take 2 processes")),
         ({"processes": 2, "images": 61}, ("2 problems", "61 training images", "take 2 processes")),
     ],
@@ -104,8 +104,10 @@ def test_images_and_processes_are_those_of_the_epoch(
     with pytest.raises(ConfigError, match="from within an epoch") as error:
         ResumePoint(str(step), cfg).check_data(datamodule, 1)
     assert all(word in str(error.value) for word in words)
-    assert "resume=<run folder>/checkpoints/last.ckpt" in str(error.value)
+    assert "start anew in another run.dir, for no epoch is over yet" in str(error.value)
     last = written(tmp_path, "last.ckpt", cfg, **now | changed)
+    with pytest.raises(ConfigError, match=f"go on from the end of an epoch: resume={last}"):
+        ResumePoint(str(step), cfg).check_data(datamodule, 1)
     assert len(ResumePoint(str(last), cfg).check_data(datamodule, 1)) == len(changed)
     unchanged = written(tmp_path, "step.ckpt", cfg, within_epoch=True, **now)
     older = written(tmp_path, "older.ckpt", cfg, within_epoch=True)

@@ -87,7 +87,7 @@ def go_on(*words: str, within_epoch: bool = False) -> Callable[[Path], object]:
     """A run that goes on with other settings."""
 
     def give(folder: Path) -> None:
-        path = folder / "last.ckpt"
+        path = folder / ("step.ckpt" if within_epoch else "last.ckpt")
         loop = {"epoch_progress": {"current": {"processed": 1, "ready": 1 + within_epoch}}}
         loop["epoch_loop.batch_progress"] = {"total": {"processed": 9}}
         content = {"kanvision": {"config": to_primitive(configured(folder))}, "loops": {"fit_loop": loop}}
@@ -135,7 +135,7 @@ CASES = (
     Case(
         "`resume` within an epoch, with another batch",
         go_on("data.batch_size=15", within_epoch=True),
-        ("data.batch_size=15", "within an epoch with data.batch_size=64", "go on from the end of an epoch"),
+        ("data.batch_size=15", "within an epoch with data.batch_size=64", "start anew in another run.dir"),
     ),
     Case(
         "a text",

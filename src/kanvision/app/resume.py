@@ -15,7 +15,7 @@ from kanvision.checkpoints import (
     require_resumable,
 )
 from kanvision.config import ConfigError, Problem, TrainConfig
-from kanvision.config.checks.resume import AT_AN_END, changed_settings, resume_problems
+from kanvision.config.checks.resume import changed_settings, epoch_end_advice, resume_problems
 from kanvision.config.runtime.run_folder import list_checkpoints
 from kanvision.data import ImageDataModule
 from kanvision.data.fingerprints import fingerprint
@@ -101,7 +101,7 @@ class ResumePoint:
         before = self.checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]
         changed = {key for key in now if before.get(key, now[key]) != now[key]}
         if self.is_within_epoch:
-            self._raise_for(_data_problems(changed, before, now, datamodule.root))
+            self._raise_for(_data_problems(changed, before, now, datamodule.root, Path(self.path)))
         lines = []
         if changed & {"images", "fingerprint"}:
             lines.append(f"training images: {before['images']} -> {now['images']}, and not the same")
@@ -115,16 +115,15 @@ class ResumePoint:
 
 
 def _data_problems(
-    changed: set[str], before: Mapping[str, Any], now: Mapping[str, Any], root: str | None
+    changed: set[str], before: Mapping[str, Any], now: Mapping[str, Any], root: str | None, checkpoint: Path
 ) -> Iterator[Problem]:
     why = "the checkpoint is from within an epoch with {}: images would come twice or not at all"
     if changed & {"images", "fingerprint"}:
         images = f"{before['images']} training images"
-        others = "others" if before["images"] == now["images"] else f"{now['images']}"
-        given = f"data.root={root}: now {others} of them"
-        fix = f"put the images back as they were, or {AT_AN_END}"
+        given = f"data.root={root}: now {now['images']} training images, and not the same"
+        fix = f"put the images back as they were, or {epoch_end_advice(checkpoint)}"
         yield Problem(("data.root",), (given,), why.format(images), fix)
     if "processes" in changed:
         given = f"{now['processes']} processes (trainer.devices, trainer.num_nodes)"
-        fix = f"take {before['processes']} processes, or {AT_AN_END}"
+        fix = f"take {before['processes']} processes, or {epoch_end_advice(checkpoint)}"
         yield Problem(("trainer.devices",), (given,), why.format(f"{before['processes']} processes"), fix)

@@ -97,7 +97,7 @@ def test_a_batch_is_as_it_was_until_the_epoch_is_over() -> None:
     problem = problems(before, "data.batch_size=9", within_epoch=True)["data.batch_size"]
     assert problem.given == ("data.batch_size=9",)
     assert "within an epoch with data.batch_size=64" in problem.why
-    assert "data.batch_size=64; or go on from the end of an epoch: resume=" in problem.fix
+    assert "data.batch_size=64; or start anew in another run.dir, for no epoch is over" in problem.fix
 
 
 def test_what_may_change_is_listed(before) -> None:

@@ -17,10 +17,10 @@ from kanvision.config.schema.base import Section
 from kanvision.config.schema.root import TrainConfig
 
 __all__ = [
-    "AT_AN_END",
     "RULES",
     "Change",
     "changed_settings",
+    "epoch_end_advice",
     "resume_problems",
     "rule_for",
     "why_other_training",
@@ -93,7 +93,6 @@ REGROUPING = ("optimizer.kan_lr", "optimizer.layer_decay", "optimizer.decay_all"
 """Keys that sort parameters into other groups."""
 WITHOUT_WEIGHTS = ("model", "basis", "ema")
 """Sections with which the weights of the run would not be of use."""
-AT_AN_END = "go on from the end of an epoch: resume=<run folder>/checkpoints/last.ckpt"
 MISSING = object()
 
 
@@ -176,7 +175,16 @@ def resume_problems(changes: Sequence[Change], checkpoint: Path, *, within_epoch
             yield Problem((change.key,), (given,), why, fix)
         elif change.rule == "between epochs" and within_epoch:
             why = f"{checkpoint} is from within an epoch with {had}: images would come twice or not at all"
-            yield Problem((change.key,), (given,), why, f"to go on from there: {had}; or {AT_AN_END}")
+            fix = f"to go on from there: {had}; or {epoch_end_advice(checkpoint)}"
+            yield Problem((change.key,), (given,), why, fix)
+
+
+def epoch_end_advice(checkpoint: Path) -> str:
+    """Say how to go on without the part of an epoch that a checkpoint is from within."""
+    last = checkpoint.with_name("last.ckpt")
+    if last.is_file():
+        return f"go on from the end of an epoch: resume={last}"
+    return "start anew in another run.dir, for no epoch is over yet"
 
 
 def _pairs(section: Section, before: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
