@@ -95,7 +95,8 @@ def trainings(folder: Path, arguments: Sequence[str], num_processes: int, given:
 
         def counting(self: TrainLoader, iterator: Any) -> Iterator[Any]:
             for batch in counted(self, iterator):
-                given.value += 1
+                with given.get_lock():
+                    given.value += 1
                 yield batch
 
         TrainLoader._counted = counting  # type: ignore[method-assign]

@@ -13,9 +13,11 @@ from kanvision.app.build import setup_datamodule
 from kanvision.app.predict.run import predict
 from kanvision.app.restore import restore
 from kanvision.app.train import train
-from kanvision.config import ConfigError, EvalConfig, compose, parse_train
+from kanvision.config import ConfigError, EvalConfig, FolderInUseError, compose, parse_train
+from kanvision.config.runtime.run_lock import NAME
 from kanvision.data.errors import DataError
 from kanvision.data.files.pixels import label_values
+from tests.config.runtime.test_run_lock import Holder
 from tests.data import fake
 from tests.data.fake_masks import geotiff, save, scan
 
@@ -168,6 +170,17 @@ def test_nothing_is_predicted_if_any_file_is_of_no_use(fields: Path, tmp_path: P
     assert "trained on 4" in text
     assert not (tmp_path / "out").exists()
     predict(config(fields, folder / "twelve.tif", tmp_path / "out", bands=[12, 1, 2, 3]))
+
+
+def test_a_folder_takes_one_prediction_at_a_time(fields: Path, tmp_path: Path) -> None:
+    geotiff(tmp_path / "one.tif", np.zeros((4, 40, 40), np.float32))
+    cfg = config(fields, tmp_path / "one.tif", tmp_path / "out")
+    other = Holder(tmp_path / "out")
+    assert other.refusal() == ""
+    with pytest.raises(FolderInUseError, match=f"(?s)output=.*process {other.process.pid} on"):
+        predict(cfg)
+    other.end()
+    assert all(path.name != NAME for path in predict(cfg))
 
 
 def test_values_far_from_those_of_the_training_are_remarked(fields: Path, tmp_path: Path, capsys) -> None:

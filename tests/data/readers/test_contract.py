@@ -1,5 +1,8 @@
+import multiprocessing
 import pickle
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -250,6 +253,31 @@ def test_a_data_set_is_fetched_only_when_asked_and_missing(tmp_path: Path, monke
         READERS[name](tmp_path, download=True).prepare()
         assert fetched.calls == 1
         assert len(read(name, tmp_path).train)
+
+
+def test_of_several_runs_one_fetches_and_the_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def slowly(root: Path) -> None:
+        with (tmp_path / "fetched").open("a") as file:
+            file.write("x")
+        (root / "MNIST" / "raw").mkdir(parents=True)  # half unpacked
+        time.sleep(0.3)
+        fake.mnist(root / "MNIST" / "raw")
+
+    def run(status: Any) -> None:
+        READERS["mnist"](tmp_path / "data", download=True).prepare()
+        with status.get_lock():
+            status.value += len(read("mnist", tmp_path / "data").train) > 0
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", FakeDownload(slowly))
+    fork = multiprocessing.get_context("fork")
+    status = fork.Value("i", 0)
+    runs = [fork.Process(target=run, args=(status,), daemon=True) for _ in range(3)]
+    for process in runs:
+        process.start()
+    for process in runs:
+        process.join(60)
+    assert status.value == 3
+    assert (tmp_path / "fetched").read_text() == "x"
 
 
 def test_a_failed_or_impossible_download_says_where_to_get_the_data(

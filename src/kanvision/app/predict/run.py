@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from kanvision.app import record
 from kanvision.app.build import create_datamodule
 from kanvision.app.restore import Restored, restore, run_folder
-from kanvision.config import ConfigError, EvalConfig, TrainConfig
+from kanvision.config import ConfigError, EvalConfig, TrainConfig, lock_folder
 from kanvision.config.errors import problem_at
 from kanvision.console import build_console
 from kanvision.data import ClassificationDataModule, ImageDataModule, SegmentationDataModule
@@ -69,7 +69,9 @@ def predict(cfg: EvalConfig) -> list[Path]:
     folder = file.parent if file else Path(cfg.output).expanduser() if cfg.output else default
     job = _Job(cfg, restored, create_datamodule(restored.run), folder, file, build_console())
     started = time.perf_counter()
-    with pixel_limit(cfg.predict.max_pixels, "predict.max_pixels"):
+    # single files may have one folder
+    lock = nullcontext() if file else lock_folder(folder, key="output")
+    with lock, pixel_limit(cfg.predict.max_pixels, "predict.max_pixels"):
         written = _masks(job, inputs) if is_masks else _classes(job, inputs)
     about: dict[str, Any] = {"checkpoint": str(restored.path), "input": str(place)}
     about |= {"model": job.run.model.name, "data": job.run.data.name, "images": len(inputs.names)}

@@ -114,7 +114,7 @@ class FolderInUseError(ConfigError):
     def __init__(self, folder: Path, owner: Owner | None, key: str) -> None:
         who = owner or "a process that has just started"
         why = f"a live run writes into this folder: {who}"
-        stop = f", or end it by `kill {owner.pid}` on {owner.host} (it saves first)" if owner else ""
+        stop = f", or end it by `kill {owner.pid}` on {owner.host} (a training saves first)" if owner else ""
         fix = f"wait for its end{stop}, or choose another {key}"
         super().__init__([Problem((key,), (f"{key}={folder}",), why, fix)], "the command line")
 
@@ -122,12 +122,18 @@ class FolderInUseError(ConfigError):
 class RunLock:
     """A folder that this process holds until it releases it or ends; made by `lock_folder`."""
 
-    def __init__(self, path: Path, descriptor: int, owner: Owner) -> None:
+    def __init__(self, path: Path, descriptor: int, owner: Owner, *, is_new: bool = False) -> None:
         self.owner = owner
-        self._path, self._descriptor = path, descriptor
+        self._path, self._descriptor, self._is_new = path, descriptor, is_new
         self._over = threading.Event()
         threading.Thread(target=self._beat, name="run.lock", daemon=True).start()
         atexit.register(self.release)
+
+    def __enter__(self) -> RunLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT):
@@ -144,6 +150,8 @@ class RunLock:
         with suppress(OSError):
             if _is_at(self._descriptor, self._path):
                 self._path.unlink()  # before the lock goes: nobody locks a file that is about to vanish
+                if self._is_new:
+                    self._path.parent.rmdir()  # fails, rightly, when something was written into it
         os.close(self._descriptor)
 
 
@@ -166,15 +174,14 @@ def lock_folder(folder: Path, job: str | None = None, key: str = "run.dir") -> R
         FolderInUseError: Another live process holds it.
         OSError: The folder or the file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / NAME
+    is_new, path = not folder.exists(), folder / NAME
     if (held := _held(path)) is not None:
         return held
     try:
         descriptor, owner = _acquire(path, job)
     except _HeldError as error:
         raise FolderInUseError(folder, error.owner, key) from None
-    _HELD[path.resolve()] = lock = RunLock(path, descriptor, owner)
+    _HELD[path.resolve()] = lock = RunLock(path, descriptor, owner, is_new=is_new)
     return lock
 
 
@@ -257,7 +264,13 @@ def _open(path: Path) -> tuple[int, bool]:
     """Open the file of a lock, and lock it; False if the file system has no locks."""
     deadline = time.monotonic() + RETRY
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            if time.monotonic() > deadline:
+                raise
+            continue  # its holder has just removed the folder, which it had made and not used
         is_free = _try_lock(descriptor, exclusive=True)
         if is_free is None or (is_free and _is_at(descriptor, path)):
             return descriptor, bool(is_free)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, Literal
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanvision.data.errors import DataError
+from kanvision.data.files.exclusive import one_at_a_time
 from kanvision.data.files.images import Decoding, ImageSource
 from kanvision.data.files.pillow import MAX_PIXELS
 from kanvision.data.files.safe_extract import unpacking_safely
@@ -121,12 +123,17 @@ class DataReader(ABC):
         self.problems += problems
 
     def prepare(self) -> None:
-        """Fetch the data set if it is missing and that is wanted; called in one process only."""
-        if not self.download or self.present():
+        """Fetch the data set if it is missing and that is wanted; called in one process of a run only.
+
+        Of several runs that start together one fetches, and the others wait.
+        """
+        if not self.download:
             return
         try:
-            with unpacking_safely():
-                self.fetch()
+            # what is only half unpacked may look present
+            with nullcontext() if self.root is None else one_at_a_time(self.root), unpacking_safely():
+                if not self.present():
+                    self.fetch()
         except tarfile.TarError as error:
             raise self.error(
                 f"data.download=true: the archive is refused or damaged ({error}); get the data by hand"
