@@ -41,7 +41,10 @@ RUNS = {"fit", "test", "validate", "predict"}
 def unsafe_calls(source: str) -> list[str]:
     """Lines with a call that can run what it reads."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    kinds = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    safe = {kind.name for kind in kinds if [*map(ast.unparse, kind.bases)] == ["SafeLoader"]}
+    for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
         name = ast.unparse(node.func).replace("np.load", "numpy.load")
@@ -53,7 +56,9 @@ def unsafe_calls(source: str) -> list[str]:
             bad |= not (isinstance(value := words.get(word), ast.Constant) and value.value is right)
         if name == "yaml.load":
             bad |= (
-                ast.unparse(node.args[1]) not in ("LOADER", "yaml.SafeLoader") if len(node.args) > 1 else True
+                ast.unparse(node.args[1]) not in {"LOADER", "yaml.SafeLoader", *safe}
+                if len(node.args) > 1
+                else True
             )
         if method in RUNS and "ckpt_path" in words:
             bad |= "weights_only" not in words
@@ -74,6 +79,7 @@ def unsafe_calls(source: str) -> list[str]:
         "pickle.loads(content)",
         "yaml.load(text, yaml.Loader)",
         "yaml.load(text)",
+        "class Mine(yaml.Loader):\n    pass\nyaml.load(text, Mine)",
         "eval(text)",
         "Net.load_from_checkpoint(path)",
         "archive.extractall(folder)",
@@ -91,6 +97,7 @@ def test_no_source_runs_what_it_reads():
         "np.load(p, allow_pickle=False)",
         "model.eval()",
         "yaml.load(t, LOADER)",
+        "class Mine(SafeLoader):\n    pass\nyaml.load(t, Mine)",
     ]
     assert [line for text in legal for line in unsafe_calls(text)] == []
     assert len(SOURCES) > 200
