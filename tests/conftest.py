@@ -1,7 +1,36 @@
-"""Settings of the whole suite."""
+"""Settings of the whole suite, and the seconds of each folder beside its budget."""
+
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
+
+SMOKE = "test_smoke.py"
+BUDGET = {
+    "analysis": 30,
+    "app": 60,
+    "bad_inputs": 40,
+    "bases": 40,
+    "benchmarks": 15,
+    "callbacks": 80,
+    "checkpoints": 40,
+    "cli": 90,
+    "config": 70,
+    "data": 80,
+    "docker": 5,
+    "layers": 80,
+    "losses": 5,
+    "metrics": 15,
+    "models": 80,
+    "ops": 60,
+    "optim": 10,
+    "prediction": 15,
+    "sweep": 15,
+    "tasks": 15,
+    "other": 60,
+}
+"""Seconds of all tests of a folder, one process on a quiet core; their sum is about 7 minutes of two."""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -14,3 +43,24 @@ def _one_thread_each():
 def own_folder(tmp_path, monkeypatch):
     """Work in an empty folder: a run is refused where nothing can be written."""
     monkeypatch.chdir(tmp_path)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Skip the other files when only the smoke test runs: importing them takes longer than the test."""
+    is_other = collection_path.suffix == ".py" and collection_path.name != SMOKE
+    return True if is_other and config.getoption("markexpr") == "smoke" else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the seconds of each folder beside its budget; they are for reading, no run fails by them."""
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                folder, slash, _ = report.nodeid.removeprefix("tests/").partition("/")
+                seconds[folder if slash else "other"] += report.duration
+    if sum(seconds.values()) > 60:
+        terminalreporter.section("seconds by folder (budget)")
+        for folder, spent in seconds.most_common():
+            over = " over" if spent > BUDGET[folder] else ""
+            terminalreporter.write_line(f"{folder:12} {spent:6.0f} ({BUDGET[folder]}){over}")

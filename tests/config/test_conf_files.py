@@ -27,11 +27,8 @@ FILES = [(group, name) for group in CHOICES.groups if group != GROUP for name in
 PAIRS = list(itertools.product(CHOICES.of("model"), CHOICES.of("data")))
 KIND_OF_TASK = {"classification": "classifier", "segmentation": "segmenter"}
 TASKS = {data: CHOICES.content("data", data)["task"] for data in CHOICES.of("data")}
-LEGAL_PAIRS = [
-    (model, data)
-    for model, data in PAIRS
-    if CHOICES.content("model", model)["kind"] == KIND_OF_TASK[TASKS[data]]
-]
+KINDS = {model: CHOICES.content("model", model)["kind"] for model in CHOICES.of("model")}
+LEGAL_PAIRS = [(model, data) for model, data in PAIRS if KINDS[model] == KIND_OF_TASK[TASKS[data]]]
 WRONG_PAIRS = sorted(set(PAIRS) - set(LEGAL_PAIRS))
 # all of them take minutes; these have every model and every data set
 SOME_WRONG_PAIRS = sorted({pair[group]: pair for group in (0, 1) for pair in WRONG_PAIRS}.values())
