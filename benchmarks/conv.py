@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kanvision.layers import PRESETS, KANConv2d, preset
+from kanvision.layers import PRESETS, KANConv2d, get_preset
 
 _DEFAULT = ("bspline", "gram", "kan", "kagn")
 _BLOCK: dict[str, Any] = {"norm": "batch", "act": "silu"}
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 def build(name: str, in_channels: int, out_channels: int, checkpoint: bool) -> KANConv2d:
     """A 3x3 layer from the name of a preset, or of a basis (then with batch norm and SiLU)."""
-    options = preset(name) if name in PRESETS else {"basis": name, **_BLOCK}
+    options = get_preset(name) if name in PRESETS else {"basis": name, **_BLOCK}
     return KANConv2d(in_channels, out_channels, 3, padding=1, checkpoint=checkpoint, **options)
 
 

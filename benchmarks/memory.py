@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from benchmarks.conv import saved_bytes, training_step
 from kanvision.bases import BASES
-from kanvision.layers import PRESETS, KANConv2d, preset
+from kanvision.layers import PRESETS, KANConv2d, get_preset
 
 
 class Row(NamedTuple):
@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 def layer(name: str, channels: int, checkpoint: bool) -> KANConv2d:
     """A 3x3 layer from the name of a preset, or the bare convolution from that of a basis."""
-    options: dict[str, Any] = preset(name) if name in PRESETS else {"basis": name}
+    options: dict[str, Any] = get_preset(name) if name in PRESETS else {"basis": name}
     return KANConv2d(channels, channels, 3, padding=1, checkpoint=checkpoint, **options)
 
 

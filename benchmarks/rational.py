@@ -57,7 +57,7 @@ def inference(module: nn.Module, x: Tensor) -> Callable[[], None]:
 
 def candidates(args: argparse.Namespace, width: int) -> dict[str, nn.Module]:
     """The layers to compare, by the name in the table."""
-    options = {"groups": args.groups, "init": args.init, "form": args.form}
+    options = {"num_groups": args.num_groups, "init": args.init, "form": args.form}
     layers: dict[str, nn.Module] = {
         "ours": GroupRational(width, **options),
         "plain formula": PlainRational(width, **options),
@@ -85,7 +85,7 @@ def time_table(args: argparse.Namespace) -> None:
                 step()
                 if repetition >= args.warmup:
                     record.append(1e3 * (time.perf_counter() - start))
-    print(f"\n{tuple(shape)} {dtype}, {args.groups} groups, {args.init}, form {args.form}")
+    print(f"\n{tuple(shape)} {dtype}, {args.num_groups} groups, {args.init}, form {args.form}")
     print("milliseconds: median [quartiles]; kept for the backward pass: in sizes of x")
     print("speedup: how many times faster than the plain formula, forward + backward")
     print(f"{'':16} {'forward':>24} {'forward + backward':>26} {'speedup':>8} {'kept':>6}")
@@ -128,7 +128,7 @@ def bandwidth_table(args: argparse.Namespace) -> None:
     """Print the second table."""
     shape = args.shape or (1024, 197, 768)
     device = torch.device(args.device)
-    print(f"\n{tuple(shape)}, {args.groups} groups, {args.init}, form {args.form}; medians")
+    print(f"\n{tuple(shape)}, {args.num_groups} groups, {args.init}, form {args.form}; medians")
     print("GB/s: forward of 2, backward of 3 tensors of that size, %: of the copy's")
     print(f"{'':10} {'':16} {'forward ms':>11} {'GB/s':>7} {'%':>4} {'backward ms':>12} {'GB/s':>7} {'%':>4}")
     for dtype in args.dtypes or ("bfloat16", "float32"):
@@ -168,7 +168,7 @@ def networks(args: argparse.Namespace) -> dict[str, nn.Module]:
     if args.compile:
         for name, module in [*plain.named_modules()]:
             if isinstance(module, GroupRational):
-                other = PlainRational(module.num_channels, module.groups, module.init)
+                other = PlainRational(module.num_channels, module.num_groups, module.init)
                 plain.set_submodule(name, torch.compile(other, backend=args.backend))
         found["KAT, plain formula compiled"] = plain
     found = {name: network.to(args.device).train() for name, network in found.items()}
@@ -225,7 +225,7 @@ def _parser() -> argparse.ArgumentParser:
         "--shape", type=int, nargs="+", help="the last is the channels; each table has its own"
     )
     parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16", "float16"))
-    parser.add_argument("--groups", type=int, default=8)
+    parser.add_argument("--num-groups", type=int, default=8)
     parser.add_argument("--init", default="swish", choices=RATIONAL_PRESETS)
     parser.add_argument("--form", default="kernel", choices=FORMS)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)

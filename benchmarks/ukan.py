@@ -74,7 +74,7 @@ def competitors(size: str) -> dict[str, nn.Module]:
         for name, child in list(parent.named_children()):
             if isinstance(child, KANLinear):
                 setattr(parent, name, RecursiveKANLinear(child))
-    twin = create_segmenter(f"ukan_{size}", in_chans=3, num_classes=1, kan=False).train()
+    twin = create_segmenter(f"ukan_{size}", in_chans=3, num_classes=1, plain=True).train()
     return {"ours": ours, "checkpoint=False": full, "recursion": recursive, "MLP twin": twin}
 
 

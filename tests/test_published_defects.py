@@ -19,7 +19,7 @@ from torch import nn
 
 import kanvision as kv
 from kanvision.bases import BASES, create_basis
-from kanvision.layers import PRESETS, KANConv1d, KANConv2d, KANLinear, preset
+from kanvision.layers import PRESETS, KANConv1d, KANConv2d, KANLinear, get_preset
 
 POLYNOMIALS = [name for name, cls in BASES.items() if getattr(cls, "has_constant", False)]
 
@@ -27,7 +27,7 @@ POLYNOMIALS = [name for name, cls in BASES.items() if getattr(cls, "has_constant
 @pytest.mark.parametrize("name", PRESETS)
 def test_no_cache_keeps_activations_or_modules_alive(name):
     """lru_cache on methods that take tensors kept the last 128 inputs, their graphs and the modules."""
-    conv = KANConv2d(3, 3, 3, padding=1, **preset(name))
+    conv = KANConv2d(3, 3, 3, padding=1, **get_preset(name))
     x = torch.randn(2, 3, 6, 6, requires_grad=True)
     conv(x).sum().backward()
     watched = [weakref.ref(x), weakref.ref(conv)]
@@ -60,7 +60,7 @@ def test_a_prediction_does_not_depend_on_batch_mates(name, make):
     """KALN took the extremes of the whole batch: a sample moved by .1 with its neighbors."""
     linear = make is KANLinear
     torch.manual_seed(0)
-    options = preset(name, linear=linear)
+    options = get_preset(name, linear=linear)
     layer = (KANLinear(4, 5, **options) if linear else KANConv2d(4, 5, 3, padding=1, **options)).eval()
     x = torch.randn(3, 4) if linear else torch.randn(3, 4, 5, 5)
     louder = torch.cat([x[:1], 100 * x[1:]])
@@ -70,7 +70,7 @@ def test_a_prediction_does_not_depend_on_batch_mates(name, make):
 @pytest.mark.parametrize("name", ["kaln", "fastkan", "kagn"])
 def test_exports_as_a_function_of_each_sample(name):
     """KALN could not be exported for any number of samples: its scale was that of the whole batch."""
-    layer = KANConv2d(2, 3, 3, padding=1, **preset(name)).eval()
+    layer = KANConv2d(2, 3, 3, padding=1, **get_preset(name)).eval()
     sizes = ({0: torch.export.Dim("batch", min=2)},)
     program = torch.export.export(layer, (torch.randn(2, 2, 5, 5),), dynamic_shapes=sizes).module()
     x = torch.randn(5, 2, 5, 5)
@@ -79,7 +79,7 @@ def test_exports_as_a_function_of_each_sample(name):
 
 
 def test_min_max_of_a_constant_sample_is_finite():
-    layer = KANConv2d(2, 3, 1, **preset("kaln"))
+    layer = KANConv2d(2, 3, 1, **get_preset("kaln"))
     x = torch.ones(2, 2, 3, 3, requires_grad=True)
     y = layer(x)
     y.sum().backward()
@@ -89,7 +89,7 @@ def test_min_max_of_a_constant_sample_is_finite():
 
 def test_bernstein_polynomials_are_not_the_constant_one_and_let_gradients_through():
     """de Casteljau ran on coefficients that were all 1, and its in-place steps broke the backward pass."""
-    net = nn.Sequential(KANConv2d(2, 3, 1, **preset("kabn")), KANConv2d(3, 2, 1, **preset("kabn")))
+    net = nn.Sequential(KANConv2d(2, 3, 1, **get_preset("kabn")), KANConv2d(3, 2, 1, **get_preset("kabn")))
     net(torch.randn(2, 2, 4, 4)).square().sum().backward()
     assert all(p.grad is not None for p in net.parameters())
     values = create_basis("bernstein")(torch.randn(50, 1))
@@ -98,11 +98,11 @@ def test_bernstein_polynomials_are_not_the_constant_one_and_let_gradients_throug
 
 def test_relu_kan_can_be_optimized_and_loaded():
     """Starts and ends were expanded, of stride 0: neither a step nor load_state_dict could write them."""
-    conv = KANConv2d(3, 2, 1, **preset("relukan"))
+    conv = KANConv2d(3, 2, 1, **get_preset("relukan"))
     optimizer = torch.optim.AdamW(conv.parameters(), lr=0.1)
     conv(torch.rand(2, 3, 4, 4)).square().sum().backward()
     optimizer.step()
-    fresh = KANConv2d(3, 2, 1, **preset("relukan"))
+    fresh = KANConv2d(3, 2, 1, **get_preset("relukan"))
     fresh.load_state_dict(conv.state_dict())
     assert all(0 not in p.stride() for p in conv.parameters())
     assert conv.basis.start.std(0).gt(0).any()  # channels learn their own
@@ -119,7 +119,7 @@ def test_relu_kan_keeps_channels_and_functions_apart():
 @pytest.mark.parametrize("name", ["kagn", "kacn", "kan"])
 def test_every_output_of_a_depthwise_layer_sees_its_own_channel_and_no_other(name):
     """Degree-major maps cut into groups: a quarter of the outputs of KAGN v2 saw constants only."""
-    conv = KANConv2d(8, 8, 3, padding=1, groups=8, **preset(name, norm=None)).double()
+    conv = KANConv2d(8, 8, 3, padding=1, groups=8, **get_preset(name, norm=None)).double()
     x = torch.randn(1, 8, 5, 5, dtype=torch.double, requires_grad=True)
     for channel in range(8):
         (grad,) = torch.autograd.grad(conv(x)[:, channel].square().sum(), x)
@@ -171,7 +171,7 @@ def test_grids_are_buffers_and_follow_the_module(name):
 @pytest.mark.parametrize("norm", ["batch", "instance", "layer", "group"])
 def test_a_map_of_one_pixel_can_be_trained(norm):
     """InstanceNorm raises on 1x1 maps in training: VGG and ResKANet at 32 pixels."""
-    conv = KANConv2d(4, 4, 3, padding=1, **preset("kagn", norm=norm))
+    conv = KANConv2d(4, 4, 3, padding=1, **get_preset("kagn", norm=norm))
     y = conv(torch.randn(2, 4, 1, 1))
     y.square().sum().backward()
     assert y.isfinite().all()
@@ -181,7 +181,7 @@ def test_a_map_of_one_pixel_can_be_trained(norm):
 @pytest.mark.parametrize("name", PRESETS)
 def test_kernels_need_not_be_square(name, kernel):
     """Layers with raw poly_weights took integers only."""
-    conv = KANConv2d(2, 4, kernel, padding=tuple(k // 2 for k in kernel), stride=(1, 2), **preset(name))
+    conv = KANConv2d(2, 4, kernel, padding=tuple(k // 2 for k in kernel), stride=(1, 2), **get_preset(name))
     assert conv(torch.randn(1, 2, 6, 6)).shape == (1, 4, 6, 3)
 
 
@@ -205,7 +205,7 @@ def test_shannon_bounds_its_argument_not_the_channels():
 def test_radial_layer_on_one_feature_still_sees_it():
     """A LayerNorm over one feature is 0 for every input (fast-kan issue 7): another norm can be told."""
     torch.manual_seed(0)
-    layer = KANLinear(1, 4, **preset("fastkan", linear=True, input_norm=None))
+    layer = KANLinear(1, 4, **get_preset("fastkan", linear=True, input_norm=None))
     assert layer(torch.linspace(-2, 2, 5)[:, None]).std(0).gt(0).all()
 
 
@@ -247,7 +247,7 @@ def test_layers_run_where_their_input_is():
     """Hard-coded "cuda": here the meta device, which no code path can have planned for."""
     for name in PRESETS:
         with torch.device("meta"):
-            conv = KANConv1d(4, 4, 3, padding=1, **preset(name))
+            conv = KANConv1d(4, 4, 3, padding=1, **get_preset(name))
         assert conv(torch.empty(2, 4, 9, device="meta")).is_meta
 
 

@@ -56,7 +56,7 @@ def test_a_failing_model_is_left_as_it_was() -> None:
 
 def test_functions_of_kan_layers_are_counted_by_themselves() -> None:
     layer = kv.layers.KANConv2d(3, 4, 3, padding=1, basis="chebyshev", basis_kwargs={"degree": 3})
-    rational = kv.layers.GroupRational(4, groups=2, channel_dim=1)
+    rational = kv.layers.GroupRational(4, num_groups=2, channel_dim=1)
     result = cost(nn.Sequential(layer, rational), (3, 5, 6))
     assert result.basis_flops == 3 * 30 * (1 + 2 + 2 * 5) + 4 * 30 * 20  # tanh, p_1, two steps
     kinds = {"basis": "selectable", "basis_kwargs": {"pool": ["rbf", "fourier"]}}
@@ -116,4 +116,4 @@ def test_splines_of_ukan_are_counted_by_what_evaluates_them() -> None:
             model = kv.create_model("ukan_medium", basis_kwargs={"evaluation": evaluation})
         assert cost(model, (3, 256, 256)).basis_flops == values * operations
     with torch.device("meta"):
-        assert cost(kv.create_model("ukan_medium", kan=False), (3, 256, 256)).basis_flops == 0
+        assert cost(kv.create_model("ukan_medium", plain=True), (3, 256, 256)).basis_flops == 0

@@ -268,8 +268,8 @@ RUNS = {
     ("experiment=ukan/busi",): UKAN,
     ("experiment=ukan/cvc",): UKAN,
     ("experiment=ukan/glas",): UKAN | {"data.img_size": 512, "metrics.objects": True},
-    ("experiment=ukan/busi_mlp",): UKAN | {"model.kan": False},
-    ("experiment=ukan/busi_mlp_2",): UKAN | {"model.kan": (True, False, True)},
+    ("experiment=ukan/busi_mlp",): UKAN | {"model.plain": True},
+    ("experiment=ukan/busi_mlp_2",): UKAN | {"model.plain": (False, True, False)},
     # the recipe by itself measures on images that it does not train on
     ("model=ukan", "data=busi", "model.size=medium"): UKAN
     | {

@@ -24,6 +24,12 @@ LEGAL = {name for root in (TrainConfig, EvalConfig, CheckConfig) for name in key
             ["callbacks.grid._target_=kanvision.callbacks.GridUpdate"],
         ),
         ("recipe=convkan_cifar100_regularisation", ["recipe=convkan_cifar100_regularization"]),
+        ("model.layer=kagn,kacn", ["model.preset=kagn,kacn"]),
+        ("model.layer=conv", ["model.preset=null", "model.plain=true"]),
+        ("model.pointwise_layer=conv", ["model.pointwise_preset=null", "model.plain=pointwise"]),
+        ("+model.kwargs.layer=conv", ["+model.kwargs.preset=null", "+model.kwargs.plain=true"]),
+        ("model.kan=false", ["model.plain=true"]),
+        ("model.kan=[True,False,true],false", ["model.plain=[false,true,false],true"]),
     ],
 )
 def test_an_old_name_that_is_typed_works_and_is_answered(typed: str, today: list[str]) -> None:
@@ -56,12 +62,23 @@ def test_old_names_in_a_file_become_those_of_today() -> None:
     assert rename_settings(renamed) == (renamed, [])
 
 
+def test_old_names_of_plain_networks_in_a_file_become_those_of_today() -> None:
+    stored = {"model": {"plain": False, "preset": None, "kan": [True, False], "layer": "kagn"}}
+    renamed, notes = rename_settings(stored)
+    assert renamed == {"model": {"plain": [False, True], "preset": "kagn"}}
+    assert "model.kan=[true, false] -> model.plain=[false, true]" in notes
+    assert rename_settings({"model": {"plain": False, "layer": "conv", "preset": None}}) == (
+        {"model": {"plain": True, "preset": None}},
+        ["model.layer=conv -> model.preset=null model.plain=true"],
+    )
+
+
 def test_each_new_name_is_legal_and_no_old_one_is() -> None:
     for old, name in KEYS.items():
         section = old.rpartition(".")[0]
         new = f"{section}.{name}" if section else name
         assert old not in LEGAL
-        if section not in ("callbacks", "basis"):  # their keys are those of files and classes
+        if section not in ("callbacks", "basis", "model.kwargs"):  # their keys are those of files and classes
             assert new in LEGAL, new
 
 

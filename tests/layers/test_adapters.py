@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kanvision.layers import KANConv2d, add_adapters, merge_adapters, preset
+from kanvision.layers import KANConv2d, add_adapters, get_preset, merge_adapters
 
 from .small_layers import EXACT, LAYERS, POLYNOMIALS, SETUPS, inputs, make, train
 
@@ -157,7 +157,7 @@ def test_everything_around_the_weights_is_that_of_the_plain_layer(options):
 
 def test_single_precision_merges_to_one_millionth():
     torch.manual_seed(0)
-    layer = KANConv2d(8, 8, 3, padding=1, **preset("kagn", norm="batch"))
+    layer = KANConv2d(8, 8, 3, padding=1, **get_preset("kagn", norm="batch"))
     x = torch.randn(2, 8, 6, 6)
     add_adapters(layer, extra_degrees=2, degrees=(2, 3), adapter_rank=2)
     train(layer, x)

@@ -13,11 +13,11 @@ from kanvision.layers import (
     KANSelfAttention3d,
     MoEBottleneckKANConv2d,
     collect_auxiliary,
-    preset,
+    get_preset,
 )
 
 ATTENTIONS = {1: KANSelfAttention1d, 2: KANSelfAttention2d, 3: KANSelfAttention3d}
-GRAM = preset("kagn", norm="batch")
+GRAM = get_preset("kagn", norm="batch")
 
 
 def attention(cls, *args, **kwargs):
@@ -141,7 +141,7 @@ def test_published_counts(options, published):
 
 def test_count_of_the_attention_that_replaces_a_layer():
     """VGG11v4 with last_attention has it in the place of its last convolution."""
-    options = preset("kagn", norm="batch", basis_kwargs={"degree": 5})
+    options = get_preset("kagn", norm="batch", basis_kwargs={"degree": 5})
     conv = partial(BottleneckKANConv2d, dim_reduction=8)
     more = count(KANSelfAttention2d(512, conv=conv, **options, device="meta"))
     less = count(conv(512, 512, 3, **options, device="meta"))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from kanvision.bases import BASES
-from kanvision.layers import KANConv1d, KANConv2d, KANConv3d, KANLinear, preset
+from kanvision.layers import KANConv1d, KANConv2d, KANConv3d, KANLinear, get_preset
 
 CONVS = {1: KANConv1d, 2: KANConv2d, 3: KANConv3d}
 
@@ -97,7 +97,7 @@ def test_training_keeps_the_input_only(ndim, basis):
 @pytest.mark.parametrize("name", ["kan", "fastkan", "kagn", "wavkan", "relukan", "kaln", "kajn"])
 @pytest.mark.parametrize("norm", ["batch", "instance"])
 def test_a_published_layer_with_norm_and_activation_keeps_twice_its_input(name, norm):
-    options = preset(name)
+    options = get_preset(name)
     for slot in ("norm", "input_norm"):
         if options.get(slot) in ("batch", "instance"):
             options[slot] = norm
@@ -112,7 +112,7 @@ def test_recomputation_changes_neither_gradients_nor_running_statistics(layer, n
     results = []
     for checkpoint in (True, False):
         torch.manual_seed(0)
-        conv = KANConv2d(4, 6, 3, padding=1, **preset(layer, norm=norm, checkpoint=checkpoint)).double()
+        conv = KANConv2d(4, 6, 3, padding=1, **get_preset(layer, norm=norm, checkpoint=checkpoint)).double()
         x = torch.randn(3, 4, 5, 5, dtype=torch.double, requires_grad=True)
         for _ in range(2):
             conv(x).square().sum().backward()
@@ -122,7 +122,7 @@ def test_recomputation_changes_neither_gradients_nor_running_statistics(layer, n
 
 
 def test_evaluation_and_shared_statistics_are_left_alone():
-    conv = KANConv2d(4, 4, 1, **preset("kagn", norm="batch"))
+    conv = KANConv2d(4, 4, 1, **get_preset("kagn", norm="batch"))
     x = torch.randn(2, 4, 3, 3, requires_grad=True)
     conv(x).sum().backward()
     assert conv.norm.num_batches_tracked.item() == 1

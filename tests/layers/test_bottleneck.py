@@ -14,7 +14,7 @@ from kanvision.layers import (
     BottleneckKANConv3d,
     BottleneckKANLinear,
     MoEBottleneckKANConv2d,
-    preset,
+    get_preset,
 )
 from kanvision.layers.bottleneck import inner_channels
 
@@ -117,11 +117,11 @@ def test_merge_changes_nothing(basis, ndim, groups):
 @pytest.mark.parametrize("kind", ["conv", "linear", "moe"])
 def test_merge_with_biases_copies_and_only_once(kind):
     if kind == "linear":
-        layer, shape = double(BottleneckKANLinear, 5, 7, **preset("kagn", linear=True)), (3, 5)
+        layer, shape = double(BottleneckKANLinear, 5, 7, **get_preset("kagn", linear=True)), (3, 5)
     else:
         cls = BottleneckKANConv2d if kind == "conv" else MoEBottleneckKANConv2d
         layer, shape = (
-            double(cls, 5, 7, 3, padding=1, bias=True, **preset("kagn", bottleneck=True)),
+            double(cls, 5, 7, 3, padding=1, bias=True, **get_preset("kagn", bottleneck=True)),
             (3, 5, 6, 6),
         )
     layer.eval()
@@ -158,7 +158,7 @@ def test_rule_of_the_inner_width(sizes, reduction, least, width):
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("name", ["kagn", "relukan"])
 def test_parameter_counts_of_the_published_layers(ndim, groups, name):
-    options = preset(name, bottleneck=True)
+    options = get_preset(name, bottleneck=True)
     layer = CONVS[ndim](256, 512, 3, groups=groups, **options, device="meta")
     c, o, m, taps = 256 // groups, 512 // groups, 128 // groups, 3**ndim
     num_basis = {"kagn": 4, "relukan": 8}[name]
@@ -169,7 +169,7 @@ def test_parameter_counts_of_the_published_layers(ndim, groups, name):
 
 
 def test_parameter_count_of_the_linear_layer():
-    layer = BottleneckKANLinear(256, 512, **preset("kagn", linear=True), device="meta")
+    layer = BottleneckKANLinear(256, 512, **get_preset("kagn", linear=True), device="meta")
     assert layer.inner_width == 64
     assert count(layer) == 256 * 512 + 257 * 64 + 4 * 64**2 + 4 + 65 * 512 + 2 * 512
 
@@ -186,7 +186,7 @@ def test_linear_is_the_written_formula():
 
 def test_published_noise_reaches_both_branches():
     torch.manual_seed(0)
-    options = preset("kagn", bottleneck=True, norm=None, act=None, drop_rate=0.9)
+    options = get_preset("kagn", bottleneck=True, norm=None, act=None, drop_rate=0.9)
     x = torch.randn(4, 8, 6, 6)
     for silent in ("base_weight", "expand.weight"):
         layer = BottleneckKANConv2d(8, 8, 3, padding=1, **options)
@@ -218,15 +218,15 @@ def test_places_of_dropout(place, kind, base, inner):
 
 
 def test_presets_carry_the_published_dropout():
-    kagn = BottleneckKANConv2d(8, 8, 3, **preset("kagn", bottleneck=True, drop_rate=0.1))
+    kagn = BottleneckKANConv2d(8, 8, 3, **get_preset("kagn", bottleneck=True, drop_rate=0.1))
     assert (kagn.drop_place, type(kagn.drop).__name__) == ("input", "NoiseInjection")
-    relukan = BottleneckKANConv2d(8, 8, 3, **preset("relukan", bottleneck=True, drop_rate=0.1))
+    relukan = BottleneckKANConv2d(8, 8, 3, **get_preset("relukan", bottleneck=True, drop_rate=0.1))
     assert (relukan.drop_place, type(relukan.drop).__name__) == ("input", "Dropout2d")
-    moe = MoEBottleneckKANConv2d(8, 8, 3, **preset("kagn", bottleneck=True, drop_rate=0.1))
+    moe = MoEBottleneckKANConv2d(8, 8, 3, **get_preset("kagn", bottleneck=True, drop_rate=0.1))
     expert = moe.inner.experts[0]
     assert (expert.drop_place, type(expert.drop).__name__) == ("basis", "NoiseInjection")
     # A place that is given stays.
-    given = BottleneckKANConv2d(8, 8, 3, **preset("kagn", drop_rate=0.1))
+    given = BottleneckKANConv2d(8, 8, 3, **get_preset("kagn", drop_rate=0.1))
     assert given.inner.drop_place == "squashed"
 
 
@@ -239,7 +239,7 @@ def test_start_preserves_variance(basis):
 
 def test_published_start():
     torch.manual_seed(0)
-    layer = BottleneckKANConv2d(64, 128, 3, **preset("kagn", bottleneck=True))
+    layer = BottleneckKANConv2d(64, 128, 3, **get_preset("kagn", bottleneck=True))
     bounds = {
         "squeeze.weight": (3 / 64) ** 0.5,
         "expand.weight": (3 / 32) ** 0.5,
@@ -254,7 +254,7 @@ def test_recomputing_keeps_little():
     kept = []
     for checkpoint in (False, True):
         layer = BottleneckKANConv2d(
-            64, 64, 3, padding=1, **preset("kagn", bottleneck=True, norm="batch"), checkpoint=checkpoint
+            64, 64, 3, padding=1, **get_preset("kagn", bottleneck=True, norm="batch"), checkpoint=checkpoint
         )
         x = torch.randn(2, 64, 16, 16, requires_grad=True)
         tensors = {}

@@ -25,10 +25,10 @@ from kanvision.layers import (
     MoEKANConv2d,
     MoEKANConv3d,
     collect_auxiliary,
-    preset,
+    get_preset,
 )
 
-GRAM = preset("kagn", bottleneck=True, norm="batch")
+GRAM = get_preset("kagn", bottleneck=True, norm="batch")
 EXPERTS = {"num_experts": 3, "k": 2}
 PLAIN_EXPERTS = {**EXPERTS, "basis": "gram", "base_act": None}
 
@@ -40,10 +40,10 @@ CASES = {
     "bottleneck_relu": (
         BottleneckKANConv2d,
         (4, 6, 3),
-        {"padding": 1, **preset("relukan", bottleneck=True, norm="batch")},
+        {"padding": 1, **get_preset("relukan", bottleneck=True, norm="batch")},
         (5, 4),
     ),
-    "bottleneck_linear": (BottleneckKANLinear, (4, 6), preset("kagn", linear=True), None),
+    "bottleneck_linear": (BottleneckKANLinear, (4, 6), get_preset("kagn", linear=True), None),
     "moe_1d": (MoEKANConv1d, (4, 6, 3), {"padding": 1, **EXPERTS, **GRAM}, (7,)),
     "moe_2d": (MoEKANConv2d, (4, 6, 3), {"padding": 1, **EXPERTS, **GRAM}, (5, 4)),
     "moe_3d": (MoEKANConv3d, (4, 6, 3), {"padding": 1, **PLAIN_EXPERTS}, (3, 4, 3)),
@@ -272,7 +272,7 @@ def test_channels_last_equals_contiguous(case):
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_published_layer_fits_in(name):
     torch.manual_seed(0)
-    options = preset(name, bottleneck=True, drop_rate=0.1)
+    options = get_preset(name, bottleneck=True, drop_rate=0.1)
     x = torch.randn(2, 8, 6, 5)
     for layer in (
         BottleneckKANConv2d(8, 8, 3, padding=1, **options),

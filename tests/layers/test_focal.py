@@ -8,11 +8,11 @@ from kanvision.layers import (
     KANFocalModulation1d,
     KANFocalModulation2d,
     KANFocalModulation3d,
-    preset,
+    get_preset,
 )
 
 FOCALS = {1: KANFocalModulation1d, 2: KANFocalModulation2d, 3: KANFocalModulation3d}
-GRAM = preset("kagn", norm="batch")
+GRAM = get_preset("kagn", norm="batch")
 
 
 def focal(cls, *args, **kwargs):

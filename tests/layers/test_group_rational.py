@@ -49,7 +49,7 @@ def test_onnx_file_gives_the_same(form, tmp_path):
     """Ordinary operators only: no runtime has to know ours."""
     import onnxruntime
 
-    layer = GroupRational(8, groups=2, init="swish", form=form).eval()
+    layer = GroupRational(8, num_groups=2, init="swish", form=form).eval()
     path = str(tmp_path / "rational.onnx")
     batch = torch.export.Dim("batch")
     torch.onnx.export(
@@ -65,13 +65,13 @@ def test_onnx_file_gives_the_same(form, tmp_path):
 @pytest.mark.parametrize("name", RATIONAL_PRESETS)
 def test_second_moment_gives_the_gain(name):
     gain = FUNCTIONS[name][2] if name in FUNCTIONS else PUBLISHED_GAINS[name]
-    moment = GroupRational(8, groups=4, init=name).second_moment()
+    moment = GroupRational(8, num_groups=4, init=name).second_moment()
     assert moment.shape == (4,)
     assert torch.allclose(1 / moment, torch.full_like(moment, gain), rtol=5e-4 if gain < 10 else 2e-3)
 
 
 def test_second_moment_follows_the_parameters():
-    layer = GroupRational(8, groups=2, share_numerator=False)
+    layer = GroupRational(8, num_groups=2, share_numerator=False)
     with torch.no_grad():
         layer.numerator[1, 1] = 3.0
     assert torch.allclose(layer.second_moment(), torch.tensor([1.0, 9.0]).double(), rtol=1e-4)
@@ -79,17 +79,17 @@ def test_second_moment_follows_the_parameters():
 
 @pytest.mark.parametrize(("shared", "rows"), [(True, 1), (False, 4)])
 def test_parameters(shared, rows):
-    layer = GroupRational(8, groups=4, init="swish", share_numerator=shared)
+    layer = GroupRational(8, num_groups=4, init="swish", share_numerator=shared)
     assert layer.numerator.shape == (rows, 6)
     assert layer.denominator.shape == (4, 4)
     assert set(layer.kan_parameters) == {name for name, _ in layer.named_parameters()}
     x = torch.randn(3, 8)
     assert torch.equal(layer(x), rational(x, layer.numerator, layer.denominator))
-    assert f"groups=4, init='swish', share_numerator={shared}" in repr(layer)
+    assert f"num_groups=4, init='swish', share_numerator={shared}" in repr(layer)
 
 
 def test_groups_are_blocks_of_channels():
-    layer = GroupRational(6, groups=3)
+    layer = GroupRational(6, num_groups=3)
     with torch.no_grad():
         layer.denominator[1, 0] = 1.0
     y = layer(torch.ones(2, 6))
@@ -97,7 +97,7 @@ def test_groups_are_blocks_of_channels():
 
 
 def test_channels_on_the_second_axis():
-    layer = GroupRational(6, groups=3, init="tanh", channel_dim=1)
+    layer = GroupRational(6, num_groups=3, init="tanh", channel_dim=1)
     x = torch.randn(2, 6, 4, 5)
     assert torch.allclose(layer(x), torch.tanh(x), atol=1e-2)
     nchw = x.contiguous(memory_format=torch.channels_last)
@@ -105,7 +105,7 @@ def test_channels_on_the_second_axis():
 
 
 def test_it_imitates_a_function():
-    layer = GroupRational(6, groups=3, share_numerator=False, channel_dim=1)
+    layer = GroupRational(6, num_groups=3, share_numerator=False, channel_dim=1)
     error = layer.imitate(F.silu)
     x = torch.linspace(-10, 10, 300).view(1, 6, 50)
     assert ((layer(x) - F.silu(x)).abs() / (0.1 + x.abs())).max() <= error + 1e-6 < 5e-4
@@ -118,7 +118,7 @@ def test_it_imitates_a_function():
 
 def test_it_leaves_the_identity():
     torch.manual_seed(0)
-    layer = GroupRational(8, groups=2)
+    layer = GroupRational(8, num_groups=2)
     optimizer = torch.optim.SGD(layer.parameters(), lr=1e-2)
     x = torch.randn(64, 8)
     first = None
@@ -150,8 +150,8 @@ def test_device_and_dtype():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"num_channels": 10}, "num_channels=10 cannot be split into groups=8"),
-        ({"num_channels": 8, "groups": 0}, "groups=0"),
+        ({"num_channels": 10}, "num_channels=10 cannot be split into num_groups=8"),
+        ({"num_channels": 8, "num_groups": 0}, "num_groups=0"),
         ({"num_channels": 8, "init": "silly"}, "init='silly' is not a preset; legal: identity, swish"),
         ({"num_channels": 8, "form": "pade"}, "form='pade' is not known; legal: kernel, paper"),
     ],

@@ -9,18 +9,18 @@ from kanvision.layers import (
     KANConv2d,
     MoEBottleneckKANConv2d,
     change_structure,
+    get_preset,
     merge_bottlenecks,
-    preset,
     restore_structure,
     structure_changes,
 )
 
-GRAM = preset("kagn", bottleneck=True, norm="batch")
+GRAM = get_preset("kagn", bottleneck=True, norm="batch")
 
 
 def network():
     return nn.Sequential(
-        KANConv2d(3, 8, 3, **preset("kagn")),
+        KANConv2d(3, 8, 3, **get_preset("kagn")),
         nn.Sequential(
             BottleneckKANConv2d(8, 8, 3, **GRAM), MoEBottleneckKANConv2d(8, 8, 3, num_experts=3, **GRAM)
         ),

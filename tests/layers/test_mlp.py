@@ -43,7 +43,7 @@ def test_options():
     assert mlp.fc2.out_features == 8
     assert mlp.act2.numerator.shape == (4, 6)
     assert mlp.act2.init == "gelu"
-    with pytest.raises(ValueError, match="groups=3"):
+    with pytest.raises(ValueError, match="num_groups=3"):
         GroupRationalMlp(8, 16, num_groups=3)
 
 

@@ -16,12 +16,12 @@ from kanvision.layers import (
     MoEKANConv2d,
     MoEKANConv3d,
     collect_auxiliary,
-    preset,
+    get_preset,
 )
 
 MIXTURES = {1: MoEKANConv1d, 2: MoEKANConv2d, 3: MoEKANConv3d}
 BOTTLENECKS = {1: MoEBottleneckKANConv1d, 2: MoEBottleneckKANConv2d, 3: MoEBottleneckKANConv3d}
-GRAM = preset("kagn", bottleneck=True)
+GRAM = get_preset("kagn", bottleneck=True)
 
 
 def mixture(cls, *args, **kwargs):
@@ -269,7 +269,7 @@ def test_parameter_count_of_a_layer():
 
 def chain(widths, first, *, degree, dim_reduction, classes, first_is_moe):
     """Parameters of a chain of layers with a linear classifier, and how many the published code adds dead."""
-    options = preset("kagn", bottleneck=True, norm="batch", basis_kwargs={"degree": degree})
+    options = get_preset("kagn", bottleneck=True, norm="batch", basis_kwargs={"degree": degree})
     total, dead, channels = 0, 0, first
     for index, width in enumerate(widths):
         layer = MoEBottleneckKANConv2d(
@@ -302,8 +302,8 @@ def test_published_counts_less_the_parameters_that_nothing_reads(widths, options
 
 
 def test_all_experts_of_a_full_mixture_are_layers():
-    layer = MoEKANConv2d(8, 16, 3, num_experts=4, k=2, **preset("kaln"), device="meta")
-    expert = KANConv2d(8, 16, 3, **preset("kaln"), device="meta")
+    layer = MoEKANConv2d(8, 16, 3, num_experts=4, k=2, **get_preset("kaln"), device="meta")
+    expert = KANConv2d(8, 16, 3, **get_preset("kaln"), device="meta")
     assert count(layer) == 4 * count(expert) + 2 * 8 * 4
 
 

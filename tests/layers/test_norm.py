@@ -37,5 +37,5 @@ def test_instance_norm_of_larger_maps_is_that_of_torch(affine):
 def test_extremes_of_groups_are_those_of_each_group():
     x = torch.randn(2, 6, 3, 5)
     want = torch.cat([MinMaxNorm()(part) for part in x.chunk(3, dim=1)], dim=1)
-    torch.testing.assert_close(MinMaxNorm(groups=3)(x), want)
+    torch.testing.assert_close(MinMaxNorm(num_groups=3)(x), want)
     assert not torch.allclose(MinMaxNorm()(x), want)

@@ -15,8 +15,8 @@ from kanvision.layers import (
     MoEBottleneckKANConv2d,
     MoEKANConv2d,
     add_adapters,
+    get_preset,
     merge_adapters,
-    preset,
 )
 from kanvision.layers.adapters import AdaptedKANConv2d
 
@@ -26,8 +26,8 @@ from .small_layers import EXACT, inputs, make, train
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.stem = KANConv2d(3, 4, 3, padding=1, **preset("kagn", norm="batch"))
-        self.body = KANConv2d(4, 6, 3, groups=2, **preset("kagn", norm="batch", bias=True))
+        self.stem = KANConv2d(3, 4, 3, padding=1, **get_preset("kagn", norm="batch"))
+        self.body = KANConv2d(4, 6, 3, groups=2, **get_preset("kagn", norm="batch", bias=True))
         self.fc = nn.Linear(6, 5)
 
     def forward(self, x):
@@ -121,14 +121,14 @@ def test_reset_takes_back_what_was_learned(net, images):
 
 
 COMPOSITES = {
-    "bottleneck": lambda: BottleneckKANConv2d(4, 4, 3, padding=1, **preset("kagn")),
+    "bottleneck": lambda: BottleneckKANConv2d(4, 4, 3, padding=1, **get_preset("kagn")),
     "mixture": lambda: MoEKANConv2d(4, 4, 3, padding=1, num_experts=3, base_act=None, basis="gram"),
     "joint": lambda: MoEKANConv2d(
         4, 4, 3, padding=1, num_experts=3, base_act=None, basis="gram", evaluation="joint"
     ),
     "bottleneck_mixture": lambda: MoEBottleneckKANConv2d(4, 4, 3, padding=1, basis="gram", num_experts=3),
     "attention": lambda: KANSelfAttention2d(4, basis="gram"),
-    "focal": lambda: KANFocalModulation2d(4, **preset("kagn")),
+    "focal": lambda: KANFocalModulation2d(4, **get_preset("kagn")),
 }
 
 
@@ -180,11 +180,13 @@ def test_low_degrees_without_a_beta(degree, extra, parity):
 
 
 def test_half_precision_and_meta():
-    layer = KANConv2d(4, 6, 3, **preset("kagn"), dtype=torch.bfloat16)
+    layer = KANConv2d(4, 6, 3, **get_preset("kagn"), dtype=torch.bfloat16)
     add_adapters(layer, extra_degrees=1, degrees=(2,), adapter_rank=1)
     assert {parameter.dtype for parameter in layer.parameters()} == {torch.bfloat16}
     assert layer(torch.randn(1, 4, 5, 5, dtype=torch.bfloat16)).dtype == torch.bfloat16
-    layer = add_adapters(KANConv2d(4, 6, 3, **preset("kagn"), device="meta"), extra_degrees=1, degrees=(2,))
+    layer = add_adapters(
+        KANConv2d(4, 6, 3, **get_preset("kagn"), device="meta"), extra_degrees=1, degrees=(2,)
+    )
     assert layer(torch.randn(1, 4, 5, 5, device="meta")).shape == (1, 6, 3, 3)
     # O C taps (T + E) weights, the factors of the steps of degree 2 and 4, and a norm
     assert sum(p.numel() for p in layer.parameters() if p.requires_grad) == 6 * 4 * 9 * 2 + 2 + 2 * 6

@@ -7,7 +7,15 @@ import torch
 import torch.nn.functional as F
 from scipy.interpolate import BSpline
 
-from kanvision.layers import PRESETS, KANConv1d, KANConv2d, KANConv3d, KANLinear, default_preset, preset
+from kanvision.layers import (
+    PRESETS,
+    KANConv1d,
+    KANConv2d,
+    KANConv3d,
+    KANLinear,
+    find_default_preset,
+    get_preset,
+)
 
 C, OUT, SIDE, DEGREE = 6, 4, 3, 3
 
@@ -34,7 +42,7 @@ COUNTS = {
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize(("cls", "ndim"), [(KANConv1d, 1), (KANConv2d, 2), (KANConv3d, 3)])
 def test_parameter_counts(name, cls, ndim):
-    layer = cls(C, OUT, SIDE, **preset(name))
+    layer = cls(C, OUT, SIDE, **get_preset(name))
     own = [value for key, value in layer.named_parameters() if not key.startswith(("norm.", "input_norm."))]
     assert sum(value.numel() for value in own) == COUNTS[name](SIDE, ndim)
     assert all(value.requires_grad for value in own)
@@ -117,7 +125,7 @@ def published(name, layer, x):
 @pytest.mark.parametrize("name", PRESETS)
 def test_forward_equation(name):
     torch.manual_seed(0)
-    layer = KANConv2d(C, OUT, 3, padding=1, stride=2, **preset(name)).double()
+    layer = KANConv2d(C, OUT, 3, padding=1, stride=2, **get_preset(name)).double()
     x = torch.randn(3, C, 7, 7, dtype=torch.float64)
     base, maps, finish = published(name, layer, x)
     weight = layer.basis_weight
@@ -152,7 +160,7 @@ LINEAR = {
 @pytest.mark.parametrize("name", PRESETS)
 def test_linear_equation_and_training(name):
     torch.manual_seed(0)
-    layer = KANLinear(C, OUT, **preset(name, linear=True)).double()
+    layer = KANLinear(C, OUT, **get_preset(name, linear=True)).double()
     x = torch.randn(5, C, dtype=torch.float64)
     base, finish = LINEAR[name]
     seen = layer_norm(x) if name == "fastkan" else x
@@ -176,7 +184,7 @@ def test_linear_equation_and_training(name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_linear_outputs_do_not_depend_on_batch_mates(name):
     torch.manual_seed(0)
-    layer = KANLinear(C, OUT, **preset(name, linear=True)).eval()
+    layer = KANLinear(C, OUT, **get_preset(name, linear=True)).eval()
     x = torch.randn(4, 3, C)
     torch.testing.assert_close(layer(x)[:1], layer(x[:1]))
 
@@ -184,22 +192,24 @@ def test_linear_outputs_do_not_depend_on_batch_mates(name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_outputs_do_not_depend_on_batch_mates(name):
     torch.manual_seed(0)
-    layer = KANConv2d(C, OUT, 3, **preset(name)).eval()
+    layer = KANConv2d(C, OUT, 3, **get_preset(name)).eval()
     x = torch.randn(4, C, 6, 6)
     torch.testing.assert_close(layer(x)[:1], layer(x[:1]))
 
 
 def test_preset_overrides():
-    options = preset("kagn", norm="batch", basis_kwargs={"degree": 5})
+    options = get_preset("kagn", norm="batch", basis_kwargs={"degree": 5})
     assert options["norm"] == "batch"
     assert options["basis_kwargs"] == {"degree": 5, "parity": True}
     options["basis_kwargs"]["degree"] = 7
     assert PRESETS["kagn"]["basis_kwargs"]["degree"] == 3
-    other = preset("kagn", basis="rbf")
+    other = get_preset("kagn", basis="rbf")
     assert other["basis_kwargs"] == {}
     assert other["act"] == "silu"
-    assert preset("kagn", basis="rbf", basis_kwargs={"num_centers": 4})["basis_kwargs"] == {"num_centers": 4}
+    assert get_preset("kagn", basis="rbf", basis_kwargs={"num_centers": 4})["basis_kwargs"] == {
+        "num_centers": 4
+    }
     with pytest.raises(ValueError, match=r"preset='kann'.*kan, fastkan"):
-        preset("kann")
-    assert default_preset("gram") == "kagn"
-    assert default_preset("fourier") is None
+        get_preset("kann")
+    assert find_default_preset("gram") == "kagn"
+    assert find_default_preset("fourier") is None

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kanvision.layers import KANSelfAttention2d, preset
+from kanvision.layers import KANSelfAttention2d, get_preset
 from kanvision.layers.rope import RotaryPositions
 
 SPACES = {1: (7,), 2: (5, 3), 3: (2, 4, 3)}
@@ -73,7 +73,7 @@ def test_attention_tells_places_apart():
     for kind, same in ((None, True), ("axial", False), ("mixed", False)):
         torch.manual_seed(0)
         layer = KANSelfAttention2d(
-            8, kernel_size=1, rope=kind, **preset("kagn", norm="batch"), dtype=torch.float64
+            8, kernel_size=1, rope=kind, **get_preset("kagn", norm="batch"), dtype=torch.float64
         )
         with torch.no_grad():
             layer.gamma.fill_(1.0)

@@ -15,7 +15,7 @@ from kanvision.models.conv_factory import ConvFactory
 @pytest.mark.parametrize("layer", PRESETS)
 def test_a_published_layer_is_as_its_preset_but_for_the_norm(layer):
     options = PRESETS[layer]
-    conv = ConvFactory(basis=options["basis"], layer=layer, norm="layer", norm_affine=False).conv(
+    conv = ConvFactory(basis=options["basis"], preset=layer, norm="layer", norm_affine=False).conv(
         4, 6, stride=2
     )
     assert isinstance(conv, EdgeWaveletConv2d if layer == "wavkan" else KANConv2d)
@@ -31,7 +31,7 @@ def test_a_published_layer_is_as_its_preset_but_for_the_norm(layer):
 
 @pytest.mark.parametrize("basis", BASES)
 def test_the_layer_of_a_basis_is_the_published_one(basis):
-    published = kv.layers.default_preset(basis)
+    published = kv.layers.find_default_preset(basis)
     kwargs = PRESETS[published]["basis_kwargs"] if published else {}
     conv = ConvFactory(basis=basis).conv(2, 3)
     alike = kv.create_basis(basis, **{"num_channels": 2, **kwargs})
@@ -62,7 +62,7 @@ def test_dropout_reaches_the_layer(kind, place):
 
 def test_without_words_dropout_is_the_published_one():
     for layer, options in PRESETS.items():
-        conv = ConvFactory(basis=options["basis"], layer=layer, layer_drop_rate=0.1).conv(2, 2)
+        conv = ConvFactory(basis=options["basis"], preset=layer, layer_drop_rate=0.1).conv(2, 2)
         assert conv.drop_place == options.get("drop_place", "branch")
 
 
@@ -76,13 +76,13 @@ def test_groups_spare_pointwise_and_first_convolutions():
 
 
 def test_plain_layer():
-    conv = ConvFactory(layer="conv", groups=2, layer_drop_rate=0.25).conv(4, 6, stride=2)
+    conv = ConvFactory(plain=True, groups=2, layer_drop_rate=0.25).conv(4, 6, stride=2)
     assert [type(part) for part in conv] == [nn.Dropout2d, nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
     assert conv.conv.bias is not None
     assert conv.conv.groups == 2
     assert conv(torch.randn(2, 4, 7, 7)).shape == (2, 6, 4, 4)
-    with pytest.raises(ValueError, match="take head='linear'"):
-        ConvFactory(layer="conv").linear(4, 2)
+    with pytest.raises(ValueError, match="use head='linear'"):
+        ConvFactory(plain=True).linear(4, 2)
 
 
 @pytest.mark.parametrize("basis", BASES)
@@ -102,11 +102,11 @@ def test_linear_layer_with_a_degree_of_its_own():
 
 def test_another_layer_keeps_what_its_basis_knows():
     factory = ConvFactory(basis="gram", basis_kwargs={"degree": 5, "num_points": 40}, norm="instance")
-    other = factory.with_layer("kaln")
+    other = factory.with_preset("kaln")
     conv = other.conv(2, 2, 1)
     assert (conv.basis.name, conv.basis.degree) == ("legendre", 5)
     assert isinstance(conv.norm, nn.InstanceNorm2d)
-    assert factory.with_layer("conv").is_plain
+    assert factory.as_plain().is_plain
 
 
 def test_further_arguments_of_the_layer_win():
@@ -119,11 +119,14 @@ def test_further_arguments_of_the_layer_win():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"basis": "rbf", "layer": "kagn"}, "layer='kagn' is built on basis='gram', not 'rbf'"),
-        ({"layer": "kang"}, "layer='kang' is not known; legal names: conv, kan"),
+        ({"basis": "rbf", "preset": "kagn"}, "preset='kagn' has basis='gram', not 'rbf'"),
+        ({"preset": "kang"}, "preset='kang' is not known; legal names: kan"),
         ({"basis": "grma"}, "basis='grma' is not known"),
         ({"norm": "batc"}, "norm='batc' is not known; legal values: None, batch"),
         ({"form": "fancy"}, "form='fancy' is not known; legal values: plain"),
+        ({"plain": "no"}, "plain='no' is not known; legal values: True, False, 'pointwise'"),
+        ({"plain": True, "form": "moe"}, "plain convolutions have no form='moe'"),
+        ({"plain": True, "preset": "kagn"}, "plain convolutions have no preset='kagn'"),
         ({"groups": 0}, "groups=0 must be at least 1"),
     ],
 )

@@ -83,7 +83,7 @@ def test_every_family_trains_in_every_form(family, form):
 @pytest.mark.parametrize("family", TINY)
 def test_every_family_has_a_plain_twin(family):
     torch.manual_seed(0)
-    model = tiny(family, layer="conv", head="linear")
+    model = tiny(family, plain=True, head="linear")
     assert not [module for module in model.modules() if isinstance(module, kv.bases.Basis)]
     step(model)
 

@@ -77,7 +77,7 @@ def test_published_counts_with_residual_blocks(layer, kwargs, published):
 
     These are instance norms without scale and shift, or batch norms with both for the bottleneck layer.
     """
-    model = on_meta("res_kan_unet_18", layer=layer, basis=BASIS[layer], norm="instance", **kwargs)
+    model = on_meta("res_kan_unet_18", preset=layer, basis=BASIS[layer], norm="instance", **kwargs)
     network = model.network
     later = [block for stage in (*network.encoder, network.middle, *network.decoder) for block in stage[1:]]
     norms = [m for block in later for m in block.modules() if isinstance(m, nn.InstanceNorm2d)]
@@ -125,7 +125,7 @@ def test_every_mixer_in_every_form(mixer, form):
 
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_the_plain_twin(mixer):
-    model = KANUNet(depth=3, mixer=mixer, layer="conv", width_scale=0.25)
+    model = KANUNet(depth=3, mixer=mixer, plain=True, width_scale=0.25)
     assert not [m for m in model.modules() if isinstance(m, kv.bases.Basis)]
     assert model(torch.randn(2, 3, 8, 12)).shape == (2, 1, 8, 12)
 

@@ -27,7 +27,7 @@ BASIS = {layer: options["basis"] for layer, options in kv.layers.PRESETS.items()
 
 
 def layer(name: str, **kwargs: Any) -> dict[str, Any]:
-    return {"layer": name, "basis": BASIS.get(name, "gram"), **kwargs}
+    return {"preset": name, "basis": BASIS.get(name, "gram"), **kwargs}
 
 
 GATE = "each mixture has a second gate and noise matrix, 2 x inner channels x experts, that nothing reads"
@@ -108,7 +108,7 @@ VGG = [
 P32 = {"stem": "32p", "norm_affine": False, **C200}
 P64 = {"stem": "64p", "norm_affine": False, **C200}
 # their 1x1 convolutions are Legendre ones
-MIXED = {"form": "moe_bottleneck", "pointwise_layer": "kaln", **P32}
+MIXED = {"form": "moe_bottleneck", "pointwise_preset": "kaln", **P32}
 RES = [
     Row("res_kan_18", layer("kan", **P32), 800_628),
     Row("res_kan_18", layer("fastkan", **P32, **SMALL_GRID), 538_072),
@@ -172,7 +172,9 @@ def count_of(row: Row) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}-{row.kwargs.get('layer', '')}-{row.count}")
+@pytest.mark.parametrize(
+    "row", ROWS, ids=lambda row: f"{row.name}-{row.kwargs.get('preset', '')}-{row.count}"
+)
 def test_parameter_count_is_the_published_one(row: Row):
     count = count_of(row)
     if isinstance(row.count, str):

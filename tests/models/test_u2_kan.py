@@ -27,7 +27,7 @@ FAST = {"basis_kwargs": {"num_centers": 5}}
 )
 def test_published_counts(layer, kwargs, full, small):
     """Numbers below 1000 are in millions, rounded as they were published."""
-    kwargs = {"layer": layer, "basis": BASIS.get(layer, "gram"), "norm": "instance", **kwargs}
+    kwargs = {"preset": layer, "basis": BASIS.get(layer, "gram"), "norm": "instance", **kwargs}
     if layer == "conv":
         kwargs["norm"] = "batch"
     # a quirk of the published small bottleneck form alone

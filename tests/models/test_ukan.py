@@ -30,7 +30,7 @@ def count(name: str, **kwargs) -> int:
         ("ukan_small", {}, 1_848_633),
         ("ukan_medium", {}, 6_356_689),
         ("ukan_large", {}, 25_359_265),
-        ("ukan_medium", {"kan": False}, 2_764_561),
+        ("ukan_medium", {"plain": True}, 2_764_561),
         ("ukan_crop", {"in_chans": 12, "num_classes": 2}, 75_182_914),
         ("ukan_crop", {"in_chans": 2, "num_classes": 2}, 75_177_154),
     ],
@@ -41,7 +41,7 @@ def test_published_counts(name, kwargs, published):
 
 def test_published_counts_of_a_block():
     with torch.device("meta"):
-        kan, mlp = (UKAN(kan=kan).down_blocks[0] for kan in (True, False))
+        kan, mlp = (UKAN(plain=plain).down_blocks[0] for plain in (False, True))
     assert sum(p.numel() for p in kan.parameters()) == 774_080
     assert sum(p.numel() for p in mlp.parameters()) == 83_360
 
@@ -57,7 +57,7 @@ def test_number_of_layers(num_layers):
 
 def test_the_mlp_twin_has_no_kan_layer():
     """The published switch does not reach the blocks: it trains a U-KAN."""
-    model = network(kan=False)
+    model = network(plain=True)
     assert not [m for m in model.modules() if isinstance(m, KANLinear)]
     plain = [m for m in model.modules() if isinstance(m, nn.Linear)]
     assert len(plain) == 12
@@ -68,7 +68,7 @@ def test_the_mlp_twin_has_no_kan_layer():
 
 @pytest.mark.parametrize("plain", [0, 1, 2])
 def test_any_layer_of_a_block_can_be_plain(plain):
-    model = network(kan=[index != plain for index in range(3)])
+    model = network(plain=[index == plain for index in range(3)])
     for block in (m for m in model.modules() if isinstance(m, TokenBlock)):
         kinds = [type(mixer.layer) for mixer in block.mixers]
         assert kinds == [PlainLinear if index == plain else KANLinear for index in range(3)]
@@ -108,8 +108,8 @@ def test_start_values():
 
 def test_two_learning_rates():
     """All tensors of KAN layers at one rate and all others at another, as published; the twin's alike."""
-    for kan, each in ((True, 3), (False, 2)):
-        model = network(kan=kan)
+    for plain, each in ((False, 3), (True, 2)):
+        model = network(plain=plain)
         fast = kan_parameter_names(model)
         assert len(fast) == 12 * each
         assert all(".mixers." in name and ".layer." in name for name in fast)
@@ -137,9 +137,9 @@ def test_any_basis(basis):
 
 
 def test_other_layers():
-    published = network(layer="kagn", basis="gram")
+    published = network(preset="kagn", basis="gram")
     assert {type(m.norm) for m in published.modules() if isinstance(m, KANLinear)} == {nn.LayerNorm}
-    model = network(layer="group_rational")
+    model = network(preset="group_rational")
     assert not [m for m in model.modules() if isinstance(m, KANLinear)]
     assert sum(isinstance(m, kv.layers.GroupRational) for m in model.modules()) == 12
     assert len(kan_parameter_names(model)) == 12 * 4
@@ -148,7 +148,7 @@ def test_other_layers():
     act, linear = model.down_blocks[0].mixers[0].layer
     hidden = linear(act(torch.randn(4096, linear.in_features))).detach()
     assert hidden.square().mean() == pytest.approx(1, rel=0.3)
-    assert network(layer="fastkan", basis="rbf", layer_kwargs={"bias": False})(
+    assert network(preset="fastkan", basis="rbf", layer_kwargs={"bias": False})(
         torch.randn(2, 3, 32, 32)
     ).shape
 
@@ -183,9 +183,9 @@ def test_little_is_kept_for_the_backward_pass():
         ({"embed_dims": (8, 16)}, r"embed_dims=\(8, 16\) must be three positive widths"),
         ({"embed_dims": (4, 8, 8), "stem_dims": None}, "stem_dims=None must be two positive widths"),
         ({"num_layers": 0}, "num_layers=0 must be at least 1"),
-        ({"kan": (True, False)}, "one entry for each of num_layers=3"),
-        ({"layer": "kaggn"}, "layer='kaggn' is not known; legal names: group_rational, kan"),
-        ({"layer": "kagn"}, "layer='kagn' is built on basis='gram', not 'bspline'"),
+        ({"plain": (True, False)}, "one value for each of num_layers=3"),
+        ({"preset": "kaggn"}, "preset='kaggn' is not known; legal names: group_rational, kan"),
+        ({"preset": "kagn"}, "preset='kagn' has basis='gram', not 'bspline'"),
         ({"num_classes": 0}, "num_classes=0 must be at least 1"),
     ],
 )

@@ -76,10 +76,11 @@ def test_the_head_fits_behind_attention_that_keeps_the_width():
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 3)
 
 
-@pytest.mark.parametrize("layer", [None, "conv", "wavkan"])
-def test_attention_trains(layer):
+@pytest.mark.parametrize(
+    "kwargs", [{}, {"plain": True}, {"preset": "wavkan", "basis": "wavelet"}], ids=["kan", "plain", "wavkan"]
+)
+def test_attention_trains(kwargs):
     torch.manual_seed(0)
-    kwargs = {"basis": "wavelet"} if layer == "wavkan" else {}
     model = VGGKAN(
         depths=(1, 1, 1, 1, 1),
         pool_attention=True,
@@ -88,7 +89,6 @@ def test_attention_trains(layer):
         attention_kwargs={"num_heads": 2},
         width_scale=1 / 16,
         num_classes=3,
-        layer=layer,
         **kwargs,
     )
     attentions = [module for module in model.modules() if isinstance(module, KANSelfAttention2d)]

@@ -191,7 +191,7 @@ def test_published_groups_of_ukan() -> None:
 def test_the_mlp_twin_of_ukan_learns_at_the_same_rates() -> None:
     """Published so: its linear layers are named like the KAN layers that they stand for."""
     with torch.device("meta"):
-        model = create_segmenter("ukan_medium", num_classes=1, kan=False)
+        model = create_segmenter("ukan_medium", num_classes=1, plain=True)
     groups = parameter_groups(model, lr=1e-4, kan_lr=1e-2, weight_decay=1e-4, decay_all=True)
     assert [group["lr"] for group in groups] == [1e-4, 1e-2]
     assert len(groups[1]["params"]) == 24  # weights and biases

@@ -35,12 +35,24 @@ KEYS: dict[str, str] = {
     "data.faults": "on_bad_sample",
     "data.max_faults": "max_bad_samples",
     "basis.normalise": "normalize",
+    "model.kan": "plain",
+    "model.layer": "preset",
+    "model.pointwise_layer": "pointwise_preset",
+    "model.kwargs.layer": "preset",
+    "model.kwargs.pointwise_layer": "pointwise_preset",
     "callbacks.finite_guard": "nonfinite_guard",
     "callbacks.sample_images": "prediction_images",
 }
 """Dotted key, its sections under today's names -> today's name in the same section."""
+NEGATED = frozenset({"model.kan"})
+"""Old keys whose true is the false of the new key."""
 VALUES: dict[str, dict[str, dict[str, Any]]] = {
     "mode": {"analyse": {"mode": "analyze"}},
+    **{
+        f"{section}.{key}": {"conv": {key: None, "plain": plain}}
+        for section in ("model", "model.kwargs")
+        for key, plain in (("preset", True), ("pointwise_preset", "pointwise"))
+    },
     "recipe": {"convkan_cifar100_regularisation": {"recipe": "convkan_cifar100_regularization"}},
     "recipe.name": {"convkan_cifar100_regularisation": {"name": "convkan_cifar100_regularization"}},
 }
@@ -54,6 +66,7 @@ CLASSES: dict[str, str] = {
 """Old name of a class that a `_target_` may hold -> today's name."""
 
 _PRINTED: set[str] = set()
+_NAME_OF_BOOL = re.compile(r"\b(true|false)\b", re.IGNORECASE)
 _OVERRIDE = re.compile(r"(\+\+|\+|~)?([\w./@-]+)(?:=(.*))?", re.DOTALL)
 
 
@@ -70,6 +83,8 @@ def rename_override(override: str) -> tuple[list[str], str | None]:
     if match is None:
         return [override], None
     sign, key, value = match[1] or "", _rename_key(match[2]), match[3]
+    if match[2] in NEGATED and value is not None:
+        value = _NAME_OF_BOOL.sub(lambda name: _format(name[0].lower() == "false"), value)
     section = key.rpartition(".")[0] + "." if "." in key else ""
     if value is None or sign == "~":
         words = [sign + key + ("" if value is None else f"={value}")]
@@ -104,15 +119,18 @@ def rename_settings(values: Mapping[str, Any], section: str = "") -> tuple[dict[
             notes += inner
         else:
             item = CLASSES.get(value, value) if isinstance(value, str) else value
+            if f"{section}{name}" in NEGATED:
+                item = _negate(item)
             replaced = _replacement(f"{section}{today}", item)
         renamed |= replaced
         is_old = name not in replaced or (not isinstance(value, Mapping) and replaced[name] != value)
         if is_old:
-            said = " ".join(f"{section}{key}={_format(item)}" for key, item in replaced.items())
+            settings = " ".join(f"{section}{key}={_format(item)}" for key, item in replaced.items())
+            is_alias = [*replaced] == [today] and name != today and f"{section}{name}" not in NEGATED
             notes.append(
                 f"{section}{name} -> {section}{today}"
-                if name != today and [*replaced] == [today]
-                else f"{section}{name}={_format(value)} -> {said}"
+                if is_alias
+                else f"{section}{name}={_format(value)} -> {settings}"
             )
     return renamed, notes
 
@@ -126,9 +144,16 @@ def print_old_names(notes: Iterable[str], where: str = "") -> None:
 
 
 def _replacement(key: str, value: Any) -> dict[str, Any]:
-    """Settings of the same section that say what `key=value` says, by their last names."""
+    """Return the settings of the same section that mean what `key=value` means, by their last names."""
     replaced = VALUES.get(key, {}).get(value.strip("'\"")) if isinstance(value, str) else None
     return replaced or {key.rpartition(".")[2]: value}
+
+
+def _negate(value: Any) -> Any:
+    """Return a boolean, or each of a list, negated."""
+    if isinstance(value, list | tuple):
+        return [_negate(item) for item in value]
+    return not value if isinstance(value, bool) else value
 
 
 def _rename_key(key: str) -> str:

@@ -28,7 +28,7 @@ from .moe import (
 from .moe_gate import TopKGate
 from .norm import create_norm
 from .peft import add_adapters, merge_adapters
-from .presets import PRESETS, default_preset, preset
+from .presets import PRESETS, find_default_preset, get_preset
 from .rational import RATIONAL_PRESETS, GroupRational
 from .rational_fit import RationalFit, fit_rational
 from .regularization import KANPenalty
@@ -84,9 +84,10 @@ __all__ = [
     "collect_auxiliary",
     "create_activation",
     "create_norm",
-    "default_preset",
     "extend_grid",
+    "find_default_preset",
     "fit_rational",
+    "get_preset",
     "grid_sites",
     "karat_attn_layer",
     "map_functions",
@@ -95,7 +96,6 @@ __all__ = [
     "merge_bottlenecks",
     "move_grids",
     "place_grids",
-    "preset",
     "prune_selection",
     "refine_grid",
     "restore_structure",

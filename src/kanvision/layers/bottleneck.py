@@ -219,7 +219,7 @@ class BottleneckKANConvNd(Bottleneck):
     t c o + c m + m o + K t m^2 weights, against (1 + K) t c o without bottleneck.
 
     Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), with the Gram and the ReLU basis; here
-    with any. `preset("kagn", bottleneck=True)` are the arguments of the published layer.
+    with any. `get_preset("kagn", bottleneck=True)` are the arguments of the published layer.
 
     Args:
         in_channels: C.

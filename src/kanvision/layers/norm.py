@@ -77,13 +77,13 @@ class MinMaxNorm(nn.Module):
 
     Args:
         eps: least difference of the extremes.
-        groups: groups of channels (axis 1) with their own extremes, as grouped KALN layers have them.
+        num_groups: groups of channels (axis 1) with their own extremes, as grouped KALN layers have them.
     """
 
-    def __init__(self, eps: float = 1e-6, groups: int = 1) -> None:
+    def __init__(self, eps: float = 1e-6, num_groups: int = 1) -> None:
         super().__init__()
         self.eps = eps
-        self.groups = groups
+        self.num_groups = num_groups
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ...) -> (B, ...)."""
@@ -91,7 +91,9 @@ class MinMaxNorm(nn.Module):
             return x
         exact = x if x.dtype == torch.float64 else x.float()
         grouped = (
-            exact.reshape(len(x), self.groups, -1, *x.shape[2:]) if self.groups > 1 else exact.unsqueeze(1)
+            exact.reshape(len(x), self.num_groups, -1, *x.shape[2:])
+            if self.num_groups > 1
+            else exact.unsqueeze(1)
         )
         axes = tuple(range(2, grouped.ndim))  # (B, G, ...)
         low = grouped.amin(dim=axes, keepdim=True)
@@ -101,7 +103,7 @@ class MinMaxNorm(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the guard and the groups."""
-        return f"eps={self.eps}, groups={self.groups}"
+        return f"eps={self.eps}, num_groups={self.num_groups}"
 
 
 class TokenNorm(nn.Module):

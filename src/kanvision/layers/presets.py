@@ -1,11 +1,11 @@
-"""The published KAN layers as arguments of `KANConv{1,2,3}d` and `KANLinear`."""
+"""Published KAN layers as arguments of `KANConv{1,2,3}d` and `KANLinear`."""
 
 from __future__ import annotations
 
 import copy
 from typing import Any
 
-__all__ = ["PRESETS", "default_preset", "preset"]
+__all__ = ["PRESETS", "find_default_preset", "get_preset"]
 
 # Equations: Drokin 2024 (arXiv 2407.01092) and its code; FastKAN: arXiv 2405.06721; Wav-KAN: arXiv
 # 2405.12832; ReLU-KAN: arXiv 2406.02075. Every difference from the published code is a decision, named at its
@@ -147,21 +147,24 @@ _LINEAR: dict[str, dict[str, Any]] = {
 }
 
 
-def preset(name: str, *, linear: bool = False, bottleneck: bool = False, **overrides: Any) -> dict[str, Any]:
-    """Arguments of a published layer: `KANConv2d(64, 64, 3, padding=1, **preset("kagn"))`.
+def get_preset(
+    name: str, *, linear: bool = False, bottleneck: bool = False, **overrides: Any
+) -> dict[str, Any]:
+    """Return the arguments of a published layer: `KANConv2d(64, 64, 3, padding=1, **get_preset("kagn"))`.
 
     Args:
-        name: a key of `PRESETS`.
-        linear: the fully connected layer of that name: `KANLinear(64, 64, **preset("kagn", linear=True))`.
-        bottleneck: the published bottleneck layer of that name, whose dropout is elsewhere:
-            `BottleneckKANConv2d(64, 64, 3, padding=1, **preset("kagn", bottleneck=True))`.
-        **overrides: arguments that replace the published ones; `basis_kwargs` are merged key by key.
+        name: Key of `PRESETS`.
+        linear: Select the fully connected layer of that name:
+            `KANLinear(64, 64, **get_preset("kagn", linear=True))`.
+        bottleneck: Select the bottleneck layer of that name, which drops at another position:
+            `BottleneckKANConv2d(64, 64, 3, padding=1, **get_preset("kagn", bottleneck=True))`.
+        **overrides: Arguments that replace the published ones; `basis_kwargs` are merged key by key.
 
     Returns:
-        A new dictionary, free to be changed.
+        A new dictionary, which the caller may change.
 
     Raises:
-        ValueError: if the name is not known.
+        ValueError: The name is not known.
     """
     if name not in PRESETS:
         raise ValueError(f"preset={name!r} is not known; legal names: {', '.join(PRESETS)}")
@@ -180,6 +183,6 @@ def preset(name: str, *, linear: bool = False, bottleneck: bool = False, **overr
     return {**options, **changes}
 
 
-def default_preset(basis: str) -> str | None:
-    """Name of the layer that was published with a basis, or None: "gram" gives "kagn"."""
+def find_default_preset(basis: str) -> str | None:
+    """Return the name of the layer that was published with a basis, or None: "kagn" for "gram"."""
     return next((name for name, options in PRESETS.items() if options["basis"] == basis), None)

@@ -98,7 +98,7 @@ class GroupRational(nn.Module):
 
     Args:
         num_channels: D, size of the channel axis.
-        groups: G, number of groups.
+        num_groups: G, number of groups.
         init: Function that it starts as, a name in `RATIONAL_PRESETS`.
         share_numerator: One numerator for all groups (published); otherwise one each (the paper's text).
         channel_dim: Axis of the channels; 1 for (B, C, H, W).
@@ -107,7 +107,7 @@ class GroupRational(nn.Module):
         dtype: Of the parameters.
 
     Raises:
-        ValueError: `groups` does not divide `num_channels`, or `init` or `form` is not a legal name.
+        ValueError: `num_groups` does not divide `num_channels`, or `init` or `form` is not a legal name.
     """
 
     kan_parameters: ClassVar[tuple[str, ...]] = ("numerator", "denominator")
@@ -115,7 +115,7 @@ class GroupRational(nn.Module):
     def __init__(
         self,
         num_channels: int,
-        groups: int = 8,
+        num_groups: int = 8,
         init: str = "identity",
         share_numerator: bool = True,
         channel_dim: int = -1,
@@ -124,9 +124,9 @@ class GroupRational(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if groups < 1 or num_channels < 1 or num_channels % groups:
+        if num_groups < 1 or num_channels < 1 or num_channels % num_groups:
             raise ValueError(
-                f"num_channels={num_channels} cannot be split into groups={groups} equal groups."
+                f"num_channels={num_channels} cannot be split into num_groups={num_groups} equal groups."
             )
         if init not in RATIONAL_PRESETS:
             raise ValueError(f"init={init!r} is not a preset; legal: {', '.join(RATIONAL_PRESETS)}.")
@@ -134,13 +134,13 @@ class GroupRational(nn.Module):
             raise ValueError(f"form={form!r} is not known; legal: {', '.join(FORMS)}.")
         self.form = form
         self.num_channels = num_channels
-        self.groups = groups
+        self.num_groups = num_groups
         self.init = init
         self.channel_dim = channel_dim
         self.start = a, b = RATIONAL_PRESETS[init]
-        numerator_rows = 1 if share_numerator else groups
+        numerator_rows = 1 if share_numerator else num_groups
         self.numerator = nn.Parameter(torch.empty(numerator_rows, len(a), device=device, dtype=dtype))
-        self.denominator = nn.Parameter(torch.empty(groups, len(b), device=device, dtype=dtype))
+        self.denominator = nn.Parameter(torch.empty(num_groups, len(b), device=device, dtype=dtype))
         self.reset_parameters()
 
     @torch.no_grad()
@@ -195,7 +195,7 @@ class GroupRational(nn.Module):
         num_points = 2**16
         points = torch.arange(num_points, device=self.numerator.device, dtype=torch.float64)
         quantiles = torch.special.ndtri((points + 0.5) / num_points)
-        grid = quantiles.unsqueeze(-1).expand(-1, self.groups)  # (points, G): one channel a group
+        grid = quantiles.unsqueeze(-1).expand(-1, self.num_groups)  # (points, G): one channel a group
         values = rational(grid, self.numerator, self.denominator, form=self.form)
         return values.square().mean(0)
 
@@ -203,6 +203,6 @@ class GroupRational(nn.Module):
         """Show sizes and start."""
         shared = self.numerator.shape[0] == 1
         return (
-            f"{self.num_channels}, groups={self.groups}, init={self.init!r}, share_numerator={shared}, "
-            f"channel_dim={self.channel_dim}, form={self.form!r}"
+            f"{self.num_channels}, num_groups={self.num_groups}, init={self.init!r}, "
+            f"share_numerator={shared}, channel_dim={self.channel_dim}, form={self.form!r}"
         )

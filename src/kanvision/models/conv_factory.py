@@ -1,4 +1,4 @@
-"""One place that knows which convolution a network is made of.
+"""Factory of the convolutions of a network, KAN or plain, from one set of options.
 
 Shapes: B batch, C channels, H W space.
 """
@@ -16,7 +16,6 @@ from torch import nn
 
 from kanvision.bases import BASES
 from kanvision.layers import (
-    PRESETS,
     BottleneckKANConv2d,
     BottleneckKANLinear,
     EdgeWaveletConv2d,
@@ -27,53 +26,53 @@ from kanvision.layers import (
     MoEBottleneckKANConv2d,
     MoEKANConv2d,
     create_norm,
-    default_preset,
-    preset,
+    find_default_preset,
+    get_preset,
 )
 from kanvision.layers.conv import KANConvNd
 from kanvision.layers.norm import NORMS
 
-__all__ = ["FORMS", "PLAIN_LAYER", "ConvFactory"]
+__all__ = ["FORMS", "ConvFactory"]
 
 FORMS = ("plain", "bottleneck", "moe", "moe_bottleneck")
-PLAIN_LAYER = "conv"
-"""Name of the layer without any basis: convolution with bias, norm, ReLU."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvFactory:
-    """Makes the convolutions of a network: `factory.conv(64, 128, stride=2)`.
+    """Factory of the convolutions of a network: `factory.conv(64, 128, stride=2)`.
 
-    The fields are arguments of every ConvKAN network (`kanvision.models.backbone.KANBackbone`).
+    The fields are arguments of every network of KAN convolutions (`kanvision.models.backbone.KANBackbone`).
 
     Args:
         basis: Short name of the basis.
         basis_kwargs: Arguments of the basis.
-        layer: Published layer to imitate (a name in `kanvision.layers.PRESETS`); None takes the one that was
-            published with this basis, and for a basis without one SiLU(norm(base + basis)). "wavkan" has a
-            wavelet for each edge, which takes O times the work; basis="wavelet" alone ties them to the input
-            channel. "conv" has no basis at all: ReLU(norm(convolution + bias)), to compare with.
-        pointwise_layer: Another published layer for 1x1 convolutions; None for the same.
-        layer_kwargs: Further arguments of the layer (`base_act`, `pad_space`, ...), which win.
-        form: What stands for a convolution, one of `FORMS`: itself ("plain"); between two projections one
-            over fewer channels ("bottleneck"); a mixture of experts that are convolutions ("moe"), or of the
-            inner ones of a bottleneck ("moe_bottleneck"). 1x1 and, but for ConvKAN, first convolutions are
-            never mixtures.
-        norm: Normalization in the place where the layer has one; None or "none" for none.
+        preset: Published layer to reproduce, a key of `kanvision.layers.PRESETS`. None selects the layer that
+            was published with this basis, and SiLU(norm(base + basis)) for a basis without one. "wavkan" has
+            a wavelet for each edge, which takes O times the work for O output channels; basis="wavelet" alone
+            has one for each input channel.
+        plain: True builds the plain twin: ReLU(norm(convolution + bias)) instead of every KAN convolution.
+            "pointwise" does so for 1x1 convolutions only.
+        pointwise_preset: Published layer for 1x1 convolutions if it differs from `preset`.
+        layer_kwargs: Further arguments of the layer (`base_act`, `pad_space`, ...); they override all others.
+        form: Structure of a convolution, one of `FORMS`: a single convolution ("plain"), a convolution over
+            fewer channels between two projections ("bottleneck"), a mixture of experts that are convolutions
+            ("moe"), or a bottleneck with a mixture inside ("moe_bottleneck"). 1x1 convolutions are never
+            mixtures, and the first convolution is one in ConvKAN only.
+        norm: Normalization, at the position where the layer has one; None or "none" for no normalization.
         norm_affine: Give norms a learnable scale and shift.
-        groups: Groups of every convolution larger than 1x1 but the first.
-        layer_drop_rate: Dropout inside every convolution but the first.
-        layer_drop_kind: "channel", "element" or "noise"; None is the one that was published with the layer.
-        layer_drop_place: Where inside a layer: "input", "branch", "squashed", "basis" or "output"; None is
-            where the published layer drops.
-        dim_reduction: Factor between the channels and the inner channels of a bottleneck.
-        pointwise_reduction: The same for 1x1 convolutions.
-        num_experts: Experts of a mixture.
-        top_k: Experts that work on one sample.
+        groups: Groups of every convolution larger than 1x1 except the first.
+        layer_drop_rate: Dropout rate inside every convolution except the first.
+        layer_drop_kind: "channel", "element" or "noise"; None is the kind published with the layer.
+        layer_drop_place: Position of the dropout in a layer: "input", "branch", "squashed", "basis" or
+            "output"; None is the position published with the layer.
+        dim_reduction: Number of channels divided by the number of inner channels of a bottleneck.
+        pointwise_reduction: The reduction of 1x1 bottlenecks.
+        num_experts: Number of experts of a mixture.
+        top_k: Number of experts that process one sample.
         moe_kwargs: Further arguments of mixtures (`noisy`, `loss_coef`, `pregate`, `evaluation`).
         attention_kwargs: Arguments of self-attention (`num_heads`, `scale`, `parity`, `post_norm`).
-        device: Where the parameters are made.
-        dtype: Of the parameters.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
 
     Raises:
         ValueError: A value is not legal; the message names it.
@@ -81,8 +80,9 @@ class ConvFactory:
 
     basis: str = "gram"
     basis_kwargs: Mapping[str, Any] | None = None
-    layer: str | None = None
-    pointwise_layer: str | None = None
+    preset: str | None = None
+    plain: bool | str = False
+    pointwise_preset: str | None = None
     layer_kwargs: Mapping[str, Any] | None = None
     form: str = "plain"
     norm: str | None = "batch"
@@ -111,33 +111,39 @@ class ConvFactory:
             raise ValueError(f"norm={self.norm!r} is not known; legal values: None, {', '.join(NORMS)}")
         if self.groups < 1:
             raise ValueError(f"groups={self.groups} must be at least 1")
-        if (self.layer == "wavkan" and self._is_bottleneck) or (self.is_plain and self.form != "plain"):
-            raise ValueError(f"layer={self.layer!r} has no form={self.form!r}; take form='plain'")
-        if self.layer is not None and not self.is_plain and self._preset["basis"] != self.basis:
+        if self.plain not in (True, False, "pointwise"):
+            raise ValueError(f"plain={self.plain!r} is not known; legal values: True, False, 'pointwise'")
+        if self.is_plain:
+            for key in ("preset", "form"):
+                if getattr(self, key) not in (None, "plain"):
+                    raise ValueError(f"plain=True: plain convolutions have no {key}={getattr(self, key)!r}")
+        elif self.preset == "wavkan" and self._is_bottleneck:
+            raise ValueError(f"preset='wavkan' has no form={self.form!r}; use form='plain'")
+        elif self.preset is not None and self._published_options["basis"] != self.basis:
             raise ValueError(
-                f"layer={self.layer!r} is built on basis={self._preset['basis']!r}, not {self.basis!r}"
+                f"preset={self.preset!r} has basis={self._published_options['basis']!r}, not {self.basis!r}"
             )
 
     @classmethod
     def split(cls, options: Mapping[str, Any]) -> tuple[ConvFactory, dict[str, Any]]:
-        """A factory from those options that are its fields, and the other options."""
+        """Return a factory from the options that are its fields, and the other options."""
         names = {field.name for field in fields(cls)}
         own = {key: value for key, value in options.items() if key in names}
         return cls(**own), {key: value for key, value in options.items() if key not in names}
 
     @property
     def is_plain(self) -> bool:
-        """Whether convolutions have no basis."""
-        return self.layer == PLAIN_LAYER
+        """Return True if all convolutions are plain."""
+        return self.plain is True
 
     @property
     def _is_bottleneck(self) -> bool:
         return self.form.endswith("bottleneck")
 
     @property
-    def _preset(self) -> dict[str, Any]:
-        """Published arguments of the layer; those of the general layer where nothing was published."""
-        name = self.layer or default_preset(self.basis)
+    def _published_options(self) -> dict[str, Any]:
+        """Return the arguments of the published layer; by default those of SiLU(norm(base + basis))."""
+        name = self.preset or find_default_preset(self.basis)
         if name is None:
             return {
                 "basis": self.basis,
@@ -146,20 +152,16 @@ class ConvFactory:
                 "norm": "batch",
                 "act": "silu",
             }
-        if name not in PRESETS:
-            raise ValueError(
-                f"layer={name!r} is not known; legal names: {', '.join((PLAIN_LAYER, *PRESETS))}"
-            )
-        return preset(name, bottleneck=self._is_bottleneck)
+        return get_preset(name, bottleneck=self._is_bottleneck)
 
     @property
     def _options(self) -> dict[str, Any]:
-        """Arguments of every convolution; `norm` goes where the published layer has its norm."""
-        options = self._preset
+        """Return the arguments of every convolution; `norm` replaces the norm of the published layer."""
+        options = self._published_options
         options["basis_kwargs"] = {**options["basis_kwargs"], **(self.basis_kwargs or {})}
-        for slot in ("norm", "input_norm"):
-            if options.get(slot) in NORMS:
-                options[slot] = self.norm
+        for key in ("norm", "input_norm"):
+            if options.get(key) in NORMS:
+                options[key] = self.norm
         for name in ("kind", "place"):
             value = getattr(self, f"layer_drop_{name}")
             if value is not None:
@@ -168,7 +170,7 @@ class ConvFactory:
         return {**options, **tensors, **(self.layer_kwargs or {})}
 
     def width(self, channels: int, scale: float = 1.0) -> int:
-        """`channels` times `scale`, rounded to a multiple of the groups, at least one channel for each."""
+        """Return `channels` times `scale`, rounded to a multiple of `groups`, at least `groups`."""
         return max(1, round(channels * scale / self.groups)) * self.groups
 
     def conv(
@@ -185,22 +187,21 @@ class ConvFactory:
         dim_reduction: float | None = None,
         mixture: bool = True,
     ) -> nn.Module:
-        """Make a convolution (B, in_channels, H, W) -> (B, out_channels, H', W').
+        """Build a convolution (B, in_channels, H, W) -> (B, out_channels, H', W').
 
         Args:
-            in_channels: Channels of the input.
-            out_channels: Channels of the output.
+            in_channels: Number of input channels.
+            out_channels: Number of output channels.
             kernel_size: Side of the kernel.
-            stride: Step of the kernel.
-            padding: Cells around the image, or "same"; None keeps its size at stride 1 and an odd kernel.
-            dilation: Distance of the taps.
-            groups: None for those of the network, or one for a 1x1 kernel.
-            drop_rate: None for that of the network.
-            dim_reduction: None for that of the network.
+            stride: Stride of the kernel.
+            padding: Pixels of padding, or "same"; None keeps the size of the map at stride 1 for odd kernels.
+            dilation: Dilation of the kernel.
+            groups: Number of groups; None is that of the network, or 1 for a 1x1 kernel.
+            drop_rate: Dropout rate; None is that of the network.
+            dim_reduction: Reduction of a bottleneck; None is that of the network.
             mixture: Allow a mixture of experts, if the kernel is larger than 1x1.
         """
-        if kernel_size == 1 and self.pointwise_layer is not None:
-            other = self.with_layer(self.pointwise_layer)
+        if kernel_size == 1 and (other := self._pointwise) is not None:
             return other.conv(in_channels, out_channels, 1, stride=stride, drop_rate=drop_rate)
         options: dict[str, Any] = {
             "kernel_size": kernel_size,
@@ -215,8 +216,8 @@ class ConvFactory:
         options |= {"drop_rate": drop_rate, **self._options}
         mixes = mixture and kernel_size > 1 and self.form.startswith("moe")
         if self._is_bottleneck:
-            usual = self.dim_reduction if kernel_size > 1 else self.pointwise_reduction
-            options["dim_reduction"] = usual if dim_reduction is None else dim_reduction
+            default = self.dim_reduction if kernel_size > 1 else self.pointwise_reduction
+            options["dim_reduction"] = default if dim_reduction is None else dim_reduction
         if mixes:
             options |= {"num_experts": self.num_experts, "k": self.top_k, **(self.moe_kwargs or {})}
         cls: type[nn.Module]
@@ -230,30 +231,36 @@ class ConvFactory:
 
     @property
     def _conv_class(self) -> type[KANConvNd]:
-        return EdgeWaveletConv2d if self.layer == "wavkan" else KANConv2d
+        return EdgeWaveletConv2d if self.preset == "wavkan" else KANConv2d
+
+    @property
+    def _pointwise(self) -> ConvFactory | None:
+        """Return the factory of 1x1 convolutions if they differ from the other convolutions."""
+        if self.pointwise_preset is not None:
+            return self.with_preset(self.pointwise_preset)
+        return self.as_plain() if self.plain == "pointwise" else None
 
     def first(self, in_channels: int, out_channels: int, kernel_size: int = 3, **options: Any) -> nn.Module:
-        """Make the convolution that sees the image, as `conv` does: one group, no dropout, no mixture."""
+        """Build the first convolution of a network, as `conv` does: one group, no dropout, no mixture."""
         options = {"groups": 1, "drop_rate": 0.0, "mixture": False, **options}
         return self.conv(in_channels, out_channels, kernel_size, **options)
 
     def depthwise(self, channels: int, kernel_size: int, **options: Any) -> nn.Module:
-        """Make a convolution that keeps channels apart, (B, C, H, W) -> (B, C, H, W), as `conv` does."""
-        plain = self.with_form("plain")
-        return plain.conv(channels, channels, kernel_size, **{"groups": channels, **options})
+        """Build a depthwise convolution (B, C, H, W) -> (B, C, H, W), as `conv` does."""
+        options = {"groups": channels, **options}
+        return self.with_form("plain").conv(channels, channels, kernel_size, **options)
 
     def attention(self, channels: int, reduction: float | None = None) -> nn.Module:
-        """Make self-attention (B, C, H, W) -> (B, C, H, W), whose projections are 3x3 convolutions.
+        """Build self-attention (B, C, H, W) -> (B, C, H, W) whose projections are 3x3 convolutions.
 
         Args:
-            channels: C.
-            reduction: Factor between C and the width of the attention; None keeps C, without projections
-                around it.
+            channels: Number of channels, C.
+            reduction: C divided by the width of the attention; None keeps C, without projections around it.
         """
         width = None if reduction is None else self.width(channels, 1 / reduction)
         own: dict[str, Any] = {"groups": self.groups, **(self.attention_kwargs or {})}
         if self.form in ("plain", "moe") and self._conv_class is KANConv2d and not self.is_plain:
-            # so it can make all three in one convolution
+            # queries, keys and values then come from one convolution
             options = {"drop_rate": self.layer_drop_rate, **self._options, **own}
             return KANSelfAttention2d(channels, width, **options)
 
@@ -264,10 +271,10 @@ class ConvFactory:
         return KANSelfAttention2d(channels, width, conv=project, **own)
 
     def focal(self, channels: int, **kwargs: Any) -> nn.Module:
-        """Make focal modulation (B, C, H, W) -> (B, C, H, W).
+        """Build focal modulation (B, C, H, W) -> (B, C, H, W).
 
         Args:
-            channels: C.
+            channels: Number of channels, C.
             **kwargs: Arguments of `kanvision.layers.KANFocalModulation2d` (`focal_window`, `focal_level`).
         """
 
@@ -283,36 +290,34 @@ class ConvFactory:
     def _plain_conv(
         self, in_channels: int, out_channels: int, drop_rate: float, **geometry: Any
     ) -> nn.Sequential:
-        where: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+        tensors: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         if drop_rate:
             layers["drop"] = nn.Dropout2d(drop_rate)
-        layers["conv"] = nn.Conv2d(in_channels, out_channels, **geometry, **where)
-        layers["norm"] = create_norm(self.norm, out_channels, 2, affine=self.norm_affine).to(**where)
+        layers["conv"] = nn.Conv2d(in_channels, out_channels, **geometry, **tensors)
+        layers["norm"] = create_norm(self.norm, out_channels, 2, affine=self.norm_affine).to(**tensors)
         layers["act"] = nn.ReLU()
         return nn.Sequential(layers)
 
     def linear(
         self, in_features: int, out_features: int, basis_kwargs: Mapping[str, Any] | None = None
     ) -> nn.Module:
-        """Make the fully connected layer of the same kind, for the end of a network.
+        """Build the fully connected layer of the same kind, for the head of a network.
 
         Args:
-            in_features: Size of the input.
-            out_features: Size of the output.
+            in_features: Number of input features.
+            out_features: Number of output features.
             basis_kwargs: Arguments of the basis that differ from those of the convolutions.
 
         Raises:
-            ValueError: The convolutions have no basis.
+            ValueError: The convolutions are plain.
         """
         if self.is_plain:
-            raise ValueError(
-                "layer='conv' has no basis, so there is no KAN layer for the head; take head='linear'"
-            )
-        name = self.layer or default_preset(self.basis)
+            raise ValueError("plain=True: a plain network has no KAN layer in its head; use head='linear'")
+        name = self.preset or find_default_preset(self.basis)
         options: dict[str, Any] = {"basis": self.basis}
         if name is not None:
-            options = preset(name, linear=True, bottleneck=self._is_bottleneck)
+            options = get_preset(name, linear=True, bottleneck=self._is_bottleneck)
         options["basis_kwargs"] = {
             **options.get("basis_kwargs", {}),
             **(self.basis_kwargs or {}),
@@ -322,20 +327,24 @@ class ConvFactory:
         return cls(in_features, out_features, **options, device=self.device, dtype=self.dtype)
 
     def with_form(self, form: str) -> ConvFactory:
-        """The same in another form."""
+        """Return this factory with another form."""
         return replace(self, form=form)
 
-    def with_layer(self, layer: str) -> ConvFactory:
-        """The same with another published layer and those arguments of the basis that its basis has too."""
-        changes: dict[str, Any] = {
-            "layer": layer,
-            "pointwise_layer": None,
-            "layer_kwargs": None,
-            "form": "plain",
-        }
-        if layer != PLAIN_LAYER:
-            changes["basis"] = preset(layer)["basis"]
-            legal = inspect.signature(BASES[changes["basis"]]).parameters
-            given = self.basis_kwargs or {}
-            changes["basis_kwargs"] = {key: value for key, value in given.items() if key in legal}
-        return replace(self, **changes)
+    def as_plain(self) -> ConvFactory:
+        """Return this factory with plain convolutions."""
+        return replace(self, plain=True, preset=None, pointwise_preset=None, form="plain")
+
+    def with_preset(self, preset: str) -> ConvFactory:
+        """Return this factory with another published layer and the arguments of the basis that both have."""
+        basis = get_preset(preset)["basis"]
+        legal = inspect.signature(BASES[basis]).parameters
+        return replace(
+            self,
+            preset=preset,
+            plain=False,
+            pointwise_preset=None,
+            layer_kwargs=None,
+            form="plain",
+            basis=basis,
+            basis_kwargs={key: value for key, value in (self.basis_kwargs or {}).items() if key in legal},
+        )

@@ -116,6 +116,7 @@ class KArAtViT(VisionTransformer):
     def __init__(
         self,
         *args: Any,
+        plain: bool = False,
         share: Literal["blockwise", "universal"] = "blockwise",
         karat_layers: Sequence[int] | None = None,
         num_softmax_heads: int = 0,
@@ -129,6 +130,8 @@ class KArAtViT(VisionTransformer):
                     f"{key}={kwargs[key]}: the functions of KArAt belong to a fixed set of tokens"
                 )
         super().__init__(*args, **kwargs)
+        if plain:
+            return
         place_karat(
             self,
             list(self.blocks),
@@ -169,6 +172,7 @@ class KArAtConViT(ConVit):
     def __init__(
         self,
         *args: Any,
+        plain: bool = False,
         share: Literal["blockwise", "universal"] = "blockwise",
         karat_layers: Sequence[int] | None = None,
         num_softmax_heads: int = 0,
@@ -177,6 +181,8 @@ class KArAtConViT(ConVit):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        if plain:
+            return
         place_karat(
             self,
             list(self.blocks)[self.local_up_to_layer :],
@@ -207,6 +213,7 @@ class KArAtSwin(SwinTransformer):
     def __init__(
         self,
         *args: Any,
+        plain: bool = False,
         share: str = "blockwise",
         num_softmax_heads: int = 0,
         mask_mode: str = "zero",
@@ -222,6 +229,8 @@ class KArAtSwin(SwinTransformer):
                 f"num_softmax_heads={num_softmax_heads}: all heads of a window have KArAt; take 0"
             )
         super().__init__(*args, **kwargs)
+        if plain:
+            return
         stages: Any = self.layers
         for stage in stages:
             for block in stage.blocks:

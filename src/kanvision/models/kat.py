@@ -48,6 +48,7 @@ class KAT(VisionTransformer):
         share_numerator: One numerator for all groups of an activation (published).
         checkpoint: Evaluate activations again in the backward pass, which halves what a feed-forward block
             keeps, see `GroupRationalMlp`.
+        plain: Build the plain twin: timm's feed-forward blocks with GELU, and everything else as in KAT.
         init: "released" draws the linear maps of the feed-forward blocks from N(0, 0.02^2), as the published
             code does in effect; "variance_preserving" is the paper's rule, variance 1 / (fan_in E[act(x)^2]).
         attn_init: "mimetic" (published) or "default": queries, keys and values uniform within
@@ -68,6 +69,7 @@ class KAT(VisionTransformer):
         num_groups: int | tuple[int, int] = 8,
         share_numerator: bool = True,
         checkpoint: bool = False,
+        plain: bool = False,
         init: Literal["released", "variance_preserving"] = "released",
         attn_init: Literal["mimetic", "default"] = "mimetic",
         weight_init: Literal["", "skip"] = "",
@@ -82,14 +84,17 @@ class KAT(VisionTransformer):
                 raise ValueError(f"{key}={value!r} is not known; legal: {', '.join(map(repr, legal))}.")
         if "mlp_layer" in kwargs:
             raise ValueError("KAT has its own mlp_layer; timm's VisionTransformer takes any other.")
-        kwargs["mlp_layer"] = partial(
-            GroupRationalMlp,
-            act_init=act_init,
-            act1_init=act1_init,
-            num_groups=num_groups,
-            share_numerator=share_numerator,
-            checkpoint=checkpoint,
-        )
+        if plain and init == "variance_preserving":
+            raise ValueError("plain=True: init='variance_preserving' is a rule for rationals; use 'released'")
+        if not plain:
+            kwargs["mlp_layer"] = partial(
+                GroupRationalMlp,
+                act_init=act_init,
+                act1_init=act1_init,
+                num_groups=num_groups,
+                share_numerator=share_numerator,
+                checkpoint=checkpoint,
+            )
         super().__init__(*args, **kwargs | {"weight_init": "skip"})
         self.init = init
         self.attn_init = attn_init

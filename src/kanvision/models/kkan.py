@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from kanvision.layers import KANLinear
 
 from .backbone import KANBackbone, Stage, build_backbone, conv_cfg
-from .conv_factory import PLAIN_LAYER, ConvFactory
+from .conv_factory import ConvFactory
 
 __all__ = ["KKAN", "SIZES", "VARIANTS"]
 
@@ -56,6 +56,7 @@ class KKAN(KANBackbone):
         widths: Output channels of the convolutions.
         kan_convs: Make the convolutions KAN layers.
         kan_head: Make the classifier a KAN layer.
+        plain: Build the plain twin: neither the convolutions nor the classifier are KAN layers.
         basis: Short name of the basis.
         basis_kwargs: Arguments of the basis, of the convolutions and of the classifier.
         width_scale: Multiplies the widths.
@@ -63,8 +64,8 @@ class KKAN(KANBackbone):
             of segmentation networks want it: the default for `features_only`.
         head_hidden_size: Width of a hidden linear layer with ReLU before the classifier; None for none.
         in_chans: Input channels.
-        layer: As of `ConvFactory`; None is efficient-kan's for B-splines.
-        norm: As of `ConvFactory`; published None.
+        preset: As in `ConvFactory`; None is "efficient_kan" for B-splines.
+        norm: As in `ConvFactory`; None as published.
         **options: Further arguments of `ConvFactory` and of `KANBackbone`.
 
     Raises:
@@ -76,21 +77,23 @@ class KKAN(KANBackbone):
         widths: tuple[int, ...] = (5, 5),
         kan_convs: bool = True,
         kan_head: bool = True,
+        plain: bool = False,
         basis: str = "bspline",
         basis_kwargs: Mapping[str, Any] | None = None,
         width_scale: float = 1.0,
         padding: int = 0,
         head_hidden_size: int | None = None,
         in_chans: int = 3,
-        layer: str | None = None,
+        preset: str | None = None,
         norm: str | None = None,
         **options: Any,
     ) -> None:
-        if layer is None and basis == "bspline":
-            layer = "efficient_kan"
-        options |= {"basis": basis, "basis_kwargs": basis_kwargs, "layer": layer, "norm": norm}
+        if preset is None and basis == "bspline":
+            preset = "efficient_kan"
+        kan_convs, kan_head = kan_convs and not plain, kan_head and not plain
+        options |= {"basis": basis, "basis_kwargs": basis_kwargs, "preset": preset, "norm": norm}
         factory, options = ConvFactory.split(options)
-        convs = factory if kan_convs else factory.with_layer(PLAIN_LAYER)
+        convs = factory if kan_convs else factory.as_plain()
         parts: list[Stage] = []
         channels = in_chans
         for index, width in enumerate(widths):

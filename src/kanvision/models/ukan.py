@@ -19,7 +19,7 @@ from timm.layers.weight_init import trunc_normal_
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from kanvision.layers import PRESETS, GroupRational, KANLinear, preset
+from kanvision.layers import PRESETS, GroupRational, KANLinear, get_preset
 
 from .registry import register_segmenter
 from .segmenter import build_segmenter, segmenter_cfg
@@ -54,9 +54,9 @@ class RationalLinear(nn.Sequential):
     """
 
     def __init__(self, width: int) -> None:
-        groups = next(g for g in range(min(_RATIONAL_GROUPS, width), 0, -1) if width % g == 0)
+        num_groups = next(g for g in range(min(_RATIONAL_GROUPS, width), 0, -1) if width % g == 0)
         parts = {
-            "act": GroupRational(width, groups=groups, init="swish"),
+            "act": GroupRational(width, num_groups=num_groups, init="swish"),
             "linear": PlainLinear(width, width),
         }
         super().__init__(OrderedDict(parts))
@@ -77,24 +77,24 @@ class RationalLinear(nn.Sequential):
 
 def _kan_layer(
     width: int,
-    layer: str | None,
+    preset: str | None,
     basis: str,
     basis_kwargs: Mapping[str, Any] | None,
     layer_kwargs: Mapping[str, Any] | None,
 ) -> nn.Module:
     """C features to C features, by a KAN layer all of whose weights learn at the rate of KAN parameters."""
-    if layer == GROUP_RATIONAL:
+    if preset == GROUP_RATIONAL:
         return RationalLinear(width)
-    if layer is None and basis == "bspline":
-        layer = "efficient_kan"
+    if preset is None and basis == "bspline":
+        preset = "efficient_kan"
     options: dict[str, Any] = {"basis": basis, "base_act": "silu"}
-    if layer is not None:
-        if layer not in PRESETS:
+    if preset is not None:
+        if preset not in PRESETS:
             legal = ", ".join((GROUP_RATIONAL, *PRESETS))
-            raise ValueError(f"layer={layer!r} is not known; legal names: {legal}")
-        options = preset(layer, linear=True)
+            raise ValueError(f"preset={preset!r} is not known; legal names: {legal}")
+        options = get_preset(preset, linear=True)
         if options["basis"] != basis:
-            raise ValueError(f"layer={layer!r} is built on basis={options['basis']!r}, not {basis!r}")
+            raise ValueError(f"preset={preset!r} has basis={options['basis']!r}, not {basis!r}")
     options["basis_kwargs"] = {**options.get("basis_kwargs", {}), **(basis_kwargs or {})}
     built = KANLinear(width, width, **{**options, **(layer_kwargs or {})})
     if built.base_weight is not None:
@@ -132,14 +132,14 @@ class UKAN(TokenUNet):
         embed_dims: Channels of the last convolutional stage and of the two token stages.
         stem_dims: Channels of the first two stages; None is an eighth and a quarter of the third.
         num_layers: KAN layers of each block.
-        kan: False makes the MLP twin: linear maps with bias in place of all KAN layers; a sequence says it
-            for each layer of a block.
+        plain: True builds the MLP twin, in which linear maps with bias replace all KAN layers. A sequence has
+            one value for each layer of a block.
         basis: Short name of the basis.
         basis_kwargs: Arguments of the basis.
-        layer: Published layer (a name in `kanvision.layers.PRESETS`), or `GROUP_RATIONAL`, which has no
-            basis. None is efficient-kan's for B-splines, as published, and W_b SiLU(x) + W_s phi(x) for other
+        preset: Published layer, a key of `kanvision.layers.PRESETS`, or `GROUP_RATIONAL`, which has no basis.
+            None is "efficient_kan" for B-splines, as published, and W_b SiLU(x) + W_s phi(x) for other
             bases: norm and activation follow the depthwise convolution.
-        layer_kwargs: Further arguments of `KANLinear`, which win.
+        layer_kwargs: Further arguments of `KANLinear`; they override those of the preset.
         **others: `in_chans`, `num_classes`, `drop_rate` and `drop_path_rate`, see `TokenUNet`.
 
     Raises:
@@ -151,25 +151,25 @@ class UKAN(TokenUNet):
         embed_dims: Sequence[int] = (128, 160, 256),
         stem_dims: Sequence[int] | None = None,
         num_layers: int = 3,
-        kan: bool | Sequence[bool] = True,
+        plain: bool | Sequence[bool] = False,
         basis: str = "bspline",
         basis_kwargs: Mapping[str, Any] | None = None,
-        layer: str | None = None,
+        preset: str | None = None,
         layer_kwargs: Mapping[str, Any] | None = None,
         **others: Any,
     ) -> None:
         if num_layers < 1:
             raise ValueError(f"num_layers={num_layers} must be at least 1")
-        is_kan = (kan,) * num_layers if isinstance(kan, bool) else tuple(kan)
-        if len(is_kan) != num_layers:
-            raise ValueError(f"kan={is_kan} must have one entry for each of num_layers={num_layers}")
+        is_plain = (plain,) * num_layers if isinstance(plain, bool) else tuple(plain)
+        if len(is_plain) != num_layers:
+            raise ValueError(f"plain={is_plain} must have one value for each of num_layers={num_layers}")
 
         def block(width: int, drop_path: float) -> TokenBlock:
             layers = [
-                _kan_layer(width, layer, basis, basis_kwargs, layer_kwargs)
-                if wanted
-                else PlainLinear(width, width)
-                for wanted in is_kan
+                PlainLinear(width, width)
+                if without_kan
+                else _kan_layer(width, preset, basis, basis_kwargs, layer_kwargs)
+                for without_kan in is_plain
             ]
             return TokenBlock([TokenMixer(layer, width) for layer in layers], width, drop_path)
 

@@ -16,14 +16,21 @@ OURS = ("ukan", *RIVALS, "kan_unet", "res_kan_unet", "u2_kan")
 
 # refused line -> words of the complaint, a legal line next to it
 CASES = {
-    "model=ukan model.kan=[true,false]": ("2 entries for 3 layers", "model=ukan model.kan=[true,false,true]"),
-    "model=ukan model.num_layers=2 model.kan=[true]": (
-        "1 entry for 2 layers",
-        "model=ukan model.num_layers=1 model.kan=[true]",
+    "model=ukan model.plain=[false,true]": (
+        "2 values for 3 layers",
+        "model=ukan model.plain=[false,true,false]",
     ),
-    "model=ukan model.kan=false model.layer=kagn basis=gram": (
-        "the MLP twin has no KAN layer",
-        "model=ukan model.layer=kagn basis=gram",
+    "model=ukan model.num_layers=2 model.plain=[false]": (
+        "1 value for 2 layers",
+        "model=ukan model.num_layers=1 model.plain=[false]",
+    ),
+    "model=ukan model.plain=true model.preset=kagn basis=gram": (
+        "no published KAN layer",
+        "model=ukan model.preset=kagn basis=gram",
+    ),
+    "model=kat model.plain=true model.init=variance_preserving": (
+        "a rule for rationals",
+        "model=kat model.plain=true model.num_groups=7",
     ),
     "model=unet model.drop_path_rate=0.1": ("no residual branches", "model=ukan model.drop_path_rate=0.1"),
     **{
@@ -38,9 +45,9 @@ CASES = {
         "no residual branches",
         "model=res_kan_unet model.drop_path_rate=0.1",
     ),
-    "model=u2_kan model.layer=conv model.form=bottleneck": (
+    "model=u2_kan model.plain=true model.form=bottleneck": (
         "has no other form",
-        "model=u2_kan model.layer=conv",
+        "model=u2_kan model.plain=true",
     ),
     "model=kan_unet model.form=moe model.top_k=9": (
         "more experts would work",
@@ -85,12 +92,12 @@ def test_names_of_all_sizes_are_registered(family):
 
 
 def test_settings_without_effect_are_named():
-    line = "model=ukan model.kan=false basis=rbf"
+    line = "model=ukan model.plain=true basis=rbf"
     assert any("has no basis" in note for note in notes(parsed(line), line.split()))
     for family in RIVALS:
         line = f"model={family} optimizer.kan_lr=0.1"
         assert any("no KAN parameters" in note for note in notes(parsed(line), line.split()))
-    line = "model=ukan model.kan=[true,false,true] basis=rbf"
+    line = "model=ukan model.plain=[false,true,false] basis=rbf"
     assert not any("has no basis" in note for note in notes(parsed(line), line.split()))
 
 

@@ -81,10 +81,10 @@ CASES = {
         "need images of 10 pixels",
         "model=kkan model.padding=0 data.img_size=10",
     ),
-    "model=vgg_kan model.layer=conv model.form=moe": ("has no other form", "model=vgg_kan model.layer=conv"),
-    "model=res_kan model.layer=conv model.head=hidden_kan": (
+    "model=vgg_kan model.plain=true model.form=moe": ("has no other form", "model=vgg_kan model.plain=true"),
+    "model=res_kan model.plain=true model.head=hidden_kan": (
         "no KAN classifier",
-        "model=res_kan model.layer=conv model.head=vgg",
+        "model=res_kan model.plain=true model.head=vgg",
     ),
     "model=dense_kan model.form=moe_bottleneck model.top_k=9": (
         "more experts would work",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kanvision.checkpoints.io import CheckpointError
-from kanvision.layers import KANLinear, preset
+from kanvision.layers import KANLinear, get_preset
 
 from .strict import Problems, Shape, Tensors, below, most_voted, only
 
@@ -87,7 +87,7 @@ class _Layer:
             self.outputs,
             dtype=weight.dtype,
             device=weight.device,
-            **preset(
+            **get_preset(
                 "efficient_kan",
                 linear=True,
                 base_act=base_act,

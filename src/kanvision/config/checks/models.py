@@ -1,12 +1,12 @@
-"""Settings of networks of KAN convolutions that are legal one by one and impossible together."""
+"""Settings of models that are legal one by one and impossible together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from kanvision.config.errors import Problem, problem_at
 from kanvision.config.schema.models import (
-    KANBackboneConfig,
     KANConvConfig,
     KANUNetConfig,
     KKANConfig,
@@ -18,6 +18,7 @@ from kanvision.config.schema.unets import AttentionUNetConfig, NestedUNetConfig,
 
 __all__ = [
     "convolutions",
+    "plain_twins",
     "segmenters",
 ]
 
@@ -33,23 +34,36 @@ _WITHOUT_BRANCHES = (
 
 
 def segmenters(config: TrainConfig) -> Iterator[Problem]:
-    """What does not fit: which layers of a block are KAN layers, and stochastic depth without branches."""
+    """Yield what does not fit in segmenters: plain layers of a U-KAN, stochastic depth without branches."""
     model = config.model
-    if isinstance(model, UKANConfig):
-        if not isinstance(model.kan, bool) and len(model.kan) != model.num_layers:
-            why = (
-                f"{len(model.kan)} entr{'ies' if len(model.kan) != 1 else 'y'} for {model.num_layers} layers"
-            )
-            yield problem_at(config, ["model.kan", "model.num_layers"], why, "give one entry for each layer")
-        if model.kan is False and model.layer is not None:
-            why = "the MLP twin has no KAN layer"
-            yield problem_at(
-                config, ["model.layer", "model.kan"], why, "take model.layer=null, or model.kan=true"
-            )
+    plain = model.plain if isinstance(model, UKANConfig) else False
+    if isinstance(model, UKANConfig) and not isinstance(plain, bool) and len(plain) != model.num_layers:
+        why = f"{len(plain)} value{'s' if len(plain) != 1 else ''} for {model.num_layers} layers"
+        yield problem_at(config, ["model.plain", "model.num_layers"], why, "give one value for each layer")
     if isinstance(model, _WITHOUT_BRANCHES) and model.drop_path_rate:
         why = "this network has no residual branches that could be left out"
         fix = "take model.drop_path_rate=0; model.drop_rate drops maps before the last layer"
         yield problem_at(config, ["model.drop_path_rate", "model.family"], why, fix)
+
+
+_NOT_PLAIN: tuple[tuple[str, Callable[[Any], bool], str, str], ...] = (
+    ("preset", lambda name: name is not None, "a plain layer is no published KAN layer", "null"),
+    ("form", lambda form: form != "plain", "a plain convolution has no other form", "plain"),
+    ("head", lambda head: "kan" in (head or ""), "a plain network has no KAN classifier", "linear"),
+    ("init", lambda init: init == "variance_preserving", "it is a rule for rationals", "released"),
+    ("init_from", lambda source: source is not None, "it is for networks with rationals", "null"),
+)
+"""Key of a model, the values that a plain twin cannot have, why, and a value that it can have."""
+
+
+def plain_twins(config: TrainConfig) -> Iterator[Problem]:
+    """Yield the settings of a KAN network that its plain twin cannot have."""
+    if getattr(config.model, "plain", False) is not True:
+        return
+    for key, is_wrong, why, legal in _NOT_PLAIN:
+        if is_wrong(getattr(config.model, key, legal if legal != "null" else None)):
+            fix = f"use model.{key}={legal}, or model.plain=false"
+            yield problem_at(config, [f"model.{key}", "model.plain"], why, fix)
 
 
 LEAST_SIDE_OF_KKAN = 10
@@ -57,7 +71,7 @@ LEAST_SIDE_OF_KKAN = 10
 
 
 def convolutions(config: TrainConfig) -> Iterator[Problem]:
-    """What does not fit: plain layers in another form or with a KAN classifier, too few experts or pixels."""
+    """Yield what does not fit in networks of KAN convolutions: too few experts, too small images."""
     model = config.model
     side = config.data.img_size
     if isinstance(model, KKANConfig) and not model.padding and side < LEAST_SIDE_OF_KKAN:
@@ -67,13 +81,6 @@ def convolutions(config: TrainConfig) -> Iterator[Problem]:
         )
     if not isinstance(model, KANConvConfig):
         return
-    if model.layer == "conv" and model.form != "plain":
-        why = "a convolution without a basis has no other form"
-        yield problem_at(config, ["model.form", "model.layer"], why, "take model.form=plain, or a KAN layer")
-    head = model.head if isinstance(model, KANBackboneConfig) else None
-    if model.layer == "conv" and head is not None and "kan" in head:
-        why = "a network without a basis has no KAN classifier"
-        yield problem_at(config, ["model.head", "model.layer"], why, "take model.head=linear, or a KAN layer")
     if model.form.startswith("moe") and model.top_k > model.num_experts:
         why = "more experts would work than there are"
         yield problem_at(config, ["model.top_k", "model.num_experts"], why, "take fewer, or more experts")

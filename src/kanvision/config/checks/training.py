@@ -23,7 +23,7 @@ from .callbacks import callback_problems
 from .data import data_problems
 from .evaluation import analysis_problems, mode_problems, prediction_problems
 from .losses_and_metrics import KIND_OF_TASK, score_problems
-from .models import convolutions, segmenters
+from .models import convolutions, plain_twins, segmenters
 
 __all__ = ["eval_problems", "train_problems"]
 
@@ -115,7 +115,7 @@ def _widths(config: TrainConfig) -> Iterator[Problem]:
         why = f"a width of {width} cannot be split evenly over {heads} heads"
         fix = f"take a width that is a multiple of {heads}, or other heads"
         yield problem_at(config, ["model.embed_dim", "model.num_heads"], why, fix)
-    if isinstance(model, KATConfig) and width % model.num_groups:
+    if isinstance(model, KATConfig) and not model.plain and width % model.num_groups:
         why = f"a width of {width} cannot be split evenly into {model.num_groups} groups of rationals"
         legal = [
             count for count in range(1, width + 1) if width % count == 0 and count <= 2 * model.num_groups
@@ -348,6 +348,7 @@ CHECKS: tuple[Callable[[TrainConfig], Iterator[Problem]], ...] = (
     _widths,
     _mixup,
     convolutions,
+    plain_twins,
     segmenters,
     _recipe_batch,
     batch_problems,

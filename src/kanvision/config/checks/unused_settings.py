@@ -29,18 +29,25 @@ class UnusedSetting(NamedTuple):
 
 
 def _is_plain_twin(config: TrainConfig) -> bool:
-    layer = getattr(config.model, "layer", None)
-    return layer in ("conv", "group_rational") or getattr(config.model, "kan", True) is False
+    return getattr(config.model, "plain", False) is True
+
+
+def _has_no_basis(config: TrainConfig) -> bool:
+    is_rational = getattr(config.model, "preset", None) == "group_rational"
+    return not config.model.takes_basis or is_rational or _is_plain_twin(config)
 
 
 def _is_kanified(config: TrainConfig) -> bool:
     kanify = getattr(config.model, "kanify", None)
-    return kanify is not None and any((kanify.mlp, kanify.attention, kanify.conv))
+    return (
+        kanify is not None and not _is_plain_twin(config) and any((kanify.mlp, kanify.attention, kanify.conv))
+    )
 
 
 def _has_rationals(config: TrainConfig) -> bool:
     kanify = getattr(config.model, "kanify", None)
-    return config.model.family == "kat" or (kanify is not None and kanify.mlp is not None)
+    is_kanified = kanify is not None and kanify.mlp is not None
+    return not _is_plain_twin(config) and (config.model.family == "kat" or is_kanified)
 
 
 def _uses_momentum(config: TrainConfig) -> bool:
@@ -48,9 +55,17 @@ def _uses_momentum(config: TrainConfig) -> bool:
     return any(word in name for word in ("sgd", "momentum", "nesterov", "rmsprop", "lars", "muon"))
 
 
+_OF_KAN_PARTS = (
+    *("model.act_init", "model.act1_init", "model.num_groups", "model.checkpoint"),
+    *("model.share", "model.rank", "model.order", "model.base_act", "model.include_dc", "model.unit_scales"),
+    *("model.w_bias", "model.project", "model.num_softmax_heads", "model.karat_layers", "model.mask_mode"),
+    *("model.num_frequencies", "model.implementation", "model.kanify"),
+)
+"""Keys of the rationals of KAT, of the attention of KArAt, and of what turns a network of timm into a KAN."""
+
 IDLE = (
-    UnusedSetting(("basis",), lambda c: not c.model.takes_basis, "this model has no basis"),
-    UnusedSetting(("basis",), _is_plain_twin, "the plain twin of this model has no basis"),
+    UnusedSetting(("basis",), _has_no_basis, "this model has no basis"),
+    UnusedSetting(_OF_KAN_PARTS, _is_plain_twin, "model.plain=true builds the plain twin"),
     UnusedSetting(
         ("optimizer.kan_lr",),
         lambda c: c.model.family in PLAIN and not _is_kanified(c),

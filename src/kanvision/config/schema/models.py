@@ -26,10 +26,12 @@ class KANConvConfig(ModelConfig):
 
     width_scale: Positive = 1.0
     """Multiplies the width of every layer."""
-    layer: str | None = None
-    """Published layer such as kagn; null: the one of the basis. wavkan: one wavelet an edge; conv: none."""
-    pointwise_layer: str | None = None
-    """Published layer for 1x1 convolutions; null: the same."""
+    preset: str | None = None
+    """Published layer such as kagn; null: the one of the basis. wavkan has one wavelet for each edge."""
+    plain: bool | Literal["pointwise"] = False
+    """true: the plain twin, ReLU(norm(convolution)); pointwise: only the 1x1 convolutions are plain."""
+    pointwise_preset: str | None = None
+    """Published layer for 1x1 convolutions; null: the same as for the others."""
     form: Literal["plain", "bottleneck", "moe", "moe_bottleneck"] = "plain"
     """What stands for a convolution: itself, a bottleneck, a mixture of experts, one inside a bottleneck."""
     groups: Count = 1
@@ -141,6 +143,8 @@ class KKANConfig(ModelConfig):
     size: Literal["small", "medium", "big", "wide"] = "small"
     """Channels of the convolutions; big has a hidden layer and goes with a linear classifier,
     wide is a conv_mlp."""
+    plain: bool = False
+    """true: the plain twin, with neither KAN convolutions nor a KAN classifier."""
     padding: Annotated[int, Field(ge=0, le=1)] = 0
     """Cells around the image; published 0, images below 10 pixels need 1."""
 
@@ -165,12 +169,14 @@ class KanifyConfig(Section):
 class TimmConfig(ModelConfig):
     """Any classifier of timm: `model=timm model.name=resnet50`."""
 
-    after_building: ClassVar[frozenset[str]] = frozenset({"kanify"})
+    after_building: ClassVar[frozenset[str]] = frozenset({"kanify", "plain"})
 
     family: Literal["timm"]
     """Marks these keys as those of any classifier of timm."""
     pretrained: bool = False
     """Load timm's published weights (needs network access once)."""
+    plain: bool = False
+    """true: the plain twin of a network with KAN parts; model.kanify is not applied."""
     kanify: KanifyConfig = KanifyConfig()
     """What of it becomes a KAN: `model.kanify.mlp=group_rational`."""
 
@@ -186,9 +192,9 @@ class UKANConfig(ModelConfig):
     """Published S, M and L; crop is that of crop fields (arXiv 2408.07040), tiny is ours, for CPUs."""
     num_layers: Count = 3
     """KAN layers of each block."""
-    kan: bool | tuple[bool, ...] = True
-    """false: the MLP twin; a list says for each layer of a block whether it is a KAN layer."""
-    layer: str | None = None
+    plain: bool | tuple[bool, ...] = False
+    """true: the MLP twin; a list has one value for each layer of a block."""
+    preset: str | None = None
     """Published layer such as kagn, or group_rational, which has no basis; null: the one of the basis."""
 
 

@@ -43,6 +43,8 @@ class KATConfig(TransformerConfig):
     """Channel groups that share one denominator."""
     checkpoint: bool = False
     """Evaluate the rationals again in the backward pass: half the memory of a feed-forward block."""
+    plain: bool = False
+    """true: the plain twin, feed-forward blocks with GELU instead of rationals."""
     init: Literal["released", "variance_preserving"] = "released"
     """released: normal(0, .02) as the published code does; variance_preserving: the paper's rule."""
     attn_init: Literal["mimetic", "default"] = "mimetic"
@@ -78,6 +80,8 @@ class KArAtConfig(TransformerConfig):
     """micro is ours (96 wide, 6 deep), for CPUs; the others are as published."""
     published_frequencies: dict[str, Count] = Field(default_factory=dict)
     """G by size, as the paper settles on; micro is ours."""
+    plain: bool = False
+    """true: the plain twin, with softmax attention."""
     num_frequencies: Count = 3
     """G of basis=fourier; sets basis.num_frequencies."""
     share: Literal["blockwise", "universal"] = "blockwise"

@@ -187,7 +187,7 @@ NETWORKS = {
         lambda: res(Net("bottleneck_moe_kagn", experts=8, **PLAIN), (2, 2, 2, 2), **MOE_RES),
         {"stem": "32p"},
         "res_kan_18",
-        {"form": "moe_bottleneck", "num_experts": 8, "pointwise_layer": "kaln", "stem_width": 16},
+        {"form": "moe_bottleneck", "num_experts": 8, "pointwise_preset": "kaln", "stem_width": 16},
     ),
     "reskalnet_50x64p": (
         1_884_160,

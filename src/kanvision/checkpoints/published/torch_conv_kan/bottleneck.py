@@ -20,7 +20,7 @@ from kanvision.layers import (
     MoEBottleneckKANConv1d,
     MoEBottleneckKANConv2d,
     MoEBottleneckKANConv3d,
-    preset,
+    get_preset,
 )
 from kanvision.layers.bottleneck import BottleneckKANConvNd
 
@@ -154,7 +154,7 @@ class PublishedBottleneck:
         if self.kind == "relukan":
             cells = self.options["grid_size"]
             basis = {"grid_size": cells, "order": self.num_basis - cells}
-        return preset(
+        return get_preset(
             "relukan" if self.kind == "relukan" else "kagn",
             bottleneck=True,
             norm=self.norm.name,

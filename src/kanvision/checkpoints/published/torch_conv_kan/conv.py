@@ -25,7 +25,7 @@ from kanvision.layers import (
     KANConv1d,
     KANConv2d,
     KANConv3d,
-    preset,
+    get_preset,
 )
 from kanvision.layers.conv import KANConvNd
 from kanvision.layers.norm import MinMaxNorm
@@ -271,7 +271,7 @@ class PublishedConv:
         }
         if "base_act" in options:
             changes["base_act"] = options["base_act"]
-        return preset("kagn" if self.kind == "kagn_v2" else self.kind, **changes)
+        return get_preset("kagn" if self.kind == "kagn_v2" else self.kind, **changes)
 
     def build(self) -> KANConvNd:
         """The layer with its weights; the tensors were checked before."""
@@ -288,7 +288,7 @@ class PublishedConv:
             **self.layer_options(),
         )
         if self.kind == "kaln" and self.groups > 1:
-            layer.input_norm = MinMaxNorm(groups=self.groups)
+            layer.input_norm = MinMaxNorm(num_groups=self.groups)
         slot = "input_norm" if self.kind == "fastkan" else "norm"
         state = {f"{slot}.{name}": value for name, value in self.norm.merged().items()}
         state |= self._weights() | self._extras(layer)

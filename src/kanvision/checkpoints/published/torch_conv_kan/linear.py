@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kanvision.checkpoints.io import CheckpointError
 from kanvision.checkpoints.published.strict import Problems, Shape, Tensors, below, most_voted, only
-from kanvision.layers import BottleneckKANLinear, EdgeWaveletConv1d, KANLinear, preset
+from kanvision.layers import BottleneckKANLinear, EdgeWaveletConv1d, KANLinear, get_preset
 from kanvision.layers.bottleneck import inner_channels
 
 from .conv import BATCH_MATES, CONSTANT, infer_constants
@@ -231,7 +231,7 @@ class PublishedLinear:
             slots = ["base_act", "act", *(["basis_act"] if gram else [])]
             changes |= dict.fromkeys(slots, options["act"])
         inside = self.kind == "bottleneck_kagn"
-        return preset("kagn" if gram else self.kind, linear=True, bottleneck=inside, **changes)
+        return get_preset("kagn" if gram else self.kind, linear=True, bottleneck=inside, **changes)
 
     @staticmethod
     def _cells(count: int) -> int:
@@ -284,7 +284,7 @@ class PublishedLinear:
     def _wavelets(self) -> nn.Module:
         """A convolution over one position: `KANLinear` has no wavelet for each edge. (B, C) -> (B, O)."""
         found, weight = self.found, self.found["wavelet_weights"]
-        options = preset("wavkan", basis_kwargs={"kind": self.options["wavelet"]})
+        options = get_preset("wavkan", basis_kwargs={"kind": self.options["wavelet"]})
         layer = EdgeWaveletConv1d(self.in_features, self.out_features, 1, dtype=weight.dtype, **options)
         layer.to(weight.device)
         scale, sign = edge_scales(found["scale"], self.options["wavelet"])

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from kanvision.checkpoints.published.strict import Problems, Shape, Tensors, below, most_voted, only
-from kanvision.layers import PRESETS, preset
+from kanvision.layers import PRESETS, get_preset
 from kanvision.layers.attention import KANSelfAttentionNd
 from kanvision.layers.bottleneck import BottleneckKANConvNd
 from kanvision.layers.conv import KANConvNd
@@ -172,12 +172,12 @@ class PublishedNetwork:
         arguments: dict[str, Any] = {
             "basis": PRESETS[layer]["basis"],
             "basis_kwargs": options["basis_kwargs"],
-            "layer": layer,
+            "preset": layer,
             "norm": part.norm.name,
             "norm_affine": part.norm.affine,
             "groups": part.groups,
         }
-        if options["base_act"] != preset(layer)["base_act"]:
+        if options["base_act"] != get_preset(layer)["base_act"]:
             arguments["layer_kwargs"] = {"base_act": options["base_act"]}
         if isinstance(part, PublishedBottleneck):
             arguments["form"] = "bottleneck"
