@@ -215,9 +215,9 @@ def kill_writers(folder: Path, kills: int, megabytes: int, other_disk: str | Non
     for name, (save, variables) in ways.items():
         sound = during = 0
         for kill in range(kills):
-            place = folder / f"writes_{name.split()[0]}_{kill}"
-            place.mkdir(parents=True)
-            path = place / "last.ckpt"
+            target = folder / f"writes_{name.split()[0]}_{kill}"
+            target.mkdir(parents=True)
+            path = target / "last.ckpt"
             writing = FORK.Value("i", 0)
 
             def write() -> None:
@@ -230,7 +230,7 @@ def kill_writers(folder: Path, kills: int, megabytes: int, other_disk: str | Non
                     writing.value = 0  # noqa: B023
                     number += 1
 
-            process = in_process(write, place / "log", variables)
+            process = in_process(write, target / "log", variables)
             while not path.exists():
                 time.sleep(0.001)
             time.sleep(random.uniform(0.0, 0.5))
@@ -242,11 +242,11 @@ def kill_writers(folder: Path, kills: int, megabytes: int, other_disk: str | Non
             during += writing.value
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found = newest_sound_checkpoint(place)
+                found = newest_sound_checkpoint(target)
             if found is not None:
                 content = load_checkpoint(found)
                 sound += all(bool((part == content["number"]).all()) for part in content["parts"])
-            for file in place.iterdir():
+            for file in target.iterdir():
                 file.unlink()
         print(f"writes, {name}: {kills} kills, {during} within a write, {sound} sound files", flush=True)
 

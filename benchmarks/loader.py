@@ -61,11 +61,11 @@ def photographs(folder: Path, number: int, given: Path | None) -> None:
     """A folder train/<class>/ of photographs."""
     files = [] if given is None else sorted(path for path in given.rglob("*") if path.is_file())
     rng = np.random.default_rng(0)
-    for place in range(number):
-        target = folder / "train" / f"class{place % 12:02d}" / f"{place:05d}.jpg"
+    for index in range(number):
+        target = folder / "train" / f"class{index % 12:02d}" / f"{index:05d}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         if files:
-            shutil.copyfile(files[place % len(files)], target)
+            shutil.copyfile(files[index % len(files)], target)
         else:
             coarse = Image.fromarray(rng.integers(0, 256, (47, 63, 3), dtype=np.uint8))
             coarse.resize((500, 375), Image.Resampling.BICUBIC).save(target, quality=92)
@@ -75,8 +75,8 @@ def photographs(folder: Path, number: int, given: Path | None) -> None:
 def small_pictures(folder: Path, number: int) -> None:
     """A folder train/<class>/ of PNG files of 32 x 32."""
     rng = np.random.default_rng(1)
-    for place in range(number):
-        target = folder / "train" / f"class{place % 10}" / f"{place:05d}.png"
+    for index in range(number):
+        target = folder / "train" / f"class{index % 10}" / f"{index:05d}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
         coarse.resize((32, 32), Image.Resampling.BICUBIC).save(target)
@@ -87,7 +87,7 @@ def masked_pictures(folder: Path, number: int, side: int) -> None:
     """Color PNG files in images/ and discs in masks/."""
     rng = np.random.default_rng(2)
     rows, cols = np.mgrid[:side, :side]
-    for place in range(number):
+    for index in range(number):
         coarse = Image.fromarray(rng.integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8))
         row, col, radius = rng.integers(side // 4, 3 * side // 4, 3)
         disc = ((rows - row) ** 2 + (cols - col) ** 2 < (radius // 2) ** 2).astype(np.uint8) * 255
@@ -97,7 +97,7 @@ def masked_pictures(folder: Path, number: int, side: int) -> None:
         }
         for kind, picture in pictures.items():
             (folder / kind).mkdir(parents=True, exist_ok=True)
-            picture.save(folder / kind / f"{place:05d}.png")
+            picture.save(folder / kind / f"{index:05d}.png")
 
 
 def torch_loader(dataset: Dataset[Any], batch_size: int, *, training: bool) -> Make:
@@ -179,8 +179,8 @@ class Masks(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, place: int) -> Any:
-        paths = (self.folder / kind / f"{self.names[place]}.png" for kind in ("images", "masks"))
+    def __getitem__(self, index: int) -> Any:
+        paths = (self.folder / kind / f"{self.names[index]}.png" for kind in ("images", "masks"))
         image, mask = (Image.open(path) for path in paths)
         labels = (v2.functional.pil_to_tensor(mask.convert("L")) > 0).to(torch.uint8)
         return self.transform(tv_tensors.Image(image.convert("RGB")), tv_tensors.Mask(labels))

@@ -76,9 +76,11 @@ def write_scene(path: Path, size: tuple[int, int], bands: int) -> None:
     fields = SyntheticFields(
         down * across, img_size=CHIP, in_chans=bands, num_classes=NUM_CLASSES, num_fields=150, split="scene"
     )
-    place = {"crs": "EPSG:32634", "transform": rasterio.transform.from_origin(300000, 6200000, 10, 10)}
+    georeference = {"crs": "EPSG:32634", "transform": rasterio.transform.from_origin(300000, 6200000, 10, 10)}
     shape = {"count": bands, "height": size[0], "width": size[1], "dtype": "uint16", "tiled": True}
-    with rasterio.open(path, "w", driver="GTiff", compress="deflate", zlevel=1, **shape, **place) as file:
+    with rasterio.open(
+        path, "w", driver="GTiff", compress="deflate", zlevel=1, **shape, **georeference
+    ) as file:
         for index in range(down * across):
             top, left = index // across * CHIP, index % across * CHIP
             pixels = (fields[index]["image"].numpy() * 65535).round().astype(np.uint16)
@@ -126,7 +128,7 @@ def predict(folder: Path, overlap: int, bands: int, threads: int) -> dict[str, f
     return {"own": own, "peak": megabytes("peak"), "seconds": seconds, "tiles": tiles}
 
 
-def same_place(folder: Path, overlap: int) -> bool:
+def is_same_position(folder: Path, overlap: int) -> bool:
     """Whether mask and probabilities have coordinate system, transform and size of the scene."""
 
     def facts(path: Path) -> tuple[Any, ...]:
@@ -192,7 +194,7 @@ def main() -> None:
         size = f"{args.height or args.side} x {args.side} x {args.bands}"
         print(f"{size}, ukan_small, tiles of {TILE}; MiB of resident memory\n")
         print(
-            f"{'overlap':>7}{'tiles':>7}{'seconds':>9}{'own':>7}{'peak':>7}{'above':>7}{'same place':>12}",
+            f"{'overlap':>7}{'tiles':>7}{'seconds':>9}{'own':>7}{'peak':>7}{'above':>7}{'same is_same':>12}",
             end="",
         )
         print(f"   {'steps':<8}{'max at seams':>13}{'elsewhere':>11}{'p99.9':>8}{'':>7}{'mean':>8}{'':>8}")
@@ -201,9 +203,12 @@ def main() -> None:
             command = [sys.executable, "-m", "benchmarks.predict", f"--folder={folder}", f"--only={overlap}"]
             process = subprocess.run([*command, *options], check=True, stdout=subprocess.PIPE, text=True)
             found = json.loads(process.stdout.splitlines()[-1])
-            above, place = found["peak"] - found["own"], "yes" if same_place(folder, overlap) else "NO"
+            above, is_same = (
+                found["peak"] - found["own"],
+                "yes" if is_same_position(folder, overlap) else "NO",
+            )
             left = f"{overlap:>7}{found['tiles']:>7}{found['seconds']:>9.0f}{found['own']:>7.0f}"
-            left += f"{found['peak']:>7.0f}{above:>7.0f}{place:>12}"
+            left += f"{found['peak']:>7.0f}{above:>7.0f}{is_same:>12}"
             for name, at, around in steps(folder, overlap):
                 print(f"{left}   {name:<8}{at[0]:>13.4f}{around[0]:>11.4f}", end="")
                 print(f"{at[1]:>8.4f}{around[1]:>7.4f}{at[2]:>8.4f}{around[2]:>8.4f}")

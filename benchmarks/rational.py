@@ -244,17 +244,17 @@ def main(words: Sequence[str] | None = None) -> None:
     """Print the tables."""
     args = _parser().parse_args(words)
     has_gpu = torch.cuda.is_available()
-    places: dict[str, Any] = {"time": "cpu", "bandwidth": "cuda", "training": "cuda"}
+    devices: dict[str, Any] = {"time": "cpu", "bandwidth": "cuda", "training": "cuda"}
     if args.device:
-        places = dict.fromkeys(TABLES, args.device)
-    wanted = args.tables or [name for name, place in places.items() if has_gpu or place != "cuda"]
+        devices = dict.fromkeys(TABLES, args.device)
+    wanted = args.tables or [name for name, device in devices.items() if has_gpu or device != "cuda"]
     torch.set_num_threads(args.threads)
     card = f", {torch.cuda.get_device_name()}" if has_gpu else ""
     print(f"torch {torch.__version__}, {platform.machine()}, {args.threads} threads{card}")
     for name, table in zip(TABLES, (time_table, bandwidth_table, training_table), strict=True):
         if name in wanted:
             torch.manual_seed(0)
-            args.device = places[name]
+            args.device = devices[name]
             table(args)
     if len(wanted) < len(TABLES) and not args.tables:
         print("\nNo GPU: tables of bandwidth and training left out; with --device cpu they run here.")

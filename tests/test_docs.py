@@ -125,9 +125,9 @@ def test_the_example_of_a_new_basis_keeps_the_contract(tmp_path: Path) -> None:
     for name in ("pyproject.toml", "tests/__init__.py"):
         shutil.copy(ROOT / name, tmp_path / name)
     text = (ROOT / "docs" / "bases.md").read_text("utf-8")
-    for language, place in {"python": "src/kanvision/bases/hat.py", "yaml": "conf/basis/hat.yaml"}.items():
+    for language, path in {"python": "src/kanvision/bases/hat.py", "yaml": "conf/basis/hat.yaml"}.items():
         (block,) = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-        (tmp_path / place).write_text(block)
+        (tmp_path / path).write_text(block)
     registry = tmp_path / "src" / "kanvision" / "bases" / "registry.py"
     listed = registry.read_text().replace(
         "        BSplineBasis,\n", "        BSplineBasis,\n        HatBasis,\n"

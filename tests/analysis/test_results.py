@@ -8,28 +8,28 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from kanvision.analysis.html_page import PAGE, SUMMARY, write_index, write_page
-from kanvision.analysis.results import Findings, Picture, Table
+from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
 
 
-def findings() -> Findings:
+def analysis_result() -> AnalysisResult:
     figure = Figure(figsize=(2, 1))
     figure.subplots().plot([0, 1], [1, 3])
     rows = [["a<b", 1, 0.123456789, None], ["c", 2, 1e-9, float("nan")]]
-    return Findings(
+    return AnalysisResult(
         sentences=["Two & two are <4>."],
         limits=["It is a line."],
         pictures=[Picture("line", figure, "A line.")],
         tables=[
-            Table("all", ["name", "n", "x", "y"], rows, "Rows.", 1),
-            Table("hidden", ["z"], [[1]], "", 0),
+            ResultTable("all", ["name", "n", "x", "y"], rows, "Rows.", 1),
+            ResultTable("hidden", ["z"], [[1]], "", 0),
         ],
         arrays={"a/b": np.arange(3)},
     )
 
 
 def test_files_hold_what_was_found_and_are_the_same_each_time(tmp_path):
-    findings().write(tmp_path / "one")
-    findings().write(tmp_path / "two")
+    analysis_result().write(tmp_path / "one")
+    analysis_result().write(tmp_path / "two")
     names = ["all.csv", "data.npz", "hidden.csv", "line.png", "line.svg"]
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == names
     for name in ("all.csv", "line.svg", "line.png"):
@@ -46,9 +46,12 @@ def test_files_hold_what_was_found_and_are_the_same_each_time(tmp_path):
 
 def test_a_page_stands_alone_and_the_index_leads_to_it(tmp_path):
     folder = tmp_path / "some"
-    findings().write(folder)
+    analysis_result().write(folder)
     page = write_page(
-        folder, "some: a <net>", {"checkpoint": "x & y", "options": {"k": 1, "heads": None}}, findings()
+        folder,
+        "some: a <net>",
+        {"checkpoint": "x & y", "options": {"k": 1, "heads": None}},
+        analysis_result(),
     )
     text = page.read_text()
     assert page == folder / PAGE

@@ -111,7 +111,7 @@ def test_a_class_that_the_network_does_not_know_is_named(mode: str, run: Path, t
 
 
 @pytest.mark.parametrize(
-    ("words", "place"),
+    ("words", "file"),
     [
         ("data.limit_test=4", "limit_test_4/test.json"),
         ("trainer.precision=64-true", "64-true/test.json"),
@@ -119,11 +119,11 @@ def test_a_class_that_the_network_does_not_know_is_named(mode: str, run: Path, t
         ("data.batch_size=3", "test.json"),
     ],
 )
-def test_what_is_measured_otherwise_is_written_elsewhere(words: str, place: str, run: Path) -> None:
+def test_what_is_measured_otherwise_is_written_elsewhere(words: str, file: str, run: Path) -> None:
     before = (run / "eval" / "test.json").read_bytes()
     evaluate(asked(run, words))
-    assert (run / "eval" / place).exists()
-    assert place == "test.json" or (run / "eval" / "test.json").read_bytes() == before
+    assert (run / "eval" / file).exists()
+    assert file == "test.json" or (run / "eval" / "test.json").read_bytes() == before
 
 
 def changed(run: Path, folder: Path, **values: object) -> Path:

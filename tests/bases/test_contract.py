@@ -314,8 +314,8 @@ def test_squash_formulas():
     }.items():
         # Two hats over one cell: the second is the place in it.
         basis = create_basis("bspline", grid_size=1, degree=1, grid_range=(-3.0, 2.0), squash=squash)
-        place = basis(x[:, None])[:, 0, 1]
-        torch.testing.assert_close(-3 + 5 * place, expected, atol=1e-5, rtol=0)
+        position = basis(x[:, None])[:, 0, 1]
+        torch.testing.assert_close(-3 + 5 * position, expected, atol=1e-5, rtol=0)
 
 
 def test_squash_maps_onto_the_domain():

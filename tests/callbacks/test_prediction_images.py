@@ -150,8 +150,8 @@ def test_planes_of_classes_are_shown_together() -> None:
     assert np.abs(right[0, 1] - (right[0, 0] + right[0, 2]) / 2).max() <= 1  # both classes there
     assert np.array_equal(found[0, 1], right[0, 0])
     assert [
-        np.abs(errors[place] - color).sum() < 150
-        for place, color in (((0, 0), RIGHT), ((0, 1), MISTAKEN), ((2, 3), WRONG))
+        np.abs(errors[pixel] - color).sum() < 150
+        for pixel, color in (((0, 0), RIGHT), ((0, 1), MISTAKEN), ((2, 3), WRONG))
     ] == [True] * 3
     assert panel.lines == ["91.7% of pixels"]
 

@@ -162,12 +162,14 @@ def test_the_optimizer_is_that_of_the_pruned_network(tmp_path: Path, kan_lr: flo
     assert torch.equal(new["conv.base_weight"]["exp_avg"], old["conv.base_weight"]["exp_avg"])
     assert torch.equal(new["conv.basis.shift"]["exp_avg"], old["conv.basis.members.wavelet.shift"]["exp_avg"])
     # Weights are multiplied by gate and scale f, so that gradients are divided by it, their squares twice.
-    for name, index, places in (("conv", 2, slice(16, 17)), ("head", 1, slice(8, 16))):
+    for name, index, kept_slice in (("conv", 2, slice(16, 17)), ("head", 1, slice(8, 16))):
         fresh_basis = getattr(TinyChoice(), name).basis
         factor = float((before.gates[2][name == "head"] * fresh_basis.scale)[index])
         for key, power in (("exp_avg", 1), ("exp_avg_sq", 2)):
             was = old[f"{name}.basis_weight"][key]
-            kept = was.unflatten(1, (-1, fresh_basis.num_basis))[:, :, places].flatten(1, 2) / factor**power
+            kept = (
+                was.unflatten(1, (-1, fresh_basis.num_basis))[:, :, kept_slice].flatten(1, 2) / factor**power
+            )
             torch.testing.assert_close(new[f"{name}.basis_weight"][key], kept, rtol=1e-5, atol=0)
         assert new[f"{name}.basis_weight"]["step"] == old[f"{name}.basis_weight"]["step"]
 

@@ -173,6 +173,6 @@ def test_two_processes_go_on(tmp_path: Path) -> None:
     assert run(parts, "--signal-at=5", "--signal-rank=1") == 143
     states = load_checkpoint(parts / "step.ckpt")["callbacks"]["EpochState"]["ranks"]
     assert load_checkpoint(parts / "step.ckpt")["global_step"] == 6
-    assert {place for place, _ in states[1]["buffers"]} == {"task", "average"}
+    assert {owner for owner, _ in states[1]["buffers"]} == {"task", "average"}
     assert run(parts, f"--resume={parts / 'step.ckpt'}") == 0
     same_end(tmp_path / "whole", parts)

@@ -112,16 +112,16 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
     torch.save(checkpoint_of(network(32), kanvision={"config": {"a": [1, 2.0, None, "b"]}}), path)
     content, sound = path.read_bytes(), load_checkpoint(path)
     refused = 0
-    for place in random.Random(0).sample(range(8 * len(content)), 60):
+    for bit in random.Random(0).sample(range(8 * len(content)), 60):
         flipped = bytearray(content)
-        flipped[place // 8] ^= 1 << place % 8
+        flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
         try:
             loaded = load_checkpoint(path)
         except CheckpointError as error:
             refused += str(error).startswith(f"{path}: ")
         else:
-            assert is_identical(loaded, sound), place
+            assert is_identical(loaded, sound), bit
     assert refused > 30
 
 

@@ -12,9 +12,9 @@ import sys
 from typing import Any
 
 
-def send_at(place: str, number: int) -> None:
+def send_at(target: str, number: int) -> None:
     """Replace the function by one that sends the signal first."""
-    module, _, path = place.partition(":")
+    module, _, path = target.partition(":")
     owner: Any = importlib.import_module(module)
     *parents, name = path.split(".")
     for parent in parents:
@@ -33,7 +33,7 @@ def send_at(place: str, number: int) -> None:
 
 
 if __name__ == "__main__":
-    place, name, *words = sys.argv[1:]
-    send_at(place, signal.Signals[name])
+    target, name, *words = sys.argv[1:]
+    send_at(target, signal.Signals[name])
     sys.argv = words
     runpy.run_path(words[0], run_name="__main__")

@@ -50,8 +50,8 @@ def fields(tmp_path_factory) -> Path:
     return trained(tmp_path_factory.mktemp("fields") / "run", *FIELDS)
 
 
-def config(ckpt: Path, place: Path, output: Path, **predict) -> EvalConfig:
-    return EvalConfig(ckpt=str(ckpt), input=str(place), output=str(output), predict=predict, **CPU)
+def config(ckpt: Path, images: Path, output: Path, **predict) -> EvalConfig:
+    return EvalConfig(ckpt=str(ckpt), input=str(images), output=str(output), predict=predict, **CPU)
 
 
 def as_tested(cfg: EvalConfig):
@@ -207,9 +207,9 @@ def test_classes_of_pictures_are_those_of_the_test_by_their_names(tmp_path: Path
     dataset = datamodule.datasets["test"]
     assert len(rows) == len(dataset) > 0
     with torch.inference_mode():
-        for place in range(len(dataset)):
-            path = dataset.source.path(place).relative_to(tmp_path / "photos" / "test").as_posix()
-            (values,) = task.predictions(task.eval()(dataset[place]["image"][None])).numpy()
+        for index in range(len(dataset)):
+            path = dataset.source.path(index).relative_to(tmp_path / "photos" / "test").as_posix()
+            (values,) = task.predictions(task.eval()(dataset[index]["image"][None])).numpy()
             assert rows[path]["class"] == names[int(values.argmax())]
             assert float(rows[path]["probability"]) == pytest.approx(float(values.max()), abs=1e-5)
     predict(config(run, tmp_path / "photos" / "test", tmp_path / "table.csv", max_pixels=1000))

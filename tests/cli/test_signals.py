@@ -32,10 +32,10 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return run_program(words, folder, environment)
 
 
-def signaled(folder: Path, place: str, name: str, script: str, *words: str) -> tuple[int, str]:
+def signaled(folder: Path, function: str, name: str, script: str, *words: str) -> tuple[int, str]:
     """Exit status and last line of a program that gets a signal."""
     driver = str(Path(__file__).with_name("signal_run.py"))
-    done = run(folder, driver, place, name, str(REPOSITORY / script), *words)
+    done = run(folder, driver, function, name, str(REPOSITORY / script), *words)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout.strip().splitlines()[-1]
 
@@ -78,14 +78,14 @@ def test_each_signal_stops_the_test(tmp_path: Path, finished: Path, name: str, s
 
 
 def test_a_signal_before_training(tmp_path: Path) -> None:
-    place = "kanvision.data:ImageDataModule.setup"
-    ended = signaled(tmp_path, place, "SIGINT", "train.py", *QUICK, "run.dir=run")
+    function = "kanvision.data:ImageDataModule.setup"
+    ended = signaled(tmp_path, function, "SIGINT", "train.py", *QUICK, "run.dir=run")
     assert ended == (130, "SIGINT: stopped before training began; give the same command again")
 
 
 def test_a_signal_in_training_where_nothing_is_saved(tmp_path: Path) -> None:
-    place = "kanvision.tasks:Task.training_step"
-    ended = signaled(tmp_path, place, "SIGTERM", "train.py", *QUICK, "callbacks=none", "run.dir=run")
+    function = "kanvision.tasks:Task.training_step"
+    ended = signaled(tmp_path, function, "SIGTERM", "train.py", *QUICK, "callbacks=none", "run.dir=run")
     assert ended == (
         143,
         "SIGTERM: stopped in the training; no checkpoint is in run, so it can only start over",
@@ -93,20 +93,20 @@ def test_a_signal_in_training_where_nothing_is_saved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "words"),
+    ("function", "words"),
     [
         (TEST, ()),
         ("kanvision.app.predict.inference:Applied.classes", ("mode=predict", "input=pictures")),
-        ("kanvision.data.inspection:Inspection.findings", ("mode=check_data",)),
+        ("kanvision.data.inspection:Inspection.issues", ("mode=check_data",)),
         ("kanvision.app.explain.run:explanation_targets", ("mode=explain",)),
         ("kanvision.app.analyze.run:write_page", ("mode=analyze", "analysis=histograms")),
     ],
 )
 def test_an_evaluation_that_is_stopped_does_not_end_with_0(
-    finished: Path, place: str, words: tuple[str, ...]
+    finished: Path, function: str, words: tuple[str, ...]
 ) -> None:
     words = ("ckpt=run", "trainer.accelerator=cpu", *words)
-    status, said = signaled(finished, place, "SIGTERM", "eval.py", *words)
+    status, said = signaled(finished, function, "SIGTERM", "eval.py", *words)
     assert status == 143
     assert said == (
         "SIGTERM: stopped before the end, so results are missing or not complete; give the same command again"

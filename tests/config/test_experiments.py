@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from kanvision.config import ConfigError, ConfigGroups, TrainConfig, compose, parse_train
 from kanvision.config.checks.losses_and_metrics import logged
 from kanvision.config.cli.compose import composer, without_hydra
-from kanvision.config.experiments import Experiment, Table, find_experiment, list_experiments
+from kanvision.config.experiments import Experiment, ExperimentTable, find_experiment, list_experiments
 from kanvision.config.keys import format_yaml
 from kanvision.config.renames import VALUES, rename_settings
 from kanvision.models import create_model
@@ -250,5 +250,5 @@ def test_the_documented_table_is_read_and_every_field_is_documented(tmp_path: Pa
     with composer("train", CONF, [tmp_path]) as composing:
         cfg = composing.compose(["experiment=mine/cifar10_gelu"], [])
     assert (cfg.model.kwargs.act_layer, cfg.trainer.max_epochs, cfg.data.name) == ("gelu", 100, "cifar10")
-    fields = {*Table.model_fields, *Experiment.model_fields} - {"name", "table"}
+    fields = {*ExperimentTable.model_fields, *Experiment.model_fields} - {"name", "table"}
     assert [field for field in fields if not re.search(rf"^\|[^|]*`{field}`", text, re.MULTILINE)] == []

@@ -23,6 +23,7 @@ LEGAL = {name for root in (TrainConfig, EvalConfig, CheckConfig) for name in key
             "callbacks.grid._target_=kanvision.callbacks.GridCare",
             ["callbacks.grid._target_=kanvision.callbacks.GridUpdate"],
         ),
+        ("model.layer_drop_place=basis", ["model.layer_drop_position=basis"]),
         ("recipe=convkan_cifar100_regularisation", ["recipe=convkan_cifar100_regularization"]),
         ("model.layer=kagn,kacn", ["model.preset=kagn,kacn"]),
         ("model.layer=conv", ["model.preset=null", "model.plain=true"]),

@@ -131,8 +131,8 @@ def crops(
     for area in range(1, num + 1):
         label = np.zeros((size, size), np.uint8)
         label[2:10, 2:10], label[12:16, 3:9] = 1 + area % 9, 7
-        place = folder / f"{start}_labels_{area}" / "labels.tif" if old else folder / "labels" / f"{area}.tif"
-        geotiff(place, label[None])
+        path = folder / f"{start}_labels_{area}" / "labels.tif" if old else folder / "labels" / f"{area}.tif"
+        geotiff(path, label[None])
         for day in CROP_DAYS:
             number = sorted(CROP_DAYS).index(day)
             inner = f"{start}_source_{sensor}_{area}_{day}" if old else f"imagery/{sensor}/{area}/{day}"

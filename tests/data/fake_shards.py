@@ -36,8 +36,8 @@ def shard(path: Path, members: Iterable[Member]) -> Path:
 def shards(root: Path, split: str, num: int, each: int = 4, num_classes: int = 2) -> list[Path]:
     """Shards `<split>-<number>.tar`; the class of an image is its number modulo the number of classes."""
     found = []
-    for place in range(num):
-        numbers = range(place * each, (place + 1) * each)
+    for shard_index in range(num):
+        numbers = range(shard_index * each, (shard_index + 1) * each)
         members = [member for number in numbers for member in sample(number, number % num_classes)]
-        found.append(shard(root / f"{split}-{place:03d}.tar", members))
+        found.append(shard(root / f"{split}-{shard_index:03d}.tar", members))
     return found

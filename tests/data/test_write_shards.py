@@ -35,15 +35,15 @@ def test_they_hold_the_same_images_and_classes(folder: Path, tmp_path: Path, cap
     ]
     for split in ("train", "test"):
         old, new = getattr(before, split), getattr(after, split)
-        places = new.contents.keys.astype(int)
-        assert sorted(places) == list(range(len(old)))
-        assert (split == "train") is (places.tolist() != sorted(places))
-        assert np.array_equal(new.targets, old.targets[places])
-        for place, index in enumerate(places):
-            one, other = old.image(int(index)), new.image(place)
+        keys = new.contents.keys.astype(int)
+        assert sorted(keys) == list(range(len(old)))
+        assert (split == "train") is (keys.tolist() != sorted(keys))
+        assert np.array_equal(new.targets, old.targets[keys])
+        for position, index in enumerate(keys):
+            one, other = old.image(int(index)), new.image(position)
             assert np.array_equal(np.asarray(one.convert("RGB")), np.asarray(other.convert("RGB")))
             if old.path(int(index)).suffix == ".jpg":
-                assert new.stored(place) == old.stored(int(index))
+                assert new.stored(position) == old.stored(int(index))
 
 
 def test_the_same_data_give_the_same_bytes(folder: Path, tmp_path: Path):
@@ -59,8 +59,8 @@ def test_the_same_data_give_the_same_bytes(folder: Path, tmp_path: Path):
 def test_images_in_memory_become_png(tmp_path: Path):
     main(["digits", "-", str(tmp_path / "shards")])
     before, after = READERS["digits"](None).read(), read("webdataset", tmp_path / "shards")
-    for place in range(0, len(after.test), 40):
-        assert np.array_equal(after.test.image(place), before.test.pixels[place])
+    for position in range(0, len(after.test), 40):
+        assert np.array_equal(after.test.image(position), before.test.pixels[position])
     assert np.array_equal(after.test.targets, before.test.targets)
 
 

@@ -46,9 +46,9 @@ def commands(markdown: str) -> list[list[str]]:
 
 def given_to(words: list[str]) -> list[str] | None:
     """What a command hands to train or eval, that word first; None if it calls neither."""
-    for place, word in enumerate(words):
+    for index, word in enumerate(words):
         if word in ("train", "eval", "train.py", "eval.py"):
-            return [word.removesuffix(".py"), *words[place + 1 :]]
+            return [word.removesuffix(".py"), *words[index + 1 :]]
         if word.startswith("OVERRIDES="):  # of the two nodes
             return ["train", "trainer=torchrun", *word.partition("=")[2].split()]
     return None

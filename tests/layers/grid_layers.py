@@ -54,10 +54,10 @@ def learned(layer: KANLayer) -> Any:
     """Weights of smooth functions, as training leaves them."""
     out, maps, *kernel = layer.basis_weight.shape
     num_basis = layer.basis.num_basis
-    place = torch.linspace(-1, 1, num_basis).view(-1, *[1] * len(kernel))
+    position = torch.linspace(-1, 1, num_basis).view(-1, *[1] * len(kernel))
     rate, phase = (torch.rand(out, maps // num_basis, 1, *kernel) for _ in range(2))
     with torch.no_grad():
-        layer.basis_weight.copy_((2.5 * rate * place + 6 * phase).sin().flatten(1, 2))
+        layer.basis_weight.copy_((2.5 * rate * position + 6 * phase).sin().flatten(1, 2))
         if layer.edge_scale is not None:
             layer.edge_scale.uniform_(-2, 2)
     return layer

@@ -128,8 +128,8 @@ def test_low_rank_and_chosen_functions_of_any_basis(basis, kind, kwargs):
 @pytest.mark.parametrize(
     "options",
     [
-        {"norm": "batch", "act": "silu", "drop_rate": 0.3, "drop_kind": "noise", "drop_place": "input"},
-        {"drop_rate": 0.3, "drop_place": "basis", "bias": True, "input_norm": "layer", "norm": "layer"},
+        {"norm": "batch", "act": "silu", "drop_rate": 0.3, "drop_kind": "noise", "drop_position": "input"},
+        {"drop_rate": 0.3, "drop_position": "basis", "bias": True, "input_norm": "layer", "norm": "layer"},
         {"edge_scale": True, "pad_space": "input", "norm": "group", "act": "prelu"},
         {"padding_mode": "reflect", "stride": 2, "dilation": 1, "base_act": None},
     ],
@@ -138,7 +138,7 @@ def test_everything_around_the_weights_is_that_of_the_plain_layer(options):
     layer = make("2d", **options)
     x, before = inputs("2d"), copy.deepcopy(layer)
     # With more maps to drop, a dropout of maps would draw other numbers.
-    extra = 0 if options.get("drop_place") == "basis" else 1
+    extra = 0 if options.get("drop_position") == "basis" else 1
     add_adapters(layer, extra_degrees=extra, degrees=(3,), adapter_rank=1)
     for mode in (True, False):
         layer.train(mode)

@@ -198,7 +198,7 @@ def test_published_noise_reaches_both_branches():
 
 
 @pytest.mark.parametrize(
-    ("place", "kind", "base", "inner"),
+    ("position", "kind", "base", "inner"),
     [
         ("branch", "channel", False, True),
         ("squashed", "noise", False, True),
@@ -207,11 +207,13 @@ def test_published_noise_reaches_both_branches():
         ("output", "channel", True, True),
     ],
 )
-def test_places_of_dropout(place, kind, base, inner):
+def test_places_of_dropout(position, kind, base, inner):
     torch.manual_seed(0)
     x = torch.randn(4, 8, 6, 6)
     for silent, noisy in (("expand.weight", base), ("base_weight", inner)):
-        layer = BottleneckKANConv2d(8, 8, 3, basis="gram", drop_rate=0.5, drop_kind=kind, drop_place=place)
+        layer = BottleneckKANConv2d(
+            8, 8, 3, basis="gram", drop_rate=0.5, drop_kind=kind, drop_position=position
+        )
         with torch.no_grad():
             layer.get_parameter(silent).zero_()
         assert torch.allclose(layer(x), layer(x)) != noisy
@@ -219,15 +221,15 @@ def test_places_of_dropout(place, kind, base, inner):
 
 def test_presets_carry_the_published_dropout():
     kagn = BottleneckKANConv2d(8, 8, 3, **get_preset("kagn", bottleneck=True, drop_rate=0.1))
-    assert (kagn.drop_place, type(kagn.drop).__name__) == ("input", "NoiseInjection")
+    assert (kagn.drop_position, type(kagn.drop).__name__) == ("input", "NoiseInjection")
     relukan = BottleneckKANConv2d(8, 8, 3, **get_preset("relukan", bottleneck=True, drop_rate=0.1))
-    assert (relukan.drop_place, type(relukan.drop).__name__) == ("input", "Dropout2d")
+    assert (relukan.drop_position, type(relukan.drop).__name__) == ("input", "Dropout2d")
     moe = MoEBottleneckKANConv2d(8, 8, 3, **get_preset("kagn", bottleneck=True, drop_rate=0.1))
     expert = moe.inner.experts[0]
-    assert (expert.drop_place, type(expert.drop).__name__) == ("basis", "NoiseInjection")
+    assert (expert.drop_position, type(expert.drop).__name__) == ("basis", "NoiseInjection")
     # A place that is given stays.
     given = BottleneckKANConv2d(8, 8, 3, **get_preset("kagn", drop_rate=0.1))
-    assert given.inner.drop_place == "squashed"
+    assert given.inner.drop_position == "squashed"
 
 
 @pytest.mark.parametrize("basis", BASES)
@@ -285,7 +287,7 @@ def test_weight_decay_spares_the_basis():
         ({"dim_reduction": 0}, "dim_reduction=0"),
         ({"min_internal": -1}, "min_internal=-1"),
         ({"kernel_size": (3, 3, 3)}, r"kernel_size=\(3, 3, 3\)"),
-        ({"drop_place": "middle"}, "drop_place='middle'.*input, branch"),
+        ({"drop_position": "middle"}, "drop_position='middle'.*input, branch"),
         ({"drop_kind": "pixel"}, "drop_kind='pixel'"),
         ({"init": "zeros"}, "init='zeros'"),
         ({"norm": "none"}, "norm='none'"),

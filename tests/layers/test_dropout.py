@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kanvision.layers import DROP_PLACES, KANConv1d, KANConv2d, KANConv3d, KANLinear, NoiseInjection
+from kanvision.layers import DROP_POSITIONS, KANConv1d, KANConv2d, KANConv3d, KANLinear, NoiseInjection
 from kanvision.layers.dropout import DROP_KINDS, create_dropout
 
 CONVS = {1: KANConv1d, 2: KANConv2d, 3: KANConv3d}
@@ -48,12 +48,12 @@ def test_kinds_keep_the_mean_and_stop_in_evaluation(kind, ndim):
 
 
 @pytest.mark.parametrize("ndim", [0, 1, 2, 3])
-@pytest.mark.parametrize("place", DROP_PLACES)
+@pytest.mark.parametrize("position", DROP_POSITIONS)
 @pytest.mark.parametrize("basis", ["gram", "bspline"])
-def test_places(ndim, place, basis):
+def test_places(ndim, position, basis):
     """Each place drops what it says: seen through a layer that is replaced piece by piece."""
     torch.manual_seed(0)
-    options = {"basis": basis, "drop_rate": 0.5, "drop_place": place, "drop_kind": "element"}
+    options = {"basis": basis, "drop_rate": 0.5, "drop_position": position, "drop_kind": "element"}
     layer = KANLinear(6, 4, **options) if ndim == 0 else CONVS[ndim](6, 4, 1, **options)
     x = torch.randn(5, 6, *(3,) * ndim)
     quiet = layer.eval()(x)
@@ -66,12 +66,12 @@ def test_places(ndim, place, basis):
     base = layer.eval()(x)
     layer.train()
     # Only what the base branch sees or gives can move it.
-    assert torch.allclose(layer(x), base) == (place in ("branch", "squashed", "basis"))
+    assert torch.allclose(layer(x), base) == (position in ("branch", "squashed", "basis"))
 
 
 def test_dropping_the_basis_drops_the_constant_function_too():
     torch.manual_seed(0)
-    conv = KANConv2d(8, 1, 1, basis="legendre", base_act=None, drop_rate=0.5, drop_place="basis")
+    conv = KANConv2d(8, 1, 1, basis="legendre", base_act=None, drop_rate=0.5, drop_position="basis")
     with torch.no_grad():
         conv.basis_weight.zero_()
         conv.basis_weight[:, ::4] = 1.0  # P_0 of each channel
@@ -84,7 +84,7 @@ def test_squashed_channel_dropout_drops_whole_channels_in_both_layouts():
     torch.manual_seed(0)
     conv = KANConv2d(16, 16, 1, basis="chebyshev", basis_kwargs={"degree": 1}, base_act=None, groups=16)
     conv.drop = create_dropout("channel", 0.5, 2)
-    conv.drop_rate, conv.drop_place = 0.5, "squashed"
+    conv.drop_rate, conv.drop_position = 0.5, "squashed"
     with torch.no_grad():
         conv.basis_weight.zero_()
         conv.basis_weight[:, 1::2] = 1.0  # T_1 alone: y = dropped tanh(x)
@@ -95,14 +95,14 @@ def test_squashed_channel_dropout_drops_whole_channels_in_both_layouts():
         assert 0 < zero.float().mean() < 1
 
 
-@pytest.mark.parametrize("place", DROP_PLACES)
-def test_recomputation_draws_the_same_numbers(place):
+@pytest.mark.parametrize("position", DROP_POSITIONS)
+def test_recomputation_draws_the_same_numbers(position):
     """The backward pass must see the mask of the forward pass: gradients equal those of kept tensors."""
     grads = []
     for checkpoint in (False, True):
         torch.manual_seed(0)
         conv = KANConv2d(
-            4, 3, 3, padding=1, basis="gram", drop_rate=0.5, drop_place=place, checkpoint=checkpoint
+            4, 3, 3, padding=1, basis="gram", drop_rate=0.5, drop_position=position, checkpoint=checkpoint
         )
         x = torch.randn(2, 4, 5, 5, requires_grad=True)
         torch.manual_seed(1)
@@ -115,8 +115,8 @@ def test_recomputation_draws_the_same_numbers(place):
 
 
 def test_messages():
-    with pytest.raises(ValueError, match=r"drop_place='middle'.*input, branch, squashed, basis, output"):
-        KANLinear(2, 2, drop_place="middle")
+    with pytest.raises(ValueError, match=r"drop_position='middle'.*input, branch, squashed, basis, output"):
+        KANLinear(2, 2, drop_position="middle")
     with pytest.raises(ValueError, match=r"drop_kind='gauss'.*channel, element, noise"):
         KANLinear(2, 2, drop_kind="gauss")
     with pytest.raises(ValueError, match=r"drop_rate=1.0"):

@@ -16,7 +16,7 @@ from kanvision.layers import (
     restore_structure,
     structure_changes,
 )
-from kanvision.layers.grid import extend_grid, move_grids, place_grids, refine_grid
+from kanvision.layers.grid import extend_grid, init_grids, move_grids, refine_grid
 from kanvision.layers.grid_inputs import grid_sites, share_outside
 from kanvision.layers.peft import add_adapters
 from kanvision.models import create_model
@@ -47,7 +47,7 @@ def test_layers_that_see_nothing_finite_are_left_alone() -> None:
     layer = build()
     before = copy.deepcopy(layer.state_dict())
     assert move_grids(layer, [torch.full((5, 6), math.nan)]) == []
-    assert place_grids(layer, [torch.full((5, 6), math.nan)]) == {}
+    assert init_grids(layer, [torch.full((5, 6), math.nan)]) == {}
     assert all(torch.equal(tensor, before[name]) for name, tensor in layer.state_dict().items())
 
 
@@ -110,8 +110,8 @@ def test_placing_stretches_the_functions() -> None:
     weight = layer.basis_weight.clone()
     x = sample("linear", "shifted", 2000)
     assert share_outside(layer, x) > 0.9
-    placed = place_grids(layer, [x])
-    assert placed == {"": layer.basis.domain}
+    domains = init_grids(layer, [x])
+    assert domains == {"": layer.basis.domain}
     assert torch.equal(layer.basis_weight, weight)
     assert share_outside(layer, x) <= 0.002
     low, high = layer.basis.domain
@@ -124,7 +124,7 @@ def test_placing_stretches_the_functions() -> None:
 )
 def test_illegal_shares(options: dict[str, float]) -> None:
     (key,) = options
-    for change in (move_grids, place_grids):
+    for change in (move_grids, init_grids):
         with pytest.raises(ValueError, match=f"{key}="):
             change(build(), [sample("linear")], **options)
 

@@ -53,7 +53,7 @@ def test_every_layer_and_grid(layer: str, grid: str) -> None:
     {"basis_act": "prelu"},
     {"pad_space": "input"},
     {"basis_kwargs": {"squash": "clamp"}},
-    {"drop_rate": 0.5, "drop_place": "squashed"},
+    {"drop_rate": 0.5, "drop_position": "squashed"},
     {"dtype": torch.float64},
 ], ids=str)  # fmt: skip
 def test_whatever_stands_around_the_functions(options: dict[str, Any]) -> None:

@@ -102,10 +102,10 @@ def test_evaluations_agree_on_borders(pad_space, padding):
     torch.testing.assert_close(outputs[1:], outputs[:1] * 2)
 
 
-@pytest.mark.parametrize("place", ["input", "branch", "squashed", "basis", "output"])
-def test_noise_in_every_evaluation(place):
+@pytest.mark.parametrize("position", ["input", "branch", "squashed", "basis", "output"])
+def test_noise_in_every_evaluation(position):
     x = torch.randn(4, 4, 8, 8)
-    for evaluation in ("loop", "joint", "sparse") if place != "output" else ("auto",):
+    for evaluation in ("loop", "joint", "sparse") if position != "output" else ("auto",):
         layer = MoEKANConv2d(
             4,
             4,
@@ -115,7 +115,7 @@ def test_noise_in_every_evaluation(place):
             noisy=False,
             drop_rate=0.5,
             drop_kind="noise",
-            drop_place=place,
+            drop_position=position,
             evaluation=evaluation,
         )
         assert not torch.allclose(layer(x), layer(x))

@@ -18,10 +18,10 @@ def problem(num_classes: int, size: int = 200, seed: int = 0) -> tuple[torch.Ten
 
 def plain_ece(probabilities: np.ndarray, target: np.ndarray, bins: int = 15) -> float:
     confidence, right = probabilities.max(1), probabilities.argmax(1) == target
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    bin_index = np.minimum((confidence * bins).astype(int), bins - 1)
     error = 0.0
     for b in range(bins):
-        inside = place == b
+        inside = bin_index == b
         if inside.any():
             error += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
     return error

@@ -49,12 +49,12 @@ def test_norms(norm, affine):
 
 
 @pytest.mark.parametrize(
-    ("kind", "place"), list(itertools.product(kv.layers.DROP_KINDS, kv.layers.DROP_PLACES))
+    ("kind", "position"), list(itertools.product(kv.layers.DROP_KINDS, kv.layers.DROP_POSITIONS))
 )
-def test_dropout_reaches_the_layer(kind, place):
-    factory = ConvFactory(layer_drop_rate=0.25, layer_drop_kind=kind, layer_drop_place=place)
+def test_dropout_reaches_the_layer(kind, position):
+    factory = ConvFactory(layer_drop_rate=0.25, layer_drop_kind=kind, layer_drop_position=position)
     conv = factory.conv(2, 4)
-    assert (conv.drop_rate, conv.drop_place) == (0.25, place)
+    assert (conv.drop_rate, conv.drop_position) == (0.25, position)
     names = {"channel": nn.Dropout2d, "element": nn.Dropout, "noise": kv.layers.NoiseInjection}
     assert isinstance(conv.drop, names[kind])
     assert factory.first(2, 4).drop_rate == 0
@@ -63,7 +63,7 @@ def test_dropout_reaches_the_layer(kind, place):
 def test_without_words_dropout_is_the_published_one():
     for layer, options in PRESETS.items():
         conv = ConvFactory(basis=options["basis"], preset=layer, layer_drop_rate=0.1).conv(2, 2)
-        assert conv.drop_place == options.get("drop_place", "branch")
+        assert conv.drop_position == options.get("drop_position", "branch")
 
 
 def test_groups_spare_pointwise_and_first_convolutions():

@@ -167,13 +167,13 @@ def test_checkpointing_changes_nothing_but_memory(family):
 
 @pytest.mark.parametrize("family", TINY)
 def test_the_convolution_that_sees_the_image_drops_nothing(family):
-    model = tiny(family, layer_drop_rate=0.25, layer_drop_kind="noise", layer_drop_place="input")
+    model = tiny(family, layer_drop_rate=0.25, layer_drop_kind="noise", layer_drop_position="input")
     convs = [module for module in model.modules() if isinstance(module, KANConv2d)]
     assert convs[0].in_channels == 3
     assert convs[0].drop_rate == 0
     assert {conv.drop_rate for conv in convs[1:]} <= {0, 0.25}
     assert sum(conv.drop_rate > 0 for conv in convs) >= 2
-    assert {conv.drop_place for conv in convs} == {"input"}
+    assert {conv.drop_position for conv in convs} == {"input"}
 
 
 @pytest.mark.parametrize("family", TINY)

@@ -6,7 +6,7 @@ import torch
 import kanvision as kv
 from kanvision.analysis.explain.saliency import tapped
 from kanvision.models import create_segmenter
-from kanvision.models.feature_locations import PLACES, feature_location, feature_locations
+from kanvision.models.feature_locations import LOCATIONS, feature_location, feature_locations
 
 from .families import TINY, tiny
 from .test_segmenter_contract import MODELS, create
@@ -27,9 +27,9 @@ NETWORKS = {
 
 def shape_and_effect(model, name: str):
     """Shape of the map at a place, and how far the output moves when it is set to zero."""
-    place, images = feature_location(model, name), torch.randn(2, 4, SIDE, SIDE)
+    location, images = feature_location(model, name), torch.randn(2, 4, SIDE, SIDE)
     shapes = []
-    with torch.no_grad(), tapped(place, (SIDE, SIDE)) as tap:
+    with torch.no_grad(), tapped(location, (SIDE, SIDE)) as tap:
         before = model(images)
         with tap.register_forward_hook(lambda _, args, found: shapes.append(found.shape) or found * 0):
             after = model(images)
@@ -42,9 +42,9 @@ def shape_and_effect(model, name: str):
 def test_places_of_segmenters(network):
     torch.manual_seed(0)
     model = NETWORKS[network]().eval()
-    assert set(feature_locations(model)) == set(PLACES)
+    assert set(feature_locations(model)) == set(LOCATIONS)
     sizes = {}
-    for name in PLACES:
+    for name in LOCATIONS:
         shape, effect = shape_and_effect(model, name)
         assert shape[0] == 2
         assert effect > 0

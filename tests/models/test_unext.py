@@ -40,9 +40,9 @@ def test_shift(dim, channels):
     expected, size = torch.zeros_like(x), -(-channels // 5)
     for c in range(channels):
         move = c // size - 2
-        for place in range(x.shape[dim]):
-            if 0 <= place - move < x.shape[dim]:
-                expected.select(dim, place)[..., c] = x.select(dim, place - move)[..., c]
+        for index in range(x.shape[dim]):
+            if 0 <= index - move < x.shape[dim]:
+                expected.select(dim, index)[..., c] = x.select(dim, index - move)[..., c]
     torch.testing.assert_close(shift(x, dim), expected)
     tiny = torch.randn(1, 1, 1, 5)
     assert shift(tiny, dim).ne(0).sum() == 1

@@ -88,9 +88,9 @@ def test_every_parameter_is_in_one_group_with_the_right_settings(
         layer_decay=layer_decay,
     )
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    placed = [names[id(p)] for group in groups for p in group["params"]]
+    ids = [names[id(p)] for group in groups for p in group["params"]]
     trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    assert sorted(placed) == sorted(trainable)
+    assert sorted(ids) == sorted(trainable)
     for group in groups:
         for parameter in group["params"]:
             name = names[id(parameter)]
@@ -165,8 +165,8 @@ def test_everything_decays_where_that_is_asked_for(layer_decay: float | None) ->
     model = Net()
     groups = parameter_groups(model, lr=LR, weight_decay=WD, decay_all=True, layer_decay=layer_decay)
     assert {group["weight_decay"] for group in groups} == {WD}
-    placed = [id(p) for group in groups for p in group["params"]]
-    assert sorted(placed) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    ids = [id(p) for group in groups for p in group["params"]]
+    assert sorted(ids) == sorted(id(p) for p in model.parameters() if p.requires_grad)
     assert len(groups) == 1 or layer_decay is not None
 
 

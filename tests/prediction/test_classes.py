@@ -37,7 +37,7 @@ def test_rows_hold_the_best_classes_in_order(names: tuple[str, ...], most: int, 
         (values,) = answer(transform([Image.open(path)])).numpy()
         order = np.argsort(-values)[:most]
         heads = [("class", "probability"), *((f"class_{i}", f"probability_{i}") for i in range(2, most + 1))]
-        assert [row[name] for name, _ in heads] == [names[place] for place in order]
+        assert [row[name] for name, _ in heads] == [names[class_index] for class_index in order]
         np.testing.assert_allclose([float(row[value]) for _, value in heads], values[order], atol=1e-6)
     assert f"class_{most + 1}" not in rows[0]
     assert sum(counts.values()) == 7

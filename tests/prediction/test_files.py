@@ -12,7 +12,7 @@ from rasterio.transform import from_origin
 from kanvision.data.files.pixels import label_values
 from kanvision.prediction.files import array_file, draft, nodata_value, picture_files, raster_file
 
-PLACE = {"crs": rasterio.CRS.from_epsg(32634), "transform": from_origin(300000, -3700000, 10, 20)}
+GEOREFERENCE = {"crs": rasterio.CRS.from_epsg(32634), "transform": from_origin(300000, -3700000, 10, 20)}
 
 
 def in_strips(write, planes: np.ndarray, step: int = 256) -> None:
@@ -25,13 +25,13 @@ def test_a_raster_keeps_values_place_names_and_no_data(size: tuple[int, int], tm
     planes = np.random.default_rng(0).random((3, *size)).astype(np.float32)
     planes[:, 0, 0] = np.nan
     path, names = tmp_path / "new" / "p.tif", ("a", "b", "c")
-    with raster_file(path, size, "float32", names, no_data=float("nan"), georeference=PLACE) as write:
+    with raster_file(path, size, "float32", names, no_data=float("nan"), georeference=GEOREFERENCE) as write:
         in_strips(write, planes)
         assert not path.exists()
     with rasterio.open(path) as file:
         np.testing.assert_array_equal(file.read(), planes)
-        assert file.crs == PLACE["crs"]
-        assert file.transform == PLACE["transform"]
+        assert file.crs == GEOREFERENCE["crs"]
+        assert file.transform == GEOREFERENCE["transform"]
         assert file.descriptions == names
         assert np.isnan(file.nodata)
         assert file.compression.name == "deflate"
@@ -44,9 +44,9 @@ def test_a_raster_of_labels_has_colors_and_control_points_are_kept(tmp_path: Pat
     points = [
         GroundControlPoint(row, col, 10 + col, 50 - row) for row, col in ((0, 0), (0, 4), (3, 0), (3, 4))
     ]
-    place = {"gcps": points, "crs": rasterio.CRS.from_epsg(4326)}
+    georeference = {"gcps": points, "crs": rasterio.CRS.from_epsg(4326)}
     path = tmp_path / "m.tif"
-    with raster_file(path, (3, 4), "uint8", ("label",), no_data=255, georeference=place) as write:
+    with raster_file(path, (3, 4), "uint8", ("label",), no_data=255, georeference=georeference) as write:
         write(0, labels)
     with rasterio.open(path) as file:
         np.testing.assert_array_equal(file.read(), labels)
@@ -106,6 +106,6 @@ def test_nothing_stays_after_an_error_and_what_was_there_is_left(kind: str, tmp_
 
 def test_a_draft_takes_the_place_of_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("old")
-    with draft(tmp_path / "x") as place:
-        place.write_text("new")
+    with draft(tmp_path / "x") as path:
+        path.write_text("new")
     assert (tmp_path / "x").read_text() == "new"

@@ -182,7 +182,7 @@ def test_pixels_for_which_the_network_gives_no_number_are_reported(tmp_path: Pat
     )
     outputs, outcome = run(path, spoilt)
     assert (outcome.undecided, outcome.no_data) == (1, 0)
-    assert [tuple(place) for place in np.argwhere(label_values(outputs.masks[0]) == 255)] == [(3, 4)]
+    assert [tuple(pixel) for pixel in np.argwhere(label_values(outputs.masks[0]) == 255)] == [(3, 4)]
 
 
 def test_more_than_255_classes_need_16_bits(tmp_path: Path) -> None:

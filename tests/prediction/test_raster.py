@@ -73,7 +73,7 @@ def test_pixels_without_data_become_what_is_0_after_normalization(tmp_path: Path
         for preset in ("default", "u_kan"):
             wanted = bands(preset=preset)
             values, valid = image(file, wanted)
-            assert {tuple(place) for place in np.argwhere(~valid)} == {(0, 0), (2, 3), (5, 4)}
+            assert {tuple(pixel) for pixel in np.argwhere(~valid)} == {(0, 0), (2, 3), (5, 4)}
             normalized = wanted.preprocessing(values)
             assert normalized[:, ~torch.from_numpy(valid)].abs().max() < 1e-6
             np.testing.assert_allclose(values[:, 1], 0.9, rtol=1e-6)

@@ -75,7 +75,7 @@ def test_the_markdown_is_one_table(tmp_path: Path) -> None:
 
 def mixed(folder: Path) -> Path:
     """Runs of two tasks with many settings, one that failed at length, and one that is not over."""
-    words = [f"optimizer.setting_{place}" for place in range(12)]
+    words = [f"optimizer.setting_{setting}" for setting in range(12)]
     for number in range(6):
         given = [f"{word}={number}" for word in words[: 2 * number + 1]]
         make_run(folder / f"kat_{number}", "model=kat", "data=cifar10", *given, acc1=number / 10, loss=1.0)
@@ -103,8 +103,8 @@ def test_a_mixed_folder_is_readable(tmp_path: Path, width: int) -> None:
         assert metric in heads
         assert "…" not in heads + "".join(cell for row in rows for cell in row)
         # every run has its number, but the one that has none
-        place = [head.strip() for head in heads.split("┃")[1:-1]].index(metric)
-        numbers = [row[place].strip() for row in rows if row[place].strip()]
+        column = [head.strip() for head in heads.split("┃")[1:-1]].index(metric)
+        numbers = [row[column].strip() for row in rows if row[column].strip()]
         assert numbers == ["0.5000", "0.4000", "0.3000", "0.2000", "0.1000", "0.0000"]
     assert "optimizer.setting_10=5" in first
     assert "setting_" not in second

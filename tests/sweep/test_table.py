@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from kanvision.sweep import Table, read_runs, tabulate
+from kanvision.sweep import SweepTable, read_runs, tabulate
 from kanvision.sweep.runs import write_failure
 
 from .folders import make_run, write_json
 
 
-def table(folder: Path) -> Table:
+def table(folder: Path) -> SweepTable:
     return tabulate(read_runs(folder))
 
 
-def values(found: Table, key: str) -> list[str]:
+def values(found: SweepTable, key: str) -> list[str]:
     return [row.settings[key] for row in found.rows]
 
 

@@ -143,12 +143,12 @@ def score_picture(
     figure = Figure(figsize=(6.0, 3.4), layout="constrained")
     axes = figure.subplots()
     probes = list(next(iter(scores.values())))
-    places = np.arange(len(scores))
+    positions = np.arange(len(scores))
     width = 0.8 / len(probes)
     for index, (probe, color) in enumerate(zip(probes, colors, strict=False)):
         values = [by_probe[probe] for by_probe in scores.values()]
         bars = axes.bar(
-            places + (index - (len(probes) - 1) / 2) * width,
+            positions + (index - (len(probes) - 1) / 2) * width,
             [value.accuracy for value in values],
             width,
             yerr=[value.error for value in values],
@@ -158,7 +158,7 @@ def score_picture(
         )
         axes.bar_label(bars, [f"{value.accuracy:.3f}" for value in values], fontsize=7, padding=2)
     axes.axhline(chance, color="black", linewidth=0.8, linestyle=":", label="most frequent class")
-    axes.set_xticks(places, list(scores))
+    axes.set_xticks(positions, list(scores))
     axes.set_ylabel("accuracy", fontsize=8)
     axes.margins(y=0.15)
     axes.tick_params(labelsize=8)

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from .results import Findings, Table, cell_text
+from .results import AnalysisResult, ResultTable, cell_text
 
 __all__ = ["PAGE", "SUMMARY", "write_index", "write_page"]
 
@@ -27,23 +27,23 @@ td.number { text-align: right; font-variant-numeric: tabular-nums }
 """
 
 
-def write_page(folder: Path, title: str, about: Mapping[str, object], findings: Findings) -> Path:
+def write_page(folder: Path, title: str, about: Mapping[str, object], result: AnalysisResult) -> Path:
     """Write the page of an analysis whose files are in a folder already.
 
     Args:
         folder: Of the results; its page may be moved without it.
         title: Headline.
         about: What was looked at, with which settings.
-        findings: Whose pictures are in the folder.
+        result: Whose pictures are in the folder.
 
     Returns:
         The file.
     """
-    parts = [f"<h1>{escape(title)}</h1>", _list(findings.sentences)]
-    parts += [_figure(folder, picture.name, picture.caption) for picture in findings.pictures]
-    if findings.limits:
-        parts += ["<h2>What this does not show</h2>", _list(findings.limits)]
-    parts += [_table(table) for table in findings.tables]
+    parts = [f"<h1>{escape(title)}</h1>", _list(result.sentences)]
+    parts += [_figure(folder, picture.name, picture.caption) for picture in result.pictures]
+    if result.limits:
+        parts += ["<h2>What this does not show</h2>", _list(result.limits)]
+    parts += [_table(table) for table in result.tables]
     parts += ["<h2>About</h2>", _rows(((key, _said(value)) for key, value in about.items()), ["", ""])]
     return _write(folder / PAGE, title, parts)
 
@@ -97,7 +97,7 @@ def _figure(folder: Path, name: str, caption: str) -> str:
     )
 
 
-def _table(table: Table) -> str:
+def _table(table: ResultTable) -> str:
     count = len(table.rows)
     rest = f" {count} rows" + (f", the first {table.num_shown} here" if count > table.num_shown > 0 else "")
     link = f'<a href="{escape(table.name)}.csv">{escape(table.name)}.csv</a>'

@@ -13,7 +13,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-__all__ = ["Findings", "Picture", "Table"]
+__all__ = ["AnalysisResult", "Picture", "ResultTable"]
 
 DPI = 120
 
@@ -30,7 +30,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Table:
+class ResultTable:
     """Rows of numbers and texts."""
 
     name: str
@@ -43,7 +43,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Findings:
+class AnalysisResult:
     """What an analysis tells people."""
 
     sentences: Sequence[str]
@@ -53,7 +53,7 @@ class Findings:
     numbers: Mapping[str, float] = field(default_factory=dict)
     """Numbers by name, for programs."""
     pictures: Sequence[Picture] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[ResultTable] = ()
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """Raw data that is no table."""
 
@@ -75,7 +75,7 @@ def save_figure(figure: Figure, stem: Path) -> None:
         figure.savefig(stem.with_name(f"{stem.name}.svg"), metadata={"Date": None})
 
 
-def write_table(table: Table, path: Path) -> None:
+def write_table(table: ResultTable, path: Path) -> None:
     """Write a table as csv, numbers with seven digits."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

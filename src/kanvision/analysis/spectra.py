@@ -155,11 +155,11 @@ def weight_chart(spectra: Mapping[str, Values]) -> Figure:
     left.set_title("from the first layer (violet) to the last (yellow)", fontsize=9)
     left.set_ylim(0, 1.02)
     shares = [float(stable_rank(values)) / len(values) for values in spectra.values()]
-    places = np.arange(len(names))
-    right.barh(places, shares, color=colors)
+    positions = np.arange(len(names))
+    right.barh(positions, shares, color=colors)
     size = 7 if len(names) <= 40 else 4
     right.set_yticks(
-        places, [name if len(name) < 44 else f"...{name[-41:]}" for name in names], fontsize=size
+        positions, [name if len(name) < 44 else f"...{name[-41:]}" for name in names], fontsize=size
     )
     right.invert_yaxis()
     right.set_xlim(0, 1)

@@ -16,7 +16,7 @@ from kanvision.config.schema.data import AnyData
 from kanvision.console import build_console
 from kanvision.data import DataError, build_datamodule
 from kanvision.data.cores import num_cores
-from kanvision.data.inspection import Finding, Inspection, write_findings
+from kanvision.data.inspection import DataIssue, Inspection, write_issues
 
 from . import record
 from .evaluation_results import results_folder
@@ -25,7 +25,7 @@ from .restore import override_data, read_checkpoint_config
 __all__ = ["check_data"]
 
 
-def check_data(cfg: CheckConfig | EvalConfig) -> list[Finding]:
+def check_data(cfg: CheckConfig | EvalConfig) -> list[DataIssue]:
     """Look at every file of a data set, print what is wrong, and write the whole list to check_data.csv.
 
     Args:
@@ -49,18 +49,18 @@ def check_data(cfg: CheckConfig | EvalConfig) -> list[Finding]:
     title = f"{data.name}: looking at {len(inspection):,} samples"
     for _ in track(looking, title, total=len(inspection), console=console, disable=not len(inspection)):
         pass
-    found = inspection.findings()
+    found = inspection.issues()
     path = folder / "check_data.csv"
-    write_findings(path, found)
+    write_issues(path, found)
     _print(console, found, data.root, cfg.check.num_rows)
     for what, text in datamodule.reader.facts.items():
         console.print(f"{what}: {text}", soft_wrap=True, highlight=False, markup=False)
-    counts = Counter(finding.is_bad for finding in found)
+    counts = Counter(issue.is_bad for issue in found)
     sizes = ", ".join(f"{inspector.split} {len(inspector):,}" for inspector in inspection.inspectors)
     told = f"{len(inspection):,} samples ({sizes or 'none could be found'}), {counts[False]} notes"
     if counts[True]:
-        place = f"data set {data.name}, data.root={data.root}"
-        raise DataError(f"{place}: {counts[True]} bad; {told}; all are in {path}")
+        subject = f"data set {data.name}, data.root={data.root}"
+        raise DataError(f"{subject}: {counts[True]} bad; {told}; all are in {path}")
     console.print(f"{data.name}: nothing bad in {told}. Written: {path}", soft_wrap=True)
     return found
 
@@ -76,20 +76,20 @@ def _asked_for(cfg: CheckConfig | EvalConfig) -> tuple[AnyData, Path, tuple[str,
     return data, results_folder(cfg, path, kept["config"], "eval"), tuple(kept.get("class_names", ()))
 
 
-def _print(console: Console, found: Sequence[Finding], root: str | None, rows: int) -> None:
+def _print(console: Console, found: Sequence[DataIssue], root: str | None, rows: int) -> None:
     """A table of the first findings, with paths below the root."""
     if not found:
         return
     table = Table("", "split", "file", "what is wrong; what would be right")
     table.columns[2].overflow = table.columns[3].overflow = "fold"
-    place = f"{Path(root).expanduser()}/" if root is not None else ""
-    for finding in found[:rows]:
+    prefix = f"{Path(root).expanduser()}/" if root is not None else ""
+    for issue in found[:rows]:
         kind, text = (
-            "bad" if finding.is_bad else "note",
-            "; ".join(filter(None, (finding.wrong, finding.right))),
+            "bad" if issue.is_bad else "note",
+            "; ".join(filter(None, (issue.wrong, issue.right))),
         )
-        words = (text.replace(place, "") if place else text, finding.file.removeprefix(place))
-        table.add_row(kind, finding.split, words[1], words[0])
+        words = (text.replace(prefix, "") if prefix else text, issue.file.removeprefix(prefix))
+        table.add_row(kind, issue.split, words[1], words[0])
     console.print(table)
     if len(found) > rows:
         console.print(f"and {len(found) - rows} more (check.num_rows={rows})")

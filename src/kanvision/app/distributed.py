@@ -36,14 +36,14 @@ class SyncBatchNormPlugin(TorchSyncBatchNorm):
 
     def apply(self, model: nn.Module) -> nn.Module:
         """The network with synchronized layers in the places of its batch norms; they share all tensors."""
-        places = [
+        batch_norms = [
             (parent, name, child)
             for parent in model.modules()
             for name, child in parent.named_children()
             if isinstance(child, _BatchNorm)
         ]
         converted: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        self._replaced = {getattr(parent, name): child for parent, name, child in places}
+        self._replaced = {getattr(parent, name): child for parent, name, child in batch_norms}
         return converted
 
     def revert(self, model: nn.Module) -> nn.Module:

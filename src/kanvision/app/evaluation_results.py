@@ -47,10 +47,12 @@ def _differences(cfg: EvalConfig, path: Path, run: Any) -> Iterator[str]:
     if not is_usual:
         yield path.stem
     data, own = cfg.data, run.get("data", {})
-    if data.root is not None and (own.get("root") is None or _place(data.root) != _place(own["root"])):
+    if data.root is not None and (
+        own.get("root") is None or _resolve_path(data.root) != _resolve_path(own["root"])
+    ):
         # The name says which data; the number tells folders of one name apart.
-        name = re.sub(r"[^0-9A-Za-z.-]+", "_", _place(data.root).name)
-        yield f"{name}_{zlib.crc32(str(_place(data.root)).encode()):08x}"
+        name = re.sub(r"[^0-9A-Za-z.-]+", "_", _resolve_path(data.root).name)
+        yield f"{name}_{zlib.crc32(str(_resolve_path(data.root)).encode()):08x}"
     for key in SCORED_DATA:
         if (value := getattr(data, key)) not in (None, own.get(key)):
             yield f"{key}_{value}"
@@ -58,7 +60,7 @@ def _differences(cfg: EvalConfig, path: Path, run: Any) -> Iterator[str]:
         yield str(cfg.trainer.precision)
 
 
-def _place(root: str) -> Path:
+def _resolve_path(root: str) -> Path:
     return Path(root).expanduser().resolve()
 
 

@@ -38,7 +38,7 @@ class GridBasis(Basis):
     def _support(self) -> tuple[float, float]:
         raise NotImplementedError
 
-    def _place(self, low: float, high: float) -> None:
+    def _set_buffers(self, low: float, high: float) -> None:
         """Fill the buffers for this domain."""
         raise NotImplementedError
 
@@ -63,7 +63,7 @@ class GridBasis(Basis):
         """
         if not low < high:
             raise ValueError(f"the domain must be an increasing pair, got {(low, high)}")
-        self._place(float(low), float(high))
+        self._set_buffers(float(low), float(high))
         self.domain = self._found()
 
     @torch.no_grad()

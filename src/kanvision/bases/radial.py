@@ -79,7 +79,7 @@ class RadialBasis(GridBasis):
     def _support(self) -> tuple[float, float]:
         return self._points[0] - _REACH * self.width, self._points[-1] + _REACH * self.width
 
-    def _place(self, low: float, high: float) -> None:
+    def _set_buffers(self, low: float, high: float) -> None:
         first, last = self.domain
         self.width *= (high - low) / (last - first)
         self._points = _equidistant(low, high, self.num_basis)

@@ -116,7 +116,7 @@ class BSplineBasis(GridBasis):
     def _support(self) -> tuple[float, float]:
         return self._points[0], self._points[-1]
 
-    def _place(self, low: float, high: float) -> None:
+    def _set_buffers(self, low: float, high: float) -> None:
         if self.uniform:
             self._points = uniform_knots(self.num_cells, self.degree, low, high)
         else:

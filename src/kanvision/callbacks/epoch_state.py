@@ -92,8 +92,8 @@ class EpochState(Callback):
         # The epoch's first batch, at which sums start from nothing, is over.
         connector._first_loop_iter = True
         modules = _modules(trainer)
-        for (place, name), value in state["buffers"].items():
-            modules[place].get_buffer(name).copy_(value)
+        for (owner, name), value in state["buffers"].items():
+            modules[owner].get_buffer(name).copy_(value)
 
 
 def _leave_finished_epoch(trainer: pl.Trainer) -> None:
@@ -164,8 +164,8 @@ def _own_buffers(trainer: pl.Trainer) -> dict[tuple[str, str], Tensor]:
     if trainer.world_size == 1:
         return {}
     buffers = {
-        (place, name): buffer.detach().cpu()
-        for place, module in _modules(trainer).items()
+        (owner, name): buffer.detach().cpu()
+        for owner, module in _modules(trainer).items()
         for name, buffer in module.named_buffers()
     }
     digests = {key: _digest(buffer) for key, buffer in buffers.items()}

@@ -17,10 +17,10 @@ from kanvision.layers import (
     GridSite,
     change_structure,
     grid_sites,
+    init_grids,
     map_functions,
     measure_inputs,
     move_grids,
-    place_grids,
 )
 from kanvision.optim import replace_parameter
 
@@ -142,9 +142,7 @@ class GridUpdate(Callback):
         if not self.at_start or batch_idx or trainer.global_step or trainer.current_epoch:
             return
         with trainer.precision_plugin.forward_context():
-            domains = place_grids(
-                network_of(pl_module), [_prepared(pl_module, batch["image"])], **self._range
-            )
+            domains = init_grids(network_of(pl_module), [_prepared(pl_module, batch["image"])], **self._range)
         for average in list_ema_networks(trainer):
             for site in grid_sites(average):
                 if site.name in domains:

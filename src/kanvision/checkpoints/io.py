@@ -338,22 +338,22 @@ def _origin(checkpoint: Mapping[str, Any]) -> list[str]:
 SNAPSHOT = re.compile(rf"epoch_(\d+){re.escape(SUFFIX)}")
 
 
-def find_snapshots(place: str | Path) -> dict[int, Path]:
+def find_snapshots(source: str | Path) -> dict[int, Path]:
     """Checkpoints by the number of epochs behind them, in order.
 
     Those of `callbacks=snapshots` tell it by their name, best and last by what is in them. Of several with
     the same number the snapshot counts, or else the last.
 
     Args:
-        place: A folder of checkpoints, or one file.
+        source: A folder of checkpoints, or one file.
 
     Raises:
         CheckpointError: A file cannot be loaded, or is none of a training run.
     """
-    place = Path(place)
-    files = [place] if place.is_file() else sorted(place.glob(f"*{SUFFIX}"))
+    source = Path(source)
+    files = [source] if source.is_file() else sorted(source.glob(f"*{SUFFIX}"))
     named = {int(match[1]): path for path in files if (match := SNAPSHOT.fullmatch(path.name))}
-    others = files if place.is_file() else [place / f"{name}{SUFFIX}" for name in ("best", "last")]
+    others = files if source.is_file() else [source / f"{name}{SUFFIX}" for name in ("best", "last")]
     found = {_epochs(path): path for path in others if path.is_file() and path not in named.values()}
     return dict(sorted((found | named).items()))
 

@@ -27,7 +27,7 @@ try:
 except ImportError:  # PyYAML without libyaml reads the same, slower
     from yaml import SafeLoader  # type: ignore[assignment]
 
-__all__ = ["GROUP", "TABLES", "Experiment", "Table", "find_experiment", "list_experiments"]
+__all__ = ["GROUP", "TABLES", "Experiment", "ExperimentTable", "find_experiment", "list_experiments"]
 
 GROUP = "experiment"
 """Group whose choices are the rows, besides any files in conf/experiment."""
@@ -79,7 +79,7 @@ class _Shared(Section):
         return values
 
 
-class Table(_Shared):
+class ExperimentTable(_Shared):
     """A file of conf/tables."""
 
     notes: dict[str, str] = Field({})
@@ -189,7 +189,7 @@ def _read(path: Path, stamp: int) -> tuple[dict[str, Experiment], list[Problem]]
     """Return the rows of a table by name, and what is wrong with it; `stamp` tells versions apart."""
     del stamp
     try:
-        table = Table.model_validate(yaml.load(path.read_text("utf-8"), _Loader))
+        table = ExperimentTable.model_validate(yaml.load(path.read_text("utf-8"), _Loader))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         return {}, [_problem(path, "", f"cannot be read: {' '.join(str(error).split())}")]
     except ValidationError as error:
@@ -210,7 +210,7 @@ def _read(path: Path, stamp: int) -> tuple[dict[str, Experiment], list[Problem]]
     return found, problems
 
 
-def _merge(table: Table, row: Mapping[str, Any], groups: Sequence[str]) -> dict[str, Any]:
+def _merge(table: ExperimentTable, row: Mapping[str, Any], groups: Sequence[str]) -> dict[str, Any]:
     """Return the fields of a row with those of its table; its other keys choose a file or set a value."""
     fields = {key: value for key, value in row.items() if key in FIELDS}
     chosen = {key: value for key, value in row.items() if key in groups or "/" in key}
@@ -228,17 +228,17 @@ def _value_problems(path: Path, prefix: str, error: ValidationError) -> list[Pro
     found: dict[str, Problem] = {}
     for item in error.errors(include_url=False):
         # the further parts of a location name the alternatives that a value could be
-        place = [str(part) for part in item["loc"][:2]]
+        parts = [str(part) for part in item["loc"][:2]]
         if item["loc"][:1] in (("published",), ("measured",)):
             message = "expected a number, '<mean> ± <spread>', or a list or mapping of them"
         else:
             message = item["msg"].removeprefix("Value error, ")
             message = message[:1].lower() + message[1:]
-        key = (prefix + ".".join(place)).rstrip(".")
+        key = (prefix + ".".join(parts)).rstrip(".")
         found.setdefault(key, _problem(path, key, message))
     return list(found.values())
 
 
 def _problem(path: Path, key: str, why: str) -> Problem:
-    place = "/".join(path.parts[-3:])
-    return Problem((key,), (f"{place}: {key}" if key else place,), why)
+    file = "/".join(path.parts[-3:])
+    return Problem((key,), (f"{file}: {key}" if key else file,), why)

@@ -40,6 +40,8 @@ KEYS: dict[str, str] = {
     "model.pointwise_layer": "pointwise_preset",
     "model.kwargs.layer": "preset",
     "model.kwargs.pointwise_layer": "pointwise_preset",
+    "model.layer_drop_place": "layer_drop_position",
+    "model.kwargs.layer_drop_place": "layer_drop_position",
     "callbacks.finite_guard": "nonfinite_guard",
     "callbacks.sample_images": "prediction_images",
 }

@@ -55,9 +55,11 @@ def environment_problems(cfg: DictConfig, root: type[Section]) -> Iterator[Probl
             why = "a variable of the environment stands alone or beside plain text in callbacks and loggers"
             yield Problem((key,), (f"{key}={raw}",), why, "split the value")
             continue
-        place = re.sub(r"\[\d+\]", "", key)
-        kinds = [entry.expected for entry in index.get(place, ())]
-        if place not in PATHS and (not kinds or any(re.search("text|section|anything", k) for k in kinds)):
+        schema_key = re.sub(r"\[\d+\]", "", key)
+        kinds = [entry.expected for entry in index.get(schema_key, ())]
+        if schema_key not in PATHS and (
+            not kinds or any(re.search("text|section|anything", k) for k in kinds)
+        ):
             why = (
                 "a variable of the environment would be written in clear to config.yaml and every checkpoint"
             )
@@ -81,7 +83,7 @@ def _references(node: Any, key: str) -> Iterator[tuple[str, str]]:
         for name, value in node.items():
             yield from _references(value, f"{key}.{name}" if key else str(name))
     elif isinstance(node, list):
-        for place, value in enumerate(node):
-            yield from _references(value, f"{key}[{place}]")
+        for index, value in enumerate(node):
+            yield from _references(value, f"{key}[{index}]")
     elif isinstance(node, str) and "oc.env" in node:
         yield key, node

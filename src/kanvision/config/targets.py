@@ -60,9 +60,9 @@ COMMANDS = ("setup", "python", "srun_args", "additional_parameters")
 
 def run_targets(config: TrainConfig) -> Iterator[Problem]:
     """Complain about classes in the run's own section that do not belong to a known package."""
-    for place, target in _targets(config.model_dump(), "", ("_target_", "()")):
+    for key, target in _targets(config.model_dump(), "", ("_target_", "()")):
         if not target.startswith(ALLOWED_TARGETS):
-            yield _unknown(place, target, f"legal beginnings: {', '.join(ALLOWED_TARGETS)}")
+            yield _unknown(key, target, f"legal beginnings: {', '.join(ALLOWED_TARGETS)}")
 
 
 def hydra_problems(
@@ -75,14 +75,14 @@ def hydra_problems(
         typed: Keys that the command line sets; commands of a launcher are legal there, and not in files.
         folders: Further folders of configurations that the command line names with a flag.
     """
-    for place, text in _references({name: hydra.get(name) for name in BUILT}, "hydra"):
-        yield _of(place, text, "is only known when it is run", "write the value itself")
-    for place, target in _targets(hydra, "hydra", ("_target_", "()", "class")):
-        is_logging = place.startswith(("hydra.job_logging.", "hydra.hydra_logging."))
+    for key, text in _references({name: hydra.get(name) for name in BUILT}, "hydra"):
+        yield _of(key, text, "is only known when it is run", "write the value itself")
+    for key, target in _targets(hydra, "hydra", ("_target_", "()", "class")):
+        is_logging = key.startswith(("hydra.job_logging.", "hydra.hydra_logging."))
         if is_logging and not target.startswith(LOGGING_TARGETS):
-            yield _unknown(place, target, f"legal beginnings: {', '.join(LOGGING_TARGETS)}")
-        elif not is_logging and not place.endswith(".class") and target not in HYDRA_TARGETS:
-            yield _unknown(place, target, f"legal: {', '.join(HYDRA_TARGETS)}")
+            yield _unknown(key, target, f"legal beginnings: {', '.join(LOGGING_TARGETS)}")
+        elif not is_logging and not key.endswith(".class") and target not in HYDRA_TARGETS:
+            yield _unknown(key, target, f"legal: {', '.join(HYDRA_TARGETS)}")
     job, sweeper, launcher = (_section(hydra, name) for name in ("job", "sweeper", "launcher"))
     for name in ("env_set", "env_copy"):
         if job.get(name):
@@ -113,8 +113,8 @@ def _references(node: Any, key: str) -> Iterator[tuple[str, str]]:
         for name, value in node.items():
             yield from _references(value, f"{key}.{name}")
     elif isinstance(node, list | tuple):
-        for place, value in enumerate(node):
-            yield from _references(value, f"{key}.{place}")
+        for index, value in enumerate(node):
+            yield from _references(value, f"{key}.{index}")
     elif isinstance(node, str) and "${" in REFERENCES.sub("", node):
         yield key, node
 
@@ -123,19 +123,19 @@ def _of(key: str, value: Any, why: str, fix: str) -> Problem:
     return Problem((key,), (f"{key}={format_yaml(value)}",), why, fix)
 
 
-def _unknown(place: str, target: str, fix: str) -> Problem:
+def _unknown(key: str, target: str, fix: str) -> Problem:
     why = "a configuration may only call what belongs to a known package"
-    return Problem((place,), (f"{place}={target}",), why, fix)
+    return Problem((key,), (f"{key}={target}",), why, fix)
 
 
 def _targets(node: Any, key: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Dotted keys that name a class or a function, with what they name."""
     if isinstance(node, list | tuple):
-        node = {str(place): item for place, item in enumerate(node)}
+        node = {str(index): item for index, item in enumerate(node)}
     if not isinstance(node, Mapping):
         return
     for name, value in node.items():
-        place = f"{key}.{name}" if key else str(name)
+        path = f"{key}.{name}" if key else str(name)
         if name in names:
-            yield place, str(value)
-        yield from _targets(value, place, names)
+            yield path, str(value)
+        yield from _targets(value, path, names)

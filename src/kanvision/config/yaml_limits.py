@@ -49,22 +49,22 @@ def referred_size(values: Mapping[str, Any]) -> float:
     """
     sizes: dict[str, float] = {}
 
-    def size(part: Any, place: str) -> float:
-        if place in sizes:
-            return sizes[place]
-        sizes[place] = math.inf  # as long as it is open: it may refer to itself
+    def size(part: Any, key: str) -> float:
+        if key in sizes:
+            return sizes[key]
+        sizes[key] = math.inf  # as long as it is open: it may refer to itself
         inner: float = 0.0
         if isinstance(part, Mapping):
-            inner = sum(size(value, f"{place}.{name}") for name, value in part.items())
+            inner = sum(size(value, f"{key}.{name}") for name, value in part.items())
         elif isinstance(part, list):
-            inner = sum(size(value, f"{place}.{number}") for number, value in enumerate(part))
+            inner = sum(size(value, f"{key}.{number}") for number, value in enumerate(part))
         elif isinstance(part, str):
-            inner = sum(referred(dots, path, place) for dots, path in _REFERENCE.findall(part))
-        sizes[place] = 1.0 + inner
-        return sizes[place]
+            inner = sum(referred(dots, path, key) for dots, path in _REFERENCE.findall(part))
+        sizes[key] = 1.0 + inner
+        return sizes[key]
 
-    def referred(dots: str, path: str, place: str) -> float:
-        around = place.split(".")[: -len(dots)] if dots else [""]
+    def referred(dots: str, path: str, key: str) -> float:
+        around = key.split(".")[: -len(dots)] if dots else [""]
         goal = ".".join([*around, *re.findall(r"[^.\[\]]+", path)])
         found: Any = values
         for name in goal.split(".")[1:]:

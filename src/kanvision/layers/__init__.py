@@ -6,10 +6,10 @@ from .auxiliary_loss import add_auxiliary, collect_auxiliary
 from .base import INITS, KANOptions
 from .bottleneck import BottleneckKANConv1d, BottleneckKANConv2d, BottleneckKANConv3d, BottleneckKANLinear
 from .conv import KANConv1d, KANConv2d, KANConv3d
-from .dropout import DROP_KINDS, DROP_PLACES, NoiseInjection
+from .dropout import DROP_KINDS, DROP_POSITIONS, NoiseInjection
 from .edge_wavelet import EdgeWaveletConv1d, EdgeWaveletConv2d, EdgeWaveletConv3d
 from .focal import KANFocalModulation1d, KANFocalModulation2d, KANFocalModulation3d
-from .grid import GridMove, extend_grid, move_grids, place_grids, refine_grid
+from .grid import GridMove, extend_grid, init_grids, move_grids, refine_grid
 from .grid_fit import map_functions
 from .grid_inputs import GridSite, grid_sites, measure_inputs, share_outside
 from .karat import KArAttention, KArAtWindowAttention, karat_attn_layer
@@ -37,7 +37,7 @@ from .structure import change_structure, restore_structure, structural_change, s
 
 __all__ = [
     "DROP_KINDS",
-    "DROP_PLACES",
+    "DROP_POSITIONS",
     "INITS",
     "PRESETS",
     "RATIONAL_PRESETS",
@@ -89,13 +89,13 @@ __all__ = [
     "fit_rational",
     "get_preset",
     "grid_sites",
+    "init_grids",
     "karat_attn_layer",
     "map_functions",
     "measure_inputs",
     "merge_adapters",
     "merge_bottlenecks",
     "move_grids",
-    "place_grids",
     "prune_selection",
     "refine_grid",
     "restore_structure",

@@ -193,8 +193,10 @@ class AdaptedGramBasis(GramBasis):
     def merged(self) -> GramBasis:
         """Turn it into the plain basis that has the same values."""
         assert self.beta is not None
-        places = [step if self.parity else step - 1 for step in self.steps]
-        self.beta = nn.Parameter(_with_slices(self.beta, self.beta_delta, places, 0), self.beta.requires_grad)
+        indices = [step if self.parity else step - 1 for step in self.steps]
+        self.beta = nn.Parameter(
+            _with_slices(self.beta, self.beta_delta, indices, 0), self.beta.requires_grad
+        )
         del self.beta_delta, self.steps
         self.__class__ = GramBasis  # type: ignore[assignment]
         self.kan_parameters = ("beta",)
@@ -218,11 +220,11 @@ def _with_product(weight: Tensor, up: Tensor | None, down: Tensor | None) -> Ten
     return weight + (up @ down).view(weight.shape)  # (O, R) (R, columns)
 
 
-def _with_slices(whole: Tensor, parts: Tensor, places: Sequence[int], dim: int) -> Tensor:
+def _with_slices(whole: Tensor, parts: Tensor, indices: Sequence[int], dim: int) -> Tensor:
     """A tensor with `parts` added at some places of an axis, without an index on the device."""
     pieces, end = [], 0
-    for number, place in enumerate(places):
-        pieces.append(whole.narrow(dim, end, place - end))
-        pieces.append(whole.narrow(dim, place, 1) + parts.narrow(dim, number, 1))
-        end = place + 1
+    for number, index in enumerate(indices):
+        pieces.append(whole.narrow(dim, end, index - end))
+        pieces.append(whole.narrow(dim, index, 1) + parts.narrow(dim, number, 1))
+        end = index + 1
     return torch.cat([*pieces, whole.narrow(dim, end, whole.shape[dim] - end)], dim)

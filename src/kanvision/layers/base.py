@@ -18,7 +18,7 @@ from kanvision.bases import Basis, create_basis
 from kanvision.bases.base import normal_quantiles
 
 from .activation import create_activation
-from .dropout import DROP_PLACES, create_dropout
+from .dropout import DROP_POSITIONS, create_dropout
 from .norm import INPUT_NORMS, FrozenStatistics, MinMaxNorm, create_norm, has_shared_statistics
 
 __all__ = ["INITS", "KANLayer", "KANOptions"]
@@ -43,7 +43,7 @@ class KANOptions(TypedDict, total=False):
     edge_scale: bool
     drop_rate: float
     drop_kind: str
-    drop_place: str
+    drop_position: str
     checkpoint: bool
     device: torch.device | str | None
     dtype: torch.dtype | None
@@ -94,8 +94,8 @@ class KANLayer(nn.Module):
             "standalone spline scaler" of efficient-kan.
         drop_rate: rate of dropout or noise in training.
         drop_kind: "channel", "element" or "noise", see `kanvision.layers.dropout`.
-        drop_place: "input" (of both branches), "branch" (input of the basis branch), "squashed" (between the
-            domain policy of the basis and its functions), "basis" (the basis values) or "output".
+        drop_position: "input" (of both branches), "branch" (input of the basis branch), "squashed" (between
+            the domain policy of the basis and its functions), "basis" (the basis values) or "output".
         checkpoint: in training, keep the input and, before a norm and an activation, the output of the linear
             maps; everything else, K times as much, is computed again in the backward pass. False keeps it.
         device: where the parameters are made.
@@ -134,7 +134,7 @@ class KANLayer(nn.Module):
         edge_scale: bool = False,
         drop_rate: float = 0.0,
         drop_kind: str = "channel",
-        drop_place: str = "branch",
+        drop_position: str = "branch",
         checkpoint: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -142,15 +142,15 @@ class KANLayer(nn.Module):
         super().__init__()
         if init not in INITS:
             raise ValueError(f"init={init!r} is not known; legal values: {', '.join(INITS)}")
-        if drop_place not in DROP_PLACES:
+        if drop_position not in DROP_POSITIONS:
             raise ValueError(
-                f"drop_place={drop_place!r} is not known; legal values: {', '.join(DROP_PLACES)}"
+                f"drop_position={drop_position!r} is not known; legal values: {', '.join(DROP_POSITIONS)}"
             )
         self.groups = groups
         self.init = init
         self.init_noise = init_noise
         self.drop_rate = drop_rate
-        self.drop_place = drop_place
+        self.drop_position = drop_position
         self.checkpoint = checkpoint
         with nullcontext() if device is None else torch.device(device):
             self.basis = _basis_for(basis, in_channels, basis_kwargs)
@@ -243,15 +243,15 @@ class KANLayer(nn.Module):
         options: dict[str, Any] = {}
         if norm is not None:
             options["context_fn"] = lambda: (nullcontext(), FrozenStatistics(norm))
-        draws = self.drop_rate > 0 and self.drop_place in ("branch", "squashed", "basis")
+        draws = self.drop_rate > 0 and self.drop_position in ("branch", "squashed", "basis")
         y: Tensor = recomputed(function, x, use_reentrant=False, preserve_rng_state=draws, **options)
         return y
 
-    def _dropped(self, place: str, x: Tensor) -> Tensor:
-        return self.drop(x) if self._drops(place) else x
+    def _dropped(self, position: str, x: Tensor) -> Tensor:
+        return self.drop(x) if self._drops(position) else x
 
-    def _drops(self, place: str) -> bool:
-        return self.training and self.drop_rate > 0 and self.drop_place == place
+    def _drops(self, position: str) -> bool:
+        return self.training and self.drop_rate > 0 and self.drop_position == position
 
     def reset_parameters(self) -> None:
         """Start anew: weights, bias, norms and the parameters and constants of the basis."""

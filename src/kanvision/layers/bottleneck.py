@@ -19,7 +19,7 @@ from .activation import create_activation
 from .base import KANLayer, KANOptions, _preserving_std, _uniform
 from .composite import KAN_CONVS, PLAIN_CONVS, CompositeLayer
 from .conv import KANConvNd
-from .dropout import DROP_PLACES, create_dropout
+from .dropout import DROP_POSITIONS, create_dropout
 from .linear import KANLinear
 from .norm import create_norm
 
@@ -78,17 +78,18 @@ class Bottleneck(CompositeLayer):
         self.inner_width = inner_width
         self.init = options.get("init", "variance_preserving")
         self.drop_rate = options.get("drop_rate", 0.0)
-        self.drop_place = options.get("drop_place", "input")
-        if self.drop_place not in DROP_PLACES:
+        self.drop_position = options.get("drop_position", "input")
+        if self.drop_position not in DROP_POSITIONS:
             raise ValueError(
-                f"drop_place={self.drop_place!r} is not known; legal values: {', '.join(DROP_PLACES)}"
+                f"drop_position={self.drop_position!r} is not known; "
+                f"legal values: {', '.join(DROP_POSITIONS)}"
             )
         drop_kind = options.get("drop_kind", "noise")
         base_act = options.get("base_act", "silu")
         bias = options.get("bias", False)
         inner: KANOptions = {**options, "base_act": None, "norm": None, "act": None, "bias": False}
         inner["drop_kind"] = drop_kind
-        if self.drop_place not in ("branch", "squashed", "basis"):
+        if self.drop_position not in ("branch", "squashed", "basis"):
             inner["drop_rate"] = 0.0
         device, dtype = options.get("device"), options.get("dtype")
         with nullcontext() if device is None else torch.device(device):
@@ -145,8 +146,8 @@ class Bottleneck(CompositeLayer):
     def _finish(self, y: Tensor) -> Tensor:
         return cast(Tensor, self.act(self.norm(y)))
 
-    def _dropped(self, place: str, x: Tensor) -> Tensor:
-        drops = self.training and self.drop_rate > 0 and self.drop_place == place
+    def _dropped(self, position: str, x: Tensor) -> Tensor:
+        drops = self.training and self.drop_rate > 0 and self.drop_position == position
         return cast(Tensor, self.drop(x)) if drops else x
 
     @torch.no_grad()
@@ -237,7 +238,7 @@ class BottleneckKANConvNd(Bottleneck):
         pad_space: as of `KANConvNd`.
         **options: as of `kanvision.layers.base.KANLayer`, with these differences: `input_norm` and
             `edge_scale` belong to the inner convolution; `bias` gives biases to squeeze and expand;
-            `drop_kind` is "noise" and `drop_place` "input" if they are not given, as published; dropout at
+            `drop_kind` is "noise" and `drop_position` "input" if they are not given, as published; dropout at
             "branch", "squashed" or "basis" is that of the inner convolution; `init` rules base and inner
             weights, and squeeze and expand are U(-b, b), b = sqrt(3 / fan) (with "variance_preserving" and a
             base branch expand is smaller by sqrt(2), which leaves a unit mean square in all).

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["DROP_KINDS", "DROP_PLACES", "NoiseInjection", "create_dropout"]
+__all__ = ["DROP_KINDS", "DROP_POSITIONS", "NoiseInjection", "create_dropout"]
 
 DROP_KINDS = ("channel", "element", "noise")
-DROP_PLACES = ("input", "branch", "squashed", "basis", "output")
+DROP_POSITIONS = ("input", "branch", "squashed", "basis", "output")
 _CHANNEL = {0: nn.Dropout, 1: nn.Dropout1d, 2: nn.Dropout2d, 3: nn.Dropout3d}
 
 

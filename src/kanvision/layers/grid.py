@@ -8,7 +8,7 @@ channel c, output and tap of the kernel (Liu et al. 2024, "KAN", arXiv 2404.1975
   equations A_c = E[phi_new phi_new^T], B_c = E[phi_new phi_old^T] over the inputs of the channel. What is
   known about these is a histogram per channel, so that no samples are kept and processes add up integers.
   A grid with wider cells cannot stand for every function: `max_change` bounds the relative change.
-* `place_grids`: the same without a fit, for networks that have not learned anything yet.
+* `init_grids`: the same without a fit, for networks that have not learned anything yet.
 * `extend_grid`: more functions of the same width at the ends. Exact.
 * `refine_grid`: more and narrower functions. Exact on the domain, for B-splines.
 
@@ -36,9 +36,9 @@ from .structure import structural_change
 __all__ = [
     "GridMove",
     "extend_grid",
+    "init_grids",
     "map_functions",
     "move_grids",
-    "place_grids",
     "refine_grid",
     "target_domain",
 ]
@@ -69,7 +69,7 @@ def target_domain(
 
 
 @torch.no_grad()
-def place_grids(
+def init_grids(
     model: nn.Module, inputs: Iterable[Any], *, quantile: float = 1e-3, margin: float = 0.05
 ) -> dict[str, tuple[float, float]]:
     """Put the grids of a network that was just built where its inputs are, before it has learned anything.
@@ -88,12 +88,12 @@ def place_grids(
     _require_shares(quantile, margin)
     sites = [site for site in grid_sites(model) if site.movable]
     ranges = measure_inputs(model, inputs, sites)
-    placed = {}
+    domains = {}
     for site in sites:
         if ranges[site.name].num_values:
             site.grid.move(*target_domain(ranges[site.name], site.grid.domain, quantile, margin))
-            placed[site.name] = site.grid.domain
-    return placed
+            domains[site.name] = site.grid.domain
+    return domains
 
 
 def _require_shares(quantile: float, margin: float) -> None:

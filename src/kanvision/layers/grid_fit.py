@@ -33,9 +33,9 @@ def fine_histogram(
     moved = copy.deepcopy(grid)
     moved.move(*target)
     edges = []
-    for places in (grid, moved):
-        low, high = places.support
-        width = places.step / _BINS_PER_CELL
+    for placement in (grid, moved):
+        low, high = placement.support
+        width = placement.step / _BINS_PER_CELL
         # One bin more at each end, for what lies beyond.
         edges.append(torch.arange(-1, math.ceil((high - low) / width) + 2, dtype=torch.float64) * width + low)
     return InputHistogram(torch.unique(torch.cat(edges)), num_channels, device)

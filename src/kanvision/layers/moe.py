@@ -156,7 +156,7 @@ class MoEKANConvNd(CompositeLayer):
             and isinstance(expert.norm, nn.Identity)
             and isinstance(expert.act, nn.Identity)
             and isinstance(expert.input_norm, nn.Identity | MinMaxNorm)
-            and not (expert.drop_rate and expert.drop_place == "output")
+            and not (expert.drop_rate and expert.drop_position == "output")
             and not (expert._forward_hooks or expert._forward_pre_hooks)
             for expert in self.experts
         )
@@ -279,7 +279,7 @@ class MoEBottleneckKANConvNd(BottleneckKANConvNd):
         loss_coef: factor of the gate's penalty on unequal load.
         pregate: a KAN layer M -> M in front of the gate.
         evaluation: how experts are evaluated, see `MoEKANConvNd`.
-        **options: as of `BottleneckKANConvNd`; `drop_place` is "basis" if it is not given, as published.
+        **options: as of `BottleneckKANConvNd`; `drop_position` is "basis" if it is not given, as published.
 
     Raises:
         ValueError: if an argument is not legal.
@@ -309,7 +309,7 @@ class MoEBottleneckKANConvNd(BottleneckKANConvNd):
             "copies": False,
         }
         # What is not the bottleneck's own reaches `_make_inner`.
-        options = {"drop_place": "basis", **options, **mixture}
+        options = {"drop_position": "basis", **options, **mixture}
         super().__init__(in_channels, out_channels, kernel_size, *geometry, **options)
 
     def _make_inner(self, width: int, *geometry: Any, **options: Any) -> nn.Module:

@@ -21,7 +21,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "norm": "instance",
         "act": "prelu",
         "init": "kaiming",
-        "drop_place": "output",
+        "drop_position": "output",
     },
     # Wb SiLU(x) + (scale Ws) B(x), without norm or activation: efficient-kan's layer, and that of
     # Convolutional KANs (Bodner et al. 2024, arXiv 2406.13155), where every kernel is one on its patch.
@@ -39,7 +39,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "base_act": "silu",
         "input_norm": "instance",
         "init": "kaiming",
-        "drop_place": "branch",
+        "drop_position": "branch",
     },
     # SiLU(N(Wb x + Wp P(minmax x))). Published min and max run over the whole batch; here over the sample, so
     # that outputs do not depend on batch mates.
@@ -51,7 +51,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "norm": "instance",
         "act": "silu",
         "init": "kaiming_joint",
-        "drop_place": "squashed",
+        "drop_position": "squashed",
     },
     # N(Wp T(tanh x)). The recurrence replaces cos(j arccos z), whose gradient is infinite where tanh
     # saturates.
@@ -61,7 +61,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "base_act": None,
         "norm": "instance",
         "init": "normal",
-        "drop_place": "output",
+        "drop_position": "output",
     },
     # SiLU(N(Wb SiLU(x) + Wp SiLU(P(tanh x)))), with the constants of the published recurrence and its
     # d + 1 learnable betas, of which d - 1 are read.
@@ -73,7 +73,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "norm": "instance",
         "act": "silu",
         "init": "kaiming_joint",
-        "drop_place": "squashed",
+        "drop_position": "squashed",
     },
     # SiLU(N(Wb x + Wp P(tanh x)))
     "kajn": {
@@ -83,7 +83,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "norm": "instance",
         "act": "silu",
         "init": "normal",
-        "drop_place": "basis",
+        "drop_position": "basis",
     },
     # SiLU(N(Wb x + Wp b(sigmoid x))). The published code returns 1 for every Bernstein function; these are
     # the real ones.
@@ -94,7 +94,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "norm": "instance",
         "act": "silu",
         "init": "kaiming_joint",
-        "drop_place": "squashed",
+        "drop_position": "squashed",
     },
     # N(Wb SiLU(x) + W psi((x - shift) / scale)). Scale and shift are tied per input channel where the
     # published layer has them per edge, which costs O times the memory; its 1x1 convolution behind the
@@ -105,7 +105,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "base_act": "silu",
         "norm": "batch",
         "init": "kaiming",
-        "drop_place": "branch",
+        "drop_position": "branch",
     },
     # SiLU(N(Wb SiLU(x) + Wr [r ReLU(x - l) ReLU(h - x)]^2)). Each channel has its own l and h; published
     # groups share theirs.
@@ -116,7 +116,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "norm": "instance",
         "act": "silu",
         "init": "kaiming",
-        "drop_place": "input",
+        "drop_position": "input",
     },
 }
 
@@ -171,9 +171,9 @@ def get_preset(
     options = {**copy.deepcopy(PRESETS[name]), **(_LINEAR[name] if linear else {})}
     if bottleneck:
         # The bottleneck layers default to their published noise; ReLU-KAN's drops channels of both branches.
-        options.pop("drop_place", None)
+        options.pop("drop_position", None)
         if name == "relukan":
-            options.update(drop_place="input", drop_kind="channel")
+            options.update(drop_position="input", drop_kind="channel")
     changes = dict(overrides)
     if "basis" not in changes and changes.get("basis_kwargs") is not None:
         changes["basis_kwargs"] = {**options["basis_kwargs"], **changes["basis_kwargs"]}

@@ -55,12 +55,12 @@ def _tally(found: Labels, right: Labels) -> NDArray[np.int64]:
     hits = sum(2 * overlap[i, j] > g.areas[j] for i, j in enumerate(partners))
     tally = np.zeros(NUM_TALLIES, np.int64)
     tally[:3] = hits, len(s) - hits, len(g) - hits
-    for place, own, other, table in ((3, s, g, overlap), (6, g, s, overlap.T)):
+    for offset, own, other, table in ((3, s, g, overlap), (6, g, s, overlap.T)):
         for i, area in enumerate(own.areas):
             dice, distance = _against_partner(own, i, other, table[i])
-            tally[place] += area
-            tally[place + 1] += round(area * dice * DICE_POINT)
-            tally[place + 2] += round(area * distance * DISTANCE_POINT)
+            tally[offset] += area
+            tally[offset + 1] += round(area * dice * DICE_POINT)
+            tally[offset + 2] += round(area * distance * DISTANCE_POINT)
     return tally
 
 
@@ -184,6 +184,6 @@ class ObjectScore(Metric):
             return torch.tensor(0.0 if self.score == "object_hausdorff" else 1.0)
         if self.score == "object_f1":
             return torch.tensor(2 * hits / (2 * hits + false_alarms + misses))
-        place, point = (1, DICE_POINT) if self.score == "object_dice" else (2, DISTANCE_POINT)
-        means = [side[place] / point / side[0] for side in (sides[:3], sides[3:]) if side[0]]
+        offset, point = (1, DICE_POINT) if self.score == "object_dice" else (2, DISTANCE_POINT)
+        means = [side[offset] / point / side[0] for side in (sides[:3], sides[3:]) if side[0]]
         return torch.tensor(sum(means) / len(means))

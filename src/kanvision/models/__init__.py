@@ -29,7 +29,7 @@ from . import (
     vit,
 )
 from .attention_transfer import AttentionTransfer
-from .feature_locations import PLACES, FeatureLocation, feature_location, feature_locations
+from .feature_locations import LOCATIONS, FeatureLocation, feature_location, feature_locations
 from .kanify import kanify
 from .registry import create_model, list_models
 from .segmenter import Segmenter, create_segmenter
@@ -37,7 +37,7 @@ from .transformer import patch_size_for
 
 __all__ = [
     "BUILDERS",
-    "PLACES",
+    "LOCATIONS",
     "AttentionTransfer",
     "FeatureLocation",
     "Segmenter",

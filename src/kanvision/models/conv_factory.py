@@ -63,7 +63,7 @@ class ConvFactory:
         groups: Groups of every convolution larger than 1x1 except the first.
         layer_drop_rate: Dropout rate inside every convolution except the first.
         layer_drop_kind: "channel", "element" or "noise"; None is the kind published with the layer.
-        layer_drop_place: Position of the dropout in a layer: "input", "branch", "squashed", "basis" or
+        layer_drop_position: Position of the dropout in a layer: "input", "branch", "squashed", "basis" or
             "output"; None is the position published with the layer.
         dim_reduction: Number of channels divided by the number of inner channels of a bottleneck.
         pointwise_reduction: The reduction of 1x1 bottlenecks.
@@ -90,7 +90,7 @@ class ConvFactory:
     groups: int = 1
     layer_drop_rate: float = 0.0
     layer_drop_kind: str | None = None
-    layer_drop_place: str | None = None
+    layer_drop_position: str | None = None
     dim_reduction: float = 8
     pointwise_reduction: float = 4
     num_experts: int = 8
@@ -162,7 +162,7 @@ class ConvFactory:
         for key in ("norm", "input_norm"):
             if options.get(key) in NORMS:
                 options[key] = self.norm
-        for name in ("kind", "place"):
+        for name in ("kind", "position"):
             value = getattr(self, f"layer_drop_{name}")
             if value is not None:
                 options[f"drop_{name}"] = value

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-__all__ = ["PLACES", "FeatureLocation", "feature_location", "feature_locations", "unet_feature_locations"]
+__all__ = ["LOCATIONS", "FeatureLocation", "feature_location", "feature_locations", "unet_feature_locations"]
 
-PLACES: Mapping[str, str] = {
+LOCATIONS: Mapping[str, str] = {
     "encoder_last": "last map of the encoder",
     "bottleneck": "deepest map of a segmenter, with which its decoder begins",
     "decoder_last": "last map of a segmenter's decoder, what its head gets",
@@ -52,13 +52,13 @@ def unet_feature_locations(
 
 
 def feature_locations(model: nn.Module) -> dict[str, FeatureLocation]:
-    """The positions of `PLACES` that a network has.
+    """The positions of `LOCATIONS` that a network has.
 
     A segmenter tells its own. A classifier has `encoder_last`, the last of timm's `feature_info`; where that
     is a block of a transformer, what goes into the block: what comes out of it may reach the classifier by
     the class token alone.
     """
-    own: Any = getattr(model, "places", None)
+    own: Any = getattr(model, "feature_locations", None)
     if callable(own):
         found: dict[str, FeatureLocation] = own()
         return found
@@ -79,17 +79,17 @@ def feature_location(model: nn.Module, name: str) -> FeatureLocation:
 
     Args:
         model: A segmenter or classifier.
-        name: One of `PLACES`, or the dotted path of a module that gives (B, C, H, W) or (B, N, C).
+        name: One of `LOCATIONS`, or the dotted path of a module that gives (B, C, H, W) or (B, N, C).
 
     Raises:
         ValueError: The network has no such position or module.
     """
-    places = feature_locations(model)
-    if name in places:
-        return places[name]
+    locations = feature_locations(model)
+    if name in locations:
+        return locations[name]
     modules = dict(model.named_modules())
-    if name in PLACES or name not in modules or not name:
-        legal = ", ".join(places) or "none by name"
+    if name in LOCATIONS or name not in modules or not name:
+        legal = ", ".join(locations) or "none by name"
         children = ", ".join(path for path in modules if path and path.count(".") < 2)
         raise ValueError(
             f"layer={name!r}: {type(model).__name__} has no such place; its places: {legal}; "

@@ -112,7 +112,7 @@ class KANUNet(nn.Module):
             channels = width
         self.head = PixelHead(channels, num_classes, drop_rate)
 
-    def places(self) -> dict[str, FeatureLocation]:
+    def feature_locations(self) -> dict[str, FeatureLocation]:
         """Feature maps by their position."""
         return unet_feature_locations(self.encoder, self.decoder)
 

@@ -25,14 +25,14 @@ from .kat import SIZES
 from .transformer import build_transformer, transformer_cfg
 from .vit import MICRO
 
-__all__ = ["FREQUENCIES", "KArAtConViT", "KArAtSwin", "KArAtViT", "place_karat"]
+__all__ = ["FREQUENCIES", "KArAtConViT", "KArAtSwin", "KArAtViT", "replace_attention"]
 
 SHARES = ("blockwise", "universal")
 FREQUENCIES = {"micro": 3, "tiny": 3, "small": 3, "base": 1}
 """G that the paper settles on, by the word in the name; micro is ours."""
 
 
-def place_karat(
+def replace_attention(
     model: nn.Module,
     blocks: Sequence[nn.Module],
     num_tokens: int,
@@ -132,7 +132,7 @@ class KArAtViT(VisionTransformer):
         super().__init__(*args, **kwargs)
         if plain:
             return
-        place_karat(
+        replace_attention(
             self,
             list(self.blocks),
             self.patch_embed.num_patches + self.num_prefix_tokens,
@@ -183,7 +183,7 @@ class KArAtConViT(ConVit):
         super().__init__(*args, **kwargs)
         if plain:
             return
-        place_karat(
+        replace_attention(
             self,
             list(self.blocks)[self.local_up_to_layer :],
             self.num_patches + 1,

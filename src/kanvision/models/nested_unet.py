@@ -83,7 +83,7 @@ class NestedUNet(nn.Module):
         self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
         self.head = PixelHead(sizes[0], num_classes, drop_rate)
 
-    def places(self) -> dict[str, FeatureLocation]:
+    def feature_locations(self) -> dict[str, FeatureLocation]:
         """Feature maps by their position."""
         deepest = FeatureLocation(self.encoder[-1])
         last = FeatureLocation(self.head, is_input=True)

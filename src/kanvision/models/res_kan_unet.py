@@ -112,7 +112,7 @@ class ResKANUNet(nn.Module):
             self.decoder.append(stage(level, outputs[level]))
         self.head = PixelHead(outputs[0], num_classes, drop_rate)
 
-    def places(self) -> dict[str, FeatureLocation]:
+    def feature_locations(self) -> dict[str, FeatureLocation]:
         """Feature maps by their position."""
         return unet_feature_locations(self.encoder, self.decoder, self.middle)
 

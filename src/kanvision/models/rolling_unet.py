@@ -44,9 +44,9 @@ def roll(x: Tensor, dim: int, sign: int = 1) -> Tensor:
         sign: 1 or -1, the direction.
     """
     size, channels = x.shape[dim], x.shape[-1]
-    places = torch.arange(size, device=x.device).unsqueeze(1)  # (N, 1) along dim
+    positions = torch.arange(size, device=x.device).unsqueeze(1)  # (N, 1) along dim
     channel = torch.arange(channels, device=x.device)
-    source = (places - sign * channel) % size * channels + channel  # (N, C), in the axis made of both
+    source = (positions - sign * channel) % size * channels + channel  # (N, C), in the axis made of both
     lines = x.movedim(dim, 2)  # (B, other axis, N, C)
     return lines.flatten(2).index_select(-1, source.flatten()).view(lines.shape).movedim(2, dim)
 
@@ -170,7 +170,7 @@ class RollingUNet(nn.Module):
         )
         self.head = PixelHead(last, num_classes, drop_rate)
 
-    def places(self) -> dict[str, FeatureLocation]:
+    def feature_locations(self) -> dict[str, FeatureLocation]:
         """Feature maps by their position: what the parts behind them get, as maps and not as tokens."""
         deepest = FeatureLocation(self.embeds[2], is_input=True)
         last = FeatureLocation(self.head, is_input=True)

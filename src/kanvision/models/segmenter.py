@@ -64,10 +64,10 @@ class Segmenter(NoWeightDecayMixin):
             return tuple(logits[..., :height, :width] for logits in output)
         return output[..., :height, :width]
 
-    def places(self) -> dict[str, FeatureLocation]:
-        """Feature maps by their position, see `kanvision.models.PLACES`."""
+    def feature_locations(self) -> dict[str, FeatureLocation]:
+        """Feature maps by their position, see `kanvision.models.LOCATIONS`."""
         network: Any = self.network
-        if callable(own := getattr(network, "places", None)):
+        if callable(own := getattr(network, "feature_locations", None)):
             found: dict[str, FeatureLocation] = own()
             return found
         # The library's networks; the encoder of DPT gives its maps and its prefix tokens.

@@ -154,7 +154,7 @@ class TokenUNet(nn.Module):
         self.up_norms = nn.ModuleList([nn.LayerNorm(fourth), nn.LayerNorm(third)])
         self.head = PixelHead(first, num_classes, drop_rate)
 
-    def places(self) -> dict[str, FeatureLocation]:
+    def feature_locations(self) -> dict[str, FeatureLocation]:
         """Feature maps by their position: what the stages behind them get, as maps and not as tokens."""
         deepest = FeatureLocation(self.decoder[0], is_input=True)
         return {

@@ -209,7 +209,7 @@ class U2KAN(nn.Module):
         self.sides = nn.ModuleList(nn.Conv2d(width, num_classes, 3, padding=1) for width in sides)
         self.head = nn.Conv2d(len(sides) * num_classes, num_classes, 1)
 
-    def places(self) -> dict[str, FeatureLocation]:
+    def feature_locations(self) -> dict[str, FeatureLocation]:
         """Feature maps by their position."""
         return unet_feature_locations(self.encoder, self.decoder)
 

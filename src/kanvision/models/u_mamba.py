@@ -207,7 +207,7 @@ class UMamba(nn.Module):
     def _convolutions(self) -> Iterator[nn.Conv2d | nn.ConvTranspose2d]:
         return (m for m in self.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d))
 
-    def places(self) -> dict[str, FeatureLocation]:
+    def feature_locations(self) -> dict[str, FeatureLocation]:
         """Feature maps by their position."""
         return unet_feature_locations(self.encoder, self.decoder)
 

@@ -176,7 +176,7 @@ class UNet(nn.Module):
         """What the encoder's maps go through on their way to the decoder; see `UpStage`."""
         return None
 
-    def places(self) -> dict[str, FeatureLocation]:
+    def feature_locations(self) -> dict[str, FeatureLocation]:
         """Feature maps by their position."""
         return unet_feature_locations(self.encoder, self.decoder)
 

@@ -53,8 +53,8 @@ def build() -> tuple[Any, Any, Any, Any]:
                 of_sin = tile_size(table_ptr + ((G + m) * heads + h) * keys * R, R, cols, keys, units, R)
                 acc += tl.dot(cos_m.to(q.dtype), of_cos, input_precision="ieee")
                 acc += tl.dot(sin_m.to(q.dtype), of_sin, input_precision="ieee")
-        place = (b * heads + h) * queries * out_width + rows[:, None] * out_width + units[None, :]
-        tl.store(out_ptr + place, acc, mask=(rows[:, None] < queries) & (units[None, :] < rank))
+        offsets = (b * heads + h) * queries * out_width + rows[:, None] * out_width + units[None, :]
+        tl.store(out_ptr + offsets, acc, mask=(rows[:, None] < queries) & (units[None, :] < rank))
 
     @triton.jit
     def logit_slope(
@@ -98,9 +98,9 @@ def build() -> tuple[Any, Any, Any, Any]:
             s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
             ds = logit_slope(s, g, table_ptr, cols, h, heads, keys, units, R, G)
             acc += tl.dot(ds.to(q.dtype), k, input_precision="ieee")
-        place = b * dq_b + h * dq_h + rows[:, None] * dq_m + dims[None, :]
+        offsets = b * dq_b + h * dq_h + rows[:, None] * dq_m + dims[None, :]
         inside = (rows[:, None] < queries) & (dims[None, :] < D)
-        tl.store(dq_ptr + place, (acc * scale).to(dq_ptr.dtype.element_ty), mask=inside)
+        tl.store(dq_ptr + offsets, (acc * scale).to(dq_ptr.dtype.element_ty), mask=inside)
 
     @triton.jit
     def of_keys(
@@ -124,9 +124,9 @@ def build() -> tuple[Any, Any, Any, Any]:
             s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
             ds = logit_slope(s, g, table_ptr, cols, h, heads, keys, units, R, G)
             acc += tl.dot(tl.trans(ds).to(q.dtype), q, input_precision="ieee")
-        place = b * dk_b + h * dk_h + cols[:, None] * dk_n + dims[None, :]
+        offsets = b * dk_b + h * dk_h + cols[:, None] * dk_n + dims[None, :]
         inside = (cols[:, None] < keys) & (dims[None, :] < D)
-        tl.store(dk_ptr + place, (acc * scale).to(dk_ptr.dtype.element_ty), mask=inside)
+        tl.store(dk_ptr + offsets, (acc * scale).to(dk_ptr.dtype.element_ty), mask=inside)
 
     @triton.jit
     def of_coefficients(
@@ -152,9 +152,9 @@ def build() -> tuple[Any, Any, Any, Any]:
                 for_cos += tl.dot(tl.cos(angle).to(q.dtype), g.to(q.dtype), input_precision="ieee")
                 for_sin += tl.dot(tl.sin(angle).to(q.dtype), g.to(q.dtype), input_precision="ieee")
         inside = (cols[:, None] < keys) & (units[None, :] < R)
-        place = cols[:, None] * R + units[None, :]
+        offsets = cols[:, None] * R + units[None, :]
         first = split * 2 * G
-        tl.store(parts_ptr + ((first + m) * heads + h) * keys * R + place, for_cos, mask=inside)
-        tl.store(parts_ptr + ((first + G + m) * heads + h) * keys * R + place, for_sin, mask=inside)
+        tl.store(parts_ptr + ((first + m) * heads + h) * keys * R + offsets, for_cos, mask=inside)
+        tl.store(parts_ptr + ((first + G + m) * heads + h) * keys * R + offsets, for_sin, mask=inside)
 
     return hidden, of_queries, of_keys, of_coefficients

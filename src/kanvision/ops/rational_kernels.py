@@ -17,19 +17,19 @@ __all__ = ["build"]
 
 def build() -> tuple[Any, Any, dict[torch.dtype, Any]]:
     """Compile-on-demand kernels: the values, and the gradients; and the types of their arithmetic."""
-    global tl, places, coefficient, coefficients, stretched, polynomials  # triton looks for names among the globals
+    global tl, tile_offsets, coefficient, coefficients, stretched, polynomials  # triton looks for names among the globals
     import triton
     import triton.language as tl
 
     @triton.jit
-    def places(tile, positions, D, inner, blocks, LAST: tl.constexpr, R: tl.constexpr):
+    def tile_offsets(tile, positions, D, inner, blocks, LAST: tl.constexpr, R: tl.constexpr):
         """Offsets of the positions of a tile, and which of them there are."""
         wide = tl.zeros((R,), tl.int64)  # offsets go beyond 2^31
         if LAST:
             rows = (wide + tile) * R + tl.arange(0, R)
             return rows * D, rows < positions
-        place = (wide + tile % blocks) * R + tl.arange(0, R)
-        return (wide + tile // blocks) * D * inner + place, place < inner
+        offsets = (wide + tile % blocks) * R + tl.arange(0, R)
+        return (wide + tile // blocks) * D * inner + offsets, offsets < inner
 
     @triton.jit
     def coefficient(ptr, groups, k: tl.constexpr, width: tl.constexpr, dtype: tl.constexpr):
@@ -97,7 +97,7 @@ def build() -> tuple[Any, Any, dict[torch.dtype, Any]]:
         x_ptr, y_ptr, a_ptr, b_ptr, limit_ptr, positions, D, inner, blocks, packets, packets_of_group,
         LAST: tl.constexpr, K: tl.constexpr, R: tl.constexpr, CP: tl.constexpr, V: tl.constexpr, F: tl.constexpr,
     ):  # fmt: skip
-        base, there = places(tl.program_id(0), positions, D, inner, blocks, LAST, R)
+        base, there = tile_offsets(tl.program_id(0), positions, D, inner, blocks, LAST, R)
         packet = tl.program_id(1) * CP + tl.arange(0, CP)
         group = tl.where(packet < packets, packet // packets_of_group, 0)
         channel = packet[:, None] * V + tl.arange(0, V)[None, :]  # (CP, V)
@@ -141,7 +141,7 @@ def build() -> tuple[Any, Any, dict[torch.dtype, Any]]:
         db3 = tl.zeros((R, CP), F)
         db4 = tl.zeros((R, CP), F)
         for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
-            base, there = places(tile, positions, D, inner, blocks, LAST, R)
+            base, there = tile_offsets(tile, positions, D, inner, blocks, LAST, R)
             if LAST:
                 offsets = base[:, None, None] + channel[None, :, :]
             else:

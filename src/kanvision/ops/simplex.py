@@ -23,8 +23,8 @@ def project_simplex(y: Tensor) -> Tensor:
     """
     falling = y.sort(dim=-1, descending=True).values
     excess = falling.cumsum(-1) - 1
-    place = torch.arange(1, y.shape[-1] + 1, device=y.device, dtype=y.dtype)
+    position = torch.arange(1, y.shape[-1] + 1, device=y.device, dtype=y.dtype)
     # Rounding may take even the first condition away from a row of huge values; it always has a support.
-    rho = (place * falling > excess).sum(-1, keepdim=True).clamp(min=1)
+    rho = (position * falling > excess).sum(-1, keepdim=True).clamp(min=1)
     threshold = excess.gather(-1, rho - 1) / rho
     return (y - threshold).clamp(min=0)

@@ -214,10 +214,10 @@ def regroup_state(
         for options in (before, now)
     )
     order = [id(parameter) for group in old for parameter in group["params"]]
-    places = [(number, group) for group in state["param_groups"] for number in group["params"]]
-    if len(order) != len(places):
+    entries = [(number, group) for group in state["param_groups"] for number in group["params"]]
+    if len(order) != len(entries):
         return dict(state)  # of another network, which loading it refuses
-    homes = dict(zip(order, places, strict=True))
+    homes = dict(zip(order, entries, strict=True))
     groups = []
     for group in new:
         found = [homes[id(parameter)] for parameter in group["params"]]
@@ -243,8 +243,8 @@ def replace_parameter(
             matrix of mean squares) forgets this parameter's state and starts it anew.
     """
     for group in optimizer.param_groups:
-        places = [index for index, parameter in enumerate(group["params"]) if parameter is old]
-        for index in places:
+        positions = [index for index, parameter in enumerate(group["params"]) if parameter is old]
+        for index in positions:
             group["params"][index] = new
     state = optimizer.state.pop(old, None)
     if not state:

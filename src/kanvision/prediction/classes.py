@@ -74,9 +74,9 @@ def predict_classes(
     """
     most = min(most, len(names))
     head = ["file", "class", "probability"]
-    head += [f"{what}_{place}" for place in range(2, most + 1) for what in ("class", "probability")]
+    head += [f"{what}_{rank}" for rank in range(2, most + 1) for what in ("class", "probability")]
     source, counts = _source(inputs.paths, max_pixels), Counter[str]()
-    with draft(table) as place, place.open("w", newline="", encoding="utf-8") as file:
+    with draft(table) as path, path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(head)
         for first in range(0, len(inputs.names), batch_size):
@@ -94,9 +94,9 @@ def _ranking(values: Tensor, names: Sequence[str], most: int) -> list[str]:
     """Class and probability of the first ones; blank if there is no number."""
     if not torch.isfinite(values).all():
         return [""] * (2 * most)
-    best, places = values.topk(most)
+    best, indices = values.topk(most)
     return [
         cell
-        for value, place in zip(best.tolist(), places.tolist(), strict=True)
-        for cell in (names[place], f"{value:.6f}")
+        for value, index in zip(best.tolist(), indices.tolist(), strict=True)
+        for cell in (names[index], f"{value:.6f}")
     ]

@@ -53,13 +53,13 @@ def palette(no_data: int, own: Sequence[Color] = ()) -> NDArray[np.uint8]:
 def draft(path: Path) -> Iterator[Path]:
     """A name to write to, which becomes `path` if nothing goes wrong and else is deleted."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    place = path.with_name(f".{path.name}.part")
-    place.unlink(missing_ok=True)  # whatever an earlier attempt has left
+    partial = path.with_name(f".{path.name}.part")
+    partial.unlink(missing_ok=True)  # whatever an earlier attempt has left
     try:
-        yield place
-        place.replace(path)
+        yield partial
+        partial.replace(path)
     finally:
-        place.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -94,10 +94,10 @@ def raster_file(
         "bigtiff": "if_safer",
         **georeference,
     }
-    with draft(path) as place:
+    with draft(path) as partial:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            file = rasterio.open(place, "w", **profile)
+            file = rasterio.open(partial, "w", **profile)
         with file:
             for number, name in enumerate(names, 1):
                 file.set_band_description(number, name)
@@ -119,8 +119,8 @@ def array_file(path: Path, shape: tuple[int, int, int]) -> Iterator[Write]:
         path: The file.
         shape: (K, H, W).
     """
-    with draft(path) as place:
-        array = np.lib.format.open_memmap(place, "w+", np.float32, shape)
+    with draft(path) as partial:
+        array = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
 
         def write(top: int, planes: NDArray[Any]) -> None:
             array[:, top : top + planes.shape[1]] = planes
@@ -154,5 +154,5 @@ def picture_files(
         picture = Image.fromarray(plane)
         if plane.dtype == np.uint8:
             picture.putpalette(palette(no_data, colors).tobytes())  # the mode L becomes P
-        with draft(path) as place:
-            picture.save(place, "png")
+        with draft(path) as partial:
+            picture.save(partial, "png")

@@ -47,38 +47,38 @@ class Inputs(NamedTuple):
         return [self.root / name for name in self.names]
 
 
-def find_inputs(place: Path, *, classes: bool, mask_suffix: str = "") -> Inputs:
+def find_inputs(source: Path, *, classes: bool, mask_suffix: str = "") -> Inputs:
     """The image files that `input` names.
 
     Args:
-        place: A file, or a folder: the images in it.
+        source: A file, or a folder: the images in it.
         classes: Look in folders inside it too; arrays (.npy) are no images then, and masks are.
         mask_suffix: What the name of a mask has behind that of its image.
 
     Raises:
         DataError: If there is none, or a link leads in a circle.
     """
-    if place.is_file():
-        return Inputs(place.parent, (Path(place.name),), ())
-    if not place.is_dir():
-        refuse([f"input={place}: there is no such file or folder"])
+    if source.is_file():
+        return Inputs(source.parent, (Path(source.name),), ())
+    if not source.is_dir():
+        refuse([f"input={source}: there is no such file or folder"])
     if classes:
-        listing = list_images(place)
+        listing = list_images(source)
         refuse(listing.problems)
         found, masks = [Path(path) for path in listing.files], set[Path]()
     else:
-        found = mask_data_files(place)
+        found = mask_data_files(source)
         masks = _masks(found, mask_suffix)
         found = [path for path in found if path not in masks]
     if not found:
-        inside = subfolders(place)
+        inside = subfolders(source)
         hint = f"; it has the folders {', '.join(inside[:5])}: give one of them" if inside else ""
-        refuse([f"input={place}: the folder holds no image{hint}"])
+        refuse([f"input={source}: the folder holds no image{hint}"])
     kept = {*found, *masks}
-    others = place.rglob("*") if classes else place.iterdir()
+    others = source.rglob("*") if classes else source.iterdir()
     left = (path for path in others if path.is_file() and path not in kept and not path.name.startswith("."))
     return Inputs(
-        place, *(tuple(sorted(p.relative_to(place) for p in paths)) for paths in (found, left, masks))
+        source, *(tuple(sorted(p.relative_to(source) for p in paths)) for paths in (found, left, masks))
     )
 
 

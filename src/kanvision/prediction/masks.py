@@ -143,8 +143,8 @@ class MaskPredictor:
                 write_probabilities(top, np.where(valid, values, np.float32(np.nan)))
                 top += len(valid)
             if outputs.overlay is not None:
-                with draft(outputs.overlay) as place:
-                    tally.overlay().save(place, "png")
+                with draft(outputs.overlay) as path:
+                    tally.overlay().save(path, "png")
         return tally.outcome()
 
     def _tilings(self, scene: Scene) -> tuple[Tiling, Tiling]:
@@ -194,19 +194,19 @@ class MaskPredictor:
         if outputs.masks[0].suffix.lower() in TIFF:
             names = self.names if self.mode == "multilabel" else ("label",)
             dtype = "uint8" if self.no_data == 255 else "uint16"
-            place = scene.georeference
+            georeference = scene.georeference
             labels = raster_file(
                 outputs.masks[0],
                 size,
                 dtype,
                 names,
                 no_data=self.no_data,
-                georeference=place,
+                georeference=georeference,
                 colors=self.colors,
             )
             if path is not None:
                 values = raster_file(
-                    path, size, "float32", self.names, no_data=float("nan"), georeference=place
+                    path, size, "float32", self.names, no_data=float("nan"), georeference=georeference
                 )
         else:
             labels = picture_files(outputs.masks, size, self.no_data, self.colors)

@@ -36,7 +36,7 @@ from kanvision.data.files.pixels import (
 )
 from kanvision.data.transforms.normalize import Preprocessing
 
-from .sidecars import check_table, open_mask, read_place
+from .sidecars import check_table, open_mask, read_world_file
 from .tile_blending import Strip
 
 __all__ = ["Bands", "Scene", "open_scene"]
@@ -164,9 +164,9 @@ class RasterScene(Scene):
 
     def __init__(self, path: Path, file: Any, mask: Any | None, bands: Bands) -> None:
         check_table(path, file)
-        place = read_place(path, file)
+        world_file = read_world_file(path, file)
         with naming(path):
-            self.orientation = 1 if place else tiff_orientation(path, file)
+            self.orientation = 1 if world_file else tiff_orientation(path, file)
         height, width = file.shape if self.orientation < 5 else file.shape[::-1]
         super().__init__(path, height, width, bands)
         self.file = file
@@ -174,7 +174,7 @@ class RasterScene(Scene):
         available = select_bands(file, bands.in_chans, bands.bands)
         has_alpha = len(available) < file.count
         self.numbers = bands.chosen(path, available, " and transparency" if has_alpha else "")
-        self.georeference = _georeference(file) or place
+        self.georeference = _georeference(file) or world_file
         self.stored = [1] if has_palette(file) else self.numbers
         self.masked = [number for number in self.stored if self._is_masked(number)]
 

@@ -13,10 +13,10 @@ from typing import Any
 from kanvision.data.files.gdal import is_georeferenced
 from kanvision.data.files.pixels import FileError, naming, open_geotiff
 
-__all__ = ["check_table", "open_mask", "read_place"]
+__all__ = ["check_table", "open_mask", "read_world_file"]
 
-PLACES = (".tfw", ".TFW", ".tifw", ".tiffw", ".wld", ".WLD")
-PLACED_BY = re.compile(r"<(SRS|GeoTransform|GCPList)\b")
+WORLD_FILE_SUFFIXES = (".tfw", ".TFW", ".tifw", ".tiffw", ".wld", ".WLD")
+GEOREFERENCE = re.compile(r"<(SRS|GeoTransform|GCPList)\b")
 NO_DATA = re.compile(r"<(NoDataValue)\b")
 
 
@@ -26,21 +26,21 @@ def open_mask(path: Path, file: Any) -> Any | None:
     Raises:
         FileError: If the mask is no TIFF file, or has another size.
     """
-    place = path.with_name(path.name + ".msk")
+    mask_path = path.with_name(path.name + ".msk")
     flags = {flag.name for flags in file.mask_flag_enums for flag in flags}
-    if not place.is_file() or ("per_dataset" in flags and "alpha" not in flags):
+    if not mask_path.is_file() or ("per_dataset" in flags and "alpha" not in flags):
         return None
-    with naming(place):
-        mask = open_geotiff(place)
+    with naming(mask_path):
+        mask = open_geotiff(mask_path)
     if mask.shape != file.shape or mask.count not in (1, file.count):
         wrong = f"{mask.count} x {mask.height} x {mask.width}"
         mask.close()
         right = f"{path.name} has {file.count} x {file.height} x {file.width} (bands, rows, columns)"
-        raise FileError(f"{place}: is a mask of {wrong}, but {right}; replace it or delete it")
+        raise FileError(f"{mask_path}: is a mask of {wrong}, but {right}; replace it or delete it")
     return mask
 
 
-def read_place(path: Path, file: Any) -> dict[str, Any]:
+def read_world_file(path: Path, file: Any) -> dict[str, Any]:
     """Return the transform that a world file gives to a file that has none; else nothing.
 
     Raises:
@@ -48,14 +48,14 @@ def read_place(path: Path, file: Any) -> dict[str, Any]:
     """
     import affine
 
-    places = (path.with_suffix(suffix) for suffix in PLACES)
-    place = next((place for place in places if place.is_file()), None)
-    if place is None or is_georeferenced(file):
+    candidates = (path.with_suffix(suffix) for suffix in WORLD_FILE_SUFFIXES)
+    world_file = next((world_file for world_file in candidates if world_file.is_file()), None)
+    if world_file is None or is_georeferenced(file):
         return {}
     try:
-        return {"crs": None, "transform": affine.loadsw(place.read_text("utf-8"))}
+        return {"crs": None, "transform": affine.loadsw(world_file.read_text("utf-8"))}
     except (ValueError, TypeError, OSError) as error:
-        raise FileError(f"{place}: is no world file of six numbers; replace it or delete it") from error
+        raise FileError(f"{world_file}: is no world file of six numbers; replace it or delete it") from error
 
 
 def check_table(path: Path, file: Any) -> None:
@@ -64,15 +64,15 @@ def check_table(path: Path, file: Any) -> None:
     Raises:
         FileError: There are some.
     """
-    place = path.with_name(path.name + ".aux.xml")
-    if not place.is_file():
+    table = path.with_name(path.name + ".aux.xml")
+    if not table.is_file():
         return
-    text = place.read_text("utf-8", errors="replace")
-    found = [] if is_georeferenced(file) else PLACED_BY.findall(text)
+    text = table.read_text("utf-8", errors="replace")
+    found = [] if is_georeferenced(file) else GEOREFERENCE.findall(text)
     found += [] if file.nodata is not None else NO_DATA.findall(text)
     if found:
         facts = ", ".join(dict.fromkeys(found))
         raise FileError(
-            f"{place}: holds {facts}, which {path.name} lacks and only the image file itself may say; "
+            f"{table}: holds {facts}, which {path.name} lacks and only the image file itself may say; "
             f"write it into a new file (gdal_translate {path.name} new.tif), or delete the table"
         )

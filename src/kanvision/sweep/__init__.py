@@ -8,14 +8,14 @@ from .callback import SweepReport
 from .job import finished_score, lock_job_folder, sweep_job
 from .report import report
 from .runs import Run, read_runs
-from .table import Row, Spread, Table, tables, tabulate
+from .table import Row, Spread, SweepTable, tables, tabulate
 
 __all__ = [
     "Row",
     "Run",
     "Spread",
     "SweepReport",
-    "Table",
+    "SweepTable",
     "finished_score",
     "lock_job_folder",
     "read_runs",

@@ -11,7 +11,7 @@ import rich.table
 from rich.console import Console
 
 from .runs import read_runs
-from .table import NUMBERS, Row, Spread, Table, tables
+from .table import NUMBERS, Row, Spread, SweepTable, tables
 
 __all__ = ["report", "to_csv", "to_markdown"]
 
@@ -27,7 +27,7 @@ NARROWEST = 40
 """Characters of a column that lines of settings are folded into."""
 
 
-def report(folder: Path, console: Console | None = None) -> list[Table]:
+def report(folder: Path, console: Console | None = None) -> list[SweepTable]:
     """Print the tables of a folder of runs, and write them there as `sweep.csv` and `sweep.md`.
 
     Args:
@@ -59,7 +59,7 @@ def report(folder: Path, console: Console | None = None) -> list[Table]:
 # --- screen -------------------------------------------------------------------------------------------------
 
 
-def _print(table: Table, folder: Path, console: Console) -> None:
+def _print(table: SweepTable, folder: Path, console: Console) -> None:
     console.print()
     console.print(_fitting(table, console))
     for line in _notes(table):
@@ -68,7 +68,7 @@ def _print(table: Table, folder: Path, console: Console) -> None:
         console.print(line, style="red", highlight=False, markup=False)
 
 
-def _fitting(table: Table, console: Console) -> rich.table.Table:
+def _fitting(table: SweepTable, console: Console) -> rich.table.Table:
     """The table with as many metrics as the screen has room for; the one that decides always stays.
 
     Where a column for each setting leaves no room, they share one. All is in the files.
@@ -92,7 +92,7 @@ def _fitting(table: Table, console: Console) -> rich.table.Table:
     return drawn
 
 
-def _drawn(table: Table, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> rich.table.Table:
+def _drawn(table: SweepTable, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> rich.table.Table:
     drawn = rich.table.Table(title=_title(table), title_justify="left", title_style="bold")
     for head in heads:
         if head in (*table.keys, *WORDS):
@@ -107,7 +107,7 @@ def _drawn(table: Table, heads: Sequence[str], rows: Sequence[Sequence[str]]) ->
 # --- files --------------------------------------------------------------------------------------------------
 
 
-def to_csv(found: Sequence[Table], folder: Path) -> str:
+def to_csv(found: Sequence[SweepTable], folder: Path) -> str:
     """One line a row, numbers in full; `<name>` is a mean and `<name>_std` its sample standard deviation."""
     keys = list(dict.fromkeys(key for table in found for key in table.keys))
     names = [*dict.fromkeys(name for table in found for name in table.metrics), *NUMBERS]
@@ -137,12 +137,12 @@ def to_csv(found: Sequence[Table], folder: Path) -> str:
     return text.getvalue()
 
 
-def to_markdown(found: Sequence[Table], folder: Path) -> str:
+def to_markdown(found: Sequence[SweepTable], folder: Path) -> str:
     """The tables with their notes and the runs that failed."""
     return "\n".join(_markdown(table, folder) for table in found)
 
 
-def _markdown(table: Table, folder: Path) -> str:
+def _markdown(table: SweepTable, folder: Path) -> str:
     heads, rows = _cells(table, table.metrics, folded=len(table.keys) > MOST_KEYS)
     sides = [":--" if head in (*table.keys, *WORDS) else "--:" for head in heads]
     lines = [f"# {_title(table)}", ""]
@@ -168,7 +168,7 @@ def _full(spread: Spread | None) -> tuple[object, object]:
 
 
 def _cells(
-    table: Table, metrics: Sequence[str], *, folded: bool = False
+    table: SweepTable, metrics: Sequence[str], *, folded: bool = False
 ) -> tuple[list[str], list[list[str]]]:
     """Heads and rows as text; the settings in a column each or, folded, all in one."""
     heads = [*([SETTINGS] if folded else table.keys), "runs", *metrics, *(HEADS[name] for name in NUMBERS)]
@@ -190,14 +190,14 @@ def _cells(
     return heads, rows
 
 
-def _title(table: Table) -> str:
+def _title(table: SweepTable) -> str:
     rows, runs = len(table.rows), table.num_runs
     best = "highest" if table.mode == "max" else "lowest"
     by = f", {best} {table.metrics[0]} first" if table.metrics else ""
     return f"{runs} run{'s' * (runs > 1)} in {rows} row{'s' * (rows > 1)}{by}"
 
 
-def _notes(table: Table) -> list[str]:
+def _notes(table: SweepTable) -> list[str]:
     notes = []
     if any(len(row.runs) > 1 for row in table.rows):
         notes.append("mean ± sample standard deviation over the seeds of a row")
@@ -210,7 +210,7 @@ def _notes(table: Table) -> list[str]:
     return notes
 
 
-def _failed(table: Table, folder: Path) -> list[str]:
+def _failed(table: SweepTable, folder: Path) -> list[str]:
     """Headline and one line for each run without a result."""
     failures = table.failures
     if not failures:

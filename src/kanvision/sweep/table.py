@@ -9,7 +9,7 @@ from typing import Any
 
 from .runs import Run
 
-__all__ = ["NUMBERS", "Failure", "Row", "Spread", "Table", "tables", "tabulate"]
+__all__ = ["NUMBERS", "Failure", "Row", "Spread", "SweepTable", "tables", "tabulate"]
 
 # What a run costs, by the names in metrics.json.
 NUMBERS = ("parameters", "flops", "train_seconds")
@@ -69,7 +69,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class SweepTable:
     """All rows.
 
     Attributes:
@@ -99,7 +99,7 @@ class Table:
         return sum(len(row.runs) + len(row.failures) for row in self.rows)
 
 
-def tables(runs: Sequence[Run]) -> list[Table]:
+def tables(runs: Sequence[Run]) -> list[SweepTable]:
     """Return a table for each metric that decides: what has none in common does not compare.
 
     Args:
@@ -134,7 +134,7 @@ def _like(run: Run, groups: Sequence[list[Run]]) -> list[Run] | None:
     return None
 
 
-def tabulate(runs: Sequence[Run]) -> Table:
+def tabulate(runs: Sequence[Run]) -> SweepTable:
     """The table of some runs.
 
     A run counts as failed when it left no metrics, or when the metric that the rows are sorted by is not a
@@ -151,7 +151,7 @@ def tabulate(runs: Sequence[Run]) -> Table:
     found = [_row(dict(zip(keys, values, strict=True)), group, by) for values, group in groups.items()]
     names = dict.fromkeys(name for run in runs for name in run.record if _is_metric(name))
     metrics = sorted(names, key=lambda name: (name != by, not name.startswith("test/")))
-    return Table(keys, shared, metrics, mode, _best_first(found, by, mode), _facts(runs))
+    return SweepTable(keys, shared, metrics, mode, _best_first(found, by, mode), _facts(runs))
 
 
 def _varied(runs: Sequence[Run]) -> tuple[list[str], dict[str, str]]:
@@ -205,14 +205,14 @@ def _is_number(value: Any) -> bool:
 
 
 def _best_first(rows: Iterable[Row], by: str, mode: str) -> list[Row]:
-    def place(row: Row) -> tuple[bool, float, float]:
+    def sort_key(row: Row) -> tuple[bool, float, float]:
         if by not in row.metrics:
             return (True, 0.0, 0.0)
         size = row.numbers["parameters"].mean if "parameters" in row.numbers else 0.0
         mean = row.metrics[by].mean
         return (False, -mean if mode == "max" else mean, size)
 
-    return sorted(rows, key=place)
+    return sorted(rows, key=sort_key)
 
 
 def _facts(runs: Iterable[Run]) -> dict[str, list[str]]:

@@ -248,10 +248,10 @@ class Task(pl.LightningModule):
         interval = self.scheduler_options.get("interval", "epoch")
         # The length of an epoch is not known yet, and asking the trainer for it (estimated_stepping_batches)
         # would start the loaders, and draw their seeds, before a checkpoint's random states are restored.
-        place: Any = build_scheduler(
+        scheduler: Any = build_scheduler(
             optimizer, max_epochs=1, steps_per_epoch=1, name="constant", interval=interval
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": place, "interval": interval}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
 
     def on_train_start(self) -> None:
         """Build the schedule, and set the rates for where training starts and the optimizer's other settings.

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kanvision.analysis.explain.explainer import CHANCE, SCORES, Explainer, Question, mean_scores
+from kanvision.analysis.explain.explainer import CHANCE, SCORES, Explainer, ExplanationTarget, mean_scores
 from kanvision.models.feature_locations import FeatureLocation
 
 SIDE = 16
@@ -39,7 +39,7 @@ def image():
     return image
 
 
-def question(network, image, truth=None):
+def target(network, image, truth=None):
     def decided(images):
         return network(images)[:, 0] > 0
 
@@ -48,7 +48,7 @@ def question(network, image, truth=None):
     def probability(images):
         return network(images).sigmoid()[:, 0][:, found].mean(dim=1)
 
-    return Question(0, probability, decided, decided(image) if truth is None else truth)
+    return ExplanationTarget(0, probability, decided, decided(image) if truth is None else truth)
 
 
 def explainer(network, **options):
@@ -56,8 +56,8 @@ def explainer(network, **options):
 
 
 def test_a_network_that_looks_at_the_mask_is_found_to(network, image):
-    findings, attributions = explainer(network, steps=8).explain(image, question(network, image))
-    scores = {finding.name: finding.scores for finding in findings}
+    results, attributions = explainer(network, steps=8).explain(image, target(network, image))
+    scores = {result.name: result.scores for result in results}
     assert list(scores) == ["grad_cam@maps", "integrated_gradients", CHANCE]
     area = 54 / SIDE**2
     for name in ("grad_cam@maps", "integrated_gradients"):
@@ -82,21 +82,21 @@ def test_a_network_that_looks_at_the_mask_is_found_to(network, image):
 
 def test_borders_count_as_wide_as_wanted(network, image):
     narrow, wide = (
-        explainer(network, steps=0, border=width).explain(image, question(network, image))[0][0].scores
+        explainer(network, steps=0, border=width).explain(image, target(network, image))[0][0].scores
         for width in (1, 3)
     )
     # 54 pixels of the mask; the band of one pixel has 26 of them and 34 outside
     assert narrow["border_iou"] == pytest.approx(26 / (54 + 34))
     assert wide["border_iou"] > narrow["border_iou"]
     everything = torch.ones(1, SIDE, SIDE, dtype=torch.bool)
-    scores = explainer(network, steps=0).explain(image, question(network, image, everything))[0][0].scores
+    scores = explainer(network, steps=0).explain(image, target(network, image, everything))[0][0].scores
     assert math.isnan(scores["border_iou"])
     assert scores["iou"] == pytest.approx(54 / SIDE**2)
 
 
 def test_what_channels_are_worth(network, image):
     what = explainer(network, steps=4)
-    asked = question(network, image)
+    asked = target(network, image)
     worth = what.channels(image, asked, what.explain(image, asked)[1])
     assert [values.tolist() for values in worth] == [[1, 0], [1, 0], [1, 0]]
     without = Explainer(network, {}, torch.zeros(2, 1, 1), steps=0).channels(image, asked, None)
@@ -109,20 +109,20 @@ def test_classes_of_whole_images(network, image):
     def logits(images):
         return network(images).mean(dim=(2, 3))
 
-    asked = Question(0, lambda images: logits(images).sigmoid()[:, 0])
+    asked = ExplanationTarget(0, lambda images: logits(images).sigmoid()[:, 0])
     what = Explainer(logits, {"maps": FeatureLocation(network.maps)}, torch.zeros(2, 1, 1), steps=4)
-    findings, attributions = what.explain(image, asked)
-    assert set(findings[0].scores) == {"selected", "probability", "sufficiency", "comprehensiveness"}
+    results, attributions = what.explain(image, asked)
+    assert set(results[0].scores) == {"selected", "probability", "sufficiency", "comprehensiveness"}
     # the mean logit is negative: what is not the bright part speaks against it
-    assert findings[0].scores["comprehensiveness"] > 0
-    assert torch.equal(findings[0].map > 0, image[0, 0] > 0)
+    assert results[0].scores["comprehensiveness"] > 0
+    assert torch.equal(results[0].map > 0, image[0, 0] > 0)
     worth = what.channels(image, asked, attributions)
     assert worth.answer[1] == 0
 
 
 def test_a_share_of_the_pixels_may_stand_for_the_map(network, image):
-    findings, _ = explainer(network, steps=0, threshold=0.25).explain(image, question(network, image))
-    assert [finding.scores["selected"] for finding in findings] == [0.25, 0.25]
+    results, _ = explainer(network, steps=0, threshold=0.25).explain(image, target(network, image))
+    assert [result.scores["selected"] for result in results] == [0.25, 0.25]
 
 
 def test_means_leave_out_what_is_undefined():

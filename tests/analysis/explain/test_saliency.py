@@ -67,12 +67,12 @@ def test_segmenters_of_any_size(name):
     model = create(name, in_chans=4, num_classes=2).double().eval()
     images = torch.randn(2, 4, 24, 33, dtype=torch.double)
     score = class_score(model, 1)
-    for place in ("decoder_last", "bottleneck"):
-        cams = grad_cam(score, feature_location(model, place), images, model.stride)
+    for location in ("decoder_last", "bottleneck"):
+        cams = grad_cam(score, feature_location(model, location), images, model.stride)
         assert cams.shape == (2, 24, 33)
         assert cams.min() >= 0
         torch.testing.assert_close(
-            grad_cam(score, feature_location(model, place), images[:1], model.stride), cams[:1]
+            grad_cam(score, feature_location(model, location), images[:1], model.stride), cams[:1]
         )
     errors = []
     images = images[:1, :, :16, :16]
@@ -101,8 +101,8 @@ def test_networks_of_the_library(name):
         kwargs["dynamic_img_size"] = True
     model = kv.models.create_segmenter(name, encoder_name=encoder, num_classes=2, **kwargs).eval()
     images = torch.randn(1, 3, 64, 64)
-    for place in ("decoder_last", "bottleneck"):
-        cam = grad_cam(class_score(model, 1), feature_location(model, place), images, model.stride)
+    for location in ("decoder_last", "bottleneck"):
+        cam = grad_cam(class_score(model, 1), feature_location(model, location), images, model.stride)
         assert cam.shape == (1, 64, 64)
 
 

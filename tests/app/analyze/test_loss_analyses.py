@@ -47,8 +47,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def analyze(run: Path, analysis: str, *words: str) -> tuple[dict[str, float], Path]:
     given = ["mode=analyze", f"analysis={analysis}", f"ckpt={run}", "trainer.accelerator=cpu", *words]
     config = parse_eval(compose("eval", [*given, "trainer.enable_progress_bar=false"], CONF))
-    place = "last" if any("last.ckpt" in word for word in words) else ""
-    return EVALUATIONS["analyze"](config), run / "analyses" / place / analysis
+    parent = "last" if any("last.ckpt" in word for word in words) else ""
+    return EVALUATIONS["analyze"](config), run / "analyses" / parent / analysis
 
 
 def table(path: Path) -> list[dict[str, str]]:

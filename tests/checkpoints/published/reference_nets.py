@@ -109,7 +109,7 @@ class Head:
 
     def __init__(self, form, kind, features, classes=3, act=F.silu, hidden=8, dropout=True, degree=DEGREE):
         self.form, self.kind, self.act = form, kind, act
-        place = 1 if dropout else 0
+        index = 1 if dropout else 0
         plain = {
             "linear": {"1.": (features, classes)},
             "bare": {"": (features, classes)},
@@ -119,8 +119,8 @@ class Head:
             "matryoshka": {"0.": (features, hidden), "3.nesting_classifier_0.": (hidden, classes)},
             "kantryoshka": {"2.nesting_classifier_0.": (hidden, classes)},
         }[form]
-        layers = {"kan": (f"layers.{place}.", classes)}
-        layers |= dict.fromkeys(("hidden_kan", "kantryoshka"), (f"0.layers.{place}.", hidden))
+        layers = {"kan": (f"layers.{index}.", classes)}
+        layers |= dict.fromkeys(("hidden_kan", "kantryoshka"), (f"0.layers.{index}.", hidden))
         self.state = {p + k: v for p, sizes in plain.items() for k, v in random_plain(*sizes).items()}
         self.plain, self.layer = list(plain), None
         if form in layers:
@@ -132,8 +132,8 @@ class Head:
     def __call__(self, x):
         if self.layer is not None:
             x = published_linear(self.kind, below(self.state, self.layer), x, act=self.act)
-        for place, prefix in enumerate(self.plain):
-            if place:
+        for index, prefix in enumerate(self.plain):
+            if index:
                 x = F.relu(x)
             x = F.linear(x, self.state[f"{prefix}weight"], self.state[f"{prefix}bias"])
         return x
@@ -141,13 +141,13 @@ class Head:
 
 def simple_net(net, widths, strides, channels=3):
     """Convolutions `layers.0` ..., all but the first inside the L1 wrapper; returns the forward pass."""
-    for place, width in enumerate(widths):
-        net.add(f"layers.{place}.", channels, width, first=not place)
+    for index, width in enumerate(widths):
+        net.add(f"layers.{index}.", channels, width, first=not index)
         channels = width
 
     def forward(x):
-        for place, stride in enumerate(strides):
-            x = net.run(f"layers.{place}.", x, stride)
+        for index, stride in enumerate(strides):
+            x = net.run(f"layers.{index}.", x, stride)
         return x.mean((2, 3))
 
     return forward
@@ -165,14 +165,14 @@ def wrapped(state):
 
 def vgg_net(net, pattern, pool, channels=3, last_attention=False, inner=None):
     """`features.0` ... from a pattern of widths, "M" for pooling, "SAM" for attention and pooling."""
-    steps, place = [], 0
+    steps, index = [], 0
     for step, item in enumerate(pattern):
-        prefix = f"features.{place}."
+        prefix = f"features.{index}."
         if item in ("M", "SAM"):
             if item == "SAM":
                 net.attend(prefix, channels, inner and channels // inner)
                 steps.append(("attend", prefix))
-                place += 1
+                index += 1
             steps.append(("pool", None))
         elif last_attention and step == len(pattern) - 1:
             net.attend(prefix, channels, inner and channels // inner)
@@ -181,7 +181,7 @@ def vgg_net(net, pattern, pool, channels=3, last_attention=False, inner=None):
             net.add(prefix, channels, item, first=not step)
             steps.append(("conv", prefix))
             channels = item
-        place += 1
+        index += 1
 
     def forward(x):
         for step, prefix in steps:

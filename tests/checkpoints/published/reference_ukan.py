@@ -41,9 +41,9 @@ def random_ukan(
             state[prefix + "num_batches_tracked"] = torch.tensor(7)
 
     def pair(prefix, inputs, inner, outputs):
-        for place, (fan_in, width) in ((0, (inputs, inner)), (3, (inner, outputs))):
-            add(f"{prefix}conv.{place}.", weight=(width, fan_in, 3, 3), bias=(width,))
-            norm(f"{prefix}conv.{place + 1}.", width)
+        for index, (fan_in, width) in ((0, (inputs, inner)), (3, (inner, outputs))):
+            add(f"{prefix}conv.{index}.", weight=(width, fan_in, 3, 3), bias=(width,))
+            norm(f"{prefix}conv.{index + 1}.", width)
 
     path = (in_chans, *stem, dims[0])
     for number in (1, 2, 3):
@@ -89,10 +89,10 @@ def published_ukan(state, x):
         return F.layer_norm(x, x.shape[-1:], state[f"{prefix}weight"], state[f"{prefix}bias"])
 
     def pair(prefix, x):
-        for place in (0, 3):
-            part = f"{prefix}conv.{place}."
+        for index in (0, 3):
+            part = f"{prefix}conv.{index}."
             x = F.conv2d(x, state[f"{part}weight"], state[f"{part}bias"], padding=1)
-            x = batch_norm(f"{prefix}conv.{place + 1}.", x).relu()
+            x = batch_norm(f"{prefix}conv.{index + 1}.", x).relu()
         return x
 
     def linear(prefix, x):

@@ -38,10 +38,10 @@ def test_a_comma_makes_several_values_unless_it_is_quoted(judge) -> None:
     "folder", ["runs/a", "a=b", "[x]", "a, b", "it's ünï", "1_0", 'a"b', "a\\", "null", "$HOME"]
 )
 def test_what_a_printed_command_names_is_read_again(folder: str, tmp_path: Path, conf: Path, judge) -> None:
-    place = tmp_path / folder
-    place.mkdir(parents=True)
+    path = tmp_path / folder
+    path.mkdir(parents=True)
     typed = subprocess.run(
-        ["sh", "-c", f"printf %s {shell_word('ckpt', str(place))}"], capture_output=True, text=True
+        ["sh", "-c", f"printf %s {shell_word('ckpt', str(path))}"], capture_output=True, text=True
     )
     (word,) = check_command_line("eval", [typed.stdout], conf)
-    assert compose("eval", [word], conf).ckpt == str(place)
+    assert compose("eval", [word], conf).ckpt == str(path)

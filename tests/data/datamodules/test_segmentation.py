@@ -127,13 +127,13 @@ def test_published_preprocessing_is_that_of_the_published_code_bit_for_bit(tmp_p
     )
     batch, other = next(iter(ours.test_dataloader())), next(iter(plain.test_dataloader()))
     published = library.Compose([library.Resize(24, 24), library.Normalize()])
-    for place, index in enumerate(batch["index"].tolist()):
+    for row, index in enumerate(batch["index"].tolist()):
         path = ours.datasets["test"].source.entries[index].image
         stored = cv2.imread(str(tmp_path / "masks" / path.name), cv2.IMREAD_GRAYSCALE)
         moved = published(image=cv2.imread(str(path)), mask=stored)
         image = moved["image"].astype("float32") / 255
-        np.testing.assert_array_equal(batch["image"][place].permute(1, 2, 0).numpy(), image)
-        np.testing.assert_array_equal(batch["mask"][place].numpy(), moved["mask"].astype("float32") / 255)
+        np.testing.assert_array_equal(batch["image"][row].permute(1, 2, 0).numpy(), image)
+        np.testing.assert_array_equal(batch["mask"][row].numpy(), moved["mask"].astype("float32") / 255)
     assert not torch.equal(other["mask"], batch["mask"])  # at the centers of pixels
 
 
@@ -190,4 +190,4 @@ def test_channels_to_show_are_told():
     blue_first = SegmentationDataModule("busi", root=".", mode="binary", preprocessing="u_kan", **options)
     assert blue_first.rgb == (2, 1, 0)
     sentinel = SegmentationDataModule("sentinel_crops", root=".", mode="binary", **options | {"in_chans": 12})
-    assert [sentinel.reader.bands[place] for place in sentinel.rgb] == ["B04", "B03", "B02"]
+    assert [sentinel.reader.bands[band] for band in sentinel.rgb] == ["B04", "B03", "B02"]

@@ -126,12 +126,12 @@ def test_another_format_called_tif_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".msk", ".ovr", ".aux.xml"])
-@pytest.mark.parametrize("place", ["local", "curl"])
+@pytest.mark.parametrize("location", ["local", "curl"])
 def test_what_lies_beside_a_file_opens_nothing(
-    ending: str, place: str, secret: Path, server: Server, tmp_path: Path
+    ending: str, location: str, secret: Path, server: Server, tmp_path: Path
 ) -> None:
     path = geotiff(tmp_path / "scene.tif", np.full((1, 8, 8), 5, np.uint8))
-    source = str(secret) if place == "local" else f"/vsicurl/{server.address}/x.tif"
+    source = str(secret) if location == "local" else f"/vsicurl/{server.address}/x.tif"
     text = virtual(source)
     if ending == ".msk":
         text = text.replace(

@@ -257,7 +257,7 @@ def test_check_data_says_what_becomes_of_16_bits_and_names_virtual_rasters(tmp_p
     (tmp_path / "train" / "bee" / "virtual.tif").write_text("<VRTDataset rasterXSize='8'/>")
     inspection = Inspection(ImageFolder(tmp_path))
     list(inspection.look())
-    found = {Path(finding.file).name: finding for finding in inspection.findings()}
+    found = {Path(issue.file).name: issue for issue in inspection.issues()}
     assert found["deep.png"].wrong == "has more than 8 bits a channel"
     assert not found["deep.png"].is_bad
     assert found["virtual.tif"].is_bad

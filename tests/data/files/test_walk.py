@@ -31,12 +31,12 @@ def link(path: Path, target: Path | str) -> Path:
 
 
 @pytest.mark.parametrize("target", [".", "..", "../..", "../../.."])
-@pytest.mark.parametrize("place", ["train/ant/loop", "train/ant/deep/loop"])
-def test_a_link_in_a_circle_is_refused_by_name(place: str, target: str, photos: Path) -> None:
-    link(photos / place, target)
+@pytest.mark.parametrize("name", ["train/ant/loop", "train/ant/deep/loop"])
+def test_a_link_in_a_circle_is_refused_by_name(name: str, target: str, photos: Path) -> None:
+    link(photos / name, target)
     (photos / "train" / "ant" / "deep").mkdir(exist_ok=True)
-    where = os.path.realpath((photos / place).parent / target)
-    assert f"{photos / place}: is a link to {where}, a folder around it; delete the link" in refusal(
+    where = os.path.realpath((photos / name).parent / target)
+    assert f"{photos / name}: is a link to {where}, a folder around it; delete the link" in refusal(
         "image_folder", photos
     )
 
@@ -75,7 +75,7 @@ def test_an_image_counts_once_however_many_links_lead_to_it(photos: Path) -> Non
     link(photos / "train" / "ant" / "b", "../../test/ant")
     with pytest.warns(UserWarning, match=r"6 links lead to images of .*train that count already.*again\.png"):
         found = read("image_folder", photos)
-    reals = [os.path.realpath(found.train.path(place)) for place in range(len(found.train))]
+    reals = [os.path.realpath(found.train.path(index)) for index in range(len(found.train))]
     assert len(reals) == len(set(reals)) == 15
     assert str(photos / "train" / "ant" / "ant_0.png") in map(str, map(found.train.path, range(15)))
 
@@ -100,13 +100,13 @@ def test_check_data_names_links_in_a_circle(photos: Path) -> None:
     )
     inspection = Inspection(data.reader)
     list(inspection.look())
-    bad = [finding for finding in inspection.findings() if finding.is_bad and finding.file.endswith("loop")]
-    assert [finding.wrong for finding in bad] == [f"is a link to {photos / 'train'}, a folder around it"]
+    bad = [issue for issue in inspection.issues() if issue.is_bad and issue.file.endswith("loop")]
+    assert [issue.wrong for issue in bad] == [f"is a link to {photos / 'train'}, a folder around it"]
     assert len(inspection) == 20
 
 
 def test_a_folder_that_cannot_be_listed_is_a_problem(photos: Path, monkeypatch) -> None:
-    def refuse(place: str) -> None:
+    def refuse(folder: str) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "scandir", refuse)  # the superuser of a container may list everything
@@ -133,8 +133,8 @@ def test_images_may_share_a_mask(tmp_path: Path) -> None:
 
 
 def test_areas_are_read_once(tmp_path: Path) -> None:
-    crops(tmp_path / "place", num=3)
-    link(tmp_path / "again", "place")
+    crops(tmp_path / "name", num=3)
+    link(tmp_path / "again", "name")
     link(tmp_path / "loop", ".")
     told = mask_refusal("sentinel_crops", tmp_path, in_chans=12, mean=[0.0] * 12, std=[1.0] * 12)
     for name in ("again", "loop"):

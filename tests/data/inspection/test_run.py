@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from kanvision.data import build_datamodule
-from kanvision.data.inspection import Finding, Inspection
+from kanvision.data.inspection import DataIssue, Inspection
 from tests.data import fake
 from tests.data.fake_masks import busi, crops, disc, geotiff, glas, own_pairs, save
 from tests.data.fake_masks import scan as scanned
@@ -16,15 +16,15 @@ from tests.data.fake_masks import scan as scanned
 COLOR = {"in_chans": 3, "img_size": 16, "mean": [0.5] * 3, "std": [0.25] * 3}
 
 
-def inspected(task: str, name: str, root: Path, workers: int = 0, **changes) -> list[Finding]:
+def inspected(task: str, name: str, root: Path, workers: int = 0, **changes) -> list[DataIssue]:
     options = {**COLOR, "num_classes": None, **changes}
     data = build_datamodule(task, name=name, root=str(root), **options)
     inspection = Inspection(data.reader)
     assert len(list(inspection.look(workers))) == len(inspection)
-    return inspection.findings()
+    return inspection.issues()
 
 
-def said(found: list[Finding], *, bad: bool = True) -> dict[str, str]:
+def said(found: list[DataIssue], *, bad: bool = True) -> dict[str, str]:
     """What is wrong by name of the file, or of the folder."""
     return {Path(f.file).name: f"{f.wrong}; {f.right}" for f in found if f.is_bad == bad}
 
@@ -94,8 +94,8 @@ def test_every_fault_of_pictures_is_found_at_once(tmp_path: Path):
 def test_classes_of_one_split_alone_are_told(tmp_path: Path):
     root = pictures(tmp_path)
     save(root / "train" / "cow" / "cow.png", scanned(77))
-    (finding,) = inspected("classification", "image_folder", root)
-    assert finding == Finding(
+    (issue,) = inspected("classification", "image_folder", root)
+    assert issue == DataIssue(
         "test",
         "class cow is in train and not here",
         "add images of cow, or take it out of train",
@@ -105,8 +105,8 @@ def test_classes_of_one_split_alone_are_told(tmp_path: Path):
 
 
 def test_nothing_to_look_at_is_said(tmp_path: Path):
-    (finding,) = inspected("classification", "image_folder", tmp_path / "nowhere")
-    assert (finding.file, finding.wrong) == (str(tmp_path / "nowhere"), "does not exist")
+    (issue,) = inspected("classification", "image_folder", tmp_path / "nowhere")
+    assert (issue.file, issue.wrong) == (str(tmp_path / "nowhere"), "does not exist")
 
 
 def test_other_layouts_of_classes(tmp_path: Path):
@@ -139,7 +139,7 @@ def test_other_layouts_of_classes(tmp_path: Path):
     found = inspected(
         "classification", "mnist", tmp_path / "mnist", num_classes=10, in_chans=1, mean=[0.5], std=[1.0]
     )
-    assert [finding for finding in found if finding.is_bad] == []
+    assert [issue for issue in found if issue.is_bad] == []
 
 
 MASKS = {"mode": "multiclass", "num_classes": 3, "mask_folder": "crop", "mean": None, "std": None}
@@ -231,4 +231,4 @@ def test_generated_data_are_sound():
     )
     inspection = Inspection(data.reader)
     seen = [next(inspection.look()) for _ in range(1)]
-    assert seen[0].findings == ()
+    assert seen[0].issues == ()

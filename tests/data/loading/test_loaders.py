@@ -20,9 +20,9 @@ class Numbers(Dataset):
     def __len__(self) -> int:
         return 30
 
-    def __getitems__(self, places: list[int]) -> Tensor:
-        with loading(places):
-            return torch.stack([torch.tensor(places, dtype=torch.float), torch.rand(len(places))])
+    def __getitems__(self, indices: list[int]) -> Tensor:
+        with loading(indices):
+            return torch.stack([torch.tensor(indices, dtype=torch.float), torch.rand(len(indices))])
 
 
 def loader(num_workers: int = 0, epoch: int = 2, batch_size: int = 4) -> TrainLoader:

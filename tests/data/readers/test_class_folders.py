@@ -10,9 +10,9 @@ from tests.data.reading import read, refusal
 
 
 @pytest.mark.parametrize("resorted", [False, True])
-@pytest.mark.parametrize("place", [".", "tiny-imagenet-200"])
-def test_tiny_imagenet_official_and_resorted(tmp_path: Path, place: str, resorted: bool):
-    fake.tiny_imagenet(tmp_path / place, resorted)
+@pytest.mark.parametrize("folder", [".", "tiny-imagenet-200"])
+def test_tiny_imagenet_official_and_resorted(tmp_path: Path, folder: str, resorted: bool):
+    fake.tiny_imagenet(tmp_path / folder, resorted)
     splits = read("tiny_imagenet", tmp_path, num_classes=3)
     assert splits.train.targets.tolist() == [0, 0, 1, 1, 2, 2]
     assert splits.test.targets.tolist() == [0, 1, 2]

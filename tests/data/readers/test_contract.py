@@ -88,9 +88,9 @@ def test_digits_warn_of_a_root_and_refuse_a_wrong_number_of_classes(tmp_path: Pa
 
 
 @pytest.mark.parametrize("packed", [True, False])
-@pytest.mark.parametrize("place", [".", "raw", "FashionMNIST/raw"])
-def test_idx_files_in_all_legal_places(tmp_path: Path, place: str, packed: bool):
-    arrays = fake.mnist(tmp_path / place, packed)
+@pytest.mark.parametrize("folder", [".", "raw", "FashionMNIST/raw"])
+def test_idx_files_in_all_legal_places(tmp_path: Path, folder: str, packed: bool):
+    arrays = fake.mnist(tmp_path / folder, packed)
     splits = read("fashion_mnist", tmp_path, num_classes=10)
     assert np.array_equal(splits.train.pixels, arrays["train-images-idx3-ubyte"])
     assert np.array_equal(splits.test.targets, arrays["t10k-labels-idx1-ubyte"])
@@ -145,9 +145,9 @@ def test_a_cut_gz_file_and_a_wrong_number_of_labels_are_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-@pytest.mark.parametrize("place", [".", "cifar-10-batches-py"])
-def test_cifar10_batches(tmp_path: Path, place: str, protocol: int):
-    batches = fake.cifar10(tmp_path / place, protocol)
+@pytest.mark.parametrize("folder", [".", "cifar-10-batches-py"])
+def test_cifar10_batches(tmp_path: Path, folder: str, protocol: int):
+    batches = fake.cifar10(tmp_path / folder, protocol)
     splits = read("cifar10", tmp_path, num_classes=10)
     assert (len(splits.train), len(splits.test)) == (100, 20)
     assert splits.class_names == tuple(f"class{i}" for i in range(10))

@@ -107,9 +107,9 @@ def test_bands_of_any_type_keep_their_values(tmp_path: Path, dtype: str):
     data = folder(tmp_path, in_chans=6)
     data.setup()
     source = data.datasets["train"].source
-    for place, name in enumerate(source.names):
+    for index, name in enumerate(source.names):
         expected = torch.from_numpy(stored[name].astype(np.float64)) / scale
-        torch.testing.assert_close(source[place]["image"].double(), expected, atol=1e-6, rtol=0)
+        torch.testing.assert_close(source[index]["image"].double(), expected, atol=1e-6, rtol=0)
     some = folder(tmp_path, in_chans=2, bands=[5, 1])
     some.setup()
     picked = some.datasets["train"].source

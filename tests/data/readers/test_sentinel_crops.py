@@ -37,8 +37,8 @@ def write(path: Path, *rows: str) -> str:
 @pytest.mark.parametrize("sensor", ["s1", "s2"])
 def test_both_layouts_hold_the_same(tmp_path: Path, old: bool, sensor: str):
     inner = "ref_south_africa_crops_competition_v1_train_source_s2" if old else "train"
-    place = crops(tmp_path / inner, num=16, sensor=sensor, old=old)
-    for where in (tmp_path, place):
+    folder = crops(tmp_path / inner, num=16, sensor=sensor, old=old)
+    for where in (tmp_path, folder):
         areas, problems = find_areas(where, sensor)
         assert not problems
         assert [area.name for area in areas] == [str(number) for number in range(1, 17)]

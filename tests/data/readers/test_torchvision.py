@@ -65,31 +65,31 @@ def test_all_problems_of_svhn_come_in_one_message(tmp_path: Path) -> None:
     assert "'y' must hold whole numbers" in refusal("svhn", tmp_path)
 
 
-@pytest.mark.parametrize("place", [".", "stl10_binary"])
-def test_stl10_is_stored_by_columns(tmp_path: Path, place: str) -> None:
-    pixels = stl10(tmp_path / place)
+@pytest.mark.parametrize("folder", [".", "stl10_binary"])
+def test_stl10_is_stored_by_columns(tmp_path: Path, folder: str) -> None:
+    pixels = stl10(tmp_path / folder)
     splits = read("stl10", tmp_path, num_classes=10)
     assert np.array_equal(splits.train.pixels, pixels["train"])
     assert splits.train.image(3).getpixel((5, 2)) == tuple(pixels["train"][3, 2, 5])
     assert splits.test.targets.tolist() == list(range(10))
-    fake.truncated(tmp_path / place / "test_X.bin")
+    fake.truncated(tmp_path / folder / "test_X.bin")
     assert "but 10 labels need 276480; get the file again" in refusal("stl10", tmp_path)
-    (tmp_path / place / "train_y.bin").unlink()
+    (tmp_path / folder / "train_y.bin").unlink()
     assert "train_y.bin: is missing" in refusal("stl10", tmp_path)
 
 
-@pytest.mark.parametrize("place", [".", "flowers-102"])
-def test_official_training_and_validation_flowers_train(tmp_path: Path, place: str) -> None:
-    flowers102(tmp_path / place)
+@pytest.mark.parametrize("folder", [".", "flowers-102"])
+def test_official_training_and_validation_flowers_train(tmp_path: Path, folder: str) -> None:
+    flowers102(tmp_path / folder)
     splits = read("flowers102", tmp_path, num_classes=102)
     assert (len(splits.train), len(splits.test), splits.val) == (112, 92, None)
     assert splits.train.targets[:3].tolist() == [0, 1, 2]
     assert splits.test.path(0).name == "image_00113.jpg"
     assert splits.test.targets[0] == 112 % 102
     assert len(splits.class_names) == 102
-    (tmp_path / place / "jpg" / "image_00113.jpg").unlink()
+    (tmp_path / folder / "jpg" / "image_00113.jpg").unlink()
     assert "image_00113.jpg: is missing (1 such)" in refusal("flowers102", tmp_path)
-    (tmp_path / place / "setid.mat").unlink()
+    (tmp_path / folder / "setid.mat").unlink()
     assert "setid.mat: is missing" in refusal("flowers102", tmp_path)
 
 

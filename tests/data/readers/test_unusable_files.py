@@ -143,11 +143,11 @@ def test_all_of_them_are_told_at_once(tmp_path: Path):
 
 @pytest.mark.parametrize("kind", ["16 bits", "16-bit mask", "palette", "palette mask", "RGBA", "LA"])
 def test_what_is_merely_unusual_is_read_as_what_it_means(tmp_path: Path, kind: str):
-    place = Path("images" if kind in ("16 bits", "palette", "RGBA", "LA") else "masks")
+    folder = Path("images" if kind in ("16 bits", "palette", "RGBA", "LA") else "masks")
     color, gray = scan(2), scan(2)[..., 0]
     changes, wanted = {**FREE}, torch.from_numpy(color / 255).movedim(-1, 0)
     own_pairs(tmp_path)
-    path = tmp_path / place / "field_2.png"
+    path = tmp_path / folder / "field_2.png"
     if kind == "16 bits":
         save(path, gray.astype(np.uint16) * 257)
         wanted = torch.from_numpy(gray / 255).expand(3, -1, -1)
@@ -172,7 +172,7 @@ def test_what_is_merely_unusual_is_read_as_what_it_means(tmp_path: Path, kind: s
     data.setup()
     source = next(part.source for part in data.datasets.values() if "field_2" in part.source.names)
     sample = source[source.names.index("field_2")]
-    if place.name == "images":
+    if folder.name == "images":
         torch.testing.assert_close(sample["image"].double(), wanted, atol=1e-6, rtol=0)
     else:
         assert torch.equal(sample["mask"], torch.from_numpy((disc(SIZE) > 0).astype(np.int64)))

@@ -394,5 +394,5 @@ def test_a_process_that_was_not_forked_gives_the_same_batches(tmp_path: Path):
     shards(tmp_path, "train", 2)
     shards(tmp_path, "test", 1)
     dataset = batches(tmp_path).datasets["train"]
-    sent, places = pickle.loads(pickle.dumps(dataset)), SeededBatch([4, 0, 2], seed=9)
-    assert torch.equal(sent.__getitems__(places)["image"], dataset.__getitems__(places)["image"])
+    sent, batch = pickle.loads(pickle.dumps(dataset)), SeededBatch([4, 0, 2], seed=9)
+    assert torch.equal(sent.__getitems__(batch)["image"], dataset.__getitems__(batch)["image"])

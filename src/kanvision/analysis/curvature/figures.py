@@ -59,11 +59,11 @@ def contour_picture(
     if track:
         way = np.array([(x, y) for x, y, _ in track])
         axes.plot(*way.T, "-o", color=LINE, markersize=3, linewidth=1.2, label="snapshots of the training")
-        for (x, y, epoch), place in zip((track[0], track[-1]), ((-1, 1), (1, -1)), strict=True):
+        for (x, y, epoch), direction in zip((track[0], track[-1]), ((-1, 1), (1, -1)), strict=True):
             axes.annotate(
-                f"epoch {epoch}", (x, y), (6 * place[0], 6 * place[1]), textcoords="offset points",
-                fontsize=7, color="black", ha="left" if place[0] > 0 else "right",
-                va="bottom" if place[1] > 0 else "top",
+                f"epoch {epoch}", (x, y), (6 * direction[0], 6 * direction[1]), textcoords="offset points",
+                fontsize=7, color="black", ha="left" if direction[0] > 0 else "right",
+                va="bottom" if direction[1] > 0 else "top",
             )  # fmt: skip
     axes.plot(0, 0, "*", color=MARK, markeredgecolor="black", markersize=11, label="the checkpoint")
     axes.set_xlim(xs[0], xs[-1])

@@ -21,8 +21,8 @@ from kanvision.layers.norm import FrozenStatistics
 
 __all__ = [
     "SCALINGS",
-    "Place",
     "Plane",
+    "Projection",
     "Scaling",
     "Weights",
     "at_weights",
@@ -41,7 +41,7 @@ SCALINGS: tuple[Scaling, ...] = ("network", "tensor", "filter")
 Floats = NDArray[np.float64]
 
 
-class Place(NamedTuple):
+class Projection(NamedTuple):
     """Where weights lie relative to a plane."""
 
     x: float
@@ -68,7 +68,7 @@ class Plane:
         }
         return {**self.center, **moved}
 
-    def place(self, weights: Weights) -> Place:
+    def project(self, weights: Weights) -> Projection:
         """Coordinates of the point of the plane that is next to `weights`, and how near it is."""
         shift = {name: weights[name] - center for name, center in self.center.items()}
         x, y = (_dot(shift, axis) / _dot(axis, axis) for axis in (self.first, self.second))
@@ -76,7 +76,7 @@ class Plane:
             name: part - x * self.first[name] - y * self.second[name] if name in self.first else part
             for name, part in shift.items()
         }
-        return Place(x, y, math.sqrt(_dot(shift, shift)), math.sqrt(_dot(rest, rest)))
+        return Projection(x, y, math.sqrt(_dot(shift, shift)), math.sqrt(_dot(rest, rest)))
 
 
 def get_weights(model: nn.Module, names: Collection[str] | None = None) -> dict[str, Tensor]:
@@ -149,10 +149,10 @@ def path_plane(
     return _plane(center, axes[0], axes[1], scaling)
 
 
-def share_in_plane(places: Sequence[Place]) -> float:
+def share_in_plane(projections: Sequence[Projection]) -> float:
     """Share of the path's squared distance from the center that lies in the plane."""
-    whole = sum(place.length**2 for place in places)
-    return 1 - sum(place.rest**2 for place in places) / whole if whole else math.nan
+    whole = sum(projection.length**2 for projection in projections)
+    return 1 - sum(projection.rest**2 for projection in projections) / whole if whole else math.nan
 
 
 def surface(
@@ -185,12 +185,12 @@ def surface(
 @contextmanager
 def at_weights(model: nn.Module, weights: Weights) -> Iterator[None]:
     """Give a network other weights for a while; buffers, and what `weights` lacks, stay."""
-    places = {name: parameter for name, parameter in model.named_parameters() if name in weights}
-    kept = {name: parameter.detach().clone() for name, parameter in places.items()}
+    parameters = {name: parameter for name, parameter in model.named_parameters() if name in weights}
+    kept = {name: parameter.detach().clone() for name, parameter in parameters.items()}
 
     def put(values: Weights) -> None:
         with torch.no_grad():
-            for name, parameter in places.items():
+            for name, parameter in parameters.items():
                 parameter.copy_(values[name])
 
     try:

@@ -19,7 +19,15 @@ from .faithfulness import faithfulness, keep, remove
 from .plausibility import Threshold, border_band, concentration, overlap, selected
 from .saliency import Score, class_score, grad_cam, integrated_gradients
 
-__all__ = ["CHANCE", "SCORES", "ChannelWorth", "Explainer", "Finding", "Question", "mean_scores"]
+__all__ = [
+    "CHANCE",
+    "SCORES",
+    "ChannelWorth",
+    "Explainer",
+    "ExplanationTarget",
+    "SaliencyResult",
+    "mean_scores",
+]
 
 CHANCE: Final = "chance"
 """The method whose maps are random numbers: what the others have to be compared with."""
@@ -45,7 +53,7 @@ SCORES: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Question:
+class ExplanationTarget:
     """What a network is asked about one image: why this class?"""
 
     channel: int
@@ -60,7 +68,7 @@ class Question:
     """Pixels whose logits are explained, bool (H, W); None: all."""
 
 
-class Finding(NamedTuple):
+class SaliencyResult(NamedTuple):
     """A saliency map and its scores."""
 
     method: str
@@ -94,7 +102,7 @@ class Explainer:
 
     Args:
         logits: Images (B, C, H, W) to logits (B, K) or (B, K, H, W), differentiable.
-        places: Feature maps for Grad-CAM, by name; empty: no Grad-CAM.
+        locations: Feature maps for Grad-CAM, by name; empty: no Grad-CAM.
         baseline: What removed pixels and channels become, (C, 1, 1).
         stride: See `grad_cam`.
         steps: Points of integrated gradients; 0: no integrated gradients.
@@ -104,7 +112,7 @@ class Explainer:
     """
 
     logits: Callable[[Tensor], Tensor]
-    places: Mapping[str, FeatureLocation]
+    locations: Mapping[str, FeatureLocation]
     baseline: Tensor
     stride: int = 1
     steps: int = 64
@@ -113,17 +121,17 @@ class Explainer:
     border: int = 2
     _noise: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
 
-    def explain(self, image: Tensor, question: Question) -> tuple[list[Finding], Tensor | None]:
+    def explain(self, image: Tensor, target: ExplanationTarget) -> tuple[list[SaliencyResult], Tensor | None]:
         """Maps of all methods with their scores, and the attributions (C, H, W) of integrated gradients.
 
         Args:
             image: (1, C, H, W).
-            question: What is asked.
+            target: What is asked.
         """
-        score = class_score(self.logits, question.channel, question.region)
+        score = class_score(self.logits, target.channel, target.region)
         maps: list[tuple[str, str, Tensor, dict[str, float]]] = [
-            ("grad_cam", layer, grad_cam(score, place, image, self.stride), {})
-            for layer, place in self.places.items()
+            ("grad_cam", layer, grad_cam(score, location, image, self.stride), {})
+            for layer, location in self.locations.items()
         ]
         attributions = None
         if self.steps:
@@ -133,43 +141,43 @@ class Explainer:
             maps.append(("integrated_gradients", "", found.attributions.sum(dim=1).clamp(min=0), missed))
         noise = torch.rand(image[:, 0].shape, generator=self._noise).to(image)
         maps.append((CHANCE, "", noise, {}))
-        same = self._of_the_answer(image, question)
-        findings = [
-            Finding(method, layer, saliency[0], self._scores(image, saliency, question) | more | same)
+        same = self._of_the_answer(image, target)
+        results = [
+            SaliencyResult(method, layer, saliency[0], self._scores(image, saliency, target) | more | same)
             for method, layer, saliency, more in maps
         ]
-        return findings, attributions
+        return results, attributions
 
-    def channels(self, image: Tensor, question: Question, attributions: Tensor | None) -> ChannelWorth:
+    def channels(self, image: Tensor, target: ExplanationTarget, attributions: Tensor | None) -> ChannelWorth:
         """What each channel is worth for one answer; the attention is that of the first place.
 
         Args:
             image: (1, C, H, W).
-            question: What is asked.
+            target: What is asked.
             attributions: Of integrated gradients, (C, H, W), if they are there.
         """
-        score = class_score(self.logits, question.channel, question.region)
-        place = next(iter(self.places.values()), None)
+        score = class_score(self.logits, target.channel, target.region)
+        location = next(iter(self.locations.values()), None)
 
         def saliency(images: Tensor) -> Tensor:
-            if place is None:
+            if location is None:
                 return torch.zeros_like(images[:, 0])
             parts: tuple[Tensor, ...] = torch.split(images, self.batch_size)
-            return torch.cat([grad_cam(score, place, part, self.stride) for part in parts])
+            return torch.cat([grad_cam(score, location, part, self.stride) for part in parts])
 
         relevance: ChannelRelevance = channel_relevance(
-            saliency, self._distance_from(image, question), image, self.baseline
+            saliency, self._distance_from(image, target), image, self.baseline
         )
         missing = torch.full((image.shape[1],), torch.nan)
         return ChannelWorth(
-            attention=relevance.attention[0] if place is not None else missing,
+            attention=relevance.attention[0] if location is not None else missing,
             answer=relevance.answer[0],
             gradients=missing if attributions is None else attribution_shares(attributions[None])[0],
         )
 
     @torch.no_grad()
-    def _distance_from(self, image: Tensor, question: Question) -> Score:
-        decided, probability = question.decided, question.probability
+    def _distance_from(self, image: Tensor, target: ExplanationTarget) -> Score:
+        decided, probability = target.decided, target.probability
         if decided is not None:
             before = decided(image)
             return torch.no_grad()(
@@ -179,25 +187,25 @@ class Explainer:
         return torch.no_grad()(lambda images: (certain - probability(images)).clamp(min=0))
 
     @torch.no_grad()
-    def _scores(self, image: Tensor, saliency: Tensor, question: Question) -> dict[str, float]:
+    def _scores(self, image: Tensor, saliency: Tensor, target: ExplanationTarget) -> dict[str, float]:
         pixels = selected(saliency, self.threshold)
         scores: dict[str, Tensor] = {"selected": pixels.float().mean()}
-        truth, decided = question.truth, question.decided
+        truth, decided = target.truth, target.decided
         if truth is not None:
             scores |= self._agreement(saliency, pixels, truth)
         if truth is not None and decided is not None:
             versions = [change(image, pixels, self.baseline) for change in (keep, remove)]
             iou = overlap(decided(torch.cat(versions)), truth.expand(2, -1, -1)).iou
             scores |= {"kept_iou": iou[0], "removed_iou": iou[1]}
-        lost = faithfulness(question.probability, image, saliency, self.baseline)
+        lost = faithfulness(target.probability, image, saliency, self.baseline)
         return {name: float(value) for name, value in {**scores, **lost._asdict()}.items()}
 
     @torch.no_grad()
-    def _of_the_answer(self, image: Tensor, question: Question) -> dict[str, float]:
+    def _of_the_answer(self, image: Tensor, target: ExplanationTarget) -> dict[str, float]:
         """Scores that no map has a part in."""
-        scores = {"probability": float(question.probability(image))}
-        if question.truth is not None and question.decided is not None:
-            scores["prediction_iou"] = float(overlap(question.decided(image), question.truth).iou)
+        scores = {"probability": float(target.probability(image))}
+        if target.truth is not None and target.decided is not None:
+            scores["prediction_iou"] = float(overlap(target.decided(image), target.truth).iou)
         return scores
 
     def _agreement(self, saliency: Tensor, pixels: Tensor, truth: Tensor) -> dict[str, Tensor]:

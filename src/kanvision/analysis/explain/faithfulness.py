@@ -68,8 +68,8 @@ def faithfulness(
         baseline: What removed pixels become, broadcastable to the images.
         shares: Shares of the pixels, each above 0 and below 1.
     """
-    place, number = ranks(maps), maps[0].numel()
-    tops = [place < round(share * number) for share in shares]  # S times (B, H, W)
+    rank, number = ranks(maps), maps[0].numel()
+    tops = [rank < round(share * number) for share in shares]  # S times (B, H, W)
     changed = torch.cat([change(images, top, baseline) for change in (keep, remove) for top in tops])
     kept, left = measure(changed).reshape(2, len(tops), -1).mean(dim=1)  # (B,) each
     whole = measure(images)

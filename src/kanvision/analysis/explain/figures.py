@@ -65,17 +65,17 @@ def sheet(
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     above: list[str] = []
-    for row, label, places in zip(rows, labels, axes, strict=True):
-        for ax in places:
+    for row, label, row_axes in zip(rows, labels, axes, strict=True):
+        for ax in row_axes:
             ax.set_xticks([])
             ax.set_yticks([])
             ax.set_frame_on(False)
         titles = [panel.title for panel in row]
-        for ax, panel in zip(places, row, strict=False):
+        for ax, panel in zip(row_axes, row, strict=False):
             _draw(ax, panel)
             if titles != above:
                 ax.set_title(panel.title, fontsize=8)
-        places[0].set_ylabel(label, fontsize=8)
+        row_axes[0].set_ylabel(label, fontsize=8)
         above = titles
     if note:
         figure.supxlabel(note, fontsize=7)
@@ -123,10 +123,10 @@ def channel_chart(
     thickness = 0.8 / max(len(worth), 1)
     middle = np.arange(len(names))
     for number, ((label, (mean, std)), color) in enumerate(zip(worth.items(), BARS, strict=False)):
-        place = middle + (number - (len(worth) - 1) / 2) * thickness
-        ax.barh(place, mean, thickness * 0.9, label=label, color=color)
-        ax.errorbar(mean, place, xerr=std, fmt="none", ecolor="#00000055", elinewidth=0.8)
-        for y, value, spread in zip(place, mean, std, strict=True):
+        heights = middle + (number - (len(worth) - 1) / 2) * thickness
+        ax.barh(heights, mean, thickness * 0.9, label=label, color=color)
+        ax.errorbar(mean, heights, xerr=std, fmt="none", ecolor="#00000055", elinewidth=0.8)
+        for y, value, spread in zip(heights, mean, std, strict=True):
             ax.text(min(value + spread, 1.0) + 0.01, y, f"{value:.2f}", va="center", fontsize=6)
     ax.set_yticks(middle, names)
     ax.invert_yaxis()

@@ -47,9 +47,9 @@ def otsu(maps: Tensor) -> Tensor:
     values = maps.flatten(1).double()
     low, high = values.amin(dim=1, keepdim=True), values.amax(dim=1, keepdim=True)
     width = (high - low) / BINS
-    place = ((values - low) / width.where(width > 0, 1.0)).long().clamp(max=BINS - 1)  # (B, H*W)
+    bins = ((values - low) / width.where(width > 0, 1.0)).long().clamp(max=BINS - 1)  # (B, H*W)
     counts = torch.zeros(len(values), BINS, dtype=torch.double, device=maps.device)
-    counts.scatter_add_(1, place, torch.ones_like(values))
+    counts.scatter_add_(1, bins, torch.ones_like(values))
     levels = torch.arange(BINS, dtype=torch.double, device=maps.device)
     below, mass = counts.cumsum(dim=1), (counts * levels).cumsum(dim=1)
     total, whole = below[:, -1:], mass[:, -1:]

@@ -58,7 +58,7 @@ def class_score(logits_of: Callable[[Tensor], Tensor], channel: int, region: Ten
     return score
 
 
-def grad_cam(score: Score, place: FeatureLocation, images: Tensor, stride: int = 1) -> Tensor:
+def grad_cam(score: Score, location: FeatureLocation, images: Tensor, stride: int = 1) -> Tensor:
     """Feature maps, weighted by the mean gradient of the score, where they are evidence for it.
 
     CAM = relu(sum_f w_f A_f), w_f = mean over H' W' of d score / d A_f, for feature maps A (B, F, H', W');
@@ -69,7 +69,7 @@ def grad_cam(score: Score, place: FeatureLocation, images: Tensor, stride: int =
 
     Args:
         score: What is explained; has to call the network that has the place.
-        place: The feature maps.
+        location: The feature maps.
         images: (B, C, H, W).
         stride: The network pads images at the right and below to a multiple of this.
 
@@ -83,7 +83,7 @@ def grad_cam(score: Score, place: FeatureLocation, images: Tensor, stride: int =
 
     height, width = images.shape[-2:]
     padded = (height + -height % stride, width + -width % stride)
-    with tapped(place, padded) as tap:
+    with tapped(location, padded) as tap:
         cams: Any = LayerGradCam(score, tap)
         try:
             maps: Tensor = cams.attribute(images, relu_attributions=True)  # (B, 1, H', W')
@@ -129,34 +129,38 @@ def integrated_gradients(
 
 
 @contextmanager
-def tapped(place: FeatureLocation, size: tuple[int, int]) -> Iterator[nn.Identity]:
+def tapped(location: FeatureLocation, size: tuple[int, int]) -> Iterator[nn.Identity]:
     """A module that the feature maps of a place pass through as (B, F, H', W'), as long as this lasts.
 
     Args:
-        place: Which ones.
+        location: Which ones.
         size: Height and width of the images as the network sees them, to lay tokens out by.
     """
     tap = nn.Identity()
 
     def through(found: Tensor) -> Tensor:
         if found.ndim == 3:
-            return _through_tokens(found, tap, size, place.num_prefix_tokens)
+            return _through_tokens(found, tap, size, location.num_prefix_tokens)
         if found.ndim != 4:
             raise ValueError(
-                f"{type(place.module).__name__} has {tuple(found.shape)} there; feature maps are "
+                f"{type(location.module).__name__} has {tuple(found.shape)} there; feature maps are "
                 "(B, C, H, W), (B, H, W, C) or (B, N, C)"
             )
-        if place.channels_last:
+        if location.channels_last:
             y: Tensor = tap(found.movedim(-1, 1)).movedim(1, -1)
             return y
         z: Tensor = tap(found)
         return z
 
-    module = place.module
-    if place.is_input:
-        handle = module.register_forward_pre_hook(lambda _, args: _replaced(args, (0, *place.items), through))
+    module = location.module
+    if location.is_input:
+        handle = module.register_forward_pre_hook(
+            lambda _, args: _replaced(args, (0, *location.items), through)
+        )
     else:
-        handle = module.register_forward_hook(lambda _, args, found: _replaced(found, place.items, through))
+        handle = module.register_forward_hook(
+            lambda _, args, found: _replaced(found, location.items, through)
+        )
     try:
         yield tap
     finally:

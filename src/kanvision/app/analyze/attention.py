@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kanvision.analysis.attention.capture import attentions, has_class_token, maps
 from kanvision.analysis.attention.maps import BlockMaps, likeness, map_facts, map_sheet
-from kanvision.analysis.results import Findings, Picture, Table
+from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
 from kanvision.config import ConfigError, as_config_error
 from kanvision.config.errors import problem_at
 from kanvision.visualization import to_uint8_rgb
@@ -29,7 +29,7 @@ LIMITS = (
 )
 
 
-def attention(study: AnalysisContext) -> Findings:
+def attention(study: AnalysisContext) -> AnalysisResult:
     """Maps of some images: pictures, the maps as arrays, and facts of each map as a table."""
     options = study.cfg.analyze.attention
     found = collect_attention(study)
@@ -56,16 +56,16 @@ def attention(study: AnalysisContext) -> Findings:
         BlockMaps(name, heads, soft[name], *(np.concatenate(kept) for kept in collected[name]))
         for name in names
     ]
-    return _findings(study, positions, np.concatenate(pictures), labels, blocks)
+    return _summarize(study, positions, np.concatenate(pictures), labels, blocks)
 
 
-def _findings(
+def _summarize(
     study: AnalysisContext,
     positions: list[int],
     pictures: NDArray[np.uint8],
     labels: list[str],
     blocks: list[BlockMaps],
-) -> Findings:
+) -> AnalysisResult:
     options = study.cfg.analyze.attention
     drawn = options.num_pictures if options.images is None else len(positions)
     rows: list[list[object]] = []
@@ -77,8 +77,8 @@ def _findings(
         facts = []
         for index, position in enumerate(positions):
             label = labels[index].replace("\n", ", ")
-            for place, head in enumerate(block.heads):
-                facts.append(map_facts(block.before[index, place], block.after[index, place]))
+            for column, head in enumerate(block.heads):
+                facts.append(map_facts(block.before[index, column], block.after[index, column]))
                 rows.append([position, label, block.name, head, *facts[-1].values()])
         means = {key: float(np.mean([each[key] for each in facts])) for key in facts[0]}
         alike = likeness(block.after)
@@ -106,8 +106,8 @@ def _findings(
         "Over the patches of a map: logits; entries after the activation, their sum, the share of negative "
         "ones, (sum |a|)^2 / sum a^2 patches."
     )
-    table = Table("maps", ["position", "image", "block", "head", *keys], rows, caption)
-    return Findings(sentences, LIMITS, numbers, figures, [table], arrays)
+    table = ResultTable("maps", ["position", "image", "block", "head", *keys], rows, caption)
+    return AnalysisResult(sentences, LIMITS, numbers, figures, [table], arrays)
 
 
 def _positions(study: AnalysisContext) -> list[int]:

@@ -9,14 +9,14 @@ import numpy as np
 from kanvision.analysis.curvature.figures import spectrum_picture
 from kanvision.analysis.curvature.hessian import Hessian, spectrum
 from kanvision.analysis.curvature.lanczos import Estimate, density, extreme_eigenvalues, mean_and_error
-from kanvision.analysis.results import Findings, Picture, Table
+from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
 
 from .study import AnalysisContext, batch_loss, describe_images, fixed_batches, trainable_parameter_names
 
 __all__ = ["hessian"]
 
 
-def hessian(study: AnalysisContext) -> Findings:
+def hessian(study: AnalysisContext) -> AnalysisResult:
     """Ask for the spectrum of the Hessian at the checkpoint's weights."""
     options = study.cfg.analyze.hessian
     names = trainable_parameter_names(study)
@@ -83,14 +83,16 @@ def hessian(study: AnalysisContext) -> Findings:
         for numbers_of in zip(run.values, run.weights, run.bounds, strict=True)
     ]
     tables = [
-        Table(
+        ResultTable(
             "eigenvalues",
             ("rank", "eigenvalue", "error_at_most"),
             list(rows),
             "The largest eigenvalues by size; a true one is at most that far away.",
         ),
-        Table("ritz", ("run", "value", "weight", "error_at_most"), ritz, "All Ritz values.", num_shown=0),
-        Table(
+        ResultTable(
+            "ritz", ("run", "value", "weight", "error_at_most"), ritz, "All Ritz values.", num_shown=0
+        ),
+        ResultTable(
             "density",
             ("eigenvalue", "density", "standard_error"),
             list(zip(*curve, strict=True)),
@@ -103,7 +105,7 @@ def hessian(study: AnalysisContext) -> Findings:
         f"Density of the eigenvalues, a mean over {options.num_runs} random vectors (band: its standard "
         f"error), kernel of {options.kernel_width:g} of the span; red: the values that Lanczos' method found."
     )
-    return Findings(sentences, limits, numbers, [Picture("hessian", picture, caption)], tables)
+    return AnalysisResult(sentences, limits, numbers, [Picture("hessian", picture, caption)], tables)
 
 
 def _error(estimate: Estimate, form: str) -> str:

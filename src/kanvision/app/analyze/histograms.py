@@ -18,7 +18,7 @@ from kanvision.analysis.histograms import (
     reach,
     training_chart,
 )
-from kanvision.analysis.results import Findings, Picture, Table
+from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
 from kanvision.config import ConfigError
 from kanvision.config.errors import problem_at
 
@@ -31,7 +31,7 @@ Found = Mapping[str, Mapping[int, Counts]]
 Distances = Mapping[str, Mapping[int, float]]
 
 
-def histograms(study: AnalysisContext) -> Findings:
+def histograms(study: AnalysisContext) -> AnalysisResult:
     """Counts of all weights and of each kind: charts of some epochs, facts of all that the run has kept."""
     options = study.cfg.analyze.histograms
     groups, kept = kinds(study.task.model), study.snapshots
@@ -73,7 +73,7 @@ def histograms(study: AnalysisContext) -> Findings:
             "head by itself, in its own standard deviations; dotted, a normal distribution."
         )
         pictures.append(Picture("operators", operators, caption))
-    return Findings(
+    return AnalysisResult(
         _sentences(study, drawn, distances, list(kept)),
         LIMITS,
         _numbers(found, distances),
@@ -148,7 +148,9 @@ def _numbers(found: Found, distances: Distances) -> dict[str, float]:
     return numbers
 
 
-def _tables(drawn: Found, found: Found, distances: Distances, limits: Mapping[str, float]) -> list[Table]:
+def _tables(
+    drawn: Found, found: Found, distances: Distances, limits: Mapping[str, float]
+) -> list[ResultTable]:
     facts = [
         [kind, epoch, *(getattr(c, key) for key in FACTS), distances[kind][epoch]]
         for kind, by_epoch in found.items()
@@ -164,14 +166,14 @@ def _tables(drawn: Found, found: Found, distances: Distances, limits: Mapping[st
                 [kind, epoch, low, high, n] for low, high, n in zip(edges, edges[1:], counts, strict=False)
             ]
     return [
-        Table(
+        ResultTable(
             "weights",
             columns,
             facts,
             "below, above: outside of the range that is drawn; changed: |w - w0| / |w0|, from the first.",
             60,
         ),
-        Table(
+        ResultTable(
             "histograms", ["kind", "epoch", "low", "high", "count"], bins, "Counts in bins, all weights.", 0
         ),
     ]

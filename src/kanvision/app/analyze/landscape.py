@@ -11,8 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from kanvision.analysis.curvature.figures import contour_picture
 from kanvision.analysis.curvature.landscape import (
-    Place,
     Plane,
+    Projection,
     Weights,
     at_weights,
     batch_statistics,
@@ -22,7 +22,7 @@ from kanvision.analysis.curvature.landscape import (
     share_in_plane,
     surface,
 )
-from kanvision.analysis.results import Findings, Picture, Table
+from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
 from kanvision.config import ConfigError
 from kanvision.config.errors import problem_at
 
@@ -38,7 +38,7 @@ UNIT = {
 }
 
 
-def landscape(study: AnalysisContext) -> Findings:
+def landscape(study: AnalysisContext) -> AnalysisResult:
     """Draw the loss around the checkpoint's weights."""
     options = study.cfg.analyze.landscape
     names = trainable_parameter_names(study)
@@ -56,20 +56,20 @@ def landscape(study: AnalysisContext) -> Findings:
         total = sum(float(batch_loss(study, batch)) * len(batch["image"]) for batch in batches)
         return total / sum(len(batch["image"]) for batch in batches)
 
-    places = {epoch: plane.place(weights) for epoch, weights in snapshots.items()}
-    xs, ys = _axes(options.num_points, options.range, list(places.values()))
+    projections = {epoch: plane.project(weights) for epoch, weights in snapshots.items()}
+    xs, ys = _axes(options.num_points, options.range, list(projections.values()))
     with batch_statistics(model) if anew else nullcontext():
         middle = loss()
         along = []
-        for epoch, place in study.track(places.items(), "Loss along the path"):
+        for epoch, projection in study.track(projections.items(), "Loss along the path"):
             with at_weights(model, snapshots[epoch]):
                 own = loss()
-            with at_weights(model, plane.point(place.x, place.y)):
-                along.append((epoch, *place, own, loss()))
+            with at_weights(model, plane.point(projection.x, projection.y)):
+                along.append((epoch, *projection, own, loss()))
         bar = study.track(range(len(xs) * len(ys)), "Loss over the plane")
         losses = surface(loss, model, plane, xs, ys, lambda: next(bar, None))
 
-    kind = "path" if places else "random"
+    kind = "path" if projections else "random"
     low = np.unravel_index(np.nanargmin(losses), losses.shape) if np.isfinite(losses).any() else (0, 0)
     sentences = [
         f"Loss over {images}: {middle:.4g} at the checkpoint; over the plane from {np.nanmin(losses):.4g} "
@@ -77,12 +77,12 @@ def landscape(study: AnalysisContext) -> Findings:
         f"A step of 1 is as long as the weights: {UNIT[scaling]} ({scaling}).",
     ]
     numbers = {"loss": middle, "lowest": float(np.nanmin(losses)), "highest": float(np.nanmax(losses))}
-    if places:
-        share = share_in_plane(list(places.values()))
+    if projections:
+        share = share_in_plane(list(projections.values()))
         numbers["path_share"] = share
         sentences.append(
-            f"The plane holds {share:.1%} of the squared distance of the {len(places)} snapshots from the "
-            f"checkpoint; the rest of their way is perpendicular to the picture."
+            f"The plane holds {share:.1%} of the squared distance of the {len(projections)} snapshots from "
+            f"the checkpoint; the rest of their way is perpendicular to the picture."
         )
     limits = [
         f"Two directions of {sum(t.numel() for t in center.values()):,}: valleys and walls elsewhere do not "
@@ -90,7 +90,7 @@ def landscape(study: AnalysisContext) -> Findings:
         "The plane through two networks is not the same plane: compare shapes with care, and heights only "
         "over the same images.",
     ]
-    if places and study.run.ema is not None:
+    if projections and study.run.ema is not None:
         limits.append(
             "The run averages its weights (ema): snapshots and checkpoint are averages, and their way is "
             "smoother than the optimizer's own."
@@ -107,11 +107,13 @@ def landscape(study: AnalysisContext) -> Findings:
             else "Batch norms keep the statistics of the checkpoint, which are wrong for all other weights."
         )
     rows = [(x, y, losses[j, i]) for j, y in enumerate(ys) for i, x in enumerate(xs)]
-    tables = [Table("surface", ("x", "y", "loss"), rows, "Loss at the points of the grid.", num_shown=0)]
-    if places:
+    tables = [
+        ResultTable("surface", ("x", "y", "loss"), rows, "Loss at the points of the grid.", num_shown=0)
+    ]
+    if projections:
         columns = ("epoch", "x", "y", "distance", "distance_from_plane", "loss", "loss_in_plane")
         tables.append(
-            Table(
+            ResultTable(
                 "path",
                 columns,
                 along,
@@ -125,14 +127,14 @@ def landscape(study: AnalysisContext) -> Findings:
         losses,
         title=f"{study.run.model.name}, {images}",
         labels=_labels(kind),
-        track=[(place.x, place.y, epoch) for epoch, place in places.items()],
+        track=[(projection.x, projection.y, epoch) for epoch, projection in projections.items()],
     )
     caption = (
         "Loss over a plane of weights, levels spaced evenly in the logarithm; the star is the checkpoint."
     )
-    if places:
+    if projections:
         caption += " The line joins the snapshots of the training, each at the nearest point of the plane."
-    return Findings(
+    return AnalysisResult(
         sentences,
         limits,
         numbers,
@@ -176,13 +178,18 @@ def _plane(study: AnalysisContext, center: Weights, snapshots: dict[int, Weights
     return random_plane(center, at_random, study.cfg.analyze.seed, vectors=options.include_vectors), at_random
 
 
-def _axes(points: int, limit: float | None, places: Sequence[Place]) -> tuple[list[float], list[float]]:
+def _axes(
+    points: int, limit: float | None, projections: Sequence[Projection]
+) -> tuple[list[float], list[float]]:
     """Coordinates of the grid along both axes."""
-    if limit is not None or not places:
+    if limit is not None or not projections:
         side = np.linspace(-(limit or 1.0), limit or 1.0, points)
         return side.tolist(), side.tolist()
     axes = []
-    for values in ([place.x for place in places], [place.y for place in places]):
+    for values in (
+        [projection.x for projection in projections],
+        [projection.y for projection in projections],
+    ):
         low, high = min(0.0, *values), max(0.0, *values)
         margin = MARGIN * (high - low)
         axes.append(np.linspace(low - margin, high + margin, points).tolist())

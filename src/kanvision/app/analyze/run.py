@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 
 from kanvision.analysis.html_page import SUMMARY, write_index, write_page
-from kanvision.analysis.results import Findings
+from kanvision.analysis.results import AnalysisResult
 from kanvision.app import record
 from kanvision.app.evaluation_results import results_folder
 from kanvision.app.restore import restore
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-ANALYSES: dict[str, Callable[[AnalysisContext], Findings]] = {
+ANALYSES: dict[str, Callable[[AnalysisContext], AnalysisResult]] = {
     "attention": attention,
     "spectra": spectra,
     "histograms": histograms,
@@ -63,10 +63,10 @@ def analyze(cfg: EvalConfig) -> dict[str, float]:
         device = Fabric(accelerator=cfg.trainer.accelerator, devices=1).device
     task.eval().requires_grad_(False).to(device, torch.float32)
     console = build_console()
-    findings = ANALYSES[cfg.analysis](AnalysisContext(cfg, path, run, task, device, console))
+    result = ANALYSES[cfg.analysis](AnalysisContext(cfg, path, run, task, device, console))
     root = results_folder(cfg, path, task.config, "analyses")
     folder = root / cfg.analysis
-    findings.write(folder)
+    result.write(folder)
     title = f"{cfg.analysis}: {run.model.name} on {run.data.name}"
     options = getattr(cfg.analyze, cfg.analysis, None)
     about = {
@@ -78,19 +78,19 @@ def analyze(cfg: EvalConfig) -> dict[str, float]:
         "seed": run.seed,
         "options": {"seed": cfg.analyze.seed} | (options.model_dump(mode="json") if options else {}),
     }
-    write_page(folder, title, about | record.environment(), findings)
+    write_page(folder, title, about | record.environment(), result)
     summary = {
         "title": title,
         **about,
-        "sentences": list(findings.sentences),
-        "numbers": {k: v if math.isfinite(v) else None for k, v in findings.numbers.items()},
-        "pictures": [picture.name for picture in findings.pictures],
+        "sentences": list(result.sentences),
+        "numbers": {k: v if math.isfinite(v) else None for k, v in result.numbers.items()},
+        "pictures": [picture.name for picture in result.pictures],
         **record.environment(),
     }
     record.write_metrics(folder / SUMMARY, summary)
     write_index(root)
     console.print(title, style="bold")
-    for sentence in findings.sentences:
+    for sentence in result.sentences:
         console.print(f"- {sentence}")
     console.print(f"Written: {folder}", soft_wrap=True)
-    return dict(findings.numbers)
+    return dict(result.numbers)

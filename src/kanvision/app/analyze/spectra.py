@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kanvision.analysis.attention.capture import Attention, attentions
-from kanvision.analysis.results import Findings, Picture, Table
+from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
 from kanvision.analysis.spectra import (
     ENERGY,
     Spectra,
@@ -29,14 +29,14 @@ from .study import AnalysisContext, collect_attention, select_blocks
 __all__ = ["spectra"]
 
 
-def spectra(study: AnalysisContext) -> Findings:
+def spectra(study: AnalysisContext) -> AnalysisResult:
     """Singular values of matrices: a chart, all values as a table, ranks as numbers."""
     of = study.cfg.analyze.spectra.matrices
     found = collect_attention(study) if of != "weights" else []
     return _of_attention(study, found) if found or of == "attention" else _of_weights(study)
 
 
-def _of_attention(study: AnalysisContext, found: list[Attention]) -> Findings:
+def _of_attention(study: AnalysisContext, found: list[Attention]) -> AnalysisResult:
     options = study.cfg.analyze.spectra
     names = select_blocks(study, "analyze.spectra.blocks", options.blocks, found)
     positions = study.sample(options.num_images)
@@ -74,7 +74,7 @@ def _of_attention(study: AnalysisContext, found: list[Attention]) -> Findings:
         "whose rank is the width d of a head at most. Right: the matrices that values are mixed by; learned "
         "functions of r hidden units have rank r at most. Gray: smaller than float32 can tell from 0."
     )
-    table = Table(
+    table = ResultTable(
         "singular_values", ["attention", "kind", "side", "index", "min", "mean", "max"], rows,
         "At each index over all images and heads.", 0,
     )  # fmt: skip
@@ -82,7 +82,7 @@ def _of_attention(study: AnalysisContext, found: list[Attention]) -> Findings:
         "A spectrum counts directions, not what they are good for: a matrix of low rank can serve as well.",
         "Rows of a softmax sum to 1, those of learned functions do not: the largest values do not compare.",
     )
-    return Findings(
+    return AnalysisResult(
         sentences, limits, numbers, [Picture("spectra", attention_chart(all_spectra), caption)], [table]
     )
 
@@ -117,7 +117,7 @@ def _sentence(each: Spectra, facts: dict[str, float]) -> str:
     )
 
 
-def _of_weights(study: AnalysisContext) -> Findings:
+def _of_weights(study: AnalysisContext) -> AnalysisResult:
     matrices, too_large = weight_matrices(study.task.model, study.cfg.analyze.spectra.max_size)
     if not matrices:
         why = f"{study.run.model.name} has no weight whose smaller side is at most that"
@@ -153,8 +153,10 @@ def _of_weights(study: AnalysisContext) -> Findings:
         "be at most; a random matrix has a share of a quarter (square) and more (oblong)."
     )
     columns = ["weight", "rows", "columns", "largest", "smallest", "rank", "energy_rank", "stable_rank"]
-    table = Table("weights", columns, rows, f"energy_rank: values with {ENERGY:.0%} of the squares.", 60)
-    every = Table(
+    table = ResultTable(
+        "weights", columns, rows, f"energy_rank: values with {ENERGY:.0%} of the squares.", 60
+    )
+    every = ResultTable(
         "singular_values", ["weight", "index", "value"],
         [[name, index, value] for name, values in found.items() for index, value in enumerate(values, 1)],
         "All of them.", 0,
@@ -163,6 +165,6 @@ def _of_weights(study: AnalysisContext) -> Findings:
         "A convolution is more than the matrix of its weights: its own singular values depend on the size of "
         "the image and on the stride.",
     )
-    return Findings(
+    return AnalysisResult(
         sentences, limits, numbers, [Picture("weights", weight_chart(found), caption)], [table, every]
     )

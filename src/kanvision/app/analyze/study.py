@@ -160,9 +160,9 @@ def iter_batches(
     datamodule: ImageDataModule, dataset: Any, positions: Iterable[int]
 ) -> Iterator[dict[str, Tensor]]:
     """Images at some places of a part of the data, `data.batch_size` at a time, on the CPU."""
-    places, size = [int(position) for position in positions], datamodule.eval_batch_size
-    for start in range(0, len(places), size):
-        batch = dataset.__getitems__(places[start : start + size])
+    indices, size = [int(position) for position in positions], datamodule.eval_batch_size
+    for start in range(0, len(indices), size):
+        batch = dataset.__getitems__(indices[start : start + size])
         yield {key: value for key, value in batch.items() if isinstance(value, Tensor)}
 
 

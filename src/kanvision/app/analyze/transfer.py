@@ -16,7 +16,7 @@ from kanvision.analysis.feature_probe import (
     neighbor_score,
     score_picture,
 )
-from kanvision.analysis.results import Findings, Picture, Table
+from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
 from kanvision.app.build import build_model, create_datamodule
 from kanvision.config import ConfigError, as_config_error
 from kanvision.config.errors import problem_at
@@ -28,7 +28,7 @@ from .study import AnalysisContext, iter_batches, without_augmentation
 __all__ = ["transfer"]
 
 
-def transfer(study: AnalysisContext) -> Findings:
+def transfer(study: AnalysisContext) -> AnalysisResult:
     """Train probes on frozen features of a data set's training images, and score them on its test."""
     options = study.cfg.analyze.transfer
     datamodule = _datamodule(study)
@@ -70,7 +70,7 @@ def transfer(study: AnalysisContext) -> Findings:
     if options.data in (None, study.run.data.name):
         limits.append("The network was trained on these data: this is no transfer, analyze.transfer.data is.")
     rows = [(f, probe, *score) for f, by_probe in scores.items() for probe, score in by_probe.items()]
-    table = Table(
+    table = ResultTable(
         "scores", ("features", "probe", "accuracy", "standard_error"), rows, "Accuracy of each probe."
     )
     numbers = {f"{f}/{p}".replace(" ", "_"): s.accuracy for f, by in scores.items() for p, s in by.items()}
@@ -79,7 +79,7 @@ def transfer(study: AnalysisContext) -> Findings:
         "Accuracy of probes on features of the trained network, of one with random weights, and on pixels; "
         "bars: standard error."
     )
-    return Findings(
+    return AnalysisResult(
         sentences, limits, {**numbers, "chance": chance}, [Picture("transfer", picture, caption)], [table]
     )
 

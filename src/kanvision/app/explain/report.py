@@ -20,8 +20,8 @@ from kanvision.analysis.explain.explainer import (
     CHANCE,
     SCORES,
     ChannelWorth,
-    Finding,
-    Question,
+    ExplanationTarget,
+    SaliencyResult,
     mean_scores,
 )
 from kanvision.analysis.explain.figures import Panel, channel_chart, write_sheet
@@ -50,7 +50,7 @@ COLUMNS = (
 )
 """Scores that the table at the end has; all others are in the files."""
 
-Answer = tuple[str, Question, list[Finding], Tensor | None]
+Answer = tuple[str, ExplanationTarget, list[SaliencyResult], Tensor | None]
 
 
 class Row(NamedTuple):
@@ -115,17 +115,17 @@ class Drawing:
     @staticmethod
     @torch.no_grad()
     def _panels(shown: NDArray[np.uint8], image: Tensor, answer: Answer) -> list[Panel]:
-        _, question, findings, attributions = answer
+        _, target, results, attributions = answer
         panels = [Panel("image", shown)]
         edge = None
-        if question.decided is not None and question.truth is not None:
-            edge = question.truth[0].cpu().numpy()
-            found = question.decided(image)[0].cpu().numpy()
+        if target.decided is not None and target.truth is not None:
+            edge = target.truth[0].cpu().numpy()
+            found = target.decided(image)[0].cpu().numpy()
             panels = [Panel("image and mask", shown, edge), Panel("prediction", _lit(shown, found), edge)]
-        for finding in findings:
-            if finding.method == "grad_cam":
-                title = f"Grad-CAM\n{finding.layer}"
-                panels.append(Panel(title, finding.map.cpu().numpy(), edge))
+        for result in results:
+            if result.method == "grad_cam":
+                title = f"Grad-CAM\n{result.layer}"
+                panels.append(Panel(title, result.map.cpu().numpy(), edge))
         if attributions is not None:
             panels.append(
                 Panel("integrated\ngradients", attributions.sum(dim=0).cpu().numpy(), edge, signed=True)

@@ -67,13 +67,13 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
         sample = datamodule.datasets[cfg.split].__getitems__([position])
         image = sample["image"].to(device)
         answers = []
-        for class_name, question in explanation_targets(cfg, task, image, sample, datamodule.class_names):
-            findings, attributions = explainer.explain(image, question)
+        for class_name, target in explanation_targets(cfg, task, image, sample, datamodule.class_names):
+            results, attributions = explainer.explain(image, target)
             if cfg.explain.channels:
-                worth.append(explainer.channels(image, question, attributions))
+                worth.append(explainer.channels(image, target, attributions))
             name = _name(datamodule, cfg.split, position)
-            rows += [Row(name, class_name, f.method, f.layer, f.scores) for f in findings]
-            answers.append((class_name, question, findings, attributions))
+            rows += [Row(name, class_name, f.method, f.layer, f.scores) for f in results]
+            answers.append((class_name, target, results, attributions))
         if answers and (cfg.explain.num_pictures is None or count < cfg.explain.num_pictures):
             right = datamodule.class_names[int(sample["target"])] if "target" in sample else None
             drawing.add(_name(datamodule, cfg.split, position), image, answers, right)
@@ -104,7 +104,7 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
 
 def _explainer(cfg: EvalConfig, task: Task, datamodule: ImageDataModule, device: torch.device) -> Explainer:
     options = cfg.explain
-    places = _places(cfg, task)
+    locations = _find_locations(cfg, task)
     shape = (datamodule.spec.in_chans, 1, 1)
     baseline = torch.zeros(shape, device=device)
     if options.baseline == "black":
@@ -114,7 +114,7 @@ def _explainer(cfg: EvalConfig, task: Task, datamodule: ImageDataModule, device:
         baseline = -mean / std
     return Explainer(
         logits=task,
-        places=places,
+        locations=locations,
         baseline=baseline,
         stride=getattr(task.model, "stride", 1),
         steps=options.num_steps if "integrated_gradients" in options.methods else 0,
@@ -124,7 +124,7 @@ def _explainer(cfg: EvalConfig, task: Task, datamodule: ImageDataModule, device:
     )
 
 
-def _places(cfg: EvalConfig, task: Task) -> dict[str, FeatureLocation]:
+def _find_locations(cfg: EvalConfig, task: Task) -> dict[str, FeatureLocation]:
     """The places for Grad-CAM, those near the answer first."""
     if "grad_cam" not in cfg.explain.methods:
         return {}
@@ -133,9 +133,9 @@ def _places(cfg: EvalConfig, task: Task) -> dict[str, FeatureLocation]:
             return {name: feature_location(task.model, name) for name in cfg.explain.layers}
     found: dict[str, FeatureLocation] = {}
     for name in ("decoder_last", "bottleneck", "encoder_last"):
-        place = feature_locations(task.model).get(name)
-        if place is not None and place not in found.values():
-            found[name] = place
+        location = feature_locations(task.model).get(name)
+        if location is not None and location not in found.values():
+            found[name] = location
     return found
 
 
@@ -143,8 +143,8 @@ def _spread(number: int, wanted: int | None) -> list[int]:
     """Positions spread evenly over a split, so that data sorted by kind give all of their kinds."""
     if wanted is None or wanted >= number:
         return list(range(number))
-    places: NDArray[np.int64] = np.round(np.linspace(0, number - 1, wanted)).astype(np.int64)
-    return [int(place) for place in places]
+    indices: NDArray[np.int64] = np.round(np.linspace(0, number - 1, wanted)).astype(np.int64)
+    return [int(index) for index in indices]
 
 
 def _name(datamodule: ImageDataModule, split: str, position: int) -> str:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kanvision.analysis.explain.explainer import Question
+from kanvision.analysis.explain.explainer import ExplanationTarget
 from kanvision.config import ConfigError, EvalConfig
 from kanvision.config.errors import problem_at
 from kanvision.tasks import SegmentationTask, Task
@@ -41,7 +41,7 @@ def _legal(task: Task, names: Sequence[str]) -> dict[int, str]:
 
 def explanation_targets(
     cfg: EvalConfig, task: Task, image: Tensor, sample: Mapping[str, Tensor], names: Sequence[str]
-) -> Iterator[tuple[str, Question]]:
+) -> Iterator[tuple[str, ExplanationTarget]]:
     """The classes to explain, by name.
 
     Of masks, those that are wanted and that the mask has; of whole images, those that are wanted, or the
@@ -65,12 +65,12 @@ def explanation_targets(
         def probability(images: Tensor, number: int = number) -> Tensor:
             return task.predictions(task(images))[:, number]
 
-        yield legal[number], Question(number, probability)
+        yield legal[number], ExplanationTarget(number, probability)
 
 
 def _about_masks(
     cfg: EvalConfig, task: SegmentationTask, image: Tensor, mask: Tensor, legal: Mapping[int, str]
-) -> Iterator[tuple[str, Question]]:
+) -> Iterator[tuple[str, ExplanationTarget]]:
     size = image.shape[-2:]
     background = 0 if task.mode == "multiclass" else None
     for number in cfg.explain.classes or [number for number in legal if number != background]:
@@ -95,4 +95,4 @@ def _about_masks(
         region = found[0] if cfg.explain.region == "predicted" else None
         if region is not None and not region.any():
             continue
-        yield legal[number], Question(channel, probability, decided, truth, region)
+        yield legal[number], ExplanationTarget(channel, probability, decided, truth, region)

@@ -59,13 +59,13 @@ def predict(cfg: EvalConfig) -> list[Path]:
     """
     restored = restore(cfg)
     assert cfg.input is not None
-    place = Path(cfg.input).expanduser()
+    source = Path(cfg.input).expanduser()
     is_masks = isinstance(restored.task, SegmentationTask)
     suffix = getattr(restored.run.data, "mask_suffix", "")
-    inputs = find_inputs(place, classes=not is_masks, mask_suffix=suffix)
+    inputs = find_inputs(source, classes=not is_masks, mask_suffix=suffix)
     is_multilabel = isinstance(restored.task, SegmentationTask) and restored.task.mode == "multilabel"
     file = output_file(cfg.output, len(inputs.names), classes=not is_masks, multilabel=is_multilabel)
-    default = run_folder(restored.path) / "predict" / place.stem
+    default = run_folder(restored.path) / "predict" / source.stem
     folder = file.parent if file else Path(cfg.output).expanduser() if cfg.output else default
     job = _Job(cfg, restored, create_datamodule(restored.run), folder, file, build_console())
     started = time.perf_counter()
@@ -73,7 +73,7 @@ def predict(cfg: EvalConfig) -> list[Path]:
     lock = nullcontext() if file else lock_folder(folder, key="output")
     with lock, pixel_limit(cfg.predict.max_pixels, "predict.max_pixels"):
         written = _masks(job, inputs) if is_masks else _classes(job, inputs)
-    about: dict[str, Any] = {"checkpoint": str(restored.path), "input": str(place)}
+    about: dict[str, Any] = {"checkpoint": str(restored.path), "input": str(source)}
     about |= {"model": job.run.model.name, "data": job.run.data.name, "images": len(inputs.names)}
     about |= {"predict": cfg.predict.model_dump(), "class_names": list(restored.task.class_names)}
     about |= {"protocol": restored.task.metric_notes(), "seconds": round(time.perf_counter() - started, 2)}
@@ -122,8 +122,8 @@ class _Job(NamedTuple):
         columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         off = not (self.cfg.trainer.enable_progress_bar and self.console.is_terminal)
         with Progress(*columns, console=self.console, disable=off, transient=True) as bar:
-            place = bar.add_task(what, total=total)
-            yield lambda count: bar.advance(place, count)
+            bar_task = bar.add_task(what, total=total)
+            yield lambda count: bar.advance(bar_task, count)
 
 
 def _classes(job: _Job, inputs: Inputs) -> list[str]:

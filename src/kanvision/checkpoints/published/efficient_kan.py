@@ -37,17 +37,17 @@ def load_efficient_kan(found: Tensors, **options: Any) -> nn.Module:
         ValueError: If an option is not legal.
     """
     chosen = only(options, OPTIONS, "source='efficient-kan'")
-    places = {int(match[1]) for name in found if (match := re.match(r"layers\.(\d+)\.", name))}
-    prefixes = [f"layers.{place}." for place in sorted(places)] or [""]
+    indices = {int(match[1]) for name in found if (match := re.match(r"layers\.(\d+)\.", name))}
+    prefixes = [f"layers.{index}." for index in sorted(indices)] or [""]
     layers = {prefix: _Layer(below(found, prefix)) for prefix in prefixes}
     problems = Problems()
     for prefix, layer in layers.items():
         problems.compare(layer.found, layer.wanted(), prefix)
-    if places:
+    if indices:
         problems.compare({k: v for k, v in found.items() if not k.startswith(tuple(prefixes))}, {})
     problems.raise_for("efficient-kan")
     built = [layer.build(prefix, chosen["base_act"]) for prefix, layer in layers.items()]
-    return nn.Sequential(*built) if places else built[0]
+    return nn.Sequential(*built) if indices else built[0]
 
 
 class _Layer:

@@ -87,11 +87,11 @@ def _monitor(config: TrainConfig) -> Iterator[Problem]:
         return  # one of the two will change, and the metric with it
     names = {f"val/{name}": "min" if name in LESS_IS_BETTER else "max" for name in logged(config)}
     names["train/loss"] = "min"
-    places = {"monitor": config.monitor}
+    monitors = {"monitor": config.monitor}
     for name, arguments in config.callbacks.items():
         if isinstance(arguments.get("monitor"), str):
-            places[f"callbacks.{name}.monitor"] = arguments["monitor"]
-    for key, metric in places.items():
+            monitors[f"callbacks.{name}.monitor"] = arguments["monitor"]
+    for key, metric in monitors.items():
         if metric in names or (key != "monitor" and metric == config.monitor):
             continue
         near = closest(metric, list(names), limit=1)

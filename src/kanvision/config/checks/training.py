@@ -278,16 +278,20 @@ def _grid_start(config: TrainConfig) -> Iterator[Problem]:
         starts = arguments.get("at_start") and str(arguments.get("_target_")).endswith(".GridUpdate")
         for key, value in learned.items():
             if starts and value and config.resume is None:
-                place = f"callbacks.{name}.at_start"
+                start_key = f"callbacks.{name}.at_start"
                 why = "would pull the grids away under functions that are learned"
-                fix = f"take {place}=false; grids are then moved together with their functions"
-                yield Problem((place, key), (f"{place}=true", f"{key}={format_yaml(value)}"), why, fix)
+                fix = f"take {start_key}=false; grids are then moved together with their functions"
+                yield Problem(
+                    (start_key, key), (f"{start_key}=true", f"{key}={format_yaml(value)}"), why, fix
+                )
 
 
 def _run_dir(config: TrainConfig) -> Iterator[Problem]:
     folder, resume = Path(config.run.dir), config.resume
-    key, place = ("run.root", config.run.root) if str(folder) == CHOSEN_LATER else ("run.dir", config.run.dir)
-    if not config.trainer.fast_dev_run and (why := unwritable(Path(place))):
+    key, folder_name = (
+        ("run.root", config.run.root) if str(folder) == CHOSEN_LATER else ("run.dir", config.run.dir)
+    )
+    if not config.trainer.fast_dev_run and (why := unwritable(Path(folder_name))):
         yield problem_at(config, [key], f"nothing can be written there: {why}", f"choose another {key}")
         return
     resumed = find_run_folder(resume) if resume not in (None, "auto") else None

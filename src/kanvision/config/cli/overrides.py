@@ -73,11 +73,13 @@ class _Judge:
         """The problems in the order of the words they are about; those of files come last."""
 
         def position(problem: Problem) -> int:
-            places = [i for i, text in enumerate(overrides) if any(text in given for given in problem.given)]
+            positions = [
+                i for i, text in enumerate(overrides) if any(text in given for given in problem.given)
+            ]
             keys = [
                 i for i, text in enumerate(overrides) if text.partition("=")[0].lstrip("+~") in problem.keys
             ]
-            return min([*places, *keys], default=len(overrides))
+            return min([*positions, *keys], default=len(overrides))
 
         return sorted(self.problems.values(), key=position)
 

@@ -29,12 +29,12 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 def unwritable(folder: Path) -> str:
     """Why nothing can be written into a folder that may have to be made; empty if it can."""
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir():
-        return f"{place} is a file, not a folder"
-    return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} may not be written to"
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        return f"{existing} is a file, not a folder"
+    return "" if os.access(existing, os.W_OK | os.X_OK) else f"{existing} may not be written to"
 
 
 def is_finished(folder: Path) -> bool:

@@ -44,7 +44,7 @@ class KANConvConfig(ModelConfig):
     """Dropout inside every KAN convolution but the first."""
     layer_drop_kind: Literal["channel", "element", "noise"] | None = None
     """Whole maps, single values, or noise on them; null: as published with the layer."""
-    layer_drop_place: Literal["input", "branch", "squashed", "basis", "output"] | None = None
+    layer_drop_position: Literal["input", "branch", "squashed", "basis", "output"] | None = None
     """Before both branches, inside that of the basis, or at the end; null: as published with the layer."""
     dim_reduction: Positive | None = None
     """Channels over inner channels of a bottleneck; null: 8, or 4 where published so."""

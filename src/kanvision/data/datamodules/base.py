@@ -334,10 +334,10 @@ class ClassificationDataModule(ImageDataModule):
         unknown = [name for name in splits.class_names if self.known_classes.count(name) != 1]
         if unknown:
             raise self.error(f"{', '.join(unknown)}: cannot be told from the names of the trained classes")
-        places = np.array([self.known_classes.index(name) for name in splits.class_names], np.int64)
+        indices = np.array([self.known_classes.index(name) for name in splits.class_names], np.int64)
         for source in (splits.train, splits.test, splits.val):
             if source is not None:
-                source.targets = places[source.targets]
+                source.targets = indices[source.targets]
 
     def strata(self, source: ImageSource) -> Indices:
         """Class of each image."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from kanvision.data.errors import DataError
-from kanvision.data.readers.segmentation_base import Indices, MaskedSource
+from kanvision.data.readers.segmentation_base import Indices, SegmentationSource
 from kanvision.data.seeding import random_state
 from kanvision.data.splits.holdout import stratified_limit
 
@@ -19,7 +19,7 @@ MOST_IMAGES = 256
 
 
 def channel_statistics(
-    source: MaskedSource, indices: Indices, *, skip_faults: bool = False
+    source: SegmentationSource, indices: Indices, *, skip_faults: bool = False
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation over all pixels of a fixed choice of images.
 
@@ -37,11 +37,11 @@ def channel_statistics(
     chosen = indices[stratified_limit(source.strata[indices], MOST_IMAGES)]
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     with random_state(0):  # a source may choose among pictures of one place
-        for place, index in enumerate(chosen, 1):
+        for number, index in enumerate(chosen, 1):
             try:
                 pixels = source[int(index)]["image"].double().flatten(1)  # (C, H*W)
             except DataError:
-                if not skip_faults or (place == len(chosen) and not count):
+                if not skip_faults or (number == len(chosen) and not count):
                     raise
                 continue
             count += pixels.shape[1]

@@ -8,7 +8,12 @@ from typing import Any, Literal
 from kanvision.data.errors import DataError
 from kanvision.data.loading.bad_samples import answer_for
 from kanvision.data.loading.segmentation_dataset import SegmentationDataset
-from kanvision.data.readers import SEGMENTATION_READERS, MaskedSource, SegmentationReader, SegmentationSplits
+from kanvision.data.readers import (
+    SEGMENTATION_READERS,
+    SegmentationReader,
+    SegmentationSource,
+    SegmentationSplits,
+)
 from kanvision.data.splits.holdout import grouped_holdout
 from kanvision.data.transforms.classification import ImageSpec
 from kanvision.data.transforms.normalize import Preprocessing
@@ -154,17 +159,17 @@ class SegmentationDataModule(ImageDataModule):
         trained, there = ", ".join(self.known_classes), ", ".join(splits.class_names)
         raise self.error(f"the masks are of {there}; they need all classes of the training: {trained}")
 
-    def strata(self, source: MaskedSource) -> Indices:
+    def strata(self, source: SegmentationSource) -> Indices:
         """Kind of each image, where the data set has kinds."""
         return source.strata
 
-    def hold_out(self, source: MaskedSource) -> tuple[Indices, Indices]:
+    def hold_out(self, source: SegmentationSource) -> tuple[Indices, Indices]:
         """Images that belong together stay together."""
         if source.groups is None:
             return super().hold_out(source)
         return grouped_holdout(source.groups, source.strata, self.val_fraction, self.split_seed)
 
-    def serve(self, source: MaskedSource, indices: Indices, *, training: bool) -> SegmentationDataset:
+    def serve(self, source: SegmentationSource, indices: Indices, *, training: bool) -> SegmentationDataset:
         """These images, augmented for training."""
         return SegmentationDataset(
             source,

@@ -104,24 +104,24 @@ class FolderIndex:
         """Each file once with its class, however many links lead to it."""
         start, real = len(str(split)), os.path.realpath(split)
         first = {
-            real + path[start:]: place for place, path in enumerate(files) if links and path not in links
+            real + path[start:]: index for index, path in enumerate(files) if links and path not in links
         }
         left: set[int] = set()
-        for place, path in enumerate(files) if links else ():
-            other = first.setdefault(links[path], place) if path in links else place
-            if other != place and targets[other] != targets[place]:
+        for index, path in enumerate(files) if links else ():
+            other = first.setdefault(links[path], index) if path in links else index
+            if other != index and targets[other] != targets[index]:
                 wrong = f"is the same file as {files[other]}, which has another class"
                 self.problems.append(f"{path}: {wrong}; delete one of them")
-            elif other != place:
-                left.add(place)
+            elif other != index:
+                left.add(index)
         if left:
             warnings.warn(
                 f"{self.reader.info.name}: {len(left)} links lead to images of {split} that "
                 f"count already, and are left out; the first is {files[min(left)]}",
                 stacklevel=2,
             )
-        kept = [place for place in range(len(files)) if place not in left] if left else range(len(files))
-        return [files[place] for place in kept], [targets[place] for place in kept]
+        kept = [index for index in range(len(files)) if index not in left] if left else range(len(files))
+        return [files[index] for index in kept], [targets[index] for index in kept]
 
     def by_list(self, folder: Path, classes: Mapping[str, str], listing: Path) -> FileSource:
         """The split of loose files `folder/<file>` with the class of each in a list.

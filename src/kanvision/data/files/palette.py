@@ -110,14 +110,14 @@ class PaletteMask:
         (path,) = paths
         codes = self.palette.read(path)
         known = np.array(sorted(self.palette.labels), dtype=np.int64)
-        places = np.searchsorted(known, codes).clip(max=len(known) - 1)
-        if (is_unknown := known[places] != codes).any():
+        positions = np.searchsorted(known, codes).clip(max=len(known) - 1)
+        if (is_unknown := known[positions] != codes).any():
             raise FileError(self._unknown(path, codes[is_unknown]))
         labels = (self.palette.labels[code] for code in known.tolist())
         numbers = np.array(
             [self.ignore_index if label is None else label for label in labels], dtype=np.int64
         )
-        return {"mask": numbers[places]}
+        return {"mask": numbers[positions]}
 
     def _unknown(self, path: Path, codes: Codes) -> str:
         values, as_color = np.unique(codes).tolist(), self.palette.by_color

@@ -153,8 +153,8 @@ def has_more_bits(picture: Image.Image) -> bool:
         return False
     if picture.format == "JPEG2000":
         start = _read_part(picture, 0, TAIL)
-        place = start.find(b"\xff\x4f\xff\x51") + 42  # the bits of the first channel, in the codestream
-        return 42 <= place < len(start) and (start[place] & 0x7F) >= 8
+        offset = start.find(b"\xff\x4f\xff\x51") + 42  # the bits of the first channel, in the codestream
+        return 42 <= offset < len(start) and (start[offset] & 0x7F) >= 8
     args = tiles[0][3]
     args = args if isinstance(args, tuple) else (args,)
     if picture.format == "PPM":

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from kanvision.data.readers.mask_folder import natural
+from kanvision.data.readers.image_mask_base import natural
 
 from .folders import subfolders
 from .pixels import FileError, label_values, stored_pixels
@@ -66,20 +66,20 @@ def find_areas(root: Path, sensor: str) -> tuple[list[Area], list[str]]:
     days: dict[str, list[tuple[str, Path]]] = {}
     labels: dict[str, Path] = {}
     problems: list[str] = []
-    for place in _places(root, problems):
-        imagery = place / "imagery" / sensor
+    for base in _find_roots(root, problems):
+        imagery = base / "imagery" / sensor
         if imagery.is_dir():
             for area in subfolders(imagery):
                 found = [(_date(day), imagery / area / day) for day in subfolders(imagery / area)]
                 problems += [f"{folder}: is not named by a date" for day, folder in found if day is None]
                 days.setdefault(area, []).extend((day, folder) for day, folder in found if day is not None)
-        if (place / "labels").is_dir():
-            labels |= {path.stem: path for path in (place / "labels").glob("*.tif") if path.stem.isdecimal()}
-        for name in subfolders(place):
+        if (base / "labels").is_dir():
+            labels |= {path.stem: path for path in (base / "labels").glob("*.tif") if path.stem.isdecimal()}
+        for name in subfolders(base):
             if (image := OLD_IMAGE.fullmatch(name)) and image["sensor"] == sensor:
-                days.setdefault(image["area"], []).append((_date(image["day"]) or "", place / name))
+                days.setdefault(image["area"], []).append((_date(image["day"]) or "", base / name))
             elif label := OLD_LABEL.fullmatch(name):
-                labels[label["area"]] = place / name / "labels.tif"
+                labels[label["area"]] = base / name / "labels.tif"
     areas = []
     for name in sorted(days, key=natural):
         if name not in labels or not labels[name].is_file():
@@ -92,20 +92,20 @@ def find_areas(root: Path, sensor: str) -> tuple[list[Area], list[str]]:
     return areas, problems
 
 
-def _places(root: Path, problems: list[str]) -> Iterator[Path]:
+def _find_roots(root: Path, problems: list[str]) -> Iterator[Path]:
     """The root, and folders in it that are none of the data's own; each once."""
     yield root
     seen = {os.path.realpath(root)}
     for name in sorted(subfolders(root), key=lambda name: (root / name).is_symlink()):
         if name in ("imagery", "labels") or OLD_IMAGE.fullmatch(name) or OLD_LABEL.fullmatch(name):
             continue
-        for place in (root / name, root / name / "train"):
-            real = os.path.realpath(place)
+        for base in (root / name, root / name / "train"):
+            real = os.path.realpath(base)
             if real in seen:
-                problems.append(f"{place}: is a link to {real}, which is read already; delete the link")
-            elif place.is_dir():
+                problems.append(f"{base}: is a link to {real}, which is read already; delete the link")
+            elif base.is_dir():
                 seen.add(real)
-                yield place
+                yield base
 
 
 def _date(text: str) -> str | None:

@@ -38,25 +38,25 @@ def list_files(folder: Path, *, deep: bool = True, inside: Path | None = None) -
     return listing
 
 
-def _list(place: str, around: tuple[str, ...], is_linked: bool, listing: Listing, deep: bool) -> None:
+def _list(path: str, around: tuple[str, ...], is_linked: bool, listing: Listing, deep: bool) -> None:
     """Add what is in a folder.
 
     Args:
-        place: The folder.
+        path: The folder.
         around: Real paths of the folders that were gone through.
         is_linked: A link leads to the folder.
         listing: Gets the files.
         deep: Go into folders.
     """
-    real = os.path.realpath(place)
+    real = os.path.realpath(path)
     if any(folder == real or folder.startswith(os.path.join(real, "")) for folder in around):
-        listing.problems.append(f"{place}: is a link to {real}, a folder around it; delete the link")
+        listing.problems.append(f"{path}: is a link to {real}, a folder around it; delete the link")
         return
     try:
-        with os.scandir(place) as entries:
+        with os.scandir(path) as entries:
             named = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
     except OSError as error:
-        listing.problems.append(f"{place}: cannot be listed ({error.strerror}); make it readable")
+        listing.problems.append(f"{path}: cannot be listed ({error.strerror}); make it readable")
         return
     inner: list[os.DirEntry[str]] = []
     for entry in named:

@@ -3,10 +3,10 @@
 inspection = Inspection(reader)
 for seen in inspection.look(num_workers=2):
     ...                                  # the samples, in their order
-inspection.findings()                    # of all of them together
+inspection.issues()                    # of all of them together
 """
 
-from .findings import Finding, write_findings
+from .issues import DataIssue, write_issues
 from .run import Inspection
 
-__all__ = ["Finding", "Inspection", "write_findings"]
+__all__ = ["DataIssue", "Inspection", "write_issues"]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from kanvision.data.files.walk import list_files
 
-from .findings import Finding, Seen
+from .issues import DataIssue, InspectedSample
 
 __all__ = ["absent_classes", "copies", "strays"]
 
@@ -21,8 +21,8 @@ DOCUMENTS: Final = {".csv", ".html", ".json", ".md", ".pdf", ".txt", ".xml", ".y
 
 
 def copies(
-    seen: Mapping[str, Sequence[Seen]], class_names: Sequence[str], *, of_classes: bool
-) -> Iterator[Finding]:
+    seen: Mapping[str, Sequence[InspectedSample]], class_names: Sequence[str], *, of_classes: bool
+) -> Iterator[DataIssue]:
     """Images with the same content.
 
     Args:
@@ -30,7 +30,7 @@ def copies(
         class_names: Names of the classes.
         of_classes: Each image has one class, so that copies must have the same.
     """
-    first: dict[bytes, tuple[str, Seen]] = {}
+    first: dict[bytes, tuple[str, InspectedSample]] = {}
     for split in ("test", "val", "train"):  # a leak is mended in training
         for sample in seen.get(split, ()):
             if not sample.digest:
@@ -45,12 +45,12 @@ def copies(
             if of_classes and other.labels != sample.labels:
                 classes = [_named(class_names, each.labels) for each in (other, sample)]
                 wrong = f"{same}, which has class {classes[0]} and this one {classes[1]}"
-                yield Finding(sample.name, wrong, "keep the right one", split)
+                yield DataIssue(sample.name, wrong, "keep the right one", split)
             elif other_split != split:
                 wrong = f"{same} in {other_split}: a leak"
-                yield Finding(sample.name, wrong, "delete one of them", split)
+                yield DataIssue(sample.name, wrong, "delete one of them", split)
             else:
-                yield Finding(sample.name, same, "counts twice", split, is_bad=False)
+                yield DataIssue(sample.name, same, "counts twice", split, is_bad=False)
 
 
 def _named(class_names: Sequence[str], labels: Sequence[int]) -> str:
@@ -58,8 +58,8 @@ def _named(class_names: Sequence[str], labels: Sequence[int]) -> str:
 
 
 def absent_classes(
-    seen: Mapping[str, Sequence[Seen]], class_names: Sequence[str], *, of_classes: bool
-) -> Iterator[Finding]:
+    seen: Mapping[str, Sequence[InspectedSample]], class_names: Sequence[str], *, of_classes: bool
+) -> Iterator[DataIssue]:
     """Classes that some parts of a data set have and others have not.
 
     Args:
@@ -78,13 +78,13 @@ def absent_classes(
             name = _named(class_names, [label])
             wrong = f"class {name} is in {others} and not here"
             right = f"add images of {name}, or take it out of {others}"
-            yield Finding(split, wrong, right, split, is_bad=of_classes)
+            yield DataIssue(split, wrong, right, split, is_bad=of_classes)
     if of_classes and (missing := len(class_names) - len(everywhere)):
         wrong = f"{missing} of {len(class_names)} classes have no image"
-        yield Finding("", wrong, "right for a part of the data set", is_bad=False)
+        yield DataIssue("", wrong, "right for a part of the data set", is_bad=False)
 
 
-def strays(root: Path, used: set[str]) -> Iterator[Finding]:
+def strays(root: Path, used: set[str]) -> Iterator[DataIssue]:
     """Files below the root that are not used, a line for each folder and ending.
 
     Args:
@@ -95,8 +95,8 @@ def strays(root: Path, used: set[str]) -> Iterator[Finding]:
     folders: dict[str, list[str]] = {}
     for path in list_files(root).files:
         folders.setdefault(os.path.dirname(path), []).append(os.path.basename(path))
-    for place, names in folders.items():
-        here = [name for name in names if os.path.join(place, name) not in used]
+    for folder, names in folders.items():
+        here = [name for name in names if os.path.join(folder, name) not in used]
         beside = len(here) < len(names)  # files that are used
         endings = Counter(os.path.splitext(name)[1].lower() for name in here)
         for ending, count in endings.items():
@@ -107,6 +107,6 @@ def strays(root: Path, used: set[str]) -> Iterator[Finding]:
             what = (
                 f"{count} files ending in {ending or 'nothing'} are not used" if count > 1 else "is not used"
             )
-            file = place if count > 1 else os.path.join(place, example)
+            file = folder if count > 1 else os.path.join(folder, example)
             more = f", {example} for example" if count > 1 else ""
-            yield Finding(file, what + more, "right if they are none of the data", is_bad=False)
+            yield DataIssue(file, what + more, "right if they are none of the data", is_bad=False)

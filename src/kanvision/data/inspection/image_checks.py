@@ -15,7 +15,7 @@ from kanvision.data.errors import DataError
 from kanvision.data.files.pillow import PictureError, has_more_bits, open_picture, pixel_limit
 from kanvision.data.readers import ArraySource, EncodedSource
 
-from .findings import REPLACE, Finding, Inspector, Seen, describe_finding
+from .issues import REPLACE, DataIssue, InspectedSample, Inspector, parse_issue
 
 __all__ = ["ArrayInspector", "PictureInspector", "detect_format", "digest"]
 
@@ -52,7 +52,7 @@ def detect_format(content: bytes) -> str:
 class PictureInspector(Inspector[EncodedSource]):
     """Looks at images that Pillow decodes."""
 
-    def look(self, index: int) -> Seen:
+    def look(self, index: int) -> InspectedSample:
         """Read and decode one image."""
         name = self.source.name(index)
         labels = (int(self.source.targets[index]),)
@@ -60,15 +60,15 @@ class PictureInspector(Inspector[EncodedSource]):
             content = self.source.stored(index)
         except OSError as error:
             wrong = f"cannot be read ({error.strerror or error})"
-            return Seen((Finding(name, wrong, REPLACE, self.split),), name, b"", labels)
-        findings = tuple(
+            return InspectedSample((DataIssue(name, wrong, REPLACE, self.split),), name, b"", labels)
+        issues = tuple(
             found._replace(file=name, split=self.split) for found in self._judge(content, index, name)
         )
-        return Seen(findings, name, digest(content) if content else b"", labels)
+        return InspectedSample(issues, name, digest(content) if content else b"", labels)
 
-    def _judge(self, content: bytes, index: int, name: str) -> Iterator[Finding]:
+    def _judge(self, content: bytes, index: int, name: str) -> Iterator[DataIssue]:
         if not content:
-            yield Finding("", "is empty (0 bytes)", REPLACE)
+            yield DataIssue("", "is empty (0 bytes)", REPLACE)
             return
         try:
             with pixel_limit(self.source.decoding.max_pixels), open_picture(io.BytesIO(content)) as picture:
@@ -81,30 +81,30 @@ class PictureInspector(Inspector[EncodedSource]):
                 picture.load()
                 extrema = picture.getextrema()
         except DataError as error:
-            yield from (describe_finding(problem) for problem in error.problems)
+            yield from (parse_issue(problem) for problem in error.problems)
             return
         except PictureError as error:
-            yield describe_finding(f": {error}")
+            yield parse_issue(f": {error}")
             return
         # Pillow's plugins raise OSError, SyntaxError, struct.error, ValueError and more on broken files.
         except Exception as error:
             what = detect_format(content)
             reason = f"holds {what}" if what else " ".join(str(error).split()) or type(error).__name__
             reason = "unknown format" if "BytesIO" in reason else reason
-            yield Finding("", f"cannot be read as an image ({reason})", REPLACE)
+            yield DataIssue("", f"cannot be read as an image ({reason})", REPLACE)
             return
         named = _formats().get(os.path.splitext(name)[1].lower(), kind)
         if {kind, named} not in ({"JPEG", "MPO"}, {kind}):
-            yield Finding("", f"holds {kind}, though its name says {named}", "rename it", is_bad=False)
+            yield DataIssue("", f"holds {kind}, though its name says {named}", "rename it", is_bad=False)
         if mode == "CMYK":
-            yield Finding("", "is in printing colors (CMYK)", "converted to RGB", is_bad=False)
+            yield DataIssue("", "is in printing colors (CMYK)", "converted to RGB", is_bad=False)
         if is_deep or mode.startswith("I"):
-            yield Finding("", "has more than 8 bits a channel", "brought to 8 bits", is_bad=False)
+            yield DataIssue("", "has more than 8 bits a channel", "brought to 8 bits", is_bad=False)
         if frames > 1:
-            yield Finding("", f"holds {frames} pictures", "the first one is used", is_bad=False)
+            yield DataIssue("", f"holds {frames} pictures", "the first one is used", is_bad=False)
         ranges = extrema if isinstance(extrema[0], tuple) else (extrema,)
         if all(low == high for low, high in ranges):
-            yield Finding("", "all pixels are equal", "look at it", is_bad=False)
+            yield DataIssue("", "all pixels are equal", "look at it", is_bad=False)
 
 
 @lru_cache(maxsize=1)
@@ -116,10 +116,10 @@ def _formats() -> dict[str, str]:
 class ArrayInspector(Inspector[ArraySource]):
     """Looks at images that are in memory; whether their files are sound was found out by reading them."""
 
-    def look(self, index: int) -> Seen:
+    def look(self, index: int) -> InspectedSample:
         """Look at one image."""
         name, pixels = f"{self.split}[{index}]", self.source.pixels[index]
-        findings: tuple[Finding, ...] = ()
+        issues: tuple[DataIssue, ...] = ()
         if pixels.min() == pixels.max():
-            findings = (Finding(name, "all pixels are equal", "look at it", self.split, is_bad=False),)
-        return Seen(findings, name, digest(pixels.tobytes()), (int(self.source.targets[index]),))
+            issues = (DataIssue(name, "all pixels are equal", "look at it", self.split, is_bad=False),)
+        return InspectedSample(issues, name, digest(pixels.tobytes()), (int(self.source.targets[index]),))

@@ -8,15 +8,15 @@ from typing import Any, Final
 from torch.utils.data import DataLoader, Dataset
 
 from kanvision.data.errors import DataError
-from kanvision.data.files.masks import MaskedFiles
+from kanvision.data.files.image_mask_pairs import ImageMaskPairs
 from kanvision.data.readers import ArraySource, EncodedSource, FileSource, SegmentationReader
 from kanvision.data.readers.base import DataReader
 from kanvision.data.readers.sentinel_crops import CropSource
 
 from .dataset_checks import absent_classes, copies, strays
-from .findings import Finding, Inspector, Seen, describe_finding
 from .image_checks import ArrayInspector, PictureInspector
-from .mask_checks import CropInspector, MaskedFilesInspector, SampleInspector
+from .issues import DataIssue, InspectedSample, Inspector, parse_issue
+from .segmentation_checks import CropInspector, ImageMaskInspector, SampleInspector
 
 __all__ = ["Inspection"]
 
@@ -39,15 +39,15 @@ class Inspection:
         self.reader = reader
         self.inspectors: list[Inspector[Any]] = []
         self.class_names: tuple[str, ...] = ()
-        self._of_folders: list[Finding] = []
-        self._seen: dict[str, list[Seen]] = {}
+        self._of_folders: list[DataIssue] = []
+        self._seen: dict[str, list[InspectedSample]] = {}
         reader.tolerance = "all"
         try:
             splits: Any = reader.read()  # type: ignore[attr-defined]
         except DataError as error:
-            self._of_folders = [describe_finding(problem) for problem in error.problems or (str(error),)]
+            self._of_folders = [parse_issue(problem) for problem in error.problems or (str(error),)]
             return
-        self._of_folders = [describe_finding(problem) for problem in reader.problems]
+        self._of_folders = [parse_issue(problem) for problem in reader.problems]
         self.class_names = splits.class_names
         parts = {"train": splits.train, "val": splits.val, "test": splits.test}
         self.inspectors = [
@@ -57,7 +57,7 @@ class Inspection:
     def __len__(self) -> int:
         return sum(map(len, self.inspectors))
 
-    def look(self, num_workers: int = 0) -> Iterator[Seen]:
+    def look(self, num_workers: int = 0) -> Iterator[InspectedSample]:
         """Look at all samples, one after another.
 
         Args:
@@ -72,28 +72,26 @@ class Inspection:
                     self._seen[inspector.split].append(seen)
                     yield seen
 
-    def findings(self) -> list[Finding]:
+    def issues(self) -> list[DataIssue]:
         """All of them, bad ones first; of single samples those that were looked at."""
         of_classes = not isinstance(self.reader, SegmentationReader)
         found = [*self._of_folders]
-        found += [finding for samples in self._seen.values() for seen in samples for finding in seen.findings]
+        found += [issue for samples in self._seen.values() for seen in samples for issue in seen.issues]
         found += copies(self._seen, self.class_names, of_classes=of_classes)
         found += absent_classes(self._seen, self.class_names, of_classes=of_classes)
         used = self._used()
         if used and self.reader.root is not None:
             found += strays(self.reader.root, used)
-        return sorted(
-            dict.fromkeys(found), key=lambda finding: (not finding.is_bad, finding.split, finding.file)
-        )
+        return sorted(dict.fromkeys(found), key=lambda issue: (not issue.is_bad, issue.split, issue.file))
 
     def _inspector(self, source: Any, split: str) -> Inspector[Any]:
         if isinstance(source, ArraySource):
             return ArrayInspector(source, split)
         if isinstance(source, EncodedSource):
             return PictureInspector(source, split)
-        if isinstance(source, MaskedFiles):
+        if isinstance(source, ImageMaskPairs):
             assert isinstance(self.reader, SegmentationReader)
-            return MaskedFilesInspector(source, split, self.reader.expects_foreground)
+            return ImageMaskInspector(source, split, self.reader.expects_foreground)
         if isinstance(source, CropSource):
             return CropInspector(source, split)
         return SampleInspector(source, split)
@@ -105,7 +103,7 @@ class Inspection:
             source = inspector.source
             if isinstance(source, FileSource):
                 used.update(source.name(index) for index in range(len(source)))
-            elif isinstance(source, MaskedFiles):
+            elif isinstance(source, ImageMaskPairs):
                 used.update(str(path) for entry in source.entries for path in (entry.image, *entry.masks))
         return used
 
@@ -119,12 +117,12 @@ class _Chunks(Dataset[Any]):
     def __len__(self) -> int:
         return -(-len(self.inspector) // CHUNK)
 
-    def __getitem__(self, chunk: int) -> list[Seen]:
+    def __getitem__(self, chunk: int) -> list[InspectedSample]:
         if not 0 <= chunk < len(self):
             raise IndexError(chunk)
         start = chunk * CHUNK
         return [self.inspector.look(i) for i in range(start, min(start + CHUNK, len(self.inspector)))]
 
 
-def _as_it_is(samples: list[Seen]) -> list[Seen]:
+def _as_it_is(samples: list[InspectedSample]) -> list[InspectedSample]:
     return samples

@@ -24,7 +24,7 @@ class BadSample(NamedTuple):
     Batches carry them from the process that has read them to the one that counts them.
     """
 
-    place: int
+    position: int
     """Its index."""
     problem: str
     """The file, what is wrong with it, and what would be right."""

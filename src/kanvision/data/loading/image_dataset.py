@@ -105,7 +105,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
             images = self._batch(indices, pictures) if len(indices) else torch.empty(0, *self.shape)
         targets = torch.from_numpy(self.source.targets[indices])
         batch = {"image": images, "target": targets, "index": torch.from_numpy(indices)}
-        found = [BadSample(int(self.indices[place]), problem) for place, problem in faults]
+        found = [BadSample(int(self.indices[position]), problem) for position, problem in faults]
         return {**batch, "bad_samples": found} if found else batch
 
     def _read(self, position: int) -> Image.Image:

@@ -53,8 +53,8 @@ class TrainLoader(DataLoader[Any]):
 
     def again(self, steps: Iterable[int]) -> Iterator[Any]:
         """Load batches of some steps of the epoch in this process, whether they were given out or not."""
-        for places in self.batches.batches(steps):
-            yield self.dataset.__getitems__(places)  # type: ignore[attr-defined]
+        for indices in self.batches.batches(steps):
+            yield self.dataset.__getitems__(indices)  # type: ignore[attr-defined]
 
     @cached_property
     def _fingerprint(self) -> str:

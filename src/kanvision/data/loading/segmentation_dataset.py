@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from kanvision.data.readers.segmentation_base import MaskedSource
+from kanvision.data.readers.segmentation_base import SegmentationSource
 from kanvision.data.transforms.normalize import Preprocessing
 from kanvision.data.transforms.segmentation import MaskedAugment
 
@@ -40,7 +40,7 @@ class SegmentationDataset(Dataset[Any]):
 
     def __init__(
         self,
-        source: MaskedSource,
+        source: SegmentationSource,
         indices: NDArray[np.int64],
         *,
         img_size: int,
@@ -90,7 +90,7 @@ class SegmentationDataset(Dataset[Any]):
             # In a loader process, this puts the batch into memory that the main process sees, without a copy.
             batch: dict[str, Any] = default_collate(samples) if samples else empty
         batch["index"] = torch.from_numpy(indices)
-        found = [BadSample(int(self.indices[place]), problem) for place, problem in served.bad_samples]
+        found = [BadSample(int(self.indices[position]), problem) for position, problem in served.bad_samples]
         return {**batch, "bad_samples": found} if found else batch
 
     def _read(self, position: int) -> dict[str, Tensor]:

@@ -26,9 +26,9 @@ from .webdataset import WebDataset
 if TYPE_CHECKING:
     from .segmentation import SEGMENTATION_READERS
     from .segmentation_base import (
-        MaskedSource,
         SegmentationReader,
         SegmentationSample,
+        SegmentationSource,
         SegmentationSplits,
     )
     from .synthetic_fields import SyntheticFields
@@ -41,10 +41,10 @@ __all__ = [
     "EncodedSource",
     "FileSource",
     "ImageSource",
-    "MaskedSource",
     "Reader",
     "SegmentationReader",
     "SegmentationSample",
+    "SegmentationSource",
     "SegmentationSplits",
     "ShardSource",
     "Splits",
@@ -67,7 +67,7 @@ _CLASSES: tuple[type[Reader], ...] = (
     WebDataset,
 )
 READERS: dict[str, type[Reader]] = {reader.info.name: reader for reader in _CLASSES}
-_MASKS = ("MaskedSource", "SegmentationReader", "SegmentationSample", "SegmentationSplits")
+_MASKS = ("SegmentationSource", "SegmentationReader", "SegmentationSample", "SegmentationSplits")
 _HOME = {
     **dict.fromkeys(_MASKS, ".segmentation_base"),
     "SEGMENTATION_READERS": ".segmentation",

@@ -53,8 +53,10 @@ class DatasetInfo:
 
     def error(self, root: str | Path | None, problems: Sequence[str]) -> DataError:
         """The error that says what is wrong with the data in `root` and what would be right."""
-        place = "null" if root is None else str(Path(root).absolute())
-        return DataError.of(name=self.name, root=place, problems=problems, tree=self.tree, source=self.source)
+        shown_root = "null" if root is None else str(Path(root).absolute())
+        return DataError.of(
+            name=self.name, root=shown_root, problems=problems, tree=self.tree, source=self.source
+        )
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kanvision.data.files.folders import image_files
-from kanvision.data.files.masks import BinaryMask, Entry, ImageFile, MaskedFiles
+from kanvision.data.files.image_mask_pairs import BinaryMask, Entry, ImageFile, ImageMaskPairs
 from kanvision.data.splits.near_duplicates import duplicate_groups
 from kanvision.data.splits.published import published_parts
 
 from .base import DatasetInfo
-from .mask_folder import MaskedFolderReader, natural
+from .image_mask_base import ImageMaskReader, natural
 from .segmentation_base import SegmentationSplits
 
 __all__ = ["BUSI"]
@@ -21,7 +21,7 @@ KINDS = ("benign", "malignant", "normal")
 MASK = re.compile(r"(?P<name>.+)_mask(_\d+)?")
 
 
-class BUSI(MaskedFolderReader):
+class BUSI(ImageMaskReader):
     """780 ultrasound images of the breast with masks of lesions (Al-Dhabyani et al. 2020).
 
     Several masks of one image are taken together. The data set holds the same image several times, in other
@@ -32,7 +32,7 @@ class BUSI(MaskedFolderReader):
         normals: Use the 133 images without a lesion too, whose masks are empty.
         split: groups: a fifth of each kind is the test, near duplicates together; published: a random fifth,
             as in U-KAN.
-        **options: Arguments of `MaskedFolderReader`.
+        **options: Arguments of `ImageMaskReader`.
     """
 
     folder = "Dataset_BUSI_with_GT"
@@ -74,7 +74,7 @@ class BUSI(MaskedFolderReader):
         for number, kind in enumerate(kinds):
             if (root / kind).is_dir():
                 entries += self._entries(root / kind, number, problems)
-        source = MaskedFiles(
+        source = ImageMaskPairs(
             entries, ImageFile(self.in_chans, self.max_value), BinaryMask(threshold=127), self.fail
         )
         return self.checked_splits(
@@ -82,7 +82,7 @@ class BUSI(MaskedFolderReader):
             self.foreground_names("lesion"),
             lambda: self._parts(source),
             problems=problems,
-            look_at=[place for place, entry in enumerate(entries) if self.expects_foreground(entry.kind)],
+            look_at=[index for index, entry in enumerate(entries) if self.expects_foreground(entry.kind)],
         )
 
     def _entries(self, folder: Path, kind: int, problems: list[str]) -> list[Entry]:
@@ -107,7 +107,7 @@ class BUSI(MaskedFolderReader):
             Entry(path.stem, path, tuple(masks[path.stem]), kind) for path in images if path.stem in masks
         ]
 
-    def _parts(self, source: MaskedFiles) -> list[str]:
+    def _parts(self, source: ImageMaskPairs) -> list[str]:
         if self.split == "published":
             return published_parts(self.info.name, source.names, self.split_seed)
         images = [entry.image for entry in source.entries]

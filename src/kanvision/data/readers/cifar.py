@@ -48,7 +48,7 @@ class CIFAR10(FetchedReader):
         return [(folder / name).is_file() for name in names]
 
     def _folder(self) -> Path | None:
-        return self.unpacked(lambda place: any(self._there(place)))
+        return self.unpacked(lambda folder: any(self._there(folder)))
 
     def present(self) -> bool:
         """Whether all files are in one folder."""

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 
 from kanvision.data.files.folders import image_files
-from kanvision.data.files.masks import BinaryMask, Entry, ImageFile, MaskedFiles
+from kanvision.data.files.image_mask_pairs import BinaryMask, Entry, ImageFile, ImageMaskPairs
 from kanvision.data.splits.published import published_parts
 
 from .base import DatasetInfo
-from .mask_folder import MaskedFolderReader, natural
+from .image_mask_base import ImageMaskReader, natural
 from .segmentation_base import SegmentationSplits
 
 __all__ = ["CVCClinicDB"]
@@ -22,14 +22,14 @@ IMAGES, MASKS, TABLE = "Original", "Ground Truth", "metadata.csv"
 INSIDE = ("", "PNG", "TIF", "CVC-ClinicDB", "CVC-ClinicDB/PNG", "CVC-ClinicDB/TIF")
 
 
-class CVCClinicDB(MaskedFolderReader):
+class CVCClinicDB(ImageMaskReader):
     """612 frames of colonoscopy videos, each with a polyp (Bernal et al. 2015).
 
     Args:
         root: The folder.
         split: published: a random fifth of the frames is the test, as in U-KAN, though frames of one video
             look alike; sequences: a fifth of the frames, and no video is in both parts.
-        **options: Arguments of `MaskedFolderReader`.
+        **options: Arguments of `ImageMaskReader`.
     """
 
     info = DatasetInfo(
@@ -59,8 +59,8 @@ class CVCClinicDB(MaskedFolderReader):
     def read(self) -> SegmentationSplits:
         """Index all frames, compare the sizes of frames and masks, and split."""
         root = self.existing_root()
-        places = [root / inner for inner in INSIDE]
-        folder = next((place for place in places if (place / IMAGES).is_dir()), root)
+        candidates = [root / inner for inner in INSIDE]
+        folder = next((candidate for candidate in candidates if (candidate / IMAGES).is_dir()), root)
         problems = [
             f"{folder / name}: folder is missing" for name in (IMAGES, MASKS) if not (folder / name).is_dir()
         ]
@@ -75,7 +75,7 @@ class CVCClinicDB(MaskedFolderReader):
         names = sorted(images.keys() & masks.keys(), key=natural)
         sequences = self._sequences(root, folder, names, problems) if self.split == "sequences" else None
         entries = [Entry(name, images[name], (masks[name],)) for name in names]
-        source = MaskedFiles(
+        source = ImageMaskPairs(
             entries, ImageFile(self.in_chans, self.max_value), BinaryMask(threshold=127), self.fail
         )
         if sequences is not None and not problems:
@@ -97,8 +97,8 @@ class CVCClinicDB(MaskedFolderReader):
         self, root: Path, folder: Path, names: list[str], problems: list[str]
     ) -> dict[str, int] | None:
         """Video of each frame."""
-        places = (place / TABLE for place in (root, folder, folder.parent))
-        path = next((place for place in places if place.is_file()), None)
+        candidates = (candidate / TABLE for candidate in (root, folder, folder.parent))
+        path = next((candidate for candidate in candidates if candidate.is_file()), None)
         if path is None:
             problems.append(
                 f"{root / TABLE}: is missing, and only it tells which frames are of one video "
@@ -124,7 +124,7 @@ class CVCClinicDB(MaskedFolderReader):
         problems += [f"{path}: does not list frame {name}" for name in names if name not in found]
         return found
 
-    def _parts(self, source: MaskedFiles) -> list[str]:
+    def _parts(self, source: ImageMaskPairs) -> list[str]:
         if self.split == "published":
             return published_parts(self.info.name, source.names, self.split_seed)
         return self.by_groups(source)

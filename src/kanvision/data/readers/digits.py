@@ -60,8 +60,8 @@ class Digits(Reader):
         many trainings.
         """
         package = importlib.util.find_spec("sklearn")
-        places = package.submodule_search_locations if package is not None else None
-        path = Path((places or ["sklearn"])[0], "datasets", "data", "digits.csv.gz")
+        locations = package.submodule_search_locations if package is not None else None
+        path = Path((locations or ["sklearn"])[0], "datasets", "data", "digits.csv.gz")
         if not path.is_file():
             raise self.error(f"{path}: is missing")
         return np.loadtxt(path, delimiter=",")

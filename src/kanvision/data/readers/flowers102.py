@@ -36,7 +36,7 @@ class Flowers102(FetchedReader):
     )
 
     def _folder(self) -> Path | None:
-        return self.unpacked(lambda place: (place / "jpg").is_dir())
+        return self.unpacked(lambda folder: (folder / "jpg").is_dir())
 
     def present(self) -> bool:
         """Whether the images are there."""

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from kanvision.data.files.folders import image_files, subfolders
-from kanvision.data.files.masks import Entry, ImageFile, InstanceMask, MaskedFiles
+from kanvision.data.files.image_mask_pairs import Entry, ImageFile, ImageMaskPairs, InstanceMask
 from kanvision.data.splits.published import published_parts
 
 from .base import DatasetInfo
-from .mask_folder import MaskedFolderReader, natural
+from .image_mask_base import ImageMaskReader, natural
 from .segmentation_base import SegmentationSplits
 
 __all__ = ["GlaS"]
@@ -25,7 +25,7 @@ KINDS = ("benign", "malignant")
 TESTS = {"A": ("testA",), "B": ("testB",), "AB": ("testA", "testB")}
 
 
-class GlaS(MaskedFolderReader):
+class GlaS(ImageMaskReader):
     """165 stained sections of the colon with numbered glands (Sirinukunwattana et al. 2017).
 
     Args:
@@ -33,7 +33,7 @@ class GlaS(MaskedFolderReader):
         split: official: 85 images to train on, 60 and 20 to test; patients: all of them, a fifth is the test
             and no patient is in both parts; published: all of them, a random fifth, as in U-KAN.
         test_part: Which of the two official tests: A, B or AB.
-        **options: Arguments of `MaskedFolderReader`.
+        **options: Arguments of `ImageMaskReader`.
     """
 
     table = "Grade.csv"
@@ -77,7 +77,7 @@ class GlaS(MaskedFolderReader):
         entries = [
             Entry(name, files[name], (masks[name],), kinds.get(name, 0)) for name in names if name in masks
         ]
-        source = MaskedFiles(entries, ImageFile(self.in_chans, self.max_value), InstanceMask(), self.fail)
+        source = ImageMaskPairs(entries, ImageFile(self.in_chans, self.max_value), InstanceMask(), self.fail)
         # A published split mixes patients; its validation part is drawn as its test is.
         if patients and not problems and self.split != "published":
             source.groups = np.array([patients[entry.name] for entry in entries], dtype=np.int64)
@@ -87,9 +87,9 @@ class GlaS(MaskedFolderReader):
 
     def _folder(self, root: Path) -> Path:
         """The folder of the images: the root, or a folder in it."""
-        for place in [root, *(root / name for name in subfolders(root))]:
-            if any(IMAGE.fullmatch(Path(file).stem) for file in image_files(place)):
-                return place
+        for folder in [root, *(root / name for name in subfolders(root))]:
+            if any(IMAGE.fullmatch(Path(file).stem) for file in image_files(folder)):
+                return folder
         return root
 
     def _grades(
@@ -128,7 +128,7 @@ class GlaS(MaskedFolderReader):
         problems += [f"{path}: does not list {name}" for name in names if name not in patients]
         return patients, kinds
 
-    def _parts(self, source: MaskedFiles) -> list[str]:
+    def _parts(self, source: ImageMaskPairs) -> list[str]:
         if self.split == "published":
             return published_parts(self.info.name, source.names, self.split_seed)
         if self.split == "patients":

@@ -74,9 +74,9 @@ class ImageNet(ShardReader):
 
     def _from_folders(self, root: Path, wnids: list[str]) -> tuple[ImageSource, ImageSource]:
         folder = self._folder(root)
-        missing = [place for place in (folder / "train", folder / "val") if not place.is_dir()]
+        missing = [path for path in (folder / "train", folder / "val") if not path.is_dir()]
         if missing:
-            raise self.error(*(f"{place}: folder is missing" for place in missing))
+            raise self.error(*(f"{path}: folder is missing" for path in missing))
         index = FolderIndex(self, {wnid: label for label, wnid in enumerate(wnids)})
         index.problems += self.class_count_problems(len(wnids))
         train = index.by_class(folder / "train")
@@ -94,13 +94,13 @@ class ImageNet(ShardReader):
         self.refuse(problems)
         return train, held_out
 
-    def _val(self, folder: Path, places: list[Path], index: FolderIndex) -> FileSource:
+    def _val(self, folder: Path, folders: list[Path], index: FolderIndex) -> FileSource:
         if subfolders(folder) or not image_files(folder):
             return index.by_class(folder)
-        listing = next((place / self.solution for place in places if (place / self.solution).is_file()), None)
+        listing = next((base / self.solution for base in folders if (base / self.solution).is_file()), None)
         if listing is None:
             raise self.error(
-                f"{folder}: holds loose images, whose classes only {places[0] / self.solution} can tell; "
+                f"{folder}: holds loose images, whose classes only {folders[0] / self.solution} can tell; "
                 "add that file or sort the images into val/<wnid>/"
             )
         with listing.open(newline="") as file:

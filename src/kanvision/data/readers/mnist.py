@@ -53,13 +53,13 @@ class MNIST(FetchedReader):
         """Path of each file, looked for in all legal places; None where missing."""
         if self.root is None:
             return dict.fromkeys(((part, kind) for part in _PARTS for kind in _KINDS), None)
-        places = [self.root, self.root / "raw", self.root / self.folder / "raw"]
+        folders = [self.root, self.root / "raw", self.root / self.folder / "raw"]
         found: dict[tuple[str, str], Path | None] = {}
         for part, prefix in _PARTS.items():
             for kind, ndim in _KINDS.items():
                 # Both spellings are in circulation.
                 names = [f"{prefix}-{kind}{mark}idx{ndim}-ubyte" for mark in "-."]
-                paths = [place / (name + ext) for place in places for name in names for ext in ("", ".gz")]
+                paths = [folder / (name + ext) for folder in folders for name in names for ext in ("", ".gz")]
                 found[part, kind] = next((path for path in paths if path.is_file()), None)
         return found
 

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from .base import DataReader
 
-__all__ = ["MaskedSource", "SegmentationReader", "SegmentationSample", "SegmentationSplits"]
+__all__ = ["SegmentationReader", "SegmentationSample", "SegmentationSource", "SegmentationSplits"]
 
 Indices = NDArray[np.int64]
 
@@ -44,7 +44,7 @@ class SegmentationSample(_Sample, total=False):
     instances: Tensor
 
 
-class MaskedSource(Dataset[SegmentationSample]):
+class SegmentationSource(Dataset[SegmentationSample]):
     """Images of one split with their masks, of any size.
 
     Attributes:
@@ -79,9 +79,9 @@ class SegmentationSplits:
     """
 
     class_names: tuple[str, ...]
-    train: MaskedSource
-    test: MaskedSource
-    val: MaskedSource | None = None
+    train: SegmentationSource
+    test: SegmentationSource
+    val: SegmentationSource | None = None
 
 
 class SegmentationReader(DataReader):

@@ -9,18 +9,18 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from kanvision.data.files.folders import mask_data_files, subfolders
-from kanvision.data.files.mask_values import Codes, MaskValues, count_values, list_values, name_value
-from kanvision.data.files.masks import (
+from kanvision.data.files.image_mask_pairs import (
     BinaryMask,
     Entry,
     ImageFile,
+    ImageMaskPairs,
     IndexMask,
-    MaskedFiles,
     MaskFile,
     MaskPlanes,
     binary_values,
     numbered_labels,
 )
+from kanvision.data.files.mask_values import Codes, MaskValues, count_values, list_values, name_value
 from kanvision.data.files.palette import IGNORE, Palette, PaletteMask, load_palette
 from kanvision.data.files.pillow import pixel_limit
 from kanvision.data.files.pixels import gray_levels
@@ -28,8 +28,8 @@ from kanvision.data.splits.holdout import stratified_holdout
 from kanvision.data.splits.published import TEST_SHARE
 
 from .base import DatasetInfo
-from .mask_checks import absent_labels, check_foreground, check_labels
-from .mask_folder import MaskedFolderReader, natural
+from .image_mask_base import ImageMaskReader, natural
+from .label_checks import absent_labels, check_foreground, check_labels
 from .segmentation_base import SegmentationSplits
 
 __all__ = ["SegmentationFolder"]
@@ -40,7 +40,7 @@ MOST_MASKS: Final = 500
 """Masks whose values are counted before a run starts; what the others hold is checked when they are read."""
 
 
-class SegmentationFolder(MaskedFolderReader):
+class SegmentationFolder(ImageMaskReader):
     """An image and its mask have the same name, whatever their endings.
 
     With train/, val/ and test/, val/ is used for validation; with train/ and one of the others, that one is
@@ -60,7 +60,7 @@ class SegmentationFolder(MaskedFolderReader):
             classes.
         bands: Bands of an image to use, counted from 1; None: all.
         ignore_index: Stored value of pixels that neither train nor count, as it is in batches; None: all do.
-        **options: Arguments of `MaskedFolderReader`.
+        **options: Arguments of `ImageMaskReader`.
     """
 
     info = DatasetInfo(
@@ -101,11 +101,11 @@ class SegmentationFolder(MaskedFolderReader):
     def read(self) -> SegmentationSplits:
         """Index all images, compare the sizes of images and masks, and split."""
         root, problems = self.existing_root(), list[str]()
-        places = self._places(root)
+        split_folders = self._find_split_folders(root)
         classes: list[str] | None = None
         entries: list[Entry] = []
         parts: list[str] = []
-        for split, images, masks in places:
+        for split, images, masks in split_folders:
             missing = [f"{folder}: folder is missing" for folder in (images, masks) if not folder.is_dir()]
             if missing:
                 problems += missing
@@ -119,10 +119,12 @@ class SegmentationFolder(MaskedFolderReader):
             entries += found
             parts += [split] * len(found)
         mask, class_names = self._classes(classes or [], entries, problems)
-        source = MaskedFiles(entries, ImageFile(self.in_chans, self.max_value, self.bands), mask, self.fail)
+        source = ImageMaskPairs(
+            entries, ImageFile(self.in_chans, self.max_value, self.bands), mask, self.fail
+        )
         return self.checked_splits(source, class_names, lambda: self._parts(parts, source), problems=problems)
 
-    def _places(self, root: Path) -> list[tuple[str, Path, Path]]:
+    def _find_split_folders(self, root: Path) -> list[tuple[str, Path, Path]]:
         """Name of each split with its folders of images and masks; one without a name if there are none."""
         outer = [s for s in SPLITS if (root / s / IMAGES).is_dir()]
         if outer:
@@ -254,8 +256,8 @@ class SegmentationFolder(MaskedFolderReader):
         if problems or not entries:
             return MaskValues()
         most = len(entries) if whole else min(len(entries), MOST_MASKS)
-        places = np.linspace(0, len(entries) - 1, most).round().astype(int)
-        paths = [path for place in places for path in entries[place].masks]
+        indices = np.linspace(0, len(entries) - 1, most).round().astype(int)
+        paths = [path for index in indices for path in entries[index].masks]
 
         def read_within_limit(path: Path) -> Codes:
             with pixel_limit(self.max_pixels):
@@ -278,12 +280,12 @@ class SegmentationFolder(MaskedFolderReader):
         known = "unknown" if label == -1 else IGNORE if label is None else self.palette.names[label]
         return f"{shown} {known}"
 
-    def _parts(self, parts: list[str], source: MaskedFiles) -> list[str]:
+    def _parts(self, parts: list[str], source: ImageMaskPairs) -> list[str]:
         given = set(parts)
         if given == {""}:
             _, test = stratified_holdout(source.strata, TEST_SHARE, self.split_seed)
             chosen = set(test.tolist())
-            return ["test" if place in chosen else "train" for place in range(len(source))]
+            return ["test" if index in chosen else "train" for index in range(len(source))]
         if "train" not in given or len(given) == 1:
             wanted = "train" if "train" not in given else "test, and so is val"
             raise self.error(

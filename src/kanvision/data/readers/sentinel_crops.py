@@ -22,7 +22,7 @@ from kanvision.data.files.sentinel import SENSORS, Area, band_files, cloud_share
 from kanvision.data.seeding import derive_seed
 
 from .base import DatasetInfo
-from .segmentation_base import MaskedSource, SegmentationReader, SegmentationSample, SegmentationSplits
+from .segmentation_base import SegmentationReader, SegmentationSample, SegmentationSource, SegmentationSplits
 
 __all__ = ["CropSource", "SentinelCrops"]
 
@@ -145,8 +145,8 @@ class SentinelCrops(SegmentationReader):
 
     def _part(self, area: str) -> str:
         """Part of an area by a hash of its number."""
-        place = derive_seed("sentinel_crops", self.split_seed, area) / 2**63
-        return next(part for part, end in SHARES if place < end)
+        position = derive_seed("sentinel_crops", self.split_seed, area) / 2**63
+        return next(part for part, end in SHARES if position < end)
 
     def _missing(self, area: Area) -> list[str]:
         found = band_files(area.days[0][1])
@@ -230,7 +230,7 @@ def _is_allowed(row: Mapping[str, str], limit: float | None) -> bool:
     return row["split"] == "train" or whole
 
 
-class CropSource(MaskedSource):
+class CropSource(SegmentationSource):
     """Areas on one of their days each: where there are several, on a random clear one.
 
     Args:
@@ -297,11 +297,11 @@ class CropSource(MaskedSource):
         if len(days) == 1:
             return days[0]
         cloudy: list[tuple[float, int]] = []
-        for place in map(int, torch.randperm(len(days))):
-            share = None if self.max_clouds is None else cloud_share(area, days[place])
+        for index in map(int, torch.randperm(len(days))):
+            share = None if self.max_clouds is None else cloud_share(area, days[index])
             if self.max_clouds is None or share is None or share < self.max_clouds:
-                return days[place]
-            cloudy.append((share, place))
+                return days[index]
+            cloudy.append((share, index))
         return days[min(cloudy)[1]]
 
     def _image(self, folder: Path) -> NDArray[np.float32]:

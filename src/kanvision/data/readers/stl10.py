@@ -35,7 +35,7 @@ class STL10(FetchedReader):
     )
 
     def _folder(self) -> Path | None:
-        return self.unpacked(lambda place: (place / "train_X.bin").is_file())
+        return self.unpacked(lambda folder: (folder / "train_X.bin").is_file())
 
     def present(self) -> bool:
         """Whether the training images are there."""

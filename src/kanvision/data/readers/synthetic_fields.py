@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from kanvision.data.seeding import derive_seed
 
 from .base import DatasetInfo
-from .segmentation_base import MaskedSource, SegmentationReader, SegmentationSample, SegmentationSplits
+from .segmentation_base import SegmentationReader, SegmentationSample, SegmentationSource, SegmentationSplits
 
 __all__ = ["SyntheticFields", "SyntheticFieldsReader"]
 
@@ -64,7 +64,7 @@ class SyntheticFieldsReader(SegmentationReader):
         return SegmentationSplits(train.class_names, train, test)
 
 
-class SyntheticFields(MaskedSource):
+class SyntheticFields(SegmentationSource):
     """Generated fields; image i is a function of (seed, split, i) and the sizes alone.
 
     The spectra of the classes depend on (seed, num_classes, in_chans) and are common to all splits.

@@ -53,9 +53,9 @@ class TinyImageNet(Reader):
         return Splits(names, train, val)
 
     def _wnids(self, folder: Path) -> list[str]:
-        missing = [place for place in (folder / "train", folder / "val") if not place.is_dir()]
+        missing = [path for path in (folder / "train", folder / "val") if not path.is_dir()]
         if missing:
-            raise self.error(*(f"{place}: folder is missing" for place in missing))
+            raise self.error(*(f"{path}: folder is missing" for path in missing))
         listing = folder / "wnids.txt"
         # Re-sorted copies often lost the list; the folders then say which classes there are.
         wnids = listing.read_text().split() if listing.is_file() else subfolders(folder / "train")

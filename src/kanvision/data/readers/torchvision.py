@@ -39,8 +39,8 @@ class FetchedReader(Reader):
 
     def unpacked(self, is_there: Callable[[Path], bool]) -> Path | None:
         """The root, or the folder below it: the first one of which this is true."""
-        places = [] if self.root is None else [self.root, self.root / self.folder]
-        return next(filter(is_there, places), None)
+        candidates = [] if self.root is None else [self.root, self.root / self.folder]
+        return next(filter(is_there, candidates), None)
 
 
 def read_mat(path: Path) -> dict[str, Any]:

@@ -73,9 +73,9 @@ class ShardReader(Reader):
         for source in sources.values():
             wrong = np.flatnonzero((source.targets < 0) | (source.targets >= num_classes))
             _, first, count = np.unique(source.which[wrong], return_index=True, return_counts=True)
-            for place, number in zip(wrong[first], count, strict=True):
+            for index, number in zip(wrong[first], count, strict=True):
                 problems.append(
-                    f"{source.name(int(place))}: label {source.targets[place]} ({number} such in the shard); "
+                    f"{source.name(int(index))}: label {source.targets[index]} ({number} such in the shard); "
                     f"legal: 0 to {num_classes - 1}"
                 )
         return problems

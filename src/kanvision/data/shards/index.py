@@ -91,8 +91,8 @@ class _Shards(Dataset[tuple[ShardContents, list[str]]]):
     def __len__(self) -> int:
         return len(self.shards)
 
-    def __getitem__(self, place: int) -> tuple[ShardContents, list[str]]:
-        return read_shard(self.shards[place], self.label_key)
+    def __getitem__(self, index: int) -> tuple[ShardContents, list[str]]:
+        return read_shard(self.shards[index], self.label_key)
 
 
 def _read_all(shards: Sequence[Path], label_key: str) -> Iterator[tuple[ShardContents, list[str]]]:
@@ -116,7 +116,7 @@ def _as_it_is(found: Any) -> Any:
     return found
 
 
-def _places(root: Path) -> tuple[Path, Path]:
+def _list_index_files(root: Path) -> tuple[Path, Path]:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     name = hashlib.blake2b(os.fsencode(root.absolute()), digest_size=12).hexdigest()
     return root / INDEX_FILE, cache / "kanvision" / "shards" / f"{name}.npz"
@@ -125,15 +125,15 @@ def _places(root: Path) -> tuple[Path, Path]:
 def _load(root: Path, label_key: str) -> dict[str, IndexedShard]:
     """Entries by path below the root; none where there is no file, or one of another label."""
     found: dict[str, IndexedShard] = {}
-    for place in reversed(_places(root)):
-        if not place.is_file():
+    for path in reversed(_list_index_files(root)):
+        if not path.is_file():
             continue
         try:
-            with np.load(place, allow_pickle=False) as arrays:
+            with np.load(path, allow_pickle=False) as arrays:
                 if int(arrays["format"]) == _FORMAT and str(arrays["label_key"]) == label_key:
                     found |= _entries({name: arrays[name] for name in arrays.files})
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-            warnings.warn(f"{place}: index is damaged ({error}) and is made anew", stacklevel=2)
+            warnings.warn(f"{path}: index is damaged ({error}) and is made anew", stacklevel=2)
     return found
 
 
@@ -160,9 +160,9 @@ def _save(root: Path, label_key: str, shards: dict[Path, IndexedShard]) -> None:
         "counts": np.array([len(kept.contents.targets) for kept in shards.values()], np.int64),
     }
     arrays |= ShardContents.joined([kept.contents for kept in shards.values()])._asdict()
-    for place in _places(root):
+    for path in _list_index_files(root):
         try:
-            _write(place, arrays)
+            _write(path, arrays)
         except OSError as error:
             reason = error
         else:
@@ -170,14 +170,14 @@ def _save(root: Path, label_key: str, shards: dict[Path, IndexedShard]) -> None:
     warnings.warn(f"the index of the shards in {root} cannot be kept ({reason})", stacklevel=2)
 
 
-def _write(place: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.stem}-", suffix=".npz")
+def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".npz")
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         os.chmod(name, 0o644)
-        os.replace(name, place)
+        os.replace(name, path)
     except BaseException:
         os.unlink(name)
         raise

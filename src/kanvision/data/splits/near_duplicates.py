@@ -82,10 +82,10 @@ def duplicate_groups(paths: Sequence[Path], *, skip_faults: bool = False) -> NDA
     signs = hashes.astype(np.float32) * 2 - 1
     signs[np.isnan(signs[:, 0])] = 0  # half of all bits differ from any picture's
     groups = np.arange(len(paths))
-    for place in range(1, len(paths)):
+    for index in range(1, len(paths)):
         # Two vectors of +-1 that differ in d of n places have the product n - 2 d.
-        distances = (signs.shape[1] - signs[:place] @ signs[place]) / 2
-        for near in np.unique(groups[:place][distances <= MAX_DISTANCE]):
-            low, high = sorted((int(near), int(groups[place])))
+        distances = (signs.shape[1] - signs[:index] @ signs[index]) / 2
+        for near in np.unique(groups[:index][distances <= MAX_DISTANCE]):
+            low, high = sorted((int(near), int(groups[index])))
             groups[groups == high] = low
     return groups

@@ -75,7 +75,7 @@ def test_simple_networks(kind):
 @pytest.mark.parametrize("depth", STRIDES)
 def test_simple_networks_of_all_depths(depth):
     net = Net("kagn", norm="instance", affine=False)
-    widths = [2 + place % 3 for place in range(depth)]
+    widths = [2 + index % 3 for index in range(depth)]
     forward = simple_net(net, widths, STRIDES[depth])
     head = Head("linear", "kagn", widths[-1])
     model = load(wrapped(with_head(net, head, "output.")))
@@ -196,10 +196,10 @@ def test_vgg_with_attention(kind, pools, last, inner):
     model = load(with_head(net, head, "classifier."))
     check(model, net, lambda x: head(forward(x)), 64)
     if pools or last:
-        places = {"pool_attention": pools, "last_attention": last, "attention_reduction": inner}
+        attention = {"pool_attention": pools, "last_attention": last, "attention_reduction": inner}
         basis = {"basis_kwargs": {"degree": 4, "parity": True}, "attention_kwargs": {"parity": True}}
         basis["form"] = "bottleneck" if kind == "bottleneck_kagn" else "plain"
-        arguments = {"version": "v4", "width_scale": 0.125, "num_classes": 3, **places, **basis}
+        arguments = {"version": "v4", "width_scale": 0.125, "num_classes": 3, **attention, **basis}
         reloads(model, "vgg_kan_11", **arguments)
 
 

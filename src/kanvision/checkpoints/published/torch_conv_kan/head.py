@@ -92,9 +92,9 @@ class PublishedHead:
             shape = weight.shape if weight is not None and weight.ndim == 2 else None
             wide = len(bias) if shape is None and bias is not None and bias.ndim else None
             layers.append((None if shape is None else shape[1], wide if shape is None else shape[0]))
-        for place in range(len(layers) + 1):
-            before = layers[place - 1][1] if place else None
-            behind = layers[place][0] if place < len(layers) else None
+        for index in range(len(layers) + 1):
+            before = layers[index - 1][1] if index else None
+            behind = layers[index][0] if index < len(layers) else None
             self.sizes.append(most_voted("a size of the head", [n for n in (before, behind) if n]))
 
     @property
@@ -106,18 +106,18 @@ class PublishedHead:
         """Names and shapes of the plain layers' tensors."""
         shapes: dict[str, Shape] = {}
         first = 1 if self.stack else 0
-        for place, prefix in enumerate(self.linears if self.found else ()):
-            inputs, outputs = self.sizes[first + place : first + place + 2]
+        for index, prefix in enumerate(self.linears if self.found else ()):
+            inputs, outputs = self.sizes[first + index : first + index + 2]
             shapes |= {f"{prefix}weight": (outputs, inputs), f"{prefix}bias": (outputs,)}
         return shapes
 
     def compare(self, problems: Problems, prefix: str) -> None:
         """Note what is wrong with the tensors."""
-        place = _STACKS.get(self.kind, ("", ""))[0]
+        stack_prefix = _STACKS.get(self.kind, ("", ""))[0]
         of_stack = set()
         if self.stack is not None:
-            self.stack.compare(problems, prefix + place)
-            of_stack = {place + name for name in self.stack.found}
+            self.stack.compare(problems, prefix + stack_prefix)
+            of_stack = {stack_prefix + name for name in self.stack.found}
         plain = {name: value for name, value in self.found.items() if name not in of_stack}
         problems.compare(plain, self.wanted(), prefix)
 
@@ -164,7 +164,7 @@ class PublishedHead:
 
 
 def _first_layer(found: Tensors) -> str:
-    places = sorted(
+    candidates = sorted(
         int(name.split(".")[1]) for name in found if name.startswith("layers.") and name.count(".") > 1
     )
-    return str(places[0]) if places else ""
+    return str(candidates[0]) if candidates else ""

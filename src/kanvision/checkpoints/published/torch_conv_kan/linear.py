@@ -316,10 +316,10 @@ class PublishedStack:
 
     def __init__(self, found: Tensors, **options: Any) -> None:
         self.found = found
-        places = {int(match[1]) for name in found if (match := re.match(r"layers\.(\d+)\.", name))}
+        indices = {int(match[1]) for name in found if (match := re.match(r"layers\.(\d+)\.", name))}
         self.layers: dict[str, PublishedLinear] = {}
-        for place in sorted(places):
-            prefix = f"layers.{place}."
+        for index in sorted(indices):
+            prefix = f"layers.{index}."
             tensors = below(found, prefix)
             kind = linear_kind(tensors)
             if kind is None:
@@ -332,8 +332,8 @@ class PublishedStack:
 
     def compare(self, problems: Problems, prefix: str = "") -> None:
         """Note what is wrong with the tensors."""
-        for place, layer in self.layers.items():
-            problems.compare(layer.found, layer.wanted(), prefix + place)
+        for index, layer in self.layers.items():
+            problems.compare(layer.found, layer.wanted(), prefix + index)
         inside = tuple(self.layers)
         problems.compare({k: v for k, v in self.found.items() if not k.startswith(inside)}, {}, prefix)
 

@@ -88,7 +88,7 @@ class ConvNet(PublishedNetwork):
         """Widths of the layers."""
         return {"stages": self.stages, "in_chans": self.parts["layers.0."].in_channels}
 
-    def places(self, model: nn.Module) -> dict[str, str]:
+    def map_modules(self, model: nn.Module) -> dict[str, str]:
         """Layer by layer."""
         return dict(zip(self.parts, _layers(model), strict=True))
 
@@ -161,8 +161,8 @@ class VGGNet(PublishedNetwork):
         reductions = {part.in_channels / part.width if part.projected else None for part in parts}
         if len(reductions) > 1:
             raise CheckpointError(f"self-attention of several reductions: {sorted(map(str, reductions))}")
-        places = {"pool_attention": any(before_pools), "last_attention": last}
-        return {**places, "attention_reduction": reductions.pop()}
+        attention = {"pool_attention": any(before_pools), "last_attention": last}
+        return {**attention, "attention_reduction": reductions.pop()}
 
     def _size(self) -> int:
         return next(size for size, depths in vgg_kan.DEPTHS.items() if depths == self.architecture["depths"])
@@ -172,7 +172,7 @@ class VGGNet(PublishedNetwork):
         first = next(iter(self.parts.values()))
         return {**self.architecture, "in_chans": first.in_channels, "global_pool": self.chosen["global_pool"]}
 
-    def places(self, model: nn.Module) -> dict[str, str]:
+    def map_modules(self, model: nn.Module) -> dict[str, str]:
         """Layer by layer."""
         return dict(zip(self.parts, _layers(model), strict=True))
 
@@ -254,15 +254,15 @@ class ResNet(PublishedNetwork):
             arguments["pointwise_layer"] = "kaln"
         return arguments
 
-    def places(self, model: nn.Module) -> dict[str, str]:
+    def map_modules(self, model: nn.Module) -> dict[str, str]:
         """Block by block; the names inside are the same."""
         blocks = [n for n, m in model.named_modules() if isinstance(m, tuple(res_kan.BLOCKS.values()))]
         there = [f"layer{stage}.{i}." for stage, depth in enumerate(self.depths, 1) for i in range(depth)]
-        places = {"conv1.": _layers(model)[0]}
+        modules = {"conv1.": _layers(model)[0]}
         for prefix, block in zip(there, blocks, strict=True):
             inside = [name for name in self.parts if name.startswith(prefix)]
-            places |= {name: f"{block}.{name.removeprefix(prefix)}"[:-1] for name in inside}
-        return places
+            modules |= {name: f"{block}.{name.removeprefix(prefix)}"[:-1] for name in inside}
+        return modules
 
 
 class DenseNet(PublishedNetwork):
@@ -327,7 +327,7 @@ class DenseNet(PublishedNetwork):
             "in_chans": stem.in_channels,
         }
 
-    def places(self, model: nn.Module) -> dict[str, str]:
+    def map_modules(self, model: nn.Module) -> dict[str, str]:
         """Layer by layer; the names inside are the same."""
         layers = [n for n, m in model.named_modules() if isinstance(m, dense_kan.DenseLayer)]
         there = [
@@ -335,19 +335,19 @@ class DenseNet(PublishedNetwork):
             for block, depth in enumerate(self.depths, 1)
             for number in range(1, depth + 1)
         ]
-        places = {"features.conv0.": _layers(model)[0]}
+        modules = {"features.conv0.": _layers(model)[0]}
         for prefix, layer in zip(there, layers, strict=True):
-            places |= {f"{prefix}{name}.": f"{layer}.{name}" for name in ("conv1", "conv2")}
-        return places
+            modules |= {f"{prefix}{name}.": f"{layer}.{name}" for name in ("conv1", "conv2")}
+        return modules
 
     def renamed(self, model: nn.Module) -> dict[str, str]:
         """Transitions, whose parts have the same names."""
         parts = {"norm", "act", "conv", "pool"}
         here = [n for n, m in model.named_modules() if {k for k, _ in m.named_children()} == parts]
-        places = {f"features.transition{i}.": f"{n}." for i, n in zip(self.transitions, here, strict=True)}
+        modules = {f"features.transition{i}.": f"{n}." for i, n in zip(self.transitions, here, strict=True)}
         return {
             name: here + name.removeprefix(there)
-            for there, here in places.items()
+            for there, here in modules.items()
             for name in self.plain
             if name.startswith(there)
         }

@@ -121,7 +121,7 @@ class PublishedNetwork:
         """The layer whose kind, norm and groups are those of the network."""
         raise NotImplementedError
 
-    def places(self, model: nn.Module) -> dict[str, str]:
+    def map_modules(self, model: nn.Module) -> dict[str, str]:
         """Module of the network here for each prefix of `parts`."""
         raise NotImplementedError
 
@@ -194,12 +194,12 @@ class PublishedNetwork:
         # without values, so that nothing can be left at its start
         with torch.device("meta"):
             model = create_model(self.name, **{**self.factory_arguments(), **self.arguments(), **head})
-        for prefix, place in self.places(model).items():
+        for prefix, path in self.map_modules(model).items():
             built = self.parts[prefix].build()
-            old, new = _geometry(model.get_submodule(place)), _geometry(built)
+            old, new = _geometry(model.get_submodule(path)), _geometry(built)
             if old != new:
                 raise ValueError(f"{prefix}*: the published layer is {new}, that of {self.name} {old}")
-            model.set_submodule(place, built)
+            model.set_submodule(path, built)
         self.head.fill(model.get_submodule("head"))
         renamed = self.renamed(model)
         renamed |= {self.head_prefix + k: f"head.{v}" for k, v in self.head.renamed().items()}

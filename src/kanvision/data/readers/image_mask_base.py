@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanvision.data.errors import DataError
-from kanvision.data.files.masks import MaskedFiles
+from kanvision.data.files.image_mask_pairs import ImageMaskPairs
 from kanvision.data.files.walk import link_problems
 from kanvision.data.splits.holdout import grouped_holdout
 from kanvision.data.splits.published import TEST_SHARE
 
 from .segmentation_base import SegmentationReader, SegmentationSplits
 
-__all__ = ["MaskedFolderReader", "natural"]
+__all__ = ["ImageMaskReader", "natural"]
 
 PARTS: Final = ("train", "val", "test")
 
 
-class MaskedFolderReader(SegmentationReader):
+class ImageMaskReader(SegmentationReader):
     """Reader of images and masks in files.
 
     Args:
@@ -39,7 +39,7 @@ class MaskedFolderReader(SegmentationReader):
 
     def checked_splits(
         self,
-        source: MaskedFiles,
+        source: ImageMaskPairs,
         class_names: tuple[str, ...],
         rule: Callable[[], Sequence[str]],
         *,
@@ -88,7 +88,7 @@ class MaskedFolderReader(SegmentationReader):
             class_names, chosen["train"], chosen["test"], chosen["val"] if len(chosen["val"]) else None
         )
 
-    def _parts_of(self, source: MaskedFiles, rule: Callable[[], Sequence[str]]) -> NDArray[np.str_]:
+    def _parts_of(self, source: ImageMaskPairs, rule: Callable[[], Sequence[str]]) -> NDArray[np.str_]:
         """Part of each image; all are in train where that cannot be told and is tolerated."""
         try:
             table = self.split_file
@@ -99,7 +99,7 @@ class MaskedFolderReader(SegmentationReader):
             self.refuse(error.problems)
             return np.full(len(source), "train")
 
-    def by_groups(self, source: MaskedFiles) -> list[str]:
+    def by_groups(self, source: ImageMaskPairs) -> list[str]:
         """Train or test: a fifth of the images of each kind, and no group straddles the parts."""
         groups = np.arange(len(source)) if source.groups is None else source.groups
         _, test = grouped_holdout(groups, source.strata, TEST_SHARE, self.split_seed)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kanvision.data.files.masks import BinaryMask
+from kanvision.data.files.image_mask_pairs import BinaryMask
 from kanvision.data.files.pixels import FileError
 from tests.data.fake_masks import geotiff, save, scan
 from tests.data.reading_masks import masks, refusal
@@ -19,8 +19,8 @@ def make(root: Path, *values: int | tuple[int, int, int], num: int = 10, ext: st
     for i in range(num):
         shape = (24, 32, 3) if isinstance(values[0], tuple) else (24, 32)
         mask = np.zeros(shape, np.uint8)
-        for place, value in enumerate(values):
-            mask[4 + 4 * place : 8 + 4 * place, 5 : 12 + i] = value
+        for index, value in enumerate(values):
+            mask[4 + 4 * index : 8 + 4 * index, 5 : 12 + i] = value
         save(root / "images" / f"{i}.png", scan(i, (32, 24)))
         (root / "masks").mkdir(exist_ok=True)
         Image.fromarray(mask).save(root / "masks" / f"{i}.{ext}", **saving)

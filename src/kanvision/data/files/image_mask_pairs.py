@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kanvision.data.errors import DataError
-from kanvision.data.readers.segmentation_base import Indices, MaskedSource, SegmentationSample
+from kanvision.data.readers.segmentation_base import Indices, SegmentationSample, SegmentationSource
 
 from .mask_values import is_color, is_jpeg, list_values
 from .pillow import MAX_PIXELS, pixel_limit
@@ -35,11 +35,11 @@ __all__ = [
     "BinaryMask",
     "Entry",
     "ImageFile",
+    "ImageMaskPairs",
     "IndexMask",
     "InstanceMask",
     "MaskFile",
     "MaskPlanes",
-    "MaskedFiles",
     "binary_values",
     "numbered_labels",
 ]
@@ -248,7 +248,7 @@ class MaskPlanes:
         return {"mask": np.stack(planes)}
 
 
-class MaskedFiles(MaskedSource):
+class ImageMaskPairs(SegmentationSource):
     """Images and masks in files.
 
     Args:
@@ -299,11 +299,11 @@ class MaskedFiles(MaskedSource):
             sample["instances"] = torch.from_numpy(planes["instances"])
         return sample
 
-    def select(self, indices: Iterable[int]) -> MaskedFiles:
+    def select(self, indices: Iterable[int]) -> ImageMaskPairs:
         """A source of these images only, in this order."""
         chosen = list(indices)
         groups = None if self.groups is None else self.groups[chosen]
-        some = MaskedFiles([self.entries[i] for i in chosen], self.image, self.mask, self.fail, groups)
+        some = ImageMaskPairs([self.entries[i] for i in chosen], self.image, self.mask, self.fail, groups)
         some.max_pixels = self.max_pixels
         return some
 
@@ -321,10 +321,10 @@ class MaskedFiles(MaskedSource):
         """
         if not len(self):
             return [], []
-        places = np.unique(np.linspace(0, len(self) - 1, NUM_LOOKED_AT).round().astype(int))
+        indices = np.unique(np.linspace(0, len(self) - 1, NUM_LOOKED_AT).round().astype(int))
         problems, empty = [], []
         ignored = getattr(self.mask, "ignore_index", None)
-        for entry in (self.entries[place] for place in places):
+        for entry in (self.entries[index] for index in indices):
             try:
                 with pixel_limit(self.max_pixels):
                     self.image(entry.image)
@@ -334,7 +334,7 @@ class MaskedFiles(MaskedSource):
                 problems.append(str(problem))
         if problems or not all(empty):
             return problems, []
-        return [], [_all_empty(self.entries[places[0]].masks[0], len(places), self.mask)]
+        return [], [_all_empty(self.entries[indices[0]].masks[0], len(indices), self.mask)]
 
 
 def _size(array: NDArray[np.generic] | Tensor) -> str:

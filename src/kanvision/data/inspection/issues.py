@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import Final, Generic, NamedTuple, TypeVar
 
-__all__ = ["Finding", "Inspector", "Seen", "describe_finding", "write_findings"]
+__all__ = ["DataIssue", "InspectedSample", "Inspector", "parse_issue", "write_issues"]
 
 Source = TypeVar("Source", bound=Sized)
 
 REPLACE: Final = "replace the file or delete it"
 
 
-class Finding(NamedTuple):
+class DataIssue(NamedTuple):
     """Something about a file, or a folder."""
 
     file: str
@@ -27,10 +27,10 @@ class Finding(NamedTuple):
     """Otherwise it is merely unusual, and read as what it means."""
 
 
-class Seen(NamedTuple):
+class InspectedSample(NamedTuple):
     """What was found out about one sample."""
 
-    findings: tuple[Finding, ...] = ()
+    issues: tuple[DataIssue, ...] = ()
     name: str = ""
     """Its file, for messages about others."""
     digest: bytes = b""
@@ -55,25 +55,25 @@ class Inspector(ABC, Generic[Source]):
         return len(self.source)
 
     @abstractmethod
-    def look(self, index: int) -> Seen:
+    def look(self, index: int) -> InspectedSample:
         """Look at one sample, all of it."""
 
 
-def describe_finding(problem: str, split: str = "", *, is_bad: bool = True) -> Finding:
+def parse_issue(problem: str, split: str = "", *, is_bad: bool = True) -> DataIssue:
     """A problem as readers word it (`file: what is wrong; what would be right`) as a finding."""
     file, found, rest = problem.partition(": ")
     if not found:
-        return Finding("", problem, "", split, is_bad)
+        return DataIssue("", problem, "", split, is_bad)
     wrong, _, right = rest.partition("; ")
-    return Finding(file, wrong, right, split, is_bad)
+    return DataIssue(file, wrong, right, split, is_bad)
 
 
-def write_findings(path: Path, findings: Iterable[Finding]) -> None:
+def write_issues(path: Path, issues: Iterable[DataIssue]) -> None:
     """Write a table (csv) with the columns kind (bad, note), split, file, wrong, right."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["kind", "split", "file", "wrong", "right"])
-        for found in findings:
+        for found in issues:
             kind = "bad" if found.is_bad else "note"
             table.writerow([kind, found.split, found.file, found.wrong, found.right])
