@@ -93,14 +93,14 @@ def test_points_of_a_plane_are_found_again(scaling: Scaling) -> None:
     center = get_weights(Bowl())
     plane = path_plane(center, snapshots_of(center), scaling, vectors=True)
     for x, y in ((0.0, 0.0), (0.3, -2.0), (-1.0, 0.7)):
-        projection = plane.projection(plane.point(x, y))
+        projection = plane.project(plane.point(x, y))
         assert (projection.x, projection.y, projection.rest) == pytest.approx((x, y, 0), abs=1e-7)
     off = plane.point(0.5, 0.5)
     normal = torch.randn(16, dtype=torch.float64)
     for axis in (flat(plane.first), flat(plane.second)):
         normal -= normal @ axis / (axis @ axis) * axis
     off = {"matrix": off["matrix"] + normal[:12].view(4, 3), "bias": off["bias"] + normal[12:]}
-    projection = plane.projection(off)
+    projection = plane.project(off)
     assert (projection.x, projection.y, projection.rest) == pytest.approx((0.5, 0.5, float(normal.norm())))
     assert projection.length == pytest.approx(float((flat(off) - flat(center)).norm()))
 
@@ -111,7 +111,7 @@ def test_the_path_plane_is_the_nearest_one() -> None:
     moves = np.stack([(flat(s) - flat(center)).numpy() for s in snapshots])
     singular, directions = np.linalg.svd(moves)[1:]
     plane = path_plane(center, snapshots, "network", vectors=True)
-    projections = [plane.projection(snapshot) for snapshot in snapshots]
+    projections = [plane.project(snapshot) for snapshot in snapshots]
     assert share_in_plane(projections) == pytest.approx((singular[:2] ** 2).sum() / (singular**2).sum())
     length = float(flat(center).norm())
     for axis, direction, coordinate in (("first", directions[0], "x"), ("second", directions[1], "y")):
@@ -122,7 +122,7 @@ def test_the_path_plane_is_the_nearest_one() -> None:
         assert np.allclose(found, -np.sign(expected[0]) * expected)
     assert projections[0].x < 0
     bent = path_plane(center, snapshots, "filter", vectors=True)
-    assert share_in_plane([bent.projection(s) for s in snapshots]) < share_in_plane(projections)
+    assert share_in_plane([bent.project(s) for s in snapshots]) < share_in_plane(projections)
 
 
 def test_a_path_within_a_plane_is_held_whole() -> None:
@@ -131,7 +131,7 @@ def test_a_path_within_a_plane_is_held_whole() -> None:
     corners = [(-1.0, 0.3), (-0.5, -0.2), (-0.1, 0.1)]
     snapshots = [true.point(x, y) for x, y in corners]
     plane = path_plane(center, snapshots, "network")
-    projections = [plane.projection(snapshot) for snapshot in snapshots]
+    projections = [plane.project(snapshot) for snapshot in snapshots]
     assert share_in_plane(projections) == pytest.approx(1)
     for snapshot, projection in zip(snapshots, projections, strict=True):
         assert torch.allclose(plane.point(projection.x, projection.y)["matrix"], snapshot["matrix"])
@@ -150,7 +150,7 @@ def test_a_line_is_no_plane() -> None:
             path_plane(center, snapshots, "network")
     with pytest.raises(ValueError, match="scaling='row' is not known; legal values: network, tensor, filter"):
         random_plane(center, "row", seed=0)  # type: ignore[arg-type]
-    assert math.isnan(share_in_plane([Plane(center, line.first, line.second).projection(center)]))
+    assert math.isnan(share_in_plane([Plane(center, line.first, line.second).project(center)]))
 
 
 def test_a_failing_loss_leaves_the_weights_as_they_were() -> None:
