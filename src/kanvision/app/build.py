@@ -231,8 +231,8 @@ def build_model(cfg: TrainConfig) -> nn.Module:
         if isinstance(cfg.model, TransformerConfig):
             arguments.setdefault("patch_size", patch_size_for(cfg.model.img_size))
         model = BUILDERS[cfg.model.kind](cfg.model.name, **arguments)
-    changes = cfg.model.kanify if isinstance(cfg.model, TimmConfig) else None
-    if changes is not None and not cfg.model.plain and (changes.mlp or changes.attention or changes.conv):
+    changes = cfg.model.kanify if isinstance(cfg.model, TimmConfig) and not cfg.model.plain else None
+    if changes is not None and (changes.mlp or changes.attention or changes.conv):
         changed = [f"model.kanify.{key}" for key, value in changes if value != getattr(KanifyConfig(), key)]
         with as_config_error(cfg, "model.name", *changed):
             kanify(model, **changes.model_dump())

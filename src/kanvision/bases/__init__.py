@@ -59,14 +59,14 @@ BASES: dict[str, type[Basis]] = {**SINGLE_BASES, SelectableBasis.name: Selectabl
 
 
 def create_basis(name: str | Basis, **kwargs: Any) -> Basis:
-    """Build a basis from its short name; a `Basis` passes through.
+    """Build a basis from its short name; a `Basis` is returned unchanged.
 
     Args:
-        name: a key of `BASES`, or a ready basis (then without further arguments).
-        **kwargs: arguments of the class behind the name.
+        name: A key of `BASES`, or a ready basis (then without further arguments).
+        **kwargs: Arguments of the class behind the name.
 
     Raises:
-        ValueError: if the name or an argument is not known; the message lists the legal ones.
+        ValueError: The name or an argument is not known; the message lists the legal ones.
     """
     if isinstance(name, Basis):
         if kwargs:

@@ -1,4 +1,4 @@
-"""The one abstraction of the package: fixed univariate functions of every channel.
+"""Base class of all bases: univariate functions applied to every channel.
 
 Shapes: B batch, C channels, H W space, K basis functions.
 """
@@ -40,10 +40,10 @@ class Basis(nn.Module):
       gives channel-major maps (index `channel * K + j`), which is what grouped convolutions need.
 
     Args:
-        num_basis: K.
-        domain: interval on which the functions live; None is the whole real line.
-        squash: domain policy, one of None, "tanh", "sigmoid", "clamp".
-        num_channels: number of channels with an own set of learnable parameters, for bases that have any;
+        num_basis: Number of basis functions, K.
+        domain: Interval on which the functions live; None is the whole real line.
+        squash: Domain policy, one of None, "tanh", "sigmoid", "clamp".
+        num_channels: Number of channels with an own set of learnable parameters, for bases that have any;
             None is one fixed set, shared by all channels.
     """
 
@@ -80,15 +80,15 @@ class Basis(nn.Module):
         self.num_channels = num_channels if self.learns_per_channel else None
 
     def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Evaluate the functions; `x` is squashed already and float32 or float64. Inserts K at axis `dim`."""
+        """Evaluate the functions at squashed float32 or float64 values and insert K at axis `dim`."""
         raise NotImplementedError
 
     def expand_varying(self, x: Tensor, dim: int) -> Tensor:
-        """As `expand` without the first function, for classes with `has_constant`, where that is 1."""
+        """Evaluate all functions except the first, for classes with `has_constant`, where it is 1."""
         raise NotImplementedError
 
     def expand_flops(self) -> int:
-        """Operations of `expand` for one value: +, -, *, /, comparisons and elementary functions are one.
+        """Return the operations of `expand` for one value; elementary functions and comparisons count as one.
 
         One for each function, the least that is possible, where a class does not say more.
         """
@@ -96,7 +96,7 @@ class Basis(nn.Module):
 
     @property
     def flops_per_input(self) -> int:
-        """Operations that evaluate all functions at one value, domain policy included."""
+        """Return the operations that evaluate all functions at one value, domain policy included."""
         if self.squash is None:
             return self.expand_flops()
         if self.squash == "clamp":
@@ -106,7 +106,7 @@ class Basis(nn.Module):
         return 1 + 2 * moves + self.expand_flops()
 
     def reset_parameters(self) -> None:
-        """Set learnable parameters and buffers to their initial values (after `to_empty`, for instance)."""
+        """Initialize learnable parameters and buffers, for instance after `to_empty`."""
 
     @final  # type: ignore[misc]  # torch declares forward as an attribute
     def forward(
@@ -120,10 +120,10 @@ class Basis(nn.Module):
 
         Args:
             x: floating-point tensor with the channels at axis `channel_dim`.
-            channel_dim: the axis of the channels; the basis axis is inserted right after it.
+            channel_dim: The axis of the channels; the basis axis is inserted right after it.
             constant: False leaves out the constant first function of a basis that has one (`has_constant`),
                 for callers that add its contribution by themselves.
-            squashed: applied between the domain policy and the functions (dropout, noise).
+            squashed: Applied between the domain policy and the functions (dropout, noise).
 
         Returns:
             (..., C) -> (..., C, K), and for `channel_dim=1` (B, C, H, W) -> (B, C, K, H, W); dtype of `x`.
@@ -153,13 +153,13 @@ class Basis(nn.Module):
     def second_moment(
         self, transform: Callable[[Tensor], Tensor] | None = None, inputs: Tensor | None = None
     ) -> Tensor:
-        """Mean squares E[phi_j(x)^2] for x ~ N(0, 1), the quantity that a variance-preserving start needs.
+        """Return the mean squares E[phi_j(x)^2] for x ~ N(0, 1), for variance-preserving initialization.
 
         The expectation is taken over the (i + 1/2)/1024 quantiles of the normal distribution: no random
         numbers.
 
         Args:
-            transform: applied to the values before they are squared (an activation on the basis).
+            transform: Applied to the values before they are squared (an activation on the basis).
             inputs: (M,) sample points that replace the quantiles.
 
         Returns:
@@ -172,23 +172,23 @@ class Basis(nn.Module):
         return cast(Tensor, values.square().mean(dim=(0, 1)))
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay would pull away from their meaning (timm's protocol)."""
+        """Return the names of parameters that weight decay would distort (timm's protocol)."""
         return set(self.kan_parameters)
 
     def per_channel(self, values: Tensor, x: Tensor, dim: int) -> Tensor:
-        """Shape (C or 1, K) parameters to broadcast against `x.unsqueeze(dim)`, in the dtype of `x`."""
+        """Reshape (C or 1, K) parameters to broadcast against `x.unsqueeze(dim)`, in the dtype of `x`."""
         assert values.ndim == 2
         shape = [1] * (x.ndim + 1)
         shape[dim - 1], shape[dim] = values.shape
         return values.to(x.dtype).view(shape)
 
     def _constant(self, name: str, *shape: int) -> None:
-        """Make a buffer, to be filled by `reset_parameters`."""
+        """Register a buffer that `reset_parameters` fills."""
         dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
         self.register_buffer(name, torch.empty(shape, dtype=dtype))
 
     def _own(self, *names: str, size: int | None = None) -> None:
-        """Make (C, size) learnable parameters of these names, or (1, size) buffers without `num_channels`.
+        """Register learnable parameters (C, size), or buffers (1, size) without `num_channels`.
 
         The size is K unless it is given.
         """
@@ -233,7 +233,7 @@ class Basis(nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        """Show what distinguishes two bases of one class."""
+        """Return the differences between bases of one class for `repr`."""
         parts = [f"num_basis={self.num_basis}", f"domain={self.domain}", f"squash={self.squash!r}"]
         if self.num_channels is not None:
             parts.append(f"num_channels={self.num_channels}")
@@ -241,7 +241,7 @@ class Basis(nn.Module):
 
 
 def normal_quantiles(device: torch.device | None = None) -> Tensor:
-    """Points (M,) whose mean of f is E[f(x)], x ~ N(0, 1): the midpoint quantiles."""
+    """Return points (M,) whose mean of f is E[f(x)], x ~ N(0, 1): the midpoint quantiles."""
     levels = (torch.arange(_NUM_QUANTILES, device=device, dtype=torch.float32) + 0.5) / _NUM_QUANTILES
     quantiles: Tensor = torch.special.ndtri(levels)
     return quantiles

@@ -18,12 +18,12 @@ class BernsteinBasis(Basis):
     the constant 1. With `squash=None` inputs beyond [0, 1] are extrapolated, and values grow like |x|^degree.
 
     Args:
-        degree: n.
-        squash: domain policy.
-        num_channels: not used, the functions have no parameters.
+        degree: N.
+        squash: Domain policy, see `Basis`.
+        num_channels: Not used: the functions have no parameters.
 
     Raises:
-        ValueError: if the degree is negative.
+        ValueError: The degree is negative.
     """
 
     name = "bernstein"
@@ -37,9 +37,9 @@ class BernsteinBasis(Basis):
         self.degree = degree
 
     def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Values of the polynomials."""
+        """Return the values of the polynomials."""
         return bernstein(x, self.degree, dim)
 
     def expand_flops(self) -> int:
-        """1 - x, the powers of both, and two products for each function."""
+        """Count 1 - x, the powers of both, and two products for each function."""
         return 1 + 2 * self.degree + 2 * self.num_basis

@@ -1,4 +1,4 @@
-"""The Cauchy activation as an expansion. Shapes: C channels, K basis functions, P poles."""
+"""Cauchy activation as a basis. Shapes: C channels, K basis functions, P poles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["CauchyBasis"]
 
 
 class CauchyBasis(Basis):
-    """2 d x / (x^2 + d^2) and d^2 / (x^2 + d^2) for each of P widths d; K = 2 P, odd functions first.
+    """Functions 2 d x / (x^2 + d^2) and d^2 / (x^2 + d^2) of P widths d; K = 2 P, odd functions first.
 
     XNet, Li, Xia and Zhang 2024 (arXiv 2409.19221), has the activation (l1 x + l2) / (x^2 + d^2) with l1, l2
     and d learned: two functions of x with the coefficients l1 and l2. The factors 2 d and d^2 give both the
@@ -26,11 +26,11 @@ class CauchyBasis(Basis):
     Args:
         num_poles: P; one starts at width 1, as published, more start evenly on a logarithmic scale from 1/2
             to 2.
-        squash: domain policy; None, "tanh" or "sigmoid".
+        squash: Domain policy; None, "tanh" or "sigmoid".
         num_channels: C, for learnable widths.
 
     Raises:
-        ValueError: if there is no pole.
+        ValueError: There is no pole.
     """
 
     name = "cauchy"
@@ -48,15 +48,15 @@ class CauchyBasis(Basis):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Put the widths back to where they started."""
+        """Initialize the widths."""
         reach = 1.0 if self.num_basis > 2 else 0.0
         num_poles = self.num_basis // 2
         self.width.copy_(torch.linspace(-reach, reach, num_poles, dtype=torch.float64, device="cpu").exp2())
 
     def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Values of the odd functions, then of the even ones."""
+        """Return the values of the odd functions, then of the even ones."""
         return poles(x, positive_rate(self.per_channel(self.width, x, dim)), dim)
 
     def expand_flops(self) -> int:
-        """For each function u, bounded on both sides, and 1 / (1 + u^2); two products for the odd ones."""
+        """Count u, bounded on both sides, and 1 / (1 + u^2) for each function, two products for odd ones."""
         return 6 * self.num_basis + 2 * (self.num_basis // 2)

@@ -13,18 +13,18 @@ __all__ = ["FourierBasis"]
 
 
 class FourierBasis(Basis):
-    """cos(x) ... cos(F x), sin(x) ... sin(F x), K = 2 F functions of period 2 pi.
+    """Functions cos(x) ... cos(F x), sin(x) ... sin(F x), K = 2 F functions of period 2 pi.
 
     FourierKAN; the constant is left to a bias. The functions live on the whole line; infinite inputs give
     NaN, as the sine has no value there.
 
     Args:
         num_frequencies: F.
-        squash: domain policy; None, "tanh" or "sigmoid".
-        num_channels: not used, the functions have no parameters.
+        squash: Domain policy; None, "tanh" or "sigmoid".
+        num_channels: Not used: the functions have no parameters.
 
     Raises:
-        ValueError: if there is no frequency.
+        ValueError: There is no frequency.
     """
 
     name = "fourier"
@@ -45,9 +45,9 @@ class FourierBasis(Basis):
         self.frequencies.copy_(torch.arange(1, self.frequencies.numel() + 1, device="cpu"))
 
     def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Values of the cosines, then of the sines."""
+        """Return the values of the cosines, then of the sines."""
         return fourier(x, self.frequencies.to(x.dtype), dim)
 
     def expand_flops(self) -> int:
-        """An angle for each frequency, its cosine and its sine."""
+        """Count an angle for each frequency, its cosine and its sine."""
         return self.frequencies.numel() + self.num_basis

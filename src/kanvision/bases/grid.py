@@ -13,7 +13,7 @@ __all__ = ["GridBasis"]
 
 
 class GridBasis(Basis):
-    """Functions at equidistant places, which can be moved, extended and made finer.
+    """Functions on an equidistant grid, which can be moved, extended and refined.
 
     One grid serves all channels, so that its functions keep their closed forms. It lives in buffers, which a
     state dict carries; `domain` is read from them whenever they change or are loaded, and is therefore the
@@ -27,12 +27,12 @@ class GridBasis(Basis):
 
     @property
     def step(self) -> float:
-        """Distance of neighboring functions."""
+        """Return the distance between neighboring functions."""
         raise NotImplementedError
 
     @property
     def support(self) -> tuple[float, float]:
-        """The interval beyond which nothing changes: the functions are 0 there, or x is clamped."""
+        """Return the interval outside which the functions are 0, or to which x is clamped."""
         return self._support() if self.squash is None else self.domain
 
     def _support(self) -> tuple[float, float]:
@@ -43,23 +43,23 @@ class GridBasis(Basis):
         raise NotImplementedError
 
     def _found(self) -> tuple[float, float]:
-        """The domain as the buffers have it, which `reset_parameters` keeps to from now on.
+        """Return the domain of the buffers, which `reset_parameters` keeps from now on.
 
         Raises:
-            ValueError: if the buffers hold no grid of this class.
+            ValueError: The buffers hold no grid of this class.
         """
         raise NotImplementedError
 
     def _extended(self, left: int, right: int) -> None:
-        """Make the buffers of a grid with more functions at its ends."""
+        """Return the buffers of a grid with more functions at its ends."""
         raise NotImplementedError
 
     @torch.no_grad()
     def move(self, low: float, high: float) -> None:
-        """Stretch and shift the grid onto another domain.
+        """Stretch and shift the grid to another domain.
 
         Raises:
-            ValueError: if the pair is not increasing.
+            ValueError: The pair is not increasing.
         """
         if not low < high:
             raise ValueError(f"the domain must be an increasing pair, got {(low, high)}")
@@ -68,17 +68,17 @@ class GridBasis(Basis):
 
     @torch.no_grad()
     def extend(self, left: int, right: int) -> Tensor:
-        """Add functions at the ends, `step` apart; the others stay as they are.
+        """Add functions at the ends, `step` apart; the others stay unchanged.
 
         Args:
-            left: number of functions before the first one.
-            right: number of functions behind the last one.
+            left: Number of functions before the first one.
+            right: Number of functions behind the last one.
 
         Returns:
             (K', K) map of the weights: 0 for new functions, so that nothing changes anywhere on the line.
 
         Raises:
-            ValueError: if a number is negative, or the basis has a squash, which would follow the domain.
+            ValueError: A number is negative, or the basis has a squash, which would follow the domain.
         """
         for key, value in (("left", left), ("right", right)):
             if value < 0:
@@ -97,13 +97,13 @@ class GridBasis(Basis):
         return weights
 
     def refine(self, factor: int) -> Tensor:
-        """Make the grid `factor` times finer on the same domain.
+        """Refine the grid by `factor` on the same domain.
 
         Returns:
             (K', K) map of the weights, which keeps the function on the domain.
 
         Raises:
-            ValueError: if finer functions cannot stand for the old ones; B-splines at equidistant knots can.
+            ValueError: Finer functions cannot stand for the old ones; B-splines at equidistant knots can.
         """
         raise ValueError(
             f"basis {self.name!r} cannot be refined: sums of narrower functions of its kind do not make the "

@@ -16,10 +16,10 @@ class ChebyshevUBasis(PolynomialBasis):
     U_0 = 1, U_1 = 2 x, U_{n+1} = 2 x U_n - U_{n-1}.
 
     Args:
-        degree: highest degree.
-        normalize: scale each polynomial to max |U_n| <= 1 on [-1, 1]; unscaled they reach n + 1.
-        squash: domain policy.
-        num_channels: not used.
+        degree: Highest degree.
+        normalize: Scale each polynomial to max |U_n| <= 1 on [-1, 1]; unscaled they reach n + 1.
+        squash: Domain policy, see `Basis`.
+        num_channels: Not used.
     """
 
     name = "chebyshev_u"
@@ -43,11 +43,11 @@ class FibonacciBasis(PolynomialBasis):
     F_n has the degree n - 1. Published layers start with F_0 = 0, a function that does nothing.
 
     Args:
-        degree: highest degree.
-        normalize: scale each polynomial to max |F_n| <= 1 on [-1, 1]; unscaled they reach the Fibonacci
+        degree: Highest degree.
+        normalize: Scale each polynomial to max |F_n| <= 1 on [-1, 1]; unscaled they reach the Fibonacci
             numbers, 8 at degree 5.
-        squash: domain policy.
-        num_channels: not used.
+        squash: Domain policy, see `Basis`.
+        num_channels: Not used.
     """
 
     name = "fibonacci"
@@ -70,11 +70,11 @@ class LucasBasis(PolynomialBasis):
     of polynomials, so that layers may add it by themselves; its weight absorbs the factor.
 
     Args:
-        degree: highest degree.
-        normalize: scale each polynomial to max |L_n| <= 1 on [-1, 1]; unscaled they reach the Lucas numbers,
+        degree: Highest degree.
+        normalize: Scale each polynomial to max |L_n| <= 1 on [-1, 1]; unscaled they reach the Lucas numbers,
             11 at degree 5.
-        squash: domain policy.
-        num_channels: not used.
+        squash: Domain policy, see `Basis`.
+        num_channels: Not used.
     """
 
     name = "lucas"

@@ -1,4 +1,4 @@
-"""Orthogonal polynomials, one recurrence for all families. Shapes: C channels, K basis functions."""
+"""Orthogonal polynomials, with one recurrence for all families. Shapes: C channels, K basis functions."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class PolynomialBasis(Basis):
     p_0 is 1 for every input, NaN included; the others propagate NaN.
 
     Args:
-        degree: highest degree; 0 leaves the constant.
-        family: coefficients of the recurrence up to a degree; those of a step do not depend on that degree.
-        normalize: scale each polynomial to at most 1 on [-1, 1].
-        squash: domain policy.
-        num_channels: not used but for the shape of learnable parameters in subclasses.
+        degree: Highest degree; 0 leaves the constant.
+        family: Coefficients of the recurrence up to a degree; those of a step do not depend on that degree.
+        normalize: Scale each polynomial to at most 1 on [-1, 1].
+        squash: Domain policy, see `Basis`.
+        num_channels: Not used but for the shape of learnable parameters in subclasses.
 
     Raises:
-        ValueError: if the degree is negative.
+        ValueError: The degree is negative.
     """
 
     has_constant = True
@@ -74,7 +74,7 @@ class PolynomialBasis(Basis):
         self._reset_recurrence()
 
     def extended(self: _Polynomials, extra: int) -> _Polynomials:
-        """A basis of these polynomials and the next `extra` ones of the family, K + extra functions.
+        """Return a basis of these polynomials and the next `extra` ones of the family, K + extra functions.
 
         Raises:
             ValueError: if `extra` is negative or the family has no polynomials of that degree.
@@ -90,20 +90,20 @@ class PolynomialBasis(Basis):
         return longer
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """A, B, C of the recurrence, (degree,) each, in the dtype of `x`."""
+        """Return A, B, C of the recurrence, (degree,) each, in the dtype of `x`."""
         a, b, c = self.recurrence.to(x.dtype).unbind(0)
         return a, b, c
 
     def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Values of the polynomials."""
+        """Return the values of the polynomials."""
         return op.polynomials(x, *self.coefficients(x), dim)
 
     def expand_varying(self, x: Tensor, dim: int) -> Tensor:
-        """Values of the polynomials but the constant."""
+        """Return the values of the polynomials without the constant one."""
         return op.polynomials(x, *self.coefficients(x), dim, first=1)
 
     def expand_flops(self) -> int:
-        """Two operations for p_1 and five for each further step of the recurrence."""
+        """Count two operations for p_1 and five for each further step of the recurrence."""
         return 2 * min(self.degree, 1) + 5 * max(self.degree - 1, 0)
 
 
@@ -113,9 +113,9 @@ class ChebyshevBasis(PolynomialBasis):
     ChebyKAN, arXiv 2405.07200; the recurrence has the finite gradients that cos(n arccos x) lacks at +-1.
 
     Args:
-        degree: highest degree.
-        squash: domain policy.
-        num_channels: not used.
+        degree: Highest degree.
+        squash: Domain policy, see `Basis`.
+        num_channels: Not used.
     """
 
     name = "chebyshev"
@@ -130,9 +130,9 @@ class LegendreBasis(PolynomialBasis):
     """Legendre polynomials, orthogonal on [-1, 1] with weight 1.
 
     Args:
-        degree: highest degree.
-        squash: domain policy.
-        num_channels: not used.
+        degree: Highest degree.
+        squash: Domain policy, see `Basis`.
+        num_channels: Not used.
     """
 
     name = "legendre"
@@ -147,16 +147,16 @@ class JacobiBasis(PolynomialBasis):
     """Jacobi polynomials, orthogonal on [-1, 1] with weight (1 - x)^alpha (1 + x)^beta.
 
     Args:
-        degree: highest degree.
-        alpha: exponent, > -1.
-        beta: exponent, > -1.
-        normalize: scale each polynomial to max |p_n| <= 1 on [-1, 1]; unscaled they reach
+        degree: Highest degree.
+        alpha: Exponent, > -1.
+        beta: Exponent, > -1.
+        normalize: Scale each polynomial to max |p_n| <= 1 on [-1, 1]; unscaled they reach
             C(n + max(alpha, beta), n).
-        squash: domain policy.
-        num_channels: not used.
+        squash: Domain policy, see `Basis`.
+        num_channels: Not used.
 
     Raises:
-        ValueError: if an exponent is not above -1.
+        ValueError: An exponent is not above -1.
     """
 
     name = "jacobi"
@@ -187,10 +187,10 @@ class HermiteBasis(PolynomialBasis):
     """Physicists' Hermite polynomials on [-1, 1], H_{n+1} = 2 x H_n - 2 n H_{n-1}.
 
     Args:
-        degree: highest degree.
-        normalize: scale each polynomial to max |H_n| <= 1 on [-1, 1]; unscaled they reach 41 at degree 5.
-        squash: domain policy.
-        num_channels: not used.
+        degree: Highest degree.
+        normalize: Scale each polynomial to max |H_n| <= 1 on [-1, 1]; unscaled they reach 41 at degree 5.
+        squash: Domain policy, see `Basis`.
+        num_channels: Not used.
     """
 
     name = "hermite"
@@ -216,15 +216,15 @@ class GegenbauerBasis(PolynomialBasis):
     """Gegenbauer polynomials, orthogonal on [-1, 1] with weight (1 - x^2)^(alpha - 1/2).
 
     Args:
-        degree: highest degree.
+        degree: Highest degree.
         alpha: > 0; 1/2 is Legendre, 1 is Chebyshev of the second kind.
-        normalize: scale each polynomial to max |C_n| <= 1 on [-1, 1]; unscaled they reach 252 at degree 5,
+        normalize: Scale each polynomial to max |C_n| <= 1 on [-1, 1]; unscaled they reach 252 at degree 5,
             alpha 3.
-        squash: domain policy.
-        num_channels: not used.
+        squash: Domain policy, see `Basis`.
+        num_channels: Not used.
 
     Raises:
-        ValueError: if alpha is not positive.
+        ValueError: Alpha is not positive.
     """
 
     name = "gegenbauer"
@@ -259,14 +259,14 @@ class GramBasis(PolynomialBasis):
     that of 3x3 kernels over 32 channels at degree 3.
 
     Args:
-        degree: highest degree; beta has the degree - 1 entries that are read, and none below degree 2.
-        num_points: m, above the degree.
-        parity: as the published code: constants C_n = (2 n + 1) n^2 (4 n^2 - 1) / (n + 1)^2, and a beta of
+        degree: Highest degree; beta has the degree - 1 entries that are read, and none below degree 2.
+        num_points: M, above the degree.
+        parity: As the published code: constants C_n = (2 n + 1) n^2 (4 n^2 - 1) / (n + 1)^2, and a beta of
             degree + 1 entries whose first and last are never read.
-        beta_mean: mean of the start values of beta; 1 with `beta_std=0` starts at the Gram polynomials.
-        beta_std: standard deviation of the start values of beta.
-        squash: domain policy.
-        num_channels: not used, all channels share beta.
+        beta_mean: Mean of the start values of beta; 1 with `beta_std=0` starts at the Gram polynomials.
+        beta_std: Standard deviation of the start values of beta.
+        squash: Domain policy, see `Basis`.
+        num_channels: Not used, all channels share beta.
 
     Raises:
         ValueError: if `num_points` does not exceed the degree or `beta_std` is negative.
@@ -307,7 +307,7 @@ class GramBasis(PolynomialBasis):
             nn.init.normal_(self.beta, self.beta_mean, self.beta_std)
 
     def extended(self: _Gram, extra: int) -> _Gram:
-        """A basis with `extra` more polynomials; each beta keeps its step, and those of new steps are 0.
+        """Return a basis with `extra` more polynomials; betas keep their steps, those of new steps are 0.
 
         Raises:
             ValueError: if `extra` is negative or `num_points` does not exceed the new degree.
@@ -324,7 +324,7 @@ class GramBasis(PolynomialBasis):
         return longer
 
     def _extended_beta(self, degree: int) -> Tensor:
-        """Beta of a basis of a higher degree; the last published entry, which is not read, stays the last."""
+        """Return beta for a higher degree; the last published entry, which is never read, stays last."""
         if self.beta is None:
             return self.recurrence.new_zeros(degree + 1 if self.parity else degree - 1)
         released = self.beta.detach()
@@ -333,11 +333,11 @@ class GramBasis(PolynomialBasis):
         return torch.cat(pieces)
 
     def factors(self) -> Tensor | None:
-        """Learnable factors of the steps n = 1 ... degree - 1, which are the ones that are read."""
+        """Return the learnable factors of the steps n = 1 ... degree - 1, the ones in use."""
         return self.beta[1:-1] if self.parity and self.beta is not None else self.beta
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """A, B, C of the recurrence, C with the learnable factor."""
+        """Return A, B, C of the recurrence, C with the learnable factor."""
         a, b, c = super().coefficients(x)
         factors = self.factors()
         if factors is not None:

@@ -20,19 +20,19 @@ _REACH = 8.0
 
 
 class RadialBasis(GridBasis):
-    """One function on equidistant centers, phi_j = profile((x - c_j) / width), K = num_centers.
+    """Functions phi_j = profile((x - c_j) / width) on equidistant centers, K = num_centers.
 
     The functions decay to 0 outside the range.
 
     Args:
-        num_centers: K, at least 2 unless `width` is given.
-        grid_range: first and last center, which is the domain.
-        width: of every function; None is the distance of two centers.
-        squash: domain policy.
-        num_channels: not used, the functions have no parameters.
+        num_centers: Number of centers, K, at least 2 unless `width` is given.
+        grid_range: First and last center, which bound the domain.
+        width: Width of every function; None is the distance between centers.
+        squash: Domain policy, see `Basis`.
+        num_channels: Not used: the functions have no parameters.
 
     Raises:
-        ValueError: if there are too few centers or the width is not positive.
+        ValueError: There are too few centers or the width is not positive.
     """
 
     profile: ClassVar[str]
@@ -66,13 +66,13 @@ class RadialBasis(GridBasis):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Fill the constants."""
+        """Fill the buffers."""
         self.centers.copy_(torch.tensor(self._points, dtype=torch.float64, device="cpu"))
         self.rate.fill_(1 / self.width)
 
     @property
     def step(self) -> float:
-        """Distance of the centers; of a single one its width."""
+        """Return the distance between centers, or the width if there is one center."""
         low, high = self.domain
         return (high - low) / (self.num_basis - 1) if self.num_basis > 1 else self.width
 
@@ -110,11 +110,11 @@ class RadialBasis(GridBasis):
         self.reset_parameters()
 
     def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Values of the functions."""
+        """Return the values of the functions."""
         return bumps(x, self.centers.to(x.dtype), self.rate.to(x.dtype), dim, self.profile)
 
     def expand_flops(self) -> int:
-        """For each function the place in widths, and the profile there."""
+        """Count the position in widths and the profile for each function."""
         return self.num_basis * (2 + self.profile_flops)
 
 
@@ -124,14 +124,14 @@ class RBFBasis(RadialBasis):
     FastKAN, Li 2024, "Kolmogorov-Arnold Networks are Radial Basis Function Networks" (arXiv 2405.06721).
 
     Args:
-        num_centers: K, at least 2 unless `width` is given.
-        grid_range: first and last center, which is the domain.
-        width: of every function; the distance of two centers by default.
-        squash: domain policy.
-        num_channels: not used, the functions have no parameters.
+        num_centers: Number of centers, K, at least 2 unless `width` is given.
+        grid_range: First and last center, which bound the domain.
+        width: Width of every function; the distance between centers by default.
+        squash: Domain policy, see `Basis`.
+        num_channels: Not used: the functions have no parameters.
 
     Raises:
-        ValueError: if there are too few centers or the width is not positive.
+        ValueError: There are too few centers or the width is not positive.
     """
 
     name = "rbf"
@@ -157,14 +157,14 @@ class RSWAFBasis(RadialBasis):
     2410.03027) builds its experts on them.
 
     Args:
-        num_centers: K, at least 2 unless `width` is given.
-        grid_range: first and last center, which is the domain.
-        width: of every function; None is the distance of two centers.
-        squash: domain policy.
-        num_channels: not used, the functions have no parameters.
+        num_centers: Number of centers, K, at least 2 unless `width` is given.
+        grid_range: First and last center, which bound the domain.
+        width: Width of every function; None is the distance between centers.
+        squash: Domain policy, see `Basis`.
+        num_channels: Not used: the functions have no parameters.
 
     Raises:
-        ValueError: if there are too few centers or the width is not positive.
+        ValueError: There are too few centers or the width is not positive.
     """
 
     name = "rswaf"
@@ -184,7 +184,7 @@ class RSWAFBasis(RadialBasis):
 
 
 def _equidistant(low: float, high: float, count: int) -> list[float]:
-    """`count` places from `low` to `high`; a single one in the middle."""
+    """Return `count` points from `low` to `high`, or the midpoint for one point."""
     if count == 1:
         return [(low + high) / 2]
     return [((count - 1 - i) * low + i * high) / (count - 1) for i in range(count)]

@@ -1,4 +1,4 @@
-"""Rational functions as an expansion. Shapes: C channels, K basis functions."""
+"""Rational functions as a basis. Shapes: C channels, K basis functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["RationalBasis"]
 
 
 class RationalBasis(Basis):
-    """phi_j = x^j / (1 + |b_1 x + ... + b_n x^n|), j = 0 ... m; K = m + 1.
+    """Functions phi_j = x^j / (1 + |b_1 x + ... + b_n x^n|), j = 0 ... m; K = m + 1.
 
     A Pade activation (Molina, Schramowski and Kersting 2020, arXiv 1907.06732) of every pair of input and
     output whose denominator, without poles on the real line, belongs to the input: the coefficients of the
@@ -25,13 +25,13 @@ class RationalBasis(Basis):
     |x| = 10^(16 / max(m, n)) values stay what they are there, so that no input gives an infinite one.
 
     Args:
-        numerator_degree: m.
-        denominator_degree: n.
-        squash: domain policy; None, "tanh" or "sigmoid".
+        numerator_degree: M.
+        denominator_degree: N.
+        squash: Domain policy; None, "tanh" or "sigmoid".
         num_channels: C, for learnable denominators.
 
     Raises:
-        ValueError: if a degree is too small.
+        ValueError: A degree is too small.
     """
 
     name = "rational"
@@ -60,14 +60,14 @@ class RationalBasis(Basis):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Put the denominators back to 1 + |x|^n."""
+        """Initialize the denominators as 1 + |x|^n."""
         self.denominator.zero_()
         self.denominator[:, -1] = 1.0
 
     def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Values of the functions."""
+        """Return the values of the functions."""
         return fractions(x, self.per_channel(self.denominator, x, dim), self.num_basis - 1, dim)
 
     def expand_flops(self) -> int:
-        """Bounding x, the denominator by Horner's scheme, its inverse, and the powers."""
+        """Count bounding x, the denominator by Horner's scheme, its inverse, and the powers."""
         return 2 + 2 * self.denominator.shape[-1] + 2 + self.num_basis - 1

@@ -1,4 +1,4 @@
-"""Bases by short name, and how one is built from its name."""
+"""Registry of bases by short name."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ SINGLE_BASES: dict[str, type[Basis]] = {
 
 
 def build_basis(bases: Mapping[str, type[Basis]], name: str, arguments: Mapping[str, Any]) -> Basis:
-    """Build the basis that has a name.
+    """Build a basis from its short name.
 
     Args:
-        bases: classes by name.
-        name: a key of `bases`.
-        arguments: of the class behind the name.
+        bases: Classes by name.
+        name: A key of `bases`.
+        arguments: Of the class behind the name.
 
     Raises:
-        ValueError: if the name or an argument is not known; the message lists the legal ones.
+        ValueError: The name or an argument is not known; the message lists the legal ones.
     """
     if name not in bases:
         raise ValueError(f"basis={name!r} is not known; legal names: {', '.join(sorted(bases))}")

@@ -21,13 +21,13 @@ class ReLUBasis(Basis):
     fixed buffers (1, K).
 
     Args:
-        grid_size: g.
-        order: k.
-        squash: domain policy.
+        grid_size: G.
+        order: K.
+        squash: Domain policy, see `Basis`.
         num_channels: C, for learnable starts and ends.
 
     Raises:
-        ValueError: if a size is too small.
+        ValueError: A size is too small.
     """
 
     name = "relu"
@@ -56,16 +56,16 @@ class ReLUBasis(Basis):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Put starts and ends back to where they began."""
+        """Initialize starts and ends."""
         steps = torch.arange(-self.order, self.grid_size, dtype=torch.float64, device="cpu")
         self.start.copy_(steps / self.grid_size)
         self.end.copy_((steps + self.order + 1) / self.grid_size)
 
     def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Values of the bumps."""
+        """Return the values of the bumps."""
         start, end = (self.per_channel(side, x, dim) for side in (self.start, self.end))
         return relu_bumps(x, start, end, 4 * self.grid_size**2 / (self.order + 1) ** 2, dim)
 
     def expand_flops(self) -> int:
-        """Bounding x; for each bump two differences, two ReLUs, two products and a square."""
+        """Count bounding x, and two differences, two ReLUs, two products and a square for each bump."""
         return 2 + 7 * self.num_basis

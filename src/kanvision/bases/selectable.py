@@ -1,4 +1,4 @@
-"""A pool of bases with learned gates, of which one is to be chosen. Shapes: C channels, K basis functions."""
+"""Pool of bases with learned gates, from which one is chosen. Shapes: C channels, K basis functions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_POOL = ("bspline", "rbf", "wavelet", "chebyshev")
 
 
 class SelectableBasis(Basis):
-    """The functions of all members of a pool, each member scaled to the same size and by a learned gate.
+    """Functions of all members of a pool, each scaled to the same size and multiplied by a learned gate.
 
     phi = (g_1 s_1 phi_1, ..., g_M s_M phi_M), s_m = 1 / sqrt(sum_j E[phi_mj(x)^2]) for x ~ N(0, 1),
     K = K_1 + ... + K_M.
@@ -39,13 +39,13 @@ class SelectableBasis(Basis):
     The phase is a part of the state dict. All members follow the channels of the layer.
 
     Args:
-        pool: short names of the members, each at most once.
-        pool_kwargs: arguments of members by name.
-        squash: domain policy in front of all members, beside their own; None, "tanh" or "sigmoid".
+        pool: Short names of the members, each at most once.
+        pool_kwargs: Arguments of members by name.
+        squash: Domain policy in front of all members, beside their own; None, "tanh" or "sigmoid".
         num_channels: C, for members with learnable parameters.
 
     Raises:
-        ValueError: if the pool is empty or a name is unknown, repeated, or has arguments without being there.
+        ValueError: The pool is empty or a name is unknown, repeated, or has arguments without being there.
     """
 
     name = "selectable"
@@ -97,21 +97,21 @@ class SelectableBasis(Basis):
         self.set_phase("train")
 
     def reset_parameters(self) -> None:
-        """Reset the members, their scales and the logits, and start with the first phase."""
+        """Initialize the members, their scales and the logits, and start with the first phase."""
         for member in self._members():
             member.reset_parameters()
         self._reset_own()
 
     @torch.no_grad()
     def set_phase(self, phase: Phase, temperature: float = 1.0) -> None:
-        """Choose how gates follow from the logits.
+        """Set the rule that turns logits into gates.
 
         Args:
             phase: "train", "select" or "pruned".
-            temperature: in the second phase, above 0.
+            temperature: In the second phase, above 0.
 
         Raises:
-            ValueError: if the phase is not known or the temperature not positive.
+            ValueError: The phase is not known or the temperature not positive.
         """
         if phase not in ("train", "select", "pruned"):
             raise ValueError(f"phase={phase!r} is not known; legal values: train, select, pruned")
@@ -121,41 +121,41 @@ class SelectableBasis(Basis):
         self.hard.fill_(phase == "pruned")
 
     def expand_flops(self) -> int:
-        """Those of all members, and a factor for each function."""
+        """Count the operations of all members, and a factor for each function."""
         return sum(member.flops_per_input for member in self._members()) + self.num_basis
 
     @property
     def phase(self) -> Phase:
-        """The present phase."""
+        """Return the current phase."""
         if bool(self.hard):
             return "pruned"
         return "select" if bool(self.sharpness) else "train"
 
     def gates(self) -> Tensor:
-        """(M,) gates of the members, which sum to 1."""
+        """Return the gates of the members, (M,), which sum to 1."""
         logits = self.logits.to(torch.promote_types(self.logits.dtype, torch.float32))
         soft = torch.softmax(self.sharpness.to(logits.dtype) * logits, 0)
         best = torch.arange(logits.numel(), device=logits.device) == logits.argmax()
         return torch.where(self.hard, best.to(soft.dtype), soft)
 
     def entropy(self) -> Tensor:
-        """Entropy of the gates from 0 (one member has it all) to 1 (all are equal), differentiable."""
+        """Return the entropy of the gates from 0 (one member) to 1 (all equal), differentiable."""
         gates = self.gates()
         nats: Tensor = -torch.special.xlogy(gates, gates).sum()
         return nats / math.log(max(2, gates.numel()))
 
     def selection(self) -> tuple[str, dict[str, float]]:
-        """Name of the member with the largest logit, and the gates by name."""
+        """Return the name of the member with the largest logit, and the gates by name."""
         names = list(self.members)
         gates = self.gates().detach().tolist()
         return names[int(self.logits.argmax())], dict(zip(names, gates, strict=True))
 
     @torch.no_grad()
     def map_to(self, member: str) -> Tensor:
-        """Map (K', K) of weights of this basis to weights of one member alone: its gate times its scale.
+        """Return the map (K', K) of weights of this basis to those of one member: its gate times its scale.
 
         Raises:
-            ValueError: if there is no such member.
+            ValueError: There is no such member.
         """
         if member not in self.members:
             raise ValueError(f"member={member!r} is not in the pool; legal names: {', '.join(self.members)}")
@@ -168,7 +168,7 @@ class SelectableBasis(Basis):
         return weights
 
     def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Values of the functions of all members, in the order of the pool."""
+        """Return the values of the functions of all members, in the order of the pool."""
         gates = self.gates()
         factors = (gates * self.scale.to(gates.dtype)).to(x.dtype).unbind(0)
         maps = [
@@ -178,7 +178,7 @@ class SelectableBasis(Basis):
         return torch.cat(maps, dim)
 
     def no_weight_decay(self) -> set[str]:
-        """The logits and the learnable parameters of members."""
+        """Return the logits and the learnable parameters of members."""
         inner = {
             f"members.{name}.{own}"
             for name, member in zip(self.members, self._members(), strict=True)
@@ -190,19 +190,19 @@ class SelectableBasis(Basis):
         return [cast(Basis, member) for member in self.members.values()]
 
     def extra_repr(self) -> str:
-        """Show the sizes."""
+        """Return the sizes for `repr`."""
         return f"pool={list(self.members)}, {super().extra_repr()}"
 
 
 def _gated(function: Callable[[Tensor], Tensor], x: Tensor, factor: Tensor) -> Tensor:
-    """A function of x times a factor, whose gradient computes the values again and keeps none."""
+    """Multiply a function of x by a factor; the gradient recomputes the values and keeps none."""
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return factor * function(x)
     return cast(Tensor, _Gated.apply(function, function(x), x, factor))
 
 
 class _Gated(torch.autograd.Function):
-    """Scaled values; `x` is what they were computed from, and gets its gradient through them."""
+    """Autograd function of scaled values of x, whose gradient passes through them."""
 
     @staticmethod
     def forward(function: Callable[[Tensor], Tensor], values: Tensor, x: Tensor, factor: Tensor) -> Tensor:

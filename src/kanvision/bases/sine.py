@@ -15,7 +15,7 @@ __all__ = ["SineBasis"]
 
 
 class SineBasis(Basis):
-    """phi_k = sin(w_k x + p_k), k = 1 ... K, with learned frequencies w and fixed phases p.
+    """Functions phi_k = sin(w_k x + p_k), k = 1 ... K, with learned frequencies w and fixed phases p.
 
     SineKAN, Reinhardt, Dinesh and Gleyzer 2024 (arXiv 2407.04149). As published, one set of frequencies
     serves all channels and starts at w_k = k / (K + 1). The published phases differ from input to input,
@@ -26,15 +26,15 @@ class SineBasis(Basis):
 
     Args:
         num_frequencies: K.
-        frequency_step: distance of two frequencies at the start; None is 1 / (K + 1), and 1 is what the
+        frequency_step: Distance of two frequencies at the start; None is 1 / (K + 1), and 1 is what the
             first layer of the published networks has.
-        per_channel: learn a set of frequencies (C, K) for each channel instead of one (1, K) for all; needs
+        per_channel: Learn a set of frequencies (C, K) for each channel instead of one (1, K) for all; needs
             `num_channels`, without which there is one set.
-        squash: domain policy; None, "tanh" or "sigmoid".
+        squash: Domain policy; None, "tanh" or "sigmoid".
         num_channels: C, for `per_channel`.
 
     Raises:
-        ValueError: if there is no frequency or the step is not positive.
+        ValueError: There is no frequency or the step is not positive.
     """
 
     name = "sine"
@@ -68,16 +68,16 @@ class SineBasis(Basis):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Put the frequencies back to where they started, and fill in the phases."""
+        """Initialize frequencies and phases."""
         steps = torch.arange(self.num_basis, dtype=torch.float64, device="cpu")
         self.frequency.copy_(self.frequency_step * (steps + 1))
         self.phase.copy_(math.pi / self.num_basis * steps)
 
     def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Values of the sines."""
+        """Return the values of the sines."""
         frequency, phase = (self.per_channel(values, x, dim) for values in (self.frequency, self.phase))
         return sines(x, frequency, phase, dim)
 
     def expand_flops(self) -> int:
-        """For each function the angle and its sine."""
+        """Count the angle and its sine for each function."""
         return 3 * self.num_basis

@@ -32,22 +32,22 @@ class BSplineBasis(GridBasis):
     or widen it; behind a norm (-2, 2) or (-3, 3) fits, and `kanvision.layers.grid` moves it to the data.
 
     Args:
-        grid_size: cells on the range.
-        degree: k; 3 is cubic.
-        grid_range: lowest and highest point of the range, which is the domain.
-        knots: increasing knots that replace the uniform ones; `grid_size` and `grid_range` are not used then.
+        grid_size: Cells on the range.
+        degree: K; 3 is cubic.
+        grid_range: Lowest and highest point of the range, which is the domain.
+        knots: Increasing knots that replace the uniform ones; `grid_size` and `grid_range` are not used then.
             n + 1 knots give K = n - degree functions.
-        evaluation: how the functions are computed, which changes cost and rounding alone. "folded": truncated
+        evaluation: How the functions are computed, which changes cost and rounding alone. "folded": truncated
             powers, uniform knots and degree >= 2; "local": the degree + 1 functions that are not 0,
             scattered, uniform knots; "matrix": those as one matrix product with the powers of the place in
             the cell, as in MatrixKAN (arXiv 2502.07176), uniform knots; "cox_de_boor": the recursion, any
             knots; "auto": the quickest, folded for few functions of degrees 2 to 5, else matrix, and
             cox_de_boor with `knots`.
-        squash: domain policy.
-        num_channels: not used, the functions have no parameters.
+        squash: Domain policy, see `Basis`.
+        num_channels: Not used: the functions have no parameters.
 
     Raises:
-        ValueError: if a size is too small, the range is empty, the knots are not increasing or too few, or
+        ValueError: A size is too small, the range is empty, the knots are not increasing or too few, or
             the evaluation is not known or not for these knots or this degree.
     """
 
@@ -99,17 +99,17 @@ class BSplineBasis(GridBasis):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Put the knots back to where they started."""
+        """Initialize the knots."""
         self.knots.copy_(self.knots.new_tensor(self._points))
 
     @property
     def num_cells(self) -> int:
-        """G, the cells of the domain."""
+        """Return the number of cells of the domain, G."""
         return self.num_basis - self.degree
 
     @property
     def step(self) -> float:
-        """Width of a cell; the mean where they differ."""
+        """Return the width of a cell, or the mean width if they differ."""
         low, high = self.domain
         return (high - low) / self.num_cells
 
@@ -145,7 +145,7 @@ class BSplineBasis(GridBasis):
         return points
 
     def _equidistant(self, left: int, right: int, factor: int = 1) -> None:
-        """Make knots that contain the present ones: `factor` to a cell, and so many cells more."""
+        """Build knots that contain the current ones, `factor` for each cell, and more cells at the ends."""
         if not self.uniform:
             raise ValueError("only a B-spline basis at equidistant knots can be extended or refined")
         points = self._known_points()
@@ -162,7 +162,7 @@ class BSplineBasis(GridBasis):
 
     @torch.no_grad()
     def refine(self, factor: int) -> Tensor:
-        """Insert knots, so that each cell becomes `factor` of them.
+        """Insert knots that split each cell into `factor` cells.
 
         B_j = sum_i c_i b_{rj - (r-1)k + i} with B on cells of width h, b on h / r, r the factor and c the
         coefficients of (1 + z + ... + z^{r-1})^{k+1} / r^k; for doubling c_i = 2^-k C(k+1, i). Exact on the
@@ -172,7 +172,7 @@ class BSplineBasis(GridBasis):
             (K', K) map of the weights, K' = r G + k.
 
         Raises:
-            ValueError: if the factor is below 2 or the knots are not equidistant.
+            ValueError: The factor is below 2 or the knots are not equidistant.
         """
         if factor < 2:
             raise ValueError(f"factor={factor} must be at least 2")
@@ -193,12 +193,12 @@ class BSplineBasis(GridBasis):
         return weights
 
     def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Values of all B-splines."""
+        """Return the values of all B-splines."""
         knots = self.knots.to(x.dtype)
         return bspline(x, knots, self.degree, dim, uniform=self.uniform, evaluation=self.evaluation)
 
     def expand_flops(self) -> int:
-        """Operations of the evaluation that is in use, see `kanvision.ops.bspline.bspline_flops`."""
+        """Return the operations of the evaluation in use, see `kanvision.ops.bspline.bspline_flops`."""
         return bspline_flops(self.degree, self.num_basis, uniform=self.uniform, evaluation=self.evaluation)
 
 

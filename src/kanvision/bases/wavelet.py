@@ -26,11 +26,11 @@ class WaveletBasis(Basis):
         kind: "mexican_hat", "morlet", "dog", "meyer" or "shannon"; formulas at
             `kanvision.ops.wavelet.WAVELETS`.
         num_wavelets: K; one starts at shift 0, more start evenly on [-2, 2]. All start at scale 1.
-        squash: domain policy; None, "tanh" or "sigmoid".
+        squash: Domain policy; None, "tanh" or "sigmoid".
         num_channels: C, for learnable shifts and scales.
 
     Raises:
-        ValueError: if the kind is not known or there is no wavelet.
+        ValueError: The kind is not known or there is no wavelet.
     """
 
     name = "wavelet"
@@ -57,21 +57,21 @@ class WaveletBasis(Basis):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Put shifts and scales back to where they started."""
+        """Initialize shifts and scales."""
         reach = 2.0 if self.num_basis > 1 else 0.0
         self.shift.copy_(torch.linspace(-reach, reach, self.num_basis, device="cpu"))
         self.scale.fill_(1.0)
 
     def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Values of the wavelets."""
+        """Return the values of the wavelets."""
         shift, scale = (self.per_channel(values, x, dim) for values in (self.shift, self.scale))
         return wavelets(x, shift, positive_rate(scale), self.kind, dim)
 
     def expand_flops(self) -> int:
-        """For each function the shifted, scaled and bounded argument, and the wavelet there."""
+        """Count the shifted, scaled and bounded argument and the wavelet for each function."""
         return self.num_basis * (4 + WAVELETS[self.kind].flops)
 
 
 def positive_rate(scale: Tensor) -> Tensor:
-    """1 / sqrt(scale^2 + 1e-6): finite and positive whatever the optimizer does to the scale."""
+    """Return 1 / sqrt(scale^2 + 1e-6), which is finite and positive for any scale."""
     return (scale.square() + _MIN_SCALE**2).rsqrt()

@@ -1,4 +1,4 @@
-"""Layers: expansions by a basis in linear and convolutional form, and what stands around them."""
+"""Layers: linear and convolutional KAN layers, and the modules that are built from them."""
 
 from .activation import create_activation
 from .attention import KANSelfAttention1d, KANSelfAttention2d, KANSelfAttention3d

@@ -1,4 +1,4 @@
-"""Activations by timm's names."""
+"""Activation functions by timm's names."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ ACTIVATIONS = (
 
 
 def create_activation(name: str | None, *, key: str = "act") -> nn.Module:
-    """Build an activation from timm's name of it ("silu", "gelu", "prelu", ...); None or "identity" is none.
+    """Build an activation from timm's name ("silu", "gelu", "prelu", ...); the identity for None.
 
     Raises:
-        ValueError: if the name is not one of `ACTIVATIONS`.
+        ValueError: The name is not one of `ACTIVATIONS`.
     """
     if name is None or name == "identity":
         return nn.Identity()

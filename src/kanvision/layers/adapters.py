@@ -31,7 +31,7 @@ __all__ = [
 
 
 class KANAdapter(nn.Module):
-    """What is trained beside the frozen weights of one layer; zero at the start.
+    """Trainable additions to the frozen weights of one layer; zero at the start.
 
     W'_oij = W_oij + (up down)_o,ij + delta_ot (j the t-th chosen function),  W'_oi,K+t = extra_oit,
     V' = V + base_up base_down
@@ -41,9 +41,9 @@ class KANAdapter(nn.Module):
     rescales the learning rate). One of two factors starts at U(-b, b), b = 1 / sqrt(columns), the other at 0.
 
     Args:
-        layer: the layer as released.
+        layer: The layer as released.
         extra_degrees: E.
-        degrees: the chosen functions, increasing.
+        degrees: The chosen functions, increasing.
         rank: R of the basis weights; 0 for none.
         base_rank: R of the base weights; 0 for none.
     """
@@ -70,7 +70,7 @@ class KANAdapter(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Start anew, where outputs are those of the released layer."""
+        """Initialize the additions, so that outputs are those of the released layer."""
         for parameter in self.parameters():
             parameter.zero_()
         for down in (self.down, self.base_down):
@@ -79,7 +79,7 @@ class KANAdapter(nn.Module):
                 down.uniform_(-bound, bound)
 
     def basis_weight(self, released: Tensor) -> Tensor:
-        """(O, C/G K, *k) -> W' as (O, C/G (K + E), *k)."""
+        """Map W, (O, C/G K, *k), to W', (O, C/G (K + E), *k)."""
         weight = _with_product(released, self.up, self.down)
         if self.delta is None and self.extra is None:
             return weight
@@ -92,11 +92,11 @@ class KANAdapter(nn.Module):
         return weight.flatten(1, 2)
 
     def base_weight(self, released: Tensor) -> Tensor:
-        """(O, C/G, *k) -> V' of the same shape."""
+        """Return V' from the released V, both (O, C/G, *k)."""
         return _with_product(released, self.base_up, self.base_down)
 
     def extra_repr(self) -> str:
-        """Show what is adapted."""
+        """Return the adapted parts for `repr`."""
         parts = [f"degrees={self.degrees}"] if self.degrees else []
         sizes = {
             "extra_degrees": None if self.extra is None else self.extra.shape[2],
@@ -107,7 +107,7 @@ class KANAdapter(nn.Module):
 
 
 class AdaptedKANLayer(KANLayer):
-    """Mixin of the adapted layers: the forward pass of the plain layer, with the effective weights.
+    """Mixin of adapted layers: the forward pass of the plain layer, with the effective weights.
 
     Everything around the weights (padding, groups, dropout, recomputing, edge scales) is that of the plain
     layer, because there is one weight for each branch, made anew in every pass, and no second convolution.
@@ -119,18 +119,18 @@ class AdaptedKANLayer(KANLayer):
     """Names of the parameters that were trainable before."""
 
     def edge_weight(self) -> Tensor:
-        """Effective basis weights times the factors of their edges, (O, C/G (K + E), *k)."""
+        """Return the effective basis weights times the edge scales, (O, C/G (K + E), *k)."""
         weight = self.adapter.basis_weight(self.basis_weight)
         if self.edge_scale is None:
             return weight
         return (self._by_function(weight) * self.edge_scale.unsqueeze(2)).flatten(1, 2)
 
     def base_map(self) -> Tensor | None:
-        """Effective base weights, (O, C/G, *k)."""
+        """Return the effective base weights, (O, C/G, *k)."""
         return None if self.base_weight is None else self.adapter.base_weight(self.base_weight)
 
     def reset_parameters(self) -> None:
-        """Start the adapters anew; what was released stays."""
+        """Initialize the adapters; released weights are kept."""
         self.adapter.reset_parameters()
         if isinstance(self.basis, AdaptedGramBasis):
             self.basis.reset_parameters()
@@ -161,7 +161,7 @@ ADAPTED: dict[type[KANLayer], type[AdaptedKANLayer]] = {
 
 
 class AdaptedGramBasis(GramBasis):
-    """Gram polynomials whose learned recurrence is frozen but for chosen steps.
+    """Gram polynomials whose learned recurrence is frozen except for chosen steps.
 
     p_{n+1} = x p_n - (beta_n + delta_n) C_n p_{n-1}, with delta_n = 0 at the start, for the steps n = i - 1
     that make the adapted degrees i; all other delta_n are 0. One vector, indexed by the step, so that merging
@@ -174,7 +174,7 @@ class AdaptedGramBasis(GramBasis):
 
     @staticmethod
     def around(basis: GramBasis, steps: Sequence[int]) -> AdaptedGramBasis:
-        """Turn a basis into an adapted one."""
+        """Return an adapted copy of a basis."""
         assert basis.beta is not None
         basis.__class__ = AdaptedGramBasis
         adapted = cast(AdaptedGramBasis, basis)
@@ -184,14 +184,14 @@ class AdaptedGramBasis(GramBasis):
         return adapted
 
     def factors(self) -> Tensor:
-        """Factors of the steps n = 1 ... degree - 1."""
+        """Return the factors of the steps n = 1 ... degree - 1."""
         released = super().factors()
         assert released is not None
         return _with_slices(released, self.beta_delta, [step - 1 for step in self.steps], 0)
 
     @torch.no_grad()
     def merged(self) -> GramBasis:
-        """Turn it into the plain basis that has the same values."""
+        """Return the plain basis that has the same values."""
         assert self.beta is not None
         indices = [step if self.parity else step - 1 for step in self.steps]
         self.beta = nn.Parameter(
@@ -204,7 +204,7 @@ class AdaptedGramBasis(GramBasis):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Start the deltas anew; the released beta stays."""
+        """Initialize the deltas; the released beta is kept."""
         self._reset_recurrence()
         self.beta_delta.zero_()
 
@@ -214,14 +214,14 @@ def _zeros(like: Tensor, *shape: int) -> nn.Parameter | None:
 
 
 def _with_product(weight: Tensor, up: Tensor | None, down: Tensor | None) -> Tensor:
-    """A weight plus the product of two factors, in the shape of the weight."""
+    """Return a weight plus the product of two factors, in the shape of the weight."""
     if up is None or down is None:
         return weight
     return weight + (up @ down).view(weight.shape)  # (O, R) (R, columns)
 
 
 def _with_slices(whole: Tensor, parts: Tensor, indices: Sequence[int], dim: int) -> Tensor:
-    """A tensor with `parts` added at some places of an axis, without an index on the device."""
+    """Return a tensor with `parts` added at some indices of an axis, without an index on the device."""
     pieces, end = [], 0
     for number, index in enumerate(indices):
         pieces.append(whole.narrow(dim, end, index - end))

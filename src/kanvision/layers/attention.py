@@ -35,22 +35,22 @@ class KANSelfAttentionNd(CompositeLayer):
     Drokin 2024 (arXiv 2407.01092), in the manner of SAGAN (arXiv 1805.08318).
 
     Args:
-        channels: C.
+        channels: Number of channels, C.
         inner_projection: D; None is C without projections.
-        kernel_size: of the KAN convolutions, an int or one per space axis.
-        conv: class of these, such as `BottleneckKANConv2d` (or a partial with its own arguments); None is
+        kernel_size: Of the KAN convolutions, an int or one per space axis.
+        conv: Class of these, such as `BottleneckKANConv2d` (or a partial with its own arguments); None is
             `KANConv{1,2,3}d`. A class that is given makes three layers.
-        num_heads: heads of D / num_heads channels.
-        scale: factor of q^T k; None is 1 / sqrt(D / num_heads).
-        parity: as published: three convolutions, scale 1, and y = post_norm(gamma x + outer(A v)), which has
+        num_heads: Heads of D / num_heads channels.
+        scale: Factor of q^T k; None is 1 / sqrt(D / num_heads).
+        parity: As published: three convolutions, scale 1, and y = post_norm(gamma x + outer(A v)), which has
             no way around the attention at its start.
-        post_norm: norm of the output: None, "batch", "instance", "group", "layer".
-        rope: rotary positions of queries and keys: None, "axial" or "mixed", see `RotaryPositions`.
-        **options: further arguments of the convolutions (`groups`, `basis`, `norm`, ...); `norm_affine` holds
+        post_norm: Norm of the output: None, "batch", "instance", "group", "layer".
+        rope: Rotary positions of queries and keys: None, "axial" or "mixed", see `RotaryPositions`.
+        **options: Further arguments of the convolutions (`groups`, `basis`, `norm`, ...); `norm_affine` holds
             for `post_norm` too.
 
     Raises:
-        ValueError: if a size, a name or a combination of them is not legal.
+        ValueError: A size, a name or a combination of them is not legal.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class KANSelfAttentionNd(CompositeLayer):
         self.gamma.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *S) -> (B, C, *S).
+        """Map (B, C, *S) to (B, C, *S).
 
         Raises:
             ValueError: if `x` does not have C channels and the right number of space axes.
@@ -121,7 +121,7 @@ class KANSelfAttentionNd(CompositeLayer):
         return cast(Tensor, self.post_norm(y))
 
     def _heads(self, u: Tensor) -> list[Tensor]:
-        """Queries, keys and values, (B, heads, N, D / heads) each."""
+        """Return queries, keys and values, (B, heads, N, D / heads) each."""
         count, positions = u.shape[0], math.prod(u.shape[2:])
         if self.fused:
             y = cast(Tensor, self.projections["qkv"](u))
@@ -135,7 +135,7 @@ class KANSelfAttentionNd(CompositeLayer):
         return [part.reshape(shape).transpose(2, 3).contiguous() for part in parts]
 
     def extra_repr(self) -> str:
-        """Show the widths."""
+        """Return the widths for `repr`."""
         return (
             f"{self.channels}, width={self.width}, num_heads={self.num_heads}, scale={self.scale:.4g}, "
             f"parity={self.parity}"
@@ -143,18 +143,18 @@ class KANSelfAttentionNd(CompositeLayer):
 
 
 class KANSelfAttention1d(KANSelfAttentionNd):
-    """(B, C, L) -> (B, C, L); arguments as of `KANSelfAttentionNd`."""
+    """Self-attention (B, C, L) -> (B, C, L) with the arguments of `KANSelfAttentionNd`."""
 
     ndim = 1
 
 
 class KANSelfAttention2d(KANSelfAttentionNd):
-    """(B, C, H, W) -> (B, C, H, W); arguments as of `KANSelfAttentionNd`."""
+    """Self-attention (B, C, H, W) -> (B, C, H, W) with the arguments of `KANSelfAttentionNd`."""
 
     ndim = 2
 
 
 class KANSelfAttention3d(KANSelfAttentionNd):
-    """(B, C, D, H, W) -> (B, C, D, H, W); arguments as of `KANSelfAttentionNd`."""
+    """Self-attention (B, C, D, H, W) -> (B, C, D, H, W) with the arguments of `KANSelfAttentionNd`."""
 
     ndim = 3

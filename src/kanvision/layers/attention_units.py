@@ -1,4 +1,4 @@
-"""A matrix of learned univariate functions for every head: the units of Kolmogorov-Arnold attention.
+"""Units of Kolmogorov-Arnold attention: a matrix of learned univariate functions for every head.
 
 Shapes: B batch, h heads, M rows, N inputs, O outputs, K functions of the basis.
 """
@@ -21,7 +21,7 @@ __all__ = ["AttentionUnits"]
 
 
 class AttentionUnits(nn.Module):
-    """y_ip = sum_q phi_pq(x_iq), phi_pq(x) = base_act(x) + sum_k c_pqk f_k(x), for every head by itself.
+    """Units y_ip = sum_q phi_pq(x_iq), phi_pq(x) = base_act(x) + sum_k c_pqk f_k(x), for every head.
 
     With `unit_scales`, phi_pq = scale_base_pq base_act + scale_basis_pq sum_k c_pqk f_k, as in pykan; the
     parameter counts that KArAt publishes need the two. They are folded into the coefficients before any
@@ -32,19 +32,19 @@ class AttentionUnits(nn.Module):
     belongs to the head and the input, not to each unit.
 
     Args:
-        num_heads: h.
+        num_heads: Number of heads, h.
         in_features: N.
-        out_features: O.
-        basis: short name (a key of `kanvision.bases.BASES`).
-        basis_kwargs: arguments of the basis.
+        out_features: Number of output features, O.
+        basis: Short name (a key of `kanvision.bases.BASES`).
+        basis_kwargs: Arguments of the basis.
         base_act: "zero", "identity", "silu" or "gelu".
-        include_dc: add the constant 1 to the functions.
-        unit_scales: two more learnable factors for each unit.
-        device: where the parameters are made.
-        dtype: of the parameters.
+        include_dc: Add the constant 1 to the functions.
+        unit_scales: Two more learnable factors for each unit.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
 
     Raises:
-        ValueError: if a name or an argument of the basis is not known.
+        ValueError: A name or an argument of the basis is not known.
     """
 
     kan_parameters = ("coefficients", "scale_basis", "scale_base")
@@ -86,7 +86,7 @@ class AttentionUnits(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, std: float = 1.0) -> None:
-        """Draw the coefficients from N(0, std^2); scales become 1, the basis starts again."""
+        """Draw the coefficients from N(0, std^2), set scales to 1 and reset the basis."""
         self.basis.reset_parameters()
         nn.init.normal_(self.coefficients, std=std)
         for scale in (self.scale_basis, self.scale_base):
@@ -94,11 +94,11 @@ class AttentionUnits(nn.Module):
                 nn.init.ones_(scale)
 
     def root_mean_square(self) -> float:
-        """sqrt(sum_k E[f_k(x)^2]), x ~ N(0, 1): the size of a unit whose coefficients are N(0, 1)."""
+        """Return sqrt(sum_k E[f_k(x)^2]), x ~ N(0, 1): the size of a unit with coefficients from N(0, 1)."""
         return math.sqrt(float(self.basis.second_moment().sum()) + self.include_dc)
 
     def folded(self) -> Tensor:
-        """Coefficients of all functions, base activation last: (h, O, N, K + constant + base)."""
+        """Return the coefficients of all functions, base activation last: (h, O, N, K + constant + base)."""
         c: Tensor = self.coefficients
         if self.scale_basis is not None:
             c = c * self.scale_basis.unsqueeze(-1)
@@ -108,7 +108,7 @@ class AttentionUnits(nn.Module):
         return torch.cat((c, base.unsqueeze(-1)), dim=-1)
 
     def functions(self, x: Tensor) -> Tensor:
-        """Values of all functions, the base activation last: (B, h, M, N) -> (B, h, M, N, K + ...)."""
+        """Return the values of all functions, base activation last: (B, h, M, N) -> (B, h, M, N, K + ...)."""
         values = self._expand(x)
         extra = [torch.ones_like(x)] if self.include_dc else []
         if (act := BASE_ACTS[self.base_act]) is not None:
@@ -116,10 +116,10 @@ class AttentionUnits(nn.Module):
         return torch.cat((values, torch.stack(extra, -1)), -1) if extra else values
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """One matrix product over all functions of all inputs: (B, h, M, N) -> (B, h, M, O).
+        """Map (B, h, M, N) to (B, h, M, O) by one matrix product over all functions of all inputs.
 
         Args:
-            x: the inputs.
+            x: The inputs.
             mask: (B or 1, h or 1, M, N) or less; false leaves a pair of row and input out.
         """
         values = self.functions(x)
@@ -128,7 +128,7 @@ class AttentionUnits(nn.Module):
         return values.flatten(-2) @ self.folded().to(x.dtype).flatten(-2).mT
 
     def one_by_one(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """As `forward` with every unit evaluated by itself, O values for each input: the oracle."""
+        """Compute `forward` one unit at a time, O values for each input: the test oracle."""
         values = self.functions(x)
         num_basis = self.coefficients.shape[-1]
         c = self.coefficients.to(x.dtype)
@@ -143,7 +143,7 @@ class AttentionUnits(nn.Module):
         return units.sum(-1).transpose(2, 3)  # (B, h, M, O)
 
     def through(self, x: Tensor, v: Tensor) -> Tensor:
-        """Units towards the keys, applied to values without the matrix of rows and keys.
+        """Apply the units of the keys to values without the matrix of queries and keys.
 
         sum_q (sum_p phi_qp(x_ip)) v_q = sum_p sum_k f_k(x_ip) (sum_q c_qpk v_q)
 
@@ -163,14 +163,14 @@ class AttentionUnits(nn.Module):
         new_grid: tuple[int, int],
         num_prefix_tokens: int,
     ) -> None:
-        """Interpolate what runs along the tokens of a grid, see `KArAtOperator.resize`.
+        """Interpolate the parameters along the tokens of a grid, see `KArAtOperator.resize`.
 
         Args:
-            out_axis: whether the outputs are tokens.
-            in_axis: whether the inputs are tokens.
-            old_grid: patches along each axis so far.
-            new_grid: and from now on.
-            num_prefix_tokens: tokens in front of them.
+            out_axis: Whether the outputs are tokens.
+            in_axis: Whether the inputs are tokens.
+            old_grid: Patches along each axis so far.
+            new_grid: And from now on.
+            num_prefix_tokens: Tokens in front of them.
         """
         grids = (old_grid, new_grid, num_prefix_tokens)
         for axis in (1,) * out_axis + (2,) * in_axis:
@@ -193,11 +193,11 @@ class AttentionUnits(nn.Module):
 
     @property
     def flops_per_value(self) -> int:
-        """Operations that evaluate the functions at one input; those of a base activation count as one."""
+        """Return the operations that evaluate the functions at one input; a base activation counts as one."""
         return self.basis.flops_per_input + (self.base_act != "zero")
 
     def extra_repr(self) -> str:
-        """Show sizes and options."""
+        """Return sizes and options for `repr`."""
         return (
             f"{self.in_features} -> {self.out_features}, num_heads={self.num_heads}, "
             f"base_act={self.base_act!r}, include_dc={self.include_dc}, "

@@ -1,4 +1,4 @@
-"""Losses that layers want added to the training loss: load balance of experts, penalties on activations.
+"""Losses that layers add to the training loss: load balance of experts, penalties on activations.
 
 A layer calls `add_auxiliary(loss)` in its forward pass; whoever trains collects them::
 
@@ -23,10 +23,10 @@ _collectors: list[list[Tensor]] = []
 
 
 def add_auxiliary(loss: Tensor) -> None:
-    """Hand a scalar to the innermost `collect_auxiliary`; without one it is dropped.
+    """Pass a scalar to the innermost `collect_auxiliary`; without one it is dropped.
 
     Raises:
-        ValueError: if the loss is not a scalar.
+        ValueError: The loss is not a scalar.
     """
     if loss.ndim:
         raise ValueError(f"an auxiliary loss is a scalar, got a tensor of shape {tuple(loss.shape)}")
@@ -36,7 +36,7 @@ def add_auxiliary(loss: Tensor) -> None:
 
 @contextmanager
 def collect_auxiliary() -> Iterator[list[Tensor]]:
-    """Collect what layers add inside the block; collectors nest, the innermost one gets the losses."""
+    """Collect the losses that layers add inside the block; the innermost of nested collectors gets them."""
     losses: list[Tensor] = []
     _collectors.append(losses)
     try:

@@ -1,4 +1,4 @@
-"""What KAN layers of every shape share: two branches, their start values, norms, activations and dropout.
+"""Base of all KAN layers: two branches, their initialization, norms, activations and dropout.
 
 Shapes: B batch, C channels, K basis functions, O outputs.
 """
@@ -28,7 +28,7 @@ INITS = ("variance_preserving", "kaiming", "kaiming_joint", "normal", "efficient
 
 
 class KANOptions(TypedDict, total=False):
-    """The options that every KAN layer takes; `KANLayer` says what they mean and what stands without them."""
+    """Options of every KAN layer; see `KANLayer` for their meaning and defaults."""
 
     basis_kwargs: Mapping[str, Any] | None
     base_act: str | None
@@ -50,7 +50,7 @@ class KANOptions(TypedDict, total=False):
 
 
 class KANLayer(nn.Module):
-    """Base of `KANLinear` and `KANConv{1,2,3}d`.
+    """Base class of `KANLinear` and `KANConv{1,2,3}d`.
 
     y = act(norm(base_weight . base_act(x) + basis_weight . basis_act(phi(input_norm(x))) + bias))
 
@@ -72,37 +72,37 @@ class KANLayer(nn.Module):
       G + 1 points of the domain, G = K - 3, so that the layer starts close to its base branch.
 
     Args:
-        in_channels: C.
-        out_channels: O.
-        basis: short name (a key of `kanvision.bases.BASES`) or a ready basis.
-        kernel_size: taps along each space axis.
-        groups: groups of channels that do not see each other.
-        basis_kwargs: arguments of the basis. Bases with learnable parameters get one set per input channel,
+        in_channels: Number of input channels, C.
+        out_channels: Number of output channels, O.
+        basis: Short name (a key of `kanvision.bases.BASES`) or a ready basis.
+        kernel_size: Taps along each space axis.
+        groups: Number of independent groups of channels.
+        basis_kwargs: Arguments of the basis. Bases with learnable parameters get one set per input channel,
             unless `num_channels` is given here.
-        base_act: activation of the base branch by timm's name; "identity" is a plain linear branch, None is
+        base_act: Activation of the base branch by timm's name; "identity" is a plain linear branch, None is
             no branch.
-        input_norm: norm in front of the basis only: None, "batch", "instance", "layer", "minmax"
+        input_norm: Norm in front of the basis only: None, "batch", "instance", "layer", "minmax"
             (per sample).
-        basis_act: activation on the basis values.
-        norm: norm of the sum of the branches: None, "batch", "instance", "group", "layer".
-        norm_affine: give both norms a learnable scale and shift.
-        act: activation behind the norm.
-        bias: add a learnable bias, zero at the start.
-        init: start values, one of `INITS`.
-        init_noise: size of the noise of `efficient_kan`.
-        edge_scale: one more learnable factor for each edge (output, input, tap) on its K basis weights, the
+        basis_act: Activation on the basis values.
+        norm: Norm of the sum of the branches: None, "batch", "instance", "group", "layer".
+        norm_affine: Give both norms a learnable scale and shift.
+        act: Activation behind the norm.
+        bias: Add a learnable bias, zero at the start.
+        init: Start values, one of `INITS`.
+        init_noise: Size of the noise of `efficient_kan`.
+        edge_scale: One more learnable factor for each edge (output, input, tap) on its K basis weights, the
             "standalone spline scaler" of efficient-kan.
-        drop_rate: rate of dropout or noise in training.
+        drop_rate: Rate of dropout or noise in training.
         drop_kind: "channel", "element" or "noise", see `kanvision.layers.dropout`.
         drop_position: "input" (of both branches), "branch" (input of the basis branch), "squashed" (between
             the domain policy of the basis and its functions), "basis" (the basis values) or "output".
-        checkpoint: in training, keep the input and, before a norm and an activation, the output of the linear
+        checkpoint: In training, keep the input and, before a norm and an activation, the output of the linear
             maps; everything else, K times as much, is computed again in the backward pass. False keeps it.
-        device: where the parameters are made.
-        dtype: of the parameters.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
 
     Raises:
-        ValueError: if a name, a rate or a combination of them is not legal.
+        ValueError: A name, a rate or a combination of them is not legal.
     """
 
     ndim: ClassVar[int]
@@ -179,25 +179,25 @@ class KANLayer(nn.Module):
         self.register_parameter(name, None if shape is None else nn.Parameter(torch.empty(shape)))
 
     def _linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The linear map of a branch; `x` holds inputs or their expansion in the order of the weights."""
+        """Apply the linear map of a branch to inputs or their expansion, in the order of the weights."""
         raise NotImplementedError
 
     def _expand(self, z: Tensor) -> Tensor:
-        """The basis maps, channel-major in the place of the channels."""
+        """Return the basis maps, channel-major, along the axis of the channels."""
         raise NotImplementedError
 
     def edge_weight(self) -> Tensor:
-        """Basis weights times the factors of their edges, (O, C/groups K, *kernel)."""
+        """Return the basis weights times the edge scales, (O, C/groups K, *kernel)."""
         if self.edge_scale is None:
             return self.basis_weight
         return (self._by_function(self.basis_weight) * self.edge_scale.unsqueeze(2)).flatten(1, 2)
 
     def base_map(self) -> Tensor | None:
-        """Base weights as they are used, (O, C/groups, *kernel); None without base branch."""
+        """Return the effective base weights, (O, C/groups, *kernel), or None without a base branch."""
         return self.base_weight
 
     def _by_function(self, weight: Tensor) -> Tensor:
-        """(O, C/groups K, *kernel) -> (O, C/groups, K, *kernel)."""
+        """Map (O, C/groups K, *kernel) to (O, C/groups, K, *kernel)."""
         out, maps, *kernel = weight.shape
         num_basis = self.basis.num_basis
         return weight.reshape(out, maps // num_basis, num_basis, *kernel)
@@ -213,7 +213,7 @@ class KANLayer(nn.Module):
         return self._linear_map(self.base_act(x), weight, None)
 
     def _transform(self, x: Tensor) -> Tensor:
-        """Everything but the check of the input."""
+        """Compute the forward pass without the check of the input."""
         x = self._dropped("input", x)
         # Each branch by itself: recomputing stops at the last tensor that the backward pass needs, which is
         # what goes into the linear map, so that only the expansion is done twice and no convolution.
@@ -232,7 +232,7 @@ class KANLayer(nn.Module):
         return self.act(self.norm(y))  # type: ignore[no-any-return]
 
     def _lean(self, function: Callable[[Tensor], Tensor], x: Tensor, norm: nn.Module | None = None) -> Tensor:
-        """Apply a function, in training keeping nothing but `x` for its backward pass.
+        """Apply a function; in training, keep only `x` for its backward pass.
 
         `norm` is the one inside the function, if any: its statistics must not count a batch twice. A compiler
         decides by itself what to keep.
@@ -254,7 +254,7 @@ class KANLayer(nn.Module):
         return self.training and self.drop_rate > 0 and self.drop_position == position
 
     def reset_parameters(self) -> None:
-        """Start anew: weights, bias, norms and the parameters and constants of the basis."""
+        """Initialize weights, bias, norms, and the parameters and constants of the basis."""
         for module in self.modules():
             reset = getattr(module, "reset_parameters", None)
             if module is not self and callable(reset):
@@ -316,7 +316,7 @@ class KANLayer(nn.Module):
         weight.copy_(fitted.movedim(-1, 2).flatten(1, 2))
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay would pull away from their meaning (timm's protocol)."""
+        """Return the names of parameters that weight decay would distort (timm's protocol)."""
         return {f"basis.{name}" for name in self.basis.no_weight_decay()}
 
 

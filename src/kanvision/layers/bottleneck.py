@@ -1,4 +1,4 @@
-"""Bottleneck KAN layers: the basis expansion works on fewer channels, between two plain projections.
+"""Bottleneck KAN layers: a basis expansion over fewer channels, between two plain projections.
 
 Shapes: B batch, C channels, M inner channels, *S space, K basis functions, O output channels.
 """
@@ -38,12 +38,12 @@ __all__ = [
 
 
 def inner_channels(in_channels: int, out_channels: int, dim_reduction: float, min_internal: int) -> int:
-    """Width M of the bottleneck between C and O channels (of one group).
+    """Return the width M of a bottleneck between C and O channels of one group.
 
     M = floor(max(C, O) / dim_reduction), and if that is below `min_internal`, min(min_internal, C, O).
 
     Raises:
-        ValueError: if an argument is not positive.
+        ValueError: An argument is not positive.
     """
     for key, value in (("dim_reduction", dim_reduction), ("min_internal", min_internal)):
         if not value > 0:
@@ -53,7 +53,7 @@ def inner_channels(in_channels: int, out_channels: int, dim_reduction: float, mi
 
 
 class Bottleneck(CompositeLayer):
-    """What bottleneck layers of every shape share; `ndim` space axes, 0 for channels-last features.
+    """Base class of bottleneck layers with `ndim` space axes, 0 for channels-last features.
 
     y = act(norm(base_weight . base_act(u) + expand(inner(squeeze(u))))),  u = drop(x)
     """
@@ -73,7 +73,7 @@ class Bottleneck(CompositeLayer):
         make_inner: Callable[[int, KANOptions], nn.Module],
         options: KANOptions,
     ) -> None:
-        """Make all parts; `make_inner(width, options)` makes the middle one."""
+        """Build all parts; `make_inner(width, options)` builds the middle one."""
         self.groups = groups
         self.inner_width = inner_width
         self.init = options.get("init", "variance_preserving")
@@ -114,12 +114,12 @@ class Bottleneck(CompositeLayer):
         raise NotImplementedError
 
     def _cores(self) -> list[KANLayer]:
-        """The layers that `expand` comes behind; the base branch has the geometry of any."""
+        """Return the layers in front of `expand`, all of which have the geometry of the base branch."""
         return [cast(KANLayer, self.inner)]
 
     @property
     def checkpoint(self) -> bool:
-        """As of `KANLayer`: keep little for the backward pass and compute the rest again."""
+        """Return whether activations are recomputed in the backward pass, as in `KANLayer`."""
         return self._cores()[0].checkpoint
 
     @checkpoint.setter
@@ -176,12 +176,12 @@ class Bottleneck(CompositeLayer):
 
     @property
     def merged(self) -> bool:
-        """Whether `merge` was called."""
+        """Return True if `merge` was called."""
         return isinstance(self.expand, nn.Identity)
 
     @torch.no_grad()
     def merge(self) -> Self:
-        """Fold `expand` into the weights of `inner`, for inference: nothing stands between the two.
+        """Fold `expand` into the weights of `inner`, for inference.
 
         Outputs stay what they were up to rounding and there is one linear map less to launch; the merged one
         does O / M times the work of the old inner one, so it pays where launches cost more than work.
@@ -191,7 +191,7 @@ class Bottleneck(CompositeLayer):
             dictionary are those of the merged map.
 
         Raises:
-            ValueError: if the layer is merged already or has adapters.
+            ValueError: The layer is merged already or has adapters.
         """
         if self.merged:
             raise ValueError("this layer is merged already")
@@ -223,20 +223,20 @@ class BottleneckKANConvNd(Bottleneck):
     with any. `get_preset("kagn", bottleneck=True)` are the arguments of the published layer.
 
     Args:
-        in_channels: C.
-        out_channels: O.
-        kernel_size: an int or one per space axis, as are stride, padding and dilation; of base and inner
+        in_channels: Number of input channels, C.
+        out_channels: Number of output channels, O.
+        kernel_size: An int or one per space axis, as are stride, padding and dilation; of base and inner
             convolution alike.
-        stride: step of the kernel.
-        padding: cells on both sides of every axis, "same" (stride 1 only) or "valid".
-        dilation: distance of the taps.
-        groups: groups of channels that do not see each other; divides C and O.
+        stride: Stride of the kernel.
+        padding: Padding on both sides of every axis, "same" (stride 1 only) or "valid".
+        dilation: Dilation of the kernel.
+        groups: Number of independent groups of channels; divides C and O.
         padding_mode: "zeros", "reflect", "replicate" or "circular".
-        basis: short name or a ready basis; a basis with learnable parameters has one set per inner channel.
-        dim_reduction: a group gets m = floor(max(c, o) / dim_reduction) inner channels.
-        min_internal: if that is less than this, m = min(min_internal, c, o).
-        pad_space: as of `KANConvNd`.
-        **options: as of `kanvision.layers.base.KANLayer`, with these differences: `input_norm` and
+        basis: Short name or a ready basis; a basis with learnable parameters has one set per inner channel.
+        dim_reduction: A group gets m = floor(max(c, o) / dim_reduction) inner channels.
+        min_internal: If that is less than this, m = min(min_internal, c, o).
+        pad_space: As of `KANConvNd`.
+        **options: As of `kanvision.layers.base.KANLayer`, with these differences: `input_norm` and
             `edge_scale` belong to the inner convolution; `bias` gives biases to squeeze and expand;
             `drop_kind` is "noise" and `drop_position` "input" if they are not given, as published; dropout at
             "branch", "squashed" or "basis" is that of the inner convolution; `init` rules base and inner
@@ -244,7 +244,7 @@ class BottleneckKANConvNd(Bottleneck):
             base branch expand is smaller by sqrt(2), which leaves a unit mean square in all).
 
     Raises:
-        ValueError: if a size, a name or a combination of them is not legal.
+        ValueError: A size, a name or a combination of them is not legal.
     """
 
     def __init__(
@@ -291,7 +291,7 @@ class BottleneckKANConvNd(Bottleneck):
         return super()._base_branch(cast(KANConvNd, self._cores()[0])._padded(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *S) -> (B, O, *S').
+        """Map (B, C, *S) to (B, O, *S').
 
         Raises:
             ValueError: if `x` does not have C channels and the right number of space axes.
@@ -300,24 +300,24 @@ class BottleneckKANConvNd(Bottleneck):
         return self._transform(x)
 
     def extra_repr(self) -> str:
-        """Show the widths."""
+        """Return the widths for `repr`."""
         return f"{self.in_channels}, {self.out_channels}, inner_width={self.inner_width}, init={self.init!r}"
 
 
 class BottleneckKANConv1d(BottleneckKANConvNd):
-    """(B, C, L) -> (B, O, L'); arguments as of `BottleneckKANConvNd`."""
+    """Bottleneck KAN convolution (B, C, L) -> (B, O, L') with the arguments of `BottleneckKANConvNd`."""
 
     ndim = 1
 
 
 class BottleneckKANConv2d(BottleneckKANConvNd):
-    """(B, C, H, W) -> (B, O, H', W'); arguments as of `BottleneckKANConvNd`."""
+    """Bottleneck KAN convolution (B, C, H, W) -> (B, O, H', W'); see `BottleneckKANConvNd`."""
 
     ndim = 2
 
 
 class BottleneckKANConv3d(BottleneckKANConvNd):
-    """(B, C, D, H, W) -> (B, O, D', H', W'); arguments as of `BottleneckKANConvNd`."""
+    """Bottleneck KAN convolution (B, C, D, H, W) -> (B, O, D', H', W'); see `BottleneckKANConvNd`."""
 
     ndim = 3
 
@@ -332,15 +332,15 @@ class BottleneckKANLinear(Bottleneck):
     Gram basis and with Xavier instead of Kaiming start values of the projections.
 
     Args:
-        in_features: C.
-        out_features: O.
-        basis: short name or a ready basis; a basis with learnable parameters has one set per inner feature.
+        in_features: Number of input features, C.
+        out_features: Number of output features, O.
+        basis: Short name or a ready basis; a basis with learnable parameters has one set per inner feature.
         dim_reduction: M = floor(max(C, O) / dim_reduction).
-        min_internal: if that is less than this, M = min(min_internal, C, O).
-        **options: as of `BottleneckKANConvNd`; `bias` is True if it is not given.
+        min_internal: If that is less than this, M = min(min_internal, C, O).
+        **options: As of `BottleneckKANConvNd`; `bias` is True if it is not given.
 
     Raises:
-        ValueError: if a size is not positive or a name is not known.
+        ValueError: A size is not positive or a name is not known.
     """
 
     ndim = 0
@@ -374,15 +374,15 @@ class BottleneckKANLinear(Bottleneck):
         return nn.Linear(in_channels, out_channels, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., O).
+        """Map (..., C) to (..., O).
 
         Raises:
-            ValueError: if the last axis of `x` does not have C entries.
+            ValueError: The last axis of `x` does not have C entries.
         """
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(f"in_features={self.in_features}, got an input of shape {tuple(x.shape)}")
         return self._transform(x)
 
     def extra_repr(self) -> str:
-        """Show the widths."""
+        """Return the widths for `repr`."""
         return f"{self.in_features}, {self.out_features}, inner_width={self.inner_width}, init={self.init!r}"

@@ -1,4 +1,4 @@
-"""What layers share that are put together from KAN convolutions. Shapes: B batch, C channels, *S space."""
+"""Base of layers that are composed of KAN convolutions. Shapes: B batch, C channels, *S space."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLAIN_CONVS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Con
 
 
 class CompositeLayer(nn.Module):
-    """A layer with KAN layers inside, for maps with `ndim` space axes."""
+    """Layer with KAN layers inside, for maps with `ndim` space axes."""
 
     ndim: ClassVar[int]
 
@@ -28,15 +28,15 @@ class CompositeLayer(nn.Module):
             )
 
     def reset_parameters(self) -> None:
-        """Start anew: all parts, then what only the whole can set."""
+        """Initialize all parts, then the parameters that depend on several parts."""
         _reset_parts(self)
         self._reset_own()
 
     def _reset_own(self) -> None:
-        """Set what the parts do not know of."""
+        """Initialize the parameters that depend on several parts."""
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay would pull away from their meaning (timm's protocol)."""
+        """Return the names of parameters that weight decay would distort (timm's protocol)."""
         return {
             f"{name}.{skipped}"
             for name, module in self.named_modules()

@@ -34,24 +34,24 @@ class KANConvNd(KANLayer):
     `kanvision.layers.PRESETS`.
 
     Args:
-        in_channels: C.
-        out_channels: O.
-        kernel_size: an int or one per space axis, as are stride, padding and dilation.
-        stride: step of the kernel.
-        padding: cells on both sides of every axis, "same" (stride 1 only) or "valid".
-        dilation: distance of the taps.
-        groups: groups of channels that do not see each other; divides C and O.
+        in_channels: Number of input channels, C.
+        out_channels: Number of output channels, O.
+        kernel_size: An int or one per space axis, as are stride, padding and dilation.
+        stride: Stride of the kernel.
+        padding: Padding on both sides of every axis, "same" (stride 1 only) or "valid".
+        dilation: Dilation of the kernel.
+        groups: Number of independent groups of channels; divides C and O.
         padding_mode: "zeros", "reflect", "replicate" or "circular".
-        basis: short name (a key of `kanvision.bases.BASES`) or a ready basis.
-        pad_space: what zero padding means. "basis": the maps of both branches are padded with 0, as
+        basis: Short name (a key of `kanvision.bases.BASES`) or a ready basis.
+        pad_space: What zero padding means. "basis": the maps of both branches are padded with 0, as
             published, so that a constant basis function (P_0 = 1) tells inside from outside. "input": `x` and
             the input of the basis are padded with 0 first, so that the border sees phi_j(0). Other padding
             modes copy inputs from inside, for which the two are the same.
-        **options: branches, norms, activations, dropout, start values, memory: see `KANOptions` and
+        **options: Branches, norms, activations, dropout, start values, memory: see `KANOptions` and
             `kanvision.layers.base.KANLayer`.
 
     Raises:
-        ValueError: if a size, a name or a combination of them is not legal.
+        ValueError: A size, a name or a combination of them is not legal.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class KANConvNd(KANLayer):
         return entries
 
     def _pad_sides(self, padding: int | Sequence[int] | str) -> tuple[tuple[int, int], ...]:
-        """Cells (before, behind) for every space axis."""
+        """Return the padding (before, after) of every space axis."""
         if not isinstance(padding, str):
             return tuple((cells, cells) for cells in self._per_axis("padding", padding, minimum=0))
         if padding == "valid":
@@ -124,7 +124,7 @@ class KANConvNd(KANLayer):
         return tuple((total // 2, total - total // 2) for total in totals)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *S) -> (B, O, *S').
+        """Map (B, C, *S) to (B, O, *S').
 
         Raises:
             ValueError: if `x` does not have C channels and the right number of space axes.
@@ -146,7 +146,7 @@ class KANConvNd(KANLayer):
         return F.pad(x, sides, mode=mode) if any(sides) else x
 
     def _padded(self, x: Tensor) -> Tensor:
-        """Inputs with their border, where that is not left to the convolution."""
+        """Pad inputs where the convolution itself cannot."""
         return self._pad(x, _PADDING_MODES[self.padding_mode]) if self._pads_input else x
 
     def _expand(self, z: Tensor, constant: bool = True) -> Tensor:
@@ -166,7 +166,7 @@ class KANConvNd(KANLayer):
         return y if offset is None else y + offset
 
     def _basis_parts(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Maps and weights of the basis branch, and a summand (1, O, *S') that no input changes."""
+        """Return maps and weights of the basis branch, and an input-independent summand (1, O, *S')."""
         z = self._padded(z)
         if not self.basis.has_constant or self.basis.num_basis == 1 or self._drops("basis"):
             return self._dropped("basis", self.basis_act(self._expand(z))), self.edge_weight(), None
@@ -192,7 +192,7 @@ class KANConvNd(KANLayer):
         return CONV[self.ndim](x, weight, bias, self.stride, padding, self.dilation, groups)
 
     def extra_repr(self) -> str:
-        """Show the geometry."""
+        """Return the geometry for `repr`."""
         parts = [
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         ]
@@ -202,18 +202,18 @@ class KANConvNd(KANLayer):
 
 
 class KANConv1d(KANConvNd):
-    """Kolmogorov-Arnold convolution (B, C, L) -> (B, O, L'); arguments as of `KANConvNd`."""
+    """Kolmogorov-Arnold convolution (B, C, L) -> (B, O, L') with the arguments of `KANConvNd`."""
 
     ndim = 1
 
 
 class KANConv2d(KANConvNd):
-    """Kolmogorov-Arnold convolution (B, C, H, W) -> (B, O, H', W'); arguments as of `KANConvNd`."""
+    """Kolmogorov-Arnold convolution (B, C, H, W) -> (B, O, H', W') with the arguments of `KANConvNd`."""
 
     ndim = 2
 
 
 class KANConv3d(KANConvNd):
-    """Kolmogorov-Arnold convolution (B, C, D, H, W) -> (B, O, D', H', W'); arguments as of `KANConvNd`."""
+    """Kolmogorov-Arnold convolution (B, C, D, H, W) -> (B, O, D', H', W'); see `KANConvNd`."""
 
     ndim = 3

@@ -13,15 +13,15 @@ _CHANNEL = {0: nn.Dropout, 1: nn.Dropout1d, 2: nn.Dropout2d, 3: nn.Dropout3d}
 
 
 class NoiseInjection(nn.Module):
-    """Noise on some of the values: x + alpha m e std_c with m ~ Bernoulli(p), e ~ N(0, 1) for each value.
+    """Noise on random values: x + alpha m e std_c with m ~ Bernoulli(p), e ~ N(0, 1) for each value.
 
     Drokin 2024, arXiv 2407.01092: in place of dropout, nothing is taken away. std_c is the standard deviation
     of a channel over batch and space, and no gradient goes through it. Evaluation returns x.
 
     Args:
-        p: share of the values that get noise.
-        alpha: size of the noise in standard deviations.
-        channel_dim: axis of the channels.
+        p: Share of the values that get noise.
+        alpha: Size of the noise in standard deviations.
+        channel_dim: Axis of the channels.
     """
 
     def __init__(self, p: float = 0.05, alpha: float = 0.05, channel_dim: int = 1) -> None:
@@ -33,7 +33,7 @@ class NoiseInjection(nn.Module):
         self.channel_dim = channel_dim
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *S) -> (B, C, *S)."""
+        """Map (B, C, *S) to (B, C, *S)."""
         if not self.training or self.p == 0.0 or x.numel() == 0:
             return x
         axes = [axis for axis in range(x.ndim) if axis != self.channel_dim % x.ndim]
@@ -42,20 +42,20 @@ class NoiseInjection(nn.Module):
         return x + torch.randn_like(x) * torch.empty_like(x).bernoulli_(self.p) * (self.alpha * spread)
 
     def extra_repr(self) -> str:
-        """Show rate and size."""
+        """Return rate and size for `repr`."""
         return f"p={self.p}, alpha={self.alpha}"
 
 
 def create_dropout(kind: str, rate: float, ndim: int) -> nn.Module:
-    """Build dropout.
+    """Build a dropout layer.
 
     Args:
         kind: "channel" (whole maps), "element" (single values) or "noise" (`NoiseInjection`).
-        rate: share that is dropped, or gets noise.
-        ndim: number of space axes of (B, C, *S); 0 means (..., C), where a channel is one value.
+        rate: Share that is dropped, or gets noise.
+        ndim: Number of space axes of (B, C, *S); 0 means (..., C), where a channel is one value.
 
     Raises:
-        ValueError: if the kind is not known or the rate is not in [0, 1).
+        ValueError: The kind is not known or the rate is not in [0, 1).
     """
     if kind not in DROP_KINDS:
         raise ValueError(f"drop_kind={kind!r} is not known; legal values: {', '.join(DROP_KINDS)}")

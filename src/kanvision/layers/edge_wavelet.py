@@ -39,7 +39,7 @@ class _EdgeWavelets(KANConvNd):
         **kwargs: As of `KANConvNd`; `basis` must be "wavelet", if given.
 
     Raises:
-        ValueError: If an argument is not legal.
+        ValueError: An argument is not legal.
     """
 
     kan_parameters = ("basis_weight", "shift", "scale", "mix_weight")
@@ -69,17 +69,17 @@ class _EdgeWavelets(KANConvNd):
         self.mix_weight.uniform_(-bound, bound)
 
     def reset_parameters(self) -> None:
-        """Start anew."""
+        """Initialize all parameters."""
         super().reset_parameters()
         self._reset_mix()
 
     def no_weight_decay(self) -> set[str]:
-        """Shifts and scales: decay would pull every wavelet to one place."""
+        """Return shifts and scales, which weight decay would pull to one value."""
         return {"shift", "scale"}
 
     @property
     def flops_per_input(self) -> int:
-        """Operations for one input value: a wavelet for each output that sees it."""
+        """Return the operations for one input value: a wavelet for each output of its group."""
         return self.out_channels // self.groups * self.basis.flops_per_input
 
     def _basis_branch(self, z: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class _EdgeWavelets(KANConvNd):
         return mixed if self.bias is None else mixed + self.bias.view(-1, *(1,) * self.ndim)
 
     def _slice(self, x: Tensor, shift: Tensor, scale: Tensor, weight: Tensor) -> Tensor:
-        """Inputs (B, C, *S) through the wavelets of some outputs, (o, C), to (B, o, *S')."""
+        """Apply the wavelets of some outputs, (o, C), to inputs (B, C, *S); returns (B, o, *S')."""
         shape = (1, *shift.shape, *(1,) * self.ndim)
         exact = x if x.dtype == torch.float64 else x.float()
         rate = positive_rate(scale.to(exact.dtype)).view(shape)
@@ -108,18 +108,18 @@ class _EdgeWavelets(KANConvNd):
 
 
 class EdgeWaveletConv1d(_EdgeWavelets):
-    """Published Wav-KAN convolution (B, C, L) -> (B, O, L'); arguments as of `KANConv1d`."""
+    """Published Wav-KAN convolution (B, C, L) -> (B, O, L') with the arguments of `KANConv1d`."""
 
     ndim = 1
 
 
 class EdgeWaveletConv2d(_EdgeWavelets):
-    """Published Wav-KAN convolution (B, C, H, W) -> (B, O, H', W'); arguments as of `KANConv2d`."""
+    """Published Wav-KAN convolution (B, C, H, W) -> (B, O, H', W') with the arguments of `KANConv2d`."""
 
     ndim = 2
 
 
 class EdgeWaveletConv3d(_EdgeWavelets):
-    """Published Wav-KAN convolution (B, C, D, H, W) -> (B, O, D', H', W'); arguments as of `KANConv3d`."""
+    """Published Wav-KAN convolution (B, C, D, H, W) -> (B, O, D', H', W'); see `KANConv3d`."""
 
     ndim = 3

@@ -19,7 +19,7 @@ __all__ = [
 
 
 class KANFocalModulationNd(CompositeLayer):
-    """Focal modulation: each position is modulated by contexts of growing reach around it.
+    """Focal modulation: contexts of growing range modulate each position.
 
     q, c_0, gates = split(f(x));  c_l = F_l(c_{l-1}),  a = sum_l gate_l c_l,  l = 1 ... L
     a <- (a + gate_{L+1} mean(a)) / (L + 1);  y = proj(post_norm(q h(a)))
@@ -29,21 +29,21 @@ class KANFocalModulationNd(CompositeLayer):
     2022 (arXiv 2203.11926), where the global context is the mean of c_L and F_l ends in GELU.
 
     Args:
-        channels: C.
-        focal_window: kernel of the first level.
+        channels: Number of channels, C.
+        focal_window: Kernel of the first level.
         focal_level: L.
-        focal_factor: how much the kernel grows from level to level.
-        conv: class of f, h and proj, such as `BottleneckKANConv2d` (or a partial with its own arguments);
+        focal_factor: How much the kernel grows from level to level.
+        conv: Class of f, h and proj, such as `BottleneckKANConv2d` (or a partial with its own arguments);
             None is `KANConv{1,2,3}d`.
-        level: class of the depthwise levels; None is `KANConv{1,2,3}d`, whatever `conv` is: a bottleneck of
+        level: Class of the depthwise levels; None is `KANConv{1,2,3}d`, whatever `conv` is: a bottleneck of
             one channel is none.
-        full_kan: f and h are KAN convolutions; False makes them plain ones with biases.
-        normalize: divide the modulator by L + 1.
-        post_norm: norm of the modulated map: None, "batch", "instance", "group", "layer".
-        **options: further arguments of all KAN convolutions; `norm_affine` holds for `post_norm` too.
+        full_kan: F and h are KAN convolutions; False makes them plain ones with biases.
+        normalize: Divide the modulator by L + 1.
+        post_norm: Norm of the modulated map: None, "batch", "instance", "group", "layer".
+        **options: Further arguments of all KAN convolutions; `norm_affine` holds for `post_norm` too.
 
     Raises:
-        ValueError: if a size, a name or a combination of them is not legal.
+        ValueError: A size, a name or a combination of them is not legal.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class KANFocalModulationNd(CompositeLayer):
         ).to(**where)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *S) -> (B, C, *S).
+        """Map (B, C, *S) to (B, C, *S).
 
         Raises:
             ValueError: if `x` does not have C channels and the right number of space axes.
@@ -113,23 +113,23 @@ class KANFocalModulationNd(CompositeLayer):
         return cast(Tensor, self.proj(self.post_norm(query * self.h(modulator))))
 
     def extra_repr(self) -> str:
-        """Show the sizes."""
+        """Return the sizes for `repr`."""
         return f"{self.channels}, focal_level={self.focal_level}, normalize={self.normalize}"
 
 
 class KANFocalModulation1d(KANFocalModulationNd):
-    """(B, C, L) -> (B, C, L); arguments as of `KANFocalModulationNd`."""
+    """Focal modulation (B, C, L) -> (B, C, L) with the arguments of `KANFocalModulationNd`."""
 
     ndim = 1
 
 
 class KANFocalModulation2d(KANFocalModulationNd):
-    """(B, C, H, W) -> (B, C, H, W); arguments as of `KANFocalModulationNd`."""
+    """Focal modulation (B, C, H, W) -> (B, C, H, W) with the arguments of `KANFocalModulationNd`."""
 
     ndim = 2
 
 
 class KANFocalModulation3d(KANFocalModulationNd):
-    """(B, C, D, H, W) -> (B, C, D, H, W); arguments as of `KANFocalModulationNd`."""
+    """Focal modulation (B, C, D, H, W) -> (B, C, D, H, W); see `KANFocalModulationNd`."""
 
     ndim = 3

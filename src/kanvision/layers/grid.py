@@ -1,4 +1,4 @@
-"""Grid care: where inputs lie beside the grid of a layer, moving the grid to them, and making it finer.
+"""Adaptation of grids: move the grid of a layer to its inputs, extend it, or refine it.
 
 A grid that does not cover its inputs leaves a layer with its base branch there. Every change here keeps the
 functions that a layer has learned, w' . phi_new = w . phi_old, with w' = M w for the K weights of each
@@ -49,14 +49,14 @@ _FRACTIONS = tuple(0.5**halvings for halvings in range(7))
 def target_domain(
     values: InputRange, domain: tuple[float, float], quantile: float, margin: float
 ) -> tuple[float, float]:
-    """The domain that suits inputs: from their `quantile` to their `1 - quantile`, and a margin beside.
+    """Return the domain for some inputs: from their `quantile` to their `1 - quantile`, plus a margin.
 
     Args:
-        values: the inputs.
-        domain: the present domain; inputs that are (nearly) constant tell no width, so that the present one
+        values: The inputs.
+        domain: The present domain; inputs that are (nearly) constant tell no width, so that the present one
             stays, and is only shifted if they lie outside.
-        quantile: share of the inputs that may be left out at either end; 0 leaves out none.
-        margin: width to add at either end, relative to that of the interval.
+        quantile: Share of the inputs that may be left out at either end; 0 leaves out none.
+        margin: Width to add at either end, relative to that of the interval.
     """
     low, high = values.quantiles(quantile)
     width = domain[1] - domain[0]
@@ -72,15 +72,15 @@ def target_domain(
 def init_grids(
     model: nn.Module, inputs: Iterable[Any], *, quantile: float = 1e-3, margin: float = 0.05
 ) -> dict[str, tuple[float, float]]:
-    """Put the grids of a network that was just built where its inputs are, before it has learned anything.
+    """Move the grids of a new network to its inputs, before training.
 
     Weights stay as they are, so that the functions are stretched with the grid. A collective call.
 
     Args:
-        model: called with each of the inputs.
-        inputs: batches.
-        quantile: see `target_domain`.
-        margin: see `target_domain`.
+        model: Model that is called with each of the inputs.
+        inputs: Batches of inputs.
+        quantile: Quantile of `target_domain`.
+        margin: Margin of `target_domain`.
 
     Returns:
         The new domain by name of the site (see `grid_sites`).
@@ -104,7 +104,7 @@ def _require_shares(quantile: float, margin: float) -> None:
 
 @dataclass(frozen=True)
 class GridMove:
-    """What `move_grids` did at one site."""
+    """Result of `move_grids` for one site."""
 
     site: str
     old: tuple[float, float]
@@ -127,21 +127,21 @@ def move_grids(
     max_change: float | None = 0.008,
     ranges: Mapping[str, InputRange] | None = None,
 ) -> list[GridMove]:
-    """Move the grids of a model to where their inputs are; parameters keep their shapes.
+    """Move the grids of a model to its inputs; parameters keep their shapes.
 
     All layers at once, from one pass over the inputs (two without `ranges`): since every layer keeps its
     function, the inputs of the layers behind it stay what they were. A collective call, with the same result
     on all processes.
 
     Args:
-        model: called with each of the inputs.
-        inputs: batches, to be gone through twice.
-        quantile: see `target_domain`.
-        margin: see `target_domain`.
-        max_change: how far a move may change the functions of a layer, relative to them. Where the whole way
+        model: Model that is called with each of the inputs.
+        inputs: Batches, to be gone through twice.
+        quantile: Quantile of `target_domain`.
+        margin: Margin of `target_domain`.
+        max_change: How far a move may change the functions of a layer, relative to them. Where the whole way
             would change them more, 1/2, 1/4 ... 1/64 of it is gone, or none. None: no limit. The estimate
             counts channels and taps as independent; 0.008 keeps outputs within 1 % where they are not.
-        ranges: of `measure_inputs`, if that was done for the same inputs.
+        ranges: Of `measure_inputs`, if that was done for the same inputs.
 
     Returns:
         What was done at each site that can be moved and has seen finite inputs.
@@ -187,37 +187,37 @@ def _move(
 
 @structural_change("refine_grid")
 def refine_grid(model: nn.Module, layer: str = "", *, factor: int = 2) -> Tensor:
-    """Make the grid of a layer finer, and of all layers that share its basis: K' = factor G + k functions.
+    """Refine the grid of a layer and of all layers that share its basis, to K' = factor G + k functions.
 
     Functions stay what they are on the domain, up to rounding. `basis_weight` is a new parameter: an
     optimizer has to be told (`kanvision.optim.replace_parameter`). As a step of training call it through
     `change_structure`, which records it.
 
     Args:
-        model: a model, or the layer itself.
-        layer: name of the layer in the model.
-        factor: number of cells that one becomes.
+        model: A model, or the layer itself.
+        layer: Name of the layer in the model.
+        factor: Number of cells that one becomes.
 
     Returns:
         (K', K) map of the weights.
 
     Raises:
-        ValueError: if this is not a KAN layer of a basis that can be refined.
+        ValueError: This is not a KAN layer of a basis that can be refined.
     """
     return _change(model, layer, lambda basis: basis.refine(factor))
 
 
 @structural_change("extend_grid")
 def extend_grid(model: nn.Module, layer: str = "", *, left: int = 0, right: int = 0) -> Tensor:
-    """Add functions at the ends of the grid of a layer, and of all layers that share its basis.
+    """Add functions at the ends of the grid of a layer and of all layers that share its basis.
 
     Functions stay what they are, on the whole line. For arguments, result and errors see `refine_grid`.
 
     Args:
-        model: a model, or the layer itself.
-        layer: name of the layer in the model.
-        left: functions to add at the lower end.
-        right: functions to add at the upper end.
+        model: A model, or the layer itself.
+        layer: Name of the layer in the model.
+        left: Functions to add at the lower end.
+        right: Functions to add at the upper end.
     """
     return _change(model, layer, lambda basis: basis.extend(left, right))
 
@@ -245,7 +245,7 @@ def _change(model: nn.Module, name: str, change: Callable[[GridBasis], Tensor]) 
 
 
 def _of_first_process(site: GridSite, move: GridMove) -> GridMove:
-    """The same decision on all processes, to the last bit, whatever their processors round."""
+    """Return the decision of rank 0 on all processes, independent of rounding."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return move
     numbers = torch.tensor([*move.new, move.fraction, move.change], dtype=torch.float64).to(site.device)

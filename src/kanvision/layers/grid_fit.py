@@ -1,4 +1,4 @@
-"""The functions of a KAN layer on another grid, by least squares over what is known about its inputs.
+"""Functions of a KAN layer on another grid, by least squares over the distribution of its inputs.
 
 Shapes: C channels, G groups, O outputs, K functions before and K' after, *k kernel, M points.
 """
@@ -29,7 +29,7 @@ _BINS_PER_CELL, _POINTS_PER_CELL = 32, 64
 def fine_histogram(
     grid: GridBasis, target: tuple[float, float], num_channels: int, device: torch.device
 ) -> InputHistogram:
-    """A histogram that is fine against the cells before and after, wherever there are any."""
+    """Return a histogram whose bins are small compared with the cells of both grids."""
     moved = copy.deepcopy(grid)
     moved.move(*target)
     edges = []
@@ -44,7 +44,7 @@ def fine_histogram(
 def fit_functions(
     layer: KANLayer, histogram: InputHistogram, low: float, high: float
 ) -> tuple[Tensor, float]:
-    """Map of the weights (C, K, K) to the grid on another domain, and how much it changes the functions."""
+    """Return the map of the weights (C, K, K) to another domain, and the relative change of the functions."""
     old = copy.deepcopy(layer.basis).cpu()
     new = copy.deepcopy(old)
     assert isinstance(new, GridBasis)
@@ -56,7 +56,7 @@ def fit_functions(
     before, after = (_values(layer, basis, x) for basis in (old, new))  # (M, K)
 
     def measure(data: Tensor, domain: Tensor | float, support: float) -> Tensor:
-        """Weights of the points (C, M) that have these sums."""
+        """Return weights of the points (C, M) that have these sums."""
         parts = [counts * data / total.clamp_min(1)]
         for part, points in ((domain, inside), (support, reach)):
             parts.append((torch.as_tensor(part) / len(points)).expand(len(counts), len(points)))
@@ -77,18 +77,18 @@ def fit_functions(
 
 
 def _even(low: float, high: float, step: float) -> Tensor:
-    """Midpoints of equal parts of an interval, many to a cell."""
+    """Return the midpoints of equal parts of an interval, many for each cell."""
     count = math.ceil(_POINTS_PER_CELL * (high - low) / step)
     return low + (high - low) * (torch.arange(count, dtype=torch.float64) + 0.5) / count
 
 
 def _change_of(layer: KANLayer, share: Tensor, weights: Tensor, before: Tensor, after: Tensor) -> float:
-    """Root mean square of (M w) . phi_new - w . phi_old, relative to that of w . phi_old, as outputs have it.
+    """Return the root mean square of (M w) . phi_new - w . phi_old, relative to that of w . phi_old.
 
     Args:
-        layer: the layer, with the old weights.
-        share: weights of the points, (C, M).
-        weights: the map, (C, K, K).
+        layer: The layer, with the old weights.
+        share: Weights of the points, (C, M).
+        weights: The map, (C, K, K).
         before: phi_old at the points, (M, K).
         after: phi_new at the points, (M, K).
     """
@@ -103,12 +103,12 @@ def _change_of(layer: KANLayer, share: Tensor, weights: Tensor, before: Tensor, 
 
 
 def _power(layer: KANLayer, products: Tensor, means: Tensor) -> float:
-    """Mean square of the outputs that the weights of a layer make of functions psi, summed over outputs.
+    """Return the mean square of the outputs that the weights of a layer give for functions psi, summed.
 
     Channels and taps count as independent.
 
     Args:
-        layer: the layer.
+        layer: KAN layer.
         products: E[psi psi^T], (C, K, K).
         means: E[psi], (C, K).
     """
@@ -122,7 +122,7 @@ def _power(layer: KANLayer, products: Tensor, means: Tensor) -> float:
 
 
 def _values(layer: KANLayer, basis: Basis, x: Tensor) -> Tensor:
-    """What the weights of a layer multiply, (M,) -> (M, K)."""
+    """Return the functions that the weights of a layer multiply, (M,) -> (M, K)."""
     values: Tensor = basis(x.unsqueeze(-1)).squeeze(-2)
     if isinstance(layer.basis_act, nn.Identity):
         return values
@@ -132,13 +132,13 @@ def _values(layer: KANLayer, basis: Basis, x: Tensor) -> Tensor:
 
 
 def _products(share: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Means of left_i right_j over bins, (C, M), (M, I), (M, J) -> (C, I, J)."""
+    """Return the means of left_i right_j over bins, (C, M), (M, I), (M, J) -> (C, I, J)."""
     outer = (left.unsqueeze(2) * right.unsqueeze(1)).flatten(1)  # (M, I J)
     return (share @ outer).view(len(share), left.shape[1], right.shape[1])
 
 
 def by_channel(weight: Tensor, num_basis: int, groups: int) -> Tensor:
-    """(O, C/G K, *k) -> (C, K, N), N = O/G outputs times the taps."""
+    """Reshape (O, C/G K, *k) to (C, K, N), where N is O/G outputs times the taps."""
     out, maps = weight.shape[:2]
     shape = (groups, out // groups, maps // num_basis, num_basis, -1)
     return weight.reshape(shape).permute(0, 2, 3, 1, 4).reshape(groups * shape[2], num_basis, -1)
@@ -150,7 +150,7 @@ def map_functions(weight: Tensor, matrix: Tensor, groups: int) -> Tensor:
     Args:
         weight: (O, C/G K, *k) basis weights of a layer, or what an optimizer keeps for them.
         matrix: (K', K), or (C, K', K) with a map for each channel.
-        groups: G.
+        groups: Number of groups, G.
 
     Returns:
         (O, C/G K', *k) of type and device of `weight`, computed in float64.

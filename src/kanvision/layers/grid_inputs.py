@@ -1,4 +1,4 @@
-"""Which grids a model has, and what reaches them. Shapes: C channels, G groups, K basis functions."""
+"""Grids of a model and the inputs that they receive. Shapes: C channels, G groups, K basis functions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["GridSite", "grid_sites", "measure_inputs", "observe", "share_outside
 
 @dataclass(frozen=True)
 class GridSite:
-    """A basis with a bounded domain, and the layers whose weights belong to its functions.
+    """Basis with a bounded domain, and the layers whose weights belong to its functions.
 
     Only where nothing maps the line onto the domain smoothly (squash None or "clamp") is there an outside.
     """
@@ -32,7 +32,7 @@ class GridSite:
 
     @property
     def movable(self) -> bool:
-        """Whether the grid can be moved: not that of adapted layers, nor of other functions than a grid's."""
+        """Return True if the grid can be moved: a `GridBasis` of layers without adapters."""
         layers = self.layers.values()
         plain = all(type(layer).edge_weight is KANLayer.edge_weight for layer in layers)
         alike = len({num_channels(layer) for layer in layers}) == 1
@@ -40,35 +40,35 @@ class GridSite:
 
     @property
     def grid(self) -> GridBasis:
-        """The basis of a movable site."""
+        """Return the basis of a movable site."""
         assert isinstance(self.basis, GridBasis)
         return self.basis
 
     @property
     def num_cells(self) -> int | None:
-        """Cells of a grid that can be refined; None for others."""
+        """Return the number of cells of a grid that can be refined, else None."""
         basis, layers = self.basis, self.layers.values()
         plain = self.movable and all(isinstance(layer.basis_act, nn.Identity) for layer in layers)
         return basis.num_cells if plain and isinstance(basis, BSplineBasis) and basis.uniform else None
 
     @property
     def num_channels(self) -> int:
-        """C."""
+        """Return the number of input channels, C."""
         return num_channels(next(iter(self.layers.values())))
 
     @property
     def device(self) -> torch.device:
-        """Where the layers are."""
+        """Return the device of the layers."""
         return next(iter(self.layers.values())).basis_weight.device
 
 
 def num_channels(layer: KANLayer) -> int:
-    """C, the channels that a layer expands."""
+    """Return the number of channels that a layer expands, C."""
     return layer.basis_weight.shape[1] // layer.basis.num_basis * layer.groups
 
 
 def grid_sites(model: nn.Module) -> list[GridSite]:
-    """The bases of a model that have an outside, in the order of their layers."""
+    """Return the bases of a model with a bounded domain, in the order of their layers."""
     owners: dict[int, dict[str, KANLayer]] = {}
     for name, module in model.named_modules():
         if isinstance(module, KANLayer):
@@ -82,14 +82,14 @@ def grid_sites(model: nn.Module) -> list[GridSite]:
 
 
 def share_outside(layer: KANLayer, x: Tensor) -> float:
-    """Share of a layer's inputs that lie outside the domain of its basis, behind the input norm; no squash.
+    """Return the share of a layer's inputs outside the domain of its basis, after the input norm.
 
     Args:
-        layer: a KAN layer whose basis has a domain.
-        x: its input.
+        layer: A KAN layer whose basis has a domain.
+        x: Input of the layer.
 
     Raises:
-        ValueError: if the functions of the basis live on the whole line.
+        ValueError: The functions of the basis live on the whole line.
     """
     if layer.basis.domain is None:
         raise ValueError(f"the functions of {type(layer.basis).__name__} live on the whole line")
@@ -100,12 +100,12 @@ def share_outside(layer: KANLayer, x: Tensor) -> float:
 def measure_inputs(
     model: nn.Module, inputs: Iterable[Any], sites: Iterable[GridSite] | None = None
 ) -> dict[str, InputRange]:
-    """Count what reaches each basis, as `observe` runs the model; a collective call of all processes.
+    """Measure the inputs of each basis with `observe`; a collective call of all processes.
 
     Args:
-        model: called with each of the inputs.
-        inputs: batches.
-        sites: where to look; None: `grid_sites(model)`.
+        model: Model that is called with each of the inputs.
+        inputs: Batches of inputs.
+        sites: Where to look; None: `grid_sites(model)`.
 
     Returns:
         Range and share outside by name of the site.
@@ -122,7 +122,7 @@ def measure_inputs(
 def observe(
     model: nn.Module, inputs: Iterable[Any], sites: Iterable[GridSite], observers: Mapping[str, Any]
 ) -> None:
-    """Run a model and show each observer what goes into the functions of its site.
+    """Run a model and pass the inputs of each basis to the observer of its site.
 
     Without dropout; batch norms that are in training use the statistics of the batch, so that a network that
     was just built is seen as its training will see it, and keep their running ones as they are.
@@ -151,7 +151,7 @@ def observe(
 
 @contextmanager
 def _measuring(model: nn.Module) -> Iterator[None]:
-    """The state that `observe` describes, and back again."""
+    """Put a model into the state that `observe` describes, and restore it afterwards."""
     before = [(module, dict(vars(module))) for module in model.modules()]
     try:
         for module, state in before:

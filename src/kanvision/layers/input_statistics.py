@@ -1,4 +1,4 @@
-"""What goes into the functions of a KAN layer, counted over batches and processes.
+"""Statistics of the inputs of basis functions, over batches and processes.
 
 Counts are integers, so that their sums are the same on every process and in every order.
 
@@ -16,14 +16,14 @@ _NUM_HALVES = 2**15  # bit patterns of bfloat16 without its sign
 
 
 class InputRange:
-    """Range, quantiles and share outside of an interval, of the values of all channels together.
+    """Range, quantiles and share outside an interval of the values of all channels together.
 
     Quantiles come from a count of the values cut to bfloat16, one bin for each of its 65,536 bit patterns: no
     range has to be known beforehand, and bins are never wider than 2^-7 (0.8 %) of the value.
 
     Args:
-        domain: the interval that counts as inside.
-        device: where to count.
+        domain: The interval that counts as inside.
+        device: Device of the counts.
     """
 
     def __init__(self, domain: tuple[float, float], device: torch.device | str | None = None) -> None:
@@ -34,7 +34,7 @@ class InputRange:
 
     @torch.no_grad()
     def add(self, x: Tensor) -> None:
-        """Count values of any shape; those that are not finite are left out and counted apart."""
+        """Add values of any shape; non-finite values are counted separately."""
         finite = x[x.isfinite()].float()
         low, high = self.domain
         outside = ((finite < low) | (finite > high)).sum()
@@ -46,7 +46,7 @@ class InputRange:
             self._counts += torch.bincount(index, minlength=2 * _NUM_HALVES)
 
     def all_reduce(self) -> None:
-        """Add what the other processes have counted; a collective call."""
+        """Add the counts of the other processes; a collective call."""
         if distributed.is_available() and distributed.is_initialized():
             for counts in (self._counts, self._outside):
                 distributed.all_reduce(counts)
@@ -54,29 +54,29 @@ class InputRange:
 
     @property
     def num_values(self) -> int:
-        """Number of finite values."""
+        """Return the number of finite values."""
         return int(self._counts.sum())
 
     @property
     def num_not_finite(self) -> int:
-        """Number of NaN and infinite values."""
+        """Return the number of NaN and infinite values."""
         return int(self._outside[1])
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Smallest and largest value, in float32."""
+        """Return the smallest and the largest value, in float32."""
         return -float(self._ends[0]), float(self._ends[1])
 
     @property
     def share_outside(self) -> float:
-        """Share of the finite values that lie outside the domain; 0 without values."""
+        """Return the share of the finite values outside the domain; 0 without values."""
         return int(self._outside[0]) / max(1, self.num_values)
 
     def quantiles(self, share: float) -> tuple[float, float]:
-        """An interval that leaves out at most this share of the values at either end.
+        """Return an interval that excludes at most this share of the values at either end.
 
         Raises:
-            ValueError: if there are no values.
+            ValueError: There are no values.
         """
         count = self.num_values
         if not count:
@@ -89,7 +89,7 @@ class InputRange:
 
 
 def _edges(index: int) -> tuple[float, float]:
-    """Lower and upper end of a bin of `InputRange`."""
+    """Return the lower and upper end of a bin of `InputRange`."""
 
     def value(half: int) -> float:
         return float(torch.tensor(half << 16, dtype=torch.int32).view(torch.float32))
@@ -102,14 +102,14 @@ def _edges(index: int) -> tuple[float, float]:
 
 
 class InputHistogram:
-    """Values of each channel in bins; values beyond the ends count as in the outermost bins.
+    """Histogram of the values of each channel; values beyond the ends count in the outermost bins.
 
     Functions of one variable need no more: sums over data become sums over bin centers.
 
     Args:
         edges: (M + 1,) increasing ends of the bins.
-        num_channels: C.
-        device: where to count.
+        num_channels: Number of channels, C.
+        device: Device of the counts.
     """
 
     def __init__(self, edges: Tensor, num_channels: int, device: torch.device | str | None = None) -> None:
@@ -119,7 +119,7 @@ class InputHistogram:
 
     @torch.no_grad()
     def add(self, x: Tensor, channel_dim: int = -1) -> None:
-        """Count values, with the channels at an axis; those that are not finite are left out."""
+        """Add values with the channels along an axis; non-finite values are ignored."""
         num_channels, num_bins = self.counts.shape
         values = x.movedim(channel_dim, -1).reshape(-1, num_channels).float().contiguous()  # (N, C)
         index = torch.bucketize(values, self._inner, right=True)
@@ -128,6 +128,6 @@ class InputHistogram:
         self.counts += torch.bincount(index, minlength=self.counts.numel()).view_as(self.counts)
 
     def all_reduce(self) -> None:
-        """Add what the other processes have counted; a collective call."""
+        """Add the counts of the other processes; a collective call."""
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(self.counts)

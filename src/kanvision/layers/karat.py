@@ -1,4 +1,4 @@
-"""Kolmogorov-Arnold attention in the place of timm's. B batch, h heads, N tokens, d channels of a head."""
+"""Kolmogorov-Arnold attention for timm's models. B batch, h heads, N tokens, d channels of a head."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PARTS = ("qkv", "q_norm", "k_norm", "attn_drop", "norm", "gate", "proj", "proj_
 
 
 class KArAttention(Attention):
-    """timm's self-attention with learned functions of the logits where the softmax was.
+    """Self-attention of timm in which learned functions of the logits replace the softmax.
 
     proj(concat_h(sigma_h(scale q k^T) v)), sigma by `KArAtOperator`; see there for the formula, the options
     and their meaning, and `karat_attn_layer` for use as `attn_layer` of timm's models.
@@ -32,19 +32,19 @@ class KArAttention(Attention):
     softmax is left as it is: -100 is added to the logit, and cos(x - 100) is a number like any other.
 
     Args:
-        dim: width.
-        num_heads: h.
-        *args: further arguments of timm's Attention.
-        num_tokens: N, tokens in front of the image included.
-        num_softmax_heads: heads, the first ones, that keep the softmax.
+        dim: Width.
+        num_heads: Number of heads, h.
+        *args: Further arguments of timm's Attention.
+        num_tokens: Number of tokens, prefix tokens included, N.
+        num_softmax_heads: Heads, the first ones, that keep the softmax.
         mask_mode: "zero" or "additive_paper".
-        operator: one that is shared with other blocks; it stays a part of whoever made it. None makes one
+        operator: One that is shared with other blocks; it stays a part of whoever made it. None makes one
             with `options`.
-        options: arguments of `KArAtOperator`.
-        **kwargs: further arguments of timm's Attention.
+        options: Arguments of `KArAtOperator`.
+        **kwargs: Further arguments of timm's Attention.
 
     Raises:
-        ValueError: if an option has no such value, or the operator is for another number of heads.
+        ValueError: An option has no such value, or the operator is for another number of heads.
     """
 
     operator: KArAtOperator
@@ -73,15 +73,15 @@ class KArAttention(Attention):
 
     @classmethod
     def of(cls, attn: nn.Module, num_tokens: int, **kwargs: Any) -> KArAttention:
-        """An attention with the maps, norms and dropouts of another one, which it takes over.
+        """Return an attention with the linear maps, norms and dropouts of another attention.
 
         Args:
             attn: timm's Attention, or one with `num_heads`, a fused `qkv` and a `proj` of the same width.
             num_tokens: N.
-            **kwargs: arguments of `KArAttention`.
+            **kwargs: Arguments of `KArAttention`.
 
         Raises:
-            ValueError: if there are no such maps.
+            ValueError: There are no such maps.
         """
         qkv, proj, heads = (getattr(attn, name, None) for name in ("qkv", "proj", "num_heads"))
         if not isinstance(qkv, nn.Linear) or not isinstance(proj, nn.Linear) or not isinstance(heads, int):
@@ -107,15 +107,15 @@ class KArAttention(Attention):
         return new.train(attn.training)
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        """(B, N, D) -> (B, N, D).
+        """Map (B, N, D) to (B, N, D).
 
         Args:
-            x: tokens.
-            attn_mask: false, or -inf, where a query must not see a key; other numbers are added to logits.
-            is_causal: let a token see those before it and itself.
+            x: Tokens.
+            attn_mask: False, or -inf, where a query must not see a key; other numbers are added to logits.
+            is_causal: Let a token see those before it and itself.
 
         Raises:
-            ValueError: if there are not N tokens.
+            ValueError: There are not N tokens.
         """
         q, k, v = self._heads(x)
         bias, keep = self._masks(attn_mask, is_causal, x)
@@ -141,7 +141,7 @@ class KArAttention(Attention):
         return cast(Tensor, self.proj_drop(self.proj(out)))
 
     def attention(self, x: Tensor, attn_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The matrices before and after the activation, (B, h, N, N) each, softmax heads first."""
+        """Return the matrices before and after the activation, (B, h, N, N) each, softmax heads first."""
         q, k, _ = self._heads(x)
         bias, keep = self._masks(attn_mask, False, x)
         soft = self.num_softmax_heads
@@ -155,14 +155,14 @@ class KArAttention(Attention):
         return torch.cat((logits, before), 1), torch.cat((usual, after), 1)
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (B, h, N, d)."""
+        """Return queries, keys and values (B, h, N, d)."""
         batch, tokens, _ = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)
         return self.q_norm(q), self.k_norm(k), v
 
     def _masks(self, mask: Tensor | None, is_causal: bool, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """What is added to the logits, and what may be seen."""
+        """Return the additive mask of the logits, and the mask of visible keys."""
         bias = keep = None
         if is_causal:
             keep = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
@@ -174,7 +174,7 @@ class KArAttention(Attention):
         return _published(bias, keep, x) if self.mask_mode == "additive_paper" else (bias, keep)
 
     def extra_repr(self) -> str:
-        """Show the options; an operator that is shared shows itself where it was made."""
+        """Return the options for `repr`; a shared operator is printed by its owner."""
         shared = "operator" not in self._modules
         return (
             f"num_softmax_heads={self.num_softmax_heads}, mask_mode={self.mask_mode!r}, "
@@ -183,18 +183,18 @@ class KArAttention(Attention):
 
 
 class KArAtWindowAttention(WindowAttention):
-    """Swin's attention in windows with learned functions of the logits, relative position bias included.
+    """Window attention of Swin in which learned functions of the biased logits replace the softmax.
 
     Functions belong to positions in the window, the same for all windows. Shifted windows hide tokens from
     each other; "zero" and "additive_paper" as in `KArAttention`.
 
     Args:
-        attn: what it takes over the maps of.
+        attn: What it takes over the maps of.
         mask_mode: "zero" or "additive_paper".
-        **options: arguments of `KArAtOperator`.
+        **options: Arguments of `KArAtOperator`.
 
     Raises:
-        ValueError: if an option has no such value.
+        ValueError: An option has no such value.
     """
 
     operator: KArAtOperator
@@ -214,10 +214,10 @@ class KArAtWindowAttention(WindowAttention):
         self.train(attn.training)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(windows B, N, D) -> the same.
+        """Map tokens of windows, (windows B, N, D), to the same shape.
 
         Args:
-            x: tokens of windows, those of one image side by side.
+            x: Tokens of windows, those of one image side by side.
             mask: (windows, N, N), below 0 where a query must not see a key.
         """
         windows, tokens, _ = x.shape
@@ -235,7 +235,7 @@ class KArAtWindowAttention(WindowAttention):
         return cast(Tensor, self.proj_drop(self.proj(out)))
 
     def set_window_size(self, window_size: tuple[int, int]) -> None:
-        """Interpolate the position bias and the operator for another window."""
+        """Interpolate the position bias and the operator for another window size."""
         before = self.window_size
         super().set_window_size(window_size)
         if self.window_size != before:
@@ -249,13 +249,13 @@ def karat_attn_layer(
     mask_mode: str = "zero",
     **options: Any,
 ) -> type[KArAttention]:
-    """A class that timm's models take as `attn_layer`: `KArAttention` with its own arguments filled in.
+    """Return a class for `attn_layer` of timm's models: `KArAttention` with fixed arguments.
 
     Args:
         num_tokens: N of the model, class token included.
-        num_softmax_heads: see `KArAttention`.
-        mask_mode: see `KArAttention`.
-        **options: arguments of `KArAtOperator`.
+        num_softmax_heads: See `KArAttention`.
+        mask_mode: See `KArAttention`.
+        **options: Arguments of `KArAtOperator`.
     """
     given: dict[str, Any] = {
         "num_tokens": num_tokens,
@@ -274,7 +274,7 @@ def _give_operator(
     options: dict[str, Any] | None,
     where: dict[str, Any],
 ) -> None:
-    """Set `attn.operator`: a child of its own, or a shared one that is no child, so that it is saved once."""
+    """Set `attn.operator`, as a child or, if shared, not as a child, so that it is saved once."""
     if operator is None:
         attn.operator = KArAtOperator(num_heads, num_tokens, **(options or {}), **where)
         return
@@ -285,7 +285,7 @@ def _give_operator(
 
 
 def _nothing(num_heads: int) -> KArAtOperator:
-    """A stand-in until the real one is there."""
+    """Return a placeholder module."""
     return KArAtOperator(max(1, num_heads), 1, 1, device="meta")
 
 
@@ -297,7 +297,7 @@ def _published(bias: Tensor | None, keep: Tensor | None, x: Tensor) -> tuple[Ten
 
 
 def _as_additive(bias: Tensor | None, keep: Tensor | None, x: Tensor) -> Tensor | None:
-    """One mask for a softmax."""
+    """Combine both masks into one for a softmax."""
     if keep is None:
         return bias
     hidden = torch.zeros(keep.shape, device=x.device, dtype=x.dtype).masked_fill(~keep, float("-inf"))
@@ -305,7 +305,7 @@ def _as_additive(bias: Tensor | None, keep: Tensor | None, x: Tensor) -> Tensor 
 
 
 def _of_heads(mask: Tensor | None, first: int | None, last: int | None) -> Tensor | None:
-    """The part of a mask (..., N, N) that belongs to some heads, as (B or 1, h or 1, N, N)."""
+    """Return the part of a mask (..., N, N) that belongs to some heads, (B or 1, h or 1, N, N)."""
     if mask is None or mask.ndim == 2:
         return mask
     mask = mask.unsqueeze(1) if mask.ndim == 3 else mask

@@ -1,4 +1,4 @@
-"""The operator of Kolmogorov-Arnold attention: what stands in the place of the softmax.
+"""Operator of Kolmogorov-Arnold attention, which replaces the softmax.
 
 Shapes: B batch, h heads, M queries, N keys, d channels of a head, r hidden units.
 """
@@ -69,24 +69,24 @@ class KArAtOperator(nn.Module):
     Transformers?" (arXiv 2503.10632).
 
     Args:
-        num_heads: h, each with its own functions and weights.
+        num_heads: H, each with its own functions and weights.
         num_tokens: N.
-        rank: r; None is the full N x N matrix of functions, without W (`w_phi` only).
-        basis: short name of the basis (a key of `kanvision.bases.BASES`).
-        basis_kwargs: its arguments; `num_frequencies` (G) of "fourier" is 3 unless given.
-        order: one of `ORDERS`.
-        base_act: added to each function: "zero", "identity", "silu" or "gelu".
-        include_dc: add the constant to the functions.
-        unit_scales: two more factors for each unit, as the published parameter counts need.
+        rank: R; None is the full N x N matrix of functions, without W (`w_phi` only).
+        basis: Short name of the basis (a key of `kanvision.bases.BASES`).
+        basis_kwargs: Its arguments; `num_frequencies` (G) of "fourier" is 3 unless given.
+        order: One of `ORDERS`.
+        base_act: Added to each function: "zero", "identity", "silu" or "gelu".
+        include_dc: Add the constant to the functions.
+        unit_scales: Two more factors for each unit, as the published parameter counts need.
         init: "scaled" or "paper".
-        w_bias: bias on the entries of sigma(A): "none", one for all heads ("layer") or for each ("head").
-        project: rows onto the probability simplex: "none", "output" (of sigma(A)) or "hidden" (of H).
-        implementation: one of `IMPLEMENTATIONS`.
-        device: where the parameters are made.
-        dtype: of the parameters.
+        w_bias: Bias on the entries of sigma(A): "none", one for all heads ("layer") or for each ("head").
+        project: Rows onto the probability simplex: "none", "output" (of sigma(A)) or "hidden" (of H).
+        implementation: One of `IMPLEMENTATIONS`.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
 
     Raises:
-        ValueError: if an option has no such value or does not go with another.
+        ValueError: An option has no such value or does not go with another.
     """
 
     kan_parameters = ("weight", "bias")
@@ -155,7 +155,7 @@ class KArAtOperator(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw the start values."""
+        """Initialize all parameters."""
         for units in (self.units, self.units_out):
             if units is None or units.coefficients.is_meta:
                 continue
@@ -183,22 +183,22 @@ class KArAtOperator(nn.Module):
         keep: Tensor | None = None,
         drop_rate: float = 0.0,
     ) -> Tensor:
-        """Attend.
+        """Apply the attention to queries, keys and values.
 
         Args:
             q: (B, h, M, d) queries.
             k: (B, h, N, d) keys.
             v: (B, h, N, d) values.
-            scale: of q k^T; None is d^(-1/2).
-            logit_bias: added to the logits, of a shape that broadcasts to (B, h, M, N).
-            keep: false where a query must not see a key: neither its functions nor its value.
-            drop_rate: dropout of the entries of sigma(A), for a step of training.
+            scale: Of q k^T; None is d^(-1/2).
+            logit_bias: Added to the logits, of a shape that broadcasts to (B, h, M, N).
+            keep: False where a query must not see a key: neither its functions nor its value.
+            drop_rate: Dropout of the entries of sigma(A), for a step of training.
 
         Returns:
             (B, h, M, d).
 
         Raises:
-            ValueError: if there are not N keys, or "triton" was asked for and cannot be had.
+            ValueError: There are not N keys, or "triton" was asked for and cannot be had.
         """
         self._check(k)
         scale = q.shape[-1] ** -0.5 if scale is None else scale
@@ -222,7 +222,7 @@ class KArAtOperator(nn.Module):
         logit_bias: Tensor | None = None,
         keep: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The matrices A and sigma(A), (B, h, M, N) each, to look at; no implementation needs them."""
+        """Return the matrices A and sigma(A), (B, h, M, N) each, for inspection."""
         self._check(k)
         with without_autocast(q.device.type):
             s = self._logits(q, k, q.shape[-1] ** -0.5 if scale is None else scale, logit_bias)
@@ -230,7 +230,7 @@ class KArAtOperator(nn.Module):
 
     @property
     def series(self) -> Series | None:
-        """The functions, where they are those of `kanvision.ops.karat`."""
+        """Return the functions as a series of `kanvision.ops.karat`, or None for another basis."""
         basis = self.units.basis
         if not isinstance(basis, FourierBasis) or basis.squash is not None:
             return None
@@ -239,7 +239,7 @@ class KArAtOperator(nn.Module):
     def _fused(
         self, q: Tensor, k: Tensor, v: Tensor, scale: float, masks: Sequence[Tensor | None], drop_rate: float
     ) -> Tensor | None:
-        """The closed form's result; None where it has no say."""
+        """Return the result of the closed form, or None where it does not apply."""
         series, rank = self.series, self.rank
         obstacle = ""
         if series is None or self.order != "w_phi" or (rank is None and self.bias is not None):
@@ -296,13 +296,13 @@ class KArAtOperator(nn.Module):
         return s if logit_bias is None else s + logit_bias.to(wide)
 
     def _linear_hidden(self, q: Tensor, k: Tensor, scale: float) -> Tensor:
-        """H = A W of phi_w as scale q (k^T W)."""
+        """Return H = A W of phi_w as scale q (k^T W)."""
         wide = torch.promote_types(q.dtype, torch.float32)
         assert self.weight is not None
         return self._projected(q.to(wide) @ (scale * (k.to(wide).mT @ self.weight.to(wide))))
 
     def _hidden(self, s: Tensor, keep: Tensor | None, naive: bool = False) -> Tensor:
-        """H (B, h, M, r)."""
+        """Return H (B, h, M, r)."""
         if self.order == "phi_w":
             assert self.weight is not None
             return self._projected((s if keep is None else s * keep) @ self.weight.to(s.dtype))
@@ -314,7 +314,7 @@ class KArAtOperator(nn.Module):
     def _activated(
         self, s: Tensor | None, hidden: Tensor, keep: Tensor | None, naive: bool = False
     ) -> Tensor:
-        """sigma(A) (B, h, M, N) from H."""
+        """Return sigma(A) (B, h, M, N) from H."""
         if (out := self._units_out()) is not None:
             matrix = out.one_by_one(hidden) if naive else out(hidden)
         else:
@@ -326,7 +326,7 @@ class KArAtOperator(nn.Module):
         return matrix if keep is None else matrix * keep
 
     def _applied(self, hidden: Tensor, v: Tensor) -> Tensor:
-        """sigma(A) v without sigma(A)."""
+        """Return sigma(A) v without computing sigma(A)."""
         if (out := self._units_out()) is not None:
             return out.through(hidden, v)
         return hidden @ (v if self.weight is None else self.weight.to(v.dtype).mT @ v)
@@ -346,18 +346,18 @@ class KArAtOperator(nn.Module):
     def resize(
         self, old_grid: tuple[int, int], new_grid: tuple[int, int], num_prefix_tokens: int = 0
     ) -> KArAtOperator:
-        """Interpolate everything that belongs to a key onto another grid of patches, in place.
+        """Interpolate all parameters of keys to another grid of patches, in place.
 
         Bicubic over the grid; tokens in front keep theirs. Sums over patches then have more terms, so that
         the numbers are multiplied by the old over the new number of patches. Ours: the paper has one size.
 
         Args:
-            old_grid: patches along each axis so far.
-            new_grid: and from now on.
-            num_prefix_tokens: tokens in front of those of the patches.
+            old_grid: Patches along each axis so far.
+            new_grid: And from now on.
+            num_prefix_tokens: Tokens in front of those of the patches.
 
         Raises:
-            ValueError: if the old grid is not that of the operator.
+            ValueError: The old grid is not that of the operator.
         """
         old, new = (grid[0] * grid[1] + num_prefix_tokens for grid in (old_grid, new_grid))
         if old != self.num_tokens:
@@ -378,16 +378,16 @@ class KArAtOperator(nn.Module):
         return self
 
     def basis_flops(self, q: Tensor, k: Tensor, *_: Any) -> int:
-        """Operations that evaluate learned functions in a call with these queries and keys."""
+        """Return the operations of learned functions in a call with these queries and keys."""
         rows = q.shape[0] * q.shape[1] * q.shape[2]
         units = [self.units] if self.units_out is None else [self.units, self.units_out]
         return sum(rows * each.in_features * each.flops_per_value for each in units)
 
     def published_flops(self, num_queries: int) -> int:
-        """FLOPs of the activation for one image by the paper's convention, (3 G + 1) M N r h.
+        """Return the FLOPs of the activation for one image as the paper counts them, (3 G + 1) M N r h.
 
         Raises:
-            ValueError: if the functions are no Fourier series, for which the paper has no number.
+            ValueError: The functions are no Fourier series, for which the paper has no number.
         """
         if (series := self.series) is None:
             raise ValueError("the paper counts FLOPs of Fourier series only")
@@ -395,6 +395,6 @@ class KArAtOperator(nn.Module):
         return (3 * series.num_frequencies + 1) * num_queries * self.num_tokens * rank * self.num_heads
 
     def extra_repr(self) -> str:
-        """Show the options."""
+        """Return the options for `repr`."""
         names = ("num_heads", "num_tokens", "rank", "order", "init", "project", "implementation")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)

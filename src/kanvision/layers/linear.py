@@ -26,14 +26,14 @@ class KANLinear(KANLayer):
     efficient-kan.
 
     Args:
-        in_features: C, size of the last axis of the input.
-        out_features: O.
-        basis: short name (a key of `kanvision.bases.BASES`) or a ready basis.
-        **options: branches, norms, activations, dropout, start values, memory: see `KANOptions` and
+        in_features: Number of input features (size of the last axis), C.
+        out_features: Number of output features, O.
+        basis: Short name (a key of `kanvision.bases.BASES`) or a ready basis.
+        **options: Branches, norms, activations, dropout, start values, memory: see `KANOptions` and
             `kanvision.layers.base.KANLayer`.
 
     Raises:
-        ValueError: if a size is not positive or a name is not known.
+        ValueError: A size is not positive or a name is not known.
     """
 
     ndim = 0
@@ -60,10 +60,10 @@ class KANLinear(KANLayer):
         self.out_features = out_features
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., O).
+        """Map (..., C) to (..., O).
 
         Raises:
-            ValueError: if the last axis of `x` does not have C entries.
+            ValueError: The last axis of `x` does not have C entries.
         """
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(
@@ -79,5 +79,5 @@ class KANLinear(KANLayer):
         return cast(Tensor, self.basis(z, squashed=drop)).flatten(-2)  # (..., C K)
 
     def extra_repr(self) -> str:
-        """Show the sizes."""
+        """Return the sizes for `repr`."""
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, init={self.init!r}"

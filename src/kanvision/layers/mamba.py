@@ -1,4 +1,4 @@
-"""Mamba: a gated mixer of tokens whose states decay and take up as each token says.
+"""Mamba: a gated mixer of tokens with a selective state space.
 
 Gu and Dao 2023, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (arXiv 2312.00752).
 
@@ -23,13 +23,13 @@ _TOKENS_PER_RANK = 16
 
 
 class Mamba(nn.Module):
-    """(x, z) = in(u); x = SiLU(causal depthwise convolution of x); y = out((scan(x) + d x) SiLU(z)).
+    """Mixer (x, z) = in(u); x = SiLU(causal depthwise convolution of x); y = out((scan(x) + d x) SiLU(z)).
 
     Steps s = softplus(W x + w), with W of low rank, and the vectors b and c of `selective_scan` are linear
     in x. States of a fresh layer decay at the rates 1 to S.
 
     Args:
-        width: C.
+        width: Number of features, C.
         num_states: S, states of an inner feature.
         kernel_size: Tokens that the convolution sees.
         expansion: D / C.
@@ -51,7 +51,7 @@ class Mamba(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Start values of the states; those of the maps around them are torch's own."""
+        """Initialize the state space; the linear maps and the convolution are initialized by torch."""
         nn.init.uniform_(self.step.weight, -(self.rank**-0.5), self.rank**-0.5)
         low, high = (math.log(step) for step in _STEPS)
         steps = torch.empty_like(self.step.bias).uniform_(low, high).exp()
@@ -61,11 +61,11 @@ class Mamba(nn.Module):
         nn.init.ones_(self.skip)
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay would pull away from their meaning (timm's protocol)."""
+        """Return the names of parameters that weight decay would distort (timm's protocol)."""
         return {"decay_log", "skip"}
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C); what comes out at a token depends on it and on those before it."""
+        """Map (B, N, C) to (B, N, C); the output of a token depends on it and on earlier tokens."""
         fed, gate = self.expand(x).chunk(2, dim=-1)  # (B, N, D) each
         fed = F.silu(self.conv(fed.mT)[..., : x.shape[1]].mT)
         step, write, read = self.select(fed).split([self.rank, *[self.num_states] * 2], dim=-1)

@@ -1,4 +1,4 @@
-"""Merging of whole networks for inference."""
+"""Merging of bottleneck layers of a network for inference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def merge_bottlenecks(model: nn.Module) -> int:
     The changes are recorded with the model, so that a checkpoint of the merged network loads again.
 
     Args:
-        model: the network, changed in place.
+        model: The network, changed in place.
 
     Returns:
         How many layers were merged; those that are merged already stay.

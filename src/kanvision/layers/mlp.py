@@ -28,9 +28,9 @@ class GroupRationalMlp(nn.Module):
     map, act1 starts as `act1_init` and act2 as `act_init`. drop3 is nothing but in a converted block.
 
     Args:
-        in_features: C.
+        in_features: Number of input features, C.
         hidden_features: Width between the maps; C if not given.
-        out_features: O; C if not given.
+        out_features: Number of output features, O; C by default.
         act_layer: Ignored, the activations are learned; timm's blocks pass it.
         norm_layer: Normalization of the hidden features just before fc2.
         bias: Bias of fc1 and fc2, or one value for each.
@@ -43,8 +43,8 @@ class GroupRationalMlp(nn.Module):
         checkpoint: In training, evaluate the activations again in the backward pass: only what they are
             given is kept, C + H values a token in place of 2 C + 2 H (H hidden features). Not with dropout
             or a norm that keeps statistics.
-        device: Where the parameters are made.
-        dtype: Of the parameters.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
 
     Raises:
         ValueError: `num_groups` does not divide the widths, or there is no such preset.
@@ -93,7 +93,7 @@ class GroupRationalMlp(nn.Module):
         self.drop3: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, O), or any leading axes; with `use_conv` (B, C, H, W) -> (B, O, H, W)."""
+        """Map (B, N, C) to (B, N, O), or any leading axes; with `use_conv` (B, C, H, W) -> (B, O, H, W)."""
         x = self._part(x, self.act1, self.drop1, self.fc1)
         return cast(Tensor, self.drop3(self._part(x, self.act2, self.drop2, self.norm, self.fc2)))
 
@@ -125,23 +125,23 @@ class GroupRationalMlp(nn.Module):
 
 
 class KANMlp(nn.Module):
-    """Two KAN layers in place of a transformer's feed-forward block, over any basis.
+    """Feed-forward block of two KAN layers over any basis.
 
     y = drop2(fc2(norm(drop1(fc1(x))))) with fc1 and fc2 of class `KANLinear`; there is no activation between,
     each layer begins with its own.
 
     Args:
-        in_features: C.
+        in_features: Number of input features, C.
         hidden_features: Width between the layers; C if not given. A KAN needs less than the usual 4 C.
-        out_features: O; C if not given.
+        out_features: Number of output features, O; C by default.
         act_layer: Ignored, see `base_act` of `KANLinear`; timm's blocks pass it.
         norm_layer: Normalization of the hidden features.
         bias: Bias of fc1 and fc2, or one value for each.
         drop: Dropout rate of drop1 and drop2, or one value for each.
         basis: Short name of the basis.
         basis_kwargs: Arguments of the basis.
-        device: Where the parameters are made.
-        dtype: Of the parameters.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
         **kan_kwargs: Further arguments of `KANLinear`.
 
     Raises:
@@ -187,6 +187,6 @@ class KANMlp(nn.Module):
         self.drop2 = nn.Dropout(rates[1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., O)."""
+        """Map (..., C) to (..., O)."""
         x = self.norm(self.drop1(self.fc1(x)))
         return cast(Tensor, self.drop2(self.fc2(x)))

@@ -41,7 +41,7 @@ _SPARSE_POSITIONS = 64
 
 
 class MoEKANConvNd(CompositeLayer):
-    """Mixture of KAN convolutions with the same input: y = sum_e g_e expert_e(x), k of the g_e are not zero.
+    """Mixture of KAN convolutions of one input: y = sum_e g_e expert_e(x), with k nonzero g_e.
 
     The gate sees the mean over space of x, see `kanvision.layers.moe_gate.TopKGate`. Drokin 2024 (arXiv
     2407.01092).
@@ -62,22 +62,22 @@ class MoEKANConvNd(CompositeLayer):
     chosen different bases (`prune_selection`) are looped over.
 
     Args:
-        in_channels: C.
-        out_channels: O.
-        kernel_size: an int or one per space axis.
-        *geometry: as of the experts, from `stride` on.
-        num_experts: E.
-        k: experts for each sample.
-        noisy: noise on the gate's logits in training.
-        loss_coef: factor of the gate's penalty on unequal load.
-        pregate: a KAN layer C -> C in front of the gate, with the basis of the experts.
-        copies: start all experts as copies of the first, as published; the gate's noise drives them apart.
-        evaluation: one of `EVALUATIONS`.
-        expert: class of the experts; None is `KANConv{1,2,3}d`.
-        **options: further arguments of the experts.
+        in_channels: Number of input channels, C.
+        out_channels: Number of output channels, O.
+        kernel_size: An int or one per space axis.
+        *geometry: As of the experts, from `stride` on.
+        num_experts: Number of experts, E.
+        k: Number of experts for each sample.
+        noisy: Noise on the gate's logits in training.
+        loss_coef: Factor of the gate's penalty on unequal load.
+        pregate: A KAN layer C -> C in front of the gate, with the basis of the experts.
+        copies: Start all experts as copies of the first, as published; the gate's noise drives them apart.
+        evaluation: One of `EVALUATIONS`.
+        expert: Class of the experts; None is `KANConv{1,2,3}d`.
+        **options: Further arguments of the experts.
 
     Raises:
-        ValueError: if an argument is not legal, or the evaluation does not fit the experts.
+        ValueError: An argument is not legal, or the evaluation does not fit the experts.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class MoEKANConvNd(CompositeLayer):
                 expert.load_state_dict(state)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *S) -> (B, O, *S').
+        """Map (B, C, *S) to (B, O, *S').
 
         Raises:
             ValueError: if `x` does not have C channels and the right number of space axes.
@@ -144,12 +144,12 @@ class MoEKANConvNd(CompositeLayer):
         return self._sparse(x, routing) if evaluation == "sparse" and x.shape[0] else self._joint(x, routing)
 
     def _alike(self) -> bool:
-        """Whether experts have the same functions; each may have chosen others (`prune_selection`)."""
+        """Return True if all experts have the same functions; `prune_selection` may make them differ."""
         kinds = {(type(expert.basis), expert.basis_weight.shape) for expert in self.experts}
         return len(kinds) == 1
 
     def _factorizes(self) -> bool:
-        """Whether experts are basis maps and a convolution, nothing else, and nobody watches them."""
+        """Return True if experts are only basis maps and a convolution, without hooks."""
         return all(
             type(expert) is KAN_CONVS[self.ndim]
             and expert.base_act is None
@@ -183,7 +183,7 @@ class MoEKANConvNd(CompositeLayer):
         return y
 
     def _parts(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor | None]:
-        """Maps (B, G c K, *S) and weights (O, c K, *k) by expert, and summands (E, O, *S') of the outputs."""
+        """Return maps (B, G c K, *S) and weights (O, c K, *k) by expert, and summands (E, O, *S')."""
         maps, weights, offsets = [], [], []
         for expert in cast(Sequence[KANConvNd], self.experts):
             z = expert.input_norm(expert._dropped("branch", expert._dropped("input", x)))
@@ -236,24 +236,24 @@ class MoEKANConvNd(CompositeLayer):
         return first._lean(convolve, x)
 
     def extra_repr(self) -> str:
-        """Show how experts are evaluated."""
+        """Return the evaluation of experts for `repr`."""
         return f"copies={self.copies}, evaluation={self.evaluation!r}"
 
 
 class MoEKANConv1d(MoEKANConvNd):
-    """(B, C, L) -> (B, O, L'); arguments as of `MoEKANConvNd`."""
+    """Mixture of KAN convolutions (B, C, L) -> (B, O, L') with the arguments of `MoEKANConvNd`."""
 
     ndim = 1
 
 
 class MoEKANConv2d(MoEKANConvNd):
-    """(B, C, H, W) -> (B, O, H', W'); arguments as of `MoEKANConvNd`."""
+    """Mixture of KAN convolutions (B, C, H, W) -> (B, O, H', W') with the arguments of `MoEKANConvNd`."""
 
     ndim = 2
 
 
 class MoEKANConv3d(MoEKANConvNd):
-    """(B, C, D, H, W) -> (B, O, D', H', W'); arguments as of `MoEKANConvNd`."""
+    """Mixture of KAN convolutions (B, C, D, H, W) -> (B, O, D', H', W'); see `MoEKANConvNd`."""
 
     ndim = 3
 
@@ -269,20 +269,20 @@ class MoEBottleneckKANConvNd(BottleneckKANConvNd):
     a second gate that nothing reads.
 
     Args:
-        in_channels: C.
-        out_channels: O.
-        kernel_size: an int or one per space axis.
-        *geometry: as of `BottleneckKANConvNd`, from `stride` on.
-        num_experts: E.
-        k: experts for each sample.
-        noisy: noise on the gate's logits in training.
-        loss_coef: factor of the gate's penalty on unequal load.
-        pregate: a KAN layer M -> M in front of the gate.
-        evaluation: how experts are evaluated, see `MoEKANConvNd`.
-        **options: as of `BottleneckKANConvNd`; `drop_position` is "basis" if it is not given, as published.
+        in_channels: Number of input channels, C.
+        out_channels: Number of output channels, O.
+        kernel_size: An int or one per space axis.
+        *geometry: As of `BottleneckKANConvNd`, from `stride` on.
+        num_experts: Number of experts, E.
+        k: Number of experts for each sample.
+        noisy: Noise on the gate's logits in training.
+        loss_coef: Factor of the gate's penalty on unequal load.
+        pregate: A KAN layer M -> M in front of the gate.
+        evaluation: How experts are evaluated, see `MoEKANConvNd`.
+        **options: As of `BottleneckKANConvNd`; `drop_position` is "basis" if it is not given, as published.
 
     Raises:
-        ValueError: if an argument is not legal.
+        ValueError: An argument is not legal.
     """
 
     def __init__(
@@ -320,19 +320,19 @@ class MoEBottleneckKANConvNd(BottleneckKANConvNd):
 
 
 class MoEBottleneckKANConv1d(MoEBottleneckKANConvNd):
-    """(B, C, L) -> (B, O, L'); arguments as of `MoEBottleneckKANConvNd`."""
+    """Bottleneck with a mixture inside, (B, C, L) -> (B, O, L'); see `MoEBottleneckKANConvNd`."""
 
     ndim = 1
 
 
 class MoEBottleneckKANConv2d(MoEBottleneckKANConvNd):
-    """(B, C, H, W) -> (B, O, H', W'); arguments as of `MoEBottleneckKANConvNd`."""
+    """Bottleneck with a mixture inside, (B, C, H, W) -> (B, O, H', W'); see `MoEBottleneckKANConvNd`."""
 
     ndim = 2
 
 
 class MoEBottleneckKANConv3d(MoEBottleneckKANConvNd):
-    """(B, C, D, H, W) -> (B, O, D', H', W'); arguments as of `MoEBottleneckKANConvNd`."""
+    """Bottleneck with a mixture inside, (B, C, D, H, W) -> (B, O, D', H', W'); see the class for N-d."""
 
     ndim = 3
 

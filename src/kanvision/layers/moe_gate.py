@@ -19,18 +19,18 @@ _EPS = 1e-10
 
 
 class Routing(NamedTuple):
-    """Who works on which sample."""
+    """Assignment of experts to samples."""
 
     gates: Tensor
-    """(B, E) weights of the experts: k of them positive with sum 1 in each row, the others 0."""
+    """Weights of the experts (B, E): k of them positive with sum 1 in each row, the others 0."""
     indices: Tensor
-    """(B, k) the chosen experts, the strongest first."""
+    """Chosen experts (B, k), in descending order of their weights."""
     values: Tensor
-    """(B, k) their weights."""
+    """Weights of the chosen experts, (B, k)."""
 
 
 class TopKGate(nn.Module):
-    """Choose k of E experts for each sample: g = softmax over the k largest of the logits q W_gate.
+    """Gate that chooses k of E experts for each sample, g = softmax over the k largest logits q W_gate.
 
     Shazeer et al. 2017, "Outrageously Large Neural Networks" (arXiv 1701.06538). With `noisy` the logits get
     noise in training, H = q W_gate + e s, s = softplus(q W_noise) + 0.01, e ~ N(0, 1), so that each expert is
@@ -50,15 +50,15 @@ class TopKGate(nn.Module):
 
     Args:
         channels: C, size of the gate's input q.
-        num_experts: E.
-        k: experts for each sample.
-        noisy: noise on the logits in training; without it there is no W_noise.
-        loss_coef: factor of the penalty; 0 leaves it out.
-        device: where the parameters are made.
-        dtype: of the parameters.
+        num_experts: Number of experts, E.
+        k: Number of experts for each sample.
+        noisy: Noise on the logits in training; without it there is no W_noise.
+        loss_coef: Factor of the penalty; 0 leaves it out.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: A number is out of range.
     """
 
     w_noise: nn.Parameter | None
@@ -92,13 +92,13 @@ class TopKGate(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Put all weights to zero."""
+        """Set all weights to zero."""
         self.w_gate.zero_()
         if self.w_noise is not None:
             self.w_noise.zero_()
 
     def forward(self, q: Tensor) -> Routing:
-        """(B, C) -> `Routing`.
+        """Map (B, C) to a `Routing`.
 
         Raises:
             ValueError: if `q` is not (B, C).
@@ -124,7 +124,7 @@ class TopKGate(nn.Module):
         return Routing(gates, indices, values)
 
     def _load(self, clean: Tensor, logits: Tensor, spread: Tensor, top: Tensor) -> Tensor:
-        """Probability (B, E) that an expert is chosen, were only its own noise drawn again."""
+        """Return the probability (B, E) that an expert is chosen if only its own noise is drawn again."""
         if self.k == self.num_experts:
             return torch.ones_like(clean)
         chosen_at, left_at = top[:, self.k - 1 : self.k], top[:, self.k :]  # (B, 1) each
@@ -134,7 +134,7 @@ class TopKGate(nn.Module):
         return probability
 
     def extra_repr(self) -> str:
-        """Show the sizes."""
+        """Return the sizes for `repr`."""
         return (
             f"{self.channels}, num_experts={self.num_experts}, k={self.k}, noisy={self.w_noise is not None}, "
             f"loss_coef={self.loss_coef}"
@@ -142,7 +142,7 @@ class TopKGate(nn.Module):
 
 
 def _imbalance(total: Tensor) -> Tensor:
-    """Squared coefficient of variation of (E,) totals."""
+    """Return the squared coefficient of variation of (E,) totals."""
     if total.shape[0] == 1:
         return total.new_zeros(())
     return total.var() / (total.mean().square() + _EPS)

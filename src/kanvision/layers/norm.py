@@ -31,7 +31,7 @@ _GROUPS = 32
 
 
 class _TakesOnePosition(_InstanceNorm):
-    """Instance normalization that leaves a map of a single position as it is, but for scale and shift.
+    """Instance normalization that only scales and shifts a map of a single position.
 
     One value has no variance: torch refuses it in training, and in evaluation returns nothing but the shift.
     """
@@ -70,14 +70,14 @@ class ChannelLayerNorm(nn.LayerNorm):
 
 
 class MinMaxNorm(nn.Module):
-    """Map each sample onto [-1, 1]: z = 2 (x - min) / (max - min) - 1, over all axes but the first.
+    """Map of each sample onto [-1, 1]: z = 2 (x - min) / (max - min) - 1, over all axes except the first.
 
     The published KALN layer takes the extremes over the whole batch, which makes a prediction depend on the
     other images of its batch; per sample it does not. A constant sample maps to -1.
 
     Args:
-        eps: least difference of the extremes.
-        num_groups: groups of channels (axis 1) with their own extremes, as grouped KALN layers have them.
+        eps: Least difference of the extremes.
+        num_groups: Groups of channels (axis 1) with their own extremes, as grouped KALN layers have them.
     """
 
     def __init__(self, eps: float = 1e-6, num_groups: int = 1) -> None:
@@ -86,7 +86,7 @@ class MinMaxNorm(nn.Module):
         self.num_groups = num_groups
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, ...) -> (B, ...)."""
+        """Map (B, ...) to (B, ...)."""
         if x.numel() == 0:
             return x
         exact = x if x.dtype == torch.float64 else x.float()
@@ -102,12 +102,12 @@ class MinMaxNorm(nn.Module):
         return z.reshape(x.shape).to(x.dtype)
 
     def extra_repr(self) -> str:
-        """Show the guard and the groups."""
+        """Return the parameters for `repr`."""
         return f"eps={self.eps}, num_groups={self.num_groups}"
 
 
 class TokenNorm(nn.Module):
-    """Run a norm for (B, C, N) maps on channels-last tokens: (B, ..., C) -> (B, ..., C).
+    """Norm for (B, C, N) maps applied to channels-last tokens, (B, ..., C) -> (B, ..., C).
 
     Axis 0 is the sample and the axes between are its positions; (B, C) is one position per sample.
     """
@@ -138,14 +138,14 @@ def create_norm(
             map of one position is only scaled and shifted), "group" (per sample,
             in gcd(32, C) groups of channels), "layer" (per position over the channels) or "minmax" (per
             sample onto [-1, 1]).
-        num_channels: C.
-        ndim: number of space axes of a map (B, C, *space); 0 means channels-last tokens (B, ..., C).
-        affine: give the norm a learnable scale and shift ("minmax" has none).
-        key: the argument that an error message names.
-        legal: the names that this place accepts.
+        num_channels: Number of channels, C.
+        ndim: Number of space axes of a map (B, C, *space); 0 means channels-last tokens (B, ..., C).
+        affine: Give the norm a learnable scale and shift ("minmax" has none).
+        key: The argument that an error message names.
+        legal: The names that this place accepts.
 
     Raises:
-        ValueError: if the name is not legal here.
+        ValueError: The name is not legal here.
     """
     if name is None:
         return nn.Identity()
@@ -165,7 +165,7 @@ def create_norm(
 
 
 class FrozenStatistics:
-    """Run a batch norm again on the same batch without counting it twice in its running statistics.
+    """Context in which a batch norm sees the same batch again without updating its running statistics.
 
     A context manager that can be entered again and again: several backward passes through one graph each
     compute the layer anew.
@@ -191,5 +191,5 @@ class FrozenStatistics:
 
 
 def has_shared_statistics(norm: nn.Module) -> bool:
-    """Whether a norm talks to other processes in its forward pass, which must then run once only."""
+    """Return True if a norm communicates with other processes in its forward pass, so must run only once."""
     return any(isinstance(module, nn.SyncBatchNorm) for module in norm.modules())

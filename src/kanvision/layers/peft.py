@@ -1,4 +1,4 @@
-"""Parameter-efficient fine-tuning: give KAN layers adapters, and merge these exactly.
+"""Parameter-efficient fine-tuning: add adapters to KAN layers, and merge them exactly.
 
 Both are structural changes too, which a checkpoint of `train.py` carries:
 `change_structure(model, "add_adapters", "", extra_degrees=1, degrees=[2, 3])`.
@@ -28,7 +28,7 @@ _PLAIN = {adapted: plain for plain, adapted in ADAPTED.items()}
 
 
 class _Plan(NamedTuple):
-    """One layer, and what it is to become."""
+    """Layer and its replacement."""
 
     layer: KANLayer
     basis: Basis
@@ -46,7 +46,7 @@ def add_adapters(
     train_norms: bool = True,
     match: str | None = None,
 ) -> _Model:
-    """Freeze the KAN layers of a model and give them trainable additions, in place.
+    """Freeze the KAN layers of a model and add trainable adapters, in place.
 
     Outputs are what they were until something is trained. What is outside of these layers stays as trainable
     as it is, so that a new classifier learns. Without any addition only the norms of the layers learn.
@@ -55,22 +55,22 @@ def add_adapters(
     and chosen degrees of Gram layers; here for every basis, with low-rank terms besides.
 
     Args:
-        model: a model, or a layer.
-        extra_degrees: degrees to add to a polynomial basis, with new weights.
-        degrees: degrees (of other bases: functions, counted from 0) whose weights get a trainable delta. Of a
+        model: A model, or a layer.
+        extra_degrees: Degrees to add to a polynomial basis, with new weights.
+        degrees: Degrees (of other bases: functions, counted from 0) whose weights get a trainable delta. Of a
             Gram basis the learned factors of the recurrence that make the chosen and the extra degrees get
             one too.
-        adapter_rank: rank of a low-rank term on the basis weights; 0 for none.
-        base_rank: the same for the base weights.
-        train_base: train the base weights themselves.
-        train_norms: leave the norms inside the layers trainable.
-        match: regular expression; only layers in whose name it is found.
+        adapter_rank: Rank of a low-rank term on the basis weights; 0 for none.
+        base_rank: The same for the base weights.
+        train_base: Train the base weights themselves.
+        train_norms: Leave the norms inside the layers trainable.
+        match: Regular expression; only layers in whose name it is found.
 
     Returns:
         The model. Build the optimizer afterwards.
 
     Raises:
-        ValueError: if an argument is not legal, if no layer matches, or if one cannot take the additions or
+        ValueError: An argument is not legal, if no layer matches, or if one cannot take the additions or
             has adapters already. The model is then as it was.
     """
     counts = {"extra_degrees": extra_degrees, "adapter_rank": adapter_rank, "base_rank": base_rank}
@@ -96,7 +96,7 @@ def add_adapters(
 
 
 def merge_adapters(model: _Model) -> _Model:
-    """Turn adapted layers into plain ones of the same outputs, in place.
+    """Replace adapted layers by plain layers with the same outputs, in place.
 
     A layer of degree d with e extra degrees becomes one of degree d + e. What `add_adapters` froze is
     trainable again.
@@ -105,7 +105,7 @@ def merge_adapters(model: _Model) -> _Model:
         The model. Its parameters are new; an optimizer has to be built anew.
 
     Raises:
-        ValueError: if there are no adapters.
+        ValueError: There are no adapters.
     """
     layers = [module for module in model.modules() if isinstance(module, AdaptedKANLayer)]
     if not layers:
@@ -141,7 +141,7 @@ def _kan_layers(model: nn.Module, match: str | None) -> dict[str, KANLayer]:
 def _planned(
     name: str, layer: KANLayer, extra_degrees: int, degrees: list[int], rank: int, base_rank: int
 ) -> _Plan:
-    """Check one layer, and make everything new before anything is changed."""
+    """Check one layer and build its replacement before anything is changed."""
     who = f"layer {name!r}" if name else "the layer"
     if isinstance(layer, AdaptedKANLayer):
         raise ValueError(f"{who} has adapters already; call merge_adapters(model) first")
@@ -175,7 +175,7 @@ def _planned(
 
 
 def _adapted_basis(layer: KANLayer, degrees: list[int], extra: int) -> Basis:
-    """The basis with `extra` more functions; of a Gram basis, with deltas where new degrees are made."""
+    """Return the basis with `extra` more functions; for a Gram basis, with deltas for new degrees."""
     basis = layer.basis
     if extra:
         # A copy: the basis may be shared with other layers.

@@ -1,4 +1,4 @@
-"""Learned activation of KAT: one safe Pade rational per group of channels."""
+"""Learned activation of KAT: one safe Pade rational for each group of channels."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ is off by up to 1.46.
 
 
 class GroupRational(nn.Module):
-    """Group-wise safe Pade rational: the activation of "Kolmogorov-Arnold Transformer" (arXiv 2409.10594).
+    """Group-wise safe Pade rational, the activation of "Kolmogorov-Arnold Transformer" (arXiv 2409.10594).
 
     y = (a_0 + a_1 x + ... + a_5 x^5) / (1 + |b_1||x| + ... + |b_4||x|^4), with one b for each group of
     contiguous channels and, as in the published code and weights, one a for all; see
@@ -103,8 +103,8 @@ class GroupRational(nn.Module):
         share_numerator: One numerator for all groups (published); otherwise one each (the paper's text).
         channel_dim: Axis of the channels; 1 for (B, C, H, W).
         form: "kernel" or "paper"; presets and `imitate` mean the former.
-        device: Where the parameters are made.
-        dtype: Of the parameters.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
 
     Raises:
         ValueError: `num_groups` does not divide `num_channels`, or `init` or `form` is not a legal name.
@@ -145,12 +145,12 @@ class GroupRational(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Start again as the function named by `init`, or the one that `imitate` was given last."""
+        """Initialize as the function named by `init`, or as the last function given to `imitate`."""
         for parameter, start in zip((self.numerator, self.denominator), self.start, strict=True):
             parameter.copy_(torch.tensor(start, dtype=torch.float64))
 
     def imitate(self, function: Callable[[Tensor], Tensor], limit: float = 10.0) -> float:
-        """Become the rational that is closest to an elementwise function, see `fit_rational`.
+        """Set the coefficients to those closest to an elementwise function, see `fit_rational`.
 
         Args:
             function: Elementwise; called on float64.
@@ -168,7 +168,7 @@ class GroupRational(nn.Module):
         return error
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the rational elementwise: any shape with D channels at `channel_dim`, to the same shape.
+        """Apply the rational elementwise to any shape with D channels at `channel_dim`.
 
         Raises:
             ValueError: That axis does not have D channels.
@@ -182,12 +182,12 @@ class GroupRational(nn.Module):
 
     @property
     def flops_per_input(self) -> int:
-        """Operations for one value: two polynomials by Horner's scheme, an absolute value and a quotient."""
+        """Return the operations for one value: two Horner schemes, an absolute value and a quotient."""
         return 2 * (self.numerator.shape[1] - 1) + 2 * self.denominator.shape[1] + 2
 
     @torch.no_grad()
     def second_moment(self) -> Tensor:
-        """E[F(x)^2] of each group for x ~ N(0, 1), by the midpoints of 2^16 quantiles; shape (G,).
+        """Return E[F(x)^2] of each group for x ~ N(0, 1), shape (G,), by midpoints of 2^16 quantiles.
 
         The variance-preserving rule gives the linear map behind it weights of variance
         1 / (fan_in * second_moment).
@@ -200,7 +200,7 @@ class GroupRational(nn.Module):
         return values.square().mean(0)
 
     def extra_repr(self) -> str:
-        """Show sizes and start."""
+        """Return sizes and initialization for `repr`."""
         shared = self.numerator.shape[0] == 1
         return (
             f"{self.num_channels}, num_groups={self.num_groups}, init={self.init!r}, "

@@ -1,4 +1,4 @@
-"""Coefficients of a group rational that make it an activation of one's choice.
+"""Coefficients of a group rational that approximate a given activation.
 
 Legend: a_i numerator, b_j >= 0 denominator, q(x) = 1 + sum_j b_j |x|^j, f the function to be met.
 """
@@ -26,7 +26,7 @@ _NEAR_ZERO = 0.1  # below this the error counts in absolute terms
 
 
 class RationalFit(NamedTuple):
-    """A rational that is close to a function."""
+    """Rational function that approximates another function."""
 
     numerator: tuple[float, ...]
     """a_0 ... a_5."""
@@ -81,7 +81,7 @@ def fit_rational(function: Callable[[Tensor], Tensor], limit: float = 10.0) -> R
 
 
 def _values(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """f(x), where f is seen to work on each element by itself."""
+    """Return f(x) after a check that f is elementwise."""
     try:
         y, part = function(x.clone()), function(x[1::2].clone())
     except RuntimeError as error:
@@ -97,7 +97,7 @@ def _values(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 def _best_numerator(
     powers: Tensor, moduli: Tensor, y: Tensor, weight: Tensor, roots: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Numerator of the smallest weighted squared error for these b, and P / q with it."""
+    """Return the numerator of least weighted squared error for these b, and P / q with it."""
     q = 1 + moduli @ roots.square()
     w = weight.sqrt()
     system = powers * (w / q).unsqueeze(1)
@@ -106,7 +106,7 @@ def _best_numerator(
 
 
 def _least_squares(powers: Tensor, moduli: Tensor, y: Tensor, weight: Tensor, roots: Tensor) -> Tensor:
-    """Square roots of the b of least weighted squared error, by Levenberg-Marquardt from `roots`."""
+    """Return the square roots of the b of least weighted squared error, by Levenberg-Marquardt."""
     w, damping, num_a = weight.sqrt(), 1e-3, powers.shape[1]
     _, values = _best_numerator(powers, moduli, y, weight, roots)
     residual = (values - y) * w

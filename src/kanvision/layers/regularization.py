@@ -25,17 +25,17 @@ _LAYERS = (KANLayer, *_BOTTLENECKS, MoEKANConvNd)
 
 
 def weight_l1(model: nn.Module) -> Tensor:
-    """Sum of |w| over basis and base weights of all KAN layers, and over the projections of bottlenecks."""
+    """Return the sum of |w| over base and basis weights of KAN layers and over projections of bottlenecks."""
     return _sum(model, (w.abs().sum() for w in _weights(model)))
 
 
 def weight_l2(model: nn.Module) -> Tensor:
-    """Sum of w^2 over the same weights as `weight_l1`."""
+    """Return the sum of w^2 over the weights of `weight_l1`."""
     return _sum(model, (w.square().sum() for w in _weights(model)))
 
 
 def entropy(model: nn.Module) -> Tensor:
-    """Sum over layers of -sum_e p_e log p_e, p_e = m_e / sum m, with m_e the mean |w| of the edge e.
+    """Return the sum over layers of -sum_e p_e log p_e, p_e = m_e / sum m, m_e the mean |w| of edge e.
 
     The weight-only surrogate of efficient-kan for the entropy of Liu et al. 2024 (arXiv 2404.19756): little
     for few strong edges. Edges and layers that are exactly zero count as 0.
@@ -44,12 +44,12 @@ def entropy(model: nn.Module) -> Tensor:
 
 
 def group_lasso(model: nn.Module) -> Tensor:
-    """Sum over edges of sqrt(sum_j w_j^2), which drives whole edges to zero."""
+    """Return the sum over edges of sqrt(sum_j w_j^2), which drives whole edges to zero."""
     return _sum(model, (torch.linalg.vector_norm(edges, dim=2).sum() for edges in _edges(model)))
 
 
 def smoothness(model: nn.Module) -> Tensor:
-    """Sum over edges of sum_j (w_{j+1} - 2 w_j + w_{j-1})^2, for bases whose functions are neighbors.
+    """Return the sum over edges of sum_j (w_{j+1} - 2 w_j + w_{j-1})^2, for bases with ordered functions.
 
     That is splines and radial functions. Of polynomials it compares coefficients that mean different things.
     """
@@ -67,7 +67,7 @@ _TERMS: dict[str, Callable[[nn.Module], Tensor]] = {
 
 
 class KANPenalty:
-    """A weighted sum of penalties of a model.
+    """Weighted sum of penalties of a model.
 
     Weight terms are the result of a call. Activation terms are computed in the forward pass and go where
     `kanvision.layers.add_auxiliary` says, in training only: means over samples and positions of |y| and y^2
@@ -84,17 +84,17 @@ class KANPenalty:
     acts; its activation penalties grow with the batch.
 
     Args:
-        model: the network.
-        weight_l1: coefficient of the function of that name, as are the next four.
-        weight_l2: see there.
-        entropy: see there.
-        group_lasso: see there.
-        smoothness: see there.
-        activation_l1: coefficient of the mean |y|.
-        activation_l2: coefficient of the mean y^2.
+        model: The network.
+        weight_l1: Coefficient of the function of that name, as are the next four.
+        weight_l2: See there.
+        entropy: See there.
+        group_lasso: See there.
+        smoothness: See there.
+        activation_l1: Coefficient of the mean |y|.
+        activation_l2: Coefficient of the mean y^2.
 
     Raises:
-        ValueError: if a coefficient is negative or not finite, or not 0 and the model has no KAN layers.
+        ValueError: A coefficient is negative or not finite, or not 0 and the model has no KAN layers.
     """
 
     def __init__(
@@ -131,19 +131,19 @@ class KANPenalty:
             self._handles = [layer.register_forward_hook(hook) for layer in layers]
 
     def __call__(self) -> Tensor:
-        """The weight terms, a scalar."""
+        """Return the sum of the weight penalties, a scalar."""
         terms = (value * _TERMS[name](self.model) for name, value in self.coefficients.items())
         return _sum(self.model, terms)
 
     def remove(self) -> None:
-        """Take the activation penalties out of the model."""
+        """Remove the activation penalties from the model."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
 
 
 class _ActivationPenalty:
-    """A forward hook without any state, so that copies of a model may share it."""
+    """Forward hook without state, which copies of a model can share."""
 
     def __init__(self, l1: float, l2: float) -> None:
         self.l1 = l1
@@ -163,7 +163,7 @@ class _ActivationPenalty:
 
 
 def _outermost(module: nn.Module) -> Iterator[nn.Module]:
-    """KAN layers that are not part of another one."""
+    """Return the KAN layers that are not part of another KAN layer."""
     if isinstance(module, _LAYERS):
         yield module
         return
@@ -172,7 +172,7 @@ def _outermost(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _weights(model: nn.Module) -> Iterator[Tensor]:
-    """Weights of the linear maps of all KAN layers."""
+    """Return the weights of the linear maps of all KAN layers."""
     for module in model.modules():
         tensors: list[Tensor | None] = []
         if isinstance(module, KANLayer):
@@ -184,7 +184,7 @@ def _weights(model: nn.Module) -> Iterator[Tensor]:
 
 
 def _edges(model: nn.Module) -> Iterator[Tensor]:
-    """Basis weights (O, C, K, *k) of each layer."""
+    """Return the basis weights (O, C, K, *k) of each layer."""
     for module in model.modules():
         if isinstance(module, KANLayer):
             yield _exact(module._by_function(module.edge_weight()))

@@ -1,4 +1,4 @@
-"""Rotary positions on grids. Shapes: B batch, N positions, D channels of a head, F = D / 2 pairs of them."""
+"""Rotary position embedding on grids. Shapes: B batch, N positions, D channels of a head, F = D / 2 pairs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _THETA = {"axial": 100.0, "mixed": 10.0}
 
 
 class RotaryPositions(nn.Module):
-    """Turn pairs of channels by angles that grow with the position on a grid of any size.
+    """Rotation of pairs of channels by angles that grow with the position on a grid of any size.
 
     The pair f of a token at cell r = (r_1, ..., r_n) turns by sum_a r_a frequency[a, head, f], so that the
     product of a query and a key depends on both cells through their difference only. There are F / n
@@ -27,13 +27,13 @@ class RotaryPositions(nn.Module):
 
     Args:
         head_width: D.
-        num_heads: heads.
-        ndim: n, number of axes.
-        kind: one of `ROPE_KINDS`.
-        theta: ratio of the largest and the smallest magnitude; None is 100 for axial and 10 for mixed.
+        num_heads: Heads.
+        ndim: N, number of axes.
+        kind: One of `ROPE_KINDS`.
+        theta: Ratio of the largest and the smallest magnitude; None is 100 for axial and 10 for mixed.
 
     Raises:
-        ValueError: if the kind is not known or D is no multiple of 2 n.
+        ValueError: The kind is not known or D is no multiple of 2 n.
     """
 
     frequency: Tensor
@@ -60,7 +60,7 @@ class RotaryPositions(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Set the frequencies; those of "mixed" are drawn."""
+        """Set the frequencies; those of "mixed" are random."""
         ndim, num_heads, pairs = self.frequency.shape
         count = pairs // ndim
         magnitude = self.theta ** (-torch.arange(count, dtype=torch.float64) / count)
@@ -72,7 +72,7 @@ class RotaryPositions(nn.Module):
         self.frequency.copy_(directions.permute(2, 0, 1, 3).reshape(ndim, num_heads, pairs))
 
     def forward(self, x: Tensor, space: Sequence[int]) -> Tensor:
-        """Turn queries or keys (B, heads, N, D) of a grid with N cells."""
+        """Rotate queries or keys (B, heads, N, D) of a grid with N cells."""
         exact = torch.promote_types(x.dtype, torch.float32)
         with without_autocast(x.device.type):
             cells = [torch.arange(size, device=x.device, dtype=exact) for size in space]
@@ -86,5 +86,5 @@ class RotaryPositions(nn.Module):
         return turned.flatten(-2).to(x.dtype)
 
     def extra_repr(self) -> str:
-        """Show the kind."""
+        """Return the kind for `repr`."""
         return f"kind={self.kind!r}, theta={self.theta}"

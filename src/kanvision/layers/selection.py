@@ -1,4 +1,4 @@
-"""Choosing one basis for each layer: which layers have a choice, and taking the members not chosen out.
+"""Selection of one basis for each layer from a pool.
 
 Shapes: C channels, G groups, O outputs, K functions before and K' after, *k kernel.
 """
@@ -23,7 +23,7 @@ __all__ = ["SelectionSite", "prune_selection", "select_basis", "selection_sites"
 
 @dataclass(frozen=True)
 class SelectionSite:
-    """A selectable basis, and the layers whose weights belong to its functions."""
+    """Selectable basis, and the layers whose weights belong to its functions."""
 
     name: str
     basis: SelectableBasis
@@ -31,10 +31,10 @@ class SelectionSite:
 
 
 def selection_sites(model: nn.Module) -> list[SelectionSite]:
-    """The selectable bases of a model, in the order of their layers.
+    """Return the selectable bases of a model, in the order of their layers.
 
     Raises:
-        ValueError: if one belongs to no KAN layer, so that nothing is known about its weights.
+        ValueError: One belongs to no KAN layer, so that nothing is known about its weights.
     """
     owners: dict[int, dict[str, KANLayer]] = {}
     for name, module in model.named_modules():
@@ -62,15 +62,15 @@ def select_basis(model: nn.Module, layer: str = "", *, member: str) -> Tensor:
     a step of training call it through `change_structure`, which records it.
 
     Args:
-        model: a model, or the layer itself.
-        layer: name of the layer in the model.
-        member: short name of the basis that is to stay.
+        model: A model, or the layer itself.
+        layer: Name of the layer in the model.
+        member: Short name of the basis that is to stay.
 
     Returns:
         (K', K) map of the weights.
 
     Raises:
-        ValueError: if this is not a KAN layer over a selectable basis with this member, or factors cannot be
+        ValueError: This is not a KAN layer over a selectable basis with this member, or factors cannot be
             moved into its weights.
     """
     chosen = model.get_submodule(layer)
@@ -100,13 +100,13 @@ def select_basis(model: nn.Module, layer: str = "", *, member: str) -> Tensor:
 
 
 def prune_selection(model: nn.Module) -> dict[str, str]:
-    """Replace every selectable basis of a model by its member with the largest logit, recorded as a change.
+    """Replace every selectable basis by its member with the largest logit, and record the changes.
 
     With the gates of the phase "pruned", or as good as decided ones, outputs stay what they were up to
     rounding; see `select_basis`.
 
     Args:
-        model: the whole network, or a layer.
+        model: The whole network, or a layer.
 
     Returns:
         Name of the chosen basis by name of the layer.

@@ -1,4 +1,4 @@
-"""Changes of a network's structure after it was built, recorded so that its checkpoints load again.
+"""Changes of the structure of a built network, recorded so that its checkpoints load.
 
 A grid gets finer, a basis is pruned: from then on the weights fit no network that the configuration alone
 describes. Such a change is a function of a registered kind, `function(model, layer_name, **arguments)`, with
@@ -39,7 +39,7 @@ def structural_change(kind: str) -> Callable[[_Function], _Function]:
     to it, but their names and shapes may depend on nothing else than its arguments.
 
     Raises:
-        ValueError: if another function has this name.
+        ValueError: Another function has this name.
     """
 
     def register(function: _Function) -> _Function:
@@ -55,16 +55,16 @@ def change_structure(model: nn.Module, kind: str, layer: str, **arguments: Any) 
     """Change a layer of a model and record it.
 
     Args:
-        model: the whole network.
-        kind: a registered kind of change.
-        layer: name of the layer as in `model.named_modules()`.
-        **arguments: of the change; str, int, float, bool, None, or lists of them.
+        model: The whole network.
+        kind: A registered kind of change.
+        layer: Name of the layer as in `model.named_modules()`.
+        **arguments: Of the change; str, int, float, bool, None, or lists of them.
 
     Returns:
         What the function of this kind returns.
 
     Raises:
-        ValueError: if the kind or the layer is not known, an argument is no primitive, or the change does not
+        ValueError: The kind or the layer is not known, an argument is no primitive, or the change does not
             fit the layer.
     """
     for name, value in arguments.items():
@@ -77,15 +77,15 @@ def change_structure(model: nn.Module, kind: str, layer: str, **arguments: Any) 
 
 
 def structure_changes(model: nn.Module) -> list[Change]:
-    """The changes since the model was built, in their order; a copy."""
+    """Return a copy of the changes since the model was built, in their order."""
     return copy.deepcopy(getattr(model, _RECORD, []))
 
 
 def restore_structure(model: nn.Module, changes: Sequence[Change]) -> None:
-    """Do recorded changes again, those that the model has not seen yet; weights are to be loaded afterwards.
+    """Apply recorded changes that a model does not have yet; load the weights afterwards.
 
     Raises:
-        ValueError: if the model was changed in another way or further than the record, or knows a kind or a
+        ValueError: The model was changed in another way or further than the record, or knows a kind or a
             layer of it not.
     """
     done = structure_changes(model)

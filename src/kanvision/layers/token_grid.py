@@ -1,4 +1,4 @@
-"""Parameters that belong to tokens of a grid, moved to another grid. N tokens, P of them in front."""
+"""Parameters of tokens on a grid, interpolated to another grid. N tokens, of which P are prefix tokens."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def resample_tokens(
     num_prefix_tokens: int,
     keep_sums: bool = True,
 ) -> nn.Parameter:
-    """Interpolate a parameter along its axis of tokens, bicubic over the grid; those in front stay.
+    """Interpolate a parameter along its token axis, bicubic over the grid; prefix tokens are kept.
 
     Args:
-        parameter: any shape with P + old_grid[0] old_grid[1] at `axis`.
-        axis: that axis.
-        old_grid: patches along each axis so far.
-        new_grid: and from now on.
+        parameter: Any shape with P + old_grid[0] old_grid[1] at `axis`.
+        axis: That axis.
+        old_grid: Patches along each axis so far.
+        new_grid: And from now on.
         num_prefix_tokens: P.
-        keep_sums: multiply by the ratio of their numbers, for what is summed over the patches.
+        keep_sums: Multiply by the ratio of their numbers, for what is summed over the patches.
     """
     moved = parameter.detach().movedim(axis, -1)
     prefix, patches = moved[..., :num_prefix_tokens], moved[..., num_prefix_tokens:]
@@ -44,7 +44,7 @@ def resample_tokens(
 def resample_basis(
     basis: Basis, num_heads: int, old_grid: tuple[int, int], new_grid: tuple[int, int], num_prefix_tokens: int
 ) -> None:
-    """Move what a basis learns for every head and token; nothing if it learns nothing."""
+    """Interpolate the parameters that a basis has for every head and token, if it has any."""
     if basis.num_channels is None:
         return
     count = basis.num_channels

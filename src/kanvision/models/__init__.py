@@ -1,4 +1,4 @@
-"""Networks, all registered with timm: importing this package makes `timm.create_model` know them.
+"""Networks, all registered with timm: `timm.create_model` finds them once this package is imported.
 
 `BUILDERS` maps the names that `model.kind` takes to functions of a model's name and arguments.
 """

@@ -1,4 +1,4 @@
-"""A vision transformer that attends by the matrices of a trained one.
+"""Attention transfer: a vision transformer that uses the attention matrices of a trained one.
 
 B batch, h heads, N tokens, d channels of a head.
 """
@@ -18,7 +18,7 @@ __all__ = ["AttentionTransfer", "CopiedAttention"]
 
 
 class CopiedAttention(nn.Module):
-    """Values and projection of an attention, made anew, for matrices that come from elsewhere.
+    """Self-attention with new values and projection, whose matrices are set from outside.
 
     Args:
         attn: timm's attention whose sizes and dropout it has.
@@ -37,7 +37,7 @@ class CopiedAttention(nn.Module):
         self.matrix: Tensor | None = None
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        """(B, N, D) -> (B, N, D) by `matrix` (B, h, N, N); each serves the same number of heads.
+        """Map (B, N, D) to (B, N, D) by `matrix` (B, h, N, N), each used by the same number of heads.
 
         Raises:
             ValueError: There is a mask, which copied matrices have no use for.
@@ -53,7 +53,7 @@ class CopiedAttention(nn.Module):
 
 
 class AttentionTransfer(nn.Module):
-    """A student that learns everything but where to look, which a frozen teacher tells it.
+    """Student that learns everything except its attention matrices, which a frozen teacher computes.
 
     Each block of the student mixes its own values by the matrix that the teacher's block of the same number
     has for the same image, behind softmax or learned functions. Li et al. 2024, "On the Surprising
@@ -97,11 +97,11 @@ class AttentionTransfer(nn.Module):
         return self
 
     def get_classifier(self) -> nn.Module:
-        """The student's classifier."""
+        """Return the classifier of the student."""
         return cast(nn.Module, self.student.get_classifier())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) to logits (B, classes) of the student."""
+        """Map images (B, C, H, W) to the logits (B, classes) of the student."""
         copies = [cast(CopiedAttention, block.attn) for block in cast(Any, self.student.blocks)]
         for copy, matrix in zip(copies, self.matrices(x), strict=True):
             copy.matrix = matrix
@@ -113,7 +113,7 @@ class AttentionTransfer(nn.Module):
 
     @torch.no_grad()
     def matrices(self, x: Tensor) -> list[Tensor]:
-        """The teacher's matrices for each block, (B, h, N, N)."""
+        """Return the attention matrices (B, h, N, N) of each block of the teacher."""
         model: Any = self.teacher
         x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(x))))
         found = []

@@ -1,4 +1,4 @@
-"""Attention U-Net: the decoder of a U-Net weighs each pixel of the encoder's maps before it takes them.
+"""Attention U-Net: a U-Net that weights each pixel of its skip connections.
 
 Oktay et al. 2018, "Attention U-Net: Learning Where to Look for the Pancreas" (arXiv 1804.03999), in the 2-d
 form of widespread code that papers compare with: it gates after upsampling, at the resolution of the skip.
@@ -9,13 +9,13 @@ Shapes: B batch, C channels, H W space.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from .registry import register_segmenter
+from .register_sizes import register_sizes
 from .segmenter import build_segmenter, segmenter_cfg
 from .unet import UNet
 
@@ -23,12 +23,12 @@ __all__ = ["SIZES", "AttentionGate", "AttentionUNet"]
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"widths": (8, 16, 32, 64, 128)},  # ours, for CPUs
-    "base": {"widths": (64, 128, 256, 512, 1024)},
+    "base": {"widths": (64, 128, 256, 512, 1024)},  # the network of the U-KAN paper's tables
 }
 
 
 class AttentionGate(nn.Module):
-    """skip * sigmoid(norm(psi(relu(norm(W_x x) + norm(W_s skip))))), one weight for each pixel.
+    """Gate skip * sigmoid(norm(psi(relu(norm(W_x x) + norm(W_s skip))))), with one weight for each pixel.
 
     Args:
         channels: C of what comes from below and of the encoder's map; the maps inside have half of them.
@@ -46,7 +46,7 @@ class AttentionGate(nn.Module):
         self.weight = pointwise(inner, 1)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """(B, C, H, W) and (B, C, H, W) to the weighed skip (B, C, H, W)."""
+        """Map decoder and skip maps, both (B, C, H, W), to the weighted skip (B, C, H, W)."""
         y: Tensor = skip * self.weight(torch.relu(self.of_signal(x) + self.of_skip(skip))).sigmoid()
         return y
 
@@ -66,26 +66,15 @@ class AttentionUNet(UNet):
         super().__init__(widths, upsampling="resize", bias=True, **others)
 
     def gate(self, channels: int) -> nn.Module:
-        """The gate on an encoder's map."""
+        """Build the gate of a skip connection."""
         return AttentionGate(channels)
 
 
-default_cfgs = generate_default_cfgs(
-    {f"attention_unet_{size}": segmenter_cfg("1804.03999") for size in SIZES}
+register_sizes(
+    __name__,
+    "attention_unet_{size}",
+    SIZES,
+    partial(build_segmenter, AttentionUNet),
+    segmenter_cfg("1804.03999"),
+    segmenter=True,
 )
-
-
-def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
-    return build_segmenter(AttentionUNet, f"attention_unet_{size}", pretrained, **{**SIZES[size], **kwargs})
-
-
-@register_segmenter
-def attention_unet_tiny(pretrained: bool = False, **kwargs: Any) -> Any:
-    """An eighth of the width of the published one."""
-    return _create("tiny", pretrained, **kwargs)
-
-
-@register_segmenter
-def attention_unet_base(pretrained: bool = False, **kwargs: Any) -> Any:
-    """64 to 1024 channels, that of the tables."""
-    return _create("base", pretrained, **kwargs)

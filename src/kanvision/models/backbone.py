@@ -1,4 +1,4 @@
-"""What the networks of KAN convolutions have in common: stages, a head, and timm's protocol.
+"""Base of the classifiers of KAN convolutions: stages, a head, and timm's protocol.
 
 Shapes: B batch, C channels, H W space.
 """
@@ -22,7 +22,7 @@ __all__ = ["KANBackbone", "Stage", "build_backbone", "conv_cfg"]
 
 
 class Stage(NamedTuple):
-    """Part of a network whose output is a feature map that others may use."""
+    """Part of a network whose output is one of its feature maps."""
 
     layers: list[nn.Module]
     """In the order of their use."""
@@ -41,10 +41,10 @@ class KANBackbone(NoWeightDecayMixin):
     Args:
         stages: The parts of the network in their order.
         factory: What made the convolutions.
-        in_chans: Input channels.
-        num_classes: Outputs; 0 leaves out the classifier.
+        in_chans: Number of input channels.
+        num_classes: Number of classes; 0 omits the classifier.
         global_pool: Pooling before the classifier, in timm's terms.
-        pool_size: Side, or height and width, of the pooled map.
+        pool_size: Side of the pooled map, or its height and width.
         min_reduction: Least side of the image over side of the last map: max poolings, which are stages of
             their own, follow where the stages reach less. 32 with `features_only`, because decoders of
             segmentation networks want five halvings.
@@ -109,25 +109,25 @@ class KANBackbone(NoWeightDecayMixin):
         self.head_hidden_size = self.head.num_features
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Layers in order, for layer-wise learning rates."""
+        """Return the order of the layers for layer-wise learning rates (timm's protocol)."""
         return {
             "stem": r"^stages\.0\.0\.",
             "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)",
         }
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute in the backward pass what a layer knows how to recompute, instead of keeping it."""
+        """Switch gradient checkpointing in all layers that have it (timm's protocol)."""
         layer: Any
         for layer in self.stages.modules():
             if isinstance(getattr(layer, "checkpoint", None), bool):
                 layer.checkpoint = enable
 
     def get_classifier(self) -> nn.Module:
-        """The last layer."""
+        """Return the last layer."""
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier by a new one; 0 classes leave it out."""
+        """Replace the classifier by a new one; 0 classes remove it."""
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool)
         self.head.to(next(self.stages.parameters()))  # where the model is by now
@@ -142,7 +142,7 @@ class KANBackbone(NoWeightDecayMixin):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Feature maps of the chosen stages.
+        """Return the feature maps of the chosen stages.
 
         Args:
             x: Images, (B, C, H, W).
@@ -167,7 +167,7 @@ class KANBackbone(NoWeightDecayMixin):
     def prune_intermediate_layers(
         self, indices: int | list[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop what `forward_intermediates` does not need; unused parameters would stop distributed training.
+        """Remove the stages that `forward_intermediates` does not need.
 
         Args:
             indices: Stages to keep the results of; an int takes that many from the end, None all.
@@ -184,21 +184,21 @@ class KANBackbone(NoWeightDecayMixin):
         return take
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) to the last feature map (B, num_features, H', W')."""
+        """Map images (B, C, H, W) to the last feature map (B, num_features, H', W')."""
         y: Tensor = self.stages(x)
         return y
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Any:
-        """Feature map to logits (B, num_classes), or to the features (B, head_hidden_size) before them."""
+        """Map features to logits (B, num_classes), or to the features (B, head_hidden_size) before them."""
         return self.head(x, pre_logits=pre_logits)
 
     def forward(self, x: Tensor) -> Any:
-        """Images (B, C, H, W) to logits (B, num_classes); a nested head gives a tuple of them in training."""
+        """Map images (B, C, H, W) to logits (B, num_classes), or to a tuple of logits from a nested head."""
         return self.forward_head(self.forward_features(x))
 
 
 def conv_cfg(img_size: int = 224, *, paper: str = "2407.01092", **changes: Any) -> dict[str, Any]:
-    """Configuration, in timm's terms, of a network for images of about this size; it has no weights."""
+    """Return the default configuration, in timm's terms, of a network for images of this size."""
     small = img_size < 224
     return {
         "num_classes": 1000,
@@ -215,11 +215,11 @@ def conv_cfg(img_size: int = 224, *, paper: str = "2407.01092", **changes: Any) 
 
 
 def build_backbone(model_cls: type[KANBackbone], variant: str, pretrained: bool, **kwargs: Any) -> Any:
-    """Build the model, or with `features_only` its features (of all stages, or `out_indices`).
+    """Build a model, or with `features_only` its feature extractor.
 
     Args:
         model_cls: Class of the model.
-        variant: Registered name.
+        variant: Registered name of the model.
         pretrained: Load published weights (timm reports that there are none).
         **kwargs: Arguments of the model and of timm's builder.
     """
@@ -230,10 +230,10 @@ def build_backbone(model_cls: type[KANBackbone], variant: str, pretrained: bool,
 
 
 def half_pool() -> nn.MaxPool2d:
-    """Max pooling to half the side, rounded up, so that a map of one position stays one."""
+    """Build a max pooling that halves the side and rounds up, so that a 1x1 map stays 1x1."""
     return nn.MaxPool2d(2, ceil_mode=True)
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
-    """Rates of stochastic depth, rising linearly from 0 to `rate` at the last of `depth` blocks."""
+    """Return rates of stochastic depth that rise linearly from 0 to `rate` over `depth` blocks."""
     return torch.linspace(0, rate, depth, device="cpu").tolist()

@@ -1,4 +1,4 @@
-"""ConvKAN backbones: plain stacks of KAN convolutions from one stage table.
+"""ConvKAN: plain stacks of KAN convolutions.
 
 The 4-, 8- and 16-layer networks of Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), over any
 basis: 3x3 KAN convolutions, halved resolution at the first convolution of each stage but the first, global
@@ -9,13 +9,14 @@ around it is built as published; other bases get SiLU(norm(base + basis)).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
 from .backbone import KANBackbone, Stage, build_backbone, conv_cfg
 from .conv_factory import ConvFactory
+from .register_sizes import register_sizes
 
 __all__ = ["STAGES", "ConvKAN"]
 
@@ -25,10 +26,11 @@ STAGES: dict[str, tuple[tuple[int, ...], ...]] = {
     # Of 12 layers the authors report parameters only, at three degrees and two widths: these give all of them
     # to the last digit, as 12_tuned gives its one. Strides are taken from the 8 layers.
     "12": ((16,), (32,), (64, 128, 256), (256, 256, 512, 512, 512, 512, 512)),
-    # of the hyperparameter search, there with width_scale=6
+    # The tuned sizes are those of the hyperparameter search, published with width_scale=6.
     "8_tuned": ((8,), (16,), (32, 64, 128), (128, 256, 256)),
     "12_tuned": ((8,), (16,), (32, 64, 128), (128, 128, 128, 128, 256, 256, 256)),
     "16_tuned": ((8,), (8, 16), (16, 32, 32, 64), (64, 128, 128, 128), (128, 256, 256, 256, 256)),
+    # an eighth of the resolution from the eighth convolution on
     "16": ((8,), (8, 16), (16, 32, 32, 64), (64, 128, 128, 128, 128, 256, 256, 256, 256)),
 }
 """Output channels of each convolution, by size; a stage after the first starts with stride 2."""
@@ -41,8 +43,8 @@ class ConvKAN(KANBackbone):
         stages: Output channels of the convolutions of each stage.
         width_scale: Multiplies all widths; each is rounded to a multiple of `groups`, at least one per group.
         kernel_size: Side of the kernels.
-        in_chans: Input channels.
-        num_classes: Outputs; 0 leaves out the classifier.
+        in_chans: Number of input channels.
+        num_classes: Number of classes; 0 omits the classifier.
         global_pool: Pooling before the classifier, in timm's terms.
         head: "linear", or "kan" and other kinds of `kanvision.models.heads.HEADS`.
         drop_rate: Dropout before the classifier.
@@ -78,50 +80,10 @@ class ConvKAN(KANBackbone):
         super().__init__(parts, factory=factory, in_chans=in_chans, **options)
 
 
-default_cfgs = generate_default_cfgs({f"convkan_{size}": conv_cfg(32) for size in STAGES})
-
-
-def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
-    return build_backbone(ConvKAN, f"convkan_{size}", pretrained, **{"stages": STAGES[size], **kwargs})
-
-
-@register_model
-def convkan_4(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Four KAN convolutions, 32 to 256 channels."""
-    return _create("4", pretrained, **kwargs)
-
-
-@register_model
-def convkan_8(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Eight KAN convolutions, 16 to 512 channels."""
-    return _create("8", pretrained, **kwargs)
-
-
-@register_model
-def convkan_8_tuned(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Eight KAN convolutions, 8 to 256 channels times `width_scale`, published as 6."""
-    return _create("8_tuned", pretrained, **kwargs)
-
-
-@register_model
-def convkan_12(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Twelve KAN convolutions, 16 to 512 channels."""
-    return _create("12", pretrained, **kwargs)
-
-
-@register_model
-def convkan_12_tuned(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Twelve KAN convolutions, 8 to 256 channels times `width_scale`, published as 6."""
-    return _create("12_tuned", pretrained, **kwargs)
-
-
-@register_model
-def convkan_16_tuned(pretrained: bool = False, **kwargs: Any) -> Any:
-    """As `convkan_16`, with the resolution halved once more at the twelfth; published with width_scale=6."""
-    return _create("16_tuned", pretrained, **kwargs)
-
-
-@register_model
-def convkan_16(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Sixteen KAN convolutions, 8 to 256 channels, at an eighth of the resolution from the eighth on."""
-    return _create("16", pretrained, **kwargs)
+register_sizes(
+    __name__,
+    "convkan_{size}",
+    {size: {"stages": stages} for size, stages in STAGES.items()},
+    partial(build_backbone, ConvKAN),
+    conv_cfg(32),
+)

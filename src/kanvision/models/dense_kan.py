@@ -1,4 +1,4 @@
-"""DenseKANet: every KAN convolution of a block sees the outputs of all before it.
+"""DenseKANet: dense blocks of KAN convolutions.
 
 Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), after Huang et al. 2017, "Densely Connected
 Convolutional Networks" (arXiv 1608.06993), over any basis. The transitions between the blocks are plain, and
@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
-from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
@@ -22,6 +22,7 @@ from kanvision.layers.norm import FrozenStatistics, has_shared_statistics
 
 from .backbone import KANBackbone, Stage, build_backbone, conv_cfg
 from .conv_factory import ConvFactory
+from .register_sizes import register_sizes
 
 __all__ = ["SIZES", "DenseBlock", "DenseKAN", "DenseLayer"]
 
@@ -29,10 +30,10 @@ _STEM_REDUCTION = 4  # of the bottleneck form of the stem
 
 
 class DenseLayer(nn.Module):
-    """1x1 convolution over all channels so far, then 3x3 convolution to `growth` new ones.
+    """1x1 convolution over all channels so far, then a 3x3 convolution to `growth` new channels.
 
     Args:
-        factory: Makes the convolutions.
+        factory: Factory of the convolutions.
         in_channels: Channels so far.
         growth: Channels of the output.
         inner: Channels between the two convolutions.
@@ -53,7 +54,7 @@ class DenseLayer(nn.Module):
         return y
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Maps (B, C_i, H, W), together `in_channels` of them, to (B, growth, H, W)."""
+        """Map feature maps (B, C_i, H, W) with `in_channels` channels in total to (B, growth, H, W)."""
         wanted = self.checkpoint and self.training and torch.is_grad_enabled()
         if not wanted or torch.compiler.is_compiling() or has_shared_statistics(self.conv1):
             y: Tensor = self.conv2(self._narrow(*features))
@@ -70,10 +71,10 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.ModuleList):
-    """Dense layers: (B, C, H, W) -> (B, C + depth * growth, H, W)."""
+    """Sequence of dense layers, (B, C, H, W) -> (B, C + depth * growth, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Put the outputs of the layers behind the channels of the input."""
+        """Append the outputs of the layers to the channels of the input."""
         features = [x]
         for layer in self:
             features.append(layer(features))
@@ -121,7 +122,7 @@ class DenseKAN(KANBackbone):
         grad_checkpointing: Recompute the concatenated inputs of all layers in the backward pass.
         width_scale: Multiplies `growth` and `stem_width`; each is rounded to a multiple of `groups`, at least
             one per group.
-        in_chans: Input channels.
+        in_chans: Number of input channels.
         **options: Arguments of `ConvFactory` (basis, layer, form, norm, groups, ...) and of `KANBackbone`
             (num_classes, head, drop_rate, ...). Dropout inside layers is that of the 3x3 convolutions.
 
@@ -170,43 +171,9 @@ class DenseKAN(KANBackbone):
         super().__init__(parts, factory=factory, in_chans=in_chans, **options)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Layers in order, for layer-wise learning rates."""
+        """Return the order of the layers for layer-wise learning rates (timm's protocol)."""
         fine = r"^stages\.(\d+)\.(\d+)\.(\d+)"
         return {"stem": r"^stages\.0\.0\.", "blocks": r"^stages\.(\d+)" if coarse else fine}
 
 
-default_cfgs = generate_default_cfgs({f"dense_kan_{size}": conv_cfg() for size in SIZES})
-
-
-def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
-    return build_backbone(DenseKAN, f"dense_kan_{size}", pretrained, **{**SIZES[size], **kwargs})
-
-
-@register_model
-def dense_kan_tiny(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Three blocks of five layers and a KAN classifier."""
-    return _create("tiny", pretrained, **kwargs)
-
-
-@register_model
-def dense_kan_121(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Four blocks of 58 layers in all."""
-    return _create("121", pretrained, **kwargs)
-
-
-@register_model
-def dense_kan_161(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Four blocks of 78 layers in all, each of which adds 48 channels."""
-    return _create("161", pretrained, **kwargs)
-
-
-@register_model
-def dense_kan_169(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Four blocks of 82 layers in all."""
-    return _create("169", pretrained, **kwargs)
-
-
-@register_model
-def dense_kan_201(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Four blocks of 98 layers in all."""
-    return _create("201", pretrained, **kwargs)
+register_sizes(__name__, "dense_kan_{size}", SIZES, partial(build_backbone, DenseKAN), conv_cfg())

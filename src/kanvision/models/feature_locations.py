@@ -1,4 +1,4 @@
-"""Feature maps by their position in a network, the same words for all of them.
+"""Feature maps by their position in a network, under the same names for all networks.
 
 B batch, C channels, H W space, N tokens.
 """
@@ -21,7 +21,7 @@ LOCATIONS: Mapping[str, str] = {
 
 
 class FeatureLocation(NamedTuple):
-    """Where a feature map goes into a module or comes out of it."""
+    """Input or output of a module that is a feature map."""
 
     module: nn.Module
     is_input: bool = False
@@ -37,7 +37,7 @@ class FeatureLocation(NamedTuple):
 def unet_feature_locations(
     encoder: nn.ModuleList, decoder: nn.ModuleList, middle: nn.Module | None = None
 ) -> dict[str, FeatureLocation]:
-    """Places of a network of stages: down, perhaps through the middle, and up again.
+    """Return the feature locations of an encoder-decoder network.
 
     Args:
         encoder: Stages on the way down.
@@ -52,7 +52,7 @@ def unet_feature_locations(
 
 
 def feature_locations(model: nn.Module) -> dict[str, FeatureLocation]:
-    """The positions of `LOCATIONS` that a network has.
+    """Return the locations of the named positions that a network has.
 
     A segmenter tells its own. A classifier has `encoder_last`, the last of timm's `feature_info`; where that
     is a block of a transformer, what goes into the block: what comes out of it may reach the classifier by
@@ -75,7 +75,7 @@ def feature_locations(model: nn.Module) -> dict[str, FeatureLocation]:
 
 
 def feature_location(model: nn.Module, name: str) -> FeatureLocation:
-    """The feature map at a position, or what a module gives.
+    """Return the location of the feature map at a position, or of the output of a module.
 
     Args:
         model: A segmenter or classifier.

@@ -1,4 +1,4 @@
-"""What turns a feature map into logits. Shapes: B batch, C channels, H W space, F features."""
+"""Heads: modules that map a feature map to logits. Shapes: B batch, C channels, H W space, F features."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HIDDEN = {"mlp": 100, "vgg": 1024, "hidden_kan": 512, "matryoshka": 1024, "kant
 
 
 class NestedLinear(nn.Linear):
-    """One linear layer that classifies by the first F/16, F/8, F/4, F/2 and all F features.
+    """Linear classifier on the first F/16, F/8, F/4, F/2 and all F features at once.
 
     The efficient form of Kusupati et al. 2022, "Matryoshka Representation Learning" (arXiv 2205.13147): all
     sizes share the weights. In training the logits of all sizes come as a tuple, narrow ones first, whose
@@ -29,20 +29,20 @@ class NestedLinear(nn.Linear):
 
     @property
     def widths(self) -> list[int]:
-        """Numbers of features, narrow first."""
+        """Return the numbers of features, in ascending order."""
         return sorted({max(1, self.in_features >> step) for step in range(_HALVINGS + 1)})
 
     def nested(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Features (B, F) to the logits (B, O) of every width."""
+        """Map features (B, F) to the logits (B, O) of every width."""
         return tuple(F.linear(x[:, :width], self.weight[:, :width], self.bias) for width in self.widths)
 
     def forward(self, input: Tensor) -> Any:
-        """Logits of all widths in training, of the largest in evaluation."""
+        """Return the logits of all widths in training, and those of the largest in evaluation."""
         return self.nested(input) if self.training else super().forward(input)
 
 
 class KANHead(nn.Module):
-    """Pooling, perhaps a hidden layer, dropout and classifier.
+    """Pooling, an optional hidden layer, dropout and a classifier.
 
     Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092). Kinds: "linear"; "mlp" and "vgg" (one
     and two hidden layers with ReLU); "kan" (the classifier is a KAN layer); "hidden_kan" (a KAN layer and a
@@ -50,12 +50,12 @@ class KANHead(nn.Module):
     layer and a `NestedLinear`).
 
     Args:
-        in_features: C.
-        num_classes: Outputs; 0 leaves out the classifier.
+        in_features: Number of input features, C.
+        num_classes: Number of classes; 0 omits the classifier.
         factory: Makes the KAN layers.
         kind: One of `HEADS`.
         pool_type: Pooling in timm's terms; "" for none, and then nothing else but a classifier.
-        pool_size: Side, or height and width, of the pooled map.
+        pool_size: Side of the pooled map, or its height and width.
         drop_rate: Dropout before each layer.
         hidden_size: Width of hidden layers; None is the published one (1024, or 512 behind a KAN layer).
         basis_kwargs: Arguments of the basis that differ from those of the convolutions.
@@ -100,7 +100,7 @@ class KANHead(nn.Module):
         self.fc = self._classifier(num_classes)
 
     def _build(self, pool_type: str) -> None:
-        """Everything in front of the classifier."""
+        """Build everything in front of the classifier."""
         pooled = bool(pool_type)
         self.global_pool = SelectAdaptivePool2d(self.pool_size, pool_type, flatten=pooled)
         width = self.in_features
@@ -136,14 +136,14 @@ class KANHead(nn.Module):
         return {"device": self.factory.device, "dtype": self.factory.dtype}
 
     def reset(self, num_classes: int, pool_type: str | None = None) -> None:
-        """Make a new classifier, 0 classes for none; new hidden layers too where the pooling is another."""
+        """Build a new classifier, none for 0 classes, and new hidden layers if the pooling changes."""
         if pool_type is not None and pool_type != self.global_pool.pool_type:
             self._build(pool_type)
         self.fc = self._classifier(num_classes)
         self.train(self.training)
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Any:
-        """Feature map (B, C, H, W) to logits (B, num_classes), or to the features (B, F) in front of them.
+        """Map features (B, C, H, W) to logits (B, num_classes), or to the features (B, F) before them.
 
         A nested classifier gives a tuple of logits in training.
         """
@@ -151,7 +151,7 @@ class KANHead(nn.Module):
         return x if pre_logits else cast(Any, self.fc(x))
 
     def extra_repr(self) -> str:
-        """Show the kind."""
+        """Return the kind of the head for `repr`."""
         return f"kind={self.kind!r}"
 
 
@@ -159,8 +159,8 @@ class PixelHead(nn.Module):
     """Classifier of every pixel: dropout of whole maps, then a 1x1 convolution.
 
     Args:
-        in_channels: C.
-        num_classes: Outputs.
+        in_channels: Number of input channels, C.
+        num_classes: Number of classes.
         drop_rate: Dropout.
     """
 
@@ -172,6 +172,6 @@ class PixelHead(nn.Module):
         self.conv = nn.Conv2d(in_channels, num_classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, num_classes, H, W)."""
+        """Map (B, C, H, W) to (B, num_classes, H, W)."""
         y: Tensor = self.conv(self.drop(x))
         return y

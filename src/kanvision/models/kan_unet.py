@@ -9,17 +9,17 @@ Shapes: B batch, C channels, H W space.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from .conv_factory import ConvFactory
 from .feature_locations import FeatureLocation, unet_feature_locations
 from .heads import PixelHead
-from .registry import register_segmenter
+from .register_sizes import register_sizes
 from .segmenter import build_segmenter, segmenter_cfg
 from .unet_blocks import refuse_drop_path, run_stages
 
@@ -33,7 +33,7 @@ _REDUCTION = 4.0  # of bottlenecks, as published
 
 
 class KANUNet(nn.Module):
-    """Encoder and decoder of KAN convolutions, twice the channels at half the resolution.
+    """Encoder and decoder of KAN convolutions; halving the resolution doubles the channels.
 
     Level i has 16 * 2^i channels. Encoder: `layers` 3x3 convolutions, the first one with stride 2 below the
     top. Decoder: bilinear upsampling, the encoder's map beside it, maybe a mixer on all of these channels,
@@ -47,8 +47,8 @@ class KANUNet(nn.Module):
             decoder. Attention sees every position of its level.
         focal_kwargs: Arguments of focal modulation (`focal_window`, `focal_level`, `focal_factor`, ...).
         width_scale: Multiplies all widths; each is rounded to a multiple of `groups`, at least one per group.
-        in_chans: Input channels.
-        num_classes: Channels of the output.
+        in_chans: Number of input channels.
+        num_classes: Number of classes, the output channels.
         drop_rate: Dropout of maps before the last convolution.
         drop_path_rate: Must be 0: there are no residual branches.
         **options: Arguments of `ConvFactory` (basis, layer, form, norm, groups, ...); `dim_reduction` is 4 if
@@ -113,11 +113,11 @@ class KANUNet(nn.Module):
         self.head = PixelHead(channels, num_classes, drop_rate)
 
     def feature_locations(self) -> dict[str, FeatureLocation]:
-        """Feature maps by their position."""
+        """Return the feature maps by position."""
         return unet_feature_locations(self.encoder, self.decoder)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
+        """Map images (B, C, H, W) to logits (B, num_classes, H, W)."""
         *skips, x = run_stages(x, self.encoder)
         for stage in self.decoder:
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
@@ -126,26 +126,11 @@ class KANUNet(nn.Module):
         return y
 
 
-default_cfgs = generate_default_cfgs({f"kan_unet_{size}": segmenter_cfg("2407.01092") for size in SIZES})
-
-
-def _create(size: int, pretrained: bool, **kwargs: Any) -> Any:
-    return build_segmenter(KANUNet, f"kan_unet_{size}", pretrained, **{**SIZES[size], **kwargs})
-
-
-@register_segmenter
-def kan_unet_3(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Three levels, 16 to 64 channels."""
-    return _create(3, pretrained, **kwargs)
-
-
-@register_segmenter
-def kan_unet_4(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Four levels, 16 to 128 channels."""
-    return _create(4, pretrained, **kwargs)
-
-
-@register_segmenter
-def kan_unet_5(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Five levels, 16 to 256 channels: that of the published tables."""
-    return _create(5, pretrained, **kwargs)
+register_sizes(
+    __name__,
+    "kan_unet_{size}",
+    SIZES,
+    partial(build_segmenter, KANUNet),
+    segmenter_cfg("2407.01092"),
+    segmenter=True,
+)

@@ -1,4 +1,4 @@
-"""Turn parts of any timm model into KAN layers that, at the start, compute what the parts did.
+"""Conversion of parts of any timm model to KAN layers that compute the same function at the start.
 
 Legend: C channels in, H hidden width, O channels out, G groups.
 """
@@ -57,7 +57,7 @@ def kanify(
     share_numerator: bool = True,
     match: str | None = None,
 ) -> nn.Module:
-    """Make a KAN of a network: feed-forward blocks, attention, convolutions. All weights are kept.
+    """Convert feed-forward blocks, attention or convolutions of a network to KAN layers, keeping all weights.
 
     * `mlp="group_rational"`: timm's Mlp, ConvMlp and GlobalResponseNormMlp become `GroupRationalMlp`: a
       rational that starts as the identity, fc1, a rational in the place of the activation, fc2. The second
@@ -122,7 +122,7 @@ def kanify(
 
 
 def _convert(model: nn.Module, conversion: Conversion, pattern: re.Pattern[str]) -> int:
-    """Replace all modules that the conversion takes; returns their number."""
+    """Replace all modules that the conversion accepts, and return their number."""
     # A module that stands in several places is converted once and stands in all of them again.
     converted: dict[nn.Module, nn.Module] = {}
     for name, module in list(model.named_modules()):
@@ -138,7 +138,7 @@ def _convert(model: nn.Module, conversion: Conversion, pattern: re.Pattern[str])
 def _rational_mlp(
     module: nn.Module, act_init: str | None, num_groups: int, share_numerator: bool
 ) -> GroupRationalMlp | None:
-    """The block with two rationals around its own linear maps, dropouts and norm."""
+    """Return a block with two rationals around the linear maps, dropouts and norm of an MLP."""
     parts = cast(Any, module)
     if type(module) is Mlp:
         drops, norm = (parts.drop1, parts.drop2), parts.norm
@@ -171,7 +171,7 @@ def _rational_mlp(
 
 
 def _kan_conv(module: nn.Module, basis: str) -> nn.Module | None:
-    """A KAN convolution with the module's weights in its base branch and nothing in that of the basis."""
+    """Return a KAN convolution with a convolution's weights in its base branch and zeros in the other."""
     conv = cast(Any, module)
     if type(module) not in _KAN_CONV or max(conv.kernel_size) == 1:
         return None
@@ -196,7 +196,7 @@ def _kan_conv(module: nn.Module, basis: str) -> nn.Module | None:
 
 
 def _karat(module: nn.Module, num_tokens: int | None, options: dict[str, Any]) -> nn.Module | None:
-    """The same linear maps around learned functions of the logits."""
+    """Return Kolmogorov-Arnold attention with the linear maps of an attention."""
     if type(module) is WindowAttention:
         return KArAtWindowAttention(module, **options)
     if type(module) not in (Attention, MHSA):
@@ -210,7 +210,7 @@ def _karat(module: nn.Module, num_tokens: int | None, options: dict[str, Any]) -
 
 
 def _num_tokens(model: nn.Module) -> int | None:
-    """Tokens of a transformer, those in front of the image included; None where that is not fixed."""
+    """Return the number of tokens of a transformer, prefix tokens included; None if it varies."""
     patches = getattr(getattr(model, "patch_embed", None), "num_patches", None)
     if patches is None or getattr(model, "dynamic_img_size", False):
         return None

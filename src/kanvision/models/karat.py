@@ -6,22 +6,17 @@ Maity et al. 2025 (arXiv 2503.10632). The paper's G3B of ViT-Tiny is `karat_tiny
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from timm.models import (
-    SwinTransformer,
-    VisionTransformer,
-    build_model_with_cfg,
-    generate_default_cfgs,
-    register_model,
-)
+from timm.models import SwinTransformer, VisionTransformer, build_model_with_cfg
 from timm.models.convit import ConVit
 from torch import nn
 
 from kanvision.layers import KArAtOperator, KArAttention, KArAtWindowAttention
 
 from .kat import SIZES
+from .register_sizes import register_sizes
 from .transformer import build_transformer, transformer_cfg
 from .vit import MICRO
 
@@ -29,7 +24,7 @@ __all__ = ["FREQUENCIES", "KArAtConViT", "KArAtSwin", "KArAtViT", "replace_atten
 
 SHARES = ("blockwise", "universal")
 FREQUENCIES = {"micro": 3, "tiny": 3, "small": 3, "base": 1}
-"""G that the paper settles on, by the word in the name; micro is ours."""
+"""Number of frequencies, G, by size: the choice of the paper; micro is ours."""
 
 
 def replace_attention(
@@ -43,12 +38,12 @@ def replace_attention(
     mask_mode: str = "zero",
     **options: Any,
 ) -> None:
-    """Let blocks of a transformer attend by `KArAttention`; their linear maps stay.
+    """Replace the attention of transformer blocks by `KArAttention` with the same linear maps.
 
     Args:
         model: Whose `karat_operator` a universal operator becomes, so that weights hold it once.
         blocks: The blocks, each with an `attn`.
-        num_tokens: N, tokens in front of the image included.
+        num_tokens: Number of tokens, prefix tokens included, N.
         share: An operator for each block, or one for all ("universal").
         karat_layers: Indices of the blocks that change, from the end if negative; None: all.
         num_softmax_heads: Heads of each that keep the softmax.
@@ -89,13 +84,13 @@ def replace_attention(
 
 
 def _operators(blocks: Sequence[nn.Module]) -> list[KArAtOperator]:
-    """Each operator of some blocks once."""
+    """Return the distinct operators of some blocks."""
     attentions = [block.attn for block in blocks if isinstance(block.attn, KArAttention)]
     return list({id(attn.operator): attn.operator for attn in attentions}.values())
 
 
 class KArAtViT(VisionTransformer):
-    """timm's VisionTransformer whose blocks attend by learned functions in the place of the softmax.
+    """Vision transformer of timm in which learned functions replace the softmax of the attention.
 
     The functions belong to positions of tokens: another image size needs `set_input_size`, which interpolates
     them (ours; the paper has one size).
@@ -146,7 +141,7 @@ class KArAtViT(VisionTransformer):
     def set_input_size(
         self, img_size: tuple[int, int] | None = None, patch_size: tuple[int, int] | None = None
     ) -> None:
-        """Take images of another size: position embedding and operators are interpolated."""
+        """Change the image size; position embedding and operators are interpolated."""
         before = self.patch_embed.grid_size
         super().set_input_size(img_size, patch_size)
         for operator in _operators(list(self.blocks)):
@@ -154,7 +149,7 @@ class KArAtViT(VisionTransformer):
 
 
 class KArAtConViT(ConVit):
-    """timm's ConViT whose blocks of plain attention, behind those with positions, attend by KArAt.
+    """ConViT of timm in which the blocks with plain attention, which come last, use KArAt.
 
     Args:
         *args: Arguments of timm's ConVit.
@@ -196,7 +191,7 @@ class KArAtConViT(ConVit):
 
 
 class KArAtSwin(SwinTransformer):
-    """timm's SwinTransformer whose windows attend by KArAt; one operator for each block.
+    """Swin transformer of timm with KArAt in its windows and one operator for each block.
 
     Args:
         *args: Arguments of timm's SwinTransformer.
@@ -252,7 +247,7 @@ _OPERATOR = (
 
 
 def _with_operator(kwargs: dict[str, Any], num_frequencies: int) -> dict[str, Any]:
-    """Arguments of a model with those of the operator gathered under `karat`."""
+    """Return the arguments of a model with those of the operator collected under `karat`."""
     options = {key: kwargs.pop(key) for key in _OPERATOR if key in kwargs}
     if options.get("rank") == "full":  # timm leaves out arguments of None
         options["rank"] = None
@@ -261,23 +256,9 @@ def _with_operator(kwargs: dict[str, Any], num_frequencies: int) -> dict[str, An
     return {**kwargs, "karat": {**options, **(kwargs.pop("karat", None) or {})}}
 
 
-def _register(name: str, doc: str, build: Callable[..., Any]) -> None:
-    """Give timm an entrypoint of this name; all its arguments can be overridden by the caller."""
-
-    def entrypoint(pretrained: bool = False, **kwargs: Any) -> Any:
-        return build(name, pretrained, **kwargs)
-
-    entrypoint.__name__ = entrypoint.__qualname__ = name
-    entrypoint.__doc__ = doc
-    globals()[name] = register_model(entrypoint)  # timm lists the name in this module's __all__
-
-
-def _vit(size: dict[str, int], img_size: int, num_frequencies: int) -> Callable[..., Any]:
-    def build(name: str, pretrained: bool, **kwargs: Any) -> Any:
-        given = {**size, "img_size": img_size, **_with_operator(kwargs, num_frequencies)}
-        return build_transformer(KArAtViT, name, pretrained, **given)
-
-    return build
+def _vit(name: str, pretrained: bool, *, num_frequencies: int, **kwargs: Any) -> Any:
+    """Build a vision transformer with KArAt; `num_frequencies` is the G of a Fourier basis."""
+    return build_transformer(KArAtViT, name, pretrained, **_with_operator(kwargs, num_frequencies))
 
 
 def _convit(
@@ -289,7 +270,7 @@ def _convit(
     num_heads: int = 4,
     **kwargs: Any,
 ) -> Any:
-    """ConViT-Tiny; `embed_dim` is the width of all heads together, as elsewhere."""
+    """Build a ConViT-Tiny; `embed_dim` is the width of all heads together, as in the other models."""
     given = {"local_up_to_layer": max(1, depth - 2), "patch_size": 16, **_with_operator(kwargs, 3)}
     out_indices = given.pop("out_indices", min(3, depth))
     return build_model_with_cfg(
@@ -313,7 +294,7 @@ def _swin(
     num_heads: int | Sequence[int] = 3,
     **kwargs: Any,
 ) -> Any:
-    """Swin-Tiny; `depth` blocks in each stage, `num_heads` of the first one that double with the width."""
+    """Build a Swin-Tiny of `depth` blocks a stage; `num_heads` of the first stage doubles with the width."""
     depths = tuple(depths) if depth is None else (depth,) * 4
     heads = tuple(num_heads * 2**i for i in range(4)) if isinstance(num_heads, int) else tuple(num_heads)
     given = {"embed_dim": 96, "patch_size": 4, "window_size": 7, **_with_operator(kwargs, 3)}
@@ -329,25 +310,27 @@ def _swin(
     )
 
 
-_OURS = {"micro": MICRO, "tiny": SIZES["tiny"]}
-_NATIVE = {f"karat_{size}_patch4_32": size for size in _OURS}
-_PUBLISHED = {f"karat_{size}_patch16_224": size for size in FREQUENCIES}
-_CONVIT, _SWIN = "karat_convit_tiny_patch16_224", "karat_swin_tiny_patch4_window7_224"
-default_cfgs = generate_default_cfgs(
-    {
-        **{name: transformer_cfg(224) for name in (*_PUBLISHED, _CONVIT)},
-        **{name: transformer_cfg(32) for name in _NATIVE},
-        _SWIN: {**transformer_cfg(224), "crop_pct": 0.9, "classifier": "head.fc"},
-    }
-)
-for _name, _word in {**_PUBLISHED, **_NATIVE}.items():
-    _width = {**SIZES, **_OURS}[_word]
-    _side = 32 if _name in _NATIVE else 224
-    _note = "ours, for small images" if _name in _NATIVE or _word == "micro" else "published size"
-    _register(
+_SHAPES = {"micro": MICRO, **SIZES}
+# patches of 4 pixels on images of 32 are ours
+for _name, _img_size, _sizes in (
+    ("karat_{size}_patch16_224", 224, tuple(FREQUENCIES)),
+    ("karat_{size}_patch4_32", 32, ("micro", "tiny")),
+):
+    register_sizes(
+        __name__,
         _name,
-        f"ViT of width {_width['embed_dim']} with KArAt, {_side} pixels unless img_size is given; {_note}.",
-        _vit(_width, _side, FREQUENCIES[_word]),
+        {
+            size: {**_SHAPES[size], "img_size": _img_size, "num_frequencies": FREQUENCIES[size]}
+            for size in _sizes
+        },
+        _vit,
+        transformer_cfg(_img_size),
     )
-_register(_CONVIT, "ConViT-Tiny whose last two blocks have KArAt.", _convit)
-_register(_SWIN, "Swin-Tiny with KArAt in all windows.", _swin)
+register_sizes(__name__, "karat_convit_{size}_patch16_224", {"tiny": {}}, _convit, transformer_cfg(224))
+register_sizes(
+    __name__,
+    "karat_swin_{size}_patch4_window7_224",
+    {"tiny": {}},
+    _swin,
+    {**transformer_cfg(224), "crop_pct": 0.9, "classifier": "head.fc"},
+)

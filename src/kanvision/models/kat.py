@@ -11,12 +11,13 @@ from typing import Any, Literal, cast
 
 import torch
 from timm.layers.weight_init import trunc_normal_
-from timm.models import VisionTransformer, generate_default_cfgs, register_model
+from timm.models import VisionTransformer
 from torch import nn
 
 from kanvision.layers import GroupRationalMlp
 
 from .mimetic import init_mimetic_attention
+from .register_sizes import register_sizes
 from .transformer import build_transformer, transformer_cfg
 from .vit import MICRO
 
@@ -28,7 +29,7 @@ SIZES: dict[str, dict[str, int]] = {
     "base": {"embed_dim": 768, "depth": 12, "num_heads": 12},
     "large": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
 }
-"""By the word in the name: three published sizes, and that of ViT-L."""
+"""Shape by size: three published sizes, and that of ViT-L."""
 
 INITS = ("released", "variance_preserving")
 ATTN_INITS = ("mimetic", "default")
@@ -103,7 +104,7 @@ class KAT(VisionTransformer):
 
     @torch.no_grad()
     def init_weights(self, mode: str = "", needs_reset: bool = True) -> None:
-        """Set all start values; nothing on the meta device.
+        """Initialize all parameters; do nothing on the meta device.
 
         Args:
             mode: "released" or "variance_preserving"; the model's own `init` if empty.
@@ -137,29 +138,23 @@ class KAT(VisionTransformer):
             self.fix_init_weight()
 
 
-def _register(name: str, size: dict[str, int], img_size: int = 224, act_init: str = "swish") -> None:
-    """Give timm an entrypoint of this name; all its arguments can be overridden by the caller."""
-
-    def entrypoint(pretrained: bool = False, **kwargs: Any) -> Any:
-        return build_transformer(
-            KAT, name, pretrained, **{**size, "img_size": img_size, "act_init": act_init, **kwargs}
-        )
-
-    entrypoint.__name__ = entrypoint.__qualname__ = name
-    entrypoint.__doc__ = f"KAT of width {size['embed_dim']}; {img_size} pixels unless img_size is given."
-    globals()[name] = register_model(entrypoint)  # timm lists the name in this module's __all__
-
-
-# The name without an activation is another one for swish. "gelu" starts as GELU; the published code of that
-# name starts from constants that are not GELU (act_init="kat_gelu").
+# A name without an activation means Swish. "gelu" starts as GELU; the published code of that name starts from
+# constants that are not GELU (act_init="kat_gelu").
 _VARIANTS = {"": "swish", "_swish": "swish", "_gelu": "gelu"}
-_NAMES: dict[str, tuple[dict[str, int], int, str]] = {
-    f"kat_{word}{infix}_patch16_{img_size}": (size, img_size, act_init)
-    for word, size in SIZES.items()
-    for infix, act_init in _VARIANTS.items()
-    for img_size in (224, 384)
-} | {"kat_micro_patch16_224": (MICRO, 224, "swish")}
-
-default_cfgs = generate_default_cfgs({name: transformer_cfg(entry[1]) for name, entry in _NAMES.items()})
-for _name, _entry in _NAMES.items():
-    _register(_name, *_entry)
+for _infix, _act_init in _VARIANTS.items():
+    for _img_size in (224, 384):
+        _options: dict[str, Any] = {"img_size": _img_size, "act_init": _act_init}
+        register_sizes(
+            __name__,
+            f"kat_{{size}}{_infix}_patch16_{_img_size}",
+            {size: {**shape, **_options} for size, shape in SIZES.items()},
+            partial(build_transformer, KAT),
+            transformer_cfg(_img_size),
+        )
+register_sizes(
+    __name__,
+    "kat_{size}_patch16_224",
+    {"micro": {**MICRO, "img_size": 224}},
+    partial(build_transformer, KAT),
+    transformer_cfg(224),
+)

@@ -1,4 +1,4 @@
-"""The small networks of Convolutional Kolmogorov-Arnold Networks, with and without KAN layers.
+"""Small networks of Convolutional Kolmogorov-Arnold Networks, with and without KAN layers.
 
 Bodner et al. 2024, "Convolutional Kolmogorov-Arnold Networks" (arXiv 2406.13155): two 3x3 convolutions
 without padding, each followed by 2x2 max pooling, and a classifier on the flattened map, for 28x28 images.
@@ -17,13 +17,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from kanvision.layers import KANLinear
 
 from .backbone import KANBackbone, Stage, build_backbone, conv_cfg
 from .conv_factory import ConvFactory
+from .register_sizes import register_sizes
 
 __all__ = ["KKAN", "SIZES", "VARIANTS"]
 
@@ -63,7 +63,7 @@ class KKAN(KANBackbone):
         padding: Cells around the image; published 0. With 1 each stage halves the image exactly, as decoders
             of segmentation networks want it: the default for `features_only`.
         head_hidden_size: Width of a hidden linear layer with ReLU before the classifier; None for none.
-        in_chans: Input channels.
+        in_chans: Number of input channels.
         preset: As in `ConvFactory`; None is "efficient_kan" for B-splines.
         norm: As in `ConvFactory`; None as published.
         **options: Further arguments of `ConvFactory` and of `KANBackbone`.
@@ -114,7 +114,7 @@ class KKAN(KANBackbone):
             fc.reset_parameters()
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) to the last feature map (B, num_features, H', W').
+        """Map images (B, C, H, W) to the last feature map (B, num_features, H', W').
 
         Raises:
             ValueError: Nothing would be left of the image.
@@ -128,33 +128,19 @@ class KKAN(KANBackbone):
         return super().forward_features(x)
 
 
-_PUBLISHED = [
-    (variant, size)
-    for variant, (_, kan_head) in VARIANTS.items()
-    for size in SIZES
-    if size in ("small", "medium") or (size == "big" and not kan_head) or variant == "conv_mlp"
-]
-default_cfgs = generate_default_cfgs(
-    {f"{variant}_{size}": conv_cfg(28, paper="2406.13155") for variant, size in _PUBLISHED}
-)
+def _build(name: str, pretrained: bool, **kwargs: Any) -> Any:
+    """Build a model; decoders need the exact halvings that padding gives, so it is on for `features_only`."""
+    padding = {"padding": 1} if kwargs.get("features_only") else {}
+    return build_backbone(KKAN, name, pretrained, **{**padding, **kwargs})
 
 
-def _register(variant: str, size: str) -> None:
-    """Give timm an entrypoint of this name; all its arguments can be overridden by the caller."""
-    name = f"{variant}_{size}"
-    kan_convs, kan_head = VARIANTS[variant]
-
-    def entrypoint(pretrained: bool = False, **kwargs: Any) -> Any:
-        given = {**SIZES[size], "kan_convs": kan_convs, "kan_head": kan_head, **kwargs}
-        if given.get("features_only"):
-            given.setdefault("padding", 1)
-        return build_backbone(KKAN, name, pretrained, **given)
-
-    entrypoint.__name__ = entrypoint.__qualname__ = name
-    kinds = ["KAN" if is_kan else "plain" for is_kan in VARIANTS[variant]]
-    entrypoint.__doc__ = f"Two convolutions ({kinds[0]}) and a classifier ({kinds[1]}), {size}."
-    globals()[name] = register_model(entrypoint)  # timm lists the name in this module's __all__
-
-
-for _variant, _size in _PUBLISHED:
-    _register(_variant, _size)
+for _variant, (_kan_convs, _kan_head) in VARIANTS.items():
+    _is_plain = not (_kan_convs or _kan_head)
+    _sizes = ("small", "medium", *(() if _kan_head else ("big",)), *(("wide",) if _is_plain else ()))
+    register_sizes(
+        __name__,
+        f"{_variant}_{{size}}",
+        {size: {**SIZES[size], "kan_convs": _kan_convs, "kan_head": _kan_head} for size in _sizes},
+        _build,
+        conv_cfg(28, paper="2406.13155"),
+    )

@@ -1,4 +1,4 @@
-"""Start values of attention that imitate trained transformers.
+"""Initialization of attention that imitates trained transformers.
 
 Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers" (arXiv 2305.09828), as in KAT.
 Legend: D width, r rank.
@@ -17,7 +17,7 @@ VALUE_PROJECTION = (0.4, -0.4)
 
 @torch.no_grad()
 def init_mimetic_attention(attn: nn.Module) -> None:
-    """Set the weights of a timm attention layer so that products of them are near multiples of the identity.
+    """Initialize a timm attention so that products of its weights are near multiples of the identity.
 
     Per head Wq^T Wk is the best rank-head_dim approximation of 0.7 Z + 0.7 I. The values and the projection
     are the factors U sqrt(S) and sqrt(S) V^T of 0.4 Z - 0.4 I, in that order, so W_proj W_v has its trace.
@@ -51,7 +51,7 @@ def init_mimetic_attention(attn: nn.Module) -> None:
 
 
 def _target(noise: float, diagonal: float, num: int, like: Tensor) -> Tensor:
-    """(num, D, D) matrices noise * Z + diagonal * I in at least float32 on the device of `like`."""
+    """Return (num, D, D) matrices noise * Z + diagonal * I in at least float32 on the device of `like`."""
     width = like.shape[1]
     dtype = torch.promote_types(like.dtype, torch.float32)
     bound = (3 / width) ** 0.5
@@ -60,7 +60,7 @@ def _target(noise: float, diagonal: float, num: int, like: Tensor) -> Tensor:
 
 
 def _balanced_factors(target: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Factors U sqrt(S) (..., D, r) and sqrt(S) V^T (..., r, D) of the best approximation of that rank.
+    """Return the factors (..., D, r) and (..., r, D) of the best approximation of rank r.
 
     Through the eigenvectors V of A^T A, at less than half the time of a singular value decomposition. With
     S = |A V|, U sqrt(S) = A V / sqrt(S): the product is A V V^T whatever the rounding of small S.

@@ -1,4 +1,4 @@
-"""U-Net++: between encoder and decoder of a U-Net stand nodes, each fed by all before it at its level.
+"""U-Net++: a U-Net with nodes between encoder and decoder that receive all earlier nodes of their level.
 
 Zhou et al. 2018, "UNet++: A Nested U-Net Architecture for Medical Image Segmentation" (arXiv 1807.10165),
 with the upsampling (bilinear, corners aligned) and the batch norms of widespread code; the widths of the
@@ -10,16 +10,16 @@ Shapes: B batch, C channels, H W space.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from .feature_locations import FeatureLocation
 from .heads import PixelHead
-from .registry import register_segmenter
+from .register_sizes import register_sizes
 from .segmenter import build_segmenter, segmenter_cfg
 from .unet import ConvPair, scaled_widths
 from .unet_blocks import refuse_drop_path, run_stages
@@ -28,13 +28,13 @@ __all__ = ["SIZES", "NestedUNet"]
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"widths": (8, 16, 32, 64, 128)},  # ours, for CPUs
-    "small": {"widths": (32, 64, 128, 256, 512)},
-    "base": {"widths": (64, 128, 256, 512, 1024)},
+    "small": {"widths": (32, 64, 128, 256, 512)},  # published
+    "base": {"widths": (64, 128, 256, 512, 1024)},  # the network of the U-KAN paper's tables
 }
 
 
 class NestedUNet(nn.Module):
-    """x_(i,0) = convs(pool(x_(i-1,0))), and x_(i,j) = convs(x_(i,0), ..., x_(i,j-1), up(x_(i+1,j-1))).
+    """Network x_(i,0) = convs(pool(x_(i-1,0))), x_(i,j) = convs(x_(i,0), ..., x_(i,j-1), up(x_(i+1,j-1))).
 
     Level i has the nodes j = 0 to L - i of L + 1 levels; the logits are those of x_(0,L). Each node is a
     `ConvPair`. The published deep supervision, heads on all x_(0,j), is not here.
@@ -42,8 +42,8 @@ class NestedUNet(nn.Module):
     Args:
         widths: Channels of each level, from the full resolution down.
         width_scale: Multiplies all widths.
-        in_chans: Input channels.
-        num_classes: Channels of the output.
+        in_chans: Number of input channels.
+        num_classes: Number of classes, the output channels.
         drop_rate: Dropout of maps before the last convolution.
         drop_path_rate: Must be 0: there are no residual branches.
 
@@ -84,13 +84,13 @@ class NestedUNet(nn.Module):
         self.head = PixelHead(sizes[0], num_classes, drop_rate)
 
     def feature_locations(self) -> dict[str, FeatureLocation]:
-        """Feature maps by their position."""
+        """Return the feature maps by position."""
         deepest = FeatureLocation(self.encoder[-1])
         last = FeatureLocation(self.head, is_input=True)
         return {"encoder_last": deepest, "bottleneck": deepest, "decoder_last": last}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
+        """Map images (B, C, H, W) to logits (B, num_classes, H, W)."""
         levels = [[found] for found in run_stages(x, self.encoder, self.pool)]
         for column in range(1, len(levels)):
             for level in range(len(levels) - column):
@@ -101,26 +101,11 @@ class NestedUNet(nn.Module):
         return y
 
 
-default_cfgs = generate_default_cfgs({f"nested_unet_{size}": segmenter_cfg("1807.10165") for size in SIZES})
-
-
-def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
-    return build_segmenter(NestedUNet, f"nested_unet_{size}", pretrained, **{**SIZES[size], **kwargs})
-
-
-@register_segmenter
-def nested_unet_tiny(pretrained: bool = False, **kwargs: Any) -> Any:
-    """An eighth of the width of the base size."""
-    return _create("tiny", pretrained, **kwargs)
-
-
-@register_segmenter
-def nested_unet_small(pretrained: bool = False, **kwargs: Any) -> Any:
-    """32 to 512 channels, those of the paper."""
-    return _create("small", pretrained, **kwargs)
-
-
-@register_segmenter
-def nested_unet_base(pretrained: bool = False, **kwargs: Any) -> Any:
-    """64 to 1024 channels, that of the U-KAN paper's tables."""
-    return _create("base", pretrained, **kwargs)
+register_sizes(
+    __name__,
+    "nested_unet_{size}",
+    SIZES,
+    partial(build_segmenter, NestedUNet),
+    segmenter_cfg("1807.10165"),
+    segmenter=True,
+)

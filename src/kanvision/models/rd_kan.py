@@ -1,4 +1,4 @@
-"""RDNet of KAN convolutions: a wide DenseNet whose layers mix space and channels by turns.
+"""RDNet of KAN convolutions: a wide DenseNet with alternating depthwise and 1x1 convolutions.
 
 Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), after Kim et al. 2024, "DenseNets Reloaded"
 (arXiv 2403.19588), over any basis. The published code cuts the expanded channels of its depthwise
@@ -9,16 +9,17 @@ using it; here both do what they are meant to.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
-from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from .backbone import KANBackbone, Stage, build_backbone, conv_cfg, drop_path_rates
 from .conv_factory import ConvFactory
+from .register_sizes import register_sizes
 
 __all__ = ["RDKAN", "SIZES", "GrowingLayer", "GrowingStage", "Patchify"]
 
@@ -29,12 +30,12 @@ _LAYER_SCALE = 1e-6
 
 
 def _rounded(channels: float) -> int:
-    """The multiple of eight below, at least eight."""
+    """Round down to a multiple of eight, but at least to eight."""
     return max(_MULTIPLE, int(channels / _MULTIPLE) * _MULTIPLE)
 
 
 class Patchify(nn.Module):
-    """Convolution whose kernel is as large as its step; images are padded to whole patches.
+    """Convolution whose stride equals its kernel size; images are padded to whole patches.
 
     Their last row and column are repeated at the bottom and at the right.
 
@@ -49,7 +50,7 @@ class Patchify(nn.Module):
         self.patch_size = patch_size
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, O, ceil(H / patch_size), ceil(W / patch_size))."""
+        """Map (B, C, H, W) to (B, O, ceil(H / patch_size), ceil(W / patch_size))."""
         below, beside = (-side % self.patch_size for side in x.shape[-2:])
         if below or beside:
             x = F.pad(x, (0, beside, 0, below), mode="replicate")
@@ -58,10 +59,10 @@ class Patchify(nn.Module):
 
 
 class ChannelGate(nn.Module):
-    """x * hard_sigmoid(conv1x1(mean of x over space)), effective squeeze and excitation (arXiv 1911.06667).
+    """Effective squeeze and excitation (arXiv 1911.06667): x * hard_sigmoid(conv1x1(mean of x over space)).
 
     Args:
-        factory: Makes the convolution.
+        factory: Factory of the convolution.
         channels: Channels of the map.
     """
 
@@ -70,18 +71,18 @@ class ChannelGate(nn.Module):
         self.conv = factory.conv(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
+        """Map (B, C, H, W) to (B, C, H, W)."""
         # F.hardsigmoid has no second derivative
         gate = F.relu6(self.conv(x.mean((2, 3), keepdim=True)) + 3) / 6
         return x * gate
 
 
 class GrowingLayer(nn.Module):
-    """Depthwise 7x7, 1x1 to four times the width, 1x1 to `growth` new channels, a gate, a small scale.
+    """Depthwise 7x7, 1x1 to four times the width, 1x1 to `growth` new channels, gate and layer scale.
 
     Args:
-        factory: Makes the convolutions.
-        in_channels: Channels of the input.
+        factory: Factory of the convolutions.
+        in_channels: Number of input channels.
         growth: Channels of the output.
         gated: Gate the output by its channels.
         drop_path: Rate at which the output is left out (zero) for a sample.
@@ -103,16 +104,16 @@ class GrowingLayer(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, growth, H, W)."""
+        """Map (B, C, H, W) to (B, growth, H, W)."""
         y: Tensor = self.drop_path(self.layers(x) * self.gamma.view(-1, 1, 1))
         return y
 
 
 class GrowingStage(nn.ModuleList):
-    """Growing layers: (B, C, H, W) -> (B, C + depth * growth, H, W)."""
+    """Sequence of growing layers, (B, C, H, W) -> (B, C + depth * growth, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Put the output of each layer behind the channels of its input."""
+        """Append the output of each layer to the channels of its input."""
         for layer in self:
             x = torch.cat([x, layer(x)], dim=1)
         return x
@@ -145,9 +146,9 @@ class RDKAN(KANBackbone):
         stem_width: Channels behind the stem, a 4x4 convolution with stride 4.
         stem_form: Form of the stem; None is that of the network. The published stem is a bottleneck always.
         attention: Self-attention behind each dense stage.
-        attention_reduction: Factor between the channels and the width of attention; None keeps them.
+        attention_reduction: Number of channels divided by the width of the attention; None keeps it.
         width_scale: Multiplies `growths` and `stem_width`.
-        in_chans: Input channels.
+        in_chans: Number of input channels.
         norm: As of `ConvFactory`, published "layer".
         drop_path_rate: Stochastic depth, rising linearly to this rate at the last layer.
         **options: Arguments of `ConvFactory` (basis, layer, form, ...; `groups` must be 1) and of
@@ -212,32 +213,4 @@ class RDKAN(KANBackbone):
         super().__init__(parts, factory=factory, in_chans=in_chans, **options)
 
 
-default_cfgs = generate_default_cfgs({f"rd_kan_{size}": conv_cfg() for size in SIZES})
-
-
-def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
-    return build_backbone(RDKAN, f"rd_kan_{size}", pretrained, **{**SIZES[size], **kwargs})
-
-
-@register_model
-def rd_kan_tiny(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Seven dense stages, 32 to 112 channels a layer."""
-    return _create("tiny", pretrained, **kwargs)
-
-
-@register_model
-def rd_kan_small(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Eleven dense stages, 64 to 240 channels a layer."""
-    return _create("small", pretrained, **kwargs)
-
-
-@register_model
-def rd_kan_base(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Eleven dense stages, 96 to 336 channels a layer."""
-    return _create("base", pretrained, **kwargs)
-
-
-@register_model
-def rd_kan_large(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Twelve dense stages, 128 to 360 channels a layer."""
-    return _create("large", pretrained, **kwargs)
+register_sizes(__name__, "rd_kan_{size}", SIZES, partial(build_backbone, RDKAN), conv_cfg())

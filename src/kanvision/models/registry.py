@@ -1,4 +1,4 @@
-"""Find and build models by name: a thin front of timm's registry, where kanvision's own models are too."""
+"""Model registry: kanvision's and timm's models by name."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
 
 
 def encode_none_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The same arguments with "none" for those None that are a choice: timm leaves out arguments of None."""
+    """Replace None by "none" where it is a legal value, since timm drops arguments that are None."""
     return {
         key: "none" if value is None and key in NONE_IS_A_VALUE else value for key, value in kwargs.items()
     }
 
 
 def list_models(filter: str = "*", kind: str | None = None) -> list[str]:
-    """Names of kanvision's own models that match a wildcard pattern, sorted.
+    """Return the names of kanvision's own models that match a wildcard pattern, sorted.
 
     Args:
         filter: The pattern.
@@ -70,13 +70,13 @@ def list_models(filter: str = "*", kind: str | None = None) -> list[str]:
 
 
 def register_segmenter(entrypoint: Callable[..., Any]) -> Callable[..., Any]:
-    """Give timm's registry a function that builds a network for segmentation; used as a decorator."""
+    """Register a function that builds a segmentation network with timm; used as a decorator."""
     _SEGMENTERS.add(entrypoint.__name__)
     return register_model(entrypoint)
 
 
 def is_segmenter(name: str) -> bool:
-    """Whether a name, with or without a tag, is that of a segmentation network of our own."""
+    """Return True if a name, with or without a tag, is a segmentation network of kanvision."""
     return name.partition(".")[0] in _SEGMENTERS
 
 

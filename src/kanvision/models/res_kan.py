@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from timm.layers import DropPath
-from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from .backbone import KANBackbone, Stage, build_backbone, conv_cfg, drop_path_rates
 from .conv_factory import ConvFactory
+from .register_sizes import register_sizes
 
 __all__ = ["BLOCKS", "SIZES", "STEMS", "BasicBlock", "BottleneckBlock", "ResKAN"]
 
@@ -27,7 +28,7 @@ _STEM_REDUCTION = 4  # of the bottleneck form of the stem
 
 
 class _Block(nn.Module):
-    """A residual branch and a shortcut that follows it in width and resolution."""
+    """Residual branch and a shortcut of the same width and resolution."""
 
     expansion: ClassVar[int] = 1
 
@@ -44,20 +45,20 @@ class _Block(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, O, H', W')."""
+        """Map (B, C, H, W) to (B, O, H', W')."""
         y: Tensor = self.drop_path(self._branch(x)) + self.downsample(x)
         return y
 
 
 class BasicBlock(_Block):
-    """x + conv1x1(conv3x3(x)).
+    """Residual block x + conv1x1(conv3x3(x)).
 
     Args:
-        factory: Makes the convolutions.
-        in_channels: Channels of the input.
+        factory: Factory of the convolutions.
+        in_channels: Number of input channels.
         planes: Channels of the output.
-        stride: Step of the 3x3 convolution.
-        drop_path: Rate at which the branch is left out for a sample.
+        stride: Stride of the 3x3 convolution.
+        drop_path: Rate of stochastic depth, which omits the branch for a sample.
     """
 
     def __init__(
@@ -73,14 +74,14 @@ class BasicBlock(_Block):
 
 
 class BottleneckBlock(_Block):
-    """x + conv1x1(conv3x3(conv1x1(x))), the 3x3 convolution on a quarter of the channels times the groups.
+    """Residual block x + conv1x1(conv3x3(conv1x1(x))) with a quarter of the channels in the 3x3 convolution.
 
     Args:
-        factory: Makes the convolutions.
-        in_channels: Channels of the input.
+        factory: Factory of the convolutions.
+        in_channels: Number of input channels.
         planes: A quarter of the channels of the output.
-        stride: Step of the 3x3 convolution.
-        drop_path: Rate at which the branch is left out for a sample.
+        stride: Stride of the 3x3 convolution.
+        drop_path: Rate of stochastic depth, which omits the branch for a sample.
     """
 
     expansion = 4
@@ -135,7 +136,7 @@ class ResKAN(KANBackbone):
         stem_norm: Norm of the stem, "same" for that of the stages. Published networks other than Gram ones
             have instance norm here and batch norm in the stages.
         width_scale: Multiplies all widths; each is rounded to a multiple of `groups`, at least one per group.
-        in_chans: Input channels.
+        in_chans: Number of input channels.
         drop_path_rate: Stochastic depth, rising linearly to this rate at the last block.
         **options: Arguments of `ConvFactory` (basis, layer, form, norm, groups, ...) and of `KANBackbone`
             (num_classes, head, drop_rate, ...).
@@ -188,38 +189,4 @@ class ResKAN(KANBackbone):
         super().__init__(parts, factory=factory, in_chans=in_chans, drop_path_rate=drop_path_rate, **options)
 
 
-default_cfgs = generate_default_cfgs({f"res_kan_{size}": conv_cfg() for size in SIZES})
-
-
-def _create(size: int, pretrained: bool, **kwargs: Any) -> Any:
-    return build_backbone(ResKAN, f"res_kan_{size}", pretrained, **{**SIZES[size], **kwargs})
-
-
-@register_model
-def res_kan_18(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Eight basic blocks."""
-    return _create(18, pretrained, **kwargs)
-
-
-@register_model
-def res_kan_34(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Sixteen basic blocks."""
-    return _create(34, pretrained, **kwargs)
-
-
-@register_model
-def res_kan_50(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Sixteen bottleneck blocks."""
-    return _create(50, pretrained, **kwargs)
-
-
-@register_model
-def res_kan_101(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Thirty-three bottleneck blocks."""
-    return _create(101, pretrained, **kwargs)
-
-
-@register_model
-def res_kan_152(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Fifty bottleneck blocks."""
-    return _create(152, pretrained, **kwargs)
+register_sizes(__name__, "res_kan_{size}", SIZES, partial(build_backbone, ResKAN), conv_cfg())

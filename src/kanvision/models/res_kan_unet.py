@@ -10,18 +10,18 @@ Shapes: B batch, C channels, H W space.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from .backbone import drop_path_rates
 from .conv_factory import ConvFactory
 from .feature_locations import FeatureLocation, unet_feature_locations
 from .heads import PixelHead
-from .registry import register_segmenter
+from .register_sizes import register_sizes
 from .res_kan import BLOCKS, WIDTHS
 from .segmenter import build_segmenter, segmenter_cfg
 from .unet_blocks import run_stages
@@ -34,7 +34,7 @@ _STEM_REDUCTION = 4  # of the bottleneck form of the stem and of the merging con
 
 
 class ResKANUNet(nn.Module):
-    """Residual stages down and up again, with the encoder's maps beside those from below.
+    """Encoder and decoder of residual stages with concatenated skip connections.
 
     A 3x3 stem keeps the resolution. Encoder: stages of 8, 16, 32 and 64 channels, the last three with stride
     2. Decoder: a stage of the same kind at the lowest resolution; then thrice bilinear upsampling, the
@@ -47,8 +47,8 @@ class ResKANUNet(nn.Module):
             be used as published, put out four times the channels.
         depths: Number of blocks of each stage, on each way.
         width_scale: Multiplies all widths; each is rounded to a multiple of `groups`, at least one per group.
-        in_chans: Input channels.
-        num_classes: Channels of the output.
+        in_chans: Number of input channels.
+        num_classes: Number of classes, the output channels.
         drop_rate: Dropout of maps before the last convolution.
         drop_path_rate: Stochastic depth, rising linearly to this rate at the last block.
         **options: Arguments of `ConvFactory` (basis, layer, form, norm, groups, ...).
@@ -85,7 +85,7 @@ class ResKANUNet(nn.Module):
         outputs = [width * make_block.expansion for width in widths]
 
         def stage(level: int, channels: int, stride: int = 1) -> nn.Sequential:
-            """Blocks of a level on a map of so many channels."""
+            """Build the blocks of a level for an input of `channels` channels."""
             blocks = []
             for number in range(depths[level]):
                 step = 1 if number else stride
@@ -113,11 +113,11 @@ class ResKANUNet(nn.Module):
         self.head = PixelHead(outputs[0], num_classes, drop_rate)
 
     def feature_locations(self) -> dict[str, FeatureLocation]:
-        """Feature maps by their position."""
+        """Return the feature maps by position."""
         return unet_feature_locations(self.encoder, self.decoder, self.middle)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
+        """Map images (B, C, H, W) to logits (B, num_classes, H, W)."""
         *skips, x = run_stages(self.stem(x), self.encoder)
         x = self.middle(x)
         for merge, stage in zip(self.merges, self.decoder, strict=True):
@@ -127,20 +127,11 @@ class ResKANUNet(nn.Module):
         return y
 
 
-default_cfgs = generate_default_cfgs({f"res_kan_unet_{size}": segmenter_cfg("2407.01092") for size in SIZES})
-
-
-def _create(size: int, pretrained: bool, **kwargs: Any) -> Any:
-    return build_segmenter(ResKANUNet, f"res_kan_unet_{size}", pretrained, **{**SIZES[size], **kwargs})
-
-
-@register_segmenter
-def res_kan_unet_18(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Two blocks a stage: published as UKANet18."""
-    return _create(18, pretrained, **kwargs)
-
-
-@register_segmenter
-def res_kan_unet_34(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Three, four, six and three blocks a stage."""
-    return _create(34, pretrained, **kwargs)
+register_sizes(
+    __name__,
+    "res_kan_unet_{size}",
+    SIZES,
+    partial(build_segmenter, ResKANUNet),
+    segmenter_cfg("2407.01092"),
+    segmenter=True,
+)

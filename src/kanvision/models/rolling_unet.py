@@ -1,4 +1,4 @@
-"""Rolling-UNet: a U-shaped network of convolutions whose deepest stages see far by rolled MLPs.
+"""Rolling-UNet: a U-shaped network of convolutions with rolled MLPs in its deepest stages.
 
 Liu et al. 2024, "Rolling-Unet: Revitalizing MLP's Ability to Efficiently Extract Long-Distance Dependencies
 for Medical Image Segmentation" (AAAI 2024), as in the published code, but for a norm in each mixer there that
@@ -10,17 +10,17 @@ Shapes: B batch, C channels, H W space.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from .feature_locations import FeatureLocation
 from .heads import PixelHead
-from .registry import register_segmenter
+from .register_sizes import register_sizes
 from .segmenter import build_segmenter, segmenter_cfg
 from .token_unet import TokenEmbed, TokenLinear, spread
 from .unet import ConvPair, scaled_widths
@@ -29,6 +29,7 @@ from .unet_blocks import refuse_drop_path, run_stages
 __all__ = ["SIZES", "RolledMlp", "RollingMixer", "RollingUNet", "roll"]
 
 SIZES: dict[str, dict[str, Any]] = {
+    # published S, the network of the U-KAN paper's tables; published M and L
     "small": {"widths": (16, 32, 64, 128, 256), "middle_drop_rate": 0.1},
     "medium": {"widths": (32, 64, 128, 256, 512), "middle_drop_rate": 0.2},
     "large": {"widths": (64, 128, 256, 512, 1024), "middle_drop_rate": 0.3},
@@ -36,11 +37,11 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 def roll(x: Tensor, dim: int, sign: int = 1) -> Tensor:
-    """Move channel c by c tokens, round the edge: a token then holds what far ones held.
+    """Shift channel c by c tokens with wrap-around, so that a token receives features of distant tokens.
 
     Args:
-        x: (B, H, W, C).
-        dim: 1 moves along H, 2 along W.
+        x: Tokens (B, H, W, C).
+        dim: Axis of the shift, 1 for H and 2 for W.
         sign: 1 or -1, the direction.
     """
     size, channels = x.shape[dim], x.shape[-1]
@@ -52,12 +53,12 @@ def roll(x: Tensor, dim: int, sign: int = 1) -> Tensor:
 
 
 class RolledMlp(nn.Module):
-    """x + linear(roll(gelu(linear(roll(x))))), along one axis and then the other.
+    """Residual MLP x + linear(roll(gelu(linear(roll(x))))), rolled along one axis and then the other.
 
     Args:
-        width: C.
+        width: Number of features, C.
         rolls: Axis and direction of the two.
-        drop_rate: Dropout behind each linear map.
+        drop_rate: Dropout after each linear map.
     """
 
     def __init__(self, width: int, rolls: Sequence[tuple[int, int]], drop_rate: float = 0.0) -> None:
@@ -68,7 +69,7 @@ class RolledMlp(nn.Module):
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
+        """Map (B, H, W, C) to (B, H, W, C)."""
         first, second = self.rolls
         y: Tensor = self.drop(F.gelu(self.linear1(roll(x, *first))))
         y = x + self.drop(self.linear2(roll(y, *second)))
@@ -76,13 +77,13 @@ class RolledMlp(nn.Module):
 
 
 class RollingMixer(nn.Module):
-    """Two rolled MLPs over both axes, beside them a depthwise separable convolution, joined by linear maps.
+    """Two rolled MLPs and a depthwise separable convolution in parallel, joined by linear maps.
 
     u = x + linear(norm(mlp_1(x), mlp_2(x))), v = norm(relu(pointwise(depthwise(x)))), and y = linear(u, v).
 
     Args:
-        width: C.
-        drop_rate: Dropout behind each linear map.
+        width: Number of features, C.
+        drop_rate: Dropout after each linear map.
     """
 
     def __init__(self, width: int, drop_rate: float = 0.0) -> None:
@@ -103,7 +104,7 @@ class RollingMixer(nn.Module):
             spread(conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
+        """Map (B, H, W, C) to (B, H, W, C)."""
         far = torch.cat([mlp(x) for mlp in self.mlps], dim=-1)  # (B, H, W, 2C)
         far = x + self.drop(self.join(self.norm(far)))
         near = self.conv_norm(self.convs(x.movedim(-1, 1)).relu()).movedim(1, -1)
@@ -112,14 +113,14 @@ class RollingMixer(nn.Module):
 
 
 class RollingUNet(nn.Module):
-    """Three stages of convolutions, two of tokens, and the way back, with added skips at every resolution.
+    """Encoder of three convolutional and two token stages, and a decoder with added skip connections.
 
     Args:
         widths: Channels of the three convolutional stages and of the two token stages.
         middle_drop_rate: Dropout in the mixer of the deepest stage.
         width_scale: Multiplies all widths.
-        in_chans: Input channels.
-        num_classes: Channels of the output.
+        in_chans: Number of input channels.
+        num_classes: Number of classes, the output channels.
         drop_rate: Dropout of maps before the last convolution.
         drop_path_rate: Must be 0: there are no residual branches.
 
@@ -171,18 +172,18 @@ class RollingUNet(nn.Module):
         self.head = PixelHead(last, num_classes, drop_rate)
 
     def feature_locations(self) -> dict[str, FeatureLocation]:
-        """Feature maps by their position: what the parts behind them get, as maps and not as tokens."""
+        """Return the feature maps by position: inputs of the next modules, which are maps and not tokens."""
         deepest = FeatureLocation(self.embeds[2], is_input=True)
         last = FeatureLocation(self.head, is_input=True)
         return {"encoder_last": deepest, "bottleneck": deepest, "decoder_last": last}
 
     def _mix(self, index: int, tokens: Tensor) -> Tensor:
-        """Tokens (B, H, W, C) through a mixer and its norm, as a map (B, C, H, W)."""
+        """Apply a mixer and its norm to tokens (B, H, W, C) and return a map (B, C, H, W)."""
         maps: Tensor = self.norms[index](self.mixers[index](tokens)).movedim(-1, 1)
         return maps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
+        """Map images (B, C, H, W) to logits (B, num_classes, H, W)."""
         skips = run_stages(x, self.encoder, self.pool)
         x = self._mix(0, self.embeds[0](self.pool(skips[-1])))
         beside = x
@@ -195,26 +196,11 @@ class RollingUNet(nn.Module):
         return y
 
 
-default_cfgs = generate_default_cfgs({f"rolling_unet_{size}": segmenter_cfg(None) for size in SIZES})
-
-
-def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
-    return build_segmenter(RollingUNet, f"rolling_unet_{size}", pretrained, **{**SIZES[size], **kwargs})
-
-
-@register_segmenter
-def rolling_unet_small(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Published size S, that of the U-KAN paper's tables."""
-    return _create("small", pretrained, **kwargs)
-
-
-@register_segmenter
-def rolling_unet_medium(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Published size M."""
-    return _create("medium", pretrained, **kwargs)
-
-
-@register_segmenter
-def rolling_unet_large(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Published size L."""
-    return _create("large", pretrained, **kwargs)
+register_sizes(
+    __name__,
+    "rolling_unet_{size}",
+    SIZES,
+    partial(build_segmenter, RollingUNet),
+    segmenter_cfg(None),
+    segmenter=True,
+)

@@ -1,4 +1,4 @@
-"""Segmentation networks for images of any size: our own, and those of segmentation-models-pytorch.
+"""Segmentation networks for images of any size, of kanvision and of segmentation-models-pytorch (smp).
 
 B batch, C channels, H W space.
 """
@@ -32,7 +32,7 @@ MAX_DEPTH = 5
 
 
 class Segmenter(NoWeightDecayMixin):
-    """A segmentation network that takes images of any size.
+    """Segmentation network that accepts images of any size.
 
     Images are padded at the right and at the bottom by repeating their last row and column, up to the next
     multiple of the stride; the output is cut back to the size of the input.
@@ -43,7 +43,7 @@ class Segmenter(NoWeightDecayMixin):
     Args:
         network: Maps (B, C, H, W) to (B, num_classes, H, W), or a tuple of such, where H and W are multiples
             of `stride`.
-        num_classes: Channels of the output.
+        num_classes: Number of classes, the output channels.
         stride: Factor between the image and the smallest feature map.
     """
 
@@ -54,7 +54,7 @@ class Segmenter(NoWeightDecayMixin):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Any:
-        """Images (B, C, H, W) to logits (B, num_classes, H, W), or in training a tuple of them."""
+        """Map images (B, C, H, W) to logits (B, num_classes, H, W), or in training to a tuple of logits."""
         height, width = x.shape[-2:]
         below, beside = -height % self.stride, -width % self.stride
         if below or beside:
@@ -65,7 +65,7 @@ class Segmenter(NoWeightDecayMixin):
         return output[..., :height, :width]
 
     def feature_locations(self) -> dict[str, FeatureLocation]:
-        """Feature maps by their position, see `kanvision.models.LOCATIONS`."""
+        """Return the feature maps by position, see `kanvision.models.LOCATIONS`."""
         network: Any = self.network
         if callable(own := getattr(network, "feature_locations", None)):
             found: dict[str, FeatureLocation] = own()
@@ -78,7 +78,7 @@ class Segmenter(NoWeightDecayMixin):
         return {"encoder_last": deepest, "bottleneck": deepest, "decoder_last": head}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute in the backward pass what a layer knows how to recompute, instead of keeping it."""
+        """Switch gradient checkpointing in all layers that have it (timm's protocol)."""
         layer: Any
         for layer in self.network.modules():
             if isinstance(getattr(layer, "checkpoint", None), bool):
@@ -86,11 +86,11 @@ class Segmenter(NoWeightDecayMixin):
 
 
 def build_segmenter(network: Callable[..., nn.Module], variant: str, pretrained: bool, **kwargs: Any) -> Any:
-    """Build one of our own networks, for images of any size; what an entrypoint of timm's registry calls.
+    """Build a segmentation network of kanvision for images of any size, as an entrypoint of timm does.
 
     Args:
         network: Class with the attributes `num_classes`, `in_chans` and `stride`.
-        variant: Registered name.
+        variant: Registered name of the model.
         pretrained: Load published weights (timm reports that there are none).
         **kwargs: Arguments of the network and of timm's builder.
 
@@ -110,7 +110,7 @@ def _for_any_size(network: Callable[..., nn.Module], **kwargs: Any) -> Segmenter
 
 
 def segmenter_cfg(paper: str | None, img_size: int = 256) -> dict[str, Any]:
-    """Configuration, in timm's terms, of a segmentation network of a paper on arXiv; it has no weights."""
+    """Return the default configuration, in timm's terms, of a segmentation network of an arXiv paper."""
     return {
         "num_classes": 1,
         "input_size": (3, img_size, img_size),
@@ -133,7 +133,7 @@ def create_segmenter(
     drop_path_rate: float = 0.0,
     **kwargs: Any,
 ) -> Segmenter:
-    """Build a segmentation network by name: one of ours, or an encoder-decoder of the library.
+    """Build a segmentation network of kanvision or of smp by name.
 
     An encoder of timm that halves the resolution fewer than five times gets a decoder of its own depth.
 
@@ -144,7 +144,7 @@ def create_segmenter(
             None is resnet18. Our own networks have theirs.
         encoder_weights: Published weights of the encoder, None for a random start; with a `tu-` encoder any
             text loads the weights that timm names for it.
-        num_classes: Channels of the output.
+        num_classes: Number of classes, the output channels.
         in_chans: Channels of the input.
         drop_rate: Dropout before the last layer of our own networks; must be 0 for those of the library,
             which differ in whether and where they drop.
@@ -200,7 +200,7 @@ def create_segmenter(
 
 
 def _timm_encoder_arguments(encoder_name: str, architecture: type[nn.Module]) -> dict[str, Any]:
-    """Depth of the encoder, and one decoder width for each of its halvings, where it has fewer than usual."""
+    """Return depth and decoder widths for an encoder that halves the resolution fewer than five times."""
     model = encoder_name.removeprefix(TIMM_PREFIX)
     if not timm.is_model(model):
         legal = [TIMM_PREFIX + known for known in timm.list_models()]
@@ -227,7 +227,7 @@ def _timm_encoder_arguments(encoder_name: str, architecture: type[nn.Module]) ->
 
 
 def _unknown(key: str, value: str, legal: Iterable[str]) -> str:
-    """Message for an unknown name, with the names most like it or, where none is, some of the legal ones."""
+    """Return the message for an unknown name, with the closest legal names or some legal names."""
     names = {name.lower(): name for name in sorted(legal)}
     close = [names[match] for match in difflib.get_close_matches(value.lower(), names, n=3)]
     hint = f"nearest: {', '.join(close)}" if close else f"legal: {', '.join(list(names.values())[:20])}, ..."

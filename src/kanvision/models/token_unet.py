@@ -1,4 +1,4 @@
-"""The U that UNeXt and U-KAN share: stages of convolutions, then stages of tokens, and the way back.
+"""Base of UNeXt and U-KAN: a U-shaped network of convolutional stages and token stages.
 
 Valanarasu and Patel 2022, "UNeXt: MLP-based Rapid Medical Image Segmentation Network" (arXiv 2203.04967). As
 in the published code and unlike the paper's pictures, skips are added.
@@ -26,16 +26,16 @@ _LINEAR_STD = 0.02
 
 
 class TokenLinear(nn.Linear):
-    """The linear map of tokens: narrow weights, no bias to begin with."""
+    """Linear map of tokens, initialized with small weights and no bias."""
 
     def reset_parameters(self) -> None:
-        """Truncated normal weights."""
+        """Initialize the weights from a truncated normal distribution and the bias with zeros."""
         trunc_normal_(self.weight, std=_LINEAR_STD)
         nn.init.zeros_(self.bias)
 
 
 def spread(conv: nn.Conv2d) -> None:
-    """Normal weights whose variance is 2 / (outputs that see an input), no bias: start values of tokens."""
+    """Initialize a convolution with normal weights of variance 2 / fan_out and no bias."""
     fan_out = conv.weight[0, 0].numel() * conv.out_channels // conv.groups
     nn.init.normal_(conv.weight, std=(2 / fan_out) ** 0.5)
     if conv.bias is not None:
@@ -43,11 +43,11 @@ def spread(conv: nn.Conv2d) -> None:
 
 
 class TokenEmbed(nn.Module):
-    """3x3 convolution and layer norm over the channels: (B, C, H, W) -> (B, H / stride, W / stride, O).
+    """3x3 convolution and layer norm over the channels, (B, C, H, W) -> (B, H / stride, W / stride, O).
 
     Args:
-        in_channels: C.
-        out_channels: O.
+        in_channels: Number of input channels, C.
+        out_channels: Number of output channels, O.
         stride: Pixels between tokens.
         act: What is between the two.
     """
@@ -62,18 +62,18 @@ class TokenEmbed(nn.Module):
         spread(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps to tokens; channels come last."""
+        """Map (B, C, H, W) to tokens, channels last."""
         tokens: Tensor = self.norm(self.act(self.conv(x).movedim(1, -1)))
         return tokens
 
 
 class TokenBlock(nn.Module):
-    """x + mixers(norm(x)) on tokens: one norm and one residual around all mixers.
+    """Residual block x + mixers(norm(x)) on tokens, with one norm and one shortcut around all mixers.
 
     Args:
         mixers: (B, H, W, C) to (B, H, W, C) each.
-        width: C.
-        drop_path: Rate at which the branch is left out for a sample.
+        width: Number of features, C.
+        drop_path: Rate of stochastic depth, which omits the branch for a sample.
     """
 
     def __init__(self, mixers: Iterable[nn.Module], width: int, drop_path: float = 0.0) -> None:
@@ -83,13 +83,13 @@ class TokenBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
+        """Map (B, H, W, C) to (B, H, W, C)."""
         y: Tensor = x + self.drop_path(self.mixers(self.norm(x)))
         return y
 
 
 class TokenUNet(nn.Module):
-    """Three convolutional stages, two stages of tokens, and the way back, with added skips.
+    """Encoder of three convolutional and two token stages, and a decoder with added skip connections.
 
     Three times {convolutions, max pooling}, twice {embedding, block, layer norm}; then five times
     {convolutions, upsampling}, with the encoder's map of that size added behind the first four and a block
@@ -103,8 +103,8 @@ class TokenUNet(nn.Module):
         block: (C, rate of stochastic depth) to a block, (B, H, W, C) to (B, H, W, C).
         up: (C, O) to the convolutions of each stage on the way up.
         resize: Upsampling by two.
-        in_chans: Input channels.
-        num_classes: Channels of the output.
+        in_chans: Number of input channels.
+        num_classes: Number of classes, the output channels.
         drop_rate: Dropout of maps before the last convolution.
         drop_path_rate: Stochastic depth, rising linearly to this rate at the last of the four blocks.
 
@@ -155,7 +155,7 @@ class TokenUNet(nn.Module):
         self.head = PixelHead(first, num_classes, drop_rate)
 
     def feature_locations(self) -> dict[str, FeatureLocation]:
-        """Feature maps by their position: what the stages behind them get, as maps and not as tokens."""
+        """Return the feature maps by position: inputs of the next stages, which are maps and not tokens."""
         deepest = FeatureLocation(self.decoder[0], is_input=True)
         return {
             "encoder_last": deepest,
@@ -164,7 +164,7 @@ class TokenUNet(nn.Module):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
+        """Map images (B, C, H, W) to logits (B, num_classes, H, W)."""
         skips = []
         for convs in self.encoder:
             x = self.pool(convs(x))

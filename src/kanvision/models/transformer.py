@@ -1,4 +1,4 @@
-"""What the registered transformers share: the patch size for an image, timm's description, timm's builder."""
+"""Common parts of the registered vision transformers: patch size, default configuration and builder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_TOKENS = 64  # a side, with patches smaller than the largest
 
 
 def patch_size_for(img_size: int | Sequence[int]) -> int:
-    """Side of a patch: the largest up to 16 pixels that divides the image and leaves 7 tokens a side.
+    """Return the largest patch size up to 16 that divides the image and leaves at least 7 tokens a side.
 
     224 -> 16, 64 -> 8, 32 -> 4, 28 -> 4, 8 -> 1; an image below 7 pixels a side has patches of 1.
 
@@ -41,7 +41,7 @@ def patch_size_for(img_size: int | Sequence[int]) -> int:
 
 
 def transformer_cfg(img_size: int) -> dict[str, Any]:
-    """Configuration, in timm's terms, of a transformer for images of this size; it has no weights."""
+    """Return the default configuration, in timm's terms, of a transformer for images of this size."""
     return {
         "num_classes": 1000,
         "input_size": (3, img_size, img_size),
@@ -66,11 +66,11 @@ def build_transformer(
     out_indices: int | Sequence[int] | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Build the model, or with `features_only` its features, by timm's builder.
+    """Build a model, or with `features_only` its feature extractor, by timm's builder.
 
     Args:
         model_cls: timm's VisionTransformer or a subclass.
-        variant: Registered name.
+        variant: Registered name of the model.
         pretrained: Load published weights (timm reports that there are none).
         depth: Number of blocks.
         img_size: Side of the image in pixels, or (height, width).

@@ -1,4 +1,4 @@
-"""U2-KAN: a U of which every stage is itself a U of KAN convolutions, with deep supervision.
+"""U2-KAN: a U-Net whose stages are U-Nets of KAN convolutions, with deep supervision.
 
 Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), there U2KANet, after Qin et al. 2020,
 "U2-Net: Going Deeper with Nested U-Structure for Salient Object Detection" (arXiv 2005.09007); over any
@@ -10,16 +10,16 @@ Shapes: B batch, C channels, H W space.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from .conv_factory import ConvFactory
 from .feature_locations import FeatureLocation, unet_feature_locations
-from .registry import register_segmenter
+from .register_sizes import register_sizes
 from .segmenter import build_segmenter, segmenter_cfg
 from .unet_blocks import refuse_drop_path, run_stages
 
@@ -29,7 +29,7 @@ Make = Callable[..., nn.Module]
 
 
 class _Stage(NamedTuple):
-    """Depth of the U of a stage, its inner and its outer width; a `flat` U has dilations for poolings."""
+    """Depth, inner width and outer width of the U-Net of a stage; `flat` has dilation instead of pooling."""
 
     depth: int
     inner: int
@@ -38,7 +38,7 @@ class _Stage(NamedTuple):
 
 
 class _Size(NamedTuple):
-    """Stages on the way down, the deepest last, and on the way up, the finest last."""
+    """Stages of the encoder, the deepest last, and of the decoder, the finest last."""
 
     encoder: tuple[_Stage, ...]
     decoder: tuple[_Stage, ...]
@@ -63,7 +63,7 @@ _REDUCTION = 8.0  # of bottlenecks, as published
 
 
 class NestedU(nn.Module):
-    """A U with a shortcut around it: h = first(x), h + U(h). Keeps the resolution.
+    """U-Net with a shortcut around it, h + U(h) with h = first(x), at constant resolution.
 
     Encoder: `depth` convolutions with max pooling after all but the last two; the last one is dilated
     instead. Decoder: `depth` - 1 convolutions, each on the map from below and the encoder's map of its size.
@@ -72,7 +72,7 @@ class NestedU(nn.Module):
         make: Makes 3x3 convolutions: in, out, `dilation`.
         make_first: Makes the first one.
         depth: Convolutions on the way down, at least 3.
-        in_channels: Channels of the input.
+        in_channels: Number of input channels.
         inner: Channels inside of the U.
         outer: Channels of the output.
     """
@@ -94,15 +94,15 @@ class NestedU(nn.Module):
         self.pool = nn.MaxPool2d(2)
 
     def _reach(self, level: int, depth: int) -> int:
-        """Distance of the taps."""
+        """Return the dilation of a level."""
         return 2 if level == depth - 1 else 1
 
     def _pools(self, level: int) -> bool:
-        """Whether the map is halved behind a level."""
+        """Return True if the map is halved after a level."""
         return level < len(self.encoder) - 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, outer, H, W)."""
+        """Map (B, C, H, W) to (B, outer, H, W)."""
         first = x = self.first(x)
         skips = []
         for level, conv in enumerate(self.encoder):
@@ -120,7 +120,7 @@ class NestedU(nn.Module):
 
 
 class DilatedU(NestedU):
-    """The same without pooling: taps are 2^level apart at each level instead."""
+    """`NestedU` without pooling: the dilation is 2^level instead."""
 
     def _reach(self, level: int, depth: int) -> int:
         return int(2**level)
@@ -130,7 +130,7 @@ class DilatedU(NestedU):
 
 
 class U2KAN(nn.Module):
-    """Six nested stages down, five up, and logits from each stage of the decoder and from the deepest.
+    """Six nested encoder stages, five decoder stages, and logits from each decoder stage and the deepest one.
 
     Stages of depth 7, 6, 5, 4, and dilated ones of depth 4, with max pooling between them; on the way up the
     encoder's map stands beside the one from below. A 3x3 convolution gives the logits of each of six
@@ -144,8 +144,8 @@ class U2KAN(nn.Module):
         size: Widths, a key of `SIZES`.
         width_scale: Multiplies all widths; each is rounded to a multiple of `groups`, at least one per group.
         first_kernel_size: Of the convolution that sees the image; 1 in the published small bottleneck form.
-        in_chans: Input channels.
-        num_classes: Channels of the output.
+        in_chans: Number of input channels.
+        num_classes: Number of classes, the output channels.
         drop_rate: Dropout of maps before all logits.
         drop_path_rate: Must be 0: the shortcuts go around whole stages.
         **options: Arguments of `ConvFactory` (basis, layer, form, norm, groups, ...).
@@ -210,11 +210,11 @@ class U2KAN(nn.Module):
         self.head = nn.Conv2d(len(sides) * num_classes, num_classes, 1)
 
     def feature_locations(self) -> dict[str, FeatureLocation]:
-        """Feature maps by their position."""
+        """Return the feature maps by position."""
         return unet_feature_locations(self.encoder, self.decoder)
 
     def forward(self, x: Tensor) -> Any:
-        """Images (B, C, H, W) to logits (B, num_classes, H, W); in training to the tuple of all of them."""
+        """Map images (B, C, H, W) to logits (B, num_classes, H, W), or in training to a tuple of logits."""
         size = x.shape[-2:]
         *skips, x = run_stages(x, self.encoder, self.pool)
         maps = [x]
@@ -233,22 +233,11 @@ def _resized(x: Tensor, size: torch.Size) -> Tensor:
     return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear")
 
 
-default_cfgs = generate_default_cfgs(
-    {f"u2_kan_{size}": {**segmenter_cfg("2407.01092"), "classifier": "network.head"} for size in SIZES}
+register_sizes(
+    __name__,
+    "u2_kan_{size}",
+    {size: {"size": size} for size in SIZES},
+    partial(build_segmenter, U2KAN),
+    {**segmenter_cfg("2407.01092"), "classifier": "network.head"},
+    segmenter=True,
 )
-
-
-def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
-    return build_segmenter(U2KAN, f"u2_kan_{size}", pretrained, **{"size": size, **kwargs})
-
-
-@register_segmenter
-def u2_kan_small(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Sixteen channels everywhere."""
-    return _create("small", pretrained, **kwargs)
-
-
-@register_segmenter
-def u2_kan_full(pretrained: bool = False, **kwargs: Any) -> Any:
-    """16 to 128 channels."""
-    return _create("full", pretrained, **kwargs)

@@ -1,4 +1,4 @@
-"""U-Mamba: a residual U-Net whose maps go, as rows of tokens, through a selective state space.
+"""U-Mamba: a residual U-Net with selective state spaces on its feature maps.
 
 Ma, Li and Wang 2024, "U-Mamba: Enhancing Long-range Dependency for Biomedical Image Segmentation" (arXiv
 2401.04722), in the 2-d form of the authors' first release: the residual network of nnU-Net with strided
@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
 from timm.layers import DropPath
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from kanvision.layers import create_norm
@@ -25,7 +25,7 @@ from kanvision.layers.mamba import Mamba
 from .backbone import drop_path_rates
 from .feature_locations import FeatureLocation, unet_feature_locations
 from .heads import PixelHead
-from .registry import register_segmenter
+from .register_sizes import register_sizes
 from .segmenter import build_segmenter, segmenter_cfg
 from .unet import scaled_widths
 from .unet_blocks import run_stages
@@ -34,15 +34,16 @@ __all__ = ["MAMBAS", "SIZES", "MapMamba", "UMamba"]
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"widths": (16, 32, 64, 128, 128)},  # ours, for CPUs
-    "small": {"widths": (32, 64, 128, 256, 512, 512, 512)},  # plan for 256 pixels
-    "base": {"widths": (32, 64, 128, 256, 512, 512, 512, 512)},  # plan for 512 pixels
+    "small": {"widths": (32, 64, 128, 256, 512, 512, 512)},  # nnU-Net's plan for 256 pixels
+    # nnU-Net's plan for 512 pixels, the closest in size to the network of the U-KAN paper's table
+    "base": {"widths": (32, 64, 128, 256, 512, 512, 512, 512)},
 }
 MAMBAS = ("bottleneck", "encoder")
 _SLOPE = 0.01
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution and instance norm, perhaps leaky ReLU: (B, C, H, W) -> (B, O, H / stride, W / stride)."""
+    """Convolution, instance norm and optional leaky ReLU, (B, C, H, W) -> (B, O, H / stride, W / stride)."""
 
     def __init__(
         self,
@@ -64,13 +65,13 @@ class ConvNorm(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """leaky_relu(skip(x) + convs(x)): two convolutions; the skip averages and projects where shapes differ.
+    """Residual block leaky_relu(skip(x) + convs(x)) of two convolutions.
 
     Args:
         fan_in: C.
-        width: O.
-        stride: Of the first convolution.
-        drop_path: Rate at which the branch is left out for a sample.
+        width: Number of output features, O.
+        stride: Stride of the first convolution.
+        drop_path: Rate of stochastic depth, which omits the branch for a sample.
     """
 
     def __init__(self, fan_in: int, width: int, stride: int = 1, drop_path: float = 0.0) -> None:
@@ -85,16 +86,16 @@ class ResidualBlock(nn.Module):
         self.act = nn.LeakyReLU(_SLOPE)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, O, H / stride, W / stride)."""
+        """Map (B, C, H, W) to (B, O, H / stride, W / stride)."""
         y: Tensor = self.act(self.skip(x) + self.drop_path(self.conv2(self.conv1(x))))
         return y
 
 
 class MapMamba(nn.Module):
-    """Layer norm and Mamba over all pixels of a map, row after row; no residual.
+    """Layer norm and Mamba over all pixels of a map, row by row, without a shortcut.
 
     Args:
-        width: C.
+        width: Number of features, C.
     """
 
     def __init__(self, width: int) -> None:
@@ -103,14 +104,14 @@ class MapMamba(nn.Module):
         self.mamba = Mamba(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
+        """Map (B, C, H, W) to (B, C, H, W)."""
         tokens = self.mamba(self.norm(x.flatten(2).mT))  # (B, N, C)
         y: Tensor = tokens.mT.unflatten(-1, x.shape[-2:])
         return y
 
 
 class UpStage(nn.Module):
-    """Transposed convolution to the width of the skip, the skip beside it, and residual blocks."""
+    """Transposed convolution to the width of the skip, concatenation with it, and residual blocks."""
 
     def __init__(self, fan_in: int, width: int, drop_paths: Sequence[float]) -> None:
         super().__init__()
@@ -118,13 +119,13 @@ class UpStage(nn.Module):
         self.blocks = _blocks(2 * width, width, 1, drop_paths)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """(B, C, H, W) and (B, O, 2H, 2W) to (B, O, 2H, 2W)."""
+        """Map (B, C, H, W) and a skip (B, O, 2H, 2W) to (B, O, 2H, 2W)."""
         y: Tensor = self.blocks(torch.cat([self.up(x), skip], dim=1))
         return y
 
 
 def _blocks(fan_in: int, width: int, stride: int, drop_paths: Sequence[float]) -> nn.Sequential:
-    """Residual blocks, the first of which changes the shape."""
+    """Build residual blocks, the first of which changes the shape."""
     first, *others = drop_paths
     return nn.Sequential(
         ResidualBlock(fan_in, width, stride, first), *(ResidualBlock(width, width, 1, p) for p in others)
@@ -132,7 +133,7 @@ def _blocks(fan_in: int, width: int, stride: int, drop_paths: Sequence[float]) -
 
 
 class UMamba(nn.Module):
-    """A stem, residual stages each at half the resolution of the one before, and the way back.
+    """Stem, residual encoder stages, and a decoder with concatenated skip connections.
 
     Skips are concatenated. Convolutions start as in nnU-Net (He et al. for leaky ReLU, no bias).
 
@@ -142,8 +143,8 @@ class UMamba(nn.Module):
             last norm of each residual block starts at 0.
         depth: Residual blocks of each stage.
         width_scale: Multiplies all widths.
-        in_chans: Input channels.
-        num_classes: Channels of the output.
+        in_chans: Number of input channels.
+        num_classes: Number of classes, the output channels.
         drop_rate: Dropout of maps before the last convolution.
         drop_path_rate: Stochastic depth, rising linearly to this rate at the last of all blocks.
 
@@ -194,7 +195,7 @@ class UMamba(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, zero_branches: bool) -> None:
-        """Start values of the convolutions; with `zero_branches` each residual block begins as its skip."""
+        """Initialize the convolutions; `zero_branches` makes each residual block its skip at the start."""
         for conv in self._convolutions():
             nn.init.kaiming_normal_(conv.weight, a=_SLOPE)
             if conv.bias is not None:
@@ -208,11 +209,11 @@ class UMamba(nn.Module):
         return (m for m in self.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d))
 
     def feature_locations(self) -> dict[str, FeatureLocation]:
-        """Feature maps by their position."""
+        """Return the feature maps by position."""
         return unet_feature_locations(self.encoder, self.decoder)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
+        """Map images (B, C, H, W) to logits (B, num_classes, H, W)."""
         *skips, x = run_stages(self.stem(x), self.encoder)
         for stage in self.decoder:
             x = stage(x, skips.pop())
@@ -220,26 +221,11 @@ class UMamba(nn.Module):
         return y
 
 
-default_cfgs = generate_default_cfgs({f"u_mamba_{size}": segmenter_cfg("2401.04722") for size in SIZES})
-
-
-def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
-    return build_segmenter(UMamba, f"u_mamba_{size}", pretrained, **{**SIZES[size], **kwargs})
-
-
-@register_segmenter
-def u_mamba_tiny(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Half the width, five stages: ours."""
-    return _create("tiny", pretrained, **kwargs)
-
-
-@register_segmenter
-def u_mamba_small(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Seven stages: nnU-Net's plan for 256 pixels."""
-    return _create("small", pretrained, **kwargs)
-
-
-@register_segmenter
-def u_mamba_base(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Eight stages: nnU-Net's plan for 512 pixels, and the size next to that of the U-KAN paper's table."""
-    return _create("base", pretrained, **kwargs)
+register_sizes(
+    __name__,
+    "u_mamba_{size}",
+    SIZES,
+    partial(build_segmenter, UMamba),
+    segmenter_cfg("2401.04722"),
+    segmenter=True,
+)

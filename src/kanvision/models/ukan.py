@@ -1,4 +1,4 @@
-"""U-KAN: a U-shaped network of convolutions whose deepest stages mix channels by KAN layers.
+"""U-KAN: a U-shaped network of convolutions with KAN layers in its deepest stages.
 
 Li et al. 2024, "U-KAN Makes Strong Backbone for Medical Image Segmentation and Generation" (arXiv
 2406.02918); the size "crop" is that of Rege Cambrin et al. 2024, "KAN You See It? KANs and Sentinel for
@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from timm.layers.weight_init import trunc_normal_
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from kanvision.layers import PRESETS, GroupRational, KANLinear, get_preset
 
-from .registry import register_segmenter
+from .register_sizes import register_sizes
 from .segmenter import build_segmenter, segmenter_cfg
 from .token_unet import TokenBlock, TokenLinear, TokenUNet, spread
 from .unet import ConvPair
@@ -30,10 +30,10 @@ __all__ = ["GROUP_RATIONAL", "SIZES", "UKAN", "PlainLinear", "TokenMixer"]
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"embed_dims": (32, 48, 64)},  # ours, for CPUs
-    "small": {"embed_dims": (64, 96, 128)},
-    "medium": {"embed_dims": (128, 160, 256)},
-    "large": {"embed_dims": (256, 320, 512)},
-    "crop": {"embed_dims": (256, 512, 1024), "stem_dims": (64, 128)},
+    "small": {"embed_dims": (64, 96, 128)},  # published U-KAN S
+    "medium": {"embed_dims": (128, 160, 256)},  # published U-KAN M, the network of the paper's tables
+    "large": {"embed_dims": (256, 320, 512)},  # published U-KAN L
+    "crop": {"embed_dims": (256, 512, 1024), "stem_dims": (64, 128)},  # published for crop fields
 }
 GROUP_RATIONAL = "group_rational"
 """Layer of KAT: one learned rational for each group of channels, then a plain linear map."""
@@ -41,16 +41,16 @@ _RATIONAL_GROUPS = 8
 
 
 class PlainLinear(TokenLinear):
-    """The linear map of the MLP twin; as published it learns at the rate of the KAN layers it stands for."""
+    """Linear map of the MLP twin, trained at the rate of the KAN layers, as published."""
 
     kan_parameters: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
 
 class RationalLinear(nn.Sequential):
-    """Learned rational of every channel and a linear map, the layer of Yang and Wang 2024 (arXiv 2409.10594).
+    """Learned rational function of every channel and a linear map (Yang and Wang 2024, arXiv 2409.10594).
 
     Args:
-        width: C, features of input and output.
+        width: Number of input and output features, C.
     """
 
     def __init__(self, width: int) -> None:
@@ -64,7 +64,7 @@ class RationalLinear(nn.Sequential):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """The rational starts as Swish, and the map keeps the variance of normal inputs."""
+        """Initialize the rational as Swish, and the map so that it keeps the variance of normal inputs."""
         act, linear = self[0], self[1]
         assert isinstance(act, GroupRational)
         assert isinstance(linear, PlainLinear)
@@ -82,7 +82,7 @@ def _kan_layer(
     basis_kwargs: Mapping[str, Any] | None,
     layer_kwargs: Mapping[str, Any] | None,
 ) -> nn.Module:
-    """C features to C features, by a KAN layer all of whose weights learn at the rate of KAN parameters."""
+    """Build a KAN layer of `width` features, all of whose weights learn at the rate of KAN parameters."""
     if preset == GROUP_RATIONAL:
         return RationalLinear(width)
     if preset is None and basis == "bspline":
@@ -103,11 +103,11 @@ def _kan_layer(
 
 
 class TokenMixer(nn.Module):
-    """A layer on every token, then depthwise 3x3 convolution, batch norm and ReLU on their map.
+    """Layer on every token, then depthwise 3x3 convolution, batch norm and ReLU on the map of tokens.
 
     Args:
         layer: C features to C features.
-        width: C.
+        width: Number of features, C.
     """
 
     def __init__(self, layer: nn.Module, width: int) -> None:
@@ -119,7 +119,7 @@ class TokenMixer(nn.Module):
         spread(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
+        """Map (B, H, W, C) to (B, H, W, C)."""
         maps = self.layer(x).movedim(-1, 1)  # (B, C, H, W), channels innermost in memory
         y: Tensor = self.act(self.norm(self.conv(maps)))
         return y.movedim(1, -1)
@@ -184,40 +184,12 @@ class UKAN(TokenUNet):
         )
 
 
-default_cfgs = generate_default_cfgs(
-    {f"ukan_{size}": segmenter_cfg("2408.07040" if size == "crop" else "2406.02918") for size in SIZES}
-)
-
-
-def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
-    return build_segmenter(UKAN, f"ukan_{size}", pretrained, **{**SIZES[size], **kwargs})
-
-
-@register_segmenter
-def ukan_tiny(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Half the width of the small one."""
-    return _create("tiny", pretrained, **kwargs)
-
-
-@register_segmenter
-def ukan_small(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Published U-KAN S."""
-    return _create("small", pretrained, **kwargs)
-
-
-@register_segmenter
-def ukan_medium(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Published U-KAN M, that of the paper's tables."""
-    return _create("medium", pretrained, **kwargs)
-
-
-@register_segmenter
-def ukan_large(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Published U-KAN L."""
-    return _create("large", pretrained, **kwargs)
-
-
-@register_segmenter
-def ukan_crop(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Published for crop fields: wider, with a wider stem."""
-    return _create("crop", pretrained, **kwargs)
+for _size, _arguments in SIZES.items():
+    register_sizes(
+        __name__,
+        "ukan_{size}",
+        {_size: _arguments},
+        partial(build_segmenter, UKAN),
+        segmenter_cfg("2408.07040" if _size == "crop" else "2406.02918"),
+        segmenter=True,
+    )

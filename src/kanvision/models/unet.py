@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from .feature_locations import FeatureLocation, unet_feature_locations
 from .heads import PixelHead
-from .registry import register_segmenter
+from .register_sizes import register_sizes
 from .segmenter import build_segmenter, segmenter_cfg
 from .unet_blocks import refuse_drop_path, run_stages
 
@@ -30,25 +30,26 @@ __all__ = ["SIZES", "UPSAMPLINGS", "ConvPair", "UNet", "scaled_widths"]
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"widths": (8, 16, 32, 64, 64)},  # ours, for CPUs
     "small": {"widths": (16, 32, 64, 128, 128)},  # ours
-    "base": {"widths": (64, 128, 256, 512, 512)},
-    "large": {"widths": (64, 128, 256, 512, 1024), "upsampling": "transposed"},  # the paper's widths
+    "base": {"widths": (64, 128, 256, 512, 512)},  # baseline of the crop-field paper
+    "large": {"widths": (64, 128, 256, 512, 1024), "upsampling": "transposed"},  # published widths
+    # baseline of the U-KAN paper
     "xlarge": {"widths": (64, 128, 256, 512, 1024), "upsampling": "resize", "bias": True},
 }
 UPSAMPLINGS = ("bilinear", "transposed", "resize")
 
 
 def scaled_widths(widths: Sequence[int], scale: float) -> list[int]:
-    """Every width times the scale, at least 1."""
+    """Return every width times the scale, rounded, at least 1."""
     return [max(1, round(width * scale)) for width in widths]
 
 
 class ConvPair(nn.Sequential):
-    """Twice 3x3 convolution, batch norm and ReLU: (B, C, H, W) -> (B, O, H, W).
+    """Two 3x3 convolutions with batch norm and ReLU, (B, C, H, W) -> (B, O, H, W).
 
     Args:
-        in_channels: C.
+        in_channels: Number of input channels, C.
         inner_channels: Channels between the two.
-        out_channels: O.
+        out_channels: Number of output channels, O.
         bias: Give the convolutions biases, which the norms take out again.
     """
 
@@ -66,12 +67,12 @@ class ConvPair(nn.Sequential):
 
 
 class UpStage(nn.Module):
-    """Doubles the resolution, puts the encoder's map beside it, and convolves twice.
+    """Upsampling by two, concatenation with a skip connection, and two convolutions.
 
     Args:
         in_channels: Channels from below.
         skip_channels: Channels of the encoder's map.
-        out_channels: Channels of the output.
+        out_channels: Number of output channels.
         upsampling: One of `UPSAMPLINGS`: bilinear, corners aligned, with an inner width of half of all
             channels; a transposed 2x2 convolution to the width of the skip, as in the paper; or resize, each
             pixel four times and a 3x3 convolution, batch norm and ReLU to the width of the skip.
@@ -109,7 +110,7 @@ class UpStage(nn.Module):
         self.gate = gate
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """(B, C, H, W) and (B, S, 2H, 2W) to (B, O, 2H, 2W)."""
+        """Map (B, C, H, W) and a skip (B, S, 2H, 2W) to (B, O, 2H, 2W)."""
         x = self.up(x)
         if self.gate is not None:
             skip = self.gate(x, skip)
@@ -118,15 +119,15 @@ class UpStage(nn.Module):
 
 
 class UNet(nn.Module):
-    """Stages with max pooling between them, and the way back with concatenated skips.
+    """Encoder with max pooling and decoder with concatenated skip connections.
 
     Args:
         widths: Channels of each stage, from the full resolution down.
         upsampling: One of `UPSAMPLINGS`; bilinear stages already end in the width that the next one joins.
         bias: Give the convolutions in front of norms biases, which the norms take out again.
         width_scale: Multiplies all widths.
-        in_chans: Input channels.
-        num_classes: Channels of the output.
+        in_chans: Number of input channels.
+        num_classes: Number of classes, the output channels.
         drop_rate: Dropout of maps before the last convolution.
         drop_path_rate: Must be 0: there are no residual branches.
 
@@ -173,15 +174,15 @@ class UNet(nn.Module):
         self.head = PixelHead(channels, num_classes, drop_rate)
 
     def gate(self, channels: int) -> nn.Module | None:
-        """What the encoder's maps go through on their way to the decoder; see `UpStage`."""
+        """Build the gate of a skip connection, see `UpStage`; None for none."""
         return None
 
     def feature_locations(self) -> dict[str, FeatureLocation]:
-        """Feature maps by their position."""
+        """Return the feature maps by position."""
         return unet_feature_locations(self.encoder, self.decoder)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) to logits (B, num_classes, H, W)."""
+        """Map images (B, C, H, W) to logits (B, num_classes, H, W)."""
         *skips, x = run_stages(x, self.encoder, self.pool)
         for stage in self.decoder:
             x = stage(x, skips.pop())
@@ -189,38 +190,11 @@ class UNet(nn.Module):
         return y
 
 
-default_cfgs = generate_default_cfgs({f"unet_{size}": segmenter_cfg("1505.04597") for size in SIZES})
-
-
-def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
-    return build_segmenter(UNet, f"unet_{size}", pretrained, **{**SIZES[size], **kwargs})
-
-
-@register_segmenter
-def unet_tiny(pretrained: bool = False, **kwargs: Any) -> Any:
-    """An eighth of the width of the base size."""
-    return _create("tiny", pretrained, **kwargs)
-
-
-@register_segmenter
-def unet_small(pretrained: bool = False, **kwargs: Any) -> Any:
-    """A quarter of the width of the base size."""
-    return _create("small", pretrained, **kwargs)
-
-
-@register_segmenter
-def unet_base(pretrained: bool = False, **kwargs: Any) -> Any:
-    """64 to 512 channels, bilinear: the baseline of the crop-field paper."""
-    return _create("base", pretrained, **kwargs)
-
-
-@register_segmenter
-def unet_large(pretrained: bool = False, **kwargs: Any) -> Any:
-    """64 to 1024 channels, transposed convolutions: the widths of the paper."""
-    return _create("large", pretrained, **kwargs)
-
-
-@register_segmenter
-def unet_xlarge(pretrained: bool = False, **kwargs: Any) -> Any:
-    """The same widths, upsampled by resizing and a convolution: the U-Net that U-KAN was compared with."""
-    return _create("xlarge", pretrained, **kwargs)
+register_sizes(
+    __name__,
+    "unet_{size}",
+    SIZES,
+    partial(build_segmenter, UNet),
+    segmenter_cfg("1505.04597"),
+    segmenter=True,
+)

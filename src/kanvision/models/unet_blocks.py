@@ -1,4 +1,4 @@
-"""What U-shaped networks do alike: the way down, whose maps the way up is given again."""
+"""Common parts of U-shaped networks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["refuse_drop_path", "run_stages"]
 
 
 def run_stages(x: Tensor, stages: nn.ModuleList, pool: nn.Module | None = None) -> list[Tensor]:
-    """The output of each stage, from the full resolution down.
+    """Return the output of each stage, from the full resolution down.
 
     Args:
         x: Maps (B, C, H, W).
@@ -23,10 +23,10 @@ def run_stages(x: Tensor, stages: nn.ModuleList, pool: nn.Module | None = None) 
 
 
 def refuse_drop_path(network: nn.Module, drop_path_rate: float) -> None:
-    """Stochastic depth of a network that cannot have it.
+    """Refuse stochastic depth in a network without residual branches.
 
     Raises:
-        ValueError: If the rate is not 0.
+        ValueError: The rate is not 0.
     """
     if drop_path_rate:
         name = type(network).__name__

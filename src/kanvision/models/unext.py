@@ -1,4 +1,4 @@
-"""UNeXt: a U-shaped network of convolutions whose deepest stages mix tokens by shifted MLPs.
+"""UNeXt: a U-shaped network of convolutions with shifted MLPs in its deepest stages.
 
 Valanarasu and Patel 2022, "UNeXt: MLP-based Rapid Medical Image Segmentation Network" (arXiv 2203.04967), as
 in the published code.
@@ -10,32 +10,32 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from .registry import register_segmenter
+from .register_sizes import register_sizes
 from .segmenter import build_segmenter, segmenter_cfg
 from .token_unet import TokenBlock, TokenLinear, TokenUNet, spread
 
 __all__ = ["SIZES", "ShiftedMlp", "UNeXt", "shift"]
 
 SIZES: dict[str, dict[str, Any]] = {
-    "small": {"embed_dims": (32, 64, 128), "stem_dims": (8, 16)},
-    "base": {"embed_dims": (128, 160, 256)},
+    "small": {"embed_dims": (32, 64, 128), "stem_dims": (8, 16)},  # published UNeXt-S
+    "base": {"embed_dims": (128, 160, 256)},  # published UNeXt, the network of the tables
 }
 _REACH = 2
 
 
 def shift(x: Tensor, dim: int, reach: int = _REACH) -> Tensor:
-    """Move five groups of channels by -2, -1, 0, 1 and 2 tokens; what comes in from outside is 0.
+    """Shift five groups of channels by -2, -1, 0, 1 and 2 tokens, with zeros at the border.
 
     Args:
-        x: (B, H, W, C).
-        dim: 1 moves along H, 2 along W.
+        x: Tokens (B, H, W, C).
+        dim: Axis of the shift, 1 for H and 2 for W.
         reach: The farthest move; there are 2 reach + 1 groups.
     """
     size = x.shape[dim]
@@ -45,12 +45,12 @@ def shift(x: Tensor, dim: int, reach: int = _REACH) -> Tensor:
 
 
 class ShiftedMlp(nn.Module):
-    """Two linear maps, before the first a shift along H and before the second along W.
+    """Two linear maps, the first after a shift along H and the second after a shift along W.
 
     Between them are a depthwise 3x3 convolution and GELU.
 
     Args:
-        width: C.
+        width: Number of features, C.
     """
 
     def __init__(self, width: int) -> None:
@@ -62,7 +62,7 @@ class ShiftedMlp(nn.Module):
         spread(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
+        """Map (B, H, W, C) to (B, H, W, C)."""
         maps = self.linear1(shift(x, 1)).movedim(-1, 1)  # (B, C, H, W)
         x = self.act(self.conv(maps)).movedim(1, -1)
         y: Tensor = self.linear2(shift(x, 2))
@@ -70,7 +70,7 @@ class ShiftedMlp(nn.Module):
 
 
 def _conv(fan_in: int, width: int) -> nn.Module:
-    """A 3x3 convolution and batch norm; the ReLU follows the pooling or the upsampling."""
+    """Build a 3x3 convolution and batch norm; the ReLU follows the pooling or the upsampling."""
     parts = {"conv": nn.Conv2d(fan_in, width, 3, padding=1), "norm": nn.BatchNorm2d(width)}
     return nn.Sequential(OrderedDict(parts))
 
@@ -108,20 +108,11 @@ class UNeXt(TokenUNet):
         last.norm = nn.Identity()
 
 
-default_cfgs = generate_default_cfgs({f"unext_{size}": segmenter_cfg("2203.04967") for size in SIZES})
-
-
-def _create(size: str, pretrained: bool, **kwargs: Any) -> Any:
-    return build_segmenter(UNeXt, f"unext_{size}", pretrained, **{**SIZES[size], **kwargs})
-
-
-@register_segmenter
-def unext_small(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Published UNeXt-S."""
-    return _create("small", pretrained, **kwargs)
-
-
-@register_segmenter
-def unext_base(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Published UNeXt, that of the tables."""
-    return _create("base", pretrained, **kwargs)
+register_sizes(
+    __name__,
+    "unext_{size}",
+    SIZES,
+    partial(build_segmenter, UNeXt),
+    segmenter_cfg("2203.04967"),
+    segmenter=True,
+)

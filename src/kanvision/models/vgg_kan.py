@@ -9,13 +9,14 @@ published network keeps 7x7 positions for its classifier (`pool_size=7`); its Im
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
 from .backbone import KANBackbone, Stage, build_backbone, conv_cfg, half_pool
 from .conv_factory import ConvFactory
+from .register_sizes import register_sizes
 
 __all__ = ["DEPTHS", "VERSIONS", "VGGKAN", "WIDTHS"]
 
@@ -40,9 +41,9 @@ class VGGKAN(KANBackbone):
         version: One of `VERSIONS`: what follows the five stages.
         pool_attention: Self-attention in front of the last two poolings.
         last_attention: Self-attention in place of the last convolution.
-        attention_reduction: Factor between the channels and the width of attention; None keeps them.
+        attention_reduction: Number of channels divided by the width of the attention; None keeps it.
         width_scale: Multiplies all widths; each is rounded to a multiple of `groups`, at least one per group.
-        in_chans: Input channels.
+        in_chans: Number of input channels.
         **options: Arguments of `ConvFactory` (basis, layer, form, norm, groups, ...) and of `KANBackbone`
             (num_classes, pool_size, head, drop_rate, ...).
 
@@ -87,32 +88,10 @@ class VGGKAN(KANBackbone):
         super().__init__(parts, factory=factory, in_chans=in_chans, **options)
 
 
-default_cfgs = generate_default_cfgs({f"vgg_kan_{size}": conv_cfg() for size in DEPTHS})
-
-
-def _create(size: int, pretrained: bool, **kwargs: Any) -> Any:
-    return build_backbone(VGGKAN, f"vgg_kan_{size}", pretrained, **{"depths": DEPTHS[size], **kwargs})
-
-
-@register_model
-def vgg_kan_11(pretrained: bool = False, **kwargs: Any) -> Any:
-    """VGG of eight KAN convolutions; ten with `version` v2, v3 or v4."""
-    return _create(11, pretrained, **kwargs)
-
-
-@register_model
-def vgg_kan_13(pretrained: bool = False, **kwargs: Any) -> Any:
-    """VGG of ten KAN convolutions; twelve with `version` v2, v3 or v4."""
-    return _create(13, pretrained, **kwargs)
-
-
-@register_model
-def vgg_kan_16(pretrained: bool = False, **kwargs: Any) -> Any:
-    """VGG of thirteen KAN convolutions; fifteen with `version` v2, v3 or v4."""
-    return _create(16, pretrained, **kwargs)
-
-
-@register_model
-def vgg_kan_19(pretrained: bool = False, **kwargs: Any) -> Any:
-    """VGG of sixteen KAN convolutions; eighteen with `version` v2, v3 or v4."""
-    return _create(19, pretrained, **kwargs)
+register_sizes(
+    __name__,
+    "vgg_kan_{size}",
+    {size: {"depths": depths} for size, depths in DEPTHS.items()},
+    partial(build_backbone, VGGKAN),
+    conv_cfg(),
+)

@@ -1,24 +1,24 @@
-"""Plain vision transformers of sizes that timm has not: twins to compare our own with."""
+"""Plain vision transformers of a size that timm does not have, as twins of kanvision's transformers."""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
-from timm.models import VisionTransformer, generate_default_cfgs, register_model
+from timm.models import VisionTransformer
 
+from .register_sizes import register_sizes
 from .transformer import build_transformer, transformer_cfg
 
 __all__ = ["MICRO"]
 
 MICRO: dict[str, int] = {"embed_dim": 96, "depth": 6, "num_heads": 3}
-"""A size that two CPU cores can train; ours, not published."""
-
-default_cfgs = generate_default_cfgs({"vit_micro_patch16_224": transformer_cfg(224)})
+"""Shape of a size for training on CPUs; not published."""
 
 
-@register_model
-def vit_micro_patch16_224(pretrained: bool = False, **kwargs: Any) -> Any:
-    """Plain ViT with GELU, the twin of kat_micro_patch16_224; 224 pixels unless img_size is given."""
-    return build_transformer(
-        VisionTransformer, "vit_micro_patch16_224", pretrained, **{**MICRO, "img_size": 224, **kwargs}
-    )
+register_sizes(
+    __name__,
+    "vit_{size}_patch16_224",
+    {"micro": {**MICRO, "img_size": 224}},
+    partial(build_transformer, VisionTransformer),
+    transformer_cfg(224),
+)

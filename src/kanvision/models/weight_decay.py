@@ -1,4 +1,4 @@
-"""Which parameters of a network weight decay must leave alone."""
+"""Exemption of parameters from weight decay."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["NoWeightDecayMixin"]
 
 
 class NoWeightDecayMixin(nn.Module):
-    """A network that hands on what its parts exempt from weight decay, bases above all."""
+    """Network that collects the parameters that its modules exempt from weight decay, above all bases."""
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay would pull away from their meaning (timm's protocol)."""
+        """Return the names of parameters that weight decay would distort (timm's protocol)."""
         return {
             f"{name}.{skipped}"
             for name, module in self.named_modules()

@@ -15,7 +15,7 @@ __all__ = ["softmax_attention"]
 
 
 class _PlainSecondDerivative(torch.autograd.Function):
-    """Identity of a fused result; its gradient takes the plain formula where it is differentiated again.
+    """Identity of a fused result whose gradient uses the plain formula when it is differentiated again.
 
     An ordinary backward pass goes through the fused kernel and costs nothing more.
     """
@@ -39,7 +39,7 @@ class _PlainSecondDerivative(torch.autograd.Function):
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Return softmax(scale q k^T) v, (B, h, N, D) each; gradients of it can be differentiated themselves.
+    """Return softmax(scale q k^T) v, (B, h, N, D) each, with differentiable gradients.
 
     The fused kernels of torch have no second derivative, which gradient penalties need.
     """

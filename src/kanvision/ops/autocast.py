@@ -1,4 +1,4 @@
-"""Where rounding to a half type would spoil a result."""
+"""Operations in full precision inside autocast."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["without_autocast"]
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[None]:
-    """A context in which operations keep the dtype of their arguments."""
+    """Return a context in which operations keep the dtype of their arguments."""
     if not torch.amp.is_autocast_available(device_type):  # the meta device, for one
         return nullcontext()
     return torch.autocast(device_type=device_type, enabled=False)

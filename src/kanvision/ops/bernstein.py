@@ -14,15 +14,15 @@ __all__ = ["bernstein"]
 
 
 def bernstein(x: Tensor, degree: int, dim: int) -> Tensor:
-    """b_{j,n}(x) = C(n, j) x^j (1 - x)^(n - j); keeps only `x` for the backward pass, twice differentiable.
+    """Return b_{j,n}(x) = C(n, j) x^j (1 - x)^(n - j), twice differentiable; saves only `x` for backward.
 
     A product of non-negative numbers on [0, 1]: no cancellation at any degree. The derivative is
     d/dx b_{j,n} = n (b_{j-1,n-1} - b_{j,n-1}).
 
     Args:
         x: float32 or float64 points, meant to lie in [0, 1].
-        degree: n >= 0.
-        dim: axis of the result that holds the polynomials.
+        degree: N >= 0.
+        dim: Axis of the result that holds the polynomials.
     """
     return recompute(_Bernstein(degree, dim), x)
 

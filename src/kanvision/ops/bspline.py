@@ -1,4 +1,4 @@
-"""B-spline bases: Cox-de Boor on any knots, and three closed forms on uniform knots.
+"""B-splines: Cox-de Boor recursion on any knots, and three closed forms on uniform knots.
 
 Knots t_0 <= ... <= t_n carry K = n - k functions of degree k, B_j with support [t_j, t_{j+k+1}]. Cells are
 half open, [t_i, t_{i+1}), but the last one is closed. Outside the knots, and at infinity, all functions are
@@ -47,7 +47,7 @@ _FOLD_UP_TO_DEGREE = 5
 
 
 def uniform_knots(grid_size: int, degree: int, low: float, high: float) -> list[float]:
-    """Equidistant knots: `grid_size` cells on [low, high] and `degree` more on either side."""
+    """Return equidistant knots: `grid_size` cells on [low, high] and `degree` more on either side."""
     step = (high - low) / grid_size
     return [low + step * (i - degree) for i in range(grid_size + 2 * degree + 1)]
 
@@ -55,18 +55,18 @@ def uniform_knots(grid_size: int, degree: int, low: float, high: float) -> list[
 def bspline(
     x: Tensor, knots: Tensor, degree: int, dim: int, *, uniform: bool, evaluation: str = "auto"
 ) -> Tensor:
-    """All B-splines of one degree; keeps only `x` for the backward pass and is differentiable to any order.
+    """Return all B-splines of one degree, differentiable to any order; saves only `x` for backward.
 
     d/dx B_{j,k} = k (B_{j,k-1} / (t_{j+k} - t_j) - B_{j+1,k-1} / (t_{j+k+1} - t_{j+1}))
 
     Args:
         x: float32 or float64 points.
         knots: (n + 1,) knots in increasing order; no gradient reaches them.
-        degree: k >= 0.
-        dim: axis of the result that holds the K = n - k functions.
-        uniform: the knots are equidistant, so that closed forms hold. Not checked: that would need a look at
+        degree: K >= 0.
+        dim: Axis of the result that holds the K = n - k functions.
+        uniform: The knots are equidistant, so that closed forms hold. Not checked: that would need a look at
             the values of the knots.
-        evaluation: one of `EVALUATIONS`, legal for these knots and this degree (`legal_evaluations`).
+        evaluation: One of `EVALUATIONS`, legal for these knots and this degree (`legal_evaluations`).
 
     Returns:
         Shape of `x` with K inserted at `dim`.
@@ -89,17 +89,17 @@ def _quickest(degree: int, num_basis: int, innermost: bool) -> str:
 
 
 def bspline_flops(degree: int, num_basis: int, *, uniform: bool, evaluation: str = "auto") -> int:
-    """Operations that give all functions at one point; each +, -, *, /, comparison or power of two is one.
+    """Return the operations that evaluate all functions at one point; powers of two count as one.
 
     Cox-de Boor takes 7 for every function of every degree from 1 to k; the other ways 8 to find the cell, or
     2 to scale x, and what their formulas say. "auto" stands for the way it takes where the axis of the
     functions is not the innermost one.
 
     Args:
-        degree: k.
-        num_basis: K.
-        uniform: as of `bspline`.
-        evaluation: as of `bspline`.
+        degree: K.
+        num_basis: Number of basis functions, K.
+        uniform: As in `bspline`.
+        evaluation: As of `bspline`.
     """
     if not uniform or evaluation == "cox_de_boor":
         return 7 * sum(num_basis + degree - q for q in range(1, degree + 1)) if degree else 3 * num_basis
@@ -114,12 +114,12 @@ def bspline_flops(degree: int, num_basis: int, *, uniform: bool, evaluation: str
 
 
 def _num_products(power: int) -> int:
-    """Products that `_powered` takes."""
+    """Return the number of products that `_powered` takes."""
     return power.bit_length() + power.bit_count() - 2
 
 
 def legal_evaluations(degree: int, uniform: bool) -> tuple[str, ...]:
-    """Those of `EVALUATIONS` that compute B-splines of this degree on uniform, or any, knots."""
+    """Return the `EVALUATIONS` that compute B-splines of this degree on uniform, or on any, knots."""
     if not uniform:
         return "auto", "cox_de_boor"
     # Steps and kinks need the one-sided convention of the cells, which folding would lose.
@@ -127,7 +127,7 @@ def legal_evaluations(degree: int, uniform: bool) -> tuple[str, ...]:
 
 
 def cox_de_boor(x: Tensor, knots: Tensor, degree: int, dim: int) -> Tensor:
-    """All B-splines by the recursion of Cox and de Boor; the definition, for any knots and plain autograd.
+    """Return all B-splines by the Cox-de Boor recursion under plain autograd, for any knots.
 
     B_{i,0} = 1 on [t_i, t_{i+1}), else 0
     B_{i,q} = (x - t_i) / (t_{i+q} - t_i) B_{i,q-1} + (t_{i+q+1} - x) / (t_{i+q+1} - t_{i+1}) B_{i+1,q-1}
@@ -182,7 +182,7 @@ class _AnyKnots(NamedTuple):
 
 
 class _UniformKnots(NamedTuple):
-    """Values of all functions on uniform knots with spacing `step` and the middle `origin`.
+    """Values of all functions on uniform knots with spacing `step` and midpoint `origin`.
 
     Places are counted in cells from the middle, s = (x - origin) / step, which keeps most digits.
     """
@@ -202,12 +202,12 @@ class _UniformKnots(NamedTuple):
         return self.evaluation == "folded" and self.degree >= 2
 
     def cardinal(self, s: Tensor, j: int) -> Tensor:
-        """B_j at s, folded about its center."""
+        """Return B_j at s, folded about its center."""
         half = (self.degree + 1) / 2
         return _cardinal((s - (j + half - self.num_cells / 2)).abs_().neg_().add_(half), self.degree)
 
     def local(self, s: Tensor, *, derivative: bool = False) -> list[tuple[Tensor, Tensor]]:
-        """Index and value (or derivative in s) of the k + 1 functions that are not zero at s."""
+        """Return index and value (or derivative in s) of the k + 1 functions that are nonzero at s."""
         weigh = _matrix_weights if self.evaluation == "matrix" else _recursive_weights
         return _local(s, self.degree, self.num_cells, weigh, derivative)
 
@@ -227,7 +227,7 @@ class _UniformKnots(NamedTuple):
 
 
 class _UniformSlope(NamedTuple):
-    """sum_j maps_j dB_j/dx with dB_{j,k}/dx = (B_{j,k-1} - B_{j+1,k-1}) / h; has derivatives of its own."""
+    """Derivative sum_j maps_j dB_j/dx with dB_{j,k}/dx = (B_{j,k-1} - B_{j+1,k-1}) / h."""
 
     spline: _UniformKnots
 
@@ -275,13 +275,13 @@ class _UniformSlope(NamedTuple):
 
 
 def _differences(maps: Tensor, dim: int) -> Tensor:
-    """maps_i - maps_{i-1} for i = 0 ... K, with 0 beyond both ends."""
+    """Return maps_i - maps_{i-1} for i = 0 ... K, with 0 beyond both ends."""
     edge = torch.zeros_like(maps.narrow(dim, 0, 1))
     return torch.cat([maps, edge], dim) - torch.cat([edge, maps], dim)
 
 
 def _cardinal(depth: Tensor, degree: int) -> Tensor:
-    """A function of degree k >= 2, `depth` cells inside its support; by truncated powers of its nearer half.
+    """Return a function of degree k >= 2 `depth` cells inside its support, by truncated powers.
 
     B = sum_{m < (k+1)/2} (-1)^m C(k+1, m) relu(depth - m)^k / k!
 
@@ -298,7 +298,7 @@ def _cardinal(depth: Tensor, degree: int) -> Tensor:
 
 
 def _powered(x: Tensor, power: int) -> Tensor:
-    """x^power in place, by multiplication; `pow` takes logarithms from the fourth power on."""
+    """Raise x to a power in place by multiplication; `pow` uses logarithms from the fourth power on."""
     if power <= 3:
         return x.pow_(power)
     square = x.square()
@@ -312,7 +312,7 @@ def _local(
     weigh: Callable[[Tensor, int, bool], list[Tensor]],
     derivative: bool,
 ) -> list[tuple[Tensor, Tensor]]:
-    """Index and value (or derivative in s) of the k + 1 functions that are not zero s cells from the middle.
+    """Return index and value (or derivative in s) of the k + 1 nonzero functions s cells from the middle.
 
     `weigh` gives w_0 ... w_k from the place u in the cell; w_r belongs to the function `cell - k + r`.
     Functions beyond both ends are reported with value 0 at a legal index.
@@ -333,7 +333,7 @@ def _local(
 
 
 def _recursive_weights(u: Tensor, degree: int, derivative: bool) -> list[Tensor]:
-    """Cox-de Boor within a cell: w_r <- ((u + d - r) w_{r-1} + (1 - u + r) w_r) / d for d = 1 ... k.
+    """Apply Cox-de Boor within a cell, w_r <- ((u + d - r) w_{r-1} + (1 - u + r) w_r) / d, d = 1 ... k.
 
     The derivative is w_{r-1} - w_r of degree k - 1.
     """
@@ -357,7 +357,7 @@ def _recursive_weights(u: Tensor, degree: int, derivative: bool) -> list[Tensor]
 
 
 def _matrix_weights(u: Tensor, degree: int, derivative: bool) -> list[Tensor]:
-    """(1, u, ..., u^k) M, with M of `matrix_form`; the derivative is (0, 1, ..., k u^{k-1}) M.
+    """Return (1, u, ..., u^k) M with M of `matrix_form`, or (0, 1, ..., k u^{k-1}) M.
 
     The product is written out, by Horner's scheme for each column: a matrix product would round to
     TensorFloat32 where that is allowed.
@@ -376,7 +376,7 @@ def _matrix_weights(u: Tensor, degree: int, derivative: bool) -> list[Tensor]:
 
 
 def matrix_form(degree: int) -> list[list[float]]:
-    """The matrix M of uniform B-splines, rows by power of the place in a cell, columns by function.
+    """Return the matrix M of uniform B-splines, rows by power of the position in a cell, columns by function.
 
     M_ij = C(k, k - i) / k! sum_{s=j}^{k} (-1)^{s-j} C(k + 1, s - j) (k - s)^{k-i}, with 0^0 = 1. Exact.
     """

@@ -1,4 +1,4 @@
-"""Parts of a pole of order one. Shapes: x (...), values (..., K, ...) with K inserted at `dim`, P poles."""
+"""Partial fractions of poles of order one. Shapes: x (...), values (..., K, ...) at `dim`, P poles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FAR = 1e15
 
 
 def poles(x: Tensor, rate: Tensor, dim: int) -> Tensor:
-    """2 u_p / (1 + u_p^2) for all poles, then 1 / (1 + u_p^2), u_p = rate_p x.
+    """Return 2 u_p / (1 + u_p^2) for all poles, then 1 / (1 + u_p^2), u_p = rate_p x.
 
     With q = 1 / (1 + u^2) the derivatives in u are 2 q (2 q - 1) and -2 u q^2. Keeps only its arguments for
     the backward pass, twice differentiable.
@@ -25,7 +25,7 @@ def poles(x: Tensor, rate: Tensor, dim: int) -> Tensor:
     Args:
         x: float32 or float64 points.
         rate: 1 / width; broadcasts against `x.unsqueeze(dim)`, gradients reach it.
-        dim: axis of the result that holds the K = 2 P functions.
+        dim: Axis of the result that holds the K = 2 P functions.
     """
     return recompute(_Poles(dim), x, rate)
 

@@ -1,4 +1,4 @@
-"""Gradients that can be differentiated themselves, by the plain formula of an operator."""
+"""Differentiable gradients by the plain formula of an operator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["plain_gradients"]
 def plain_gradients(
     formula: Callable[..., Tensor], inputs: Sequence[Tensor | None], needed: Sequence[bool], grad: Tensor
 ) -> list[Tensor | None]:
-    """Gradients of `formula(*inputs)`, each of what depends on its input directly.
+    """Return the gradients of `formula(*inputs)`, differentiable again.
 
     Inputs may depend on each other, or be one tensor given twice: what goes through another input, or through
     `grad`, is for the graph around the operator to count.

@@ -13,12 +13,12 @@ __all__ = ["fourier"]
 
 
 def fourier(x: Tensor, frequencies: Tensor, dim: int) -> Tensor:
-    """cos(w_1 x) ... cos(w_F x), sin(w_1 x) ... sin(w_F x); keeps only `x`, twice differentiable.
+    """Return cos(w_1 x) ... cos(w_F x), sin(w_1 x) ... sin(w_F x), twice differentiable; saves only `x`.
 
     Args:
         x: float32 or float64 points.
         frequencies: (F,); no gradient reaches them.
-        dim: axis of the result that holds the K = 2 F functions.
+        dim: Axis of the result that holds the K = 2 F functions.
     """
     return recompute(_Fourier(dim), x, frequencies)
 

@@ -60,7 +60,7 @@ BASE_ACTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor
 
 
 class Series(NamedTuple):
-    """The functions f_1 ... f_K.
+    """Functions f_1 ... f_K of a Fourier series.
 
     Attributes:
         num_frequencies: G.
@@ -74,7 +74,7 @@ class Series(NamedTuple):
 
     @property
     def num_functions(self) -> int:
-        """K."""
+        """Return the number of functions, K."""
         return 2 * self.num_frequencies + self.constant + (self.base_act != "zero")
 
 
@@ -87,7 +87,7 @@ def fourier_attention(
     series: Series,
     scale: float,
 ) -> Tensor:
-    """Attend through learned functions of the logits, keeping H and the arguments for the backward pass.
+    """Apply attention with learned functions of the logits; saves H and the arguments for backward.
 
     Logits, functions and H are computed in float32 (float64 stays), also under autocast: rounding a logit to
     bfloat16 moves cos(3 x) by up to 0.09. Computed tile by tile, so that temporaries of the size of the
@@ -126,7 +126,7 @@ def fourier_attention_reference(
     series: Series,
     scale: float,
 ) -> Tensor:
-    """The same by the plain formula under autograd, N x N matrices and all: the oracle."""
+    """Apply the attention of `fourier_attention` by the plain formula under autograd: the test oracle."""
     _check(q, k, v, coefficients, weight, series)
     with without_autocast(q.device.type):
         wide = _wide(q)
@@ -146,7 +146,7 @@ def fourier_attention_reference(
 
 
 class _FourierAttention(torch.autograd.Function):
-    """H and out; only out is to be differentiated."""
+    """Autograd function of H and out, of which only out is differentiable."""
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, Tensor]:
@@ -168,7 +168,7 @@ class _FourierAttention(torch.autograd.Function):
 
 
 def differentiable_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradients of all arguments that can be differentiated themselves, by the plain formula.
+    """Return the gradients of all arguments by the plain formula, differentiable again.
 
     Args:
         ctx: Of a function of the arguments of `fourier_attention`; has saved the tensors among them and H.
@@ -182,7 +182,7 @@ def differentiable_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, coefficients: Tensor, weight: Tensor | None, series: Series, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """(out, H): (B, h, M, d) and (h, B, M, r)."""
+    """Return (out, H): (B, h, M, d) and (h, B, M, r)."""
     batch, heads, queries, channels = q.shape
     wide = _wide(q)
     hidden = q.new_empty(heads, batch, queries, _num_units(coefficients, weight), dtype=wide)
@@ -216,7 +216,7 @@ def _backward(
     series: Series,
     scale: float,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of q, k, v, coefficients and weight."""
+    """Return the gradients of q, k, v, coefficients and weight."""
     wide = _wide(q)
     dq, dk, dv = (t.new_empty(t.transpose(1, 2).shape).transpose(1, 2) for t in (q, k, v))
     with without_autocast(q.device.type):
@@ -247,7 +247,7 @@ def _backward(
 
 
 def _functions(s: Tensor, series: Series) -> Iterator[tuple[int, Tensor, Tensor | None, float]]:
-    """For each function its index, its values, and its derivative as a tensor (None: zero) and a factor."""
+    """Yield index, values, derivative as a tensor (None: zero) and its factor of each function."""
     cos, sin = s.cos(), s.sin()
     cos_m, sin_m = cos, sin
     for m in range(1, series.num_frequencies + 1):
@@ -265,17 +265,17 @@ def _functions(s: Tensor, series: Series) -> Iterator[tuple[int, Tensor, Tensor 
 
 
 def _mixed(v: Tensor, weight: Tensor | None, head: slice) -> Tensor:
-    """U = W^T v of a tile: (h, B, N, d) -> (h, B, r, d)."""
+    """Return U = W^T v of a tile, (h, B, N, d) -> (h, B, r, d)."""
     return v if weight is None else weight[head].to(v.dtype).mT.unsqueeze(1) @ v
 
 
 def _logits(q: Tensor, k: Tensor, scale: float) -> Tensor:
-    """(h, B, M, d), (h, B, N, d) -> (h, B M, N)."""
+    """Map (h, B, M, d), (h, B, N, d) to (h, B M, N)."""
     return torch.matmul(q, k.mT).mul_(scale).flatten(1, 2)
 
 
 def _tiles(q: Tensor, k: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Heads and samples of each tile."""
+    """Return heads and samples of each tile."""
     batch, heads, per_head = q.shape[0], q.shape[1], q.shape[2] * k.shape[2]
     everything = (slice(0, heads), slice(0, batch))
     if q.is_meta or torch.compiler.is_compiling():  # a loop would be written out
@@ -293,12 +293,12 @@ def _tiles(q: Tensor, k: Tensor) -> Iterator[tuple[slice, slice]]:
 
 
 def _head_first(t: Tensor, head: slice, rows: slice, dtype: torch.dtype) -> Tensor:
-    """A tile of (B, h, ., d) as (h, B, ., d)."""
+    """Return a tile of (B, h, ., d) as (h, B, ., d)."""
     return t[rows, head].transpose(0, 1).to(dtype)
 
 
 def _by_function(coefficients: Tensor, dtype: torch.dtype) -> Tensor:
-    """(h, r, N, K) -> (K, h, r, N), contiguous."""
+    """Return (h, r, N, K) as (K, h, r, N), contiguous."""
     return coefficients.to(dtype).movedim(-1, 0).contiguous()
 
 

@@ -1,4 +1,4 @@
-"""The GPU kernels behind `kanvision.ops.karat_triton`.
+"""GPU kernels of `kanvision.ops.karat_triton`.
 
 Arguments of all kernels: strides of q and k (sample, head, token), heads, queries, keys, rank and scale, then
 constants: D channels and BD the power of two above, R padded rank, G frequencies, BM queries and BN keys of a
@@ -13,7 +13,7 @@ __all__ = ["build"]
 
 
 def build() -> tuple[Any, Any, Any, Any]:
-    """Compile-on-demand kernels: H, and the gradients of queries, keys and coefficients."""
+    """Build the kernels, compiled on demand: H, and the gradients of queries, keys and coefficients."""
     global tl, tile_size, logit_slope  # triton looks for names among the globals, not in closures
     import triton
     import triton.language as tl

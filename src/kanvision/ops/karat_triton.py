@@ -1,4 +1,4 @@
-"""Fourier attention of KArAt in fused GPU kernels: formulas and legend as in `kanvision.ops.karat`.
+"""Fourier attention of KArAt in fused GPU kernels; see `kanvision.ops.karat` for formulas and legend.
 
 A program has one tile of queries of one head and walks over the keys (or the other way round, for the
 gradients of keys and coefficients); nothing of the size of the logits leaves it. Logits, angles and sums are
@@ -27,7 +27,7 @@ _SPLITS = 16  # groups of samples whose sums of coefficients are kept apart
 
 
 def why_not_fused(q: Tensor, series: Series, rank: int | None) -> str:
-    """What keeps the kernels from being used; empty if nothing does."""
+    """Return the reason why the kernels cannot be used, or an empty string."""
     if series.base_act != "zero":
         return f"the kernels have no base activation, base_act={series.base_act!r}"
     if rank is None or rank > MAX_RANK:
@@ -46,13 +46,13 @@ def fused_fourier_attention(
     series: Series,
     scale: float,
 ) -> Tensor:
-    """As `kanvision.ops.karat.fourier_attention`; only where `why_not_fused` has nothing to say."""
+    """Apply `kanvision.ops.karat.fourier_attention` in kernels; `why_not_fused` must be empty."""
     assert weight is not None  # a rank was given
     return cast(Tensor, _Fused.apply(q, k, v, coefficients, weight, series, scale)[0])
 
 
 class _Fused(torch.autograd.Function):
-    """H and out; only out is to be differentiated."""
+    """Autograd function of H and out, of which only out is differentiable."""
 
     @staticmethod
     def forward(
@@ -93,7 +93,7 @@ class _Fused(torch.autograd.Function):
 
 
 class _Launch(NamedTuple):
-    """Arguments that all kernels share."""
+    """Arguments shared by all kernels."""
 
     q: Tensor
     k: Tensor
@@ -114,7 +114,7 @@ class _Launch(NamedTuple):
         return cls(q, k, table, constant, series, scale, rank)
 
     def hidden(self, extra: int) -> Tensor:
-        """H (B, h, M, r + extra) in float32; the units beyond r are 1."""
+        """Return H (B, h, M, r + extra) in float32; the units beyond r are 1."""
         batch, heads, queries, _ = self.q.shape
         shape = (batch, heads, queries, self.rank + extra)
         result = torch.ones(shape, device=self.q.device, dtype=torch.float32)
@@ -125,7 +125,7 @@ class _Launch(NamedTuple):
         return result
 
     def gradients(self, dh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of q, k and the coefficients (h, r, N, K) from that of H."""
+        """Return the gradients of q, k and the coefficients (h, r, N, K) from the gradient of H."""
         batch, heads, queries, _ = self.q.shape
         keys, frequencies = self.k.shape[2], self.series.num_frequencies
         dq, dk = (t.new_empty(t.transpose(1, 2).shape).transpose(1, 2) for t in (self.q, self.k))

@@ -1,4 +1,4 @@
-"""Rational functions over one denominator. Shapes: x (...), values (..., K, ...) with K inserted at `dim`."""
+"""Rational functions with one denominator. Shapes: x (...), values (..., K, ...) with K inserted at `dim`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LARGEST_POWER = 1e16
 
 
 def fractions(x: Tensor, denominator: Tensor, degree: int, dim: int) -> Tensor:
-    """x^j / Q(x), j = 0 ... degree, Q = 1 + |b_1 x + ... + b_n x^n|; keeps only its arguments.
+    """Return x^j / Q(x), j = 0 ... degree, Q = 1 + |b_1 x + ... + b_n x^n|; saves only its arguments.
 
     With P = sum b_k x^k, q = 1 / Q and N = sum_j g_j x^j for incoming gradients g, the gradients are
     q (N' - N q sign(P) P') in x and -N q^2 sign(P) x^k in b_k, by Horner's scheme. Points are bounded at
@@ -26,10 +26,10 @@ def fractions(x: Tensor, denominator: Tensor, degree: int, dim: int) -> Tensor:
 
     Args:
         x: float32 or float64 points.
-        denominator: b; its axis `dim` holds b_1 ... b_n, the others broadcast against `x.unsqueeze(dim)`.
+        denominator: B; its axis `dim` holds b_1 ... b_n, the others broadcast against `x.unsqueeze(dim)`.
             Gradients reach it.
-        degree: highest power m of the numerators.
-        dim: axis of the result that holds the K = degree + 1 functions.
+        degree: Highest power m of the numerators.
+        dim: Axis of the result that holds the K = degree + 1 functions.
     """
     return recompute(_Fractions(degree, dim), x, denominator)
 
@@ -79,7 +79,7 @@ class _Fractions(NamedTuple):
 
 
 def _horner(x: Tensor, coefficients: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    """c_0 + c_1 x + ... + c_n x^n, of the shape of `x`."""
+    """Return c_0 + c_1 x + ... + c_n x^n, in the shape of `x`."""
     total = coefficients[-1].expand_as(x)
     for coefficient in reversed(coefficients[:-1]):
         total = total * x + coefficient

@@ -1,4 +1,4 @@
-"""Polynomials by one three-term recurrence, p_{n+1} = (A_n x + B_n) p_n - C_n p_{n-1}, p_0 = 1.
+"""Polynomials by a three-term recurrence, p_{n+1} = (A_n x + B_n) p_n - C_n p_{n-1}, p_0 = 1.
 
 Shapes: x (...), values (..., K, ...) with K = degree + 1 inserted at `dim`.
 """
@@ -37,7 +37,7 @@ class Recurrence(NamedTuple):
 
 
 def polynomials(x: Tensor, a: Tensor, b: Tensor, c: Tensor, dim: int, *, first: int = 0) -> Tensor:
-    """Values of p_0 ... p_d; keeps only its arguments for the backward pass, twice differentiable.
+    """Return the values of p_0 ... p_d, twice differentiable; saves only its arguments for backward.
 
     Backward is the adjoint recurrence: with g_n the incoming gradients,
     s_n = g_n + (A_n x + B_n) s_{n+1} - C_{n+1} s_{n+2} and dx = sum_n A_n p_n s_{n+1}.
@@ -47,7 +47,7 @@ def polynomials(x: Tensor, a: Tensor, b: Tensor, c: Tensor, dim: int, *, first: 
         a: (d,) coefficients; d = 0 gives the constant p_0 alone.
         b: (d,) coefficients.
         c: (d,) coefficients, the first one not read. Gradients reach all three.
-        dim: axis of the result that holds the polynomials.
+        dim: Axis of the result that holds the polynomials.
         first: 1 leaves out p_0.
 
     Returns:
@@ -110,7 +110,7 @@ class _Polynomials(NamedTuple):
 
 
 def _values(x: Tensor, factors: list[Tensor], c: Tensor, degree: int) -> list[Tensor]:
-    """p_0 ... p_degree from the factors A_n x + B_n."""
+    """Return p_0 ... p_degree from the factors A_n x + B_n."""
     p = [torch.ones_like(x), *factors[:1]][: degree + 1]
     for n in range(1, degree):
         p.append(factors[n] * p[n] - c[n] * p[n - 1])
@@ -118,33 +118,33 @@ def _values(x: Tensor, factors: list[Tensor], c: Tensor, degree: int) -> list[Te
 
 
 def chebyshev(degree: int) -> Recurrence:
-    """First kind: T_n(cos t) = cos(n t), |T_n| <= 1 on [-1, 1]."""
+    """Return the recurrence of the first kind, T_n(cos t) = cos(n t), |T_n| <= 1 on [-1, 1]."""
     return Recurrence([1.0 if n == 0 else 2.0 for n in range(degree)], [0.0] * degree, [1.0] * degree)
 
 
 def chebyshev_u(degree: int) -> Recurrence:
-    """Second kind: U_n(cos t) = sin((n + 1) t) / sin t, |U_n| <= n + 1 on [-1, 1]."""
+    """Return the recurrence of the second kind, U_n(cos t) = sin((n + 1) t) / sin t, |U_n| <= n + 1."""
     return Recurrence([2.0] * degree, [0.0] * degree, [1.0] * degree)
 
 
 def fibonacci(degree: int) -> Recurrence:
-    """p_n = F_{n+1} of F_0 = 0, F_1 = 1, F_{n+1} = x F_n + F_{n-1}; F_0 would be a function that is 0."""
+    """Return the recurrence of p_n = F_{n+1}, F_0 = 0, F_1 = 1, F_{n+1} = x F_n + F_{n-1}."""
     return Recurrence([1.0] * degree, [0.0] * degree, [-1.0] * degree)
 
 
 def lucas(degree: int) -> Recurrence:
-    """p_n = L_n of L_0 = 2, L_1 = x, L_{n+1} = x L_n + L_{n-1}, but p_0 = L_0 / 2 = 1 as for all families."""
+    """Return the recurrence of L_0 = 2, L_1 = x, L_{n+1} = x L_n + L_{n-1}, with p_0 = L_0 / 2 = 1."""
     return Recurrence([1.0] * degree, [0.0] * degree, [-2.0 if n == 1 else -1.0 for n in range(degree)])
 
 
 def legendre(degree: int) -> Recurrence:
-    """Orthogonal on [-1, 1] with weight 1; |P_n| <= 1."""
+    """Return the recurrence of polynomials orthogonal on [-1, 1] with weight 1; |P_n| <= 1."""
     steps = range(degree)
     return Recurrence([(2 * n + 1) / (n + 1) for n in steps], [0.0] * degree, [n / (n + 1) for n in steps])
 
 
 def jacobi(degree: int, alpha: float, beta: float) -> Recurrence:
-    """Orthogonal on [-1, 1] with weight (1 - x)^alpha (1 + x)^beta, alpha and beta > -1.
+    """Return the recurrence of polynomials orthogonal on [-1, 1] with weight (1 - x)^alpha (1 + x)^beta.
 
     p_1 = ((alpha + beta + 2) x + alpha - beta) / 2, and with i = n + 1, s = 2 i + alpha + beta:
     A = s (s - 1) / (2 i (i + alpha + beta)), B = (s - 1)(alpha^2 - beta^2) / (2 i (i + alpha + beta)(s - 2)),
@@ -161,12 +161,12 @@ def jacobi(degree: int, alpha: float, beta: float) -> Recurrence:
 
 
 def hermite(degree: int) -> Recurrence:
-    """Physicists' Hermite polynomials, H_{n+1} = 2 x H_n - 2 n H_{n-1}."""
+    """Return the recurrence of physicists' Hermite polynomials, H_{n+1} = 2 x H_n - 2 n H_{n-1}."""
     return Recurrence([2.0] * degree, [0.0] * degree, [2.0 * n for n in range(degree)])
 
 
 def gegenbauer(degree: int, alpha: float) -> Recurrence:
-    """Orthogonal on [-1, 1] with weight (1 - x^2)^(alpha - 1/2), alpha > 0."""
+    """Return the recurrence of polynomials orthogonal on [-1, 1] with weight (1 - x^2)^(alpha - 1/2)."""
     steps = range(degree)
     return Recurrence(
         [2 * (n + alpha) / (n + 1) for n in steps],
@@ -176,7 +176,7 @@ def gegenbauer(degree: int, alpha: float) -> Recurrence:
 
 
 def gram(degree: int, num_points: int, *, parity: bool = False) -> Recurrence:
-    """Monic Gram (discrete Chebyshev) polynomials, orthogonal over the m midpoints of equal cells of [-1, 1].
+    """Return the recurrence of monic Gram polynomials, orthogonal over m midpoints of cells of [-1, 1].
 
     C_n = n^2 (m^2 - n^2) / (m^2 (4 n^2 - 1)), which tends to the monic Legendre polynomials for large m.
 
@@ -192,7 +192,7 @@ def gram(degree: int, num_points: int, *, parity: bool = False) -> Recurrence:
 
 
 def normalized(recurrence: Recurrence) -> Recurrence:
-    """Rescale so that max |p_n| on [-1, 1] is at most 1 for every n.
+    """Rescale a recurrence so that max |p_n| on [-1, 1] is at most 1 for every n.
 
     With q_n = p_n / m_n the recurrence is q_{n+1} = (m_n / m_{n+1}) (A_n x + B_n) q_n - (m_{n-1} / m_{n+1})
     C_n q_{n-1}, so that nothing large is ever computed.

@@ -18,14 +18,14 @@ _FAR = 100.0
 
 
 def bumps(x: Tensor, centers: Tensor, rate: Tensor, dim: int, profile: str) -> Tensor:
-    """profile(rate (x - c_j)); keeps only `x` for the backward pass, twice differentiable.
+    """Return profile(rate (x - c_j)), twice differentiable; saves only `x` for the backward pass.
 
     Args:
         x: float32 or float64 points.
         centers: (K,); no gradient reaches them, nor `rate`.
-        rate: scalar, 1 / width.
-        dim: axis of the result that holds the functions.
-        profile: a key of `PROFILES`.
+        rate: Scalar, 1 / width.
+        dim: Axis of the result that holds the functions.
+        profile: A key of `PROFILES`.
     """
     return recompute(_Bumps(profile, dim), x, centers, rate)
 

@@ -43,7 +43,7 @@ FORMS = ("kernel", "paper")
 def rational(
     x: Tensor, numerator: Tensor, denominator: Tensor, channel_dim: int = -1, form: str = "kernel"
 ) -> Tensor:
-    """Evaluate F(x) = P(x) / Q(x) with closed-form derivatives, keeping x alone for the backward pass.
+    """Evaluate F(x) = P(x) / Q(x) with closed-form derivatives; saves only x for the backward pass.
 
     Half-precision inputs are computed in float32; the result has the dtype of x, also under autocast. Where
     a monomial would overflow, P and Q are evaluated in homogeneous form (see `_Stretch` in
@@ -76,7 +76,7 @@ def rational(
 def rational_reference(
     x: Tensor, numerator: Tensor, denominator: Tensor, channel_dim: int = -1, form: str = "kernel"
 ) -> Tensor:
-    """Evaluate F(x) = P(x) / Q(x) term by term under plain autograd: the oracle for `rational`.
+    """Evaluate F(x) = P(x) / Q(x) term by term under plain autograd: the test oracle of `rational`.
 
     Same arguments, result, conventions and errors as `rational`, without its protection against overflow.
     """
@@ -94,12 +94,12 @@ def rational_reference(
 
 
 def _magnitude(x: Tensor) -> Tensor:
-    """|x| with the slope +1 at zero."""
+    """Return |x| with slope +1 at zero."""
     return x * torch.where(x < 0, -1.0, 1.0).to(x.dtype)
 
 
 def _per_channel(coefficients: Tensor, x: Tensor, dim: int) -> Tensor:
-    """(1 or G,) coefficients to broadcast against x."""
+    """Reshape (1 or G,) coefficients to broadcast against x."""
     spread = coefficients.repeat_interleave(x.shape[dim] // len(coefficients))
     return spread.to(x.dtype).view(-1, *(1,) * (x.dim() - 1 - dim))  # (D, 1, ...)
 
@@ -109,7 +109,7 @@ def _why_plain(x: Tensor, numerator: Tensor, denominator: Tensor) -> str:
 
 
 class _Traced(torch.autograd.Function):
-    """The closed forms as ordinary operations, for compilers."""
+    """Closed forms as ordinary operations, for compilers."""
 
     @staticmethod
     def forward(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, form: str) -> Tensor:
@@ -145,7 +145,7 @@ def _rational_backward(
     form: str,
     needed: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, a and b; empty ones where not needed."""
+    """Return the gradients of x, a and b; empty tensors where not needed."""
     found: Sequence[Tensor | None]
     if why_not_fused(x, numerator, denominator):
         found = rational_gradients(grad, x, numerator, denominator, dim, form, needed)
@@ -181,7 +181,7 @@ def _(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    """Save what the operator was called with: its tensors, and whatever else it has."""
+    """Save the arguments of the operator."""
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     ctx.save_for_backward(*tensors)
     ctx.others = inputs[len(tensors) :]
@@ -194,7 +194,7 @@ def _first_derivative(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _second_derivative(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Through the plain formula; its own derivatives are there if somebody wants them."""
+    """Differentiate the gradient by the plain formula, which can be differentiated again."""
     dim, form, needed = ctx.others
     higher = torch.is_grad_enabled()
     wanted = ctx.needs_input_grad[:4]
@@ -239,7 +239,7 @@ _rational_backward.register_autograd(_second_derivative, setup_context=_keep)
 
 
 def _checked_dim(x: Tensor, numerator: Tensor, denominator: Tensor, channel_dim: int, form: str) -> int:
-    """Refuse what cannot be computed; return channel_dim counted from the front."""
+    """Check all arguments and return channel_dim counted from the front."""
     if form not in FORMS:
         raise ValueError(f"form={form!r} is not known; legal values: {', '.join(FORMS)}")
     if not x.is_floating_point():

@@ -1,4 +1,4 @@
-"""Group rational in plain tensor operations with its derivatives written out, for any device and any tracer.
+"""Group rational in plain tensor operations with explicit derivatives, for any device and tracer.
 
 Formulas, forms and legend as in `kanvision.ops.rational`. With v = |x| in the kernels' form and v = x in that
 of the paper, and |b_j| or b_j as coefficients, both are Q = 1 + |w| with w = b_1 v + ... + b_n v^n, and the
@@ -21,7 +21,7 @@ _CHUNK_PER_THREAD = 2**16
 
 
 def rational_value(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, form: str) -> Tensor:
-    """F(x), as `kanvision.ops.rational.rational`."""
+    """Return F(x), as `kanvision.ops.rational.rational` does."""
     coefficients = _Coefficients.of(x, numerator, denominator, dim, form)
     out = torch.empty_like(x)
     axis, length = _chunking(x, dim)
@@ -41,7 +41,7 @@ def rational_gradients(
     form: str,
     needed: Sequence[bool] = (True, True, True),
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of x, a and b, gathered over chunks; None where not needed."""
+    """Return the gradients of x, a and b, accumulated over chunks; None where not needed."""
     coefficients = _Coefficients.of(x, numerator, denominator, dim, form)
     axis, length = _chunking(x, dim)
     if length >= x.shape[axis]:
@@ -62,7 +62,7 @@ def rational_gradients(
 
 
 def compute_limits(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """T of the whole layer, a scalar: the largest |x| for which no monomial overflows in this dtype."""
+    """Return T, a scalar: the largest |x| for which no monomial overflows in this dtype."""
     columns = [*numerator.t()[1:], *denominator.t()]
     degrees = [*range(1, numerator.shape[1]), *range(1, denominator.shape[1] + 1)]
     limits = [_limit(column, degree).amin() for column, degree in zip(columns, degrees, strict=True)]
@@ -112,7 +112,7 @@ def _value(x: Tensor, coefficients: _Coefficients) -> Tensor:
 def _local_grads(
     grad: Tensor, x: Tensor, coefficients: _Coefficients, needed: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Closed form with one reciprocal: r = 1 / Q, y = P r, u = grad r, R = P', S = dw/dv.
+    """Return the closed form with one reciprocal: r = 1 / Q, y = P r, u = grad r, R = P', S = dw/dv.
 
     dx = u (R - y t S),  da_i = sum u x^i,  db_j = -sigma(b_j) sum u y |x|^j in the kernels' form and
     -sum u y s(w) x^j in that of the paper (returned without - and sigma). Q^2, which overflows early in
@@ -149,7 +149,7 @@ def _local_grads(
 
 
 class _Stretch(NamedTuple):
-    """Per-element factor that keeps monomials in range: x = z h with h = max(1, |x| / T) and kappa = 1 / h.
+    """Elementwise factor that keeps monomials in range: x = z h with h = max(1, |x| / T) and kappa = 1 / h.
 
     A polynomial of degree d is then h^d times its homogeneous form sum_i c_i z^i kappa^(d - i), which is
     bounded; the powers of h in P / Q are restored after the division. Exact algebra; no change for |x| <= T.
@@ -160,7 +160,7 @@ class _Stretch(NamedTuple):
 
 
 def _bounded(x: Tensor, coefficients: _Coefficients) -> tuple[Tensor, _Stretch | None]:
-    """Split x into z and the stretch: None if no element needs one and that is known without a sync."""
+    """Split x into z and the stretch, which is None if it is known without a sync that none is needed."""
     wide = x.to(_wide_dtype(x))
     abs_x = wide.abs()
     limit = coefficients.limit
@@ -175,13 +175,13 @@ def _bounded(x: Tensor, coefficients: _Coefficients) -> tuple[Tensor, _Stretch |
 
 
 def _values_are_readable(x: Tensor) -> bool:
-    """Whether a branch on the values of x is free: an ordinary CPU tensor outside any tracer."""
+    """Return True if a branch on the values of x is free: an ordinary CPU tensor outside any tracer."""
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     return x.device.type == "cpu" and type(x) in (Tensor, Parameter) and not traced
 
 
 def _chunking(x: Tensor, dim: int) -> tuple[int, int]:
-    """Axis to split x along and the length of a part: on a CPU, temporaries that stay in its cache."""
+    """Return the axis to split x along and the chunk length; on a CPU, temporaries then fit its cache."""
     others = [d for d in range(x.dim()) if d != dim]
     if not others or not _values_are_readable(x):
         return dim, x.shape[dim]
@@ -195,7 +195,7 @@ def _parts(axis: int, length: int, *tensors: Tensor) -> Iterator[tuple[Tensor, .
 
 
 def _horner(coefficients: Sequence[Tensor], z: Tensor, stretch: _Stretch | None) -> Tensor:
-    """Sum c_i z^i (homogeneous in (z, kappa) when stretched) in a fresh tensor of the shape of z."""
+    """Return sum c_i z^i (homogeneous in (z, kappa) when stretched) in a new tensor of the shape of z."""
     if len(coefficients) == 1:
         return torch.ones_like(z).mul_(coefficients[0])
     if stretch is None:
@@ -214,7 +214,7 @@ def _horner(coefficients: Sequence[Tensor], z: Tensor, stretch: _Stretch | None)
 def _reciprocal_q(
     z: Tensor, b: Sequence[Tensor], stretch: _Stretch | None, form: str, slope: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """1 / Q, v and, where a slope is wanted, t."""
+    """Return 1 / Q, v and, where a slope is needed, t."""
     if form == "kernel":
         v = z.abs()
         sign = _sign(z) if slope else z
@@ -230,12 +230,12 @@ def _reciprocal_q(
 
 
 def _sign(x: Tensor) -> Tensor:
-    """-1 if x < 0 else +1: ten times as fast as torch.where on a CPU."""
+    """Return -1 if x < 0 else +1, ten times as fast as torch.where on a CPU."""
     return x.sign().add_(0.5).sign_()
 
 
 def _restore(t: Tensor, power: int, stretch: _Stretch | None) -> Tensor:
-    """Multiply t by h^power in place, one factor at a time: h^power alone could be inf where t is zero."""
+    """Multiply t by h^power in place, one factor at a time: h^power alone may be inf where t is zero."""
     if stretch is not None:
         for _ in range(abs(power)):
             t.mul_(stretch.h if power > 0 else stretch.kappas[0])
@@ -258,7 +258,7 @@ def _per_channel(coefficients: Tensor, x: Tensor, dim: int) -> list[Tensor]:
 
 
 def _fold(t: Tensor, rows: int, dim: int) -> Tensor:
-    """Sum t over all that shares a coefficient: the inverse of `_per_channel`, to (rows,)."""
+    """Sum t over all elements that share a coefficient, to (rows,): the inverse of `_per_channel`."""
     if rows == 1:
         return t.sum().view(1)
     others = [d for d in range(t.dim()) if d != dim]

@@ -1,4 +1,4 @@
-"""The GPU kernels behind `kanvision.ops.rational_triton`.
+"""GPU kernels of `kanvision.ops.rational_triton`.
 
 x is seen as (outer, D, inner), contiguous. A tile is R positions (of outer where inner is 1, else of inner)
 by CP packets of V neighboring channels that share a group, so that the ten coefficients of a packet are read
@@ -16,7 +16,7 @@ __all__ = ["build"]
 
 
 def build() -> tuple[Any, Any, dict[torch.dtype, Any]]:
-    """Compile-on-demand kernels: the values, and the gradients; and the types of their arithmetic."""
+    """Build the kernels of values and gradients, compiled on demand, and the types of their arithmetic."""
     global tl, tile_offsets, coefficient, coefficients, stretched, polynomials  # triton looks for names among the globals
     import triton
     import triton.language as tl

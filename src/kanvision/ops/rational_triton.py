@@ -1,4 +1,4 @@
-"""Group rational in GPU kernels: forward and backward, for polynomials of degrees up to 5 and 4 (KAT's).
+"""Group rational in GPU kernels, for polynomials of degrees up to 5 and 4 (KAT's).
 
 Inputs and outputs are float16, bfloat16 or float32 with float32 arithmetic, or float64; any strides are made
 contiguous. No atomics: every program stores its sums over the positions that it has seen, and a second pass
@@ -28,7 +28,7 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def why_not_fused(x: Tensor, numerator: Tensor, denominator: Tensor) -> str:
-    """What keeps the kernels from being used; empty if nothing does."""
+    """Return the reason why the kernels cannot be used, or an empty string."""
     if numerator.shape[1] > NUMERATOR or denominator.shape[1] > DENOMINATOR:
         return f"the kernels have degrees up to {NUMERATOR - 1} and {DENOMINATOR}"
     if x.dtype not in _DTYPES:
@@ -37,7 +37,7 @@ def why_not_fused(x: Tensor, numerator: Tensor, denominator: Tensor) -> str:
 
 
 def fused_rational(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, form: str) -> Tensor:
-    """F(x), as `kanvision.ops.rational.rational`; only where `why_not_fused` has nothing to say."""
+    """Return F(x), as `kanvision.ops.rational.rational` does; `why_not_fused` must be empty."""
     out = torch.empty_like(x)
     if x.numel() == 0:
         return out
@@ -52,7 +52,7 @@ def fused_rational(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, 
 def fused_rational_gradients(
     grad: Tensor, x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, form: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, a and b; the latter in the dtype of the coefficients."""
+    """Return the gradients of x, a and b; those of a and b have the dtype of the coefficients."""
     dx = torch.empty_like(x)
     if x.numel() == 0:
         return dx, torch.zeros_like(numerator), torch.zeros_like(denominator)
@@ -84,7 +84,7 @@ def fused_rational_gradients(
 
 
 class _Call(NamedTuple):
-    """What both kernels are told about one input."""
+    """Arguments of both kernels for one input."""
 
     x: Tensor  # contiguous
     coefficients: tuple[Tensor, Tensor, Tensor]  # a (G, 6), b (G, 4), the limit of the stretch (1,)
@@ -128,7 +128,7 @@ class _Call(NamedTuple):
 
 
 def _columns(packets: int, most: int) -> int:
-    """Packets of a tile: the power of two that divides all of them, unless it is small."""
+    """Return the packets of a tile: the power of two that divides all of them, unless it is small."""
     dividing = packets & -packets
     wanted = dividing if dividing >= 8 else 1 << (packets - 1).bit_length()
     return max(1, min(wanted, most, 128))
@@ -149,7 +149,7 @@ def _num_processors(x: Tensor) -> int:
 
 
 def _device_of(x: Tensor) -> AbstractContextManager[Any]:
-    """Kernels start on the current device."""
+    """Return a context on the device of a tensor; kernels start on the current device."""
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 

@@ -1,4 +1,4 @@
-"""One autograd function for closed-form derivatives that keeps inputs only, never intermediate values."""
+"""Autograd function for closed-form derivatives that saves inputs only, never intermediate values."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["Formula", "recompute"]
 
 
 class Formula(Protocol):
-    """A function with a hand-written derivative; implementations are immutable tuples of plain constants."""
+    """Function with an explicit derivative; implementations are immutable tuples of plain constants."""
 
     @property
     def values(self) -> Callable[..., Tensor]:
-        """(x, *parameters) -> values; runs without autograd, may work in place on its own temporaries."""
+        """Map (x, *parameters) to values; runs without autograd and may work in place on temporaries."""
 
     @property
     def pullback(self) -> Callable[..., tuple[Tensor | None, ...]]:
-        """(needs, grad, x, *parameters) -> gradients of (x, *parameters), None where `needs` is False.
+        """Map (needs, grad, x, *parameters) to gradients of (x, *parameters), None where not needed.
 
         Uses differentiable operations only: second derivatives are taken through it.
         """
@@ -44,7 +44,7 @@ class _Recompute(torch.autograd.Function):
 
 
 def recompute(formula: Formula, x: Tensor, *parameters: Tensor) -> Tensor:
-    """Evaluate `formula.values(x, *parameters)`, keeping nothing but its arguments for the backward pass.
+    """Evaluate `formula.values(x, *parameters)`; saves only its arguments for the backward pass.
 
     A basis has K values per input, and plain autograd would keep several tensors of that size; recomputing
     them costs a few elementwise operations. Works to any order of differentiation that `pullback` supports,

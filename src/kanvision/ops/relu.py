@@ -17,14 +17,14 @@ _FAR = 1e6
 
 
 def relu_bumps(x: Tensor, start: Tensor, end: Tensor, peak_rate: float, dim: int) -> Tensor:
-    """(peak_rate relu(x - start) relu(end - x))^2; keeps only its arguments, twice differentiable.
+    """Return (peak_rate relu(x - start) relu(end - x))^2, twice differentiable; saves only its arguments.
 
     Args:
         x: float32 or float64 points.
-        start: where a bump begins; broadcasts against `x.unsqueeze(dim)`. Gradients reach it and `end`.
-        end: where it ends, of the shape of `start`; a bump with end <= start is 0.
+        start: Where a bump begins; broadcasts against `x.unsqueeze(dim)`. Gradients reach it and `end`.
+        end: Where it ends, of the shape of `start`; a bump with end <= start is 0.
         peak_rate: 4 / (end - start)^2 makes the peak 1.
-        dim: axis of the result that holds the K functions.
+        dim: Axis of the result that holds the K functions.
     """
     return recompute(_Bumps(peak_rate, dim), x, start, end)
 

@@ -1,4 +1,4 @@
-"""The recurrence of selective state spaces, in chunks of tokens.
+"""Recurrence of selective state spaces, in chunks of tokens.
 
 Gu and Dao 2023, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (arXiv 2312.00752).
 
@@ -19,7 +19,7 @@ __all__ = ["selective_scan"]
 def selective_scan(
     x: Tensor, step: Tensor, decay: Tensor, write: Tensor, read: Tensor, *, chunk_size: int = 64
 ) -> Tensor:
-    """y_n = h_n c_n with h_n = exp(s_n a) h_(n-1) + s_n x_n b_n and h_0 = 0, for each feature by itself.
+    """Return y_n = h_n c_n with h_n = exp(s_n a) h_(n-1) + s_n x_n b_n and h_0 = 0, for each feature.
 
     The tokens of a chunk are done at once, by doubling: log2(chunk_size) passes join the maps
     h -> p h + q of neighboring stretches, each a product of numbers in (0, 1], so that nothing overflows.
@@ -64,7 +64,7 @@ def selective_scan(
 def _chunk(
     state: Tensor, decay: Tensor, x: Tensor, step: Tensor, write: Tensor, read: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Outputs (B, N, D) of some tokens and the state behind them, from the state (B, D, S) before them."""
+    """Return outputs (B, N, D) of some tokens and the next state, from the state (B, D, S) before them."""
     kept = (step.unsqueeze(-1) * decay).exp()  # (B, N, D, S)
     states = (step * x).unsqueeze(-1) * write.unsqueeze(2)  # (B, N, D, S)
     first = torch.addcmul(states[:, :1], kept[:, :1], state.unsqueeze(1))

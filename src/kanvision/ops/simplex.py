@@ -9,7 +9,7 @@ __all__ = ["project_simplex"]
 
 
 def project_simplex(y: Tensor) -> Tensor:
-    """The nearest point of {x >= 0, sum x = 1} to each vector along the last axis.
+    """Return the nearest point of {x >= 0, sum x = 1} to each vector along the last axis.
 
     With u the values of y in falling order, rho = max{i : i u_i > u_1 + ... + u_i - 1} and
     lambda = (u_1 + ... + u_rho - 1) / rho: x = max(y - lambda, 0). The gradient on the support S is

@@ -14,13 +14,13 @@ __all__ = ["sines"]
 
 
 def sines(x: Tensor, frequency: Tensor, phase: Tensor, dim: int) -> Tensor:
-    """sin(frequency_k x + phase_k); keeps only its arguments for the backward pass, twice differentiable.
+    """Return sin(frequency_k x + phase_k), twice differentiable; saves only its arguments for backward.
 
     Args:
         x: float32 or float64 points.
-        frequency: broadcasts against `x.unsqueeze(dim)`; gradients reach it and `phase`.
-        phase: as `frequency`.
-        dim: axis of the result that holds the K functions.
+        frequency: Broadcasts against `x.unsqueeze(dim)`; gradients reach it and `phase`.
+        phase: As `frequency`.
+        dim: Axis of the result that holds the K functions.
     """
     return recompute(_Sines(dim), x, frequency, phase)
 

@@ -1,4 +1,4 @@
-"""Values of K functions one function at a time, each written into its own slot of the result."""
+"""Values of K functions, computed one at a time and written in place into the result."""
 
 from __future__ import annotations
 

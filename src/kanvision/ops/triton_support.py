@@ -1,4 +1,4 @@
-"""Where kernels in Triton can run."""
+"""Support of Triton kernels on a device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["why_no_kernels"]
 
 
 def why_no_kernels(x: Tensor, name: str) -> str:
-    """What keeps Triton from running where `x` is, which messages call `name`; empty if nothing does."""
+    """Return the reason why Triton cannot run on the device of `x`, or an empty string."""
     if find_spec("triton") is None:
         return "triton is not installed"
     if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":

@@ -21,14 +21,14 @@ _SHANNON_REACH = 4 * math.pi
 
 
 def wavelets(x: Tensor, shift: Tensor, rate: Tensor, kind: str, dim: int) -> Tensor:
-    """psi(rate (x - shift)); keeps only its arguments for the backward pass, twice differentiable.
+    """Return psi(rate (x - shift)), twice differentiable; saves only its arguments for the backward pass.
 
     Args:
         x: float32 or float64 points.
-        shift: broadcasts against `x.unsqueeze(dim)`; gradients reach it and `rate`.
+        shift: Broadcasts against `x.unsqueeze(dim)`; gradients reach it and `rate`.
         rate: 1 / scale, of the shape of `shift`.
-        kind: a key of `WAVELETS`.
-        dim: axis of the result that holds the K functions.
+        kind: A key of `WAVELETS`.
+        dim: Axis of the result that holds the K functions.
     """
     return recompute(_Wavelets(kind, dim), x, shift, rate)
 
@@ -91,7 +91,7 @@ def _dog_derivative(z: Tensor) -> Tensor:
 
 
 def _meyer_ramp(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Angle pi/2 nu(2|z| - 1), nu(t) = t^4 (35 - 84 t + 70 t^2 - 20 t^3), and its derivative in |z|."""
+    """Return pi/2 nu(2|z| - 1), nu(t) = t^4 (35 - 84 t + 70 t^2 - 20 t^3), and its derivative in |z|."""
     t = (2 * z.abs() - 1).clamp(0, 1)
     ramp = t.pow(4) * (35 + t * (-84 + t * (70 - 20 * t)))
     return 0.5 * math.pi * ramp, 140 * math.pi * (t * (1 - t)).pow(3)
@@ -110,7 +110,7 @@ def _meyer_derivative(z: Tensor) -> Tensor:
 
 
 def _sinc(z: Tensor) -> tuple[Tensor, Tensor]:
-    """sin(z) / z and its derivative, by their series around 0, where the quotients lose their digits."""
+    """Return sin(z) / z and its derivative, by their series around 0, where the quotients lose digits."""
     near = z.abs() < 0.1
     safe = torch.where(near, 1, z)  # keeps 0 / 0 out of derivatives as well
     q = torch.where(near, z, 0).square()
