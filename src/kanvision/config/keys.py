@@ -137,7 +137,7 @@ def describe(annotation: Any, constraints: Sequence[Any] = ()) -> str:
         return _either([word for some in words for word in some])
     if origin is Literal:
         return _either([format_yaml(value) for value in arguments])
-    if origin is list:
+    if origin is list or (origin is tuple and arguments[-1] is Ellipsis):
         return f"list of {describe(arguments[0]).replace('number', 'numbers')}"
     if origin is tuple:
         return f"[{', '.join(describe(part) for part in arguments)}]"

@@ -71,6 +71,9 @@ def test_the_document_has_a_row_for_every_key_and_needs_no_torch() -> None:
     assert done.stdout.strip() == "False", done.stderr
     rows = [line.split("|")[1].strip(" `") for line in document().splitlines() if line.startswith("| `")]
     assert set(keys_by_name(TrainConfig)) <= set(rows)
+    # keys that several models or data sets share stand once; those with another default stand once more
+    assert [rows.count(key) for key in ("model.kwargs", "model.top_k", "data.split_seed")] == [1, 1, 1]
+    assert rows.count("model.norm") == 2  # rd_kan has a layer norm
 
 
 def test_types_are_described_in_words() -> None:

@@ -1,9 +1,9 @@
-"""docs/config.md from the schema: `python -m kanvision.config.cli.reference > docs/config.md`."""
+"""Reference of all configuration keys, docs/config.md, generated from the schema."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kanvision.config.keys import Key, section_types, tag_values
 from kanvision.config.schema.base import Section
@@ -13,48 +13,86 @@ from kanvision.config.schema.root import EvalConfig, TrainConfig
 __all__ = ["document"]
 
 INTRO = """\
-# Configuration
+# Configuration keys
 
-Every key that can be set on the command line or in a file of `conf/`, generated from the schema by
-`python -m kanvision.config.cli.reference > docs/config.md`. A key without a default gets its value from the
-chosen
-file of `conf/`. The defaults are those of `conf/train.yaml`; data files, recipes and experiments change them.
+All keys that can be set on the command line or in a file of `conf/`. This page is generated from the schema:
+`python -m kanvision.config.cli.reference > docs/config.md`.
 
-What is wrong with a command line is answered in one message before anything is loaded.
+A default is that of the schema; data files, recipes and experiments of `conf/` may set another value. A key
+without a default gets its value from the chosen file of `conf/`. Keys that several models or several data
+sets share stand in one table, before the tables of the single models and data sets. Where a model has
+another default or other legal values for such a key, its own table repeats the key, and that row holds.
+
+An illegal command line is refused before anything is loaded, with one message that lists all mistakes.
 """
 HEAD = "| key | legal values | default | meaning |\n|---|---|---|---|"
 
 
 def document() -> str:
-    """The text of docs/config.md."""
+    """Return the text of docs/config.md."""
     parts = [INTRO]
     for program, root in (("train.py", TrainConfig), ("eval.py", EvalConfig)):
-        parts.append(f"# `{program}`\n")
-        parts.extend(_sections(root, ""))
-    parts.append("# `eval.py mode=check_data data=<name>`\n")
-    parts.append(f"{_purpose(CheckConfig)} Keys of `data` are those of `train.py`.\n")
-    parts.append(_table(CheckConfig, ""))
+        parts += [f"# `{program}`\n", _table(root, ""), *_sections(root, "")]
+    parts += ["# `eval.py mode=check_data data=<name>`\n"]
+    parts += [f"{_purpose(CheckConfig)} Keys of `data` are those of `train.py`.\n", _table(CheckConfig, "")]
     return "\n".join(parts)
 
 
 def _sections(root: type[Section], prefix: str) -> Iterator[str]:
-    """A heading and a table for `root`, then for each section in it."""
-    yield _table(root, prefix)
+    """Yield a heading and a table for each section in `root`."""
+    # keys that several alternatives inherit come first, once
     for name, field in root.model_fields.items():
-        for section in section_types(field.annotation):
-            words = tag_values(section) if len(section_types(field.annotation)) > 1 else []
-            choice = f", with `{name}={'`, `'.join(words)}`" if words else ""
-            yield f"## `{prefix}{name}`{choice}\n\n{_purpose(section)}\n"
-            yield from _sections(section, f"{prefix}{name}.")
+        alternatives, below = section_types(field.annotation), f"{prefix}{name}."
+        bases = _shared_bases(alternatives)
+        for base in bases:
+            words = [
+                word for section in alternatives if issubclass(section, base) for word in tag_values(section)
+            ]
+            users = (
+                "all" if all(issubclass(section, base) for section in alternatives) else _choices(name, words)
+            )
+            yield f"## `{below[:-1]}`: keys of {users}\n\n{_purpose(base)}\n\n{_table(base, below, bases)}"
+        for section in alternatives:
+            if section not in bases:
+                choice = f", with {_choices(name, tag_values(section))}" if len(alternatives) > 1 else ""
+                heading = f"## `{below[:-1]}`{choice}\n\n{_purpose(section)}\n"
+                yield f"{heading}\n{_table(section, below, bases)}"
+            yield from _sections(section, below)
+
+
+def _shared_bases(alternatives: Iterable[type[Section]]) -> list[type[Section]]:
+    """Return the classes from which several alternatives inherit keys, the most general first."""
+    lines = [section.__mro__ for section in alternatives]
+    bases = dict.fromkeys(kind for line in lines for kind in reversed(line) if _own_keys(kind))
+    return [base for base in bases if sum(base in line for line in lines) > 1]
+
+
+def _own_keys(kind: type) -> list[str]:
+    """Return the keys that a class itself defines, without those that it inherits."""
+    annotated = inspect.get_annotations(kind)
+    return [name for name in kind.model_fields if name in annotated] if issubclass(kind, Section) else []
+
+
+def _choices(group: str, words: Iterable[str]) -> str:
+    return f"`{group}={'`, `'.join(words)}`"
 
 
 def _purpose(section: type[Section]) -> str:
     return inspect.cleandoc(section.__doc__ or "")
 
 
-def _table(section: type[Section], prefix: str) -> str:
-    keys = [Key(prefix + name, field, section, None) for name, field in section.model_fields.items()]
-    return "\n".join([HEAD, *map(_row, keys)]) + "\n"
+def _table(section: type[Section], prefix: str, elsewhere: Iterable[type[Section]] = ()) -> str:
+    """Return the table of the keys of a section, without those that the table of another class has."""
+    printed = {
+        name
+        for base in elsewhere
+        if base is not section and issubclass(section, base)
+        for name in _own_keys(base)
+    }
+    own = set(_own_keys(section))
+    names = [name for name in section.model_fields if name in own or name not in printed]
+    keys = [Key(prefix + name, section.model_fields[name], section, None) for name in names]
+    return "\n".join([HEAD, *map(_row, keys)]) + "\n" if keys else "No keys of its own.\n"
 
 
 def _row(key: Key) -> str:
