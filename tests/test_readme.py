@@ -1,4 +1,4 @@
-"""Every command and every program of the README runs; sizes are cut down, words are not."""
+"""README.md and docs/start.md: every command and every program runs, with smaller sizes."""
 
 import os
 import re
@@ -17,7 +17,9 @@ from .programs import run_program
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line for language, text in BLOCKS if language == "bash" for line in text.splitlines() if line]
+START = re.findall(r"```(\w+)\n(.*?)```", (REPOSITORY / "docs" / "start.md").read_text(), re.DOTALL)
+LINES = [line for kind, text in [*BLOCKS, *START] if kind == "bash" for line in text.splitlines() if line]
+COMMANDS = list(dict.fromkeys(LINES))
 ROW = r"^\|.*\| ([\d.]+)[^|]*?( \(IoU\))? \| ([\d,]+) \|.*\| `([^`]*)` \|$"
 RESULTS = re.findall(ROW, README, re.MULTILINE)
 
@@ -92,6 +94,7 @@ def home(tmp_path_factory):
     for split in ("train", "test"):
         for number in range(40):
             fake.picture(home / "data" / "cifar10_fifth" / split / f"class_{number % 10}" / f"{number}.png")
+    (home / "data" / "my_images").symlink_to(home / "data" / "cifar10_fifth")
     # What `make train` leaves behind, for the commands that go on from a run, whatever the order is.
     run(home, ["python", "train.py", "run.dir=runs/digits", *small_for("")])
     run(home, ["python", "train.py", "model=ukan", "run.dir=runs/fields", *small_for("")])

@@ -61,6 +61,29 @@ def spelling_faults(text: str) -> list[str]:
     ]
 
 
+GENERATED = ("docs/config.md", "docs/bad_inputs.md")
+"""Pages whose texts come from the code."""
+HOUSE_WORDS = re.compile(
+    r"(?i)\b(told|tells?|answer(?:s|ed)?|questions?|mended|taken up|go(?:es)? on|went on|going on|"
+    r"com(?:e|es) to|came to|look(?:s|ed|ing)? (?:at|inside)|sa(?:ys?|id)|ask(?:s|ed)?|wants?|wanted|"
+    r"nothing but|but for|batch mates|front door|traps?|rivals?)\b"
+)
+"""Words for which the field has others."""
+
+
+def markdown_faults(text: str) -> list[str]:
+    """Return headings that do not name a topic, and house words outside code."""
+    prose = re.sub(r"```.*?```|`[^`\n]*`", lambda code: re.sub(r"[^\n]", "x", code[0]), text, flags=re.DOTALL)
+    found = []
+    for number, line in enumerate(prose.splitlines(), 1):
+        title = re.match(r"#+ (.*)", line)
+        if title and (DANGLING.match(title[1]) or re.search(r"\b(that|which|what)\b|[.?!]$", title[1])):
+            found.append(f"{number} title: {title[1]}")
+        if not line.startswith("    "):
+            found += [f"{number} {match[0]}" for match in HOUSE_WORDS.finditer(line)]
+    return found
+
+
 OPEN = {docstring_faults: 281, name_faults: 26}
 """Faults that are left of each kind."""
 
@@ -73,6 +96,9 @@ def test_each_fault_is_seen() -> None:
     assert not name_faults("def build_model(): ...")
     assert spelling_faults("# the colour of normalised logits")
     assert not spelling_faults("# the color of several analyses, raised")
+    assert markdown_faults("# Runs that go on") == ["1 title: Runs that go on", "1 go on"]
+    assert markdown_faults("## What was run\n\nIt says so.") == ["1 title: What was run", "3 says"]
+    assert not markdown_faults("# Inference\n\n`ask`\n\n```\n# What\nsays\n```\n")
 
 
 @pytest.mark.parametrize(("check", "most"), OPEN.items())
@@ -91,5 +117,19 @@ def test_american_spelling() -> None:
         for name in tracked
         if name not in OLD_NAMES
         for fault in spelling_faults((ROOT / name).read_text("utf-8"))
+    ]
+    assert not found, "\n".join([f"{len(found)} in all", *found])
+
+
+def test_prose_of_the_documentation() -> None:
+    """Titles name their topics, and the texts use the field's words."""
+    names = subprocess.run(
+        ["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    found = [
+        f"{name}:{fault}"
+        for name in names
+        if name not in GENERATED
+        for fault in markdown_faults((ROOT / name).read_text("utf-8"))
     ]
     assert not found, "\n".join([f"{len(found)} in all", *found])

@@ -1,4 +1,4 @@
-"""Gives the program all bad inputs and prints docs/bad_inputs.md: `python -m tests.bad_inputs`."""
+"""Program that prints docs/bad_inputs.md: `python -m tests.bad_inputs`."""
 
 from __future__ import annotations
 

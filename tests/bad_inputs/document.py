@@ -1,4 +1,4 @@
-"""The table of bad inputs and of what the program says to each."""
+"""Table of bad inputs and the message of the program for each."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ ALL: dict[str, tuple[Case, ...]] = {
     "Surroundings": surroundings.CASES,
 }
 INTRO = """\
-# Bad inputs, and what is said to them
+# Error messages for bad inputs
 
-Each row was tried: `python -m tests.bad_inputs > docs/bad_inputs.md` gives {count} inputs to the program,
-in an empty folder (…), and writes down its answers. The tests give the same ones, look for file, key, value
-and what would be right in each answer, and for the row in this table. Answers about data end with the
-expected tree and where to get the data, those about a command line with where help is; both are left out.
-Several mistakes are named in one answer.
+This page is generated: `python -m tests.bad_inputs > docs/bad_inputs.md` gives {count} bad inputs to the
+program, in an empty folder (…), and records the messages. The tests repeat this and check that each message
+has the file, the key, the value and a correction. Messages about data end with the expected files and their
+source, messages about a command line with a hint to the help; both are omitted here. One message lists all
+mistakes of an input.
 """
 
 
 def document() -> str:
-    """The whole text."""
+    """Return the whole page."""
     parts = [INTRO.format(count=sum(map(len, ALL.values())))]
     for title, cases in ALL.items():
         rows = [row(case, answer(case)) for case in cases]
-        parts.append("\n".join([f"## {title}\n", "| input | answer |", "|---|---|", *rows, ""]))
+        parts.append("\n".join([f"## {title}\n", "| input | message |", "|---|---|", *rows, ""]))
     return "\n".join(parts)
 
 
 def row(case: Case, text: str) -> str:
-    """A row of the table."""
+    """Return a row of the table."""
     lines = [html.escape(line.strip(), quote=False).replace("|", "\\|") for line in text.splitlines()]
     return f"| {case.what} | {'<br>'.join(filter(None, lines))} |"
