@@ -101,5 +101,5 @@ def test_paths_of_modules_and_what_does_not_exist():
     assert feature_location(model, "network.encoder.1").module is model.network.encoder[1]
     with pytest.raises(ValueError, match=r"layer='network\.encodr'.*bottleneck, decoder_last.*network\.pool"):
         feature_location(model, "network.encodr")
-    with pytest.raises(ValueError, match=r"layer='decoder_last': .*its places: encoder_last"):
+    with pytest.raises(ValueError, match=r"layer='decoder_last': .*its locations: encoder_last"):
         feature_location(tiny("convkan"), "decoder_last")

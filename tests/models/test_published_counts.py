@@ -35,7 +35,7 @@ GATE = "each mixture has a second gate and noise matrix, 2 x inner channels x ex
 C10 = {"num_classes": 10}
 C100 = {"num_classes": 100}
 SIMPLE = [
-    Row("convkan_4", layer("conv", groups=4, **C10), 101_642),
+    Row("convkan_4", {"plain": True, "groups": 4, **C10}, 101_642),
     Row("convkan_4", layer("kan", **C10), 3_494_958),
     Row("convkan_4", layer("fastkan", **C10), 3_494_448),
     Row("convkan_4", layer("kaln", **C10), 1_943_210),
@@ -46,7 +46,7 @@ SIMPLE = [
     Row("convkan_4", layer("kagn", groups=4, **C10), 491_706),
     Row("convkan_4", layer("kagn", **C10), 1_943_226),
     Row("convkan_4", layer("wavkan", **C10), 952_650),
-    Row("convkan_8", layer("conv", groups=4, **C10), 1_141_002),
+    Row("convkan_8", {"plain": True, "groups": 4, **C10}, 1_141_002),
     Row("convkan_8", layer("kan", **C10), 40_696_610),
     Row("convkan_8", layer("fastkan", **C10), 40_695_584),
     Row("convkan_8", layer("kaln", **C10), 22_613_082),

@@ -14,7 +14,7 @@ FAST = {"basis_kwargs": {"num_centers": 5}}
 
 
 @pytest.mark.parametrize(
-    ("layer", "kwargs", "full", "small"),
+    ("preset", "kwargs", "full", "small"),
     [
         ("kan", {}, 24.74, 634_861),
         ("fastkan", FAST, 16.50, 424_427),
@@ -22,14 +22,12 @@ FAST = {"basis_kwargs": {"num_centers": 5}}
         ("kacn", {}, 11.00, 283_389),
         ("kagn", {}, 13_747_997, 354_109),
         ("kagn", {"form": "bottleneck"}, 3_647_002, 254_538),
-        ("conv", {}, 2_761_645, 73_285),
+        (None, {"plain": True, "norm": "batch"}, 2_761_645, 73_285),
     ],
 )
-def test_published_counts(layer, kwargs, full, small):
+def test_published_counts(preset, kwargs, full, small):
     """Numbers below 1000 are in millions, rounded as they were published."""
-    kwargs = {"preset": layer, "basis": BASIS.get(layer, "gram"), "norm": "instance", **kwargs}
-    if layer == "conv":
-        kwargs["norm"] = "batch"
+    kwargs = {"preset": preset, "basis": BASIS.get(preset, "gram"), "norm": "instance", **kwargs}
     # a quirk of the published small bottleneck form alone
     first = {"first_kernel_size": 1} if "form" in kwargs else {}
     with torch.device("meta"):

@@ -1,6 +1,6 @@
 """Networks, all registered with timm: `timm.create_model` finds them once this package is imported.
 
-`BUILDERS` maps the names that `model.kind` takes to functions of a model's name and arguments.
+`BUILDERS` maps the legal values of `model.kind` to functions of a model's name and arguments.
 """
 
 from collections.abc import Callable

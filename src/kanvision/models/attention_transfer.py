@@ -21,7 +21,7 @@ class CopiedAttention(nn.Module):
     """Self-attention with new values and projection, whose matrices are set from outside.
 
     Args:
-        attn: timm's attention whose sizes and dropout it has.
+        attn: Attention of timm with the same sizes and dropout.
     """
 
     def __init__(self, attn: Attention) -> None:
@@ -40,7 +40,7 @@ class CopiedAttention(nn.Module):
         """Map (B, N, D) to (B, N, D) by `matrix` (B, h, N, N), each used by the same number of heads.
 
         Raises:
-            ValueError: There is a mask, which copied matrices have no use for.
+            ValueError: A mask is given, which copied matrices cannot apply.
         """
         if attn_mask is not None or is_causal:
             raise ValueError("copied attention takes no mask: the matrices are given")
@@ -55,15 +55,15 @@ class CopiedAttention(nn.Module):
 class AttentionTransfer(nn.Module):
     """Student that learns everything except its attention matrices, which a frozen teacher computes.
 
-    Each block of the student mixes its own values by the matrix that the teacher's block of the same number
-    has for the same image, behind softmax or learned functions. Li et al. 2024, "On the Surprising
+    Each block of the student applies the attention matrix of the corresponding block of the teacher, after
+    softmax or learned functions, to its own values. Li et al. 2024, "On the Surprising
     Effectiveness of Attention Transfer for Vision Transformers" (arXiv 2411.09702), "attention copy", as
-    Maity et al. 2025 (arXiv 2503.10632) use it with KArAt. Where the student has more heads each matrix
-    serves several in a row (the paper does not say which).
+    Maity et al. 2025 (arXiv 2503.10632) use it with KArAt. If the student has more heads, each matrix
+    serves several consecutive heads (the paper does not specify them).
 
     Args:
         teacher: timm's VisionTransformer or `KArAtViT`, trained; frozen and always in evaluation mode.
-        student: A plain VisionTransformer of the same depth and tokens; its queries and keys go away.
+        student: Plain VisionTransformer with the same depth and tokens; its queries and keys are removed.
 
     Raises:
         ValueError: One of them is no VisionTransformer, or depths, numbers of tokens or heads do not fit.

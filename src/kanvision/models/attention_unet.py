@@ -31,7 +31,7 @@ class AttentionGate(nn.Module):
     """Gate skip * sigmoid(norm(psi(relu(norm(W_x x) + norm(W_s skip))))), with one weight for each pixel.
 
     Args:
-        channels: C of what comes from below and of the encoder's map; the maps inside have half of them.
+        channels: Number of channels of both inputs, C; the maps inside have half as many.
     """
 
     def __init__(self, channels: int) -> None:

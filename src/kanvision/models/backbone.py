@@ -25,31 +25,31 @@ class Stage(NamedTuple):
     """Part of a network whose output is one of its feature maps."""
 
     layers: list[nn.Module]
-    """In the order of their use."""
+    """Layers in the order of their use."""
     channels: int
-    """Of the output."""
+    """Number of output channels."""
     reduction: int
-    """Side of the image over side of the output."""
+    """Side of the image divided by the side of the output."""
 
 
 class KANBackbone(NoWeightDecayMixin):
     """Stages of convolutions and a classifier.
 
-    A subclass makes its stages from a size table and hands them to this constructor. Stage 0 begins with the
-    convolution that sees the image.
+    A subclass builds its stages from a size table and passes them to this constructor. Stage 0 begins with
+    the first convolution.
 
     Args:
-        stages: The parts of the network in their order.
-        factory: What made the convolutions.
+        stages: Stages of the network in their order.
+        factory: Factory that built the convolutions.
         in_chans: Number of input channels.
         num_classes: Number of classes; 0 omits the classifier.
         global_pool: Pooling before the classifier, in timm's terms.
         pool_size: Side of the pooled map, or its height and width.
-        min_reduction: Least side of the image over side of the last map: max poolings, which are stages of
-            their own, follow where the stages reach less. 32 with `features_only`, because decoders of
-            segmentation networks want five halvings.
+        min_reduction: Minimum of the image side divided by the side of the last map. Max poolings are added
+            as stages until it is reached. It is 32 with `features_only`, because decoders of segmentation
+            networks expect five halvings.
         head: Kind of the classifier, one of `kanvision.models.heads.HEADS`.
-        head_hidden_size: Width of the hidden layers of such a head; None is the published one.
+        head_hidden_size: Width of the hidden layers of the head; None is the published width.
         head_basis_kwargs: Arguments of the head's basis that differ from those of the convolutions.
         head_norm: Layer normalization in front of the classifier.
         drop_rate: Dropout before the classifier.
@@ -57,7 +57,7 @@ class KANBackbone(NoWeightDecayMixin):
     """
 
     has_branches: ClassVar[bool] = False
-    """Whether there are branches that stochastic depth can leave out."""
+    """True if there are residual branches, to which stochastic depth applies."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class KANBackbone(NoWeightDecayMixin):
         """Replace the classifier by a new one; 0 classes remove it."""
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool)
-        self.head.to(next(self.stages.parameters()))  # where the model is by now
+        self.head.to(next(self.stages.parameters()))  # the model may have moved
         self.head_hidden_size = self.head.num_features
 
     def forward_intermediates(
@@ -146,11 +146,11 @@ class KANBackbone(NoWeightDecayMixin):
 
         Args:
             x: Images, (B, C, H, W).
-            indices: Stages to return; an int takes that many from the end, None all.
-            norm: Not used: layers end in norms of their own.
-            stop_early: Do not run stages after the last one asked for.
+            indices: Stages to return; an int selects that many from the end, None all of them.
+            norm: Not used: layers end with norms.
+            stop_early: Stop after the last requested stage.
             output_fmt: Only "NCHW".
-            intermediates_only: Leave out the final map.
+            intermediates_only: Return the maps only, without the final map.
         """
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt={output_fmt!r}: {type(self).__name__} returns 'NCHW' only")
@@ -170,12 +170,12 @@ class KANBackbone(NoWeightDecayMixin):
         """Remove the stages that `forward_intermediates` does not need.
 
         Args:
-            indices: Stages to keep the results of; an int takes that many from the end, None all.
-            prune_norm: Not used: layers end in norms of their own.
-            prune_head: Drop the classifier too.
+            indices: Stages whose outputs are kept; an int selects that many from the end, None all of them.
+            prune_norm: Not used: layers end with norms.
+            prune_head: Remove the classifier too.
 
         Returns:
-            The stages whose results are kept.
+            Indices of the stages whose outputs are kept.
         """
         take, last = feature_take_indices(len(self.stages), indices)
         self.stages = self.stages[: last + 1]
@@ -206,7 +206,7 @@ def conv_cfg(img_size: int = 224, *, paper: str = "2407.01092", **changes: Any) 
         "mean": (0.5, 0.5, 0.5) if small else IMAGENET_DEFAULT_MEAN,
         "std": (0.5, 0.5, 0.5) if small else IMAGENET_DEFAULT_STD,
         "interpolation": "bicubic",
-        # Left out: timm adapts it to other in_chans by its one weight, and a KAN convolution has two.
+        # timm adapts this layer to other in_chans by its weight, but a KAN convolution has two weights.
         "first_conv": None,
         "classifier": "head.fc",
         "paper_ids": f"arXiv:{paper}",

@@ -1,9 +1,9 @@
 """ConvKAN: plain stacks of KAN convolutions.
 
 The 4-, 8- and 16-layer networks of Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), over any
-basis: 3x3 KAN convolutions, halved resolution at the first convolution of each stage but the first, global
-average pooling and a classifier. With the basis of a published layer (gram: KAGN, chebyshev: KACN) the layer
-around it is built as published; other bases get SiLU(norm(base + basis)).
+basis: 3x3 KAN convolutions, of which the first one of each stage but the first halves the resolution, global
+average pooling and a classifier. The basis of a published layer (gram: KAGN, chebyshev: KACN) selects that
+layer; other bases use SiLU(norm(base + basis)).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = ["STAGES", "ConvKAN"]
 STAGES: dict[str, tuple[tuple[int, ...], ...]] = {
     "4": ((32,), (64,), (128, 256)),
     "8": ((16,), (32,), (64, 128, 256), (256, 512, 512)),
-    # Of 12 layers the authors report parameters only, at three degrees and two widths: these give all of them
-    # to the last digit, as 12_tuned gives its one. Strides are taken from the 8 layers.
+    # For 12 layers the authors report only numbers of parameters, at three degrees and two widths; these
+    # widths reproduce all of them exactly, as those of 12_tuned do. Strides are those of the 8 layers.
     "12": ((16,), (32,), (64, 128, 256), (256, 256, 512, 512, 512, 512, 512)),
     # The tuned sizes are those of the hyperparameter search, published with width_scale=6.
     "8_tuned": ((8,), (16,), (32, 64, 128), (128, 256, 256)),

@@ -2,8 +2,8 @@
 
 Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), after Huang et al. 2017, "Densely Connected
 Convolutional Networks" (arXiv 1608.06993), over any basis. The transitions between the blocks are plain, and
-nothing stands between the last block and the pooling. The tiny network, after arXiv 1904.10429, has a 5x5
-stem, three blocks of five layers with a transition after each, and a KAN classifier.
+the pooling follows the last block directly. The tiny network, after arXiv 1904.10429, has a 5x5 stem, three
+blocks of five layers with a transition after each, and a KAN classifier.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class DenseLayer(nn.Module):
         in_channels: Channels so far.
         growth: Channels of the output.
         inner: Channels between the two convolutions.
-        checkpoint: Make the concatenated input and the 1x1 convolution again in the backward pass. All inputs
-            of a block then take as much memory as its output, where otherwise each layer keeps a copy.
+        checkpoint: Recompute the concatenated input and the 1x1 convolution in the backward pass. All inputs
+            of a block then need as much memory as its output; otherwise each layer keeps a copy.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ def _transition(in_channels: int, out_channels: int, device: Any, dtype: Any) ->
     layers["norm"] = nn.BatchNorm2d(in_channels, **where)
     layers["act"] = nn.SELU()
     layers["conv"] = nn.Conv2d(in_channels, out_channels, 1, bias=False, **where)
-    # Rounding up, so that a map of one position stays one; on even sides nothing changes.
+    # Rounding up keeps a 1x1 map; even sides are not affected.
     layers["pool"] = nn.AvgPool2d(2, ceil_mode=True)
     return nn.Sequential(layers)
 
@@ -114,11 +114,11 @@ class DenseKAN(KANBackbone):
     Args:
         depths: Number of layers of each block.
         growth: Channels that each layer adds.
-        stem_width: Channels behind the stem.
+        stem_width: Output channels of the stem.
         stem_size: Side of the kernel of the stem, which halves the resolution.
-        stem_pool: Max pooling behind the stem.
+        stem_pool: Add max pooling after the stem.
         expansion: Channels between the two convolutions of a layer over its `growth`.
-        last_transition: Transition behind the last block too.
+        last_transition: Add a transition after the last block too.
         grad_checkpointing: Recompute the concatenated inputs of all layers in the backward pass.
         width_scale: Multiplies `growth` and `stem_width`; each is rounded to a multiple of `groups`, at least
             one per group.
@@ -163,7 +163,7 @@ class DenseKAN(KANBackbone):
             parts.append(Stage([*layers, block], channels, reduction))
             if index + 1 < len(depths) or last_transition:
                 narrow = channels // 2
-                # Inside another one, so that layers of all kinds have three numbers in their names.
+                # A nested Sequential gives layers of all kinds three numbers in their names.
                 layers = [nn.Sequential(_transition(channels, narrow, factory.device, factory.dtype))]
                 channels, reduction = narrow, 2 * reduction
         if last_transition:

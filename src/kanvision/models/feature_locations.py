@@ -15,7 +15,7 @@ __all__ = ["LOCATIONS", "FeatureLocation", "feature_location", "feature_location
 LOCATIONS: Mapping[str, str] = {
     "encoder_last": "last map of the encoder",
     "bottleneck": "deepest map of a segmenter, with which its decoder begins",
-    "decoder_last": "last map of a segmenter's decoder, what its head gets",
+    "decoder_last": "last map of a segmenter's decoder, the input of its head",
 }
 """Positions that have a name."""
 
@@ -25,13 +25,13 @@ class FeatureLocation(NamedTuple):
 
     module: nn.Module
     is_input: bool = False
-    """Whether it is what the module gets first, and not what it gives."""
+    """True for the first argument of the module, False for its output."""
     items: tuple[int, ...] = ()
-    """Which one, where that is a list of maps, or a list of such lists."""
+    """Indices into nested lists of maps, empty if the input or output is a map itself."""
     channels_last: bool = False
-    """Whether it is (B, H, W, C). All else is (B, C, H, W), or tokens (B, N, C)."""
+    """True for a map (B, H, W, C); otherwise it is (B, C, H, W), or tokens (B, N, C)."""
     num_prefix_tokens: int = 0
-    """Tokens in front of those of the image."""
+    """Number of tokens before those of the image."""
 
 
 def unet_feature_locations(
@@ -40,9 +40,9 @@ def unet_feature_locations(
     """Return the feature locations of an encoder-decoder network.
 
     Args:
-        encoder: Stages on the way down.
-        decoder: Stages on the way up, whose last one is followed by the head.
-        middle: What is between the two; None: nothing.
+        encoder: Stages of the encoder.
+        decoder: Stages of the decoder; the head follows the last one.
+        middle: Module between encoder and decoder; None for none.
     """
     return {
         "encoder_last": FeatureLocation(encoder[-1]),
@@ -54,9 +54,9 @@ def unet_feature_locations(
 def feature_locations(model: nn.Module) -> dict[str, FeatureLocation]:
     """Return the locations of the named positions that a network has.
 
-    A segmenter tells its own. A classifier has `encoder_last`, the last of timm's `feature_info`; where that
-    is a block of a transformer, what goes into the block: what comes out of it may reach the classifier by
-    the class token alone.
+    A segmenter defines its own. A classifier has `encoder_last`, the last module of timm's `feature_info`.
+    For a transformer block it is the input of the block, because only the class token of its output may
+    reach the classifier.
     """
     own: Any = getattr(model, "feature_locations", None)
     if callable(own):
@@ -79,7 +79,7 @@ def feature_location(model: nn.Module, name: str) -> FeatureLocation:
 
     Args:
         model: A segmenter or classifier.
-        name: One of `LOCATIONS`, or the dotted path of a module that gives (B, C, H, W) or (B, N, C).
+        name: One of `LOCATIONS`, or the dotted path of a module whose output is (B, C, H, W) or (B, N, C).
 
     Raises:
         ValueError: The network has no such position or module.
@@ -92,7 +92,7 @@ def feature_location(model: nn.Module, name: str) -> FeatureLocation:
         legal = ", ".join(locations) or "none by name"
         children = ", ".join(path for path in modules if path and path.count(".") < 2)
         raise ValueError(
-            f"layer={name!r}: {type(model).__name__} has no such place; its places: {legal}; "
+            f"layer={name!r}: {type(model).__name__} has no such location; its locations: {legal}; "
             f"or the path of a module: {children}, ..."
         )
     return FeatureLocation(modules[name], num_prefix_tokens=getattr(model, "num_prefix_tokens", 0))

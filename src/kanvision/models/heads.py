@@ -23,8 +23,8 @@ class NestedLinear(nn.Linear):
     """Linear classifier on the first F/16, F/8, F/4, F/2 and all F features at once.
 
     The efficient form of Kusupati et al. 2022, "Matryoshka Representation Learning" (arXiv 2205.13147): all
-    sizes share the weights. In training the logits of all sizes come as a tuple, narrow ones first, whose
-    losses are to be summed; in evaluation those of all features.
+    widths share the weights. In training the output is a tuple of the logits of all widths, in ascending
+    order, whose losses are to be summed; in evaluation it is the logits of all features.
     """
 
     @property
@@ -52,14 +52,14 @@ class KANHead(nn.Module):
     Args:
         in_features: Number of input features, C.
         num_classes: Number of classes; 0 omits the classifier.
-        factory: Makes the KAN layers.
+        factory: Factory of the KAN layers.
         kind: One of `HEADS`.
-        pool_type: Pooling in timm's terms; "" for none, and then nothing else but a classifier.
+        pool_type: Pooling in timm's terms; "" for none, in which case the head is only a classifier.
         pool_size: Side of the pooled map, or its height and width.
         drop_rate: Dropout before each layer.
-        hidden_size: Width of hidden layers; None is the published one (1024, or 512 behind a KAN layer).
+        hidden_size: Width of hidden layers; None is the published width (1024, or 512 for a KAN layer).
         basis_kwargs: Arguments of the basis that differ from those of the convolutions.
-        norm: Layer normalization behind the pooling.
+        norm: Add layer normalization after the pooling.
 
     Raises:
         ValueError: The kind is not known.
@@ -145,7 +145,7 @@ class KANHead(nn.Module):
     def forward(self, x: Tensor, pre_logits: bool = False) -> Any:
         """Map features (B, C, H, W) to logits (B, num_classes), or to the features (B, F) before them.
 
-        A nested classifier gives a tuple of logits in training.
+        A nested classifier returns a tuple of logits in training.
         """
         x = self.drop(self.hidden(self.norm(self.global_pool(x))))
         return x if pre_logits else cast(Any, self.fc(x))

@@ -35,24 +35,25 @@ _REDUCTION = 4.0  # of bottlenecks, as published
 class KANUNet(nn.Module):
     """Encoder and decoder of KAN convolutions; halving the resolution doubles the channels.
 
-    Level i has 16 * 2^i channels. Encoder: `layers` 3x3 convolutions, the first one with stride 2 below the
-    top. Decoder: bilinear upsampling, the encoder's map beside it, maybe a mixer on all of these channels,
-    then `layers` 3x3 convolutions. A plain 1x1 convolution ends it. Sides of images must be multiples of
-    2^(depth - 1); `kanvision.models.Segmenter`, which registered names give, takes any.
+    Level i has 16 * 2^i channels. Each level of the encoder has `layers` 3x3 convolutions, the first one with
+    stride 2 except at the top. Each level of the decoder has bilinear upsampling, concatenation with the
+    skip, an optional mixer of all these channels, and `layers` 3x3 convolutions. The head is a plain 1x1
+    convolution. Sides of images must be multiples of 2^(depth - 1); registered models, which are
+    `kanvision.models.Segmenter`s, accept any size.
 
     Args:
         depth: Number of levels.
-        layers: Convolutions of each level, on each way.
-        mixer: "conv" for no mixer, or "attention" or "focal" modulation in front of each level of the
-            decoder. Attention sees every position of its level.
+        layers: Convolutions of each level, in encoder and decoder.
+        mixer: "conv" for no mixer, or "attention" or "focal" modulation before the convolutions of each level
+            of the decoder. Attention is global within its level.
         focal_kwargs: Arguments of focal modulation (`focal_window`, `focal_level`, `focal_factor`, ...).
         width_scale: Multiplies all widths; each is rounded to a multiple of `groups`, at least one per group.
         in_chans: Number of input channels.
         num_classes: Number of classes, the output channels.
         drop_rate: Dropout of maps before the last convolution.
         drop_path_rate: Must be 0: there are no residual branches.
-        **options: Arguments of `ConvFactory` (basis, layer, form, norm, groups, ...); `dim_reduction` is 4 if
-            it is not given. Mixtures of experts are as there.
+        **options: Arguments of `ConvFactory` (basis, layer, form, norm, groups, ...); `dim_reduction` is 4
+            by default.
 
     Raises:
         ValueError: A value is not legal; the message names it.

@@ -33,16 +33,16 @@ from kanvision.layers import (
 __all__ = ["ATTENTIONS", "MLPS", "kanify"]
 
 MLPS = ("group_rational",)
-"""What a feed-forward block can become."""
+"""Legal conversions of feed-forward blocks."""
 ATTENTIONS = ("karat",)
-"""What self-attention can become."""
+"""Legal conversions of self-attention."""
 _KAN_CONV: dict[type[nn.Module], Callable[..., Any]] = {
     nn.Conv1d: KANConv1d,
     nn.Conv2d: KANConv2d,
     nn.Conv3d: KANConv3d,
 }
 Conversion = Callable[[nn.Module], nn.Module | None]
-"""A module that takes the place of another, or None where it is not of the kind."""
+"""Function that returns the replacement of a module, or None if it does not apply to the module."""
 
 
 def kanify(
@@ -60,36 +60,36 @@ def kanify(
     """Convert feed-forward blocks, attention or convolutions of a network to KAN layers, keeping all weights.
 
     * `mlp="group_rational"`: timm's Mlp, ConvMlp and GlobalResponseNormMlp become `GroupRationalMlp`: a
-      rational that starts as the identity, fc1, a rational in the place of the activation, fc2. The second
-      rational starts as the best fit of the block's own activation (GELU: within 0.005 for |x| <= 6), so
-      that the network computes nearly what it did; with `act_init`, as a preset. A ViT then has the
-      parameter names of `kat_*`.
-    * `conv=<basis>`: convolutions with kernels larger than 1 become KAN convolutions of the same geometry and
-      groups. The weights become those of the base branch, which has no activation, and the basis branch
-      starts at zero: exactly the same function.
-    * `attention="karat"`: timm's Attention, the plain one of ConViT and that of Swin's windows become
-      `KArAttention` with the same linear maps. What stands for the softmax starts anew: another function.
+      rational that starts as the identity, fc1, a rational that replaces the activation, fc2. The second
+      rational starts as the best fit of the block's activation (GELU: error within 0.005 for |x| <= 6), so
+      the function of the network is nearly unchanged; with `act_init` it starts as a preset. A ViT then has
+      the parameter names of `kat_*`.
+    * `conv=<basis>`: convolutions with kernels larger than 1 become KAN convolutions with the same geometry
+      and groups. The weights move to the base branch, which has no activation, and the basis branch starts at
+      zero, so the function is unchanged.
+    * `attention="karat"`: timm's Attention, ConViT's plain attention and Swin's window attention become
+      `KArAttention` with the same linear maps. The learned functions that replace the softmax are
+      initialized, so the function changes.
 
-    Blocks and convolutions of other classes (gated, weight-standardized) stay as they are.
+    Blocks and convolutions of other classes (gated, weight-standardized) are not converted.
 
     Args:
-        model: Any network; it is changed in place.
-        mlp: One of `MLPS`; None leaves the blocks alone.
-        attention: One of `ATTENTIONS`, for a model whose number of tokens is fixed; None leaves it alone.
-        conv: Short name of a basis (a key of `kanvision.bases.BASES`); None leaves convolutions alone.
+        model: Network, which is changed in place.
+        mlp: One of `MLPS`; None for no conversion.
+        attention: One of `ATTENTIONS`, for a model with a fixed number of tokens; None for no conversion.
+        conv: Short name of a basis (a key of `kanvision.bases.BASES`); None for no conversion.
         attention_kwargs: Arguments of `kanvision.layers.KArAtOperator`.
-        act_init: Start of the second rational, a name in `kanvision.layers.RATIONAL_PRESETS`; None fits.
-        num_groups: Groups of each rational; where it does not divide a width, their greatest common divisor
-            stands for it (Mixer's 196 tokens: 4).
-        share_numerator: One numerator for all groups of a rational.
-        match: Regular expression; only modules in whose name it is found are converted.
+        act_init: Initial second rational, a key of `kanvision.layers.RATIONAL_PRESETS`; None for a fit.
+        num_groups: Number of groups of each rational. If it does not divide a width, their greatest common
+            divisor is used (4 for the 196 tokens of Mixer).
+        share_numerator: Share one numerator between all groups of a rational.
+        match: Regular expression; only modules whose name contains a match are converted.
 
     Returns:
-        The same model.
+        The given model.
 
     Raises:
-        ValueError: An option has no such value, nothing is to be converted, or an activation is not
-            elementwise.
+        ValueError: A value is not legal, there is nothing to convert, or an activation is not elementwise.
     """
     for key, value, legal in (
         ("mlp", mlp, (None, *MLPS)),
@@ -123,13 +123,13 @@ def kanify(
 
 def _convert(model: nn.Module, conversion: Conversion, pattern: re.Pattern[str]) -> int:
     """Replace all modules that the conversion accepts, and return their number."""
-    # A module that stands in several places is converted once and stands in all of them again.
+    # A shared module is converted once and stays shared.
     converted: dict[nn.Module, nn.Module] = {}
     for name, module in list(model.named_modules()):
         if name and pattern.search(name) and (new := conversion(module)) is not None:
             converted[module] = new.train(module.training)
     for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):  # named_children leaves repetitions out
+        for name, child in list(parent._modules.items()):  # named_children skips shared modules
             if child is not None and child in converted:
                 setattr(parent, name, converted[child])
     return len(converted)

@@ -41,17 +41,17 @@ def replace_attention(
     """Replace the attention of transformer blocks by `KArAttention` with the same linear maps.
 
     Args:
-        model: Whose `karat_operator` a universal operator becomes, so that weights hold it once.
+        model: Model that owns a universal operator, as `karat_operator`, so that it is saved once.
         blocks: The blocks, each with an `attn`.
         num_tokens: Number of tokens, prefix tokens included, N.
-        share: An operator for each block, or one for all ("universal").
-        karat_layers: Indices of the blocks that change, from the end if negative; None: all.
-        num_softmax_heads: Heads of each that keep the softmax.
-        mask_mode: See `KArAttention`.
+        share: "blockwise" for one operator in each block, "universal" for one in all blocks.
+        karat_layers: Indices of the blocks to change, from the end if negative; None for all.
+        num_softmax_heads: Number of heads of each block that keep the softmax.
+        mask_mode: Handling of masks, see `KArAttention`.
         **options: Arguments of `KArAtOperator`.
 
     Raises:
-        ValueError: An option has no such value, or there is no such block.
+        ValueError: A value is not legal, or there is no such block.
     """
     if share not in SHARES:
         raise ValueError(f"share={share!r} is not known; legal values: {', '.join(SHARES)}")
@@ -92,20 +92,21 @@ def _operators(blocks: Sequence[nn.Module]) -> list[KArAtOperator]:
 class KArAtViT(VisionTransformer):
     """Vision transformer of timm in which learned functions replace the softmax of the attention.
 
-    The functions belong to positions of tokens: another image size needs `set_input_size`, which interpolates
-    them (ours; the paper has one size).
+    The functions depend on the positions of tokens, so another image size needs `set_input_size`, which
+    interpolates them (not part of the paper, which has one size).
 
     Args:
         *args: Arguments of timm's VisionTransformer.
+        plain: Build the plain twin, with softmax attention.
         share: "blockwise" (B of the paper) or "universal" (U).
-        karat_layers: Blocks that have it; None: all.
-        num_softmax_heads: Heads of each block that keep the softmax.
-        mask_mode: See `kanvision.layers.KArAttention`.
+        karat_layers: Indices of the blocks with KArAt; None for all.
+        num_softmax_heads: Number of heads of each block that keep the softmax.
+        mask_mode: Handling of masks, see `kanvision.layers.KArAttention`.
         karat: Arguments of `kanvision.layers.KArAtOperator`.
-        **kwargs: Arguments of timm's VisionTransformer, but nothing that changes the number of tokens.
+        **kwargs: Arguments of timm's VisionTransformer, except those that vary the number of tokens.
 
     Raises:
-        ValueError: An option has no such value, or changes the number of tokens from image to image.
+        ValueError: A value is not legal, or the number of tokens would vary.
     """
 
     def __init__(
@@ -153,15 +154,16 @@ class KArAtConViT(ConVit):
 
     Args:
         *args: Arguments of timm's ConVit.
-        share: One operator for each such block, or one for all.
-        karat_layers: Which of these blocks have it; None: all.
-        num_softmax_heads: Heads of each that keep the softmax.
-        mask_mode: See `kanvision.layers.KArAttention`.
+        plain: Build the plain twin, without KArAt.
+        share: "blockwise" or "universal".
+        karat_layers: Indices of these blocks with KArAt; None for all.
+        num_softmax_heads: Number of heads of each block that keep the softmax.
+        mask_mode: Handling of masks, see `kanvision.layers.KArAttention`.
         karat: Arguments of `kanvision.layers.KArAtOperator`.
         **kwargs: Arguments of timm's ConVit.
 
     Raises:
-        ValueError: An option has no such value.
+        ValueError: A value is not legal.
     """
 
     def __init__(
@@ -195,14 +197,15 @@ class KArAtSwin(SwinTransformer):
 
     Args:
         *args: Arguments of timm's SwinTransformer.
-        share: "blockwise": its stages have windows and heads of their own.
-        num_softmax_heads: 0, the windows have no other heads.
-        mask_mode: See `kanvision.layers.KArAtWindowAttention`.
+        plain: Build the plain twin, with softmax attention.
+        share: Must be "blockwise", because stages differ in windows and heads.
+        num_softmax_heads: Must be 0.
+        mask_mode: Handling of masks, see `kanvision.layers.KArAtWindowAttention`.
         karat: Arguments of `kanvision.layers.KArAtOperator`.
         **kwargs: Arguments of timm's SwinTransformer.
 
     Raises:
-        ValueError: An option has no such value.
+        ValueError: A value is not legal.
     """
 
     def __init__(
@@ -249,7 +252,7 @@ _OPERATOR = (
 def _with_operator(kwargs: dict[str, Any], num_frequencies: int) -> dict[str, Any]:
     """Return the arguments of a model with those of the operator collected under `karat`."""
     options = {key: kwargs.pop(key) for key in _OPERATOR if key in kwargs}
-    if options.get("rank") == "full":  # timm leaves out arguments of None
+    if options.get("rank") == "full":  # timm drops arguments that are None
         options["rank"] = None
     own = {"num_frequencies": num_frequencies} if options.get("basis", "fourier") == "fourier" else {}
     options["basis_kwargs"] = {**own, **(kwargs.pop("basis_kwargs", None) or {})}
@@ -311,7 +314,7 @@ def _swin(
 
 
 _SHAPES = {"micro": MICRO, **SIZES}
-# patches of 4 pixels on images of 32 are ours
+# Sizes for 32x32 images are not published.
 for _name, _img_size, _sizes in (
     ("karat_{size}_patch16_224", 224, tuple(FREQUENCIES)),
     ("karat_{size}_patch4_32", 32, ("micro", "tiny")),

@@ -42,24 +42,23 @@ class KAT(VisionTransformer):
 
     Args:
         *args: Arguments of timm's VisionTransformer.
-        act_init: Function that the second activation of a block starts as, a name in
+        act_init: Initial function of the second activation of a block, a key of
             `kanvision.layers.RATIONAL_PRESETS`.
-        act1_init: The same of the first activation, "identity" as published.
-        num_groups: Groups of channels with a denominator of their own; two numbers are for the two rationals.
-        share_numerator: One numerator for all groups of an activation (published).
-        checkpoint: Evaluate activations again in the backward pass, which halves what a feed-forward block
-            keeps, see `GroupRationalMlp`.
+        act1_init: Initial function of the first activation, "identity" as published.
+        num_groups: Number of channel groups, each with a denominator; two numbers for the two rationals.
+        share_numerator: Share one numerator between all groups of an activation (published).
+        checkpoint: Recompute activations in the backward pass, which halves the memory of a feed-forward
+            block, see `GroupRationalMlp`.
         plain: Build the plain twin: timm's feed-forward blocks with GELU, and everything else as in KAT.
         init: "released" draws the linear maps of the feed-forward blocks from N(0, 0.02^2), as the published
             code does in effect; "variance_preserving" is the paper's rule, variance 1 / (fan_in E[act(x)^2]).
         attn_init: "mimetic" (published) or "default": queries, keys and values uniform within
             sqrt(6 / (2 D)), the projection from N(0, 0.02^2).
-        weight_init: "" or "skip", to leave the parameters as their layers made them.
+        weight_init: "skip" keeps the parameters as initialized by their layers, "" initializes them.
         **kwargs: Arguments of timm's VisionTransformer, except `mlp_layer`.
 
     Raises:
-        ValueError: An option has no such value, `num_groups` does not divide the widths, or there is an
-            `mlp_layer`.
+        ValueError: A value is not legal, `num_groups` does not divide the widths, or `mlp_layer` is given.
     """
 
     def __init__(
@@ -107,8 +106,8 @@ class KAT(VisionTransformer):
         """Initialize all parameters; do nothing on the meta device.
 
         Args:
-            mode: "released" or "variance_preserving"; the model's own `init` if empty.
-            needs_reset: Let the layers set theirs first; needed where parameters are uninitialized memory.
+            mode: "released" or "variance_preserving"; if empty, the `init` of the model.
+            needs_reset: Call `reset_parameters` of all layers first, for parameters in uninitialized memory.
         """
         if next(self.parameters()).is_meta:
             return

@@ -30,8 +30,8 @@ __all__ = ["KKAN", "SIZES", "VARIANTS"]
 SIZES: dict[str, dict[str, Any]] = {
     "small": {"widths": (5, 5)},
     "medium": {"widths": (5, 10)},
-    "big": {"widths": (5, 10), "head_hidden_size": 100},  # of linear classifiers only
-    "wide": {"widths": (10, 20)},  # of plain nets only: "medium, but with more convs"
+    "big": {"widths": (5, 10), "head_hidden_size": 100},  # with linear classifiers only
+    "wide": {"widths": (10, 20)},  # plain networks only: "medium, but with more convs"
 }
 VARIANTS: dict[str, tuple[bool, bool]] = {
     "kkan": (True, True),
@@ -39,7 +39,7 @@ VARIANTS: dict[str, tuple[bool, bool]] = {
     "conv_kan": (False, True),
     "conv_mlp": (False, False),
 }
-"""Whether the convolutions, and the classifier, are KAN layers."""
+"""True for KAN convolutions, and True for a KAN classifier."""
 _MIN_SIDE = 10  # of an image without padding
 _FLAT_SIDE = 5  # of the map of a 28x28 image
 _HEAD_NOISE = 0.01
@@ -48,9 +48,9 @@ _HEAD_NOISE = 0.01
 class KKAN(KANBackbone):
     """Two convolutions with max pooling and a classifier, each a KAN or plain.
 
-    With B-splines, layers are those of efficient-kan (with a scale for each edge), as published; the
-    classifier of a KKAN has its grid on [0, 1]. Maps are pooled to 5x5 before they are flattened, which is
-    what a 28x28 image gives without padding, so that other sizes work too.
+    With B-splines, layers are those of efficient-kan (with a scale for each edge), as published; the grid of
+    a KAN classifier is on [0, 1]. Maps are pooled to 5x5, the size for a 28x28 image without padding, before
+    they are flattened, so that other image sizes work too.
 
     Args:
         widths: Output channels of the convolutions.
@@ -60,8 +60,8 @@ class KKAN(KANBackbone):
         basis: Short name of the basis.
         basis_kwargs: Arguments of the basis, of the convolutions and of the classifier.
         width_scale: Multiplies the widths.
-        padding: Cells around the image; published 0. With 1 each stage halves the image exactly, as decoders
-            of segmentation networks want it: the default for `features_only`.
+        padding: Pixels of padding; published 0. With 1 each stage halves the image exactly, as decoders of
+            segmentation networks need it; that is the default for `features_only`.
         head_hidden_size: Width of a hidden linear layer with ReLU before the classifier; None for none.
         in_chans: Number of input channels.
         preset: As in `ConvFactory`; None is "efficient_kan" for B-splines.
@@ -117,7 +117,7 @@ class KKAN(KANBackbone):
         """Map images (B, C, H, W) to the last feature map (B, num_features, H', W').
 
         Raises:
-            ValueError: Nothing would be left of the image.
+            ValueError: The image is too small.
         """
         height, width = x.shape[-2:]
         if not self.padded and min(height, width) < _MIN_SIDE:

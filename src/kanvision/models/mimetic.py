@@ -21,10 +21,10 @@ def init_mimetic_attention(attn: nn.Module) -> None:
 
     Per head Wq^T Wk is the best rank-head_dim approximation of 0.7 Z + 0.7 I. The values and the projection
     are the factors U sqrt(S) and sqrt(S) V^T of 0.4 Z - 0.4 I, in that order, so W_proj W_v has its trace.
-    Z has independent uniform entries of variance 1 / D. Draws from torch's generator alone; biases stay.
+    Z has independent uniform entries of variance 1 / D. Only torch's generator is used; biases are unchanged.
 
     Args:
-        attn: Layer with `num_heads`, a fused `qkv` and a `proj`, both linear maps of the width D.
+        attn: Attention with `num_heads`, a fused `qkv` and a `proj`, both linear maps of width D.
 
     Raises:
         ValueError: The layer has no such maps.
@@ -62,8 +62,8 @@ def _target(noise: float, diagonal: float, num: int, like: Tensor) -> Tensor:
 def _balanced_factors(target: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Return the factors (..., D, r) and (..., r, D) of the best approximation of rank r.
 
-    Through the eigenvectors V of A^T A, at less than half the time of a singular value decomposition. With
-    S = |A V|, U sqrt(S) = A V / sqrt(S): the product is A V V^T whatever the rounding of small S.
+    The eigenvectors V of A^T A take less than half the time of a singular value decomposition. With S = |A V|
+    and U sqrt(S) = A V / sqrt(S), the product is A V V^T regardless of the rounding of small S.
     """
     vectors = torch.linalg.eigh(target.mT @ target).eigenvectors[..., -rank:].flip(-1)
     image = target @ vectors

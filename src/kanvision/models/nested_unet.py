@@ -1,8 +1,8 @@
 """U-Net++: a U-Net with nodes between encoder and decoder that receive all earlier nodes of their level.
 
 Zhou et al. 2018, "UNet++: A Nested U-Net Architecture for Medical Image Segmentation" (arXiv 1807.10165),
-with the upsampling (bilinear, corners aligned) and the batch norms of widespread code; the widths of the
-tables are twice its own.
+with the upsampling (bilinear, corners aligned) and the batch norms of common code; the base size is twice as
+wide as in the paper.
 
 Shapes: B batch, C channels, H W space.
 """
@@ -36,8 +36,8 @@ SIZES: dict[str, dict[str, Any]] = {
 class NestedUNet(nn.Module):
     """Network x_(i,0) = convs(pool(x_(i-1,0))), x_(i,j) = convs(x_(i,0), ..., x_(i,j-1), up(x_(i+1,j-1))).
 
-    Level i has the nodes j = 0 to L - i of L + 1 levels; the logits are those of x_(0,L). Each node is a
-    `ConvPair`. The published deep supervision, heads on all x_(0,j), is not here.
+    Of L + 1 levels, level i has the nodes j = 0 to L - i, each a `ConvPair`; the head follows x_(0,L). The
+    published deep supervision, heads on all x_(0,j), is not implemented.
 
     Args:
         widths: Channels of each level, from the full resolution down.

@@ -1,9 +1,9 @@
 """RDNet of KAN convolutions: a wide DenseNet with alternating depthwise and 1x1 convolutions.
 
 Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), after Kim et al. 2024, "DenseNets Reloaded"
-(arXiv 2403.19588), over any basis. The published code cuts the expanded channels of its depthwise
-convolutions at the wrong places, so that a part of them sees no input, and builds stochastic depth without
-using it; here both do what they are meant to.
+(arXiv 2403.19588), over any basis. The published code splits the expanded channels of its depthwise
+convolutions at wrong indices, so that some of them get no input, and builds stochastic depth without using
+it; both are corrected here.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def _rounded(channels: float) -> int:
 class Patchify(nn.Module):
     """Convolution whose stride equals its kernel size; images are padded to whole patches.
 
-    Their last row and column are repeated at the bottom and at the right.
+    Padding repeats the last row and column.
 
     Args:
         conv: Convolution without padding.
-        patch_size: Side of its kernel.
+        patch_size: Side of the kernel.
     """
 
     def __init__(self, conv: nn.Module, patch_size: int) -> None:
@@ -63,7 +63,7 @@ class ChannelGate(nn.Module):
 
     Args:
         factory: Factory of the convolution.
-        channels: Channels of the map.
+        channels: Number of channels of the map.
     """
 
     def __init__(self, factory: ConvFactory, channels: int) -> None:
@@ -84,8 +84,8 @@ class GrowingLayer(nn.Module):
         factory: Factory of the convolutions.
         in_channels: Number of input channels.
         growth: Channels of the output.
-        gated: Gate the output by its channels.
-        drop_path: Rate at which the output is left out (zero) for a sample.
+        gated: Add a channel gate.
+        drop_path: Rate of stochastic depth, which sets the output to zero for a sample.
     """
 
     def __init__(
@@ -130,26 +130,26 @@ SIZES: dict[str, dict[str, Any]] = {
     "large": {"stem_width": 144, **_plan([128, 192, *[256] * 8, 360, 360], [1, 2, 10])},
 }
 """Channels that a layer adds, by dense stage, and the stages that begin at half the resolution."""
-_UNGATED = 2  # dense stages at the beginning
+_UNGATED = 2  # number of dense stages without gates, at the beginning
 
 
 class RDKAN(KANBackbone):
     """RDNet of KAN convolutions.
 
-    A dense stage begins with a convolution to half the channels (2x2 with stride 2, or 1x1), but the first,
-    which begins with the stem. A feature map is what dense stages of one resolution put out.
+    The first dense stage follows the stem; every other one begins with a convolution to half the channels
+    (2x2 with stride 2, or 1x1). A feature map is the output of all dense stages of one resolution.
 
     Args:
         growths: Channels that each layer adds, by dense stage.
-        halvings: Dense stages that begin at half the resolution.
-        depths: Layers of each dense stage, or of all of them.
-        stem_width: Channels behind the stem, a 4x4 convolution with stride 4.
-        stem_form: Form of the stem; None is that of the network. The published stem is a bottleneck always.
-        attention: Self-attention behind each dense stage.
+        halvings: Indices of the dense stages that begin at half the resolution.
+        depths: Number of layers of each dense stage, or one number for all.
+        stem_width: Output channels of the stem, a 4x4 convolution with stride 4.
+        stem_form: Form of the stem; None is that of the network. The published stem is always a bottleneck.
+        attention: Add self-attention after each dense stage.
         attention_reduction: Number of channels divided by the width of the attention; None keeps it.
         width_scale: Multiplies `growths` and `stem_width`.
         in_chans: Number of input channels.
-        norm: As of `ConvFactory`, published "layer".
+        norm: As in `ConvFactory`; "layer" as published.
         drop_path_rate: Stochastic depth, rising linearly to this rate at the last layer.
         **options: Arguments of `ConvFactory` (basis, layer, form, ...; `groups` must be 1) and of
             `KANBackbone` (num_classes, head, drop_rate, ...).

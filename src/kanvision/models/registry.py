@@ -21,9 +21,9 @@ __all__ = [
 
 OWN_PACKAGE = __name__.rpartition(".")[0]
 KINDS = ("classifier", "segmenter")
-"""What a registered model does."""
+"""Kinds of registered models."""
 NONE_IS_A_VALUE = ("norm", "stem_norm")
-"""Arguments of our models whose None is a choice and not the absence of one."""
+"""Arguments of kanvision's models for which None is a legal value and not the default."""
 _SEGMENTERS: set[str] = set()
 
 
@@ -35,7 +35,7 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
         **kwargs: Arguments of timm's create_model and of the model: `num_classes`, `in_chans`, ...
 
     Raises:
-        ValueError: There is no such model; the message has the nearest names.
+        ValueError: There is no such model; the message lists the closest names.
     """
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, [*list_models(), *timm.list_models()], n=5)
@@ -57,8 +57,8 @@ def list_models(filter: str = "*", kind: str | None = None) -> list[str]:
     """Return the names of kanvision's own models that match a wildcard pattern, sorted.
 
     Args:
-        filter: The pattern.
-        kind: One of `KINDS`; None lists all.
+        filter: Wildcard pattern.
+        kind: One of `KINDS`; None for all.
 
     Raises:
         ValueError: There is no such kind.

@@ -2,7 +2,7 @@
 
 Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), after He et al. 2016, "Deep Residual
 Learning for Image Recognition" (arXiv 1512.03385), over any basis and at an eighth of the width. A basic
-block has a 3x3 and a 1x1 convolution where that of ResNet has two 3x3 ones, and no activation follows the
+block has a 3x3 and a 1x1 convolution, where ResNet has two 3x3 convolutions, and no activation follows the
 sum.
 """
 
@@ -23,7 +23,7 @@ from .register_sizes import register_sizes
 __all__ = ["BLOCKS", "SIZES", "STEMS", "BasicBlock", "BottleneckBlock", "ResKAN"]
 
 WIDTHS = (8, 16, 32, 64)
-"""Planes of each stage; a bottleneck block puts out four times as many channels."""
+"""Planes of each stage; a bottleneck block has four times as many output channels."""
 _STEM_REDUCTION = 4  # of the bottleneck form of the stem
 
 
@@ -108,7 +108,7 @@ SIZES: dict[int, dict[str, Any]] = {
     101: {"block": "bottleneck", "depths": (3, 4, 23, 3)},
     152: {"block": "bottleneck", "depths": (3, 8, 36, 3)},
 }
-"""Kind of the blocks and their number in each stage."""
+"""Kind of blocks, and their number in each stage, by size."""
 
 
 class _Stem(NamedTuple):
@@ -122,7 +122,7 @@ STEMS: dict[str, _Stem] = {
     "64p": _Stem(3, 1, True),
     "32p": _Stem(3, 1, False),
 }
-"""First convolution by the size of the images: the usual one, or for 64 or 32 pixels."""
+"""First convolution: that of ResNet, or one for images of 64 or 32 pixels."""
 
 
 class ResKAN(KANBackbone):
@@ -132,9 +132,9 @@ class ResKAN(KANBackbone):
         block: "basic" or "bottleneck".
         depths: Number of blocks of each stage.
         stem: One of `STEMS`.
-        stem_width: Channels behind the stem; None is 8, or 16 with mixtures of experts, as published.
-        stem_norm: Norm of the stem, "same" for that of the stages. Published networks other than Gram ones
-            have instance norm here and batch norm in the stages.
+        stem_width: Output channels of the stem; None is 8, or 16 with mixtures of experts, as published.
+        stem_norm: Norm of the stem, "same" for that of the stages. Published networks with other bases than
+            Gram have instance norm in the stem and batch norm in the stages.
         width_scale: Multiplies all widths; each is rounded to a multiple of `groups`, at least one per group.
         in_chans: Number of input channels.
         drop_path_rate: Stochastic depth, rising linearly to this rate at the last block.

@@ -36,16 +36,16 @@ _STEM_REDUCTION = 4  # of the bottleneck form of the stem and of the merging con
 class ResKANUNet(nn.Module):
     """Encoder and decoder of residual stages with concatenated skip connections.
 
-    A 3x3 stem keeps the resolution. Encoder: stages of 8, 16, 32 and 64 channels, the last three with stride
-    2. Decoder: a stage of the same kind at the lowest resolution; then thrice bilinear upsampling, the
-    encoder's map beside it, a 3x3 convolution back to that map's width, and a stage. A plain 1x1 convolution
-    ends it. Sides of images must be multiples of 8; `kanvision.models.Segmenter`, which registered names
-    give, takes any.
+    A 3x3 stem keeps the resolution. The encoder has stages of 8, 16, 32 and 64 channels, the last three with
+    stride 2. The decoder has another stage at the lowest resolution, then three times bilinear upsampling,
+    concatenation with the skip, a 3x3 convolution to the width of the skip, and a stage. The head is a plain
+    1x1 convolution. Sides of images must be multiples of 8; registered models, which are
+    `kanvision.models.Segmenter`s, accept any size.
 
     Args:
-        block: Kind of the blocks, a key of `kanvision.models.res_kan.BLOCKS`. Bottleneck blocks, which cannot
-            be used as published, put out four times the channels.
-        depths: Number of blocks of each stage, on each way.
+        block: Kind of the blocks, a key of `kanvision.models.res_kan.BLOCKS`. Bottleneck blocks, which
+            the published code cannot use, have four times as many output channels.
+        depths: Number of blocks of each stage, in encoder and decoder.
         width_scale: Multiplies all widths; each is rounded to a multiple of `groups`, at least one per group.
         in_chans: Number of input channels.
         num_classes: Number of classes, the output channels.

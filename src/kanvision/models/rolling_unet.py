@@ -1,8 +1,8 @@
 """Rolling-UNet: a U-shaped network of convolutions with rolled MLPs in its deepest stages.
 
 Liu et al. 2024, "Rolling-Unet: Revitalizing MLP's Ability to Efficiently Extract Long-Distance Dependencies
-for Medical Image Segmentation" (AAAI 2024), as in the published code, but for a norm in each mixer there that
-nothing reads.
+for Medical Image Segmentation" (AAAI 2024), as in the published code, without an unused norm in each of its
+mixers.
 
 Shapes: B batch, C channels, H W space.
 """
@@ -42,7 +42,7 @@ def roll(x: Tensor, dim: int, sign: int = 1) -> Tensor:
     Args:
         x: Tokens (B, H, W, C).
         dim: Axis of the shift, 1 for H and 2 for W.
-        sign: 1 or -1, the direction.
+        sign: Direction of the shift, 1 or -1.
     """
     size, channels = x.shape[dim], x.shape[-1]
     positions = torch.arange(size, device=x.device).unsqueeze(1)  # (N, 1) along dim
@@ -57,7 +57,7 @@ class RolledMlp(nn.Module):
 
     Args:
         width: Number of features, C.
-        rolls: Axis and direction of the two.
+        rolls: Axis and direction of the two rolls.
         drop_rate: Dropout after each linear map.
     """
 
@@ -117,7 +117,7 @@ class RollingUNet(nn.Module):
 
     Args:
         widths: Channels of the three convolutional stages and of the two token stages.
-        middle_drop_rate: Dropout in the mixer of the deepest stage.
+        middle_drop_rate: Dropout rate in the mixer of the deepest stage.
         width_scale: Multiplies all widths.
         in_chans: Number of input channels.
         num_classes: Number of classes, the output channels.

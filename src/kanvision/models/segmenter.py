@@ -35,16 +35,16 @@ class Segmenter(NoWeightDecayMixin):
     """Segmentation network that accepts images of any size.
 
     Images are padded at the right and at the bottom by repeating their last row and column, up to the next
-    multiple of the stride; the output is cut back to the size of the input.
+    multiple of the stride; the output is cropped to the size of the input.
 
-    A network with deep supervision gives a tuple of logits in training, the ones it is judged by first, whose
-    losses are to be summed.
+    A network with deep supervision returns a tuple of logits in training, whose losses are to be summed; the
+    first ones are those of evaluation.
 
     Args:
-        network: Maps (B, C, H, W) to (B, num_classes, H, W), or a tuple of such, where H and W are multiples
-            of `stride`.
+        network: Module that maps (B, C, H, W) to (B, num_classes, H, W), or to a tuple of such logits, where
+            H and W are multiples of `stride`.
         num_classes: Number of classes, the output channels.
-        stride: Factor between the image and the smallest feature map.
+        stride: Side of the image divided by the side of the smallest feature map.
     """
 
     def __init__(self, network: nn.Module, *, num_classes: int, stride: int) -> None:
@@ -70,7 +70,7 @@ class Segmenter(NoWeightDecayMixin):
         if callable(own := getattr(network, "feature_locations", None)):
             found: dict[str, FeatureLocation] = own()
             return found
-        # The library's networks; the encoder of DPT gives its maps and its prefix tokens.
+        # Networks of smp; the encoder of DPT returns maps and prefix tokens.
         deepest = FeatureLocation(
             network.encoder, items=(0, -1) if type(network).__name__ == "DPT" else (-1,)
         )
@@ -95,7 +95,7 @@ def build_segmenter(network: Callable[..., nn.Module], variant: str, pretrained:
         **kwargs: Arguments of the network and of timm's builder.
 
     Raises:
-        ValueError: Feature maps are asked for.
+        ValueError: `features_only` is set.
     """
     if kwargs.pop("features_only", False):
         raise ValueError(f"{variant} is a whole segmentation network and no encoder: it has no feature maps")
@@ -135,25 +135,25 @@ def create_segmenter(
 ) -> Segmenter:
     """Build a segmentation network of kanvision or of smp by name.
 
-    An encoder of timm that halves the resolution fewer than five times gets a decoder of its own depth.
+    An encoder of timm that halves the resolution fewer than five times gets a decoder of the same depth.
 
     Args:
-        name: A registered network of ours (`ukan_medium`), or an architecture of
-            segmentation-models-pytorch, in any case: Unet, UnetPlusPlus, FPN, ...
-        encoder_name: Encoder of segmentation-models-pytorch, or `tu-<model>` for one of timm or kanvision;
-            None is resnet18. Our own networks have theirs.
-        encoder_weights: Published weights of the encoder, None for a random start; with a `tu-` encoder any
-            text loads the weights that timm names for it.
+        name: Registered network of kanvision (`ukan_medium`), or architecture of smp in upper or lower case:
+            Unet, UnetPlusPlus, FPN, ...
+        encoder_name: Encoder of smp, or `tu-<model>` for a model of timm or kanvision; None is resnet18.
+            Networks of kanvision have fixed encoders.
+        encoder_weights: Published weights of the encoder, or None for random weights; with a `tu-` encoder
+            any text loads timm's default weights.
         num_classes: Number of classes, the output channels.
         in_chans: Channels of the input.
-        drop_rate: Dropout before the last layer of our own networks; must be 0 for those of the library,
-            which differ in whether and where they drop.
-        drop_path_rate: Stochastic depth; of the library's networks only those with `tu-` encoders have it.
+        drop_rate: Dropout before the last layer of networks of kanvision; must be 0 for those of smp, which
+            have no common dropout.
+        drop_path_rate: Rate of stochastic depth; networks of smp have it only with `tu-` encoders.
         **kwargs: More arguments of the architecture (`decoder_channels`) and of a `tu-` encoder (`basis`), or
-            of our own network.
+            of the network of kanvision.
 
     Raises:
-        ValueError: A name is unknown, or a setting does not fit it.
+        ValueError: A name is unknown, or a setting is not legal for it.
     """
     if is_segmenter(name):
         for key, value in (("encoder_name", encoder_name), ("encoder_weights", encoder_weights)):
@@ -208,7 +208,7 @@ def _timm_encoder_arguments(encoder_name: str, architecture: type[nn.Module]) ->
     with torch.device("meta"):
         backbone: Any = timm.create_model(model, features_only=True)
     reductions: list[int] = backbone.feature_info.reduction()
-    if architecture.__name__ == "DPT":  # brings its own pyramid to encoders that have none
+    if architecture.__name__ == "DPT":  # builds a pyramid for encoders without one
         return {}
     if any(fine * 2 != coarse for fine, coarse in pairwise(reductions)):
         scales = ", ".join(f"1/{reduction}" for reduction in reductions)

@@ -1,7 +1,7 @@
 """Base of UNeXt and U-KAN: a U-shaped network of convolutional stages and token stages.
 
 Valanarasu and Patel 2022, "UNeXt: MLP-based Rapid Medical Image Segmentation Network" (arXiv 2203.04967). As
-in the published code and unlike the paper's pictures, skips are added.
+in the published code, and unlike the figures of the paper, skips are added.
 
 Shapes: B batch, C channels, H W space.
 """
@@ -49,7 +49,7 @@ class TokenEmbed(nn.Module):
         in_channels: Number of input channels, C.
         out_channels: Number of output channels, O.
         stride: Pixels between tokens.
-        act: What is between the two.
+        act: Activation between the two; None for none.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class TokenBlock(nn.Module):
     """Residual block x + mixers(norm(x)) on tokens, with one norm and one shortcut around all mixers.
 
     Args:
-        mixers: (B, H, W, C) to (B, H, W, C) each.
+        mixers: Modules that map (B, H, W, C) to (B, H, W, C).
         width: Number of features, C.
         drop_path: Rate of stochastic depth, which omits the branch for a sample.
     """
@@ -91,18 +91,18 @@ class TokenBlock(nn.Module):
 class TokenUNet(nn.Module):
     """Encoder of three convolutional and two token stages, and a decoder with added skip connections.
 
-    Three times {convolutions, max pooling}, twice {embedding, block, layer norm}; then five times
-    {convolutions, upsampling}, with the encoder's map of that size added behind the first four and a block
-    and layer norm behind the first two. No skip has the full resolution. Images must have sides that are
-    multiples of 32; `kanvision.models.Segmenter`, which registered names give, takes any.
+    The encoder is three times {convolutions, max pooling} and twice {embedding, block, layer norm}. The
+    decoder is five times {convolutions, upsampling}; the skip of that size is added after the first four, and
+    a block and layer norm follow the first two. No skip has the full resolution. Sides of images must be
+    multiples of 32; registered models, which are `kanvision.models.Segmenter`s, accept any size.
 
     Args:
         embed_dims: Channels of the last convolutional stage and of the two token stages.
         stem_dims: Channels of the first two stages; None is an eighth and a quarter of the third.
-        down: (C, O) to the convolutions of a stage on the way down.
-        block: (C, rate of stochastic depth) to a block, (B, H, W, C) to (B, H, W, C).
-        up: (C, O) to the convolutions of each stage on the way up.
-        resize: Upsampling by two.
+        down: Function of (C, O) that builds the convolutions of an encoder stage.
+        block: Function of (C, rate of stochastic depth) that builds a block, (B, H, W, C) to (B, H, W, C).
+        up: Function of (C, O) that builds the convolutions of a decoder stage.
+        resize: Module that upsamples by two.
         in_chans: Number of input channels.
         num_classes: Number of classes, the output channels.
         drop_rate: Dropout of maps before the last convolution.
@@ -172,7 +172,7 @@ class TokenUNet(nn.Module):
         for embed, block, norm in zip(self.embeds, self.down_blocks, self.down_norms, strict=True):
             x = norm(block(embed(x))).movedim(-1, 1)  # (B, C, H, W)
             skips.append(x)
-        skips.pop()  # the deepest map is no skip but the input of the way back
+        skips.pop()  # the deepest map is the input of the decoder
         for index, convs in enumerate(self.decoder):
             x = self.resize(convs(x))
             if skips:

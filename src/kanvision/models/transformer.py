@@ -69,13 +69,13 @@ def build_transformer(
     """Build a model, or with `features_only` its feature extractor, by timm's builder.
 
     Args:
-        model_cls: timm's VisionTransformer or a subclass.
+        model_cls: VisionTransformer of timm or a subclass.
         variant: Registered name of the model.
         pretrained: Load published weights (timm reports that there are none).
         depth: Number of blocks.
         img_size: Side of the image in pixels, or (height, width).
         patch_size: Side of a patch; None is `patch_size_for(img_size)`.
-        out_indices: Blocks whose output `features_only` returns; None is the last three.
+        out_indices: Indices of the blocks whose outputs `features_only` returns; None for the last three.
         **kwargs: Arguments of the model and of timm's builder.
     """
     return build_model_with_cfg(

@@ -58,23 +58,23 @@ SIZES: dict[str, _Size] = {
         ((64, 128), (32, 64), (16, 32), (8, 16), (4, 16)),
     ),
 }
-"""Inner and outer widths of the stages, a fourth and an eighth of those of U2-Net."""
+"""Stages by size; inner and outer widths are a quarter and an eighth of those of U2-Net."""
 _REDUCTION = 8.0  # of bottlenecks, as published
 
 
 class NestedU(nn.Module):
     """U-Net with a shortcut around it, h + U(h) with h = first(x), at constant resolution.
 
-    Encoder: `depth` convolutions with max pooling after all but the last two; the last one is dilated
-    instead. Decoder: `depth` - 1 convolutions, each on the map from below and the encoder's map of its size.
+    The encoder has `depth` convolutions with max pooling after all but the last two; the last one is dilated
+    instead. The decoder has `depth` - 1 convolutions, each on the map of the next lower level and the skip.
 
     Args:
-        make: Makes 3x3 convolutions: in, out, `dilation`.
-        make_first: Makes the first one.
-        depth: Convolutions on the way down, at least 3.
+        make: Function of input channels, output channels and `dilation` that builds a 3x3 convolution.
+        make_first: Function that builds the first convolution.
+        depth: Number of encoder convolutions, at least 3.
         in_channels: Number of input channels.
-        inner: Channels inside of the U.
-        outer: Channels of the output.
+        inner: Number of channels inside the U-Net.
+        outer: Number of output channels.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class NestedU(nn.Module):
             skips.append(x)
             if self._pools(level):
                 x = self.pool(x)
-        skips.pop()  # that of the lowest level goes on as x
+        skips.pop()  # x is the map of the lowest level
         for level, conv in zip(reversed(range(len(skips))), self.decoder, strict=True):
             if self._pools(level):
                 x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
@@ -132,22 +132,22 @@ class DilatedU(NestedU):
 class U2KAN(nn.Module):
     """Six nested encoder stages, five decoder stages, and logits from each decoder stage and the deepest one.
 
-    Stages of depth 7, 6, 5, 4, and dilated ones of depth 4, with max pooling between them; on the way up the
-    encoder's map stands beside the one from below. A 3x3 convolution gives the logits of each of six
-    resolutions, and a 1x1 convolution fuses them at the full one. Sides of images must be multiples of 32;
-    `kanvision.models.Segmenter`, which registered names give, takes any.
+    The stages have depths 7, 6, 5, 4, 4 and 4, the last two dilated, with max pooling between them; skips are
+    concatenated. A 3x3 convolution computes the logits of each of six resolutions, and a 1x1 convolution
+    fuses them at the full resolution. Sides of images must be multiples of 32; registered models, which are
+    `kanvision.models.Segmenter`s, accept any size.
 
-    In training the output is a tuple, fused logits first and then those of the six, all of the size of the
-    image, whose losses are to be summed; in evaluation the fused logits.
+    In training the output is a tuple of the fused logits and those of the six resolutions, all of the size of
+    the image, whose losses are to be summed; in evaluation it is the fused logits.
 
     Args:
         size: Widths, a key of `SIZES`.
         width_scale: Multiplies all widths; each is rounded to a multiple of `groups`, at least one per group.
-        first_kernel_size: Of the convolution that sees the image; 1 in the published small bottleneck form.
+        first_kernel_size: Kernel size of the first convolution; 1 in the published small bottleneck form.
         in_chans: Number of input channels.
         num_classes: Number of classes, the output channels.
-        drop_rate: Dropout of maps before all logits.
-        drop_path_rate: Must be 0: the shortcuts go around whole stages.
+        drop_rate: Dropout of maps before the logits.
+        drop_path_rate: Must be 0: shortcuts are around whole stages.
         **options: Arguments of `ConvFactory` (basis, layer, form, norm, groups, ...).
 
     Raises:

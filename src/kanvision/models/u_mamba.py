@@ -135,13 +135,13 @@ def _blocks(fan_in: int, width: int, stride: int, drop_paths: Sequence[float]) -
 class UMamba(nn.Module):
     """Stem, residual encoder stages, and a decoder with concatenated skip connections.
 
-    Skips are concatenated. Convolutions start as in nnU-Net (He et al. for leaky ReLU, no bias).
+    Convolutions are initialized as in nnU-Net (He et al. for leaky ReLU, no bias).
 
     Args:
         widths: Channels of each stage, from the full resolution down.
-        mamba: One of `MAMBAS`: behind the deepest stage, or behind every stage of the encoder, where the
-            last norm of each residual block starts at 0.
-        depth: Residual blocks of each stage.
+        mamba: Position of the state spaces, one of `MAMBAS`: after the deepest stage, or after every stage of
+            the encoder, in which case the last norm of each residual block starts at 0.
+        depth: Number of residual blocks of each stage.
         width_scale: Multiplies all widths.
         in_chans: Number of input channels.
         num_classes: Number of classes, the output channels.

@@ -2,8 +2,8 @@
 
 Li et al. 2024, "U-KAN Makes Strong Backbone for Medical Image Segmentation and Generation" (arXiv
 2406.02918); the size "crop" is that of Rege Cambrin et al. 2024, "KAN You See It? KANs and Sentinel for
-Effective and Explainable Crop Field Segmentation" (arXiv 2408.07040). As in the published code and unlike
-the paper's text, skips are added, and a KAN layer comes before its depthwise convolution.
+Effective and Explainable Crop Field Segmentation" (arXiv 2408.07040). As in the published code, and
+unlike the text of the paper, skips are added, and a KAN layer precedes its depthwise convolution.
 
 Shapes: B batch, C channels, H W space.
 """
@@ -36,7 +36,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "crop": {"embed_dims": (256, 512, 1024), "stem_dims": (64, 128)},  # published for crop fields
 }
 GROUP_RATIONAL = "group_rational"
-"""Layer of KAT: one learned rational for each group of channels, then a plain linear map."""
+"""Layer of KAT: one learned rational for each group of channels, then a linear map."""
 _RATIONAL_GROUPS = 8
 
 
@@ -131,7 +131,7 @@ class UKAN(TokenUNet):
     Args:
         embed_dims: Channels of the last convolutional stage and of the two token stages.
         stem_dims: Channels of the first two stages; None is an eighth and a quarter of the third.
-        num_layers: KAN layers of each block.
+        num_layers: Number of KAN layers of each block.
         plain: True builds the MLP twin, in which linear maps with bias replace all KAN layers. A sequence has
             one value for each layer of a block.
         basis: Short name of the basis.

@@ -1,7 +1,7 @@
 """U-Net: the plain baseline of the segmentation networks.
 
 Ronneberger, Fischer and Brox 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation" (arXiv
-1505.04597), with what is usual since: convolutions keep the size of the image, batch norm follows each, and
+1505.04597), with later conventions: convolutions keep the size of the image, batch norm follows each, and
 upsampling may be bilinear. The size "base" is the baseline of the crop-field paper (arXiv 2408.07040), and
 "xlarge" that of the U-KAN paper (arXiv 2406.02918).
 
@@ -48,9 +48,9 @@ class ConvPair(nn.Sequential):
 
     Args:
         in_channels: Number of input channels, C.
-        inner_channels: Channels between the two.
+        inner_channels: Number of channels between the two convolutions.
         out_channels: Number of output channels, O.
-        bias: Give the convolutions biases, which the norms take out again.
+        bias: Give the convolutions biases, which have no effect because of the norms.
     """
 
     def __init__(
@@ -70,15 +70,16 @@ class UpStage(nn.Module):
     """Upsampling by two, concatenation with a skip connection, and two convolutions.
 
     Args:
-        in_channels: Channels from below.
-        skip_channels: Channels of the encoder's map.
-        out_channels: Number of output channels.
-        upsampling: One of `UPSAMPLINGS`: bilinear, corners aligned, with an inner width of half of all
-            channels; a transposed 2x2 convolution to the width of the skip, as in the paper; or resize, each
-            pixel four times and a 3x3 convolution, batch norm and ReLU to the width of the skip.
-        bias: Give the convolutions in front of norms biases.
-        gate: What comes from below and the encoder's map, both (B, S, 2H, 2W), to the map that is put beside
-            what comes from below; None: the encoder's map as it is.
+        in_channels: Number of input channels, C.
+        skip_channels: Number of channels of the skip, S.
+        out_channels: Number of output channels, O.
+        upsampling: One of `UPSAMPLINGS`. "bilinear" aligns corners, and the inner width is half of all
+            channels; "transposed" is a transposed 2x2 convolution to the width of the skip, as in the paper;
+            "resize" repeats each pixel four times and applies a 3x3 convolution, batch norm and ReLU to the
+            width of the skip.
+        bias: Give the convolutions before norms biases.
+        gate: Module that maps the upsampled input and the skip, both (B, S, 2H, 2W), to a new skip; None
+            keeps the skip.
     """
 
     def __init__(
@@ -123,8 +124,8 @@ class UNet(nn.Module):
 
     Args:
         widths: Channels of each stage, from the full resolution down.
-        upsampling: One of `UPSAMPLINGS`; bilinear stages already end in the width that the next one joins.
-        bias: Give the convolutions in front of norms biases, which the norms take out again.
+        upsampling: One of `UPSAMPLINGS`, see `UpStage`; bilinear stages end in the width of the next skip.
+        bias: Give the convolutions before norms biases, which have no effect.
         width_scale: Multiplies all widths.
         in_chans: Number of input channels.
         num_classes: Number of classes, the output channels.

@@ -12,8 +12,8 @@ def run_stages(x: Tensor, stages: nn.ModuleList, pool: nn.Module | None = None) 
 
     Args:
         x: Maps (B, C, H, W).
-        stages: Each takes what the one before has made.
-        pool: Stands between two stages; None: stages that halve do so themselves.
+        stages: Stages, each applied to the output of the previous one.
+        pool: Pooling between two stages; None if the stages themselves reduce the resolution.
     """
     maps: list[Tensor] = []
     for stage in stages:

@@ -36,7 +36,7 @@ def shift(x: Tensor, dim: int, reach: int = _REACH) -> Tensor:
     Args:
         x: Tokens (B, H, W, C).
         dim: Axis of the shift, 1 for H and 2 for W.
-        reach: The farthest move; there are 2 reach + 1 groups.
+        reach: Largest shift; there are 2 reach + 1 groups.
     """
     size = x.shape[dim]
     padded = F.pad(x, (0, 0, *(0, 0) * (2 - dim), reach, reach))
@@ -47,7 +47,7 @@ def shift(x: Tensor, dim: int, reach: int = _REACH) -> Tensor:
 class ShiftedMlp(nn.Module):
     """Two linear maps, the first after a shift along H and the second after a shift along W.
 
-    Between them are a depthwise 3x3 convolution and GELU.
+    A depthwise 3x3 convolution and GELU are between them.
 
     Args:
         width: Number of features, C.

@@ -2,7 +2,7 @@
 
 Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), after Simonyan and Zisserman 2015, "Very
 Deep Convolutional Networks for Large-Scale Image Recognition" (arXiv 1409.1556), over any basis. The
-published network keeps 7x7 positions for its classifier (`pool_size=7`); its ImageNet checkpoints one
+published network pools to 7x7 before its classifier (`pool_size=7`); its ImageNet checkpoints pool to 1x1
 (`pool_size=1`), at `width_scale=2`.
 """
 
@@ -21,16 +21,16 @@ from .register_sizes import register_sizes
 __all__ = ["DEPTHS", "VERSIONS", "VGGKAN", "WIDTHS"]
 
 WIDTHS = (16, 32, 64, 128, 128)
-"""Output channels of all convolutions of a stage."""
+"""Output channels of the convolutions, by stage."""
 DEPTHS: dict[int, tuple[int, ...]] = {
     11: (1, 1, 2, 2, 2),
     13: (2, 2, 2, 2, 2),
     16: (2, 2, 3, 3, 3),
     19: (2, 2, 4, 4, 4),
 }
-"""Convolutions of each stage, by size."""
+"""Number of convolutions of each stage, by size."""
 VERSIONS: dict[str, tuple[int, ...]] = {"v1": (), "v2": (128, 128), "v3": (128, 256), "v4": (256, 256)}
-"""Output channels of the convolutions of one more stage."""
+"""Output channels of the convolutions of a sixth stage, by version."""
 
 
 class VGGKAN(KANBackbone):
@@ -38,9 +38,9 @@ class VGGKAN(KANBackbone):
 
     Args:
         depths: Number of convolutions of each stage.
-        version: One of `VERSIONS`: what follows the five stages.
-        pool_attention: Self-attention in front of the last two poolings.
-        last_attention: Self-attention in place of the last convolution.
+        version: Sixth stage, one of `VERSIONS`.
+        pool_attention: Add self-attention before the last two poolings.
+        last_attention: Replace the last convolution by self-attention.
         attention_reduction: Number of channels divided by the width of the attention; None keeps it.
         width_scale: Multiplies all widths; each is rounded to a multiple of `groups`, at least one per group.
         in_chans: Number of input channels.

@@ -124,7 +124,7 @@ def test_where_maps_are_taken_is_a_choice_that_is_checked(checkpoint):
     path = checkpoint("unet", *FIELDS)
     means = explain(config(path, layers=["network.encoder.1"], methods=["grad_cam"], num_images=1))
     assert "grad_cam@network.encoder.1/iou" in means
-    with pytest.raises(ConfigError, match=r"explain\.layers=\[middle\]\n.*its places: encoder_last"):
+    with pytest.raises(ConfigError, match=r"explain\.layers=\[middle\]\n.*its locations: encoder_last"):
         explain(config(path, layers=["middle"]))
     with pytest.raises(ConfigError, match=r"explain\.classes=\[1, 9\]\n.*no class 9\n.*legal: 0 \("):
         explain(config(path, classes=[1, 9]))
