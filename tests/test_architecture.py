@@ -27,10 +27,9 @@ ROOMS: dict[str, set[str]] = {
     "models": {"ops", "bases", "layers"},
     "losses": set(),
     "metrics": set(),
-    "optim": {"spec"},
+    "optim": set(),
     "data": set(),
-    "config": {"spec"},
-    "spec": set(),  # names, sizes and legal values
+    "config": set(),
     "console": set(),
     "visualization": set(),
     "signals": set(),
@@ -43,8 +42,9 @@ ROOMS: dict[str, set[str]] = {
     "export": MODEL_ROOMS,
     "": MODEL_ROOMS | {"analysis", "checkpoints", "export"},
 }
-ROOMS["lazy"] = set()  # how packages import on demand
-ROOMS = {room: known | ({"lazy"} if room != "lazy" else set()) for room, known in ROOMS.items()}
+# how packages import on demand; names, sizes and legal values
+EVERYWHERE = {"lazy", "spec"}
+ROOMS = {room: known | EVERYWHERE for room, known in ROOMS.items()} | {room: set() for room in EVERYWHERE}
 ROOMS["app"] = set(ROOMS)  # builds everything
 # these rooms see their neighbor from the street: the package, never a module inside it
 PUBLIC_FACE_ONLY = {("tasks", "models"), ("tasks", "layers"), ("callbacks", "tasks"), ("callbacks", "layers")}
@@ -55,6 +55,7 @@ OUTSIDE_WORLD: dict[str, set[str]] = {
     "bases": {"torch"},
     "layers": {"torch", "timm", "typing_extensions"},  # the last one for Unpack, in annotations only
     "models": {"torch", "timm", "segmentation_models_pytorch"},
+    "spec": set(),
     "config": {"hydra", "omegaconf", "pydantic", "pydantic_core", "yaml"},
 }
 # package -> the modules (below kanvision) that may import it

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from kanvision.layers import DROP_POSITIONS, KANConv1d, KANConv2d, KANConv3d, KANLinear, NoiseInjection
-from kanvision.layers.dropout import DROP_KINDS, create_dropout
+from kanvision.layers import KANConv1d, KANConv2d, KANConv3d, KANLinear, NoiseInjection
+from kanvision.layers.dropout import create_dropout
+from kanvision.spec.models import DROP_KINDS, DROP_POSITIONS
 
 CONVS = {1: KANConv1d, 2: KANConv2d, 3: KANConv3d}
 

@@ -10,6 +10,7 @@ import kanvision as kv
 from kanvision.bases import BASES
 from kanvision.layers import PRESETS, EdgeWaveletConv2d, KANConv2d, KANLinear
 from kanvision.models.conv_factory import ConvFactory
+from kanvision.spec.models import DROP_KINDS, DROP_POSITIONS
 
 
 @pytest.mark.parametrize("layer", PRESETS)
@@ -48,9 +49,7 @@ def test_norms(norm, affine):
     assert len(list(conv.norm.parameters())) == (2 if affine and norm in ("batch", "instance") else 0)
 
 
-@pytest.mark.parametrize(
-    ("kind", "position"), list(itertools.product(kv.layers.DROP_KINDS, kv.layers.DROP_POSITIONS))
-)
+@pytest.mark.parametrize(("kind", "position"), list(itertools.product(DROP_KINDS, DROP_POSITIONS)))
 def test_dropout_reaches_the_layer(kind, position):
     factory = ConvFactory(layer_drop_rate=0.25, layer_drop_kind=kind, layer_drop_position=position)
     conv = factory.conv(2, 4)

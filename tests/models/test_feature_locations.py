@@ -6,7 +6,8 @@ import torch
 import kanvision as kv
 from kanvision.analysis.explain.saliency import tapped
 from kanvision.models import create_segmenter
-from kanvision.models.feature_locations import LOCATIONS, feature_location, feature_locations
+from kanvision.models.feature_locations import feature_location, feature_locations
+from kanvision.spec.models import LOCATIONS
 
 from .families import TINY, tiny
 from .test_segmenter_contract import MODELS, create

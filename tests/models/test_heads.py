@@ -8,7 +8,8 @@ from torch import nn
 import kanvision as kv
 from kanvision.layers import KANLinear
 from kanvision.models.conv_factory import ConvFactory
-from kanvision.models.heads import HEADS, KANHead, NestedLinear
+from kanvision.models.heads import KANHead, NestedLinear
+from kanvision.spec.models import HEADS
 
 KINDS = {
     "linear": [nn.Linear],

@@ -10,8 +10,9 @@ from torch import nn
 import kanvision as kv
 from kanvision.bases import BASES
 from kanvision.layers import BottleneckKANConv2d, KANConv2d, KANFocalModulation2d, KANSelfAttention2d
-from kanvision.models.kan_unet import MIXERS, KANUNet
+from kanvision.models.kan_unet import KANUNet
 from kanvision.models.res_kan_unet import ResKANUNet
+from kanvision.spec.models import KANUNET_MIXERS
 
 BASIS = {layer: options["basis"] for layer, options in kv.layers.PRESETS.items()}
 BOTTLENECK = {"form": "bottleneck"}
@@ -107,7 +108,7 @@ def test_bottleneck_blocks_can_be_used():
 
 
 @pytest.mark.parametrize("form", ["plain", "bottleneck", "moe", "moe_bottleneck"])
-@pytest.mark.parametrize("mixer", MIXERS)
+@pytest.mark.parametrize("mixer", KANUNET_MIXERS)
 def test_every_mixer_in_every_form(mixer, form):
     torch.manual_seed(0)
     model = KANUNet(depth=3, mixer=mixer, form=form, width_scale=0.25, num_experts=3, in_chans=2)
@@ -123,7 +124,7 @@ def test_every_mixer_in_every_form(mixer, form):
     assert not [n for n, p in model.named_parameters() if p.grad is None]
 
 
-@pytest.mark.parametrize("mixer", MIXERS)
+@pytest.mark.parametrize("mixer", KANUNET_MIXERS)
 def test_the_plain_twin(mixer):
     model = KANUNet(depth=3, mixer=mixer, plain=True, width_scale=0.25)
     assert not [m for m in model.modules() if isinstance(m, kv.bases.Basis)]

@@ -8,7 +8,7 @@ from torch import nn
 from kanvision.analysis import cost
 from kanvision.layers import KArAtOperator, KArAttention, KArAtWindowAttention
 from kanvision.models import create_model
-from kanvision.models.karat import FREQUENCIES
+from kanvision.spec.models import KARAT_FREQUENCIES
 
 SMALL = {"img_size": 32, "depth": 3, "embed_dim": 48, "num_heads": 3, "num_classes": 5}
 PAPER = {"init": "paper", "unit_scales": True}
@@ -48,7 +48,11 @@ def test_published_parameter_counts(size, share, num_classes, expected):
     given = {"share": share, "num_classes": num_classes}
     model = on_meta(f"karat_{size}_patch16_224", **given, **PAPER)
     assert count(model) == expected
-    heads, blocks, g = model.blocks[0].attn.num_heads, 1 if share == "universal" else 12, FREQUENCIES[size]
+    heads, blocks, g = (
+        model.blocks[0].attn.num_heads,
+        1 if share == "universal" else 12,
+        KARAT_FREQUENCIES[size],
+    )
     assert len(operators(model)) == blocks
     plain = on_meta(f"vit_{size}_patch16_224", num_classes=num_classes)
     assert expected - count(plain) == (2 * g + 3) * 197 * 12 * heads * blocks

@@ -8,8 +8,9 @@ from torch import nn
 
 from kanvision.layers import GroupRational, GroupRationalMlp
 from kanvision.models import create_model, list_models, patch_size_for
-from kanvision.models.kat import KAT, SIZES
+from kanvision.models.kat import KAT
 from kanvision.models.mimetic import init_mimetic_attention
+from kanvision.spec.models import VIT_SIZES
 
 SMALL = {"img_size": 32, "depth": 2, "embed_dim": 48, "num_heads": 3}
 
@@ -37,15 +38,15 @@ def test_parameter_counts_are_the_published_ones(size, count):
     kat, vit = on_meta(f"kat_{size}_patch16_224"), on_meta(f"vit_{size}_patch16_224")
     assert sum(p.numel() for p in kat.parameters()) == count
     rationals = [m for m in kat.modules() if isinstance(m, GroupRational)]
-    assert len(rationals) == 2 * SIZES[size]["depth"]
+    assert len(rationals) == 2 * VIT_SIZES[size]["depth"]
     assert count - sum(p.numel() for p in vit.parameters()) == len(rationals) * 38  # of 6 + 8 * 4 numbers
     assert sum(p.numel() for m in rationals for p in m.parameters()) == len(rationals) * 38
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", VIT_SIZES)
 def test_keys_are_the_published_ones_but_for_the_names_of_the_rationals(size):
     published = {key: value.shape for key, value in on_meta(f"vit_{size}_patch16_224").state_dict().items()}
-    for block in range(SIZES[size]["depth"]):
+    for block in range(VIT_SIZES[size]["depth"]):
         for act in ("act1", "act2"):
             published[f"blocks.{block}.mlp.{act}.weight_numerator"] = (1, 6)
             published[f"blocks.{block}.mlp.{act}.weight_denominator"] = (8, 4)
@@ -248,7 +249,7 @@ def test_refusals(kwargs, message):
         build(**kwargs)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", VIT_SIZES)
 def test_names_with_an_activation(size):
     for name, init in (("", "swish"), ("_swish", "swish"), ("_gelu", "gelu")):
         for img_size in (224, 384):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from kanvision.layers import KANConv2d, KANLinear
 from kanvision.optim import apply_settings, build_optimizer, group_settings
-from kanvision.spec import OPTIMIZERS
+from kanvision.spec.optimizers import OPTIMIZERS
 from tests.tasks.tiny_problem import NUM_CLASSES, tiny_task, tiny_trainer
 
 SETTINGS = {"lr": 1e-3, "weight_decay": 0.01, "kan_lr": 5e-4}

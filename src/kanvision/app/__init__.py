@@ -9,6 +9,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from kanvision.spec.evaluation import Mode
+
 __all__ = ["EVALUATIONS"]
 
 
@@ -19,7 +21,7 @@ def _function(module: str, name: str) -> Callable[[Any], Any]:
     return run
 
 
-EVALUATIONS = {
+EVALUATIONS: dict[Mode, Callable[[Any], Any]] = {
     "test": _function(".evaluate", "evaluate"),
     "explain": _function(".explain.run", "explain"),
     "predict": _function(".predict.run", "predict"),

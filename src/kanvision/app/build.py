@@ -39,6 +39,7 @@ from kanvision.config.targets import ALLOWED_TARGETS
 from kanvision.data import ImageDataModule, build_datamodule
 from kanvision.data.cores import num_cores
 from kanvision.models import BUILDERS, kanify, patch_size_for
+from kanvision.spec.training import Profiler
 from kanvision.tasks import Task, create_task
 
 from . import record
@@ -166,7 +167,11 @@ def _require_class(target: str, bases: tuple[type, ...]) -> None:
         raise ValueError(f"_target_={target} is no {names}, and nothing else is legal here")
 
 
-PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
+PROFILERS: dict[Profiler, type[PyTorchProfiler | SimpleProfiler | AdvancedProfiler]] = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
+}
 
 
 def prepare(cfg: TrainConfig) -> None:

@@ -6,7 +6,7 @@ Shapes: B batch, C channels, H W space, K basis functions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, cast, final
+from typing import Any, ClassVar, Literal, cast, final, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from kanvision.ops.autocast import without_autocast
 __all__ = ["Basis", "Squash"]
 
 Squash = Literal["tanh", "sigmoid", "clamp"]
-_SQUASHES = ("tanh", "sigmoid", "clamp")
+_SQUASHES: tuple[Squash, ...] = get_args(Squash)
 _NUM_QUANTILES = 1024
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from .registry import SINGLE_BASES, build_basis
 __all__ = ["DEFAULT_POOL", "Phase", "SelectableBasis"]
 
 Phase = Literal["train", "select", "pruned"]
+_PHASES: tuple[Phase, ...] = get_args(Phase)
 DEFAULT_POOL = ("bspline", "rbf", "wavelet", "chebyshev")
 
 
@@ -113,8 +114,8 @@ class SelectableBasis(Basis):
         Raises:
             ValueError: The phase is not known or the temperature not positive.
         """
-        if phase not in ("train", "select", "pruned"):
-            raise ValueError(f"phase={phase!r} is not known; legal values: train, select, pruned")
+        if phase not in _PHASES:
+            raise ValueError(f"phase={phase!r} is not known; legal values: {', '.join(_PHASES)}")
         if not temperature > 0:
             raise ValueError(f"temperature={temperature} must be positive")
         self.sharpness.fill_(1 / temperature if phase == "select" else 0.0)

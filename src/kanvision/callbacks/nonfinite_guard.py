@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -14,6 +14,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, distributed
 from torch.optim import Optimizer
 
+from kanvision.spec.data import FAULT_POLICIES, FaultPolicy
 from kanvision.tasks import NonFiniteError
 
 __all__ = ["NonFiniteGuard"]
@@ -49,11 +50,11 @@ class NonFiniteGuard(Callback):
         ValueError: If an argument is not legal.
     """
 
-    def __init__(
-        self, dirpath: str | Path, mode: Literal["raise", "skip"] = "raise", max_skipped: int = 10
-    ) -> None:
-        if mode not in ("raise", "skip"):
-            raise ValueError(f"callbacks.nonfinite_guard.mode={mode} is unknown; legal: raise, skip")
+    def __init__(self, dirpath: str | Path, mode: FaultPolicy = "raise", max_skipped: int = 10) -> None:
+        if mode not in FAULT_POLICIES:
+            raise ValueError(
+                f"callbacks.nonfinite_guard.mode={mode} is unknown; legal: {', '.join(FAULT_POLICIES)}"
+            )
         if max_skipped < 0:
             raise ValueError(f"callbacks.nonfinite_guard.max_skipped={max_skipped} must not be negative")
         self.dirpath = Path(dirpath)

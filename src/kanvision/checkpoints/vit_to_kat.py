@@ -20,14 +20,13 @@ from torch import Tensor, nn
 
 from kanvision.layers import RATIONAL_PRESETS, GroupRational
 from kanvision.models.kat import KAT
+from kanvision.spec.models import VIT_ACTIVATION_STARTS
 
 from .io import CheckpointError
 from .published.strict import Problems, Shape, read_tensors
 
-__all__ = ["MODES", "start_from_vit"]
+__all__ = ["start_from_vit"]
 
-MODES = ("function", "paper")
-"""What the second rational of a block starts as: the ViT's activation, or the model's own `act_init`."""
 _FILES = {".npz", ".safetensors", ".pth", ".pt", ".bin", ".ckpt"}
 _HEAD = ("head.weight", "head.bias")
 _ATTENTION, _MLP = "MultiHeadDotProductAttention_1", "MlpBlock_3"  # names in the files of the ViT's authors
@@ -49,7 +48,7 @@ def start_from_vit(
         source: Name in timm with published weights ("vit_tiny_patch16_224.augreg_in21k_ft_in1k"; fetched
             once), a file (.npz of the ViT's authors; safetensors or torch in timm's names), tensors by name,
             or a ViT of timm.
-        mode: One of `MODES`.
+        mode: One of `VIT_ACTIVATION_STARTS`.
 
     Returns:
         Names of the classifier's weights that were not loaded, for the model has another number of classes.
@@ -61,8 +60,8 @@ def start_from_vit(
     """
     if not isinstance(model, KAT):
         raise ValueError(f"only a KAT can start from a ViT, not {type(model).__name__}; take model=kat")
-    if mode not in MODES:
-        raise ValueError(f"mode={mode!r} is not known; legal values: {', '.join(MODES)}")
+    if mode not in VIT_ACTIVATION_STARTS:
+        raise ValueError(f"mode={mode!r} is not known; legal values: {', '.join(VIT_ACTIVATION_STARTS)}")
     if isinstance(source, str | Path):
         path = Path(source)
         if path.suffix == ".npz":

@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import re
-from fnmatch import fnmatch
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-__all__ = ["OWN_MODELS", "is_own", "timm_models"]
+from .keys import section_types, tag_values
+from .schema.base import ModelConfig
+from .schema.root import TrainConfig
 
-OWN_MODELS = (
-    "attention_unet_*",
-    "conv_kan_*",
-    "conv_mlp_*",
-    "convkan_*",
-    "dense_kan_*",
-    "kan_unet_*",
-    "kanc_mlp_*",
-    "karat_*",
-    "kat_*",
-    "kkan_*",
-    "nested_unet_*",
-    "rd_kan_*",
-    "res_kan_*",
-    "rolling_unet_*",
-    "u2_kan_*",
-    "u_mamba_*",
-    "ukan_*",
-    "unet_*",
-    "unext_*",
-    "vgg_kan_*",
-    "vit_micro_*",
-)
-"""Names that kanvision adds to timm's registry, as wildcard patterns."""
+__all__ = ["OWN_PREFIXES", "is_own", "timm_models"]
+
+
+def _own_prefixes() -> Iterator[str]:
+    for family in section_types(TrainConfig.model_fields["model"].annotation):
+        assert issubclass(family, ModelConfig)
+        prefixes = family.registered_prefixes
+        yield from tag_values(family) if prefixes is None else prefixes
+
+
+OWN_PREFIXES = tuple(_own_prefixes())
+"""Starts of the names that kanvision adds to timm's registry."""
 
 _MODEL = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
 _RENAMED = re.compile(r"register_model_deprecations\(__name__, \{(.*?)\}\)", re.DOTALL)
@@ -41,8 +31,8 @@ _KEY = re.compile(r"""['"]([\w.]+)['"]\s*:""")
 
 
 def is_own(name: str) -> bool:
-    """Whether a model of this name, with or without a tag, would be one of kanvision's."""
-    return any(fnmatch(name, pattern) for pattern in OWN_MODELS)
+    """Return True if a model of this name, with or without a tag, would be one of kanvision's."""
+    return any(name.startswith(f"{prefix}_") for prefix in OWN_PREFIXES)
 
 
 @cache

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kanvision.lazy import load_on_demand
+from kanvision.spec.tasks import TaskName
 
 from .errors import DataError
 from .loading.image_dataset import ImageDataset
@@ -33,7 +34,10 @@ __all__ = [
 ]
 
 # task -> datamodule; name -> module, because whoever wants a datamodule wants Lightning
-_DATAMODULES = {"classification": "ClassificationDataModule", "segmentation": "SegmentationDataModule"}
+_DATAMODULES: dict[TaskName, str] = {
+    "classification": "ClassificationDataModule",
+    "segmentation": "SegmentationDataModule",
+}
 _HOME = {
     "SEGMENTATION_READERS": ".readers",
     "ClassificationDataModule": ".datamodules.base",
@@ -43,7 +47,7 @@ _HOME = {
 __getattr__ = load_on_demand(__name__, _HOME)
 
 
-def build_datamodule(task: str, **kwargs: Any) -> ImageDataModule:
+def build_datamodule(task: TaskName, **kwargs: Any) -> ImageDataModule:
     """The datamodule of a task.
 
     Args:

@@ -6,7 +6,7 @@ from .auxiliary_loss import add_auxiliary, collect_auxiliary
 from .base import INITS, KANOptions
 from .bottleneck import BottleneckKANConv1d, BottleneckKANConv2d, BottleneckKANConv3d, BottleneckKANLinear
 from .conv import KANConv1d, KANConv2d, KANConv3d
-from .dropout import DROP_KINDS, DROP_POSITIONS, NoiseInjection
+from .dropout import NoiseInjection
 from .edge_wavelet import EdgeWaveletConv1d, EdgeWaveletConv2d, EdgeWaveletConv3d
 from .focal import KANFocalModulation1d, KANFocalModulation2d, KANFocalModulation3d
 from .grid import GridMove, extend_grid, init_grids, move_grids, refine_grid
@@ -36,8 +36,6 @@ from .selection import SelectionSite, prune_selection, select_basis, selection_s
 from .structure import change_structure, restore_structure, structural_change, structure_changes
 
 __all__ = [
-    "DROP_KINDS",
-    "DROP_POSITIONS",
     "INITS",
     "PRESETS",
     "RATIONAL_PRESETS",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kanvision.bases import Basis, create_basis
 from kanvision.ops.karat import BASE_ACTS
+from kanvision.spec.models import KArAtBaseAct
 
 from .token_grid import resample_basis, resample_tokens
 
@@ -59,7 +60,7 @@ class AttentionUnits(nn.Module):
         *,
         basis: str = "fourier",
         basis_kwargs: Mapping[str, Any] | None = None,
-        base_act: str = "zero",
+        base_act: KArAtBaseAct = "zero",
         include_dc: bool = False,
         unit_scales: bool = False,
         device: torch.device | str | None = None,

@@ -16,9 +16,10 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from kanvision.bases import Basis, create_basis
 from kanvision.bases.base import normal_quantiles
+from kanvision.spec.models import DROP_POSITIONS, INNER_DROP_POSITIONS
 
 from .activation import create_activation
-from .dropout import DROP_POSITIONS, create_dropout
+from .dropout import create_dropout
 from .norm import INPUT_NORMS, FrozenStatistics, MinMaxNorm, create_norm, has_shared_statistics
 
 __all__ = ["INITS", "KANLayer", "KANOptions"]
@@ -243,7 +244,7 @@ class KANLayer(nn.Module):
         options: dict[str, Any] = {}
         if norm is not None:
             options["context_fn"] = lambda: (nullcontext(), FrozenStatistics(norm))
-        draws = self.drop_rate > 0 and self.drop_position in ("branch", "squashed", "basis")
+        draws = self.drop_rate > 0 and self.drop_position in INNER_DROP_POSITIONS
         y: Tensor = recomputed(function, x, use_reentrant=False, preserve_rng_state=draws, **options)
         return y
 

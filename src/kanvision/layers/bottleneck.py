@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from kanvision.bases import Basis
 from kanvision.bases.base import normal_quantiles
+from kanvision.spec.models import DROP_POSITIONS, INNER_DROP_POSITIONS
 
 from .activation import create_activation
 from .base import KANLayer, KANOptions, _preserving_std, _uniform
 from .composite import KAN_CONVS, PLAIN_CONVS, CompositeLayer
 from .conv import KANConvNd
-from .dropout import DROP_POSITIONS, create_dropout
+from .dropout import create_dropout
 from .linear import KANLinear
 from .norm import create_norm
 
@@ -89,7 +90,7 @@ class Bottleneck(CompositeLayer):
         bias = options.get("bias", False)
         inner: KANOptions = {**options, "base_act": None, "norm": None, "act": None, "bias": False}
         inner["drop_kind"] = drop_kind
-        if self.drop_position not in ("branch", "squashed", "basis"):
+        if self.drop_position not in INNER_DROP_POSITIONS:
             inner["drop_rate"] = 0.0
         device, dtype = options.get("device"), options.get("dtype")
         with nullcontext() if device is None else torch.device(device):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["DROP_KINDS", "DROP_POSITIONS", "NoiseInjection", "create_dropout"]
+from kanvision.spec.models import DROP_KINDS
 
-DROP_KINDS = ("channel", "element", "noise")
-DROP_POSITIONS = ("input", "branch", "squashed", "basis", "output")
+__all__ = ["NoiseInjection", "create_dropout"]
+
 _CHANNEL = {0: nn.Dropout, 1: nn.Dropout1d, 2: nn.Dropout2d, 3: nn.Dropout3d}
 
 
@@ -63,4 +63,5 @@ def create_dropout(kind: str, rate: float, ndim: int) -> nn.Module:
         raise ValueError(f"drop_rate={rate} must be in [0, 1)")
     if kind == "noise":
         return NoiseInjection(rate, channel_dim=1 if ndim else -1)
-    return (_CHANNEL[ndim] if kind == "channel" else nn.Dropout)(rate)
+    layers: dict[str, type[nn.Module]] = {"channel": _CHANNEL[ndim], "element": nn.Dropout}
+    return layers[kind](rate)

@@ -11,11 +11,12 @@ from timm.layers import Attention
 from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 
+from kanvision.spec.models import KARAT_MASKS
+
 from .karat_operator import KArAtOperator
 
-__all__ = ["MASK_MODES", "KArAtWindowAttention", "KArAttention", "karat_attn_layer"]
+__all__ = ["KArAtWindowAttention", "KArAttention", "karat_attn_layer"]
 
-MASK_MODES = ("zero", "additive_paper")
 _PUBLISHED_MASK = -100.0
 # What timm's Attention may have besides the maps and heads; an attention that is converted may lack them.
 _PARTS = ("qkv", "q_norm", "k_norm", "attn_drop", "norm", "gate", "proj", "proj_drop")
@@ -62,8 +63,8 @@ class KArAttention(Attention):
         **kwargs: Any,
     ) -> None:
         super().__init__(dim, num_heads, *args, **kwargs)
-        if mask_mode not in MASK_MODES:
-            raise ValueError(f"mask_mode={mask_mode!r} is not known; legal values: {', '.join(MASK_MODES)}")
+        if mask_mode not in KARAT_MASKS:
+            raise ValueError(f"mask_mode={mask_mode!r} is not known; legal values: {', '.join(KARAT_MASKS)}")
         if not 0 <= num_softmax_heads < num_heads:
             raise ValueError(f"num_softmax_heads={num_softmax_heads} must be below num_heads={num_heads}")
         self.num_softmax_heads = num_softmax_heads
@@ -200,8 +201,8 @@ class KArAtWindowAttention(WindowAttention):
     operator: KArAtOperator
 
     def __init__(self, attn: WindowAttention, mask_mode: str = "zero", **options: Any) -> None:
-        if mask_mode not in MASK_MODES:
-            raise ValueError(f"mask_mode={mask_mode!r} is not known; legal values: {', '.join(MASK_MODES)}")
+        if mask_mode not in KARAT_MASKS:
+            raise ValueError(f"mask_mode={mask_mode!r} is not known; legal values: {', '.join(KARAT_MASKS)}")
         nn.Module.__init__(self)
         self.__dict__.update({k: v for k, v in attn.__dict__.items() if not k.startswith("_")})
         for name in ("qkv", "attn_drop", "proj", "proj_drop", "relative_position_bias_table"):

@@ -18,21 +18,13 @@ from kanvision.ops.autocast import without_autocast
 from kanvision.ops.karat import Series, fourier_attention
 from kanvision.ops.karat_triton import fused_fourier_attention, why_not_fused
 from kanvision.ops.simplex import project_simplex
+from kanvision.spec.models import KARAT_OPTIONS, KArAtBaseAct
 
 from .attention_units import AttentionUnits
 from .token_grid import resample_tokens
 
-__all__ = ["IMPLEMENTATIONS", "ORDERS", "KArAtOperator"]
+__all__ = ["KArAtOperator"]
 
-ORDERS = ("w_phi", "phi_w", "phi_phi")
-IMPLEMENTATIONS = ("auto", "naive", "gemm", "recompute", "triton")
-OPTIONS: dict[str, tuple[str, ...]] = {
-    "order": ORDERS,
-    "init": ("scaled", "paper"),
-    "w_bias": ("none", "layer", "head"),
-    "project": ("none", "output", "hidden"),
-    "implementation": IMPLEMENTATIONS,
-}
 _STD = 0.02  # of W: what timm gives to linear maps
 _FAR = -1e9  # below any logit that a projection could let through
 
@@ -74,14 +66,14 @@ class KArAtOperator(nn.Module):
         rank: R; None is the full N x N matrix of functions, without W (`w_phi` only).
         basis: Short name of the basis (a key of `kanvision.bases.BASES`).
         basis_kwargs: Its arguments; `num_frequencies` (G) of "fourier" is 3 unless given.
-        order: One of `ORDERS`.
+        order: One of the orders above.
         base_act: Added to each function: "zero", "identity", "silu" or "gelu".
         include_dc: Add the constant to the functions.
         unit_scales: Two more factors for each unit, as the published parameter counts need.
         init: "scaled" or "paper".
         w_bias: Bias on the entries of sigma(A): "none", one for all heads ("layer") or for each ("head").
         project: Rows onto the probability simplex: "none", "output" (of sigma(A)) or "hidden" (of H).
-        implementation: One of `IMPLEMENTATIONS`.
+        implementation: One of the implementations of `kanvision.spec.models.KARAT_OPTIONS`.
         device: Device of the parameters.
         dtype: Data type of the parameters.
 
@@ -104,7 +96,7 @@ class KArAtOperator(nn.Module):
         basis: str = "fourier",
         basis_kwargs: Mapping[str, Any] | None = None,
         order: str = "w_phi",
-        base_act: str = "zero",
+        base_act: KArAtBaseAct = "zero",
         include_dc: bool = False,
         unit_scales: bool = False,
         init: str = "scaled",
@@ -117,8 +109,10 @@ class KArAtOperator(nn.Module):
         super().__init__()
         choices = dict(order=order, init=init, w_bias=w_bias, project=project, implementation=implementation)
         for key, value in choices.items():
-            if value not in OPTIONS[key]:
-                raise ValueError(f"{key}={value!r} is not known; legal values: {', '.join(OPTIONS[key])}")
+            if value not in KARAT_OPTIONS[key]:
+                raise ValueError(
+                    f"{key}={value!r} is not known; legal values: {', '.join(KARAT_OPTIONS[key])}"
+                )
         for key, number in (("num_heads", num_heads), ("num_tokens", num_tokens), ("rank", rank)):
             if number is not None and number < 1:
                 raise ValueError(f"{key}={number} must be at least 1")

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from kanvision.spec.models import NORMS
+
 __all__ = [
     "INPUT_NORMS",
     "NORMS",
@@ -24,7 +26,6 @@ __all__ = [
     "has_shared_statistics",
 ]
 
-NORMS = ("batch", "instance", "group", "layer")
 INPUT_NORMS = ("batch", "instance", "layer", "minmax")
 _BATCH = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _GROUPS = 32

@@ -11,8 +11,8 @@ from kanvision.ops.autocast import without_autocast
 
 __all__ = ["ROPE_KINDS", "RotaryPositions"]
 
-ROPE_KINDS = ("axial", "mixed")
 _THETA = {"axial": 100.0, "mixed": 10.0}
+ROPE_KINDS = tuple(_THETA)
 
 
 class RotaryPositions(nn.Module):

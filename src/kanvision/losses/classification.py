@@ -5,9 +5,9 @@ from __future__ import annotations
 from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from torch import nn
 
-__all__ = ["CLASSIFICATION_LOSSES", "classification_loss"]
+from kanvision.spec.tasks import CLASSIFICATION_LOSSES
 
-CLASSIFICATION_LOSSES = ("cross_entropy", "bce")
+__all__ = ["CLASSIFICATION_LOSSES", "classification_loss"]
 
 
 def classification_loss(name: str, *, label_smoothing: float = 0.0, soft_targets: bool = False) -> nn.Module:

@@ -5,42 +5,26 @@ B batch, K channels of the network's output, H W space.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kanvision.spec.tasks import SEGMENTATION_LOSSES, SMOOTHED_LOSSES, Loss, MaskMode
+
 from .overlap import generalized_dice, sample_dice
 
 __all__ = ["SEGMENTATION_LOSSES", "SegmentationLoss", "segmentation_loss"]
 
-Mode = Literal["binary", "multiclass", "multilabel"]
-
-SEGMENTATION_LOSSES: dict[str, tuple[Mode, ...]] = {
-    "cross_entropy": ("binary", "multiclass"),
-    "bce": ("binary", "multilabel"),
-    "focal": ("binary", "multiclass", "multilabel"),
-    "dice": ("binary", "multiclass", "multilabel"),
-    "jaccard": ("binary", "multiclass", "multilabel"),
-    "tversky": ("binary", "multiclass", "multilabel"),
-    "lovasz": ("binary", "multiclass", "multilabel"),
-    "generalized_dice": ("binary", "multiclass", "multilabel"),
-    "ce_dice": ("binary", "multiclass"),
-    "bce_dice": ("binary", "multilabel"),
-    "kagn_dice": ("binary", "multilabel"),
-}
-"""Names, and the kinds of masks that each is defined for."""
-SMOOTHED = ("cross_entropy", "ce_dice")
-"""Those with a cross-entropy of classes, whose labels can be smoothed."""
 SAMPLE_DICE = {"bce_dice": (0.5, 1e-5), "kagn_dice": (0.1, 1.0)}
 """Weight of the binary cross-entropy, and what smooths the Dice score."""
 
 
 def segmentation_loss(
-    name: str,
+    name: Loss,
     *,
-    mode: Mode = "multiclass",
+    mode: MaskMode = "multiclass",
     label_smoothing: float = 0.0,
     gamma: float = 2.0,
     alpha: float = 0.5,
@@ -68,7 +52,7 @@ def segmentation_loss(
     if mode not in SEGMENTATION_LOSSES[name]:
         legal = ", ".join(other for other, modes in SEGMENTATION_LOSSES.items() if mode in modes)
         raise ValueError(f"loss.name={name!r} is not defined for {mode} masks; legal: {legal}")
-    if label_smoothing and name not in SMOOTHED:
+    if label_smoothing and name not in SMOOTHED_LOSSES:
         raise ValueError(
             f"loss.label_smoothing={label_smoothing}: loss.name={name} does not smooth; legal: 0"
         )
@@ -128,8 +112,8 @@ class SegmentationLoss(nn.Module):
 
     def __init__(
         self,
-        name: str,
-        mode: Mode,
+        name: Loss,
+        mode: MaskMode,
         *,
         label_smoothing: float = 0.0,
         gamma: float = 2.0,
@@ -158,7 +142,7 @@ class SegmentationLoss(nn.Module):
             return self._with_sample_dice(logits, target, valid)
         if self.name == "generalized_dice":
             return generalized_dice(*self._all_classes(logits, target, valid))
-        parts = [self._cross_entropy(logits, target, valid)] if self.name in ("bce", *SMOOTHED) else []
+        parts = [self._cross_entropy(logits, target, valid)] if self.name in ("bce", *SMOOTHED_LOSSES) else []
         if self.part is not None:
             # the library's Lovasz loss knows single precision only
             parts.append(self.part(logits.float() if self.name == "lovasz" else logits, target))
@@ -204,7 +188,7 @@ def _masked(p: Tensor, t: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]
 
 
 def _library_loss(
-    name: str, mode: Mode, ignore_index: int | None, options: dict[str, float]
+    name: Loss, mode: MaskMode, ignore_index: int | None, options: dict[str, float]
 ) -> nn.Module | None:
     """The part that segmentation-models-pytorch computes, on logits; None: there is none."""
     from segmentation_models_pytorch import losses

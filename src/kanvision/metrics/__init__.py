@@ -11,25 +11,20 @@ from .nonfinite import NonFiniteImages
 
 if TYPE_CHECKING:
     from .counts import foreground_planes, pixel_counts
-    from .distance import BorderDistance, EmptyPolicy, border_distances, hausdorff95
+    from .distance import BorderDistance, border_distances, hausdorff95
     from .objects import OBJECT_SCORES, ObjectScore, object_tallies
-    from .overlap import PROTOCOLS, SCORES, SUFFIX, OverlapScore, Protocol
+    from .overlap import OverlapScore
     from .segmentation import Objective, segmentation_metrics, slow_segmentation_metrics
     from .threshold import THRESHOLDS, ThresholdSearch
 
 __all__ = [
     "OBJECT_SCORES",
-    "PROTOCOLS",
-    "SCORES",
-    "SUFFIX",
     "THRESHOLDS",
     "BorderDistance",
-    "EmptyPolicy",
     "NonFiniteImages",
     "ObjectScore",
     "Objective",
     "OverlapScore",
-    "Protocol",
     "ThresholdSearch",
     "border_distances",
     "class_probabilities",
@@ -45,9 +40,9 @@ __all__ = [
 
 _OF_MASKS = {
     ".counts": ("foreground_planes", "pixel_counts"),
-    ".distance": ("BorderDistance", "EmptyPolicy", "border_distances", "hausdorff95"),
+    ".distance": ("BorderDistance", "border_distances", "hausdorff95"),
     ".objects": ("OBJECT_SCORES", "ObjectScore", "object_tallies"),
-    ".overlap": ("PROTOCOLS", "SCORES", "SUFFIX", "OverlapScore", "Protocol"),
+    ".overlap": ("OverlapScore",),
     ".segmentation": ("Objective", "segmentation_metrics", "slow_segmentation_metrics"),
     ".threshold": ("THRESHOLDS", "ThresholdSearch"),
 }

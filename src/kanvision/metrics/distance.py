@@ -6,7 +6,7 @@ B batch, K foreground classes, H W space.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +16,14 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torchmetrics import Metric
 
-__all__ = ["BorderDistance", "EmptyPolicy", "border_distances", "hausdorff95"]
+from kanvision.spec.tasks import EmptyMaskPolicy
+
+__all__ = ["BorderDistance", "border_distances", "hausdorff95"]
 
 PERCENTILE = 95
 POINT = 2**20
 """Distances are added up in units of 1 / POINT pixels."""
 
-EmptyPolicy = Literal["diagonal", "exclude"]
 Plane = NDArray[np.bool_]
 
 
@@ -88,7 +89,7 @@ class BorderDistance(Metric):
 
     def __init__(
         self,
-        empty: EmptyPolicy = "diagonal",
+        empty: EmptyMaskPolicy = "diagonal",
         *,
         count_excluded: bool = False,
         **kwargs: Any,

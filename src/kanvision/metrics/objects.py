@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torchmetrics import Metric
 __all__ = ["OBJECT_SCORES", "ObjectScore", "object_tallies"]
 
 ObjectScoreName = Literal["object_f1", "object_dice", "object_hausdorff"]
-OBJECT_SCORES: Final[tuple[ObjectScoreName, ...]] = ("object_f1", "object_dice", "object_hausdorff")
+OBJECT_SCORES: Final[tuple[ObjectScoreName, ...]] = get_args(ObjectScoreName)
 NUM_TALLIES = 9
 DICE_POINT, DISTANCE_POINT = 2**16, 2**10
 """Areas times Dice, and times distances, are added up in units of one over these."""

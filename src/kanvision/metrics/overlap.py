@@ -5,26 +5,16 @@ B batch, K foreground classes.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-__all__ = ["PROTOCOLS", "SCORES", "SUFFIX", "OverlapScore", "Protocol", "Score"]
+from kanvision.spec.tasks import Protocol, Score
 
-Score = Literal["iou", "f1", "precision", "recall"]
-Protocol = Literal["image", "dataset", "paper"]
+__all__ = ["OverlapScore"]
 
-SCORES: Final[tuple[Score, ...]] = ("iou", "f1", "precision", "recall")
-PROTOCOLS: Final[dict[Protocol, str]] = {
-    "image": "score of each image, mean over images",
-    "dataset": "pixels of all images taken together",
-    "paper": "pixels of each batch taken together, mean over batches: depends on the batch size",
-}
-"""How images are taken together, in words."""
-SUFFIX: Final[dict[Protocol, str]] = {"image": "", "dataset": "_dataset", "paper": "_batch"}
-"""What the name of a score ends in."""
 POINT = 2**30
 """Scores of single images are added up in units of 1 / POINT."""
 SMOOTH = 1e-5

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
-from .distance import BorderDistance, EmptyPolicy
+from kanvision.spec.tasks import DEFAULT_PROTOCOLS, PROTOCOL_SUFFIXES, SCORES, EmptyMaskPolicy, Protocol
+
+from .distance import BorderDistance
 from .objects import OBJECT_SCORES, ObjectScore
-from .overlap import SCORES, SUFFIX, OverlapScore, Protocol
+from .overlap import OverlapScore
 
 __all__ = ["Objective", "segmentation_metrics", "slow_segmentation_metrics"]
 
@@ -29,7 +31,7 @@ class Objective(MeanMetric):
 
 
 def segmentation_metrics(
-    num_foreground: int, *, protocols: Sequence[Protocol] = ("image", "dataset"), per_class: bool = False
+    num_foreground: int, *, protocols: Sequence[Protocol] = DEFAULT_PROTOCOLS, per_class: bool = False
 ) -> MetricCollection:
     """Overlap scores, by the names under which they are logged.
 
@@ -45,7 +47,7 @@ def segmentation_metrics(
     metrics: dict[str, Metric | MetricCollection] = {}
     for protocol in protocols:
         for score in SCORES:
-            name = score + SUFFIX[protocol]
+            name = score + PROTOCOL_SUFFIXES[protocol]
             metrics[name] = OverlapScore(num_foreground, score, protocol)
             for label in range(num_foreground if per_class else 0):
                 metrics[f"{name}_class{label + 1}"] = OverlapScore(num_foreground, score, protocol, label)
@@ -53,7 +55,9 @@ def segmentation_metrics(
     return MetricCollection(metrics, compute_groups=False)
 
 
-def slow_segmentation_metrics(*, hd95: EmptyPolicy | None = None, objects: bool = False) -> MetricCollection:
+def slow_segmentation_metrics(
+    *, hd95: EmptyMaskPolicy | None = None, objects: bool = False
+) -> MetricCollection:
     """Scores that take longer than a network's forward pass, for the test alone.
 
     `hd95`, and `hd95_excluded` where images can be left out, are updated with `distances` (see

@@ -4,32 +4,15 @@
 """
 
 from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
 
 from torch import nn
 
-from . import (
-    attention_unet,
-    convkan,
-    dense_kan,
-    kan_unet,
-    karat,
-    kat,
-    kkan,
-    nested_unet,
-    rd_kan,
-    res_kan,
-    res_kan_unet,
-    rolling_unet,
-    u2_kan,
-    u_mamba,
-    ukan,
-    unet,
-    unext,
-    vgg_kan,
-    vit,
-)
+from kanvision.spec.tasks import Kind
+
 from .attention_transfer import AttentionTransfer
-from .feature_locations import LOCATIONS, FeatureLocation, feature_location, feature_locations
+from .feature_locations import FeatureLocation, feature_location, feature_locations
 from .kanify import kanify
 from .registry import create_model, list_models
 from .segmenter import Segmenter, create_segmenter
@@ -37,39 +20,22 @@ from .transformer import patch_size_for
 
 __all__ = [
     "BUILDERS",
-    "LOCATIONS",
     "AttentionTransfer",
     "FeatureLocation",
     "Segmenter",
-    "attention_unet",
-    "convkan",
     "create_model",
     "create_segmenter",
-    "dense_kan",
     "feature_location",
     "feature_locations",
-    "kan_unet",
     "kanify",
-    "karat",
-    "kat",
-    "kkan",
     "list_models",
-    "nested_unet",
     "patch_size_for",
-    "rd_kan",
-    "res_kan",
-    "res_kan_unet",
-    "rolling_unet",
-    "u2_kan",
-    "u_mamba",
-    "ukan",
-    "unet",
-    "unext",
-    "vgg_kan",
-    "vit",
 ]
 
-BUILDERS: dict[str, Callable[..., nn.Module]] = {
+for _module in iter_modules(__path__):  # each registers its networks with timm
+    import_module(f"{__name__}.{_module.name}")
+
+BUILDERS: dict[Kind, Callable[..., nn.Module]] = {
     "classifier": create_model,
     "segmenter": create_segmenter,
 }

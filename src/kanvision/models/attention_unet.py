@@ -15,13 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kanvision.spec.models import AttentionUNetSize
+
 from .register_sizes import register_sizes
 from .segmenter import build_segmenter, segmenter_cfg
 from .unet import UNet
 
 __all__ = ["SIZES", "AttentionGate", "AttentionUNet"]
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: dict[AttentionUNetSize, dict[str, Any]] = {
     "tiny": {"widths": (8, 16, 32, 64, 128)},  # ours, for CPUs
     "base": {"widths": (64, 128, 256, 512, 1024)},  # the network of the U-KAN paper's tables
 }

@@ -30,11 +30,9 @@ from kanvision.layers import (
     get_preset,
 )
 from kanvision.layers.conv import KANConvNd
-from kanvision.layers.norm import NORMS
+from kanvision.spec.models import FORMS, NORMS
 
-__all__ = ["FORMS", "ConvFactory"]
-
-FORMS = ("plain", "bottleneck", "moe", "moe_bottleneck")
+__all__ = ["ConvFactory"]
 
 
 @dataclass(frozen=True, kw_only=True)

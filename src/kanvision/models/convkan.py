@@ -14,24 +14,26 @@ from typing import Any
 
 from torch import nn
 
+from kanvision.spec.models import ConvKANSize
+
 from .backbone import KANBackbone, Stage, build_backbone, conv_cfg
 from .conv_factory import ConvFactory
 from .register_sizes import register_sizes
 
 __all__ = ["STAGES", "ConvKAN"]
 
-STAGES: dict[str, tuple[tuple[int, ...], ...]] = {
-    "4": ((32,), (64,), (128, 256)),
-    "8": ((16,), (32,), (64, 128, 256), (256, 512, 512)),
+STAGES: dict[ConvKANSize, tuple[tuple[int, ...], ...]] = {
+    4: ((32,), (64,), (128, 256)),
+    8: ((16,), (32,), (64, 128, 256), (256, 512, 512)),
     # For 12 layers the authors report only numbers of parameters, at three degrees and two widths; these
     # widths reproduce all of them exactly, as those of 12_tuned do. Strides are those of the 8 layers.
-    "12": ((16,), (32,), (64, 128, 256), (256, 256, 512, 512, 512, 512, 512)),
+    12: ((16,), (32,), (64, 128, 256), (256, 256, 512, 512, 512, 512, 512)),
     # The tuned sizes are those of the hyperparameter search, published with width_scale=6.
     "8_tuned": ((8,), (16,), (32, 64, 128), (128, 256, 256)),
     "12_tuned": ((8,), (16,), (32, 64, 128), (128, 128, 128, 128, 256, 256, 256)),
     "16_tuned": ((8,), (8, 16), (16, 32, 32, 64), (64, 128, 128, 128), (128, 256, 256, 256, 256)),
     # an eighth of the resolution from the eighth convolution on
-    "16": ((8,), (8, 16), (16, 32, 32, 64), (64, 128, 128, 128, 128, 256, 256, 256, 256)),
+    16: ((8,), (8, 16), (16, 32, 32, 64), (64, 128, 128, 128, 128, 256, 256, 256, 256)),
 }
 """Output channels of each convolution, by size; a stage after the first starts with stride 2."""
 
@@ -57,7 +59,7 @@ class ConvKAN(KANBackbone):
 
     def __init__(
         self,
-        stages: Sequence[Sequence[int]] = STAGES["8"],
+        stages: Sequence[Sequence[int]] = STAGES[8],
         width_scale: float = 1.0,
         kernel_size: int = 3,
         in_chans: int = 3,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from kanvision.layers.norm import FrozenStatistics, has_shared_statistics
+from kanvision.spec.models import DenseKANSize
 
 from .backbone import KANBackbone, Stage, build_backbone, conv_cfg
 from .conv_factory import ConvFactory
@@ -92,7 +93,7 @@ def _transition(in_channels: int, out_channels: int, device: Any, dtype: Any) ->
     return nn.Sequential(layers)
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: dict[DenseKANSize, dict[str, Any]] = {
     "tiny": {
         "depths": (5, 5, 5),
         "stem_size": 5,
@@ -101,10 +102,10 @@ SIZES: dict[str, dict[str, Any]] = {
         "head": "kan",
         "grad_checkpointing": True,
     },
-    "121": {"depths": (6, 12, 24, 16)},
-    "161": {"depths": (6, 12, 36, 24), "growth": 48},
-    "169": {"depths": (6, 12, 32, 32)},
-    "201": {"depths": (6, 12, 48, 32)},
+    121: {"depths": (6, 12, 24, 16)},
+    161: {"depths": (6, 12, 36, 24), "growth": 48},
+    169: {"depths": (6, 12, 32, 32)},
+    201: {"depths": (6, 12, 48, 32)},
 }
 
 

@@ -5,19 +5,13 @@ B batch, C channels, H W space, N tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from torch import nn
 
-__all__ = ["LOCATIONS", "FeatureLocation", "feature_location", "feature_locations", "unet_feature_locations"]
+from kanvision.spec.models import LOCATIONS
 
-LOCATIONS: Mapping[str, str] = {
-    "encoder_last": "last map of the encoder",
-    "bottleneck": "deepest map of a segmenter, with which its decoder begins",
-    "decoder_last": "last map of a segmenter's decoder, the input of its head",
-}
-"""Positions that have a name."""
+__all__ = ["FeatureLocation", "feature_location", "feature_locations", "unet_feature_locations"]
 
 
 class FeatureLocation(NamedTuple):

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
 
+from kanvision.spec.models import HEADS
+
 from .conv_factory import ConvFactory
 
-__all__ = ["HEADS", "KANHead", "NestedLinear", "PixelHead"]
+__all__ = ["KANHead", "NestedLinear", "PixelHead"]
 
-HEADS = ("linear", "mlp", "vgg", "kan", "hidden_kan", "matryoshka", "kantryoshka")
 _NESTED = ("matryoshka", "kantryoshka")
 _HALVINGS = 4
 _HIDDEN = {"mlp": 100, "vgg": 1024, "hidden_kan": 512, "matryoshka": 1024, "kantryoshka": 512}

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kanvision.spec.models import KANUNET_MIXERS, KANUNetSize
+
 from .conv_factory import ConvFactory
 from .feature_locations import FeatureLocation, unet_feature_locations
 from .heads import PixelHead
@@ -23,11 +25,10 @@ from .register_sizes import register_sizes
 from .segmenter import build_segmenter, segmenter_cfg
 from .unet_blocks import refuse_drop_path, run_stages
 
-__all__ = ["MIXERS", "SIZES", "KANUNet"]
+__all__ = ["SIZES", "KANUNet"]
 
-SIZES: dict[int, dict[str, Any]] = {3: {"depth": 3}, 4: {"depth": 4}, 5: {"depth": 5}}
+SIZES: dict[KANUNetSize, dict[str, Any]] = {3: {"depth": 3}, 4: {"depth": 4}, 5: {"depth": 5}}
 """By the number of levels; published are 4 and 5."""
-MIXERS = ("conv", "attention", "focal")
 _WIDTH = 16  # of the first level
 _REDUCTION = 4.0  # of bottlenecks, as published
 
@@ -73,8 +74,8 @@ class KANUNet(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        if mixer not in MIXERS:
-            raise ValueError(f"mixer={mixer!r} is not known; legal values: {', '.join(MIXERS)}")
+        if mixer not in KANUNET_MIXERS:
+            raise ValueError(f"mixer={mixer!r} is not known; legal values: {', '.join(KANUNET_MIXERS)}")
         if focal_kwargs and mixer != "focal":
             raise ValueError(
                 f"focal_kwargs={dict(focal_kwargs)}: mixer={mixer!r} takes none; mixer='focal' does"

@@ -7,24 +7,19 @@ Maity et al. 2025 (arXiv 2503.10632). The paper's G3B of ViT-Tiny is `karat_tiny
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from timm.models import SwinTransformer, VisionTransformer, build_model_with_cfg
 from timm.models.convit import ConVit
 from torch import nn
 
 from kanvision.layers import KArAtOperator, KArAttention, KArAtWindowAttention
+from kanvision.spec.models import KARAT_FREQUENCIES, KARAT_SHARES, VIT_SIZES, KArAtShare, KArAtSize
 
-from .kat import SIZES
 from .register_sizes import register_sizes
 from .transformer import build_transformer, transformer_cfg
-from .vit import MICRO
 
-__all__ = ["FREQUENCIES", "KArAtConViT", "KArAtSwin", "KArAtViT", "replace_attention"]
-
-SHARES = ("blockwise", "universal")
-FREQUENCIES = {"micro": 3, "tiny": 3, "small": 3, "base": 1}
-"""Number of frequencies, G, by size: the choice of the paper; micro is ours."""
+__all__ = ["KArAtConViT", "KArAtSwin", "KArAtViT", "replace_attention"]
 
 
 def replace_attention(
@@ -32,7 +27,7 @@ def replace_attention(
     blocks: Sequence[nn.Module],
     num_tokens: int,
     *,
-    share: Literal["blockwise", "universal"] = "blockwise",
+    share: KArAtShare = "blockwise",
     karat_layers: Sequence[int] | None = None,
     num_softmax_heads: int = 0,
     mask_mode: str = "zero",
@@ -53,8 +48,8 @@ def replace_attention(
     Raises:
         ValueError: A value is not legal, or there is no such block.
     """
-    if share not in SHARES:
-        raise ValueError(f"share={share!r} is not known; legal values: {', '.join(SHARES)}")
+    if share not in KARAT_SHARES:
+        raise ValueError(f"share={share!r} is not known; legal values: {', '.join(KARAT_SHARES)}")
     given = range(len(blocks)) if karat_layers is None else karat_layers
     if outside := [index for index in given if not -len(blocks) <= index < len(blocks)]:
         raise ValueError(f"karat_layers={list(given)}: there are {len(blocks)} blocks, so none is {outside}")
@@ -113,7 +108,7 @@ class KArAtViT(VisionTransformer):
         self,
         *args: Any,
         plain: bool = False,
-        share: Literal["blockwise", "universal"] = "blockwise",
+        share: KArAtShare = "blockwise",
         karat_layers: Sequence[int] | None = None,
         num_softmax_heads: int = 0,
         mask_mode: str = "zero",
@@ -170,7 +165,7 @@ class KArAtConViT(ConVit):
         self,
         *args: Any,
         plain: bool = False,
-        share: Literal["blockwise", "universal"] = "blockwise",
+        share: KArAtShare = "blockwise",
         karat_layers: Sequence[int] | None = None,
         num_softmax_heads: int = 0,
         mask_mode: str = "zero",
@@ -313,17 +308,17 @@ def _swin(
     )
 
 
-_SHAPES = {"micro": MICRO, **SIZES}
 # Sizes for 32x32 images are not published.
-for _name, _img_size, _sizes in (
-    ("karat_{size}_patch16_224", 224, tuple(FREQUENCIES)),
+_REGISTERED: tuple[tuple[str, int, tuple[KArAtSize, ...]], ...] = (
+    ("karat_{size}_patch16_224", 224, tuple(KARAT_FREQUENCIES)),
     ("karat_{size}_patch4_32", 32, ("micro", "tiny")),
-):
+)
+for _name, _img_size, _sizes in _REGISTERED:
     register_sizes(
         __name__,
         _name,
         {
-            size: {**_SHAPES[size], "img_size": _img_size, "num_frequencies": FREQUENCIES[size]}
+            size: {**VIT_SIZES[size], "img_size": _img_size, "num_frequencies": KARAT_FREQUENCIES[size]}
             for size in _sizes
         },
         _vit,

@@ -15,24 +15,13 @@ from timm.models import VisionTransformer
 from torch import nn
 
 from kanvision.layers import GroupRationalMlp
+from kanvision.spec.models import KAT_ATTENTION_INITS, KAT_INITS, VIT_SIZES, KATAttentionInit, KATInit
 
 from .mimetic import init_mimetic_attention
 from .register_sizes import register_sizes
 from .transformer import build_transformer, transformer_cfg
-from .vit import MICRO
 
-__all__ = ["KAT", "SIZES"]
-
-SIZES: dict[str, dict[str, int]] = {
-    "tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3},
-    "small": {"embed_dim": 384, "depth": 12, "num_heads": 6},
-    "base": {"embed_dim": 768, "depth": 12, "num_heads": 12},
-    "large": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
-}
-"""Shape by size: three published sizes, and that of ViT-L."""
-
-INITS = ("released", "variance_preserving")
-ATTN_INITS = ("mimetic", "default")
+__all__ = ["KAT"]
 
 
 class KAT(VisionTransformer):
@@ -70,14 +59,14 @@ class KAT(VisionTransformer):
         share_numerator: bool = True,
         checkpoint: bool = False,
         plain: bool = False,
-        init: Literal["released", "variance_preserving"] = "released",
-        attn_init: Literal["mimetic", "default"] = "mimetic",
+        init: KATInit = "released",
+        attn_init: KATAttentionInit = "mimetic",
         weight_init: Literal["", "skip"] = "",
         **kwargs: Any,
     ) -> None:
         for key, value, legal in (
-            ("init", init, INITS),
-            ("attn_init", attn_init, ATTN_INITS),
+            ("init", init, KAT_INITS),
+            ("attn_init", attn_init, KAT_ATTENTION_INITS),
             ("weight_init", weight_init, ("", "skip")),
         ):
             if value not in legal:
@@ -146,14 +135,14 @@ for _infix, _act_init in _VARIANTS.items():
         register_sizes(
             __name__,
             f"kat_{{size}}{_infix}_patch16_{_img_size}",
-            {size: {**shape, **_options} for size, shape in SIZES.items()},
+            {size: {**shape, **_options} for size, shape in VIT_SIZES.items() if size != "micro"},
             partial(build_transformer, KAT),
             transformer_cfg(_img_size),
         )
 register_sizes(
     __name__,
     "kat_{size}_patch16_224",
-    {"micro": {**MICRO, "img_size": 224}},
+    {"micro": {**VIT_SIZES["micro"], "img_size": 224}},
     partial(build_transformer, KAT),
     transformer_cfg(224),
 )

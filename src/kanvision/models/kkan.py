@@ -20,6 +20,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kanvision.layers import KANLinear
+from kanvision.spec.models import KKANSize, KKANVariant
 
 from .backbone import KANBackbone, Stage, build_backbone, conv_cfg
 from .conv_factory import ConvFactory
@@ -27,13 +28,13 @@ from .register_sizes import register_sizes
 
 __all__ = ["KKAN", "SIZES", "VARIANTS"]
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: dict[KKANSize, dict[str, Any]] = {
     "small": {"widths": (5, 5)},
     "medium": {"widths": (5, 10)},
     "big": {"widths": (5, 10), "head_hidden_size": 100},  # with linear classifiers only
     "wide": {"widths": (10, 20)},  # plain networks only: "medium, but with more convs"
 }
-VARIANTS: dict[str, tuple[bool, bool]] = {
+VARIANTS: dict[KKANVariant, tuple[bool, bool]] = {
     "kkan": (True, True),
     "kanc_mlp": (True, False),
     "conv_kan": (False, True),
@@ -136,7 +137,8 @@ def _build(name: str, pretrained: bool, **kwargs: Any) -> Any:
 
 for _variant, (_kan_convs, _kan_head) in VARIANTS.items():
     _is_plain = not (_kan_convs or _kan_head)
-    _sizes = ("small", "medium", *(() if _kan_head else ("big",)), *(("wide",) if _is_plain else ()))
+    _sizes: tuple[KKANSize, ...] = ("small", "medium")
+    _sizes += (() if _kan_head else ("big",)) + (("wide",) if _is_plain else ())
     register_sizes(
         __name__,
         f"{_variant}_{{size}}",

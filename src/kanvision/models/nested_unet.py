@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kanvision.spec.models import NestedUNetSize
+
 from .feature_locations import FeatureLocation
 from .heads import PixelHead
 from .register_sizes import register_sizes
@@ -26,7 +28,7 @@ from .unet_blocks import refuse_drop_path, run_stages
 
 __all__ = ["SIZES", "NestedUNet"]
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: dict[NestedUNetSize, dict[str, Any]] = {
     "tiny": {"widths": (8, 16, 32, 64, 128)},  # ours, for CPUs
     "small": {"widths": (32, 64, 128, 256, 512)},  # published
     "base": {"widths": (64, 128, 256, 512, 1024)},  # the network of the U-KAN paper's tables

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from kanvision.spec.models import RDKANSize
+
 from .backbone import KANBackbone, Stage, build_backbone, conv_cfg, drop_path_rates
 from .conv_factory import ConvFactory
 from .register_sizes import register_sizes
@@ -123,7 +125,7 @@ def _plan(growths: Sequence[int], halvings: Sequence[int]) -> dict[str, Any]:
     return {"growths": tuple(growths), "halvings": tuple(halvings)}
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: dict[RDKANSize, dict[str, Any]] = {
     "tiny": {"stem_width": 32, **_plan([32, 52, 64, 64, 64, 64, 112], [1, 2, 6])},
     "small": {"stem_width": 72, **_plan([64, 128, *[128] * 7, 240, 240], [1, 2, 9])},
     "base": {"stem_width": 120, **_plan([96, 128, *[168] * 7, 336, 336], [1, 2, 9])},

@@ -10,8 +10,9 @@ import timm
 from timm.models import register_model
 from torch import nn
 
+from kanvision.spec.tasks import KINDS
+
 __all__ = [
-    "KINDS",
     "create_model",
     "encode_none_arguments",
     "is_segmenter",
@@ -20,8 +21,6 @@ __all__ = [
 ]
 
 OWN_PACKAGE = __name__.rpartition(".")[0]
-KINDS = ("classifier", "segmenter")
-"""Kinds of registered models."""
 NONE_IS_A_VALUE = ("norm", "stem_norm")
 """Arguments of kanvision's models for which None is a legal value and not the default."""
 _SEGMENTERS: set[str] = set()

@@ -16,6 +16,8 @@ from typing import Any, ClassVar, NamedTuple
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from kanvision.spec.models import ResKANSize, ResKANStem
+
 from .backbone import KANBackbone, Stage, build_backbone, conv_cfg, drop_path_rates
 from .conv_factory import ConvFactory
 from .register_sizes import register_sizes
@@ -101,7 +103,7 @@ class BottleneckBlock(_Block):
 
 
 BLOCKS: dict[str, type[BasicBlock | BottleneckBlock]] = {"basic": BasicBlock, "bottleneck": BottleneckBlock}
-SIZES: dict[int, dict[str, Any]] = {
+SIZES: dict[ResKANSize, dict[str, Any]] = {
     18: {"block": "basic", "depths": (2, 2, 2, 2)},
     34: {"block": "basic", "depths": (3, 4, 6, 3)},
     50: {"block": "bottleneck", "depths": (3, 4, 6, 3)},
@@ -117,7 +119,7 @@ class _Stem(NamedTuple):
     pool: bool
 
 
-STEMS: dict[str, _Stem] = {
+STEMS: dict[ResKANStem, _Stem] = {
     "plain": _Stem(7, 2, True),
     "64p": _Stem(3, 1, True),
     "32p": _Stem(3, 1, False),
@@ -151,7 +153,7 @@ class ResKAN(KANBackbone):
         self,
         block: str = "basic",
         depths: Sequence[int] = (2, 2, 2, 2),
-        stem: str = "plain",
+        stem: ResKANStem = "plain",
         stem_width: int | None = None,
         stem_norm: str | None = "same",
         width_scale: float = 1.0,

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kanvision.spec.models import ResKANUNetSize
+
 from .backbone import drop_path_rates
 from .conv_factory import ConvFactory
 from .feature_locations import FeatureLocation, unet_feature_locations
@@ -28,7 +30,7 @@ from .unet_blocks import run_stages
 
 __all__ = ["SIZES", "ResKANUNet"]
 
-SIZES: dict[int, dict[str, Any]] = {18: {"depths": (2, 2, 2, 2)}, 34: {"depths": (3, 4, 6, 3)}}
+SIZES: dict[ResKANUNetSize, dict[str, Any]] = {18: {"depths": (2, 2, 2, 2)}, 34: {"depths": (3, 4, 6, 3)}}
 """Number of blocks of each stage, after the ResNet of that size; published is 18."""
 _STEM_REDUCTION = 4  # of the bottleneck form of the stem and of the merging convolutions, as published
 

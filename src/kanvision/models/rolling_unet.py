@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kanvision.spec.models import RollingUNetSize
+
 from .feature_locations import FeatureLocation
 from .heads import PixelHead
 from .register_sizes import register_sizes
@@ -28,7 +30,7 @@ from .unet_blocks import refuse_drop_path, run_stages
 
 __all__ = ["SIZES", "RolledMlp", "RollingMixer", "RollingUNet", "roll"]
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: dict[RollingUNetSize, dict[str, Any]] = {
     # published S, the network of the U-KAN paper's tables; published M and L
     "small": {"widths": (16, 32, 64, 128, 256), "middle_drop_rate": 0.1},
     "medium": {"widths": (32, 64, 128, 256, 512), "middle_drop_rate": 0.2},

@@ -65,7 +65,7 @@ class Segmenter(NoWeightDecayMixin):
         return output[..., :height, :width]
 
     def feature_locations(self) -> dict[str, FeatureLocation]:
-        """Return the feature maps by position, see `kanvision.models.LOCATIONS`."""
+        """Return the feature maps by position, see `kanvision.spec.models.LOCATIONS`."""
         network: Any = self.network
         if callable(own := getattr(network, "feature_locations", None)):
             found: dict[str, FeatureLocation] = own()

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kanvision.spec.models import U2KANSize
+
 from .conv_factory import ConvFactory
 from .feature_locations import FeatureLocation, unet_feature_locations
 from .register_sizes import register_sizes
@@ -51,7 +53,7 @@ def _size(encoder: tuple[tuple[int, int], ...], decoder: tuple[tuple[int, int], 
     return _Size(tuple(down), tuple(up))
 
 
-SIZES: dict[str, _Size] = {
+SIZES: dict[U2KANSize, _Size] = {
     "small": _size(((4, 16),) * 6, ((4, 16),) * 5),
     "full": _size(
         ((8, 16), (8, 32), (16, 64), (32, 128), (64, 128), (64, 128)),

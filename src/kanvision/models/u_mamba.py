@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from kanvision.layers import create_norm
 from kanvision.layers.mamba import Mamba
+from kanvision.spec.models import UMAMBA_VARIANTS, UMambaSize
 
 from .backbone import drop_path_rates
 from .feature_locations import FeatureLocation, unet_feature_locations
@@ -30,15 +31,14 @@ from .segmenter import build_segmenter, segmenter_cfg
 from .unet import scaled_widths
 from .unet_blocks import run_stages
 
-__all__ = ["MAMBAS", "SIZES", "MapMamba", "UMamba"]
+__all__ = ["SIZES", "MapMamba", "UMamba"]
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: dict[UMambaSize, dict[str, Any]] = {
     "tiny": {"widths": (16, 32, 64, 128, 128)},  # ours, for CPUs
     "small": {"widths": (32, 64, 128, 256, 512, 512, 512)},  # nnU-Net's plan for 256 pixels
     # nnU-Net's plan for 512 pixels, the closest in size to the network of the U-KAN paper's table
     "base": {"widths": (32, 64, 128, 256, 512, 512, 512, 512)},
 }
-MAMBAS = ("bottleneck", "encoder")
 _SLOPE = 0.01
 
 
@@ -139,8 +139,8 @@ class UMamba(nn.Module):
 
     Args:
         widths: Channels of each stage, from the full resolution down.
-        mamba: Position of the state spaces, one of `MAMBAS`: after the deepest stage, or after every stage of
-            the encoder, in which case the last norm of each residual block starts at 0.
+        mamba: Position of the state spaces, one of `UMAMBA_VARIANTS`: after the deepest stage, or after every
+            stage of the encoder, in which case the last norm of each residual block starts at 0.
         depth: Number of residual blocks of each stage.
         width_scale: Multiplies all widths.
         in_chans: Number of input channels.
@@ -164,8 +164,8 @@ class UMamba(nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        if mamba not in MAMBAS:
-            raise ValueError(f"mamba={mamba!r} is not known; legal values: {', '.join(MAMBAS)}")
+        if mamba not in UMAMBA_VARIANTS:
+            raise ValueError(f"mamba={mamba!r} is not known; legal values: {', '.join(UMAMBA_VARIANTS)}")
         if len(widths) < 2:
             raise ValueError(f"widths={tuple(widths)} must have at least two stages")
         if depth < 1:

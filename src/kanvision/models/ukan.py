@@ -20,6 +20,7 @@ from timm.layers.weight_init import trunc_normal_
 from torch import Tensor, nn
 
 from kanvision.layers import PRESETS, GroupRational, KANLinear, get_preset
+from kanvision.spec.models import UKANSize
 
 from .register_sizes import register_sizes
 from .segmenter import build_segmenter, segmenter_cfg
@@ -28,7 +29,7 @@ from .unet import ConvPair
 
 __all__ = ["GROUP_RATIONAL", "SIZES", "UKAN", "PlainLinear", "TokenMixer"]
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: dict[UKANSize, dict[str, Any]] = {
     "tiny": {"embed_dims": (32, 48, 64)},  # ours, for CPUs
     "small": {"embed_dims": (64, 96, 128)},  # published U-KAN S
     "medium": {"embed_dims": (128, 160, 256)},  # published U-KAN M, the network of the paper's tables

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kanvision.spec.models import UNetSize
+
 from .feature_locations import FeatureLocation, unet_feature_locations
 from .heads import PixelHead
 from .register_sizes import register_sizes
@@ -27,7 +29,7 @@ from .unet_blocks import refuse_drop_path, run_stages
 
 __all__ = ["SIZES", "UPSAMPLINGS", "ConvPair", "UNet", "scaled_widths"]
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: dict[UNetSize, dict[str, Any]] = {
     "tiny": {"widths": (8, 16, 32, 64, 64)},  # ours, for CPUs
     "small": {"widths": (16, 32, 64, 128, 128)},  # ours
     "base": {"widths": (64, 128, 256, 512, 512)},  # baseline of the crop-field paper

@@ -17,13 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kanvision.spec.models import UNeXtSize
+
 from .register_sizes import register_sizes
 from .segmenter import build_segmenter, segmenter_cfg
 from .token_unet import TokenBlock, TokenLinear, TokenUNet, spread
 
 __all__ = ["SIZES", "ShiftedMlp", "UNeXt", "shift"]
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: dict[UNeXtSize, dict[str, Any]] = {
     "small": {"embed_dims": (32, 64, 128), "stem_dims": (8, 16)},  # published UNeXt-S
     "base": {"embed_dims": (128, 160, 256)},  # published UNeXt, the network of the tables
 }

@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import nn
 
+from kanvision.spec.models import VGGKANSize, VGGKANVersion
+
 from .backbone import KANBackbone, Stage, build_backbone, conv_cfg, half_pool
 from .conv_factory import ConvFactory
 from .register_sizes import register_sizes
@@ -22,14 +24,19 @@ __all__ = ["DEPTHS", "VERSIONS", "VGGKAN", "WIDTHS"]
 
 WIDTHS = (16, 32, 64, 128, 128)
 """Output channels of the convolutions, by stage."""
-DEPTHS: dict[int, tuple[int, ...]] = {
+DEPTHS: dict[VGGKANSize, tuple[int, ...]] = {
     11: (1, 1, 2, 2, 2),
     13: (2, 2, 2, 2, 2),
     16: (2, 2, 3, 3, 3),
     19: (2, 2, 4, 4, 4),
 }
 """Number of convolutions of each stage, by size."""
-VERSIONS: dict[str, tuple[int, ...]] = {"v1": (), "v2": (128, 128), "v3": (128, 256), "v4": (256, 256)}
+VERSIONS: dict[VGGKANVersion, tuple[int, ...]] = {
+    "v1": (),
+    "v2": (128, 128),
+    "v3": (128, 256),
+    "v4": (256, 256),
+}
 """Output channels of the convolutions of a sixth stage, by version."""
 
 
@@ -54,7 +61,7 @@ class VGGKAN(KANBackbone):
     def __init__(
         self,
         depths: Sequence[int] = DEPTHS[11],
-        version: str = "v1",
+        version: VGGKANVersion = "v1",
         pool_attention: bool = False,
         last_attention: bool = False,
         attention_reduction: float | None = None,

@@ -23,6 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kanvision.spec.models import KArAtBaseAct
+
 from .autocast import without_autocast
 from .double_backward import plain_gradients
 
@@ -50,7 +52,7 @@ def _gelu_slope(x: Tensor) -> Tensor:
     return slope
 
 
-BASE_ACTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] | None] = {
+BASE_ACTS: dict[KArAtBaseAct, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] | None] = {
     "zero": None,
     "identity": (lambda x: x, torch.ones_like),
     "silu": (F.silu, _silu_slope),
@@ -70,7 +72,7 @@ class Series(NamedTuple):
 
     num_frequencies: int
     constant: bool = False
-    base_act: str = "zero"
+    base_act: KArAtBaseAct = "zero"
 
     @property
     def num_functions(self) -> int:

@@ -16,7 +16,8 @@ from timm.optim import (
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from kanvision.spec import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS, base_optimizer_name
+from kanvision.spec.optimizers import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS, base_optimizer_name
+from kanvision.spec.training import LR_SCALINGS
 
 __all__ = [
     "apply_settings",
@@ -29,7 +30,6 @@ __all__ = [
     "scaled_lr",
 ]
 
-LR_SCALINGS = ("none", "linear", "sqrt")
 SETTINGS = ("lr", "initial_lr", "lr_scale", "weight_decay", "betas", "eps", "momentum")
 """Entries of a parameter group that the configuration sets; others may be the optimizer's own state."""
 GROUPING = ("lr", "weight_decay", "decay_all", "decay_rationals", "kan_lr", "layer_decay")
@@ -158,7 +158,7 @@ def build_optimizer(
         momentum: Momentum of SGD-like optimizers. Ignored by those that have none.
 
     Raises:
-        ValueError: If the optimizer is not one of `kanvision.spec.OPTIMIZERS`.
+        ValueError: If the optimizer is not one of `kanvision.spec.optimizers.OPTIMIZERS`.
     """
     word = base_optimizer_name(name)
     if word not in OPTIMIZERS:
@@ -166,7 +166,7 @@ def build_optimizer(
         reason = UNSUPPORTED_OPTIMIZERS.get(word, "it is not in timm's registry")
         raise ValueError(
             f"optimizer.name={name!r} cannot be used: {reason}; close: {', '.join(close) or 'none'}; "
-            "all: kanvision.spec"
+            "all: kanvision.spec.optimizers"
         )
     groups = parameter_groups(
         model,

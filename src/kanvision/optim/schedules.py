@@ -14,9 +14,10 @@ from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch.optim import Optimizer
 
+from kanvision.spec.training import INTERVALS, SCHEDULES, Interval, Schedule
+
 __all__ = ["SCHEDULES", "Plateau", "build_scheduler", "drops"]
 
-SCHEDULES = ("cosine", "linear", "poly", "step", "exponential", "constant", "plateau")
 THRESHOLD = 1e-4
 """Share by which a value must be better than the best one so far, to be better."""
 
@@ -92,13 +93,13 @@ def build_scheduler(
     *,
     max_epochs: int,
     steps_per_epoch: int,
-    name: str = "cosine",
+    name: Schedule = "cosine",
     warmup_epochs: float = 0.0,
     warmup_lr: float = 0.0,
     min_lr: float = 0.0,
     decay_rate: float = 0.1,
     decay_epochs: float = 30.0,
-    interval: str = "epoch",
+    interval: Interval = "epoch",
     scale_min_lr: bool = True,
     patience: int = 5,
     mode: str = "min",
@@ -143,8 +144,8 @@ def build_scheduler(
     """
     if name not in SCHEDULES:
         raise ValueError(f"scheduler.name={name!r} is unknown; legal: {', '.join(SCHEDULES)}")
-    if interval not in ("epoch", "step"):
-        raise ValueError(f"scheduler.interval={interval!r} is unknown; legal: epoch, step")
+    if interval not in INTERVALS:
+        raise ValueError(f"scheduler.interval={interval!r} is unknown; legal: {', '.join(INTERVALS)}")
     if not scale_min_lr:
         for group in optimizer.param_groups:
             group["initial_lr"] *= group.get("lr_scale", 1.0)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kanvision.data.files.pixels import TIFF
+from kanvision.spec.data import Interpolation
+from kanvision.spec.tasks import MaskMode
 
 from .files import BLOCK, Color, Write, array_file, draft, nodata_value, picture_files, raster_file
 from .raster import Scene
@@ -64,10 +66,10 @@ class MaskPredictor:
 
     probabilities: Callable[[Tensor, tuple[int, int]], Tensor]
     decisions: Callable[[Tensor], Tensor]
-    mode: Literal["binary", "multiclass", "multilabel"]
+    mode: MaskMode
     names: tuple[str, ...]
     img_size: int
-    interpolation: str
+    interpolation: Interpolation
     tile: int
     overlap: int
     batch_size: int

@@ -15,7 +15,6 @@ from .table import NUMBERS, Row, Spread, SweepTable, tables
 
 __all__ = ["report", "to_csv", "to_markdown"]
 
-HEADS = {"parameters": "parameters", "flops": "GFLOP / image", "train_seconds": "seconds"}
 # Without a terminal there is nothing to fit into.
 WIDTH_OF_FILE = 200
 LONGEST_REASON = 80
@@ -79,7 +78,7 @@ def _fitting(table: SweepTable, console: Console) -> rich.table.Table:
         if console.measure(drawn, options=unbounded).maximum <= console.width:
             return drawn
     # Metrics but the first one go before the costs; what has failed is told below the table.
-    droppable = [*HEADS.values(), *table.metrics[1:]]
+    droppable = [*NUMBERS.values(), *table.metrics[1:]]
     heads, rows = _cells(table, table.metrics, folded=True)
     columns = {head: [head, *cells] for head, *cells in zip(heads, *rows, strict=True) if head != "failed"}
     sizes = {head: max(map(len, cells)) + len(" │ ") for head, cells in columns.items()}
@@ -171,7 +170,7 @@ def _cells(
     table: SweepTable, metrics: Sequence[str], *, folded: bool = False
 ) -> tuple[list[str], list[list[str]]]:
     """Heads and rows as text; the settings in a column each or, folded, all in one."""
-    heads = [*([SETTINGS] if folded else table.keys), "runs", *metrics, *(HEADS[name] for name in NUMBERS)]
+    heads = [*([SETTINGS] if folded else table.keys), "runs", *metrics, *NUMBERS.values()]
     rows = [
         [
             *([_given(row)] if folded else map(_short, row.settings.values())),

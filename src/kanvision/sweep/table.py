@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kanvision.spec.training import DIRECTIONS
+
 from .runs import Run
 
 __all__ = ["NUMBERS", "Failure", "Row", "Spread", "SweepTable", "tables", "tabulate"]
 
-# What a run costs, by the names in metrics.json.
-NUMBERS = ("parameters", "flops", "train_seconds")
+NUMBERS = {"parameters": "parameters", "flops": "GFLOP / image", "train_seconds": "seconds"}
+"""Heading of each cost of a run, by its name in metrics.json."""
 # Seeds are averaged over; the others say where a run lies, not what it is.
 NOT_VARIED = ("seed", "data.split_seed", "run.dir", "run.name", "run.root", "resume")
 
@@ -172,7 +174,7 @@ def _sorted_by(runs: Iterable[Run]) -> tuple[str, str]:
     twin = f"test/{monitor.partition('/')[2]}"
     wanted = (twin, f"best_{monitor}", *(name for name in names if name.startswith("test/")), *names)
     by = next((name for name in wanted if name in names), twin)
-    if mode not in ("max", "min"):
+    if mode not in DIRECTIONS:
         mode = "min" if any(word in by for word in ("loss", "error", "ece")) else "max"
     return by, mode
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from kanvision.lazy import load_on_demand
+from kanvision.spec.tasks import TaskName
 
 from .base import Task
 from .finite import NonFiniteError
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassificationTask", "NonFiniteError", "SegmentationTask", "Task", "create_task"]
 
-_TASKS = {"classification": "ClassificationTask", "segmentation": "SegmentationTask"}
+_TASKS: dict[TaskName, str] = {"classification": "ClassificationTask", "segmentation": "SegmentationTask"}
 _HOME = {"ClassificationTask": ".classification", "SegmentationTask": ".segmentation"}
 __getattr__ = load_on_demand(__name__, _HOME)
 
 
-def create_task(name: str, model: nn.Module, **options: Any) -> Task:
+def create_task(name: TaskName, model: nn.Module, **options: Any) -> Task:
     """Return the task that `data.task` names; all of them take the same arguments.
 
     Args:

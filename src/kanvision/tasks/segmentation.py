@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,6 @@ from torch import Tensor, nn
 from kanvision.losses import segmentation_loss
 from kanvision.metrics import (
     OBJECT_SCORES,
-    PROTOCOLS,
-    SCORES,
-    SUFFIX,
     Objective,
     ThresholdSearch,
     border_distances,
@@ -28,6 +25,15 @@ from kanvision.metrics import (
     segmentation_metrics,
     slow_segmentation_metrics,
 )
+from kanvision.spec.tasks import (
+    DEFAULT_PROTOCOLS,
+    EMPTY_MASK_POLICIES,
+    PROTOCOL_SUFFIXES,
+    PROTOCOLS,
+    SCORES,
+    Loss,
+    MaskMode,
+)
 
 from .base import Batch, Task
 
@@ -35,10 +41,6 @@ __all__ = ["SegmentationTask"]
 
 EVEN = 0.5
 """The threshold that stands until another one is found."""
-HD95 = {
-    "diagonal": "pixels; the image's diagonal where one of two masks is empty",
-    "exclude": "pixels; images where one of two masks is empty are left out",
-}
 
 
 class SegmentationTask(Task):
@@ -69,7 +71,7 @@ class SegmentationTask(Task):
         scheduler: See `Task`.
         loss: Arguments of `kanvision.losses.segmentation_loss` but `mode` and `ignore_index`.
         mode: What masks are.
-        metrics: `protocol`, a list of `kanvision.metrics.PROTOCOLS`; `threshold`, a number or search;
+        metrics: `protocol`, a list of `kanvision.spec.tasks.PROTOCOLS`; `threshold`, a number or search;
             `per_class`; `hd95`, diagonal, exclude or None; `objects`. See `segmentation_metrics` and
             `slow_segmentation_metrics`.
         ignore_index: Label of pixels that neither train nor count; None: all do.
@@ -93,7 +95,7 @@ class SegmentationTask(Task):
         optimizer: Mapping[str, Any],
         scheduler: Mapping[str, Any],
         loss: Mapping[str, Any],
-        mode: Literal["binary", "multiclass", "multilabel"] = "multiclass",
+        mode: MaskMode = "multiclass",
         metrics: Mapping[str, Any] | None = None,
         ignore_index: int | None = None,
         mixup: Mapping[str, Any] | None = None,
@@ -106,7 +108,7 @@ class SegmentationTask(Task):
         for key in ("mixup_alpha", "cutmix_alpha"):
             if alpha := (mixup or {}).get(key):
                 raise ValueError(f"mixup.{key}={alpha}: masks are not mixed; legal for segmentation: 0")
-        wanted = {"protocol": ("image", "dataset"), "threshold": EVEN, "per_class": False, **(metrics or {})}
+        wanted = {"protocol": DEFAULT_PROTOCOLS, "threshold": EVEN, "per_class": False, **(metrics or {})}
         num_foreground = _num_foreground(mode, num_classes)
         _check_metrics(mode, wanted)
         measured = segmentation_metrics(
@@ -133,7 +135,7 @@ class SegmentationTask(Task):
         self.ignore_index = ignore_index
         self.wanted = wanted
         self.loss = segmentation_loss(**loss, mode=mode, ignore_index=ignore_index)
-        plain = "bce" if mode == "multilabel" else "cross_entropy"
+        plain: Loss = "bce" if mode == "multilabel" else "cross_entropy"
         self.plain_loss = segmentation_loss(plain, mode=mode, ignore_index=ignore_index)
         self.search = ThresholdSearch(num_foreground) if wanted["threshold"] == "search" else None
         start = EVEN if self.search is not None else wanted["threshold"]
@@ -266,11 +268,13 @@ class SegmentationTask(Task):
     def metric_notes(self) -> dict[str, str]:
         """How the scores were taken, by their names."""
         lines = {
-            ", ".join(score + SUFFIX[protocol] for score in SCORES): f"{protocol}: {PROTOCOLS[protocol]}"
+            ", ".join(
+                score + PROTOCOL_SUFFIXES[protocol] for score in SCORES
+            ): f"{protocol}: {PROTOCOLS[protocol]}"
             for protocol in self.wanted["protocol"]
         }
         if policy := self.wanted.get("hd95"):
-            lines["hd95"] = HD95[policy]
+            lines["hd95"] = EMPTY_MASK_POLICIES[policy]
         if self.wanted.get("objects"):
             lines[", ".join(OBJECT_SCORES)] = "as in the GlaS challenge, all images together"
         if self.mode != "multiclass":
@@ -279,7 +283,7 @@ class SegmentationTask(Task):
         return lines
 
 
-def _num_foreground(mode: str, num_classes: int) -> int:
+def _num_foreground(mode: MaskMode, num_classes: int) -> int:
     """Number of classes that are scored."""
     legal = {"binary": (1, 2), "multiclass": range(2, 2**16), "multilabel": range(1, 2**16)}[mode]
     if num_classes not in legal:

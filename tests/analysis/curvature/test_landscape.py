@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 import kanvision as kv
 from kanvision.analysis.curvature.landscape import (
-    SCALINGS,
     Plane,
-    Scaling,
     at_weights,
     batch_statistics,
     get_weights,
@@ -20,6 +18,7 @@ from kanvision.analysis.curvature.landscape import (
     share_in_plane,
     surface,
 )
+from kanvision.spec.evaluation import DIRECTION_SCALINGS, DirectionScaling
 
 
 class Bowl(nn.Module):
@@ -52,9 +51,9 @@ def flat(weights: dict[str, Tensor] | object, names: tuple[str, ...] = ("matrix"
     return torch.cat([weights[name].flatten() if name in weights else torch.zeros(4) for name in names])  # type: ignore[index,operator]
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("scaling", DIRECTION_SCALINGS)
 @pytest.mark.parametrize("vectors", [False, True])
-def test_the_surface_of_a_quadratic_loss_is_its_parabola(scaling: Scaling, vectors: bool) -> None:
+def test_the_surface_of_a_quadratic_loss_is_its_parabola(scaling: DirectionScaling, vectors: bool) -> None:
     model = Bowl()
     before = get_weights(model)
     plane = random_plane(before, scaling, seed=3, vectors=vectors)
@@ -76,8 +75,8 @@ def test_the_surface_of_a_quadratic_loss_is_its_parabola(scaling: Scaling, vecto
     assert ("bias" in plane.first) is vectors
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
-def test_directions_are_as_long_as_the_weights(scaling: Scaling) -> None:
+@pytest.mark.parametrize("scaling", DIRECTION_SCALINGS)
+def test_directions_are_as_long_as_the_weights(scaling: DirectionScaling) -> None:
     center = get_weights(Bowl())
     plane = random_plane(center, scaling, seed=0)
     axis = tuple(range(int(scaling == "filter"), 2))
@@ -88,8 +87,8 @@ def test_directions_are_as_long_as_the_weights(scaling: Scaling) -> None:
     assert not torch.equal(plane.second["matrix"], random_plane(center, scaling, seed=1).second["matrix"])
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
-def test_points_of_a_plane_are_found_again(scaling: Scaling) -> None:
+@pytest.mark.parametrize("scaling", DIRECTION_SCALINGS)
+def test_points_of_a_plane_are_found_again(scaling: DirectionScaling) -> None:
     center = get_weights(Bowl())
     plane = path_plane(center, snapshots_of(center), scaling, vectors=True)
     for x, y in ((0.0, 0.0), (0.3, -2.0), (-1.0, 0.7)):

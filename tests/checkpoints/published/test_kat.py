@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from kanvision.checkpoints import CheckpointError, load_official
-from kanvision.models.kat import KAT, SIZES
+from kanvision.models.kat import KAT
+from kanvision.spec.models import VIT_SIZES
 
 from .reference_kat import NAMES, forward, random_kat
 
@@ -37,9 +38,9 @@ def test_a_whole_published_network(source: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", VIT_SIZES)
 def test_sizes_are_told_from_the_tensors(size: str) -> None:
-    width, depth, num_heads = SIZES[size].values()
+    width, depth, num_heads = VIT_SIZES[size].values()
     with torch.device("meta"):
         state = random_kat(width=width, depth=depth, image=384, patch=16, classes=1000)
     model: Any = load_official(

@@ -5,7 +5,8 @@ from typing import get_args
 from kanvision.app.analyze.run import ANALYSES
 from kanvision.config import EvalConfig
 from kanvision.config.checks.evaluation import analysis_problems, mode_problems
-from kanvision.config.schema.evaluation import Analysis, AnalysisConfig
+from kanvision.config.schema.evaluation import AnalysisConfig
+from kanvision.spec.evaluation import Analysis
 
 
 def config(**values) -> EvalConfig:

@@ -42,7 +42,7 @@ MISTAKES = {
     "basis.degree=x": ["expected whole number", "default is 3"],
     "basis.name=grm": ["no such basis", "legal: gram,"],
     "model.kwargs.foo=1": ["new keys are added with +", "+model.kwargs.foo=1"],
-    "ema.decay=2": ["expected number > 0 and < 1", "Share of the old average"],
+    "ema.decay=2": ["expected number > 0 and < 1", "Weight of the old average"],
     "+ema.decay=2": ["expected number > 0 and < 1"],
     "+data.num_workers=3": ["exists already", "write data.num_workers=3"],
     "+optimizer.foo=3": ["unknown key", "keys of optimizer"],

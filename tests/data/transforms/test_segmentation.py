@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kanvision.data.transforms.segmentation import BACKENDS, segmentation_augment
+from kanvision.data.transforms.segmentation import segmentation_augment
+from kanvision.spec.data import BACKENDS
 
 AFFINE = {"degrees": 30.0, "translate": 0.2, "scale": (0.8, 1.25)}
 both = pytest.mark.parametrize("backend", BACKENDS)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kanvision.layers.norm import FrozenStatistics
+from kanvision.spec.evaluation import DIRECTION_SCALINGS, DirectionScaling
 
 __all__ = [
-    "SCALINGS",
     "Plane",
     "Projection",
-    "Scaling",
     "Weights",
     "at_weights",
     "batch_statistics",
@@ -36,8 +35,6 @@ __all__ = [
 
 Weights = Mapping[str, Tensor]
 """Parameters by name."""
-Scaling = Literal["network", "tensor", "filter"]
-SCALINGS: tuple[Scaling, ...] = ("network", "tensor", "filter")
 Floats = NDArray[np.float64]
 
 
@@ -88,7 +85,7 @@ def get_weights(model: nn.Module, names: Collection[str] | None = None) -> dict[
     }
 
 
-def random_plane(center: Weights, scaling: Scaling, seed: int, *, vectors: bool = False) -> Plane:
+def random_plane(center: Weights, scaling: DirectionScaling, seed: int, *, vectors: bool = False) -> Plane:
     """A plane along two random directions, normal numbers scaled like the weights.
 
     Args:
@@ -111,7 +108,7 @@ def random_plane(center: Weights, scaling: Scaling, seed: int, *, vectors: bool 
 
 
 def path_plane(
-    center: Weights, snapshots: Sequence[Weights], scaling: Scaling, *, vectors: bool = False
+    center: Weights, snapshots: Sequence[Weights], scaling: DirectionScaling, *, vectors: bool = False
 ) -> Plane:
     """The plane through the center that is nearest to the snapshots of a training run.
 
@@ -223,16 +220,18 @@ def _moving(center: Weights, vectors: bool) -> list[str]:
     return [name for name, tensor in center.items() if vectors or sum(size > 1 for size in tensor.shape) > 1]
 
 
-def _plane(center: Weights, first: dict[str, Tensor], second: dict[str, Tensor], scaling: Scaling) -> Plane:
-    if scaling not in SCALINGS:
-        raise ValueError(f"scaling={scaling!r} is not known; legal values: {', '.join(SCALINGS)}")
+def _plane(
+    center: Weights, first: dict[str, Tensor], second: dict[str, Tensor], scaling: DirectionScaling
+) -> Plane:
+    if scaling not in DIRECTION_SCALINGS:
+        raise ValueError(f"scaling={scaling!r} is not known; legal values: {', '.join(DIRECTION_SCALINGS)}")
     first, second = (_scaled(axis, center, scaling) for axis in (first, second))
     overlap = _dot(second, first) / _dot(first, first)
     second = {name: part - overlap * first[name] for name, part in second.items()}
     return Plane(center, first, second)
 
 
-def _scaled(direction: Weights, center: Weights, scaling: Scaling) -> dict[str, Tensor]:
+def _scaled(direction: Weights, center: Weights, scaling: DirectionScaling) -> dict[str, Tensor]:
     if scaling == "network":
         own = {name: center[name] for name in direction}
         factor = math.sqrt(_dot(own, own) / _dot(direction, direction))

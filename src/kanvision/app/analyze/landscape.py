@@ -25,13 +25,14 @@ from kanvision.analysis.curvature.landscape import (
 from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
 from kanvision.config import ConfigError
 from kanvision.config.errors import problem_at
+from kanvision.spec.evaluation import DirectionScaling
 
 from .study import AnalysisContext, batch_loss, describe_images, fixed_batches, trainable_parameter_names
 
 __all__ = ["landscape"]
 
 MARGIN = 0.2  # around the path, as a share of its extent
-UNIT = {
+UNIT: dict[DirectionScaling, str] = {
     "network": "all weights that move, together",
     "tensor": "each tensor",
     "filter": "the weights of each output",
@@ -158,12 +159,14 @@ def _snapshots(study: AnalysisContext, names: set[str]) -> dict[int, Weights]:
     }
 
 
-def _plane(study: AnalysisContext, center: Weights, snapshots: dict[int, Weights]) -> tuple[Plane, str]:
+def _plane(
+    study: AnalysisContext, center: Weights, snapshots: dict[int, Weights]
+) -> tuple[Plane, DirectionScaling]:
     options = study.cfg.analyze.landscape
     scaling = options.scaling
     why = "the run has kept fewer than three checkpoints"
     if snapshots:
-        by_path = "network" if scaling == "auto" else scaling
+        by_path: DirectionScaling = "network" if scaling == "auto" else scaling
         try:
             return path_plane(
                 center, list(snapshots.values()), by_path, vectors=options.include_vectors
@@ -174,7 +177,7 @@ def _plane(study: AnalysisContext, center: Weights, snapshots: dict[int, Weights
         fix = "train with callbacks=snapshots, or take analyze.landscape.directions=random"
         raise ConfigError([problem_at(study.cfg, ["analyze.landscape.directions"], why, fix)])
     snapshots.clear()
-    at_random = "filter" if scaling == "auto" else scaling
+    at_random: DirectionScaling = "filter" if scaling == "auto" else scaling
     return random_plane(center, at_random, study.cfg.analyze.seed, vectors=options.include_vectors), at_random
 
 

@@ -15,6 +15,7 @@ from kanvision.app.evaluation_results import results_folder
 from kanvision.app.restore import restore
 from kanvision.config import EvalConfig, as_config_error
 from kanvision.console import build_console
+from kanvision.spec.evaluation import Analysis
 
 from .attention import attention
 from .hessian import hessian
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 
-ANALYSES: dict[str, Callable[[AnalysisContext], AnalysisResult]] = {
+ANALYSES: dict[Analysis, Callable[[AnalysisContext], AnalysisResult]] = {
     "attention": attention,
     "spectra": spectra,
     "histograms": histograms,
@@ -39,7 +40,7 @@ ANALYSES: dict[str, Callable[[AnalysisContext], AnalysisResult]] = {
     "hessian": hessian,
     "transfer": transfer,
 }
-"""By the name that `analysis=` takes; `kanvision.config.schema.evaluation.Analysis` lists the same names."""
+"""Analyses by the name that `analysis=` takes."""
 
 
 def analyze(cfg: EvalConfig) -> dict[str, float]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from kanvision.checkpoints import find_snapshots, load_checkpoint, match_structu
 from kanvision.config import ConfigError, EvalConfig, TrainConfig
 from kanvision.config.errors import problem_at
 from kanvision.data import ImageDataModule
+from kanvision.spec.evaluation import LossImages
 from kanvision.tasks import Task
 
 __all__ = [
@@ -36,9 +37,7 @@ __all__ = [
 ]
 
 
-def fixed_batches(
-    study: AnalysisContext, images: Literal["split", "train"], number: int
-) -> list[dict[str, Tensor]]:
+def fixed_batches(study: AnalysisContext, images: LossImages, number: int) -> list[dict[str, Tensor]]:
     """Random images by `analyze.seed` with their labels, in batches on the CPU, without augmentation."""
     datamodule = study.datamodule
     is_split = images == "split"
@@ -47,9 +46,7 @@ def fixed_batches(
     return list(iter_batches(datamodule, dataset, sorted(order[:number])))
 
 
-def describe_images(
-    study: AnalysisContext, images: Literal["split", "train"], batches: list[dict[str, Tensor]]
-) -> str:
+def describe_images(study: AnalysisContext, images: LossImages, batches: list[dict[str, Tensor]]) -> str:
     """The images in words."""
     count = sum(len(batch["image"]) for batch in batches)
     if images == "train":

@@ -20,6 +20,7 @@ from kanvision.config import EvalConfig, as_config_error
 from kanvision.console import build_console
 from kanvision.data import ImageDataModule
 from kanvision.models.feature_locations import FeatureLocation, feature_location, feature_locations
+from kanvision.spec.models import LOCATIONS
 from kanvision.tasks import Task
 
 from .report import Drawing, Row, channel_names, print_scores, write_channels, write_rows
@@ -132,7 +133,7 @@ def _find_locations(cfg: EvalConfig, task: Task) -> dict[str, FeatureLocation]:
         with as_config_error(cfg, "explain.layers"):
             return {name: feature_location(task.model, name) for name in cfg.explain.layers}
     found: dict[str, FeatureLocation] = {}
-    for name in ("decoder_last", "bottleneck", "encoder_last"):
+    for name in reversed(LOCATIONS):
         location = feature_locations(task.model).get(name)
         if location is not None and location not in found.values():
             found[name] = location

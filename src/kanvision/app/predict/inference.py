@@ -15,11 +15,12 @@ from torch import Tensor
 
 from kanvision.app.build import resolve_precision
 from kanvision.config import EvalConfig, TrainConfig, as_config_error
+from kanvision.spec.evaluation import TestTimeAugmentation
 from kanvision.tasks import SegmentationTask, Task
 
 __all__ = ["Predictor"]
 
-VIEWS: dict[str, tuple[tuple[int, ...], ...]] = {
+VIEWS: dict[TestTimeAugmentation, tuple[tuple[int, ...], ...]] = {
     "none": ((),),
     "hflip": ((), (-1,)),
     "flips": ((), (-1,), (-2,), (-2, -1)),

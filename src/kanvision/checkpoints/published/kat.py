@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kanvision.checkpoints.io import CheckpointError
 from kanvision.models import create_model
-from kanvision.models.kat import SIZES
+from kanvision.spec.models import VIT_SIZES
 
 from .strict import Problems, Tensors, most_voted, only
 
@@ -57,7 +57,7 @@ def _load(found: Tensors, source: str, options: Mapping[str, Any]) -> nn.Module:
     chosen = only(options, OPTIONS, f"source={source!r}")
     ours = _renamed(found, source)
     arguments = _arguments(ours, chosen)
-    sizes = {tuple(size.values()): word for word, size in SIZES.items()}
+    sizes = {tuple(size.values()): word for word, size in VIT_SIZES.items()}
     word = sizes.get(tuple(arguments[key] for key in ("embed_dim", "depth", "num_heads")), "tiny")
     with torch.device("meta"):
         model = create_model(f"kat_{word}_patch16_224", weight_init="skip", **arguments)

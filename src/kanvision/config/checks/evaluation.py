@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 from kanvision.config.errors import Problem, problem_at
 from kanvision.config.schema.base import Section
-from kanvision.config.schema.evaluation import Analysis, AnalysisConfig
+from kanvision.config.schema.evaluation import AnalysisConfig
 from kanvision.config.schema.root import EvalConfig
+from kanvision.spec.evaluation import ANALYSES, Mode
 
 __all__ = [
     "KEYS_OF_MODE",
@@ -19,9 +19,6 @@ __all__ = [
     "prediction_problems",
     "unused",
 ]
-
-
-ANALYSES: tuple[str, ...] = get_args(Analysis)
 
 
 def analysis_problems(config: EvalConfig) -> Iterator[Problem]:
@@ -74,7 +71,8 @@ def prediction_problems(config: EvalConfig) -> Iterator[Problem]:
         )
 
 
-KEYS_OF_MODE: dict[str, tuple[str, ...]] = {
+KEYS_OF_MODE: dict[Mode, tuple[str, ...]] = {
+    "test": (),
     "explain": ("explain",),
     "predict": ("input", "predict"),
     "analyze": ("analysis", "analyze"),

@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from kanvision.config.errors import Problem, problem_at
 from kanvision.config.keys import closest
 from kanvision.config.schema.data import MaskDataConfig
 from kanvision.config.schema.root import TrainConfig
+from kanvision.spec.tasks import (
+    CLASSIFICATION_LOSSES,
+    CLASSIFICATION_METRICS,
+    KIND_BY_TASK,
+    LOWER_IS_BETTER,
+    PROTOCOL_SUFFIXES,
+    SCORES,
+    SEGMENTATION_LOSSES,
+    SMOOTHED_LOSSES,
+)
 
-__all__ = ["KIND_OF_TASK", "logged", "score_problems"]
-
-KIND_OF_TASK: Final = {"classification": "classifier", "segmentation": "segmenter"}
-MODES: Final = ("binary", "multiclass", "multilabel")
-LOSSES: Final[dict[str, tuple[str, ...]]] = {
-    "cross_entropy": ("classification", "binary", "multiclass"),
-    "bce": ("classification", "binary", "multilabel"),
-    "focal": MODES,
-    "dice": MODES,
-    "jaccard": MODES,
-    "tversky": MODES,
-    "lovasz": MODES,
-    "generalized_dice": MODES,
-    "ce_dice": ("binary", "multiclass"),
-    "bce_dice": ("binary", "multilabel"),
-    "kagn_dice": ("binary", "multilabel"),
-}
-"""What each loss is for: the task, or the kind of masks."""
-SMOOTHED: Final = ("cross_entropy", "ce_dice")
-"""Losses of masks whose labels can be smoothed."""
-CLASSIFICATION: Final = ("loss", "acc1", "acc5", "ece")
-SCORES: Final = ("iou", "f1", "precision", "recall")
-SUFFIX: Final = {"image": "", "dataset": "_dataset", "paper": "_batch"}
-LESS_IS_BETTER: Final = ("loss", "objective", "ece")
+__all__ = ["logged", "score_problems"]
 
 
 def score_problems(config: TrainConfig) -> Iterator[Problem]:
@@ -50,8 +36,8 @@ def logged(config: TrainConfig) -> list[str]:
     data = config.data
     if not isinstance(data, MaskDataConfig):
         few = data.num_classes is not None and data.num_classes <= 5  # acc5 is always 1, so it is not logged
-        return [name for name in CLASSIFICATION if not (few and name == "acc5")]
-    scores = [score + SUFFIX[protocol] for protocol in config.metrics.protocol for score in SCORES]
+        return [name for name in CLASSIFICATION_METRICS if not (few and name == "acc5")]
+    scores = [score + PROTOCOL_SUFFIXES[protocol] for protocol in config.metrics.protocol for score in SCORES]
     first = 1 if data.mode == "multiclass" else 0
     foreground = 1 if data.mode == "binary" else (data.num_classes or 1) - first
     if config.metrics.per_class and foreground > 1:
@@ -62,14 +48,16 @@ def logged(config: TrainConfig) -> list[str]:
 def _loss(config: TrainConfig) -> Iterator[Problem]:
     loss, data = config.loss, config.data
     is_masks = isinstance(data, MaskDataConfig)
-    use = data.mode if isinstance(data, MaskDataConfig) else data.task
-    if use not in LOSSES[loss.name]:
-        legal = ", ".join(name for name, uses in LOSSES.items() if use in uses)
-        keys, what = (["data.mode"], f"{use} masks") if is_masks else (["data.task"], use)
-        yield problem_at(config, ["loss.name", *keys], f"no loss for {what}", f"legal: {legal}")
-    if is_masks and loss.label_smoothing and loss.name not in SMOOTHED:
+    if isinstance(data, MaskDataConfig):
+        legal = [name for name, modes in SEGMENTATION_LOSSES.items() if data.mode in modes]
+        key, what = "data.mode", f"{data.mode} masks"
+    else:
+        legal, key, what = [*CLASSIFICATION_LOSSES], "data.task", data.task
+    if loss.name not in legal:
+        yield problem_at(config, ["loss.name", key], f"no loss for {what}", f"legal: {', '.join(legal)}")
+    if is_masks and loss.label_smoothing and loss.name not in SMOOTHED_LOSSES:
         why = "this loss of masks does not smooth labels"
-        fix = f"take loss.label_smoothing=0, or one of {', '.join(SMOOTHED)}"
+        fix = f"take loss.label_smoothing=0, or one of {', '.join(SMOOTHED_LOSSES)}"
         yield problem_at(config, ["loss.label_smoothing", "loss.name"], why, fix)
 
 
@@ -83,9 +71,9 @@ def _metrics(config: TrainConfig, mode: str) -> Iterator[Problem]:
 
 
 def _monitor(config: TrainConfig) -> Iterator[Problem]:
-    if config.model.kind != KIND_OF_TASK[config.data.task]:
+    if config.model.kind != KIND_BY_TASK[config.data.task]:
         return  # one of the two will change, and the metric with it
-    names = {f"val/{name}": "min" if name in LESS_IS_BETTER else "max" for name in logged(config)}
+    names = {f"val/{name}": "min" if name in LOWER_IS_BETTER else "max" for name in logged(config)}
     names["train/loss"] = "min"
     monitors = {"monitor": config.monitor}
     for name, arguments in config.callbacks.items():

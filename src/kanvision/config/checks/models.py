@@ -8,29 +8,16 @@ from typing import Any
 from kanvision.config.errors import Problem, problem_at
 from kanvision.config.schema.models import (
     KANConvConfig,
-    KANUNetConfig,
     KKANConfig,
-    U2KANConfig,
     UKANConfig,
 )
 from kanvision.config.schema.root import TrainConfig
-from kanvision.config.schema.unets import AttentionUNetConfig, NestedUNetConfig, RollingUNetConfig, UNetConfig
 
 __all__ = [
     "convolutions",
     "plain_twins",
     "segmenters",
 ]
-
-
-_WITHOUT_BRANCHES = (
-    UNetConfig,
-    AttentionUNetConfig,
-    NestedUNetConfig,
-    RollingUNetConfig,
-    KANUNetConfig,
-    U2KANConfig,
-)
 
 
 def segmenters(config: TrainConfig) -> Iterator[Problem]:
@@ -40,7 +27,7 @@ def segmenters(config: TrainConfig) -> Iterator[Problem]:
     if isinstance(model, UKANConfig) and not isinstance(plain, bool) and len(plain) != model.num_layers:
         why = f"{len(plain)} value{'s' if len(plain) != 1 else ''} for {model.num_layers} layers"
         yield problem_at(config, ["model.plain", "model.num_layers"], why, "give one value for each layer")
-    if isinstance(model, _WITHOUT_BRANCHES) and model.drop_path_rate:
+    if not model.has_residual_branches and model.drop_path_rate:
         why = "this network has no residual branches that could be left out"
         fix = "take model.drop_path_rate=0; model.drop_rate drops maps before the last layer"
         yield problem_at(config, ["model.drop_path_rate", "model.family"], why, fix)

@@ -16,19 +16,18 @@ from kanvision.config.schema.root import EvalConfig, TrainConfig
 from kanvision.config.schema.transformers import KATConfig, TransformerConfig
 from kanvision.config.targets import run_targets
 from kanvision.config.timm_names import is_own, timm_models
-from kanvision.spec import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS, base_optimizer_name
+from kanvision.spec.models import VIT_SIZES
+from kanvision.spec.optimizers import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS, base_optimizer_name
+from kanvision.spec.tasks import KIND_BY_TASK
 
 from .batch_size import batch_problems, mixes_images
 from .callbacks import callback_problems
 from .data import data_problems
 from .evaluation import analysis_problems, mode_problems, prediction_problems
-from .losses_and_metrics import KIND_OF_TASK, score_problems
+from .losses_and_metrics import score_problems
 from .models import convolutions, plain_twins, segmenters
 
 __all__ = ["eval_problems", "train_problems"]
-
-# Width and heads of the published sizes, which null in embed_dim and num_heads stands for.
-WIDTHS = {"micro": (96, 3), "tiny": (192, 3), "small": (384, 6), "base": (768, 12), "large": (1024, 16)}
 
 
 def train_problems(config: TrainConfig, choices: ConfigGroups | None = None) -> list[Problem]:
@@ -58,10 +57,10 @@ def eval_problems(config: EvalConfig) -> list[Problem]:
 
 def _kind(config: TrainConfig) -> Iterator[Problem]:
     task, kind = config.data.task, config.model.kind
-    if kind != KIND_OF_TASK[task]:
+    if kind != KIND_BY_TASK[task]:
         why = f"the data are for {task}, but model={config.model.family} is a {kind}"
         yield problem_at(
-            config, ["model.kind", "data.task"], why, f"take a {KIND_OF_TASK[task]} or other data"
+            config, ["model.kind", "data.task"], why, f"take a {KIND_BY_TASK[task]} or other data"
         )
 
 
@@ -70,15 +69,14 @@ def _with_choices(problem: Problem, choices: ConfigGroups) -> Problem:
     if problem.keys != ("model.kind", "data.task"):
         return problem
     kind, task = (given.partition("=")[2] for given in problem.given)
+    kinds: dict[str, str] = dict(KIND_BY_TASK.items())
     models = [
-        name
-        for name in choices.of("model")
-        if choices.content("model", name).get("kind") == KIND_OF_TASK[task]
+        name for name in choices.of("model") if choices.content("model", name).get("kind") == kinds[task]
     ]
     data = [
         name
         for name in choices.of("data")
-        if KIND_OF_TASK.get(choices.content("data", name).get("task", "")) == kind
+        if kinds.get(choices.content("data", name).get("task", "")) == kind
     ]
     lines = [
         f"models for {task}: {', '.join(models) or 'none yet'}",
@@ -109,8 +107,8 @@ def _widths(config: TrainConfig) -> Iterator[Problem]:
     model = config.model
     if not isinstance(model, TransformerConfig):
         return
-    own_width, own_heads = WIDTHS[model.size]
-    width, heads = model.embed_dim or own_width, model.num_heads or own_heads
+    size = VIT_SIZES[model.size]
+    width, heads = model.embed_dim or size["embed_dim"], model.num_heads or size["num_heads"]
     if width % heads:
         why = f"a width of {width} cannot be split evenly over {heads} heads"
         fix = f"take a width that is a multiple of {heads}, or other heads"

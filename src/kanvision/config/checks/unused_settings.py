@@ -14,12 +14,6 @@ from .batch_size import mixes_images
 __all__ = ["notes"]
 
 
-PLAIN = frozenset(
-    ("vit", "timm", "smp", "unet", "attention_unet", "nested_unet", "unext", "rolling_unet", "u_mamba")
-)
-"""Families without KAN layers, unless a network of timm is made one."""
-
-
 class UnusedSetting(NamedTuple):
     """When a setting has no effect, and why."""
 
@@ -68,7 +62,7 @@ IDLE = (
     UnusedSetting(_OF_KAN_PARTS, _is_plain_twin, "model.plain=true builds the plain twin"),
     UnusedSetting(
         ("optimizer.kan_lr",),
-        lambda c: c.model.family in PLAIN and not _is_kanified(c),
+        lambda c: not c.model.has_kan_layers and not _is_kanified(c),
         "this model has no KAN parameters",
     ),
     UnusedSetting(

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kanvision.config.checks.resume import why_other_training
 from kanvision.config.validate import settings_in
+from kanvision.spec.tasks import DEFAULT_PROTOCOLS, PROTOCOL_SUFFIXES
 
 from .launchers import started
 from .run_folder import CHOSEN_LATER, find_run_folder, is_finished, is_resumable, newest_unfinished
@@ -43,7 +44,6 @@ __all__ = [
 
 RUN_ID = "KANVISION_RUN_ID"
 RUN_DIR = "KANVISION_RUN_DIR"
-PROTOCOL_SUFFIX = {"image": "", "dataset": "_dataset", "paper": "_batch"}
 
 _run_dirs: dict[tuple[str, str, str | None], str] = {}
 """Answers so far: the folder that a run has made must not look like another run's later on."""
@@ -81,8 +81,9 @@ def main_metric(task: str, protocol: str | Sequence[str]) -> str:
     """
     if task != "segmentation":
         return "val/acc1"
-    first = protocol if isinstance(protocol, str) else next(iter(protocol), "image")
-    return f"val/iou{PROTOCOL_SUFFIX.get(first, '')}"
+    first = protocol if isinstance(protocol, str) else next(iter(protocol), DEFAULT_PROTOCOLS[0])
+    suffixes: dict[str, str] = dict(PROTOCOL_SUFFIXES.items())
+    return f"val/iou{suffixes.get(first, '')}"
 
 
 def run_id() -> str:

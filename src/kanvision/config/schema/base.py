@@ -1,26 +1,24 @@
-"""What all blocks of the configuration share."""
+"""Base classes and number types of all sections of the configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from kanvision.spec.tasks import Kind
 
 Rate = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Task = Literal["classification", "segmentation"]
-Kind = Literal["classifier", "segmenter"]
-Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu", "xpu"]
-Precision = Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true", "16-true", "64-true"]
 
 
 class Section(BaseModel):
-    """A block of the configuration; refuses keys that it does not know."""
+    """Section of the configuration; unknown keys are errors."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -34,7 +32,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _true_is_no_number(cls, values: Any) -> Any:
-        """Spell out booleans where none is legal, so that `seed=true` is refused rather than taken for 1."""
+        """Replace booleans by texts where no boolean is legal, so that `seed=true` is an error and not 1."""
         if not isinstance(values, Mapping):
             return values
         takes_no_bool = _keys_without_bools(cls)
@@ -46,7 +44,7 @@ class Section(BaseModel):
 
 @cache
 def _keys_without_bools(section: type[Section]) -> frozenset[str]:
-    """Return the keys of a section that may not be true or false."""
+    """Return the keys of a section for which true and false are illegal."""
     return frozenset(key for key, field in section.model_fields.items() if not _takes_bool(field.annotation))
 
 
@@ -61,11 +59,11 @@ SOURCES = frozenset(
         *("url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict", "custom_load"),
     }
 )
-"""Arguments, at any depth, by which timm and segmentation-models-pytorch fetch weights or read files."""
+"""Arguments, at any depth, by which timm and segmentation-models-pytorch download weights or read files."""
 
 
 def without_sources(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments of a model without those that name where weights come from, at any depth."""
+    """Return the arguments of a model without the sources of weights, at any depth."""
 
     def inner(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -76,33 +74,40 @@ def without_sources(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class ModelConfig(Section):
-    """Keys that every model has."""
+    """Keys of every model."""
 
     takes_basis: ClassVar[bool] = False
+    """Whether the layers of the network expand their inputs in a basis of the user's choice."""
+    has_kan_layers: ClassVar[bool] = True
+    """Whether the network has layers with learned functions as it is built."""
+    has_residual_branches: ClassVar[bool] = True
+    """Whether stochastic depth has branches to leave out."""
+    registered_prefixes: ClassVar[tuple[str, ...] | None] = None
+    """Starts of the names that kanvision adds to timm's registry for this family; None: the family's name."""
     in_name: ClassVar[frozenset[str]] = frozenset({"size"})
-    """Keys that the name of the model is made of, so that its constructor does not take them."""
+    """Keys that are parts of the name of the model and no arguments of its constructor."""
     after_building: ClassVar[frozenset[str]] = frozenset()
-    """Keys of what is done to a network that was built, so that its constructor does not take them either."""
+    """Keys that apply to the built network and are no arguments of its constructor."""
     null_is_a_value: ClassVar[frozenset[str]] = frozenset()
-    """Keys whose null the model itself understands; null elsewhere leaves the choice to the model."""
+    """Keys whose null is passed on to the model; a null of other keys means the default of the model."""
 
     name: str
-    """Name in the registry (timm's own, where kanvision's models are registered too)."""
+    """Name in the registry of timm, which has the models of kanvision too."""
     kind: Kind
-    """What the model does; must fit the data's task."""
+    """Kind of the model, which must fit the task of the data."""
     num_classes: Count | None
-    """Number of outputs; comes from the data."""
+    """Number of outputs; by default that of the data."""
     in_chans: Count
-    """Number of input channels; comes from the data."""
+    """Number of input channels; by default that of the data."""
     drop_rate: Rate = 0.0
-    """Dropout before the classifier."""
+    """Dropout rate before the classifier."""
     drop_path_rate: Rate = 0.0
-    """Stochastic depth, rising linearly to this rate at the last block."""
+    """Rate of stochastic depth at the last block; it rises linearly from 0 at the first."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
-    """More arguments of the model's constructor, passed on as they are."""
+    """Further arguments of the constructor of the model."""
 
     def arguments(self) -> dict[str, Any]:
-        """Arguments for `create_model` beside the name; unset ones are left to the model's own defaults."""
+        """Return the arguments of `create_model` without the name and without unset keys."""
         others = {"family", "name", "kind", "kwargs", *self.in_name, *self.after_building}
         values = self.model_dump(exclude=others)
         given = {
@@ -111,7 +116,7 @@ class ModelConfig(Section):
         return {**given, **self.kwargs}
 
     def without_weights(self: Model) -> Model:
-        """Return the same model with nothing to fetch or to read, for weights that come from a checkpoint."""
+        """Return the same model without sources of weights, for weights from a checkpoint."""
         unloaded: dict[str, Any] = {"pretrained": False, "encoder_weights": None}
         changes = {key: value for key, value in unloaded.items() if hasattr(self, key)}
         return self.model_copy(update={**changes, "kwargs": without_sources(self.kwargs)})

@@ -6,16 +6,32 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
+from kanvision.spec.models import (
+    KKAN_VARIANTS,
+    ConvKANSize,
+    DenseKANSize,
+    DropKind,
+    DropPosition,
+    Form,
+    Head,
+    KANUNetMixer,
+    KANUNetSize,
+    KKANSize,
+    KKANVariant,
+    Norm,
+    RDKANSize,
+    ResKANSize,
+    ResKANStem,
+    ResKANUNetSize,
+    U2KANSize,
+    UKANSize,
+    VGGKANSize,
+    VGGKANVersion,
+)
+
 from .base import Count, ModelConfig, Positive, Rate, Section
 from .transformers import KArAtConfig, KATConfig, ViTConfig
-from .unets import (
-    AttentionUNetConfig,
-    NestedUNetConfig,
-    RollingUNetConfig,
-    UMambaConfig,
-    UNetConfig,
-    UNeXtConfig,
-)
+from .unets import PlainSegmenterConfig
 
 
 class KANConvConfig(ModelConfig):
@@ -32,19 +48,19 @@ class KANConvConfig(ModelConfig):
     """true: the plain twin, ReLU(norm(convolution)); pointwise: only the 1x1 convolutions are plain."""
     pointwise_preset: str | None = None
     """Published layer for 1x1 convolutions; null: the same as for the others."""
-    form: Literal["plain", "bottleneck", "moe", "moe_bottleneck"] = "plain"
+    form: Form = "plain"
     """What stands for a convolution: itself, a bottleneck, a mixture of experts, one inside a bottleneck."""
     groups: Count = 1
     """Groups of every convolution larger than 1x1 but the first."""
-    norm: Literal["batch", "instance", "group", "layer"] | None = "batch"
+    norm: Norm | None = "batch"
     """Normalization after each convolution."""
     norm_affine: bool = True
     """Give norms a learnable scale and shift."""
     layer_drop_rate: Rate = 0.0
     """Dropout inside every KAN convolution but the first."""
-    layer_drop_kind: Literal["channel", "element", "noise"] | None = None
+    layer_drop_kind: DropKind | None = None
     """Whole maps, single values, or noise on them; null: as published with the layer."""
-    layer_drop_position: Literal["input", "branch", "squashed", "basis", "output"] | None = None
+    layer_drop_position: DropPosition | None = None
     """Before both branches, inside that of the basis, or at the end; null: as published with the layer."""
     dim_reduction: Positive | None = None
     """Channels over inner channels of a bottleneck; null: 8, or 4 where published so."""
@@ -57,7 +73,7 @@ class KANConvConfig(ModelConfig):
 class KANBackboneConfig(KANConvConfig):
     """Keys of the classifiers among them."""
 
-    head: Literal["linear", "mlp", "vgg", "kan", "hidden_kan", "matryoshka", "kantryoshka"] | None = None
+    head: Head | None = None
     """Classifier: linear, with hidden layers, a KAN layer, or nested; null: the one of the size."""
     head_hidden_size: Count | None = None
     """Width of the hidden layers of such a classifier; null: as published."""
@@ -68,7 +84,7 @@ class ConvKANConfig(KANBackboneConfig):
 
     family: Literal["convkan"]
     """Marks these keys as those of a ConvKAN."""
-    size: Literal[4, 8, 12, 16, "8_tuned", "12_tuned", "16_tuned"] = 8
+    size: ConvKANSize = 8
     """Number of convolutions; the tuned ones have other widths, published at width_scale=6."""
 
 
@@ -77,9 +93,9 @@ class VGGKANConfig(KANBackboneConfig):
 
     family: Literal["vgg_kan"]
     """Marks these keys as those of a VGG-KAN."""
-    size: Literal[11, 13, 16, 19] = 11
+    size: VGGKANSize = 11
     """Number of layers of the VGG it is made after."""
-    version: Literal["v1", "v2", "v3", "v4"] = "v1"
+    version: VGGKANVersion = "v1"
     """v1: five stages; the others have a sixth, of 128 and 128, 128 and 256, or 256 and 256 channels."""
     pool_attention: bool = False
     """Self-attention before the last two poolings."""
@@ -96,9 +112,9 @@ class ResKANConfig(KANBackboneConfig):
 
     family: Literal["res_kan"]
     """Marks these keys as those of a ResKANet."""
-    size: Literal[18, 34, 50, 101, 152] = 18
+    size: ResKANSize = 18
     """Number of layers of the ResNet it is made after."""
-    stem: Literal["plain", "64p", "32p"] = "plain"
+    stem: ResKANStem = "plain"
     """First convolution: 7x7 with stride 2 and pooling, or for images of 64 or 32 pixels."""
 
 
@@ -107,7 +123,7 @@ class DenseKANConfig(KANBackboneConfig):
 
     family: Literal["dense_kan"]
     """Marks these keys as those of a DenseKANet."""
-    size: Literal["tiny", 121, 161, 169, 201] = 121
+    size: DenseKANSize = 121
     """Number of layers of the DenseNet it is made after; tiny has three blocks of five."""
     growth: Count | None = None
     """Channels that a layer adds; null: 32, or 48 for 161."""
@@ -120,9 +136,9 @@ class RDKANConfig(KANBackboneConfig):
 
     family: Literal["rd_kan"]
     """Marks these keys as those of an RDNet of KAN convolutions."""
-    size: Literal["tiny", "small", "base", "large"] = "tiny"
+    size: RDKANSize = "tiny"
     """Size of the RDNet it is made after."""
-    norm: Literal["batch", "instance", "group", "layer"] | None = "layer"
+    norm: Norm | None = "layer"
     """Normalization after each convolution."""
     attention: bool = False
     """Self-attention behind each dense stage."""
@@ -135,14 +151,15 @@ class KKANConfig(ModelConfig):
 
     takes_basis: ClassVar[bool] = True
     in_name: ClassVar[frozenset[str]] = frozenset({"size", "variant"})
+    registered_prefixes: ClassVar[tuple[str, ...]] = KKAN_VARIANTS
 
     family: Literal["kkan"]
     """Marks these keys as those of a net of Convolutional KANs."""
-    variant: Literal["kkan", "kanc_mlp", "conv_kan", "conv_mlp"] = "kkan"
+    variant: KKANVariant = "kkan"
     """KAN convolutions and KAN classifier, one of them plain (kanc_mlp, conv_kan), or both (conv_mlp)."""
-    size: Literal["small", "medium", "big", "wide"] = "small"
-    """Channels of the convolutions; big has a hidden layer and goes with a linear classifier,
-    wide is a conv_mlp."""
+    size: KKANSize = "small"
+    """Channels of the convolutions; big has a hidden layer and goes with a linear classifier, wide is a
+    conv_mlp."""
     plain: bool = False
     """true: the plain twin, with neither KAN convolutions nor a KAN classifier."""
     padding: Annotated[int, Field(ge=0, le=1)] = 0
@@ -170,6 +187,8 @@ class TimmConfig(ModelConfig):
     """Any classifier of timm: `model=timm model.name=resnet50`."""
 
     after_building: ClassVar[frozenset[str]] = frozenset({"kanify", "plain"})
+    has_kan_layers: ClassVar[bool] = False
+    registered_prefixes: ClassVar[tuple[str, ...]] = ()
 
     family: Literal["timm"]
     """Marks these keys as those of any classifier of timm."""
@@ -188,7 +207,7 @@ class UKANConfig(ModelConfig):
 
     family: Literal["ukan"]
     """Marks these keys as those of a U-KAN."""
-    size: Literal["tiny", "small", "medium", "large", "crop"] = "medium"
+    size: UKANSize = "medium"
     """Published S, M and L; crop is that of crop fields (arXiv 2408.07040), tiny is ours, for CPUs."""
     num_layers: Count = 3
     """KAN layers of each block."""
@@ -201,13 +220,15 @@ class UKANConfig(ModelConfig):
 class KANUNetConfig(KANConvConfig):
     """U-Net of KAN convolutions."""
 
+    has_residual_branches: ClassVar[bool] = False
+
     family: Literal["kan_unet"]
     """Marks these keys as those of a KAN-U-Net."""
-    size: Literal[3, 4, 5] = 4
+    size: KANUNetSize = 4
     """Number of levels; the published tables have 5."""
     layers: Count = 2
     """Convolutions of each level, on each way."""
-    mixer: Literal["conv", "attention", "focal"] = "conv"
+    mixer: KANUNetMixer = "conv"
     """Before each level of the decoder: nothing more, self-attention or focal modulation."""
 
 
@@ -216,16 +237,18 @@ class ResKANUNetConfig(KANConvConfig):
 
     family: Literal["res_kan_unet"]
     """Marks these keys as those of a ResKAN-U-Net."""
-    size: Literal[18, 34] = 18
+    size: ResKANUNetSize = 18
     """Number of layers of the ResNet whose stages the encoder has; published is 18."""
 
 
 class U2KANConfig(KANConvConfig):
     """U2-Net of KAN convolutions, whose stages are U-Nets; trained with deep supervision."""
 
+    has_residual_branches: ClassVar[bool] = False
+
     family: Literal["u2_kan"]
     """Marks these keys as those of a U2-KAN."""
-    size: Literal["small", "full"] = "small"
+    size: U2KANSize = "small"
     """small: 16 channels everywhere; full: 16 to 128."""
     first_kernel_size: Literal[1, 3] = 3
     """Of the first convolution; published 1 for the small size with bottlenecks."""
@@ -234,9 +257,12 @@ class U2KANConfig(KANConvConfig):
 class SmpConfig(ModelConfig):
     """Any segmenter of segmentation-models-pytorch, for example `model=smp model.name=Unet`."""
 
+    has_kan_layers: ClassVar[bool] = False
+    registered_prefixes: ClassVar[tuple[str, ...]] = ()
+
     family: Literal["smp"]
     """Marks these keys as those of any segmenter of segmentation-models-pytorch."""
-    encoder_name: str = "resnet34"
+    encoder_name: str = "resnet18"
     """Encoder: a name of smp, or `tu-<any timm model>`, kanvision's own included."""
     encoder_weights: str | None = None
     """Published encoder weights, or null for a random start."""
@@ -254,12 +280,7 @@ AnyModel = Annotated[
     | ViTConfig
     | TimmConfig
     | UKANConfig
-    | UNetConfig
-    | AttentionUNetConfig
-    | NestedUNetConfig
-    | UNeXtConfig
-    | RollingUNetConfig
-    | UMambaConfig
+    | PlainSegmenterConfig
     | KANUNetConfig
     | ResKANUNetConfig
     | U2KANConfig

@@ -1,8 +1,8 @@
-"""Every key a user can set: its type, its legal values and what it means.
+"""Configurations of `train.py` and `eval.py`: type, legal values, default and meaning of every key.
 
-The yaml files of `conf/` hold the values, these classes hold the rules. Nothing here imports torch, so that a
-mistake in a command line is answered at once. Unknown keys are refused everywhere but in `basis` and in the
-arguments of a `_target_`, whose legal keys are those of their own yaml file and class.
+The files of `conf/` state the values that differ from these defaults. Nothing here imports torch, so that
+errors of a command line appear at once. Unknown keys are errors everywhere except in `basis` and in the
+arguments of a `_target_`, whose legal keys are those of their own file and class.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .base import Accelerator, Count, Precision, Section
+from kanvision.spec.data import EvalSplit, FaultPolicy
+from kanvision.spec.evaluation import Analysis, Mode
+from kanvision.spec.training import Accelerator, Direction, Precision
+
+from .base import Count, Section
 from .data import AnyData, AugmentConfig, MixupConfig
-from .evaluation import Analysis, AnalysisConfig, CheckingConfig, ExplanationConfig, PredictionConfig
+from .evaluation import AnalysisConfig, CheckingConfig, ExplanationConfig, PredictionConfig
 from .models import AnyModel, BasisConfig
 from .training import (
     EMAConfig,
@@ -29,31 +33,31 @@ from .training import (
 
 
 class RunConfig(Section):
-    """Where a run writes."""
+    """Output folder of a run."""
 
     root: str = "runs"
     """Folder of all runs."""
     name: str
-    """Folder of this kind of run, by default <model>_<data>."""
+    """Folder below `root`, by default <model>_<data>."""
     dir: str
-    """Folder of this run; the same for all processes."""
+    """Folder of this run, one for all its processes."""
 
 
 class TrainConfig(Section):
-    """The whole configuration of `train.py`."""
+    """Configuration of `train.py`."""
 
     model: AnyModel
-    """The network; each model file has keys of its own."""
+    """The network; its keys depend on the family."""
     basis: BasisConfig
-    """Functions of the KAN layers, for models that take a basis."""
+    """Basis of the KAN layers, for models that take a basis."""
     data: AnyData
     """The data set."""
     recipe: RecipeConfig
-    """Where the training settings come from."""
+    """Recipe: source of the training settings."""
     augment: AugmentConfig
     """Training augmentation."""
     mixup: MixupConfig
-    """Mixing of images."""
+    """Mixup and CutMix."""
     optimizer: OptimizerConfig
     """The optimizer."""
     scheduler: SchedulerConfig
@@ -61,98 +65,98 @@ class TrainConfig(Section):
     loss: LossConfig
     """The loss."""
     metrics: MetricsConfig = MetricsConfig()
-    """What is measured of masks."""
+    """Metrics of masks."""
     penalty: PenaltyConfig = PenaltyConfig()
     """Penalties on the KAN layers."""
     finetune: FinetuneConfig = FinetuneConfig()
-    """What training starts from, and how much of it is trained."""
+    """Weights that training starts from, and the part of them that it trains."""
     ema: EMAConfig | None = None
-    """Moving average of the weights; null: off."""
+    """Exponential moving average of the weights; null: off."""
     trainer: TrainerConfig
-    """The Trainer."""
+    """The Lightning Trainer."""
     callbacks: dict[str, dict[str, Any]]
-    """Lightning callbacks by name; each is a `_target_` with its arguments."""
+    """Lightning callbacks by name, each a `_target_` with its arguments."""
     logger: dict[str, dict[str, Any]]
-    """Lightning loggers by name; each is a `_target_` with its arguments."""
+    """Lightning loggers by name, each a `_target_` with its arguments."""
     run: RunConfig
     """Where the run writes."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
-    """Seed of weights, order, augmentation; ranks and workers derive their own."""
+    """Seed of weights, order and augmentation; ranks and loader workers derive their own seeds."""
     resume: str | None = None
-    """Checkpoint or run folder to go on from; auto: the newest unfinished run of this name."""
+    """Checkpoint or run folder to resume; auto: the newest unfinished run of this name; null: a new run."""
     test: bool = True
     """Test the best checkpoint after training."""
-    monitor: str = "val/acc1"
+    monitor: str
     """Metric that chooses the best checkpoint."""
-    monitor_mode: Literal["min", "max"] = "max"
-    """Whether less or more of it is better."""
+    monitor_mode: Direction = "max"
+    """Direction in which `monitor` improves."""
 
 
 class EvalDataConfig(Section):
-    """Keys of the run's data that may be changed for evaluation; null keeps the run's own."""
+    """Overrides of the run's data for evaluation; null keeps the value of the run."""
 
     root: str | None = None
     """Folder on disk."""
     batch_size: Count | None = None
-    """Images per step and device."""
+    """Images in a batch of one process."""
     num_workers: Annotated[int, Field(ge=0)] | None = None
-    """Loader processes per device; never more than cores."""
+    """Loader processes of each process, at most one for each core."""
     limit_test: Count | None = None
-    """Use at most this many images of `split`, for trials."""
+    """Maximal number of images of `split`."""
     foreground: Literal["all"] | list[int] | None = None
-    """Own masks: stored values that are foreground, or all but zero."""
+    """Own masks: stored values of the foreground; all: every value but zero."""
     threshold: Annotated[int, Field(ge=0, le=254)] | None = None
-    """Own masks: gray level above which a pixel is foreground; 0: `foreground` decides."""
+    """Own masks: gray level above which a pixel is foreground; 0: by `foreground`."""
     download: bool | None = None
-    """Fetch the data set when it is missing; null: no, whatever the run did."""
-    on_bad_sample: Literal["raise", "skip"] | None = None
-    """Samples that cannot be read: raise ends the evaluation; skip leaves them out and says so."""
+    """Download the data set if it is missing; null: no, also if the run did."""
+    on_bad_sample: FaultPolicy | None = None
+    """Samples that cannot be read: raise: the evaluation ends; skip: they are omitted and reported."""
     max_bad_samples: Annotated[int, Field(ge=0)] | None = None
-    """Bad files that an evaluation with on_bad_sample=skip goes on without; one more ends it."""
+    """Number of unreadable files that on_bad_sample=skip tolerates; one more ends the evaluation."""
     max_pixels: Count | None = None
-    """Most pixels of an image."""
+    """Maximal number of pixels of an image."""
 
 
 class EvalTrainerConfig(Section):
-    """Where evaluation runs."""
+    """Device and precision of the evaluation."""
 
     accelerator: Accelerator = "auto"
     """Kind of device; gpu: cuda or mps, whichever is there."""
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     """Number of devices."""
     precision: Precision | None = None
-    """Number format; null keeps the run's own."""
+    """Number format; null: that of the run."""
     enable_progress_bar: bool = True
     """Show the progress bar."""
 
 
 class EvalConfig(Section):
-    """The whole configuration of `eval.py`."""
+    """Configuration of `eval.py`."""
 
     ckpt: str
     """Checkpoint file, run folder (its best checkpoint), or latest."""
-    mode: Literal["test", "explain", "predict", "analyze", "check_data"] = "test"
-    """What to do: measure the model, find out what its answers rest on, let it answer, look inside it, or
-    look at every file of its data (which without `ckpt` is done for `data=<name>`)."""
+    mode: Mode = "test"
+    """Program: test metrics, explanations, predictions of own images, an analysis of the network, or a check
+    of every file of its data (without `ckpt`: of `data=<name>`)."""
     analysis: Analysis | None = None
-    """What mode=analyze looks at."""
-    split: Literal["val", "test"] = "test"
-    """Which images to use."""
+    """Analysis of mode=analyze."""
+    split: EvalSplit = "test"
+    """Split of the data."""
     input: str | None = None
-    """Image file, or folder of images, that mode=predict predicts."""
+    """Image file or folder of images for mode=predict."""
     output: str | None = None
-    """Folder of the results; null: the run's own folder, or beside the checkpoint."""
+    """Folder of the results; null: the folder of the run, or that of the checkpoint."""
     data: EvalDataConfig = EvalDataConfig()
-    """Keys of the data that evaluation may change."""
+    """Overrides of the run's data."""
     trainer: EvalTrainerConfig = EvalTrainerConfig()
-    """Where evaluation runs."""
+    """Device and precision of the evaluation."""
     explain: ExplanationConfig = ExplanationConfig()
-    """What mode=explain explains, and how."""
+    """Settings of mode=explain."""
     predict: PredictionConfig = PredictionConfig()
-    """How mode=predict goes through images, and what it writes."""
+    """Settings of mode=predict."""
     analyze: AnalysisConfig = AnalysisConfig()
-    """How mode=analyze looks, a section for each analysis."""
+    """Settings of mode=analyze, a section for each analysis."""
     check: CheckingConfig = CheckingConfig()
-    """How mode=check_data looks."""
+    """Settings of mode=check_data."""
     run_root: str = "runs"
-    """Where `ckpt=latest` looks."""
+    """Folder of the runs that `ckpt=latest` considers."""

@@ -6,125 +6,112 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from .base import Accelerator, Count, Fraction, NonNegative, Positive, Precision, Rate, Section
+from kanvision.spec.tasks import DEFAULT_PROTOCOLS, EmptyMaskPolicy, Loss, Protocol
+from kanvision.spec.training import Accelerator, Interval, LRScaling, Precision, Profiler, Schedule, Strategy
+
+from .base import Count, Fraction, NonNegative, Positive, Rate, Section
 
 
 class RecipeConfig(Section):
-    """Where the training settings come from."""
+    """Recipe: source of the training settings."""
 
     name: str
-    """Name of the recipe file; default when none exists for this pair of model and data."""
+    """Name of the recipe; default if this pair of model and data has none."""
     source: str
-    """Publication, or who made it up."""
+    """Publication or author of the settings."""
     batch_size: Count | None = None
-    """Global batch (all devices and accumulated steps) that the learning rate was chosen for; null: any."""
+    """Global batch, over all processes and accumulated batches, of the learning rate; null: any."""
     micro_batch_size: Count | None = None
-    """Most images of one process at once where data.batch_size is null; more of a step are accumulated."""
+    """Maximal batch of one process if data.batch_size is null; larger steps accumulate batches; null: no
+    limit."""
     drop_path_rates: dict[str, Rate] = Field(default_factory=dict)
-    """Stochastic depth by model size, for recipes that publish one for each."""
+    """Rate of stochastic depth by model size, for recipes that publish one for each size."""
 
 
 class OptimizerConfig(Section):
-    """The optimizer, built by timm's `create_optimizer_v2`."""
+    """Optimizer, built by timm's `create_optimizer_v2`."""
 
     name: str = "adamw"
-    """Name of an optimizer of timm (listed in kanvision.spec); lookahead_<name> puts Lookahead
-    around it."""
+    """Optimizer of timm (list: kanvision.spec.optimizers); lookahead_<name> wraps it in Lookahead."""
     lr: Positive = 1e-3
     """Learning rate."""
-    lr_scaling: Literal["none", "linear", "sqrt"] = "none"
-    """How lr follows the global batch relative to recipe.batch_size."""
+    lr_scaling: LRScaling = "none"
+    """Scaling of lr with the global batch divided by recipe.batch_size."""
     weight_decay: NonNegative = 0.05
-    """Weight decay of matrices and kernels."""
+    """Weight decay of matrices and convolution kernels."""
     decay_all: bool = False
-    """Decay vectors and biases too, as torch does if left alone."""
+    """Apply weight decay to vectors and biases too, as torch does by default."""
     decay_rationals: bool = True
-    """Decay the coefficients of rationals too, as the published KAT code does (false exempts them)."""
+    """Apply weight decay to the coefficients of rationals, as the published KAT code does."""
     kan_lr: Positive | None = None
-    """Own learning rate of the KAN parameters (basis weights, rationals); null: lr."""
+    """Learning rate of the KAN parameters (basis weights, rationals); null: lr."""
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
-    """Factor on the learning rate per layer, counted from the head; null: off."""
+    """Factor on the learning rate for each layer between a parameter and the head; null: off."""
     betas: tuple[Fraction, Fraction] | None = None
-    """Momenta of Adam-like optimizers; null: the optimizer's own."""
+    """Momenta of Adam-like optimizers; null: the default of the optimizer."""
     eps: Positive | None = None
-    """Epsilon of Adam-like optimizers; null: the optimizer's own."""
+    """Epsilon of Adam-like optimizers; null: the default of the optimizer."""
     momentum: Rate = 0.9
     """Momentum of SGD-like optimizers."""
 
 
 class SchedulerConfig(Section):
-    """The learning-rate schedule, built by timm's `create_scheduler_v2` but for plateau."""
+    """Learning-rate schedule, built by timm's `create_scheduler_v2` except plateau."""
 
-    name: Literal["cosine", "linear", "poly", "step", "exponential", "constant", "plateau"] = "cosine"
-    """Shape of the schedule; plateau comes down when `monitor` stops getting better."""
+    name: Schedule = "cosine"
+    """Shape of the schedule; plateau lowers the rate if `monitor` does not improve."""
     warmup_epochs: NonNegative = 1.0
-    """Epochs of linear warm-up; included in max_epochs, and half of them where the run is not longer."""
+    """Epochs of linear warm-up, part of max_epochs; half of max_epochs if the run is not longer."""
     warmup_lr: NonNegative = 1e-5
     """Learning rate at the start of the warm-up."""
     min_lr: NonNegative = 0.0
     """Learning rate at the end."""
     scale_min_lr: bool = True
-    """Whether min_lr and warmup_lr follow kan_lr and layer_decay; false: they are the same for all."""
+    """Scale min_lr and warmup_lr with kan_lr and layer_decay; false: one value for all parameters."""
     decay_rate: Positive = 0.1
-    """Factor of step, exponential and plateau schedules, power of poly."""
+    """Factor of the step, exponential and plateau schedules; power of poly."""
     decay_epochs: Positive = 30.0
     """Epochs between two steps of the step schedule."""
     patience: Annotated[int, Field(ge=0)] = 5
-    """Validations without a better value that plateau puts up with."""
-    interval: Literal["epoch", "step"] = "step"
-    """Update the rate once an epoch or at every optimizer step."""
+    """Number of validations without an improvement that plateau tolerates."""
+    interval: Interval = "step"
+    """Update the rate at each epoch or at each optimizer step."""
 
 
 class LossConfig(Section):
-    """The training loss."""
+    """Training loss."""
 
-    name: Literal[
-        "cross_entropy",
-        "bce",
-        "focal",
-        "dice",
-        "jaccard",
-        "tversky",
-        "lovasz",
-        "generalized_dice",
-        "ce_dice",
-        "bce_dice",
-        "kagn_dice",
-    ] = "cross_entropy"
-    """Classification: cross_entropy, bce. Segmentation: all; bce, bce_dice and kagn_dice not for multiclass
-    masks, cross_entropy and ce_dice not for multilabel ones."""
+    name: Loss = "cross_entropy"
+    """Classification: cross_entropy, bce. Segmentation: all, except bce, bce_dice and kagn_dice for
+    multiclass masks and cross_entropy and ce_dice for multilabel masks."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Share of the target spread over all classes; in segmentation with cross_entropy and ce_dice only."""
+    """Fraction of the target spread over all classes; in segmentation for cross_entropy and ce_dice only."""
     gamma: NonNegative = 2.0
-    """Power of the focal loss."""
+    """Exponent of the focal loss."""
     alpha: NonNegative = 0.5
     """Weight of false positives in the Tversky loss."""
     beta: NonNegative = 0.5
     """Weight of false negatives in the Tversky loss."""
     auxiliary: NonNegative = 1.0
-    """Factor of what layers add to the loss: load balance of experts, penalties on activations."""
-
-
-Protocol = Literal["image", "dataset", "paper"]
-_PROTOCOLS: list[Protocol] = ["image", "dataset"]
+    """Factor on the auxiliary losses of layers: load balance of experts, penalties on activations."""
 
 
 class MetricsConfig(Section):
-    """What is measured of masks, and how."""
+    """Metrics of masks."""
 
-    protocol: list[Protocol] = Field(default_factory=lambda: _PROTOCOLS.copy(), min_length=1)
-    """Scores are means of the images' (image), of all pixels together (dataset, names end in _dataset), or as
-    papers with U-KAN's code, means of the batches' (paper, names end in _batch)."""
+    protocol: list[Protocol] = Field(default_factory=lambda: list(DEFAULT_PROTOCOLS), min_length=1)
+    """Averages: image: mean score of the images; dataset: score of all pixels, names end in _dataset; paper:
+    mean score of the batches as in the code of U-KAN, names end in _batch."""
     per_class: bool = False
-    """Score each class too; iou_class1 is that of the first one that is not background."""
+    """Log the scores of each class too; iou_class1 is that of the first foreground class."""
     threshold: Annotated[float, Field(gt=0.0, lt=1.0)] | Literal["search"] = 0.5
-    """Probability above which a pixel of a binary or multilabel mask is foreground; search: for each class
-    the best one of the validation images."""
-    hd95: Literal["diagonal", "exclude"] | None = "diagonal"
-    """Distance of borders, in the test; where one of two masks is empty, the image's diagonal (diagonal), or
-    the image is left out and counted (exclude); null: not measured."""
+    """Probability above which a pixel of a binary or multilabel mask is foreground; search: the best one of
+    each class on the validation images."""
+    hd95: EmptyMaskPolicy | None = "diagonal"
+    """Distance of borders in the test. If one of two masks is empty: diagonal: the diagonal of the image;
+    exclude: the image is omitted and counted. null: not measured."""
     objects: bool = False
-    """Find objects and score them as the GlaS challenge does, in the test; for binary masks."""
+    """Object scores of the GlaS challenge in the test, for binary masks."""
 
     @field_validator("protocol", mode="before")
     @classmethod
@@ -133,18 +120,18 @@ class MetricsConfig(Section):
 
 
 class PenaltyConfig(Section):
-    """Penalties on the KAN layers, as terms of the training loss; 0 is off. Formulas: docs/peft.md."""
+    """Penalties on the KAN layers in the training loss; 0: off. Formulas: docs/peft.md."""
 
     weight_l1: NonNegative = 0.0
     """Coefficient of the sum of |w| over basis and base weights."""
     weight_l2: NonNegative = 0.0
     """Coefficient of the sum of w^2 over basis and base weights."""
     entropy: NonNegative = 0.0
-    """Coefficient of the entropy of the sizes of a layer's edges: few strong ones, not many weak ones."""
+    """Coefficient of the entropy of the norms of a layer's edges; favors few strong edges."""
     group_lasso: NonNegative = 0.0
-    """Coefficient of the sum of the edges' norms, which removes whole edges."""
+    """Coefficient of the sum of the norms of the edges; removes whole edges."""
     smoothness: NonNegative = 0.0
-    """Coefficient of the squared second differences of an edge's coefficients, for splines and the like."""
+    """Coefficient of the squared second differences of an edge's coefficients, for local bases."""
     activation_l1: NonNegative = 0.0
     """Coefficient of the mean |y| of each layer's output, times loss.auxiliary."""
     activation_l2: NonNegative = 0.0
@@ -152,104 +139,102 @@ class PenaltyConfig(Section):
 
 
 class FinetuneConfig(Section):
-    """Training that starts from other weights, of all of the network or of small additions to it.
+    """Fine-tuning of all weights of a checkpoint, or of small additions to them.
 
-    The keys from `extra_degrees` on say what `freeze` leaves trainable in the KAN layers: docs/peft.md.
+    The keys from `extra_degrees` on select the trainable additions of frozen KAN layers: docs/peft.md.
     """
 
     init_from: str | None = None
-    """Checkpoint, run folder or latest to start from, all but a classifier of another size; null: none."""
+    """Checkpoint, run folder or latest whose weights training starts from, except a classifier of another
+    size; null: none."""
     new_head: bool = False
-    """Start the classifier anew also for the same classes; for other ones it does anyway."""
+    """Reset the classifier also for the same classes; a classifier of other classes is always reset."""
     freeze: bool = False
-    """Freeze the KAN layers but for their norms and what the keys below add; the rest trains on."""
+    """Freeze the KAN layers except their norms and the additions below; other layers stay trainable."""
     extra_degrees: Annotated[int, Field(ge=0)] = 0
-    """Degrees to add to a polynomial basis."""
+    """Number of degrees that are added to a polynomial basis."""
     degrees: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
-    """Degrees (functions, of other bases) whose weights get a trainable delta."""
+    """Degrees (of other bases: functions) whose weights get a trainable difference."""
     adapter_rank: Annotated[int, Field(ge=0)] = 0
-    """Rank of a low-rank term on the basis weights; 0: none."""
+    """Rank of a low-rank term of the basis weights; 0: none."""
     base_rank: Annotated[int, Field(ge=0)] = 0
-    """Rank of a low-rank term on the base weights; 0: none."""
+    """Rank of a low-rank term of the base weights; 0: none."""
     train_base: bool = False
     """Train the base weights."""
     train_norms: bool = True
-    """Train the norms inside the KAN layers."""
+    """Train the norms of the KAN layers."""
     match: str | None = None
-    """Regular expression; only layers in whose name it is found are frozen and added to; null: all."""
+    """Regular expression that finds the names of the layers to freeze; null: all."""
 
 
 class EMAConfig(Section):
-    """Exponential moving average of the weights, which is validated, tested and kept as best."""
+    """Exponential moving average of the weights, which validation, test and the best checkpoint use."""
 
     decay: Annotated[float, Field(gt=0.0, lt=1.0)]
-    """Share of the old average at each optimizer step."""
+    """Weight of the old average at each optimizer step."""
     warmup: bool = False
-    """Start with a smaller decay, (1 + t) / (10 + t)."""
+    """Start with the smaller decay (1 + t) / (10 + t) at step t."""
 
 
 class TrainerConfig(Section):
-    """Arguments of the Lightning Trainer, and how the network is run."""
+    """Arguments of the Lightning Trainer, and settings of the network on the device."""
 
     accelerator: Accelerator = "auto"
-    """Kind of device; gpu: cuda or mps, whichever is there."""
+    """Kind of device; gpu: cuda or mps, whichever is available."""
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] | list[int] = "auto"
     """Number of devices, or their indices."""
     num_nodes: Count = 1
     """Number of machines."""
-    strategy: Literal[
-        "auto", "ddp", "ddp_find_unused_parameters_true", "ddp_spawn", "ddp_fork", "fsdp", "single_device"
-    ] = "auto"
-    """How several devices share the work (Lightning's names); auto: ddp as soon as there are several; fsdp:
-    each holds a share of the weights (torch's fully_shard)."""
+    strategy: Strategy = "auto"
+    """Distribution over devices, by the names of Lightning; auto: ddp for several devices; fsdp: each device
+    holds a shard of the weights (fully_shard of torch)."""
     precision: Precision = "32-true"
-    """Number format; mixed formats fall back to 32-true where the device has none."""
+    """Number format; mixed formats are replaced by 32-true on CPUs."""
     max_epochs: Count = 20
-    """Epochs of training."""
+    """Number of training epochs."""
     max_steps: Annotated[int, Field(ge=-1)] = -1
-    """Stop after this many optimizer steps; -1: no limit."""
+    """Maximal number of optimizer steps; -1: no limit."""
     gradient_clip_val: NonNegative | None = None
-    """Largest gradient norm (or value); null: no clipping."""
+    """Maximal norm or value of the gradient; null: no clipping."""
     gradient_clip_algorithm: Literal["norm", "value"] = "norm"
-    """What is clipped."""
+    """Clip the norm or each value of the gradient."""
     accumulate_grad_batches: Count | None = None
-    """Batches of one process per optimizer step; null: as many as the global batch takes, or 1."""
+    """Batches of one process in an optimizer step; null: as the global batch needs, or 1."""
     global_batch_size: Count | None = None
-    """Images of an optimizer step, of all processes and accumulated batches together; a process takes at most
-    data.batch_size of them at once. null: recipe.batch_size, or where data.batch_size is not null what it
-    makes."""
+    """Images in an optimizer step, over all processes and accumulated batches, in batches of at most
+    data.batch_size. null: recipe.batch_size, or the result of data.batch_size if that is set."""
     matmul_precision: Literal["highest", "high", "medium"] = "high"
-    """float32 matrix products on GPUs: highest is exact, high uses TF32."""
+    """Precision of float32 matrix products on GPUs: highest: exact; high: TF32; medium: bfloat16."""
     deterministic: bool | Literal["warn"] = False
-    """Use deterministic algorithms only."""
+    """Use deterministic algorithms only; warn: warn about others."""
     benchmark: bool | None = None
-    """Let cuDNN time its algorithms."""
+    """Let cuDNN choose its algorithms by timing; null: the default of Lightning."""
     sync_batchnorm: bool = False
-    """Batch statistics over all devices (GPUs only)."""
+    """Statistics of batch norms over all devices (GPUs only)."""
     fast_dev_run: bool | Annotated[int, Field(ge=0)] = False
-    """Run this many batches of each stage and write nothing."""
+    """Run one batch, or this number of batches, of each stage and write nothing."""
     limit_train_batches: Annotated[int, Field(ge=0)] | Fraction = 1.0
-    """Number or share of training batches per epoch."""
+    """Number or fraction of the training batches in an epoch."""
     limit_val_batches: Annotated[int, Field(ge=0)] | Fraction = 1.0
-    """Number or share of validation batches."""
+    """Number or fraction of the validation batches."""
     limit_test_batches: Annotated[int, Field(ge=0)] | Fraction = 1.0
-    """Number or share of test batches."""
+    """Number or fraction of the test batches."""
     overfit_batches: Annotated[int, Field(ge=0)] | Fraction = 0.0
-    """Train and validate on this many batches, to see that the model can learn at all."""
+    """Train and validate on this number or fraction of batches, to check that the model can fit them."""
     check_val_every_n_epoch: Count = 1
     """Epochs between two validations."""
     log_every_n_steps: Count = 20
     """Steps between two log entries."""
     num_sanity_val_steps: Annotated[int, Field(ge=-1)] = 0
-    """Validation batches before training."""
+    """Number of validation batches before training."""
     detect_anomaly: bool = False
-    """Raise at the operation that made a NaN (slow)."""
-    profiler: Literal["simple", "advanced", "pytorch"] | None = None
+    """Raise an error at the operation that makes a NaN (slow)."""
+    profiler: Profiler | None = None
     """Lightning profiler; its tables go to fit-profile.txt and test-profile.txt in the run folder."""
     enable_progress_bar: bool = True
     """Show the progress bar."""
     channels_last: bool = False
-    """Keep feature maps in channels-last order (faster convolutions on GPUs)."""
+    """Use the channels-last memory format (faster convolutions on GPUs)."""
     compile: bool = False
     """Compile the network with torch.compile."""
 

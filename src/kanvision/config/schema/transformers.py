@@ -6,6 +6,23 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from kanvision.spec.models import (
+    KARAT_FREQUENCIES,
+    KArAtBaseAct,
+    KArAtBias,
+    KArAtImplementation,
+    KArAtInit,
+    KArAtMask,
+    KArAtOrder,
+    KArAtProjection,
+    KArAtShare,
+    KArAtSize,
+    KATAttentionInit,
+    KATInit,
+    ViTActivationStart,
+    ViTSize,
+)
+
 from .base import Count, ModelConfig
 
 __all__ = ["KATConfig", "KArAtConfig", "TransformerConfig", "ViTConfig"]
@@ -14,18 +31,18 @@ __all__ = ["KATConfig", "KArAtConfig", "TransformerConfig", "ViTConfig"]
 class TransformerConfig(ModelConfig):
     """Keys of the vision transformers that kanvision registers."""
 
-    size: Literal["micro", "tiny", "small", "base", "large"] = "tiny"
-    """micro is ours (96 wide, 6 deep), for CPUs; tiny, small and base as published, large as ViT-L."""
+    size: ViTSize = "tiny"
+    """micro: 96 wide, 6 deep, not published, for CPUs; tiny, small and base as published; large: as ViT-L."""
     img_size: Count
-    """Side of the input in pixels; comes from the data."""
+    """Side of the input in pixels; by default that of the data."""
     patch_size: Count | None = None
-    """Side of a patch; null picks one by the image size (224: 16, 64: 8, 32: 4)."""
+    """Side of a patch in pixels; null: by the image size (224: 16, 64: 8, 32: 4)."""
     embed_dim: Count | None = None
-    """Width; null keeps the size's own."""
+    """Width of the tokens; null: that of the size."""
     depth: Count | None = None
-    """Number of blocks; null keeps the size's own."""
+    """Number of blocks; null: that of the size."""
     num_heads: Count | None = None
-    """Attention heads; null keeps the size's own."""
+    """Number of attention heads; null: that of the size."""
 
 
 class KATConfig(TransformerConfig):
@@ -34,38 +51,44 @@ class KATConfig(TransformerConfig):
     after_building: ClassVar[frozenset[str]] = frozenset({"init_from", "init_from_mode"})
 
     family: Literal["kat"]
-    """Marks these keys as those of a KAT."""
+    """Name of the family: KAT."""
     act_init: str = "swish"
-    """Preset of the second rational of each block."""
+    """Function that the second rational of each block starts as."""
     act1_init: str = "identity"
-    """Preset of the first rational of each block."""
+    """Function that the first rational of each block starts as."""
     num_groups: Count = 8
     """Channel groups that share one denominator."""
     checkpoint: bool = False
-    """Evaluate the rationals again in the backward pass: half the memory of a feed-forward block."""
+    """Recompute the rationals in the backward pass, which halves the memory of a feed-forward block."""
     plain: bool = False
     """true: the plain twin, feed-forward blocks with GELU instead of rationals."""
-    init: Literal["released", "variance_preserving"] = "released"
-    """released: normal(0, .02) as the published code does; variance_preserving: the paper's rule."""
-    attn_init: Literal["mimetic", "default"] = "mimetic"
-    """mimetic: attention weights start near +-identity, as released."""
+    init: KATInit = "released"
+    """released: N(0, 0.02^2), as in the published code; variance_preserving: the rule of the paper."""
+    attn_init: KATAttentionInit = "mimetic"
+    """mimetic: products of attention weights start near plus or minus identity, as in the published code;
+    default: uniform."""
     init_from: str | None = None
-    """Plain ViT to start from: a name in timm that has weights, or a file (.npz, .safetensors, .pth)."""
-    init_from_mode: Literal["function", "paper"] = "function"
-    """function: the second rational is fitted to the ViT's activation; paper: it starts as act_init."""
+    """Plain ViT whose weights the network starts from: a name of timm, or a .npz, .safetensors or .pth
+    file."""
+    init_from_mode: ViTActivationStart = "function"
+    """Start of the second rational with init_from: function: fitted to the ViT's activation; paper:
+    act_init."""
 
 
 class ViTConfig(TransformerConfig):
-    """The plain vision transformer of the same sizes: the baseline of KAT, and what is taught attention."""
+    """Plain vision transformer of the same sizes: baseline of KAT, and student of attention transfer."""
 
     after_building: ClassVar[frozenset[str]] = frozenset({"teacher", "teacher_config"})
+    has_kan_layers: ClassVar[bool] = False
+    registered_prefixes: ClassVar[tuple[str, ...]] = ("vit_micro",)
 
     family: Literal["vit"]
-    """Marks these keys as those of a plain vision transformer."""
+    """Name of the family: plain vision transformer."""
     teacher: str | None = None
-    """Run, checkpoint or latest of a transformer by whose frozen attention it sees; null: by its own."""
+    """Run, checkpoint or latest of a trained transformer whose frozen attention replaces the model's own;
+    null: none."""
     teacher_config: dict[str, Any] | None = None
-    """The teacher's `model` and `basis`, written by the run itself, so that its checkpoints can be read."""
+    """Sections `model` and `basis` of the teacher; the run fills them in, so that its checkpoints load."""
 
 
 class KArAtConfig(TransformerConfig):
@@ -75,38 +98,39 @@ class KArAtConfig(TransformerConfig):
     in_name: ClassVar[frozenset[str]] = frozenset({"size", "num_frequencies", "published_frequencies"})
 
     family: Literal["karat"]
-    """Marks these keys as those of a transformer with KArAt."""
-    size: Literal["micro", "tiny", "small", "base"] = "tiny"
-    """micro is ours (96 wide, 6 deep), for CPUs; the others are as published."""
-    published_frequencies: dict[str, Count] = Field(default_factory=dict)
-    """G by size, as the paper settles on; micro is ours."""
+    """Name of the family: transformer with KArAt."""
+    size: KArAtSize = "tiny"
+    """micro: 96 wide, 6 deep, not published, for CPUs; the others as published."""
+    published_frequencies: dict[KArAtSize, Count] = Field(default_factory=KARAT_FREQUENCIES.copy)
+    """Number of frequencies, G, by size, as the paper recommends; micro: not published."""
     plain: bool = False
     """true: the plain twin, with softmax attention."""
-    num_frequencies: Count = 3
-    """G of basis=fourier; sets basis.num_frequencies."""
-    share: Literal["blockwise", "universal"] = "blockwise"
-    """An operator for each block (B of the paper), or one for all (U)."""
+    num_frequencies: Count
+    """Number of frequencies, G, of basis=fourier; sets basis.num_frequencies."""
+    share: KArAtShare = "blockwise"
+    """blockwise: an operator for each block (B in the paper); universal: one for all blocks (U)."""
     rank: Count | Literal["full"] = 12
-    """Hidden units of each head; full: a function for each pair of keys, without W."""
-    order: Literal["w_phi", "phi_w", "phi_phi"] = "w_phi"
-    """Functions then the matrix W as published, W then functions, or functions twice."""
-    base_act: Literal["zero", "identity", "silu", "gelu"] = "zero"
-    """What each function gets added."""
+    """Hidden units of each head; full: a function for each pair of keys, without the matrix W."""
+    order: KArAtOrder = "w_phi"
+    """w_phi: functions, then the matrix W, as published; phi_w: W, then functions; phi_phi: functions
+    twice."""
+    base_act: KArAtBaseAct = "zero"
+    """Activation that is added to each function."""
     include_dc: bool = False
-    """Add the constant to the functions."""
+    """Include the constant function in the basis."""
     unit_scales: bool = False
-    """Two more factors for each function, which the published parameter counts include."""
-    init: Literal["scaled", "paper"] = "scaled"
-    """paper: coefficients from N(0, 1); scaled: so that hidden units start at size 1."""
-    w_bias: Literal["none", "layer", "head"] = "none"
-    """Bias on the entries of the attention: one for all heads of a block, or for each."""
-    project: Literal["none", "output", "hidden"] = "none"
-    """Rows onto the simplex: of the attention, or of the hidden units."""
+    """Two trainable factors for each function, which the published parameter counts include."""
+    init: KArAtInit = "scaled"
+    """paper: coefficients from N(0, 1); scaled: coefficients with which hidden units start at size 1."""
+    w_bias: KArAtBias = "none"
+    """Bias of the attention matrix: none, one for all heads of a block (layer), or one for each head."""
+    project: KArAtProjection = "none"
+    """Projection of rows onto the simplex: of the attention matrix (output), or of the hidden units."""
     num_softmax_heads: Annotated[int, Field(ge=0)] = 0
-    """Heads of each block that keep the softmax."""
+    """Number of heads of each block that keep the softmax."""
     karat_layers: tuple[int, ...] | None = None
-    """Blocks that have it, from the end if negative; null: all."""
-    mask_mode: Literal["zero", "additive_paper"] = "zero"
-    """zero: what a window must not see does not count; additive_paper: its logit gets -100, and counts."""
-    implementation: Literal["auto", "naive", "gemm", "recompute", "triton"] = "auto"
-    """How it is computed, equal to rounding: docs/karat.md."""
+    """Indices of the blocks with KArAt, negative ones from the end; null: all."""
+    mask_mode: KArAtMask = "zero"
+    """Masked keys of a window: zero: without effect; additive_paper: their logits get -100, as published."""
+    implementation: KArAtImplementation = "auto"
+    """Implementation; results differ by rounding only: docs/karat.md."""

@@ -1,83 +1,111 @@
-"""Keys of `model` for the segmentation networks without KAN layers that U-KAN is compared with."""
+"""Keys of `model` for segmentation networks without KAN layers, the baselines of U-KAN."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
+
+from kanvision.spec.models import (
+    AttentionUNetSize,
+    NestedUNetSize,
+    RollingUNetSize,
+    UMambaSize,
+    UMambaVariant,
+    UNetSize,
+    UNeXtSize,
+)
 
 from .base import ModelConfig, Positive
 
-__all__ = [
-    "AttentionUNetConfig",
-    "NestedUNetConfig",
-    "RollingUNetConfig",
-    "UMambaConfig",
-    "UNeXtConfig",
-    "UNetConfig",
-]
+__all__ = ["PlainSegmenterConfig"]
 
 
 class UNetConfig(ModelConfig):
     """U-Net without any KAN layer (Ronneberger et al. 2015, arXiv 1505.04597)."""
 
+    has_kan_layers: ClassVar[bool] = False
+    has_residual_branches: ClassVar[bool] = False
+
     family: Literal["unet"]
-    """Marks these keys as those of a U-Net."""
-    size: Literal["tiny", "small", "base", "large", "xlarge"] = "base"
-    """base: 64 to 512 channels, bilinear; large: to 1024, transposed; xlarge: to 1024, a resize and a
-    convolution, as U-KAN was compared with; the others are narrower bases."""
+    """Name of the family: U-Net."""
+    size: UNetSize = "base"
+    """base: 64 to 512 channels, bilinear upsampling; large: 64 to 1024, transposed convolutions; xlarge: 64
+    to 1024, a resize and a convolution, the baseline of the U-KAN paper; tiny and small: narrower than
+    base."""
     width_scale: Positive = 1.0
-    """Multiplies the width of every layer."""
+    """Factor on the width of every layer."""
 
 
 class AttentionUNetConfig(ModelConfig):
     """U-Net with a gate on each skip (Oktay et al. 2018, arXiv 1804.03999)."""
 
+    has_kan_layers: ClassVar[bool] = False
+    has_residual_branches: ClassVar[bool] = False
+
     family: Literal["attention_unet"]
-    """Marks these keys as those of an Attention U-Net."""
-    size: Literal["tiny", "base"] = "base"
-    """base: 64 to 1024 channels, as in the tables; tiny is ours, for CPUs."""
+    """Name of the family: Attention U-Net."""
+    size: AttentionUNetSize = "base"
+    """base: 64 to 1024 channels, as published; tiny: not published, for CPUs."""
     width_scale: Positive = 1.0
-    """Multiplies the width of every layer."""
+    """Factor on the width of every layer."""
 
 
 class NestedUNetConfig(ModelConfig):
     """U-Net++ (Zhou et al. 2018, arXiv 1807.10165), without its deep supervision."""
 
+    has_kan_layers: ClassVar[bool] = False
+    has_residual_branches: ClassVar[bool] = False
+
     family: Literal["nested_unet"]
-    """Marks these keys as those of a U-Net++."""
-    size: Literal["tiny", "small", "base"] = "base"
-    """base: 64 to 1024 channels, as in the table of U-KAN; small: half as wide, as in its own paper."""
+    """Name of the family: U-Net++."""
+    size: NestedUNetSize = "base"
+    """base: 64 to 1024 channels, the baseline of the U-KAN paper; small: half as wide, as in its own
+    paper."""
     width_scale: Positive = 1.0
-    """Multiplies the width of every layer."""
+    """Factor on the width of every layer."""
 
 
 class UNeXtConfig(ModelConfig):
     """UNeXt: shifted MLPs in the deepest stages (Valanarasu and Patel 2022, arXiv 2203.04967)."""
 
+    has_kan_layers: ClassVar[bool] = False
+
     family: Literal["unext"]
-    """Marks these keys as those of a UNeXt."""
-    size: Literal["small", "base"] = "base"
-    """base: that of the tables; small: UNeXt-S."""
+    """Name of the family: UNeXt."""
+    size: UNeXtSize = "base"
+    """base: the published UNeXt; small: the published UNeXt-S."""
 
 
 class RollingUNetConfig(ModelConfig):
-    """Rolling-UNet: convolutions, and rolled MLPs in the deepest stages (Liu et al., AAAI 2024)."""
+    """Rolling-UNet: a U-Net with rolled MLPs in the deepest stages (Liu et al., AAAI 2024)."""
+
+    has_kan_layers: ClassVar[bool] = False
+    has_residual_branches: ClassVar[bool] = False
 
     family: Literal["rolling_unet"]
-    """Marks these keys as those of a Rolling-UNet."""
-    size: Literal["small", "medium", "large"] = "small"
-    """Published S, M and L; the table of U-KAN has S."""
+    """Name of the family: Rolling-UNet."""
+    size: RollingUNetSize = "small"
+    """Published sizes S, M and L; S is the baseline of the U-KAN paper."""
     width_scale: Positive = 1.0
-    """Multiplies the width of every layer."""
+    """Factor on the width of every layer."""
 
 
 class UMambaConfig(ModelConfig):
     """U-Mamba: a residual U-Net with selective state spaces (Ma et al. 2024, arXiv 2401.04722)."""
 
+    has_kan_layers: ClassVar[bool] = False
+
     family: Literal["u_mamba"]
-    """Marks these keys as those of a U-Mamba."""
-    size: Literal["tiny", "small", "base"] = "base"
-    """Stages of nnU-Net's plan for images of 512 (base) or 256 pixels (small); tiny is ours, for CPUs."""
-    mamba: Literal["bottleneck", "encoder"] = "bottleneck"
-    """Where state spaces are: behind the deepest stage (U-Mamba_Bot), or behind each (U-Mamba_Enc)."""
+    """Name of the family: U-Mamba."""
+    size: UMambaSize = "base"
+    """Stages of nnU-Net's plan for images of 512 (base) or 256 pixels (small); tiny: not published, for
+    CPUs."""
+    mamba: UMambaVariant = "bottleneck"
+    """Position of the state spaces: behind the deepest stage (U-Mamba_Bot), or behind each stage of the
+    encoder (U-Mamba_Enc)."""
     width_scale: Positive = 1.0
-    """Multiplies the width of every layer."""
+    """Factor on the width of every layer."""
+
+
+PlainSegmenterConfig = (
+    UNetConfig | AttentionUNetConfig | NestedUNetConfig | UNeXtConfig | RollingUNetConfig | UMambaConfig
+)

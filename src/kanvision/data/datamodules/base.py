@@ -6,7 +6,7 @@ import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
@@ -23,6 +23,7 @@ from kanvision.data.readers import READERS, ImageSource, Splits
 from kanvision.data.readers.base import DataReader, Reader
 from kanvision.data.splits.holdout import stratified_holdout, stratified_limit
 from kanvision.data.transforms.classification import ImageSpec, evaluation_transform, training_transform
+from kanvision.spec.data import SPLITS, FaultPolicy, Interpolation
 
 __all__ = ["ClassificationDataModule", "ImageDataModule", "own_keys"]
 
@@ -92,7 +93,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         std: Sequence[float],
         root: str | None = None,
         num_classes: int | None = None,
-        interpolation: str = "bilinear",
+        interpolation: Interpolation = "bilinear",
         crop_pct: float = 1.0,
         download: bool = False,
         augment: Mapping[str, Any] | None = None,
@@ -103,7 +104,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         num_workers: int = 0,
         limit: int | None = None,
         limit_test: int | None = None,
-        on_bad_sample: Literal["raise", "skip"] = "raise",
+        on_bad_sample: FaultPolicy = "raise",
         max_bad_samples: int = 10,
         max_pixels: int | None = MAX_PIXELS,
         seed: int = 0,
@@ -250,7 +251,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     @property
     def num_images(self) -> dict[str, int]:
         """Number of images in train, val and test."""
-        return {name: len(self._split(name)) for name in ("train", "val", "test")}
+        return {name: len(self._split(name)) for name in SPLITS}
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled, augmented batches; a function of (seed, epoch, rank) alone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from kanvision.data.errors import DataError
 from kanvision.data.loading.bad_samples import answer_for
@@ -18,6 +18,8 @@ from kanvision.data.splits.holdout import grouped_holdout
 from kanvision.data.transforms.classification import ImageSpec
 from kanvision.data.transforms.normalize import Preprocessing
 from kanvision.data.transforms.segmentation import segmentation_augment
+from kanvision.spec.data import EvalSize, Interpolation, PreprocessingName
+from kanvision.spec.tasks import MaskMode
 
 from .base import ImageDataModule, Indices, SplitSources, own_keys
 from .channel_statistics import channel_statistics
@@ -60,9 +62,9 @@ class SegmentationDataModule(ImageDataModule):
         *,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-        mode: Literal["binary", "multiclass", "multilabel"] = "multiclass",
-        preprocessing: str = "default",
-        eval_size: Literal["input", "original"] = "input",
+        mode: MaskMode = "multiclass",
+        preprocessing: PreprocessingName = "default",
+        eval_size: EvalSize = "input",
         **options: Any,
     ) -> None:
         if name not in SEGMENTATION_READERS:
@@ -99,7 +101,7 @@ class SegmentationDataModule(ImageDataModule):
         self.reader.known_classes = self.known_classes
         self.reader.tolerance = "files" if self.on_bad_sample == "skip" else "none"
         wanted = self.augment.pop("interpolation", "bilinear")
-        self.train_interpolation = "bilinear" if wanted == "random" else wanted
+        self.train_interpolation: Interpolation = "bilinear" if wanted == "random" else wanted
         self.train_transform = segmentation_augment(**self.augment)
 
     def prepare_data(self) -> None:

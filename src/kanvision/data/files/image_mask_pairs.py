@@ -39,11 +39,14 @@ __all__ = [
     "IndexMask",
     "InstanceMask",
     "MaskFile",
+    "MaskPart",
     "MaskPlanes",
     "binary_values",
     "numbered_labels",
 ]
 
+MaskPart = Literal["mask", "instances"]
+"""Labels of a pixel: its class, and the number of its object."""
 NUM_LOOKED_AT = 16
 """Masks that are read before a run starts, to find a wrong threshold or number of classes at once."""
 
@@ -89,7 +92,7 @@ class ImageFile:
 class MaskFile(Protocol):
     """Reads the mask of an image from its files."""
 
-    def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
+    def __call__(self, paths: Sequence[Path]) -> dict[MaskPart, NDArray[np.int64]]:
         """`mask`, (H, W) or (K, H, W), and perhaps `instances`, (H, W)."""
 
 
@@ -109,7 +112,7 @@ class BinaryMask:
     foreground: tuple[int, ...] | None = None
     is_strict: bool = False
 
-    def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
+    def __call__(self, paths: Sequence[Path]) -> dict[MaskPart, NDArray[np.int64]]:
         """`mask` of 0 and 1, (H, W)."""
         mask = self.plane(paths[0])
         for path in paths[1:]:
@@ -177,7 +180,7 @@ class IndexMask:
     num_classes: int | None
     ignore_index: int | None = None
 
-    def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
+    def __call__(self, paths: Sequence[Path]) -> dict[MaskPart, NDArray[np.int64]]:
         """`mask`, (H, W)."""
         (path,) = paths
         labels = numbered_labels(path)
@@ -200,7 +203,7 @@ class IndexMask:
 class InstanceMask:
     """The number of the object that each pixel belongs to; foreground is every number but 0."""
 
-    def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
+    def __call__(self, paths: Sequence[Path]) -> dict[MaskPart, NDArray[np.int64]]:
         """`mask` of 0 and 1, and `instances`, both (H, W)."""
         (path,) = paths
         instances = numbered_labels(path)
@@ -239,7 +242,7 @@ class MaskPlanes:
         """As for `BinaryMask`."""
         return self.binary.ignore_index
 
-    def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
+    def __call__(self, paths: Sequence[Path]) -> dict[MaskPart, NDArray[np.int64]]:
         """`mask` of 0 and 1, (K, H, W)."""
         planes = [self.binary.plane(path) for path in paths]
         if wrong := [(path, p) for path, p in zip(paths, planes, strict=True) if p.shape != planes[0].shape]:

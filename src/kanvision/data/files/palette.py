@@ -9,13 +9,14 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from .mask_values import Codes, encode_colors, is_jpeg, list_values, parse_value, split_color
+from .masks import MaskPart
 from .pixels import FileError, label_values, stored_pixels
 
 __all__ = ["IGNORE", "Palette", "PaletteMask", "load_palette"]
@@ -105,7 +106,7 @@ class PaletteMask:
     palette: Palette
     ignore_index: int | None = None
 
-    def __call__(self, paths: Sequence[Path]) -> dict[Literal["mask", "instances"], NDArray[np.int64]]:
+    def __call__(self, paths: Sequence[Path]) -> dict[MaskPart, NDArray[np.int64]]:
         """Return `mask`, (H, W)."""
         (path,) = paths
         codes = self.palette.read(path)

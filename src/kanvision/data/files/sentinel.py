@@ -12,13 +12,14 @@ from typing import Final
 import numpy as np
 
 from kanvision.data.readers.image_mask_base import natural
+from kanvision.spec.data import Sensor
 
 from .folders import subfolders
 from .pixels import FileError, label_values, stored_pixels
 
 __all__ = ["SENSORS", "Area", "band_files", "cloud_share", "find_areas"]
 
-SENSORS: Final = {
+SENSORS: Final[dict[Sensor, tuple[str, ...]]] = {
     "s2": ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"),
     "s1": ("VV", "VH"),
 }

@@ -11,6 +11,7 @@ from typing import Final
 from PIL import Image
 
 from kanvision.data.files.walk import list_files
+from kanvision.spec.data import SPLITS
 
 from .issues import DataIssue, InspectedSample
 
@@ -31,7 +32,7 @@ def copies(
         of_classes: Each image has one class, so that copies must have the same.
     """
     first: dict[bytes, tuple[str, InspectedSample]] = {}
-    for split in ("test", "val", "train"):  # a leak is mended in training
+    for split in reversed(SPLITS):  # a leak is mended in training
         for sample in seen.get(split, ()):
             if not sample.digest:
                 continue

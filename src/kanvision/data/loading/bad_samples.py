@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 from kanvision.data.errors import DataError
+from kanvision.spec.data import FaultPolicy
 
 __all__ = ["Answer", "BadSample", "answer_for", "read_samples"]
 
@@ -41,7 +42,7 @@ class LoadedBatch(Generic[Sample]):
     """Places that could not be read."""
 
 
-def answer_for(policy: Literal["raise", "skip"], *, training: bool) -> Answer:
+def answer_for(policy: FaultPolicy, *, training: bool) -> Answer:
     """Return what `data.on_bad_sample` means for a split: evaluation never counts a sample twice."""
     if policy == "raise":
         return "raise"

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, default_collate
 from kanvision.data.readers.segmentation_base import SegmentationSource
 from kanvision.data.transforms.normalize import Preprocessing
 from kanvision.data.transforms.segmentation import MaskedAugment
+from kanvision.spec.data import Interpolation
 
 from .bad_samples import Answer, BadSample, read_samples
 from .image_dataset import loading
@@ -45,7 +46,7 @@ class SegmentationDataset(Dataset[Any]):
         *,
         img_size: int,
         preprocessing: Preprocessing,
-        interpolation: str = "bilinear",
+        interpolation: Interpolation = "bilinear",
         augment: MaskedAugment | None = None,
         whole_masks: bool = False,
         answer: Answer = "raise",

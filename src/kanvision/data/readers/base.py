@@ -19,9 +19,9 @@ from kanvision.data.files.images import Decoding, ImageSource
 from kanvision.data.files.pillow import MAX_PIXELS
 from kanvision.data.files.safe_extract import unpacking_safely
 from kanvision.data.splits.holdout import stratified_holdout
+from kanvision.spec.data import EVAL_SPLITS
 
 __all__ = [
-    "PARTS",
     "DataReader",
     "DatasetInfo",
     "Reader",
@@ -224,7 +224,6 @@ def label_problems(labels: NDArray[np.int64], num_classes: int, where: str | Pat
     ]
 
 
-PARTS: Final = ("train", "test", "val")
 # Of images that come without a test split; a change would move everybody's test images into training.
 _TEST_FRACTION: Final = 0.2
 _TEST_SEED: Final = 0
@@ -245,7 +244,7 @@ def missing_parts(root: Path, present: Collection[str]) -> list[str]:
 
 def arrange(class_names: tuple[str, ...], parts: Mapping[str, ImageSource]) -> Splits:
     """With test and val both present, val is for validation; with one of them, it is the test."""
-    held_out = [parts[name] for name in ("test", "val") if name in parts]
+    held_out = [parts[name] for name in reversed(EVAL_SPLITS) if name in parts]
     return Splits(class_names, parts["train"], held_out[0], held_out[1] if len(held_out) == 2 else None)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from kanvision.data.files.folders import image_files
 from kanvision.data.files.image_mask_pairs import BinaryMask, Entry, ImageFile, ImageMaskPairs
 from kanvision.data.splits.near_duplicates import duplicate_groups
 from kanvision.data.splits.published import published_parts
+from kanvision.spec.data import BUSISplit
 
 from .base import DatasetInfo
 from .image_mask_base import ImageMaskReader, natural
@@ -52,7 +53,7 @@ class BUSI(ImageMaskReader):
         root: str | Path | None,
         *,
         normals: bool = False,
-        split: Literal["groups", "published"] = "groups",
+        split: BUSISplit = "groups",
         **options: Any,
     ) -> None:
         super().__init__(root, **options)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from kanvision.data.files.folders import image_files
 from kanvision.data.files.image_mask_pairs import BinaryMask, Entry, ImageFile, ImageMaskPairs
 from kanvision.data.splits.published import published_parts
+from kanvision.spec.data import CVCSplit
 
 from .base import DatasetInfo
 from .image_mask_base import ImageMaskReader, natural
@@ -46,7 +47,7 @@ class CVCClinicDB(ImageMaskReader):
         self,
         root: str | Path | None,
         *,
-        split: Literal["published", "sequences"] = "published",
+        split: CVCSplit = "published",
         **options: Any,
     ) -> None:
         super().__init__(root, **options)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from kanvision.data.files.folders import image_files, subfolders
 from kanvision.data.files.image_mask_pairs import Entry, ImageFile, ImageMaskPairs, InstanceMask
 from kanvision.data.splits.published import published_parts
+from kanvision.spec.data import GlaSSplit, GlaSTest
 
 from .base import DatasetInfo
 from .image_mask_base import ImageMaskReader, natural
@@ -22,7 +23,7 @@ __all__ = ["GlaS"]
 IMAGE = re.compile(r"(train|testA|testB)_\d+")
 MASK = re.compile(r"(?P<name>(train|testA|testB)_\d+)_anno")
 KINDS = ("benign", "malignant")
-TESTS = {"A": ("testA",), "B": ("testB",), "AB": ("testA", "testB")}
+TESTS: dict[GlaSTest, tuple[str, ...]] = {"A": ("testA",), "B": ("testB",), "AB": ("testA", "testB")}
 
 
 class GlaS(ImageMaskReader):
@@ -52,8 +53,8 @@ class GlaS(ImageMaskReader):
         self,
         root: str | Path | None,
         *,
-        split: Literal["official", "patients", "published"] = "official",
-        test_part: Literal["A", "B", "AB"] = "AB",
+        split: GlaSSplit = "official",
+        test_part: GlaSTest = "AB",
         **options: Any,
     ) -> None:
         super().__init__(root, **options)

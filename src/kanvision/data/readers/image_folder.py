@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from kanvision.data.files.folders import FolderIndex, subfolders
+from kanvision.spec.data import SPLITS
 
-from .base import PARTS, DatasetInfo, Reader, Splits, arrange, hold_out, missing_parts
+from .base import DatasetInfo, Reader, Splits, arrange, hold_out, missing_parts
 
 __all__ = ["ImageFolder"]
 
@@ -35,7 +36,7 @@ class ImageFolder(Reader):
     def read(self) -> Splits:
         """Index all image files."""
         root = self.existing_root()
-        splits = {name: root / name for name in PARTS if (root / name).is_dir()}
+        splits = {name: root / name for name in SPLITS if (root / name).is_dir()}
         if not splits:
             return self._whole(root)
         if problems := missing_parts(root, splits):

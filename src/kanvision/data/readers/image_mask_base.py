@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,11 @@ from kanvision.data.files.image_mask_pairs import ImageMaskPairs
 from kanvision.data.files.walk import link_problems
 from kanvision.data.splits.holdout import grouped_holdout
 from kanvision.data.splits.published import TEST_SHARE
+from kanvision.spec.data import SPLITS
 
 from .segmentation_base import SegmentationReader, SegmentationSplits
 
 __all__ = ["ImageMaskReader", "natural"]
-
-PARTS: Final = ("train", "val", "test")
 
 
 class ImageMaskReader(SegmentationReader):
@@ -78,7 +77,7 @@ class ImageMaskReader(SegmentationReader):
             self.refuse(nothing_there)
         self.refuse(bad_files, of_files=True)
         parts = self._parts_of(source, rule)
-        chosen = {part: source.select(np.flatnonzero(parts == part)) for part in PARTS}
+        chosen = {part: source.select(np.flatnonzero(parts == part)) for part in SPLITS}
         if empty := [part for part in ("train", "test") if not len(chosen[part])]:
             where = self.split_file or f"{self.root} ({len(source)} images)"
             self.refuse(
@@ -116,9 +115,9 @@ class ImageMaskReader(SegmentationReader):
             raise self.error(f"{table}: must have the columns name and split")
         listed = {row["name"]: row["split"].strip() for row in rows}
         problems = [
-            f"{table}: {name} has split {part}; legal: {', '.join(PARTS)}"
+            f"{table}: {name} has split {part}; legal: {', '.join(SPLITS)}"
             for name, part in listed.items()
-            if part not in PARTS
+            if part not in SPLITS
         ]
         problems += [f"{table}: does not list {name}" for name in names if name not in listed]
         if problems:

@@ -26,6 +26,8 @@ from kanvision.data.files.pillow import pixel_limit
 from kanvision.data.files.pixels import gray_levels
 from kanvision.data.splits.holdout import stratified_holdout
 from kanvision.data.splits.published import TEST_SHARE
+from kanvision.spec.data import SPLITS
+from kanvision.spec.tasks import MaskMode
 
 from .base import DatasetInfo
 from .image_mask_base import ImageMaskReader, natural
@@ -35,7 +37,6 @@ from .segmentation_base import SegmentationSplits
 __all__ = ["SegmentationFolder"]
 
 IMAGES = "images"
-SPLITS = ("train", "val", "test")
 MOST_MASKS: Final = 500
 """Masks whose values are counted before a run starts; what the others hold is checked when they are read."""
 
@@ -78,7 +79,7 @@ class SegmentationFolder(ImageMaskReader):
         self,
         root: str | Path | None,
         *,
-        mode: Literal["binary", "multiclass", "multilabel"] = "binary",
+        mode: MaskMode = "binary",
         mask_folder: str = "masks",
         mask_suffix: str = "",
         threshold: int = 0,

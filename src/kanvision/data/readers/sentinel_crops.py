@@ -9,7 +9,7 @@ import csv
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from kanvision.data.files.pillow import MAX_PIXELS, pixel_limit
 from kanvision.data.files.pixels import FileError, in_unit_range, label_values, stored_pixels
 from kanvision.data.files.sentinel import SENSORS, Area, band_files, cloud_share, find_areas
 from kanvision.data.seeding import derive_seed
+from kanvision.spec.data import EVAL_SPLITS, Sensor, SentinelMode
 
 from .base import DatasetInfo
 from .segmentation_base import SegmentationReader, SegmentationSample, SegmentationSource, SegmentationSplits
@@ -83,8 +84,8 @@ class SentinelCrops(SegmentationReader):
         self,
         root: str | Path | None,
         *,
-        mode: Literal["binary", "multiclass"] = "binary",
-        sensor: Literal["s2", "s1"] = "s2",
+        mode: SentinelMode = "binary",
+        sensor: Sensor = "s2",
         bands: Sequence[str] | None = None,
         split_file: str | None = None,
         max_clouds_train: float | None = 0.3,
@@ -129,7 +130,7 @@ class SentinelCrops(SegmentationReader):
         if days is None:
             chosen = self._clear(chosen)
         else:
-            first = {part: [area.on(area.dates[:1]) for area in chosen[part]] for part in ("val", "test")}
+            first = {part: [area.on(area.dates[:1]) for area in chosen[part]] for part in EVAL_SPLITS}
             chosen |= first
         for part, found in chosen.items():
             if not found:
@@ -167,7 +168,7 @@ class SentinelCrops(SegmentationReader):
     def _clear(self, chosen: dict[str, list[Area]]) -> dict[str, list[Area]]:
         """Validation and test areas on their first clear day, without those that have none."""
         result, has_masks = {"train": chosen["train"]}, False
-        for part in ("val", "test"):
+        for part in EVAL_SPLITS:
             limit, kept = self.max_clouds[part], []
             for area in chosen[part]:
                 for day in area.days:

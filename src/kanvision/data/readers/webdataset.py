@@ -10,8 +10,9 @@ import numpy as np
 from kanvision.data.shards.index import index_shards
 from kanvision.data.shards.names import WHOLE, find_shards
 from kanvision.data.shards.source import ShardSource
+from kanvision.spec.data import SPLITS
 
-from .base import PARTS, DatasetInfo, Reader, Splits, arrange, hold_out, missing_parts
+from .base import DatasetInfo, Reader, Splits, arrange, hold_out, missing_parts
 
 __all__ = ["CLASS_FILES", "ShardReader", "WebDataset"]
 
@@ -110,7 +111,7 @@ class WebDataset(ShardReader):
             raise self.error(*(problems or [f"{root}: holds no .tar file"]))
         names, wrong = self._class_names(root, sources)
         problems += [*wrong, *self.label_problems(sources, len(names))]
-        absent = [] if WHOLE in sources else missing_parts(root, [name for name in PARTS if name in sources])
+        absent = [] if WHOLE in sources else missing_parts(root, [name for name in SPLITS if name in sources])
         if absent or not all(map(len, sources.values())):
             raise self.error(*absent, *problems)
         self.refuse(problems)

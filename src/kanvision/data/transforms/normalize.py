@@ -6,16 +6,15 @@ B batch, C channels, H W space.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import torch
 from torch import Tensor
 
+from kanvision.spec.data import PREPROCESSINGS, Interpolation, PreprocessingName
+
 from .resize import resize_image, resize_image_as_opencv, resize_labels, resize_labels_as_opencv
 
-__all__ = ["PREPROCESSING", "Preprocessing"]
-
-PREPROCESSING: Final = ("default", "u_kan")
+__all__ = ["Preprocessing"]
 
 
 class Preprocessing:
@@ -32,15 +31,17 @@ class Preprocessing:
     Args:
         mean: Mean of each channel, in units of [0, 1].
         std: Standard deviation of each channel, in units of [0, 1].
-        name: One of `PREPROCESSING`.
+        name: One of `PREPROCESSINGS`.
 
     Raises:
         ValueError: If the name is unknown, or u_kan is to work on anything but three channels.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], name: str = "default") -> None:
-        if name not in PREPROCESSING:
-            raise ValueError(f"data.preprocessing={name}; legal: {', '.join(PREPROCESSING)}")
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], name: PreprocessingName = "default"
+    ) -> None:
+        if name not in PREPROCESSINGS:
+            raise ValueError(f"data.preprocessing={name}; legal: {', '.join(PREPROCESSINGS)}")
         if name == "u_kan" and len(mean) != 3:
             raise ValueError(
                 f"data.preprocessing=u_kan is for color images, but data.in_chans={len(mean)}; legal: 3"
@@ -69,7 +70,9 @@ class Preprocessing:
         pixels = images.flip(-3).mul_(255)
         return pixels.sub_(mean * 255).mul_((std * 255).reciprocal()).div_(255)
 
-    def resize_image(self, image: Tensor, size: tuple[int, int], interpolation: str = "bilinear") -> Tensor:
+    def resize_image(
+        self, image: Tensor, size: tuple[int, int], interpolation: Interpolation = "bilinear"
+    ) -> Tensor:
         """(C, H, W) float32 in units of [0, 1] to (C, *size)."""
         resize = resize_image_as_opencv if self.name == "u_kan" else resize_image
         return resize(image, size, interpolation)

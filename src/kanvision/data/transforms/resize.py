@@ -13,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kanvision.spec.data import Interpolation
+
 __all__ = ["resize_image", "resize_image_as_opencv", "resize_labels", "resize_labels_as_opencv"]
 
-MODES = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
+MODES: dict[Interpolation, str] = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
 
 
-def resize_image(image: Tensor, size: tuple[int, int], interpolation: str = "bilinear") -> Tensor:
+def resize_image(image: Tensor, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> Tensor:
     """Interpolate, without a low-pass filter before, as OpenCV and so the published pipelines do.
 
     Args:
@@ -59,7 +61,9 @@ def _centers(old: int, new: int) -> Tensor:
     return (2 * torch.arange(new) + 1) * old // (2 * new)
 
 
-def resize_image_as_opencv(image: Tensor, size: tuple[int, int], interpolation: str = "bilinear") -> Tensor:
+def resize_image_as_opencv(
+    image: Tensor, size: tuple[int, int], interpolation: Interpolation = "bilinear"
+) -> Tensor:
     """Interpolate by OpenCV itself, in 8 bits, as pipelines do that read images by `cv2.imread`.
 
     Args:
@@ -71,13 +75,13 @@ def resize_image_as_opencv(image: Tensor, size: tuple[int, int], interpolation: 
         (C, *size), whole multiples of 1 / 255.
     """
     library = _opencv()
-    mode = {
+    modes: dict[Interpolation, int] = {
         "nearest": library.INTER_NEAREST,
         "bilinear": library.INTER_LINEAR,
         "bicubic": library.INTER_CUBIC,
     }
     pixels = image.mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-    resized = library.resize(np.ascontiguousarray(pixels), size[::-1], interpolation=mode[interpolation])
+    resized = library.resize(np.ascontiguousarray(pixels), size[::-1], interpolation=modes[interpolation])
     return torch.from_numpy(resized.reshape(*size, -1)).permute(2, 0, 1).float().div(255)
 
 

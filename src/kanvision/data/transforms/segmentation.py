@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 from torchvision.transforms import RandomResizedCrop
 
-__all__ = ["BACKENDS", "MaskedAugment", "segmentation_augment"]
+from kanvision.spec.data import BACKENDS
+
+__all__ = ["MaskedAugment", "segmentation_augment"]
 
 Geometry = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
-BACKENDS: Final = ("albumentations", "torchvision")
 _OFF: Final[dict[str, Any]] = {"auto_augment": None, "color_jitter": 0.0, "re_prob": 0.0}
 _NO_UPDATE_CHECK: Final = "NO_ALBUMENTATIONS_UPDATE"
 _MIRROR: Final = 4  # cv2.BORDER_REFLECT_101

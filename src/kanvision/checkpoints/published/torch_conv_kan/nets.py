@@ -14,6 +14,7 @@ from kanvision.layers.attention import KANSelfAttentionNd
 from kanvision.layers.bottleneck import BottleneckKANConvNd
 from kanvision.layers.conv import KANConvNd
 from kanvision.models import convkan, dense_kan, res_kan, vgg_kan
+from kanvision.spec.models import ResKANStem
 
 from .attention import Part, PublishedAttention
 from .network import PublishedNetwork
@@ -63,13 +64,14 @@ class ConvNet(PublishedNetwork):
         super().__init__(found, given)
         numbers = _numbers(found, r"layers\.(\d+)\.")
         _gapless("the layers", numbers, 0)
-        name = str(len(numbers))
-        if name not in convkan.STAGES:
-            raise CheckpointError(f"a simple network of {name} layers; the published ones have 4, 8 and 16")
-        self.name = f"convkan_{name}"
+        count = len(numbers)
+        widths_by_stage = next((stages for size, stages in convkan.STAGES.items() if size == count), None)
+        if widths_by_stage is None:
+            raise CheckpointError(f"a simple network of {count} layers; the published ones have 4, 8 and 16")
+        self.name = f"convkan_{count}"
         self.stages: list[list[int]] = []
         channels = 0
-        for index, widths in enumerate(convkan.STAGES[name]):
+        for index, widths in enumerate(widths_by_stage):
             self.stages.append([])
             for depth in range(len(widths)):
                 prefix = f"layers.{len(self.parts)}."
@@ -205,17 +207,18 @@ class ResNet(PublishedNetwork):
         self.head = self.read_head()
         self.name = f"res_kan_{self._size()}"
 
-    def _stem(self, kernel: Shape) -> str:
+    def _stem(self, kernel: Shape) -> ResKANStem:
         requested = self.chosen["stem"]
         fitting = [name for name, stem in res_kan.STEMS.items() if (stem.kernel_size,) * 2 == kernel]
         if requested is None and len(fitting) == 1:
             return fitting[0]
-        if requested not in fitting:
+        stem: ResKANStem | None = next((name for name in fitting if name == requested), None)
+        if stem is None:
             raise ValueError(
                 f"stem={requested!r}: no tensor tells stride and pooling behind a stem of {kernel}; "
                 f"say one of {', '.join(map(repr, fitting)) or 'none that was published'}"
             )
-        return str(requested)
+        return stem
 
     def _block(self, prefix: str, channels: int, stride: int) -> int:
         """Read a block; the output has so many channels."""
@@ -309,7 +312,7 @@ class DenseNet(PublishedNetwork):
 
     def _name(self) -> str:
         tables = {size: tuple(table["depths"]) for size, table in dense_kan.SIZES.items()}
-        return f"dense_kan_{next((s for s, depths in tables.items() if depths == tuple(self.depths)), '121')}"
+        return f"dense_kan_{next((s for s, depths in tables.items() if depths == tuple(self.depths)), 121)}"
 
     def arguments(self) -> dict[str, Any]:
         """Blocks, stem and widths."""

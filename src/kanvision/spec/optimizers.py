@@ -1,7 +1,4 @@
-"""Names and legal values that configuration and code share. It imports nothing.
-
-Optimizers: names of timm that train and resume exactly.
-"""
+"""Optimizers of timm: those that train and resume exactly, and those that are refused."""
 
 from __future__ import annotations
 

@@ -1,0 +1,17 @@
+"""Modes and analyses of `eval.py`."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, get_args
+
+Mode = Literal["test", "explain", "predict", "analyze", "check_data"]
+Analysis = Literal["attention", "spectra", "histograms", "landscape", "hessian", "transfer"]
+ANALYSES: Final[tuple[Analysis, ...]] = get_args(Analysis)
+TestTimeAugmentation = Literal["none", "hflip", "flips"]
+ExplanationMethod = Literal["grad_cam", "integrated_gradients"]
+EXPLANATION_METHODS: Final[tuple[ExplanationMethod, ...]] = get_args(ExplanationMethod)
+LossImages = Literal["split", "train"]
+"""Images of a loss: of the evaluated split, or of the training without augmentation."""
+DirectionScaling = Literal["network", "tensor", "filter"]
+"""Part of a direction that gets the length of the same weights."""
+DIRECTION_SCALINGS: Final[tuple[DirectionScaling, ...]] = get_args(DirectionScaling)
