@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
-from pydantic_core import PydanticUndefined
 
 from kanvision.config import (
     ConfigError,
@@ -17,21 +16,25 @@ from kanvision.config import (
     to_primitive,
     train_config,
 )
+from kanvision.config.defaults import default_nodes
 from kanvision.config.experiments import GROUP
 from kanvision.config.keys import all_keys, family_name, section_types, tag_values
+from kanvision.spec.tasks import KIND_BY_TASK
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CHOICES = ConfigGroups([CONF])
 # experiments are rows of tables: test_experiments.py
 FILES = [(group, name) for group in CHOICES.groups if group != GROUP for name in CHOICES.of(group)]
 PAIRS = list(itertools.product(CHOICES.of("model"), CHOICES.of("data")))
-KIND_OF_TASK = {"classification": "classifier", "segmentation": "segmenter"}
 TASKS = {data: CHOICES.content("data", data)["task"] for data in CHOICES.of("data")}
 KINDS = {model: CHOICES.content("model", model)["kind"] for model in CHOICES.of("model")}
-LEGAL_PAIRS = [(model, data) for model, data in PAIRS if KINDS[model] == KIND_OF_TASK[TASKS[data]]]
+LEGAL_PAIRS = [(model, data) for model, data in PAIRS if KINDS[model] == KIND_BY_TASK[TASKS[data]]]
 WRONG_PAIRS = sorted(set(PAIRS) - set(LEGAL_PAIRS))
 # all of them take minutes; these have every model and every data set
 SOME_WRONG_PAIRS = sorted({pair[group]: pair for group in (0, 1) for pair in WRONG_PAIRS}.values())
+BASED_FILES = [
+    path for group in ("model", "data", "trainer") for path in sorted((CONF / group).glob("*.yaml"))
+]
 OPEN_SECTIONS = ("basis", "callbacks", "logger")
 
 
@@ -143,30 +146,49 @@ def _parent(values: DictConfig, key: str) -> DictConfig | None:
     return OmegaConf.select(values, key.rpartition(".")[0])
 
 
-def test_defaults_of_the_schema_are_those_of_the_files() -> None:
-    values = compose("train", ["~recipe", "trainer=auto", "model=convkan"], CONF)
-    base = OmegaConf.load(CONF / "trainer" / "_base.yaml")
-    data = OmegaConf.load(CONF / "data" / "_base.yaml")
-    differ = []
-    for key in all_keys(TrainConfig):
-        default = key.field.get_default(call_default_factory=True)
-        section, _, rest = key.name.partition(".")
-        tree = {"trainer": base, "data": data}.get(section)
-        value = (
-            OmegaConf.select(tree, rest) if tree is not None and rest else OmegaConf.select(values, key.name)
-        )
-        is_section = OmegaConf.is_dict(value) and section_types(key.field.annotation)
-        other_model = section == "model" and key.family not in (None, "convkan")
-        of_one_data_set = section == "data" and key.family is not None
-        inside_null = section in ("ema",) or key.name.startswith("augment.random_affine.")
-        if default is PydanticUndefined or is_section or other_model or of_one_data_set or inside_null:
+def stated(path: Path) -> tuple[DictConfig, DictConfig]:
+    """Values that a file states, and those that the files and defaults below it give."""
+    own = OmegaConf.load(path)
+    assert isinstance(own, DictConfig)
+    entries = [entry for entry in own.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    group = "" if path.parent == CONF else f"{path.parent.name}/"
+    nodes = default_nodes()
+    below = [
+        nodes[f"{group}{entry}"]
+        if f"{group}{entry}" in nodes
+        else OmegaConf.merge(*reversed(stated(path.with_name(f"{entry}.yaml"))))
+        for entry in entries
+    ]
+    return own, OmegaConf.merge(*below)
+
+
+def repeated(own: DictConfig, below: DictConfig, prefix: str = "") -> list[str]:
+    found = []
+    for key in own:
+        if OmegaConf.is_missing(own, key) or key not in below:
             continue
-        plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-        if isinstance(default, tuple):
-            default, plain = pytest.approx(default), tuple(plain)
-        if plain != default:
-            differ.append((key.name, plain, default))
-    assert differ == []
+        value, other = own._get_node(key), below._get_node(key)
+        if isinstance(value, DictConfig) and isinstance(other, DictConfig) and value:
+            found += repeated(value, other, f"{prefix}{key}.")
+        elif type(value) is type(other) and value == other:
+            found.append(f"{prefix}{key}")
+    return found
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*sorted(CONF.glob("*.yaml")), *BASED_FILES],
+    ids=lambda path: path.relative_to(CONF).as_posix(),
+)
+def test_a_file_repeats_no_default(path: Path) -> None:
+    """A default stands in the schema alone: what a file repeats would stay when the default changes."""
+    assert repeated(*stated(path)) == []
+
+
+def test_a_repeated_default_is_seen() -> None:
+    own = OmegaConf.create({"a": 1, "b": {"c": [1], "d": None}, "e": 2})
+    below = OmegaConf.create({"a": 1, "b": {"c": [1], "d": 0}, "f": 2})
+    assert repeated(own, below) == ["a", "b.c"]
 
 
 def test_every_key_says_what_it_means() -> None:
@@ -183,28 +205,10 @@ def test_a_basis_file_names_itself_and_arguments_of_its_class(basis: str) -> Non
     assert create_basis(config.name, **config.arguments()).name == basis
 
 
-def test_what_the_checks_know_of_models_losses_and_metrics_is_true() -> None:
-    from kanvision.config.checks.losses_and_metrics import LOSSES, MODES, SMOOTHED, SUFFIX, logged
-    from kanvision.config.checks.training import WIDTHS
-    from kanvision.config.runtime import resolvers
-    from kanvision.losses import CLASSIFICATION_LOSSES, SEGMENTATION_LOSSES, segmentation_loss
-    from kanvision.metrics import SUFFIX as LOGGED_SUFFIX
+def test_the_checks_know_what_validation_logs() -> None:
+    from kanvision.config.checks.losses_and_metrics import logged
     from kanvision.metrics import classification_metrics, segmentation_metrics
-    from kanvision.models.kat import SIZES
-    from kanvision.models.vit import MICRO
 
-    sizes = {"micro": MICRO, **SIZES}
-    assert {name: (size["embed_dim"], size["num_heads"]) for name, size in sizes.items()} == WIDTHS
-    assert {name for name, uses in LOSSES.items() if "classification" in uses} == set(CLASSIFICATION_LOSSES)
-    of_masks = {name: tuple(use for use in uses if use in MODES) for name, uses in LOSSES.items()}
-    assert of_masks == SEGMENTATION_LOSSES
-    for name, (mode, *_) in SEGMENTATION_LOSSES.items():
-        if name in SMOOTHED:
-            segmentation_loss(name, mode=mode, label_smoothing=0.1)
-        else:
-            with pytest.raises(ValueError, match="does not smooth"):
-                segmentation_loss(name, mode=mode, label_smoothing=0.1)
-    assert SUFFIX == LOGGED_SUFFIX == resolvers.PROTOCOL_SUFFIX
     digits = train()
     assert set(logged(digits)) == {"loss", *classification_metrics(10)}
     few = digits.model_copy(update={"data": digits.data.model_copy(update={"num_classes": 5})})

@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 
 from kanvision.config import compose
 from kanvision.config.cli.compose import composer
+from kanvision.config.defaults import register_defaults
 from kanvision.config.table_source import register_experiments
 
 ROW = "convkan/reg_slim_act_l1_1e-6"
@@ -84,6 +85,7 @@ def test_papers_and_rows_are_listed_for_completion(conf: Path) -> None:
 def test_a_process_that_a_launcher_starts_composes_rows(conf: Path, tmp_path: Path) -> None:
     """Launchers such as submitit send Hydra's state and its loader to a process that registers nothing."""
     register_experiments([conf])
+    register_defaults()
     loader = ConfigLoaderImpl(create_config_search_path(f"file://{conf}"))
     # resolvers are functions, for which launchers have a pickle of their own
     sent = {**Singleton.get_state(), "omegaconf_resolvers": {}}

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
+from kanvision.config.defaults import register_defaults
 from kanvision.config.errors import ConfigError, Problem, exit_with_message, is_global_rank_zero
 from kanvision.config.experiments import GROUP
 from kanvision.config.groups import ConfigGroups
@@ -57,6 +58,7 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
     home = Path(args.config_path).resolve() if args.config_path else config_dir
     folders = [Path(args.config_dir).resolve()] if args.config_dir else []
     register_experiments([home, *folders])
+    register_defaults()
     if int(os.environ.get("LOCAL_RANK", "0")) > 0 and any(word.startswith("hydra.run.dir=") for word in argv):
         return list(argv)  # started by rank 0, whose command line was checked
     unsafe = [*_rerun_problems(args.experimental_rerun), *growth_problems([home, *folders])]

@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from kanvision.config.defaults import register_defaults
 from kanvision.config.errors import ConfigError
 from kanvision.config.runtime.resolvers import register_resolvers
 from kanvision.config.runtime.run_folder import CHOSEN_LATER
@@ -92,6 +93,7 @@ def composer(config_name: str, config_dir: Path, folders: Sequence[Path] = ()) -
     """
     register_resolvers()
     register_experiments([config_dir, *folders])
+    register_defaults()
     before = HydraConfig.instance().cfg
     with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
         try:

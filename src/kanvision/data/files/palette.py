@@ -15,8 +15,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from .image_mask_pairs import MaskPart
 from .mask_values import Codes, encode_colors, is_jpeg, list_values, parse_value, split_color
-from .masks import MaskPart
 from .pixels import FileError, label_values, stored_pixels
 
 __all__ = ["IGNORE", "Palette", "PaletteMask", "load_palette"]
