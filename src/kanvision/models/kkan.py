@@ -137,8 +137,11 @@ def _build(name: str, pretrained: bool, **kwargs: Any) -> Any:
 
 for _variant, (_kan_convs, _kan_head) in VARIANTS.items():
     _is_plain = not (_kan_convs or _kan_head)
-    _sizes: tuple[KKANSize, ...] = ("small", "medium")
-    _sizes += (() if _kan_head else ("big",)) + (("wide",) if _is_plain else ())
+    _sizes: list[KKANSize] = ["small", "medium"]
+    if not _kan_head:
+        _sizes.append("big")
+    if _is_plain:
+        _sizes.append("wide")
     register_sizes(
         __name__,
         f"{_variant}_{{size}}",
