@@ -43,7 +43,7 @@ def test_two_processes_measure_as_one(program, tmp_path):
         "iou_dataset",
         "f1",
         "loss",
-        "objective",
+        "training_loss",
         "hd95",
         "object_f1",
         "object_dice",

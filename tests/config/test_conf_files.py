@@ -223,7 +223,7 @@ def test_the_checks_know_what_validation_logs() -> None:
             )
             foreground = fields.data.num_classes - 1
             expected = segmentation_metrics(foreground, protocols=protocols, per_class=per_class)
-            assert set(logged(fields)) == {"loss", "objective", *expected}
+            assert set(logged(fields)) == {"loss", "training_loss", *expected}
             assert fields.monitor.removeprefix("val/") in logged(fields)
 
 

@@ -203,7 +203,7 @@ CROP_FIELDS = {
     "trainer.gradient_clip_val": 0.5,
     "trainer.precision": "32-true",
     "seed": 42,
-    "monitor": "val/objective",
+    "monitor": "val/training_loss",
     "monitor_mode": "min",
 }
 # Maity et al. 2025 (arXiv 2503.10632), table 5; what it does not list is off.
@@ -256,7 +256,7 @@ KARAT = {
     "trainer.max_epochs": 100,
     "trainer.gradient_clip_val": 1.0,
 }
-DEIT_UNLISTED = {"model.drop_path_rate": 0.1, "augment.re_prob": 0.25, "augment.num_repeats": 3}
+DEIT_EXTRAS = {"model.drop_path_rate": 0.1, "augment.re_prob": 0.25, "augment.num_repeats": 3}
 KARAT_CONVIT = {key: value for key, value in KARAT.items() if not key.startswith("ema.")} | {
     "model.name": "karat_convit_tiny_patch16_224",
     "optimizer.eps": 1e-8,
@@ -288,7 +288,7 @@ RUNS = {
     ("model=karat", "data=imagenet"): KARAT,
     ("model=karat", "data=imagenet", "model.size=base"): KARAT
     | {"model.name": "karat_base_patch16_224", "basis.num_frequencies": 1},
-    ("model=karat", "data=imagenet", "recipe=karat_imagenet_deit_unlisted"): KARAT | DEIT_UNLISTED,
+    ("model=karat", "data=imagenet", "recipe=karat_imagenet_with_deit_extras"): KARAT | DEIT_EXTRAS,
     ("experiment=karat/cifar10_tiny_g3b",): KARAT_CIFAR,
     ("experiment=karat/cifar100_base_g1u",): KARAT_CIFAR
     | {"model.name": "karat_base_patch16_224", "basis.num_frequencies": 1, "model.share": "universal"},

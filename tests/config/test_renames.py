@@ -1,7 +1,10 @@
 """Old names of keys, values and classes: typed, or in a stored configuration."""
 
 import pytest
+import pytorch_lightning as pl
 
+from kanvision.app.old_states import OldStateNames
+from kanvision.callbacks import BestCheckpoint
 from kanvision.config import TrainConfig
 from kanvision.config.keys import keys_by_name
 from kanvision.config.renames import CLASSES, KEYS, rename_override, rename_settings
@@ -24,6 +27,10 @@ LEGAL = {name for root in (TrainConfig, EvalConfig, CheckConfig) for name in key
             ["callbacks.grid._target_=kanvision.callbacks.GridUpdate"],
         ),
         ("model.layer_drop_place=basis", ["model.layer_drop_position=basis"]),
+        ("recipe=karat_cifar10_deit_unlisted", ["recipe=karat_cifar10_with_deit_extras"]),
+        ("recipe=kat,karat_imagenet_deit_unlisted", ["recipe=kat,karat_imagenet_with_deit_extras"]),
+        ("monitor=val/objective", ["monitor=val/training_loss"]),
+        ("callbacks.early.monitor=val/objective", ["callbacks.early.monitor=val/training_loss"]),
         ("recipe=convkan_cifar100_regularisation", ["recipe=convkan_cifar100_regularization"]),
         ("model.layer=kagn,kacn", ["model.preset=kagn,kacn"]),
         ("model.layer=conv", ["model.preset=null", "model.plain=true"]),
@@ -81,6 +88,27 @@ def test_each_new_name_is_legal_and_no_old_one_is() -> None:
         assert old not in LEGAL
         if section not in ("callbacks", "basis", "model.kwargs"):  # their keys are those of files and classes
             assert new in LEGAL, new
+
+
+def test_states_of_old_checkpoints_reach_the_callbacks_of_today() -> None:
+    """The best score and counters would be lost on resume: Lightning finds states by class and metric."""
+    best = BestCheckpoint("run", "val/training_loss", "min")
+    old = {
+        best.state_key.replace("training_loss", "objective"): {"best_model_score": 0.5},
+        "DataFaults": {"count": 1},
+        "EpochState": {"ranks": [{"callback_metrics": {"val/objective": 2}, "buffers": {("task", "x"): 3}}]},
+    }
+    checkpoint = {"callbacks": old}
+    OldStateNames().on_load_checkpoint(
+        pl.Trainer(logger=False, callbacks=[]), pl.LightningModule(), checkpoint
+    )
+    assert checkpoint["callbacks"] == {
+        best.state_key: {"best_model_score": 0.5},
+        "BadSampleCounter": {"count": 1},
+        "EpochState": {
+            "ranks": [{"callback_metrics": {"val/training_loss": 2}, "buffers": {("task", "x"): 3}}]
+        },
+    }
 
 
 def test_each_class_of_today_is_there() -> None:

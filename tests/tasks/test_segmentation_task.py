@@ -69,7 +69,7 @@ def test_training_learns_and_measures(tmp_path):
     assert float(trainer.callback_metrics["val/iou"]) > 0.8
     (result,) = trainer.test(learner, datamodule=StripesData(), verbose=False)
     overlap = {f"{score}{end}" for score in ("iou", "f1", "precision", "recall") for end in ("", "_dataset")}
-    assert set(result) == {f"test/{name}" for name in overlap | {"loss", "objective"}}
+    assert set(result) == {f"test/{name}" for name in overlap | {"loss", "training_loss"}}
     data = Stripes(7, 1)
     with torch.inference_mode():
         logits = learner.eval()(data.images)
@@ -83,8 +83,8 @@ def test_training_learns_and_measures(tmp_path):
     parts = [
         (float(learner.loss(x, t)), len(x)) for x, t in zip(logits.split(3), data.masks.split(3), strict=True)
     ]
-    objective = sum(value * size for value, size in parts) / 7
-    assert result["test/objective"] == pytest.approx(objective, rel=1e-5)
+    training_loss = sum(value * size for value, size in parts) / 7
+    assert result["test/training_loss"] == pytest.approx(training_loss, rel=1e-5)
 
 
 def test_predictions_are_probabilities_of_each_pixel():

@@ -45,6 +45,7 @@ from kanvision.tasks import Task, create_task
 from . import record
 from .distributed import FSDPStrategy, SyncBatchNormPlugin
 from .interrupt import listens_alone
+from .old_states import OldStateNames
 from .teacher import attach_teacher
 
 Built = TypeVar("Built")
@@ -302,7 +303,7 @@ def build_trainer(cfg: TrainConfig) -> pl.Trainer:
     if not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, AnyProgressBar)]
     counters = build_bad_sample_counter(cfg, None if is_dry_run(cfg) else Path(cfg.run.dir))
-    callbacks = [*counters, *callbacks, TrainingClock()]
+    callbacks = [OldStateNames(), *counters, *callbacks, TrainingClock()]
     if cfg.ema is not None:
         callbacks.append(EMAWeights(**cfg.ema.model_dump()))
     with as_config_error(

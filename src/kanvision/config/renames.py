@@ -14,7 +14,16 @@ from typing import Any
 from .errors import is_global_rank_zero
 from .keys import format_yaml
 
-__all__ = ["CLASSES", "KEYS", "VALUES", "print_old_names", "rename_override", "rename_settings"]
+__all__ = [
+    "CLASSES",
+    "KEYS",
+    "METRICS",
+    "VALUES",
+    "print_old_names",
+    "rename_override",
+    "rename_record",
+    "rename_settings",
+]
 
 KEYS: dict[str, str] = {
     "analyse": "analyze",
@@ -46,6 +55,15 @@ KEYS: dict[str, str] = {
     "callbacks.sample_images": "prediction_images",
 }
 """Dotted key, its sections under today's names -> today's name in the same section."""
+METRICS: dict[str, str] = {f"{part}/objective": f"{part}/training_loss" for part in ("val", "test")}
+"""Old name of a logged metric -> today's name."""
+RECIPES: dict[str, str] = {
+    "convkan_cifar100_regularisation": "convkan_cifar100_regularization",
+    "karat_imagenet_deit_unlisted": "karat_imagenet_with_deit_extras",
+    "karat_cifar10_deit_unlisted": "karat_cifar10_with_deit_extras",
+    "karat_cifar100_deit_unlisted": "karat_cifar100_with_deit_extras",
+}
+"""Old name of a recipe -> today's name."""
 NEGATED = frozenset({"model.kan"})
 """Old keys whose true is the false of the new key."""
 VALUES: dict[str, dict[str, dict[str, Any]]] = {
@@ -55,10 +73,12 @@ VALUES: dict[str, dict[str, dict[str, Any]]] = {
         for section in ("model", "model.kwargs")
         for key, plain in (("preset", True), ("pointwise_preset", "pointwise"))
     },
-    "recipe": {"convkan_cifar100_regularisation": {"recipe": "convkan_cifar100_regularization"}},
-    "recipe.name": {"convkan_cifar100_regularisation": {"name": "convkan_cifar100_regularization"}},
+    "recipe": {old: {"recipe": new} for old, new in RECIPES.items()},
+    "recipe.name": {old: {"name": new} for old, new in RECIPES.items()},
+    "monitor": {old: {"monitor": new} for old, new in METRICS.items()},
+    "*.monitor": {old: {"monitor": new} for old, new in METRICS.items()},
 }
-"""Key -> old value -> the settings of the same section that say the same today."""
+"""Key (`*` is any section) -> old value -> the equivalent settings of the same section."""
 CLASSES: dict[str, str] = {
     "kanvision.callbacks.DataFaults": "kanvision.callbacks.BadSampleCounter",
     "kanvision.callbacks.FiniteGuard": "kanvision.callbacks.NonFiniteGuard",
@@ -137,6 +157,28 @@ def rename_settings(values: Mapping[str, Any], section: str = "") -> tuple[dict[
     return renamed, notes
 
 
+def rename_record(node: Any) -> Any:
+    """Return a stored record with today's names of metrics and classes in its keys.
+
+    A record is what a run writes to metrics.json, or the states of callbacks in a checkpoint.
+
+    Args:
+        node: Nested mappings and lists; other values are returned as they are.
+    """
+    if isinstance(node, Mapping):
+        return {_rename_stored(key): rename_record(value) for key, value in node.items()}
+    return [rename_record(item) for item in node] if isinstance(node, list) else node
+
+
+def _rename_stored(key: Any) -> Any:
+    if isinstance(key, str):
+        for old, today in METRICS.items():
+            key = key.replace(old, today)
+        for old, today in CLASSES.items():
+            key = re.sub(rf"^{old.rpartition('.')[2]}\b", today.rpartition(".")[2], key)
+    return key
+
+
 def print_old_names(notes: Iterable[str], where: str = "") -> None:
     """Print one line for each old name that is in use, once a process and on rank 0 only."""
     for note in notes:
@@ -146,9 +188,18 @@ def print_old_names(notes: Iterable[str], where: str = "") -> None:
 
 
 def _replacement(key: str, value: Any) -> dict[str, Any]:
-    """Return the settings of the same section that mean what `key=value` means, by their last names."""
-    replaced = VALUES.get(key, {}).get(value.strip("'\"")) if isinstance(value, str) else None
-    return replaced or {key.rpartition(".")[2]: value}
+    """Return the settings of the same section that mean what `key=value` means, by their last names.
+
+    In a list of values (`recipe=a,b`), each old value that has one new value is replaced.
+    """
+    name = key.rpartition(".")[2]
+    today = VALUES.get(key) or VALUES.get(f"*.{name}")
+    if today is None or not isinstance(value, str):
+        return {name: value}
+    if replaced := today.get(value.strip("'\"")):
+        return replaced
+    single = {old: settings[name] for old, settings in today.items() if [*settings] == [name]}
+    return {name: ",".join(single.get(item, item) for item in value.split(","))}
 
 
 def _negate(value: Any) -> Any:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .distance import BorderDistance, border_distances, hausdorff95
     from .objects import OBJECT_SCORES, ObjectScore, object_tallies
     from .overlap import OverlapScore
-    from .segmentation import Objective, segmentation_metrics, slow_segmentation_metrics
+    from .segmentation import TrainingLoss, segmentation_metrics, slow_segmentation_metrics
     from .threshold import THRESHOLDS, ThresholdSearch
 
 __all__ = [
@@ -23,9 +23,9 @@ __all__ = [
     "BorderDistance",
     "NonFiniteImages",
     "ObjectScore",
-    "Objective",
     "OverlapScore",
     "ThresholdSearch",
+    "TrainingLoss",
     "border_distances",
     "class_probabilities",
     "classification_metrics",
@@ -43,7 +43,7 @@ _OF_MASKS = {
     ".distance": ("BorderDistance", "border_distances", "hausdorff95"),
     ".objects": ("OBJECT_SCORES", "ObjectScore", "object_tallies"),
     ".overlap": ("OverlapScore",),
-    ".segmentation": ("Objective", "segmentation_metrics", "slow_segmentation_metrics"),
+    ".segmentation": ("TrainingLoss", "segmentation_metrics", "slow_segmentation_metrics"),
     ".threshold": ("THRESHOLDS", "ThresholdSearch"),
 }
 __getattr__ = load_on_demand(__name__, {name: home for home, names in _OF_MASKS.items() for name in names})

@@ -16,18 +16,18 @@ from .distance import BorderDistance
 from .objects import OBJECT_SCORES, ObjectScore
 from .overlap import OverlapScore
 
-__all__ = ["Objective", "segmentation_metrics", "slow_segmentation_metrics"]
+__all__ = ["TrainingLoss", "segmentation_metrics", "slow_segmentation_metrics"]
 
 
-class Objective(MeanMetric):
+class TrainingLoss(MeanMetric):
     """Mean over images of the training loss, of batches that are not trained on; NaN stays NaN."""
 
     def __init__(self) -> None:
         super().__init__(nan_strategy=float("nan"))
 
-    def update(self, objective: Tensor, weight: float = 1.0) -> None:  # type: ignore[override]
+    def update(self, training_loss: Tensor, weight: float = 1.0) -> None:  # type: ignore[override]
         """Add a batch of `weight` images."""
-        super().update(objective, weight)
+        super().update(training_loss, weight)
 
 
 def segmentation_metrics(

@@ -71,5 +71,5 @@ EMPTY_MASK_POLICIES: Final[dict[EmptyMaskPolicy, str]] = {
 
 CLASSIFICATION_METRICS: Final = ("loss", "acc1", "acc5", "ece")
 """Metrics that the validation of a classifier logs."""
-LOWER_IS_BETTER: Final = ("loss", "objective", "ece")
+LOWER_IS_BETTER: Final = ("loss", "training_loss", "ece")
 """Metrics of validation whose smaller values are better; of all others the larger ones are."""

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from kanvision.config import format_yaml, live_owner
+from kanvision.config.renames import rename_record, rename_settings
 from kanvision.config.yaml_limits import has_bounded_size
 
 __all__ = ["FAILURE", "Run", "read_run", "read_runs", "write_failure"]
@@ -63,8 +64,9 @@ class Run:
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """Its configuration; that of Hydra, with `${...}` in it, if it failed before it wrote its own."""
-        return _yaml(self.folder / "config.yaml") or _yaml(self.folder / ".hydra" / "config.yaml")
+        """Configuration under today's names; that of Hydra, with `${...}` in it, if the run wrote none."""
+        stored = _yaml(self.folder / "config.yaml") or _yaml(self.folder / ".hydra" / "config.yaml")
+        return rename_settings(stored)[0]
 
     @cached_property
     def _choices(self) -> Mapping[str, Any]:
@@ -91,7 +93,7 @@ def read_runs(folder: Path) -> list[Run]:
 
 def read_run(folder: Path) -> Run:
     """One run from its folder."""
-    record, failure = _json(folder / "metrics.json"), _json(folder / FAILURE)
+    record, failure = rename_record(_json(folder / "metrics.json")), _json(folder / FAILURE)
     if failure is not None:
         return Run(
             folder, _overrides(folder), record or {}, str(failure.get("reason") or "no reason was left")

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from kanvision.losses import segmentation_loss
 from kanvision.metrics import (
     OBJECT_SCORES,
-    Objective,
     ThresholdSearch,
+    TrainingLoss,
     border_distances,
     foreground_planes,
     object_tallies,
@@ -52,8 +52,8 @@ class SegmentationTask(Task):
     the objects.
 
     Measured are the scores of `kanvision.metrics.segmentation_metrics`; `loss`, the plain cross-entropy of
-    the pixels, so that runs compare whatever they were trained with; `objective`, the training loss; and in
-    the test alone the scores of `slow_segmentation_metrics`.
+    the pixels, so that runs compare whatever they were trained with; `training_loss`, the loss that training
+    minimizes; and in the test alone the scores of `slow_segmentation_metrics`.
 
     A pixel is foreground where its probability is above a threshold. With `threshold=search` that is found
     anew by every validation of a training run, see `ThresholdSearch`; the scores of these validations are at
@@ -116,7 +116,7 @@ class SegmentationTask(Task):
             protocols=wanted["protocol"],
             per_class=wanted["per_class"] and num_foreground > 1,
         )
-        measured.add_metrics({"objective": Objective()})
+        measured.add_metrics({"training_loss": TrainingLoss()})
         slow = {key: wanted[key] for key in ("hd95", "objects") if key in wanted}
         super().__init__(
             model,
@@ -204,7 +204,7 @@ class SegmentationTask(Task):
             "preds": preds,
             "target": target,
             "value": self.plain_loss(logits, target),
-            "objective": self.loss(logits, target),
+            "training_loss": self.loss(logits, target),
         }
 
     def test_metric_inputs(self, logits: Tensor, batch: Batch) -> dict[str, Any]:

@@ -45,9 +45,9 @@ CASES = {
         "no plateau would be seen",
         f"{BUSI} scheduler.name=cosine trainer.limit_val_batches=0",
     ),
-    f"{FIELDS} monitor=val/objective": (
+    f"{FIELDS} monitor=val/training_loss": (
         "take monitor_mode=min",
-        f"{FIELDS} monitor=val/objective monitor_mode=min",
+        f"{FIELDS} monitor=val/training_loss monitor_mode=min",
     ),
 }
 

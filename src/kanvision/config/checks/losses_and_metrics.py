@@ -42,7 +42,7 @@ def logged(config: TrainConfig) -> list[str]:
     foreground = 1 if data.mode == "binary" else (data.num_classes or 1) - first
     if config.metrics.per_class and foreground > 1:
         scores += [f"{score}_class{i + 1}" for score in scores for i in range(foreground)]
-    return ["loss", "objective", *scores]
+    return ["loss", "training_loss", *scores]
 
 
 def _loss(config: TrainConfig) -> Iterator[Problem]:
