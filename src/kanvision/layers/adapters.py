@@ -36,16 +36,16 @@ class KANAdapter(nn.Module):
     W'_oij = W_oij + (up down)_o,ij + delta_ot (j the t-th chosen function),  W'_oi,K+t = extra_oit,
     V' = V + base_up base_down
 
-    with W the basis weights as (O, C/G, K, *k), V the base weights, and both seen as matrices of O rows by
-    the low-rank terms (Hu et al. 2021, "LoRA", arXiv 2106.09685; there with a constant factor, which only
+    with W the basis weights as (O, C/G, K, *k), V the base weights, and both reshaped to matrices of O rows
+    for the low-rank terms (Hu et al. 2021, "LoRA", arXiv 2106.09685; there with a constant factor, which only
     rescales the learning rate). One of two factors starts at U(-b, b), b = 1 / sqrt(columns), the other at 0.
 
     Args:
-        layer: The layer as released.
-        extra_degrees: E.
-        degrees: The chosen functions, increasing.
-        rank: R of the basis weights; 0 for none.
-        base_rank: R of the base weights; 0 for none.
+        layer: Layer with released weights.
+        extra_degrees: Number of extra functions, E.
+        degrees: Indices of the chosen functions, increasing.
+        rank: Rank R of the term on the basis weights; 0 for none.
+        base_rank: Rank R of the term on the base weights; 0 for none.
     """
 
     def __init__(
@@ -164,9 +164,9 @@ class AdaptedGramBasis(GramBasis):
     """Gram polynomials whose learned recurrence is frozen except for chosen steps.
 
     p_{n+1} = x p_n - (beta_n + delta_n) C_n p_{n-1}, with delta_n = 0 at the start, for the steps n = i - 1
-    that make the adapted degrees i; all other delta_n are 0. One vector, indexed by the step, so that merging
-    is an addition. (In the published code a forward pass takes the delta of the degree i at step i, the first
-    extra step takes the last delta, and merging adds them elsewhere.)
+    that produce the adapted degrees i; all other delta_n are 0. The deltas are one vector indexed by the
+    step, so that merging is an addition. (The published code uses the delta of degree i at step i and the
+    last delta at the first extra step, and merging adds them at other indices.)
     """
 
     beta_delta: nn.Parameter

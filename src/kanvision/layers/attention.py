@@ -17,7 +17,7 @@ from .rope import RotaryPositions
 
 __all__ = ["KANSelfAttention1d", "KANSelfAttention2d", "KANSelfAttention3d", "KANSelfAttentionNd"]
 
-# Norms that treat every channel by itself may run over queries, keys and values at once.
+# Norms of single channels apply to queries, keys and values at once.
 _PER_CHANNEL = (None, "batch", "instance")
 
 
@@ -28,26 +28,26 @@ class KANSelfAttentionNd(CompositeLayer):
     y = post_norm(x + gamma outer(A v)),  u = inner(x)
 
     `inner` and `outer` are 1x1 convolutions C -> D and D -> C with biases; without `inner_projection` D = C
-    and they are left out. gamma is one learnable number that starts at 0: the layer begins as its norm. q, k
-    and v are one convolution D -> 3 D, so that the basis is computed once, as far as norm and kind of
-    convolution let them be one. Time grows with N^2, memory with N.
+    and they are omitted. gamma is one learnable number, 0 at the start, so the layer starts as its norm. If
+    norm and class of convolution allow it, q, k and v are one convolution D -> 3 D, so that the basis is
+    computed once. Time grows with N^2, memory with N.
 
     Drokin 2024 (arXiv 2407.01092), in the manner of SAGAN (arXiv 1805.08318).
 
     Args:
         channels: Number of channels, C.
-        inner_projection: D; None is C without projections.
-        kernel_size: Of the KAN convolutions, an int or one per space axis.
-        conv: Class of these, such as `BottleneckKANConv2d` (or a partial with its own arguments); None is
-            `KANConv{1,2,3}d`. A class that is given makes three layers.
-        num_heads: Heads of D / num_heads channels.
+        inner_projection: Number of inner channels, D; None is C without projections.
+        kernel_size: Kernel size of the KAN convolutions, an int or one per space axis.
+        conv: Class of the convolutions, such as `BottleneckKANConv2d` (or a partial); None is
+            `KANConv{1,2,3}d`. A given class is used for three separate layers.
+        num_heads: Number of heads, of D / num_heads channels each.
         scale: Factor of q^T k; None is 1 / sqrt(D / num_heads).
-        parity: As published: three convolutions, scale 1, and y = post_norm(gamma x + outer(A v)), which has
-            no way around the attention at its start.
+        parity: Build the published layer: three convolutions, scale 1, and y = post_norm(gamma x + outer(A
+            v)), without a shortcut around the attention at the start.
         post_norm: Norm of the output: None, "batch", "instance", "group", "layer".
         rope: Rotary positions of queries and keys: None, "axial" or "mixed", see `RotaryPositions`.
-        **options: Further arguments of the convolutions (`groups`, `basis`, `norm`, ...); `norm_affine` holds
-            for `post_norm` too.
+        **options: Further arguments of the convolutions (`groups`, `basis`, `norm`, ...); `norm_affine`
+            applies to `post_norm` too.
 
     Raises:
         ValueError: A size, a name or a combination of them is not legal.

@@ -25,22 +25,22 @@ class AttentionUnits(nn.Module):
     """Units y_ip = sum_q phi_pq(x_iq), phi_pq(x) = base_act(x) + sum_k c_pqk f_k(x), for every head.
 
     With `unit_scales`, phi_pq = scale_base_pq base_act + scale_basis_pq sum_k c_pqk f_k, as in pykan; the
-    parameter counts that KArAt publishes need the two. They are folded into the coefficients before any
-    logit is seen: the same function at no memory. Without a base activation `scale_base` does nothing and is
-    frozen, so that distributed training does not wait for its gradient.
+    published parameter counts of KArAt include both. They are multiplied into the coefficients first, so they
+    need no memory. Without a base activation `scale_base` has no effect and is frozen, so that distributed
+    training does not wait for its gradient.
 
-    The functions f_k are those of one `Basis` for all units; what it learns (shifts, grids, denominators)
-    belongs to the head and the input, not to each unit.
+    All units share the functions f_k of one `Basis`; its learnable parameters (shifts, grids, denominators)
+    belong to the head and the input, not to each unit.
 
     Args:
         num_heads: Number of heads, h.
-        in_features: N.
+        in_features: Number of input features, N.
         out_features: Number of output features, O.
         basis: Short name (a key of `kanvision.bases.BASES`).
         basis_kwargs: Arguments of the basis.
         base_act: "zero", "identity", "silu" or "gelu".
         include_dc: Add the constant 1 to the functions.
-        unit_scales: Two more learnable factors for each unit.
+        unit_scales: Add two more learnable factors for each unit.
         device: Device of the parameters.
         dtype: Data type of the parameters.
 
@@ -120,8 +120,8 @@ class AttentionUnits(nn.Module):
         """Map (B, h, M, N) to (B, h, M, O) by one matrix product over all functions of all inputs.
 
         Args:
-            x: The inputs.
-            mask: (B or 1, h or 1, M, N) or less; false leaves a pair of row and input out.
+            x: Inputs.
+            mask: Mask that broadcasts to (B, h, M, N); False excludes a pair of row and input.
         """
         values = self.functions(x)
         if mask is not None:

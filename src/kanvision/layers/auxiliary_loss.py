@@ -1,13 +1,13 @@
 """Losses that layers add to the training loss: load balance of experts, penalties on activations.
 
-A layer calls `add_auxiliary(loss)` in its forward pass; whoever trains collects them::
+A layer calls `add_auxiliary(loss)` in its forward pass, and the training loop collects the losses::
 
     with collect_auxiliary() as auxiliary:
         loss = criterion(model(images), target)
     loss = loss + sum(auxiliary)
 
-Nothing is kept on modules, so that no graph outlives its step, copies of a model are cheap, and a forward
-pass that nobody collects from (evaluation, export, the second pass of activation checkpointing) adds nothing.
+Modules do not store losses, so no graph outlives its step and copies of a model are cheap. A forward pass
+outside of a collector (evaluation, export, the second pass of activation checkpointing) adds nothing.
 """
 
 from __future__ import annotations

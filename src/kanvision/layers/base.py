@@ -58,9 +58,9 @@ class KANLayer(nn.Module):
     where phi expands every channel by K functions and `.` is the linear map of the subclass (a matrix product
     or a convolution), which implements `_linear_map` and `_expand`.
 
-    Start values (`init`), with fan = inputs per output (C/groups times the taps of the kernel):
+    Initialization (`init`), with fan = inputs per output (C/groups times the taps of the kernel):
 
-    * `variance_preserving`: for x ~ N(0, 1) every present branch gives an equal share of a unit mean square:
+    * `variance_preserving`: for x ~ N(0, 1) every branch contributes an equal share of a unit mean square:
       Var(base_weight) = share / (fan E[base_act(x)^2]),
       Var(basis_weight) = share / (fan sum_j E[phi_j(x)^2]).
     * `kaiming`: U(-b, b) with b = sqrt(3 / fan) for the base and sqrt(3 / (fan K)) for the basis weights.
@@ -79,7 +79,7 @@ class KANLayer(nn.Module):
         kernel_size: Taps along each space axis.
         groups: Number of independent groups of channels.
         basis_kwargs: Arguments of the basis. Bases with learnable parameters get one set per input channel,
-            unless `num_channels` is given here.
+            unless `num_channels` is given.
         base_act: Activation of the base branch by timm's name; "identity" is a plain linear branch, None is
             no branch.
         input_norm: Norm in front of the basis only: None, "batch", "instance", "layer", "minmax"
@@ -87,11 +87,11 @@ class KANLayer(nn.Module):
         basis_act: Activation on the basis values.
         norm: Norm of the sum of the branches: None, "batch", "instance", "group", "layer".
         norm_affine: Give both norms a learnable scale and shift.
-        act: Activation behind the norm.
+        act: Activation after the norm.
         bias: Add a learnable bias, zero at the start.
-        init: Start values, one of `INITS`.
+        init: Initialization, one of `INITS`.
         init_noise: Size of the noise of `efficient_kan`.
-        edge_scale: One more learnable factor for each edge (output, input, tap) on its K basis weights, the
+        edge_scale: Add a learnable factor for the K basis weights of each edge (output, input, tap), the
             "standalone spline scaler" of efficient-kan.
         drop_rate: Rate of dropout or noise in training.
         drop_kind: "channel", "element" or "noise", see `kanvision.layers.dropout`.
@@ -155,7 +155,7 @@ class KANLayer(nn.Module):
         self.checkpoint = checkpoint
         with nullcontext() if device is None else torch.device(device):
             self.basis = _basis_for(basis, in_channels, basis_kwargs)
-            # The base branch exists exactly when it has an activation; "identity" is one.
+            # The base branch exists if and only if it has an activation; "identity" is one.
             self.base_act = None if base_act is None else create_activation(base_act, key="base_act")
             self.basis_act = create_activation(basis_act, key="basis_act")
             self.input_norm = create_norm(
@@ -216,12 +216,12 @@ class KANLayer(nn.Module):
     def _transform(self, x: Tensor) -> Tensor:
         """Compute the forward pass without the check of the input."""
         x = self._dropped("input", x)
-        # Each branch by itself: recomputing stops at the last tensor that the backward pass needs, which is
-        # what goes into the linear map, so that only the expansion is done twice and no convolution.
+        # Recompute each branch separately: recomputation stops at the last tensor that the backward pass
+        # needs, the input of the linear map, so only the expansion is computed twice and no convolution.
         y = self._lean(self._normed_branch, x, self.input_norm)
         if self.base_act is not None:
             y = y + self._lean(self._base_branch, x)
-        # A norm alone keeps no more than its input.
+        # A norm alone saves only its input.
         plain = isinstance(self.act, nn.Identity)
         y = self.norm(y) if plain else self._lean(self._finish, y, self.norm)
         return self._dropped("output", y)
@@ -322,7 +322,7 @@ class KANLayer(nn.Module):
 
 
 def _preserving_std(share: float, fan: int, moment: Tensor) -> Tensor:
-    # The floor keeps functions that see (almost) no input from getting unbounded weights.
+    # The floor bounds the weights of functions with (almost) no input.
     return (share / (fan * moment.clamp_min(_MIN_MOMENT))).sqrt()
 
 

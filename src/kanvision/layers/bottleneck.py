@@ -184,12 +184,12 @@ class Bottleneck(CompositeLayer):
     def merge(self) -> Self:
         """Fold `expand` into the weights of `inner`, for inference.
 
-        Outputs stay what they were up to rounding and there is one linear map less to launch; the merged one
-        does O / M times the work of the old inner one, so it pays where launches cost more than work.
+        Outputs are unchanged up to rounding. One linear map fewer is launched, but the merged one has O / M
+        times the operations of the inner one, so it is faster only where launches dominate.
 
         Returns:
-            The layer itself, changed in place: `expand` is the identity and the shapes in its state
-            dictionary are those of the merged map.
+            The layer, changed in place: `expand` is the identity, and its state dictionary has the shapes of
+            the merged map.
 
         Raises:
             ValueError: The layer is merged already or has adapters.
@@ -226,8 +226,8 @@ class BottleneckKANConvNd(Bottleneck):
     Args:
         in_channels: Number of input channels, C.
         out_channels: Number of output channels, O.
-        kernel_size: An int or one per space axis, as are stride, padding and dilation; of base and inner
-            convolution alike.
+        kernel_size: An int or one per space axis, as are stride, padding and dilation; of the base and
+            the inner convolution.
         stride: Stride of the kernel.
         padding: Padding on both sides of every axis, "same" (stride 1 only) or "valid".
         dilation: Dilation of the kernel.
@@ -236,9 +236,9 @@ class BottleneckKANConvNd(Bottleneck):
         basis: Short name or a ready basis; a basis with learnable parameters has one set per inner channel.
         dim_reduction: A group gets m = floor(max(c, o) / dim_reduction) inner channels.
         min_internal: If that is less than this, m = min(min_internal, c, o).
-        pad_space: As of `KANConvNd`.
-        **options: As of `kanvision.layers.base.KANLayer`, with these differences: `input_norm` and
-            `edge_scale` belong to the inner convolution; `bias` gives biases to squeeze and expand;
+        pad_space: As in `KANConvNd`.
+        **options: As in `kanvision.layers.base.KANLayer`, with these differences: `input_norm` and
+            `edge_scale` belong to the inner convolution; `bias` adds biases to squeeze and expand;
             `drop_kind` is "noise" and `drop_position` "input" if they are not given, as published; dropout at
             "branch", "squashed" or "basis" is that of the inner convolution; `init` rules base and inner
             weights, and squeeze and expand are U(-b, b), b = sqrt(3 / fan) (with "variance_preserving" and a
@@ -338,7 +338,7 @@ class BottleneckKANLinear(Bottleneck):
         basis: Short name or a ready basis; a basis with learnable parameters has one set per inner feature.
         dim_reduction: M = floor(max(C, O) / dim_reduction).
         min_internal: If that is less than this, M = min(min_internal, C, O).
-        **options: As of `BottleneckKANConvNd`; `bias` is True if it is not given.
+        **options: As in `BottleneckKANConvNd`; `bias` is True by default.
 
     Raises:
         ValueError: A size is not positive or a name is not known.

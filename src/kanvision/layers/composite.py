@@ -46,7 +46,7 @@ class CompositeLayer(nn.Module):
 
 
 def _reset_parts(module: nn.Module) -> None:
-    # A part resets its own parts: doing those once more would undo what it set in them.
+    # A part resets its own parts; resetting them again would undo its changes to them.
     for child in module.children():
         reset = getattr(child, "reset_parameters", None)
         if callable(reset):

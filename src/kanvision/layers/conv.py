@@ -43,12 +43,12 @@ class KANConvNd(KANLayer):
         groups: Number of independent groups of channels; divides C and O.
         padding_mode: "zeros", "reflect", "replicate" or "circular".
         basis: Short name (a key of `kanvision.bases.BASES`) or a ready basis.
-        pad_space: What zero padding means. "basis": the maps of both branches are padded with 0, as
-            published, so that a constant basis function (P_0 = 1) tells inside from outside. "input": `x` and
-            the input of the basis are padded with 0 first, so that the border sees phi_j(0). Other padding
-            modes copy inputs from inside, for which the two are the same.
-        **options: Branches, norms, activations, dropout, start values, memory: see `KANOptions` and
-            `kanvision.layers.base.KANLayer`.
+        pad_space: Meaning of zero padding. "basis" pads the maps of both branches with 0, as published, so
+            that a constant basis function (P_0 = 1) marks the inside of the image. "input" pads `x` and the
+            input of the basis with 0, so that the border has the values phi_j(0). Other padding modes copy
+            inputs from inside, for which both are equivalent.
+        **options: Options of branches, norms, activations, dropout, initialization and memory, see
+            `KANOptions` and `kanvision.layers.base.KANLayer`.
 
     Raises:
         ValueError: A size, a name or a combination of them is not legal.
@@ -170,8 +170,8 @@ class KANConvNd(KANLayer):
         z = self._padded(z)
         if not self.basis.has_constant or self.basis.num_basis == 1 or self._drops("basis"):
             return self._dropped("basis", self.basis_act(self._expand(z))), self.edge_weight(), None
-        # A constant function makes C equal maps, a Kth of the work: one map with the sum of their weights
-        # does the same.
+        # A constant function has C equal maps, a Kth of the work; one map with the sum of their weights is
+        # equivalent.
         weight = self._by_function(self.edge_weight())  # (O, C/g, K, *k)
         constant, varying = weight[:, :, :1], weight[:, :, 1:]
         level = self.basis_act(z.new_ones(1, 1, *z.shape[2:]))

@@ -15,11 +15,11 @@ _CHANNEL = {0: nn.Dropout, 1: nn.Dropout1d, 2: nn.Dropout2d, 3: nn.Dropout3d}
 class NoiseInjection(nn.Module):
     """Noise on random values: x + alpha m e std_c with m ~ Bernoulli(p), e ~ N(0, 1) for each value.
 
-    Drokin 2024, arXiv 2407.01092: in place of dropout, nothing is taken away. std_c is the standard deviation
-    of a channel over batch and space, and no gradient goes through it. Evaluation returns x.
+    Drokin 2024, arXiv 2407.01092: an alternative to dropout that removes nothing. std_c is the standard
+    deviation of a channel over batch and space, without a gradient. Evaluation returns x.
 
     Args:
-        p: Share of the values that get noise.
+        p: Share of the values with noise.
         alpha: Size of the noise in standard deviations.
         channel_dim: Axis of the channels.
     """
@@ -37,7 +37,7 @@ class NoiseInjection(nn.Module):
         if not self.training or self.p == 0.0 or x.numel() == 0:
             return x
         axes = [axis for axis in range(x.ndim) if axis != self.channel_dim % x.ndim]
-        # One value has no spread: correction 0 gives 0 there, where 1 would give NaN.
+        # For a single value correction 0 returns 0, and 1 would return NaN.
         spread = x.detach().std(dim=axes, keepdim=True, correction=0)
         return x + torch.randn_like(x) * torch.empty_like(x).bernoulli_(self.p) * (self.alpha * spread)
 
@@ -51,7 +51,7 @@ def create_dropout(kind: str, rate: float, ndim: int) -> nn.Module:
 
     Args:
         kind: "channel" (whole maps), "element" (single values) or "noise" (`NoiseInjection`).
-        rate: Share that is dropped, or gets noise.
+        rate: Share of dropped or noisy values.
         ndim: Number of space axes of (B, C, *S); 0 means (..., C), where a channel is one value.
 
     Raises:

@@ -29,14 +29,14 @@ class _EdgeWavelets(KANConvNd):
     y = act(norm(conv(base_act(x), base_weight) + mix(sum_c conv(psi((x_c - shift_oc) / s_oc), w_oc))))
 
     with s = sqrt(scale^2 + 1e-6) and w = basis_weight. Bozorgasl and Chen 2024 (arXiv 2405.12832) in the
-    convolutional form of Drokin 2024 (arXiv 2407.01092). The price of parameters inside the wavelet for every
-    edge: each step evaluates O wavelets per input value, `KANConv2d(basis="wavelet")` one. They are made in
-    slices over the outputs and again in the backward pass, so that memory stays bounded; time does not.
+    convolutional form of Drokin 2024 (arXiv 2407.01092). Each step evaluates O wavelets per input value,
+    because every edge has parameters inside its wavelet; `KANConv2d(basis="wavelet")` evaluates one. They are
+    computed in slices over the outputs and recomputed in the backward pass, which bounds memory but not time.
 
     Args:
-        *args: As of `KANConvNd`, up to `padding_mode`.
+        *args: As in `KANConvNd`, up to `padding_mode`.
         basis_kwargs: `kind` of the wavelet.
-        **kwargs: As of `KANConvNd`; `basis` must be "wavelet", if given.
+        **kwargs: As in `KANConvNd`; `basis` must be "wavelet" if it is given.
 
     Raises:
         ValueError: An argument is not legal.
@@ -49,7 +49,7 @@ class _EdgeWavelets(KANConvNd):
             raise ValueError(
                 f"basis={kwargs['basis']!r}: {type(self).__name__} is made of basis='wavelet' only"
             )
-        # num_channels=None: the basis holds no parameters, for those are here, one for each edge.
+        # num_channels=None: this layer, not the basis, has the parameters, one of each kind for each edge.
         wavelet = WaveletBasis(**{**(basis_kwargs or {}), "num_channels": None})
         if wavelet.num_basis != 1:
             raise ValueError(f"num_wavelets={wavelet.num_basis}: there is one wavelet for each edge")

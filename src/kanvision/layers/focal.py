@@ -31,16 +31,15 @@ class KANFocalModulationNd(CompositeLayer):
     Args:
         channels: Number of channels, C.
         focal_window: Kernel of the first level.
-        focal_level: L.
-        focal_factor: How much the kernel grows from level to level.
-        conv: Class of f, h and proj, such as `BottleneckKANConv2d` (or a partial with its own arguments);
-            None is `KANConv{1,2,3}d`.
-        level: Class of the depthwise levels; None is `KANConv{1,2,3}d`, whatever `conv` is: a bottleneck of
-            one channel is none.
-        full_kan: F and h are KAN convolutions; False makes them plain ones with biases.
+        focal_level: Number of focal levels, L.
+        focal_factor: Growth of the kernel from level to level.
+        conv: Class of f, h and proj, such as `BottleneckKANConv2d` (or a partial); None is `KANConv{1,2,3}d`.
+        level: Class of the depthwise levels; None is `KANConv{1,2,3}d` for any `conv`, because a bottleneck
+            of one channel has no effect.
+        full_kan: Use KAN convolutions for f and h; False uses plain convolutions with biases.
         normalize: Divide the modulator by L + 1.
         post_norm: Norm of the modulated map: None, "batch", "instance", "group", "layer".
-        **options: Further arguments of all KAN convolutions; `norm_affine` holds for `post_norm` too.
+        **options: Further arguments of all KAN convolutions; `norm_affine` applies to `post_norm` too.
 
     Raises:
         ValueError: A size, a name or a combination of them is not legal.

@@ -1,14 +1,14 @@
 """Adaptation of grids: move the grid of a layer to its inputs, extend it, or refine it.
 
-A grid that does not cover its inputs leaves a layer with its base branch there. Every change here keeps the
-functions that a layer has learned, w' . phi_new = w . phi_old, with w' = M w for the K weights of each
+Outside of its grid a layer has only its base branch. Every change in this module keeps the functions that a
+layer has learned, w' . phi_new = w . phi_old, with w' = M w for the K weights of each
 channel c, output and tap of the kernel (Liu et al. 2024, "KAN", arXiv 2404.19756, fit samples instead):
 
-* `move_grids`: other places, as many functions. Weighted least squares, M_c = A_c^-1 B_c with the normal
-  equations A_c = E[phi_new phi_new^T], B_c = E[phi_new phi_old^T] over the inputs of the channel. What is
-  known about these is a histogram per channel, so that no samples are kept and processes add up integers.
-  A grid with wider cells cannot stand for every function: `max_change` bounds the relative change.
-* `init_grids`: the same without a fit, for networks that have not learned anything yet.
+* `move_grids`: a moved grid with as many functions. Weighted least squares, M_c = A_c^-1 B_c with the normal
+  equations A_c = E[phi_new phi_new^T], B_c = E[phi_new phi_old^T] over the inputs of the channel. The
+  inputs are represented by a histogram per channel, so no samples are stored and processes add integers. A
+  grid with wider cells cannot represent every function: `max_change` bounds the relative change.
+* `init_grids`: a moved grid without a fit, for untrained networks.
 * `extend_grid`: more functions of the same width at the ends. Exact.
 * `refine_grid`: more and narrower functions. Exact on the domain, for B-splines.
 
@@ -52,11 +52,11 @@ def target_domain(
     """Return the domain for some inputs: from their `quantile` to their `1 - quantile`, plus a margin.
 
     Args:
-        values: The inputs.
-        domain: The present domain; inputs that are (nearly) constant tell no width, so that the present one
-            stays, and is only shifted if they lie outside.
-        quantile: Share of the inputs that may be left out at either end; 0 leaves out none.
-        margin: Width to add at either end, relative to that of the interval.
+        values: Statistics of the inputs.
+        domain: Current domain. Its width is kept for (nearly) constant inputs, and it is only shifted if they
+            lie outside.
+        quantile: Share of the inputs that may be excluded at either end.
+        margin: Width to add at either end, relative to the width of the interval.
     """
     low, high = values.quantiles(quantile)
     width = domain[1] - domain[0]
@@ -74,7 +74,7 @@ def init_grids(
 ) -> dict[str, tuple[float, float]]:
     """Move the grids of a new network to its inputs, before training.
 
-    Weights stay as they are, so that the functions are stretched with the grid. A collective call.
+    Weights are kept, so the functions are stretched with the grid. A collective call.
 
     Args:
         model: Model that is called with each of the inputs.
@@ -83,7 +83,7 @@ def init_grids(
         margin: Margin of `target_domain`.
 
     Returns:
-        The new domain by name of the site (see `grid_sites`).
+        New domain by name of the site (see `grid_sites`).
     """
     _require_shares(quantile, margin)
     sites = [site for site in grid_sites(model) if site.movable]
@@ -110,9 +110,9 @@ class GridMove:
     old: tuple[float, float]
     new: tuple[float, float]
     fraction: float
-    """Of the way to the domain that was aimed at; 0: left alone."""
+    """Fraction of the way to the target domain; 0 for an unchanged grid."""
     change: float
-    """Relative change of the functions: root mean square over inputs, edges and taps; the largest layer's."""
+    """Relative change of the functions, root mean square over inputs, edges and taps; maximum over layers."""
     weights: Mapping[str, Tensor]
     """Map of the weights (C, K, K) by name of the layer."""
 
@@ -129,22 +129,21 @@ def move_grids(
 ) -> list[GridMove]:
     """Move the grids of a model to its inputs; parameters keep their shapes.
 
-    All layers at once, from one pass over the inputs (two without `ranges`): since every layer keeps its
-    function, the inputs of the layers behind it stay what they were. A collective call, with the same result
-    on all processes.
+    One pass over the inputs (two without `ranges`) serves all layers: since every layer keeps its function,
+    the inputs of later layers do not change. A collective call with the same result on all processes.
 
     Args:
         model: Model that is called with each of the inputs.
-        inputs: Batches, to be gone through twice.
+        inputs: Batches of inputs, read twice.
         quantile: Quantile of `target_domain`.
         margin: Margin of `target_domain`.
-        max_change: How far a move may change the functions of a layer, relative to them. Where the whole way
-            would change them more, 1/2, 1/4 ... 1/64 of it is gone, or none. None: no limit. The estimate
-            counts channels and taps as independent; 0.008 keeps outputs within 1 % where they are not.
-        ranges: Of `measure_inputs`, if that was done for the same inputs.
+        max_change: Largest relative change of the functions of a layer. If the full move exceeds it, 1/2, 1/4
+            ... 1/64 of the move is tried, then none. None is no limit. The estimate treats channels and taps
+            as independent; 0.008 keeps outputs within 1 % if they are not.
+        ranges: Result of `measure_inputs` for the same inputs, if available.
 
     Returns:
-        What was done at each site that can be moved and has seen finite inputs.
+        Result for each movable site with finite inputs.
     """
     _require_shares(quantile, margin)
     inputs = list(inputs)
@@ -189,20 +188,20 @@ def _move(
 def refine_grid(model: nn.Module, layer: str = "", *, factor: int = 2) -> Tensor:
     """Refine the grid of a layer and of all layers that share its basis, to K' = factor G + k functions.
 
-    Functions stay what they are on the domain, up to rounding. `basis_weight` is a new parameter: an
-    optimizer has to be told (`kanvision.optim.replace_parameter`). As a step of training call it through
-    `change_structure`, which records it.
+    Functions are unchanged on the domain, up to rounding. `basis_weight` is a new parameter, so the optimizer
+    must be updated (`kanvision.optim.replace_parameter`). In training call it through `change_structure`,
+    which records it.
 
     Args:
-        model: A model, or the layer itself.
+        model: Model, or the layer itself.
         layer: Name of the layer in the model.
-        factor: Number of cells that one becomes.
+        factor: Number of new cells for each cell.
 
     Returns:
-        (K', K) map of the weights.
+        Map of the weights, (K', K).
 
     Raises:
-        ValueError: This is not a KAN layer of a basis that can be refined.
+        ValueError: The module is not a KAN layer with a basis that can be refined.
     """
     return _change(model, layer, lambda basis: basis.refine(factor))
 
@@ -211,13 +210,13 @@ def refine_grid(model: nn.Module, layer: str = "", *, factor: int = 2) -> Tensor
 def extend_grid(model: nn.Module, layer: str = "", *, left: int = 0, right: int = 0) -> Tensor:
     """Add functions at the ends of the grid of a layer and of all layers that share its basis.
 
-    Functions stay what they are, on the whole line. For arguments, result and errors see `refine_grid`.
+    Functions are unchanged on the whole line. For result and errors see `refine_grid`.
 
     Args:
-        model: A model, or the layer itself.
+        model: Model, or the layer itself.
         layer: Name of the layer in the model.
-        left: Functions to add at the lower end.
-        right: Functions to add at the upper end.
+        left: Number of functions to add at the lower end.
+        right: Number of functions to add at the upper end.
     """
     return _change(model, layer, lambda basis: basis.extend(left, right))
 

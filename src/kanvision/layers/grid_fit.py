@@ -18,10 +18,9 @@ from .input_statistics import InputHistogram
 
 __all__ = ["fine_histogram", "fit_functions", "map_functions"]
 
-# Beside the data, a fit looks at the domain of the new grid as if K samples lay evenly on it: where there are
-# no or few data, functions stay what they were. All that the functions reach, tails included, gets a little
-# weight, which keeps weights small that hardly matter to either, and a ridge, relative to the largest entry,
-# what not even that determines.
+# A fit also includes K samples spread evenly over the domain of the new grid, so that functions are unchanged
+# where there are few or no data. The whole support of the functions has a small weight, which keeps weights
+# small that affect neither, and a ridge, relative to the largest entry, determines the remaining ones.
 _REACH, _RIDGE = 1e-4, 1e-13
 _BINS_PER_CELL, _POINTS_PER_CELL = 32, 64
 
@@ -36,7 +35,7 @@ def fine_histogram(
     for placement in (grid, moved):
         low, high = placement.support
         width = placement.step / _BINS_PER_CELL
-        # One bin more at each end, for what lies beyond.
+        # one more bin at each end for values outside
         edges.append(torch.arange(-1, math.ceil((high - low) / width) + 2, dtype=torch.float64) * width + low)
     return InputHistogram(torch.unique(torch.cat(edges)), num_channels, device)
 
@@ -88,7 +87,7 @@ def _change_of(layer: KANLayer, share: Tensor, weights: Tensor, before: Tensor, 
     Args:
         layer: The layer, with the old weights.
         share: Weights of the points, (C, M).
-        weights: The map, (C, K, K).
+        weights: Map of the weights, (C, K, K).
         before: phi_old at the points, (M, K).
         after: phi_new at the points, (M, K).
     """
@@ -126,7 +125,7 @@ def _values(layer: KANLayer, basis: Basis, x: Tensor) -> Tensor:
     values: Tensor = basis(x.unsqueeze(-1)).squeeze(-2)
     if isinstance(layer.basis_act, nn.Identity):
         return values
-    weight = layer.basis_weight  # an activation may have parameters of its type, where it is
+    weight = layer.basis_weight  # the activation may have parameters, of this type and on this device
     acted: Tensor = layer.basis_act(values.to(weight.device, weight.dtype))
     return acted.cpu().double()
 
@@ -148,12 +147,12 @@ def map_functions(weight: Tensor, matrix: Tensor, groups: int) -> Tensor:
     """Map the weights of the K functions of every channel, output and tap.
 
     Args:
-        weight: (O, C/G K, *k) basis weights of a layer, or what an optimizer keeps for them.
-        matrix: (K', K), or (C, K', K) with a map for each channel.
+        weight: Basis weights of a layer, (O, C/G K, *k), or the optimizer state of them.
+        matrix: Map (K', K), or (C, K', K) with one map for each channel.
         groups: Number of groups, G.
 
     Returns:
-        (O, C/G K', *k) of type and device of `weight`, computed in float64.
+        Weights (O, C/G K', *k) of the type and device of `weight`, computed in float64.
     """
     functions, num_basis = matrix.shape[-2:]
     out, _, *kernel = weight.shape

@@ -23,7 +23,7 @@ __all__ = ["GridSite", "grid_sites", "measure_inputs", "observe", "share_outside
 class GridSite:
     """Basis with a bounded domain, and the layers whose weights belong to its functions.
 
-    Only where nothing maps the line onto the domain smoothly (squash None or "clamp") is there an outside.
+    Inputs can lie outside only if no smooth map puts them into the domain (squash None or "clamp").
     """
 
     name: str
@@ -85,7 +85,7 @@ def share_outside(layer: KANLayer, x: Tensor) -> float:
     """Return the share of a layer's inputs outside the domain of its basis, after the input norm.
 
     Args:
-        layer: A KAN layer whose basis has a domain.
+        layer: KAN layer whose basis has a domain.
         x: Input of the layer.
 
     Raises:
@@ -105,10 +105,10 @@ def measure_inputs(
     Args:
         model: Model that is called with each of the inputs.
         inputs: Batches of inputs.
-        sites: Where to look; None: `grid_sites(model)`.
+        sites: Sites to measure; None for `grid_sites(model)`.
 
     Returns:
-        Range and share outside by name of the site.
+        Range and share outside, by name of the site.
     """
     sites = grid_sites(model) if sites is None else list(sites)
     ranges = {}
@@ -124,8 +124,8 @@ def observe(
 ) -> None:
     """Run a model and pass the inputs of each basis to the observer of its site.
 
-    Without dropout; batch norms that are in training use the statistics of the batch, so that a network that
-    was just built is seen as its training will see it, and keep their running ones as they are.
+    Dropout is off. Batch norms in training mode use the statistics of the batch, so that a new network is
+    measured as in training, and do not update their running statistics.
     """
     handles = []
     for site in sites:
@@ -159,7 +159,7 @@ def _measuring(model: nn.Module) -> Iterator[None]:
             if isinstance(module, _BatchNorm) and module.training:
                 module.track_running_stats = False
             if "_compiled_call_impl" in state:
-                module._compiled_call_impl = None  # compiled code does not run the hooks
+                module._compiled_call_impl = None  # compiled code ignores the hooks
         yield
     finally:
         for module, state in before:

@@ -1,6 +1,6 @@
 """Statistics of the inputs of basis functions, over batches and processes.
 
-Counts are integers, so that their sums are the same on every process and in every order.
+Counts are integers, so that their sums are equal on every process and in any order.
 
 Shapes: C channels, N values of a channel, M bins.
 """
@@ -18,11 +18,12 @@ _NUM_HALVES = 2**15  # bit patterns of bfloat16 without its sign
 class InputRange:
     """Range, quantiles and share outside an interval of the values of all channels together.
 
-    Quantiles come from a count of the values cut to bfloat16, one bin for each of its 65,536 bit patterns: no
-    range has to be known beforehand, and bins are never wider than 2^-7 (0.8 %) of the value.
+    Quantiles are computed from counts of the values truncated to bfloat16, with one bin for each of its
+    65,536 bit patterns: no range is needed in advance, and bins are never wider than 2^-7 (0.8 %) of the
+    value.
 
     Args:
-        domain: The interval that counts as inside.
+        domain: Interval of the values that count as inside.
         device: Device of the counts.
     """
 

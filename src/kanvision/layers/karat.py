@@ -18,34 +18,34 @@ from .karat_operator import KArAtOperator
 __all__ = ["KArAtWindowAttention", "KArAttention", "karat_attn_layer"]
 
 _PUBLISHED_MASK = -100.0
-# What timm's Attention may have besides the maps and heads; an attention that is converted may lack them.
+# Attributes of timm's Attention besides the number of heads; a converted attention may lack some of them.
 _PARTS = ("qkv", "q_norm", "k_norm", "attn_drop", "norm", "gate", "proj", "proj_drop")
 
 
 class KArAttention(Attention):
     """Self-attention of timm in which learned functions of the logits replace the softmax.
 
-    proj(concat_h(sigma_h(scale q k^T) v)), sigma by `KArAtOperator`; see there for the formula, the options
-    and their meaning, and `karat_attn_layer` for use as `attn_layer` of timm's models.
+    y = proj(concat_h(sigma_h(scale q k^T) v)) with sigma by `KArAtOperator`, which has the formula and the
+    options; see `karat_attn_layer` for use as `attn_layer` of timm's models.
 
-    Masks: with `mask_mode="zero"` a query gets nothing from a key that it must not see, neither through the
-    functions of its logit nor through its value. "additive_paper" is what happens where published code for
-    softmax is left as it is: -100 is added to the logit, and cos(x - 100) is a number like any other.
+    Masks: with `mask_mode="zero"` a masked key contributes nothing to a query, neither through the functions
+    of its logit nor through its value. "additive_paper" is the behavior of the published code, which masks as
+    for softmax: it adds -100 to the logit, and cos(x - 100) is not small.
 
     Args:
-        dim: Width.
+        dim: Number of features.
         num_heads: Number of heads, h.
         *args: Further arguments of timm's Attention.
         num_tokens: Number of tokens, prefix tokens included, N.
-        num_softmax_heads: Heads, the first ones, that keep the softmax.
+        num_softmax_heads: Number of heads that keep the softmax, the first ones.
         mask_mode: "zero" or "additive_paper".
-        operator: One that is shared with other blocks; it stays a part of whoever made it. None makes one
-            with `options`.
+        operator: Operator shared with other blocks, which does not become a child of this module. None builds
+            one from `options`.
         options: Arguments of `KArAtOperator`.
         **kwargs: Further arguments of timm's Attention.
 
     Raises:
-        ValueError: An option has no such value, or the operator is for another number of heads.
+        ValueError: A value is not legal, or the operator has another number of heads.
     """
 
     operator: KArAtOperator
@@ -77,12 +77,12 @@ class KArAttention(Attention):
         """Return an attention with the linear maps, norms and dropouts of another attention.
 
         Args:
-            attn: timm's Attention, or one with `num_heads`, a fused `qkv` and a `proj` of the same width.
-            num_tokens: N.
+            attn: Attention of timm, or one with `num_heads`, a fused `qkv` and a `proj` of the same width.
+            num_tokens: Number of tokens, N.
             **kwargs: Arguments of `KArAttention`.
 
         Raises:
-            ValueError: There are no such maps.
+            ValueError: The attention has no such maps.
         """
         qkv, proj, heads = (getattr(attn, name, None) for name in ("qkv", "proj", "num_heads"))
         if not isinstance(qkv, nn.Linear) or not isinstance(proj, nn.Linear) or not isinstance(heads, int):
@@ -112,11 +112,11 @@ class KArAttention(Attention):
 
         Args:
             x: Tokens.
-            attn_mask: False, or -inf, where a query must not see a key; other numbers are added to logits.
-            is_causal: Let a token see those before it and itself.
+            attn_mask: Mask with False or -inf for masked keys; other numbers are added to the logits.
+            is_causal: Mask later tokens.
 
         Raises:
-            ValueError: There are not N tokens.
+            ValueError: The number of tokens is not N.
         """
         q, k, v = self._heads(x)
         bias, keep = self._masks(attn_mask, is_causal, x)
@@ -186,16 +186,16 @@ class KArAttention(Attention):
 class KArAtWindowAttention(WindowAttention):
     """Window attention of Swin in which learned functions of the biased logits replace the softmax.
 
-    Functions belong to positions in the window, the same for all windows. Shifted windows hide tokens from
-    each other; "zero" and "additive_paper" as in `KArAttention`.
+    Functions belong to positions in the window and are shared by all windows. For the masks of shifted
+    windows see `mask_mode` of `KArAttention`.
 
     Args:
-        attn: What it takes over the maps of.
+        attn: Attention whose maps it uses.
         mask_mode: "zero" or "additive_paper".
         **options: Arguments of `KArAtOperator`.
 
     Raises:
-        ValueError: An option has no such value.
+        ValueError: A value is not legal.
     """
 
     operator: KArAtOperator
@@ -219,7 +219,7 @@ class KArAtWindowAttention(WindowAttention):
 
         Args:
             x: Tokens of windows, those of one image side by side.
-            mask: (windows, N, N), below 0 where a query must not see a key.
+            mask: Mask (windows, N, N), negative for masked keys.
         """
         windows, tokens, _ = x.shape
         qkv = self.qkv(x).reshape(windows, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
@@ -253,9 +253,9 @@ def karat_attn_layer(
     """Return a class for `attn_layer` of timm's models: `KArAttention` with fixed arguments.
 
     Args:
-        num_tokens: N of the model, class token included.
-        num_softmax_heads: See `KArAttention`.
-        mask_mode: See `KArAttention`.
+        num_tokens: Number of tokens of the model, class token included, N.
+        num_softmax_heads: As in `KArAttention`.
+        mask_mode: As in `KArAttention`.
         **options: Arguments of `KArAtOperator`.
     """
     given: dict[str, Any] = {

@@ -25,60 +25,61 @@ from .token_grid import resample_tokens
 
 __all__ = ["KArAtOperator"]
 
-_STD = 0.02  # of W: what timm gives to linear maps
+_STD = 0.02  # of W, as for timm's linear maps
 _FAR = -1e9  # below any logit that a projection could let through
 
 
 class KArAtOperator(nn.Module):
     """Learned row activation of attention: out = sigma(A) v, A = scale q k^T, no softmax.
 
-    The rows of A go through r hidden units of every head and back to the N keys:
+    The rows of A are mapped to r hidden units of every head and back to the N keys:
 
     * `order="w_phi"` (published): H_ip = sum_q phi_pq(A_iq), sigma(A) = H W^T, phi from `AttentionUnits`.
     * `order="phi_w"`: H = A W^T, sigma(A)_iq = sum_p phi_qp(H_ip). No tensor of queries times keys is needed.
     * `order="phi_phi"`: units both times.
 
     sigma(A) has rank r at most, r + 1 with a bias, may be negative, and its rows do not sum to 1. Functions
-    and weights belong to the absolute position of the key: N is fixed, tokens in front of the image included
-    (`resize` makes an operator for another one). (H W^T) v is computed as H (W^T v) wherever nothing stands
-    between the two, which also costs less arithmetic.
+    and weights belong to the absolute position of the key, so N, prefix tokens included, is fixed (`resize`
+    interpolates to another N). (H W^T) v is computed as H (W^T v) wherever no operation is between the two,
+    which also needs fewer operations.
 
-    Start values: `init="paper"` draws coefficients from N(0, 1); "scaled" from N(0, 1 / (N s)),
-    s = sum_k E[f_k^2], so that a hidden unit starts with a mean square of 1 whatever N and the basis; units
-    that lead to the keys get N(0, .02^2 / s), those of the full rank N(0, 1 / (N^2 s)). W ~ N(0, .02^2), cut
-    at two standard deviations (the paper does not say; timm's rule).
+    Initialization: `init="paper"` draws coefficients from N(0, 1); "scaled" from N(0, 1 / (N s)),
+    s = sum_k E[f_k^2], so that a hidden unit has a mean square of 1 for any N and basis. Units that map to
+    the keys have N(0, .02^2 / s), those of the full rank N(0, 1 / (N^2 s)). W ~ N(0, .02^2), truncated at two
+    standard deviations (timm's rule; the paper does not specify it).
 
     Implementations, equal to rounding:
 
-    * "naive": every unit by itself and all matrices, as the formula is written; the oracle.
-    * "gemm": one product with the values of all functions, which stay in memory.
-    * "recompute": nothing of the size of A is kept; closed-form derivatives for `w_phi` over Fourier series
-      (`kanvision.ops.karat`), torch's checkpointing for all else.
-    * "triton": fused kernels for the same case on a GPU.
-    * "auto": triton where that is possible, else recompute.
+    * "naive": one unit at a time and all matrices, as in the formula; the test oracle.
+    * "gemm": one product with the values of all functions, which are saved.
+    * "recompute": nothing of the size of A is saved; closed-form derivatives for `w_phi` over Fourier series
+      (`kanvision.ops.karat`), otherwise torch's checkpointing.
+    * "triton": fused kernels for `w_phi` over Fourier series on a GPU.
+    * "auto": triton if possible, else recompute.
 
     Maity, Hitsman, Li and Dutta 2025, "Kolmogorov-Arnold Attention: Is Learnable Attention Better For Vision
     Transformers?" (arXiv 2503.10632).
 
     Args:
-        num_heads: H, each with its own functions and weights.
-        num_tokens: N.
-        rank: R; None is the full N x N matrix of functions, without W (`w_phi` only).
+        num_heads: Number of heads, h, each with functions and weights.
+        num_tokens: Number of tokens, N.
+        rank: Rank r; None is the full N x N matrix of functions, without W (`w_phi` only).
         basis: Short name of the basis (a key of `kanvision.bases.BASES`).
-        basis_kwargs: Its arguments; `num_frequencies` (G) of "fourier" is 3 unless given.
+        basis_kwargs: Arguments of the basis; `num_frequencies` (G) of "fourier" is 3 by default.
         order: One of the orders above.
-        base_act: Added to each function: "zero", "identity", "silu" or "gelu".
+        base_act: Activation added to each function: "zero", "identity", "silu" or "gelu".
         include_dc: Add the constant to the functions.
-        unit_scales: Two more factors for each unit, as the published parameter counts need.
+        unit_scales: Add two more factors for each unit, which the published parameter counts include.
         init: "scaled" or "paper".
         w_bias: Bias on the entries of sigma(A): "none", one for all heads ("layer") or for each ("head").
-        project: Rows onto the probability simplex: "none", "output" (of sigma(A)) or "hidden" (of H).
+        project: Projection of rows onto the probability simplex: "none", "output" (of sigma(A)) or "hidden"
+            (of H).
         implementation: One of the implementations of `kanvision.spec.models.KARAT_OPTIONS`.
         device: Device of the parameters.
         dtype: Data type of the parameters.
 
     Raises:
-        ValueError: An option has no such value or does not go with another.
+        ValueError: A value or a combination of values is not legal.
     """
 
     kan_parameters = ("weight", "bias")
@@ -180,19 +181,19 @@ class KArAtOperator(nn.Module):
         """Apply the attention to queries, keys and values.
 
         Args:
-            q: (B, h, M, d) queries.
-            k: (B, h, N, d) keys.
-            v: (B, h, N, d) values.
-            scale: Of q k^T; None is d^(-1/2).
-            logit_bias: Added to the logits, of a shape that broadcasts to (B, h, M, N).
-            keep: False where a query must not see a key: neither its functions nor its value.
-            drop_rate: Dropout of the entries of sigma(A), for a step of training.
+            q: Queries (B, h, M, d).
+            k: Keys (B, h, N, d).
+            v: Values (B, h, N, d).
+            scale: Factor of q k^T; None is d^(-1/2).
+            logit_bias: Summand of the logits, of a shape that broadcasts to (B, h, M, N).
+            keep: Mask, False for masked keys, whose functions and values are excluded.
+            drop_rate: Dropout rate of the entries of sigma(A), for training.
 
         Returns:
-            (B, h, M, d).
+            Outputs (B, h, M, d).
 
         Raises:
-            ValueError: There are not N keys, or "triton" was asked for and cannot be had.
+            ValueError: The number of keys is not N, or "triton" is not available.
         """
         self._check(k)
         scale = q.shape[-1] ** -0.5 if scale is None else scale
@@ -342,13 +343,13 @@ class KArAtOperator(nn.Module):
     ) -> KArAtOperator:
         """Interpolate all parameters of keys to another grid of patches, in place.
 
-        Bicubic over the grid; tokens in front keep theirs. Sums over patches then have more terms, so that
-        the numbers are multiplied by the old over the new number of patches. Ours: the paper has one size.
+        Interpolation is bicubic; prefix tokens are unchanged. Sums over patches then have another number of
+        terms, so values are multiplied by the old over the new number of patches. The paper has one size.
 
         Args:
-            old_grid: Patches along each axis so far.
-            new_grid: And from now on.
-            num_prefix_tokens: Tokens in front of those of the patches.
+            old_grid: Current number of patches along each axis.
+            new_grid: New number of patches along each axis.
+            num_prefix_tokens: Number of tokens before those of the patches.
 
         Raises:
             ValueError: The old grid is not that of the operator.
@@ -381,7 +382,7 @@ class KArAtOperator(nn.Module):
         """Return the FLOPs of the activation for one image as the paper counts them, (3 G + 1) M N r h.
 
         Raises:
-            ValueError: The functions are no Fourier series, for which the paper has no number.
+            ValueError: The functions are no Fourier series; the paper does not count other ones.
         """
         if (series := self.series) is None:
             raise ValueError("the paper counts FLOPs of Fourier series only")

@@ -18,7 +18,7 @@ from kanvision.ops.selective_scan import selective_scan
 __all__ = ["Mamba"]
 
 _STEPS = (1e-3, 1e-1)
-"""Between these the steps of a fresh layer lie, even in the logarithm."""
+"""Range of the initial steps, which are uniform in the logarithm."""
 _TOKENS_PER_RANK = 16
 
 
@@ -26,13 +26,13 @@ class Mamba(nn.Module):
     """Mixer (x, z) = in(u); x = SiLU(causal depthwise convolution of x); y = out((scan(x) + d x) SiLU(z)).
 
     Steps s = softplus(W x + w), with W of low rank, and the vectors b and c of `selective_scan` are linear
-    in x. States of a fresh layer decay at the rates 1 to S.
+    in x. The initial decay rates of the states are 1 to S.
 
     Args:
         width: Number of features, C.
-        num_states: S, states of an inner feature.
-        kernel_size: Tokens that the convolution sees.
-        expansion: D / C.
+        num_states: Number of states of an inner feature, S.
+        kernel_size: Kernel size of the convolution over tokens.
+        expansion: Number of inner features divided by C.
     """
 
     def __init__(self, width: int, *, num_states: int = 16, kernel_size: int = 4, expansion: int = 2) -> None:
@@ -55,7 +55,7 @@ class Mamba(nn.Module):
         nn.init.uniform_(self.step.weight, -(self.rank**-0.5), self.rank**-0.5)
         low, high = (math.log(step) for step in _STEPS)
         steps = torch.empty_like(self.step.bias).uniform_(low, high).exp()
-        self.step.bias.copy_(steps + (-torch.expm1(-steps)).log())  # softplus takes it back to the step
+        self.step.bias.copy_(steps + (-torch.expm1(-steps)).log())  # the inverse of softplus
         rates = torch.arange(1, self.num_states + 1, device=self.decay_log.device)
         self.decay_log.copy_(rates.log().expand_as(self.decay_log))
         nn.init.ones_(self.skip)

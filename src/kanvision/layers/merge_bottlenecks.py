@@ -13,13 +13,13 @@ __all__ = ["merge_bottlenecks"]
 def merge_bottlenecks(model: nn.Module) -> int:
     """Fold the last projection of every bottleneck layer into the map before it, see `Bottleneck.merge`.
 
-    The changes are recorded with the model, so that a checkpoint of the merged network loads again.
+    The changes are recorded with the model, so that checkpoints of the merged network can be loaded.
 
     Args:
-        model: The network, changed in place.
+        model: Network, which is changed in place.
 
     Returns:
-        How many layers were merged; those that are merged already stay.
+        Number of merged layers, without those that were merged before.
     """
     names = [
         name for name, module in model.named_modules() if isinstance(module, Bottleneck) and not module.merged

@@ -25,29 +25,28 @@ class GroupRationalMlp(nn.Module):
     """Two GR-KAN layers, the feed-forward block of "Kolmogorov-Arnold Transformer" (arXiv 2409.10594).
 
     y = drop3(fc2(norm(drop2(act2(fc1(drop1(act1(x))))))): the learned activation comes before each linear
-    map, act1 starts as `act1_init` and act2 as `act_init`. drop3 is nothing but in a converted block.
+    map, act1 starts as `act1_init` and act2 as `act_init`. drop3 is the identity except in a converted block.
 
     Args:
         in_features: Number of input features, C.
-        hidden_features: Width between the maps; C if not given.
+        hidden_features: Number of hidden features, H; C by default.
         out_features: Number of output features, O; C by default.
-        act_layer: Ignored, the activations are learned; timm's blocks pass it.
+        act_layer: Ignored: timm's blocks pass it, but the activations are learned.
         norm_layer: Normalization of the hidden features just before fc2.
         bias: Bias of fc1 and fc2, or one value for each.
         drop: Dropout rate of drop1 and drop2, or one value for each.
-        use_conv: Maps are 1x1 convolutions and the input is (B, C, H, W).
-        act_init: Start of act2, a name in `RATIONAL_PRESETS`.
-        act1_init: Start of act1, another such name.
-        num_groups: Groups of both activations, or one number for each.
-        share_numerator: One numerator for all groups.
-        checkpoint: In training, evaluate the activations again in the backward pass: only what they are
-            given is kept, C + H values a token in place of 2 C + 2 H (H hidden features). Not with dropout
-            or a norm that keeps statistics.
+        use_conv: Use 1x1 convolutions as linear maps, for inputs (B, C, H, W).
+        act_init: Initial act2, a key of `RATIONAL_PRESETS`.
+        act1_init: Initial act1, a key of `RATIONAL_PRESETS`.
+        num_groups: Number of groups of both activations, or one number for each.
+        share_numerator: Share one numerator between all groups.
+        checkpoint: In training, recompute the activations in the backward pass: only their inputs are saved,
+            C + H values a token instead of 2 C + 2 H. Not with dropout or a norm with running statistics.
         device: Device of the parameters.
         dtype: Data type of the parameters.
 
     Raises:
-        ValueError: `num_groups` does not divide the widths, or there is no such preset.
+        ValueError: `num_groups` does not divide the widths, or a preset is not known.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class GroupRationalMlp(nn.Module):
         once = any(getattr(module, "p", 0.0) > 0 or any(True for _ in module.buffers()) for module in modules)
         if once or not (self.checkpoint and self.training and torch.is_grad_enabled()):
             return apply(x)
-        # It stops as soon as the input of the linear map is there again: no product is done twice.
+        # Recomputation stops at the input of the linear map, so no product is computed twice.
         return checkpoint(apply, x, use_reentrant=False, preserve_rng_state=False)
 
     @torch.no_grad()
@@ -127,14 +126,14 @@ class GroupRationalMlp(nn.Module):
 class KANMlp(nn.Module):
     """Feed-forward block of two KAN layers over any basis.
 
-    y = drop2(fc2(norm(drop1(fc1(x))))) with fc1 and fc2 of class `KANLinear`; there is no activation between,
-    each layer begins with its own.
+    y = drop2(fc2(norm(drop1(fc1(x))))) with fc1 and fc2 of class `KANLinear`. There is no activation between
+    them, because each layer begins with one.
 
     Args:
         in_features: Number of input features, C.
-        hidden_features: Width between the layers; C if not given. A KAN needs less than the usual 4 C.
+        hidden_features: Number of hidden features; C by default. A KAN needs fewer than the usual 4 C.
         out_features: Number of output features, O; C by default.
-        act_layer: Ignored, see `base_act` of `KANLinear`; timm's blocks pass it.
+        act_layer: Ignored: timm's blocks pass it; see `base_act` of `KANLinear`.
         norm_layer: Normalization of the hidden features.
         bias: Bias of fc1 and fc2, or one value for each.
         drop: Dropout rate of drop1 and drop2, or one value for each.
@@ -145,7 +144,7 @@ class KANMlp(nn.Module):
         **kan_kwargs: Further arguments of `KANLinear`.
 
     Raises:
-        ValueError: See `KANLinear`.
+        ValueError: A value is not legal for `KANLinear`.
     """
 
     def __init__(

@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 EVALUATIONS = ("auto", "loop", "joint", "sparse")
-# Measured on a CPU: from about here on a convolution with its own weights for each sample loses more by
-# moving the weights than it saves by leaving experts out.
+# Measured on a CPU: above these limits, copying weights for each sample takes longer than skipping experts
+# saves.
 _SPARSE_WEIGHTS = 2**20
 _SPARSE_POSITIONS = 64
 
@@ -43,35 +43,36 @@ _SPARSE_POSITIONS = 64
 class MoEKANConvNd(CompositeLayer):
     """Mixture of KAN convolutions of one input: y = sum_e g_e expert_e(x), with k nonzero g_e.
 
-    The gate sees the mean over space of x, see `kanvision.layers.moe_gate.TopKGate`. Drokin 2024 (arXiv
-    2407.01092).
+    The input of the gate is the mean over space of x, see `kanvision.layers.moe_gate.TopKGate`. Drokin 2024
+    (arXiv 2407.01092).
 
-    Every expert takes part in every step, with a zero gate where it was not chosen: shapes do not depend on
-    the choice, the device is never waited for, and distributed training finds a gradient for every parameter.
-    `evaluation` says how:
+    All experts are part of every step, those that are not chosen with a zero gate: shapes do not depend on
+    the choice, there is no wait for the device, and every parameter has a gradient in distributed training.
+    Values of `evaluation`:
 
     * "loop": one expert after the other; E times the work of one. Experts of any kind.
-    * "joint": one convolution with E times the groups; the same work in fewer launches.
-    * "sparse": for each sample only the chosen experts' maps and weights, gathered into one convolution with
-      B times the groups; k times the work of one and B k times the weights to move.
-    * "auto": "loop" where it must be; else "sparse" for one sample (and on the CPU for several where that
+    * "joint": one convolution with E times the groups; the work of "loop" in fewer launches.
+    * "sparse": for each sample the maps and weights of the chosen experts, gathered into one convolution with
+      B times the groups; k times the work of one expert, and B k copies of weights.
+    * "auto": "loop" if necessary; else "sparse" for one sample (and on the CPU for several samples where that
       was measured to be faster), otherwise "joint".
 
-    "joint" and "sparse" need experts that are KAN convolutions with neither base branch nor norm nor
-    activation, as those inside `MoEBottleneckKANConvNd`; norms in a loop see all samples. Experts that have
-    chosen different bases (`prune_selection`) are looped over.
+    "joint" and "sparse" need experts that are KAN convolutions without base branch, norm and activation, as
+    inside `MoEBottleneckKANConvNd`; with "loop" a norm is applied to all samples. Experts with different
+    bases (`prune_selection`) are evaluated by "loop".
 
     Args:
         in_channels: Number of input channels, C.
         out_channels: Number of output channels, O.
         kernel_size: An int or one per space axis.
-        *geometry: As of the experts, from `stride` on.
+        *geometry: Arguments of the experts, from `stride` on.
         num_experts: Number of experts, E.
         k: Number of experts for each sample.
         noisy: Noise on the gate's logits in training.
         loss_coef: Factor of the gate's penalty on unequal load.
-        pregate: A KAN layer C -> C in front of the gate, with the basis of the experts.
-        copies: Start all experts as copies of the first, as published; the gate's noise drives them apart.
+        pregate: Add a KAN layer C -> C before the gate, with the basis of the experts.
+        copies: Initialize all experts as copies of the first, as published; the noise of the gate separates
+            them.
         evaluation: One of `EVALUATIONS`.
         expert: Class of the experts; None is `KANConv{1,2,3}d`.
         **options: Further arguments of the experts.
@@ -140,7 +141,7 @@ class MoEKANConvNd(CompositeLayer):
             evaluation = self._choose(x)
         if evaluation == "loop" or not self._alike():
             return self._loop(x, routing)
-        # Nothing is gathered for no samples.
+        # An empty batch has nothing to gather.
         return self._sparse(x, routing) if evaluation == "sparse" and x.shape[0] else self._joint(x, routing)
 
     def _alike(self) -> bool:
@@ -164,7 +165,7 @@ class MoEKANConvNd(CompositeLayer):
     def _choose(self, x: Tensor) -> str:
         if not self._factorizes():
             return "loop"
-        if torch.compiler.is_exporting():  # a choice by batch size would tie the program to it
+        if torch.compiler.is_exporting():  # a choice by batch size would be fixed in the program
             return "joint"
         if x.shape[0] == 1:
             return "sparse"
@@ -263,23 +264,23 @@ class MoEBottleneckKANConvNd(BottleneckKANConvNd):
 
     y = act(norm(conv(base_act(x), base_weight) + expand(sum_e g_e inner_e(squeeze(x)))))
 
-    Each expert has its own weights, start values and basis parameters; the gate sees the mean over space of
-    squeeze(x). Against `BottleneckKANConvNd` that adds E - 1 times the inner weights, and 2 M E for the gate.
-    Drokin 2024 (arXiv 2407.01092), with the Gram basis; published networks count 2 M E more for each layer,
-    a second gate that nothing reads.
+    Each expert has its own weights, start values and basis parameters; the input of the gate is the mean over
+    space of squeeze(x). Compared with `BottleneckKANConvNd` it has E - 1 times the inner weights more, and 2
+    M E for the gate. Drokin 2024 (arXiv 2407.01092), with the Gram basis; published networks count 2 M E more
+    for each layer, an unused second gate.
 
     Args:
         in_channels: Number of input channels, C.
         out_channels: Number of output channels, O.
         kernel_size: An int or one per space axis.
-        *geometry: As of `BottleneckKANConvNd`, from `stride` on.
+        *geometry: Arguments of `BottleneckKANConvNd`, from `stride` on.
         num_experts: Number of experts, E.
         k: Number of experts for each sample.
         noisy: Noise on the gate's logits in training.
         loss_coef: Factor of the gate's penalty on unequal load.
-        pregate: A KAN layer M -> M in front of the gate.
-        evaluation: How experts are evaluated, see `MoEKANConvNd`.
-        **options: As of `BottleneckKANConvNd`; `drop_position` is "basis" if it is not given, as published.
+        pregate: Add a KAN layer M -> M before the gate.
+        evaluation: Evaluation of the experts, see `MoEKANConvNd`.
+        **options: As in `BottleneckKANConvNd`; `drop_position` is "basis" by default, as published.
 
     Raises:
         ValueError: An argument is not legal.
@@ -308,7 +309,7 @@ class MoEBottleneckKANConvNd(BottleneckKANConvNd):
             "evaluation": evaluation,
             "copies": False,
         }
-        # What is not the bottleneck's own reaches `_make_inner`.
+        # Arguments that the bottleneck does not use are passed to `_make_inner`.
         options = {"drop_position": "basis", **options, **mixture}
         super().__init__(in_channels, out_channels, kernel_size, *geometry, **options)
 
@@ -332,7 +333,7 @@ class MoEBottleneckKANConv2d(MoEBottleneckKANConvNd):
 
 
 class MoEBottleneckKANConv3d(MoEBottleneckKANConvNd):
-    """Bottleneck with a mixture inside, (B, C, D, H, W) -> (B, O, D', H', W'); see the class for N-d."""
+    """Bottleneck with a mixture, (B, C, D, H, W) -> (B, O, D', H', W'); see `MoEBottleneckKANConvNd`."""
 
     ndim = 3
 

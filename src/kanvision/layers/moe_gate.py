@@ -32,9 +32,9 @@ class Routing(NamedTuple):
 class TopKGate(nn.Module):
     """Gate that chooses k of E experts for each sample, g = softmax over the k largest logits q W_gate.
 
-    Shazeer et al. 2017, "Outrageously Large Neural Networks" (arXiv 1701.06538). With `noisy` the logits get
+    Shazeer et al. 2017, "Outrageously Large Neural Networks" (arXiv 1701.06538). With `noisy` the logits have
     noise in training, H = q W_gate + e s, s = softplus(q W_noise) + 0.01, e ~ N(0, 1), so that each expert is
-    tried. All weights start at zero: every expert is as good as the next.
+    tried. All weights start at zero, so all experts are equally likely.
 
     In training, loss_coef (CV(importance)^2 + CV(load)^2) goes to `kanvision.layers.auxiliary_loss`, where CV
     is the coefficient of variation over the experts, importance the sum of the gates over the batch, and load
@@ -43,17 +43,18 @@ class TopKGate(nn.Module):
         load_i = sum_b Phi((q_b W_gate - t)_i / s_bi),  t = k-th largest of the other noisy logits of sample b
 
     with clean logits, threshold and noise all in the space of logits (published KAN code compares logits with
-    thresholds that went through a softmax). Without noise, or where all experts are chosen, the load is the
-    plain count, which has no gradient.
+    thresholds after a softmax). Without noise, or if all experts are chosen, the load is the plain count,
+    which has no gradient.
 
-    Shapes depend on the input's shape only and nothing waits for the device. Logits are float32 at least.
+    Shapes depend only on the shape of the input, and nothing waits for the device. Logits are at least
+    float32.
 
     Args:
-        channels: C, size of the gate's input q.
+        channels: Size of the input q, C.
         num_experts: Number of experts, E.
         k: Number of experts for each sample.
-        noisy: Noise on the logits in training; without it there is no W_noise.
-        loss_coef: Factor of the penalty; 0 leaves it out.
+        noisy: Add noise to the logits in training; False omits W_noise.
+        loss_coef: Factor of the penalty; 0 for none.
         device: Device of the parameters.
         dtype: Data type of the parameters.
 

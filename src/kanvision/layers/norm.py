@@ -34,7 +34,7 @@ _GROUPS = 32
 class _TakesOnePosition(_InstanceNorm):
     """Instance normalization that only scales and shifts a map of a single position.
 
-    One value has no variance: torch refuses it in training, and in evaluation returns nothing but the shift.
+    One value has no variance: torch refuses it in training, and in evaluation returns only the shift.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -73,11 +73,11 @@ class ChannelLayerNorm(nn.LayerNorm):
 class MinMaxNorm(nn.Module):
     """Map of each sample onto [-1, 1]: z = 2 (x - min) / (max - min) - 1, over all axes except the first.
 
-    The published KALN layer takes the extremes over the whole batch, which makes a prediction depend on the
-    other images of its batch; per sample it does not. A constant sample maps to -1.
+    The published KALN layer uses the extremes of the whole batch, so that a prediction depends on the other
+    images of its batch; extremes of each sample avoid that. A constant sample is mapped to -1.
 
     Args:
-        eps: Least difference of the extremes.
+        eps: Minimum difference of the extremes.
         num_groups: Groups of channels (axis 1) with their own extremes, as grouped KALN layers have them.
     """
 
@@ -142,11 +142,11 @@ def create_norm(
         num_channels: Number of channels, C.
         ndim: Number of space axes of a map (B, C, *space); 0 means channels-last tokens (B, ..., C).
         affine: Give the norm a learnable scale and shift ("minmax" has none).
-        key: The argument that an error message names.
-        legal: The names that this place accepts.
+        key: Argument to name in error messages.
+        legal: Legal names.
 
     Raises:
-        ValueError: The name is not legal here.
+        ValueError: The name is not legal.
     """
     if name is None:
         return nn.Identity()
@@ -168,11 +168,10 @@ def create_norm(
 class FrozenStatistics:
     """Context in which a batch norm sees the same batch again without updating its running statistics.
 
-    A context manager that can be entered again and again: several backward passes through one graph each
-    compute the layer anew.
+    It can be entered repeatedly, because each backward pass through one graph recomputes the layer.
 
     Args:
-        norm: The norm, or a module that contains it.
+        norm: Norm, or a module that contains it.
     """
 
     def __init__(self, norm: nn.Module) -> None:

@@ -48,30 +48,29 @@ def add_adapters(
 ) -> _Model:
     """Freeze the KAN layers of a model and add trainable adapters, in place.
 
-    Outputs are what they were until something is trained. What is outside of these layers stays as trainable
-    as it is, so that a new classifier learns. Without any addition only the norms of the layers learn.
+    Outputs are unchanged until training. Parameters outside of these layers keep their `requires_grad`, so
+    that a new classifier is trained. Without any addition only the norms of the layers are trained.
 
     Drokin 2024, "Kolmogorov-Arnold Convolutions" (arXiv 2407.01092), section on fine-tuning: extra degrees
-    and chosen degrees of Gram layers; here for every basis, with low-rank terms besides.
+    and chosen degrees of Gram layers; here for every basis, with low-rank terms in addition.
 
     Args:
-        model: A model, or a layer.
+        model: Model, or a layer.
         extra_degrees: Degrees to add to a polynomial basis, with new weights.
-        degrees: Degrees (of other bases: functions, counted from 0) whose weights get a trainable delta. Of a
-            Gram basis the learned factors of the recurrence that make the chosen and the extra degrees get
-            one too.
+        degrees: Degrees (for other bases: indices of functions) whose weights have a trainable delta. For a
+            Gram basis the recurrence factors of the chosen and the extra degrees have one too.
         adapter_rank: Rank of a low-rank term on the basis weights; 0 for none.
-        base_rank: The same for the base weights.
+        base_rank: Rank of a low-rank term on the base weights; 0 for none.
         train_base: Train the base weights themselves.
-        train_norms: Leave the norms inside the layers trainable.
-        match: Regular expression; only layers in whose name it is found.
+        train_norms: Train the norms inside the layers.
+        match: Regular expression; only layers whose name contains a match are adapted.
 
     Returns:
         The model. Build the optimizer afterwards.
 
     Raises:
-        ValueError: An argument is not legal, if no layer matches, or if one cannot take the additions or
-            has adapters already. The model is then as it was.
+        ValueError: An argument is not legal, no layer matches, or a layer cannot have the additions or has
+            adapters already. The model is then unchanged.
     """
     counts = {"extra_degrees": extra_degrees, "adapter_rank": adapter_rank, "base_rank": base_rank}
     for key, count in counts.items():
@@ -98,11 +97,11 @@ def add_adapters(
 def merge_adapters(model: _Model) -> _Model:
     """Replace adapted layers by plain layers with the same outputs, in place.
 
-    A layer of degree d with e extra degrees becomes one of degree d + e. What `add_adapters` froze is
-    trainable again.
+    A layer of degree d with e extra degrees becomes one of degree d + e. Parameters that `add_adapters` froze
+    are trainable again.
 
     Returns:
-        The model. Its parameters are new; an optimizer has to be built anew.
+        The model. Its parameters are new, so build the optimizer afterwards.
 
     Raises:
         ValueError: There are no adapters.

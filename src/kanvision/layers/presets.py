@@ -8,8 +8,8 @@ from typing import Any
 __all__ = ["PRESETS", "find_default_preset", "get_preset"]
 
 # Equations: Drokin 2024 (arXiv 2407.01092) and its code; FastKAN: arXiv 2405.06721; Wav-KAN: arXiv
-# 2405.12832; ReLU-KAN: arXiv 2406.02075. Every difference from the published code is a decision, named at its
-# entry. Three hold for all: norms have a learnable scale and shift (norm_affine=False takes them out),
+# 2405.12832; ReLU-KAN: arXiv 2406.02075. Differences from the published code are intended and listed at
+# each entry. Three apply to all: norms have a learnable scale and shift (norm_affine=False removes them),
 # grouped layers have one norm and one activation over all groups, and the expanded channels are
 # channel-major.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -24,7 +24,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "drop_position": "output",
     },
     # Wb SiLU(x) + (scale Ws) B(x), without norm or activation: efficient-kan's layer, and that of
-    # Convolutional KANs (Bodner et al. 2024, arXiv 2406.13155), where every kernel is one on its patch.
+    # Convolutional KANs (Bodner et al. 2024, arXiv 2406.13155), where every kernel is such a layer on its
+    # patch.
     "efficient_kan": {
         "basis": "bspline",
         "basis_kwargs": {"grid_size": 5, "degree": 3, "grid_range": (-1.0, 1.0)},
@@ -32,7 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "edge_scale": True,
         "init": "efficient_kan",
     },
-    # Wb SiLU(x) + Ws exp(-((N(x) - c) / h)^2): the norm stands in front of the basis
+    # Wb SiLU(x) + Ws exp(-((N(x) - c) / h)^2): the norm precedes the basis
     "fastkan": {
         "basis": "rbf",
         "basis_kwargs": {"num_centers": 8, "grid_range": (-2.0, 2.0)},
@@ -96,8 +97,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "init": "kaiming_joint",
         "drop_position": "squashed",
     },
-    # N(Wb SiLU(x) + W psi((x - shift) / scale)). Scale and shift are tied per input channel where the
-    # published layer has them per edge, which costs O times the memory; its 1x1 convolution behind the
+    # N(Wb SiLU(x) + W psi((x - shift) / scale)). Each input channel has a scale and a shift; the
+    # published layer has them for each edge, which needs O times the memory. Its 1x1 convolution after the
     # wavelets is part of W.
     "wavkan": {
         "basis": "wavelet",
@@ -121,9 +122,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-# Where the published fully connected layers differ from the convolutions of their names. Norms run over the
-# features, since instance norm has one value to work on. Start values are the nearest that `init` offers; the
-# published ones of "kagn" and of "fastkan" (Xavier, N(0, 0.1^2)) are not among them.
+# Differences between the published fully connected layers and the convolutions of the same name. Norms are
+# over the features, since instance norm would have a single value. Initializations are the closest ones that
+# `init` offers; the published ones of "kagn" and "fastkan" (Xavier, N(0, 0.1^2)) are not available.
 _LINEAR: dict[str, dict[str, Any]] = {
     # PReLU(LN(Wb GELU(x) + Ws B(x)))
     "kan": {"norm": "layer"},

@@ -93,14 +93,15 @@ class GroupRational(nn.Module):
     """Group-wise safe Pade rational, the activation of "Kolmogorov-Arnold Transformer" (arXiv 2409.10594).
 
     y = (a_0 + a_1 x + ... + a_5 x^5) / (1 + |b_1||x| + ... + |b_4||x|^4), with one b for each group of
-    contiguous channels and, as in the published code and weights, one a for all; see
+    contiguous channels and, as in the published code and weights, one a for all groups; see
     `kanvision.ops.rational`, also for the form of the paper's text, 1 + |b_1 x + ... + b_4 x^4|.
 
     Args:
-        num_channels: D, size of the channel axis.
-        num_groups: G, number of groups.
-        init: Function that it starts as, a name in `RATIONAL_PRESETS`.
-        share_numerator: One numerator for all groups (published); otherwise one each (the paper's text).
+        num_channels: Number of channels, D.
+        num_groups: Number of groups, G.
+        init: Initial function, a key of `RATIONAL_PRESETS`.
+        share_numerator: Share one numerator between all groups (published code); False is one numerator for
+            each group (text of the paper).
         channel_dim: Axis of the channels; 1 for (B, C, H, W).
         form: "kernel" or "paper"; presets and `imitate` mean the former.
         device: Device of the parameters.
@@ -189,7 +190,7 @@ class GroupRational(nn.Module):
     def second_moment(self) -> Tensor:
         """Return E[F(x)^2] of each group for x ~ N(0, 1), shape (G,), by midpoints of 2^16 quantiles.
 
-        The variance-preserving rule gives the linear map behind it weights of variance
+        By the variance-preserving rule the weights of the next linear map have the variance
         1 / (fan_in * second_moment).
         """
         num_points = 2**16

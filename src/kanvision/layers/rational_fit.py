@@ -41,12 +41,12 @@ def fit_rational(function: Callable[[Tensor], Tensor], limit: float = 10.0) -> R
     """Fit F(x) = P(x) / q(x), the form of `kanvision.ops.rational`, to an elementwise function.
 
     Minimizes the largest |F(x) - f(x)| / (0.1 + |x|) over points of [-limit, limit] that are dense at zero,
-    where the inputs of an activation mostly are. For fixed b the best a is the solution of a linear system,
-    so Levenberg-Marquardt steps are over b = t^2 alone; Lawson's reweighting turns least squares into the
-    smallest maximum. Always gives the same result; takes below a second.
+    where most inputs of an activation are. For fixed b the best a is the solution of a linear system, so
+    Levenberg-Marquardt steps are over b = t^2 only; Lawson's reweighting turns least squares into a minimax
+    fit. The result is deterministic and takes less than a second.
 
     Args:
-        function: Elementwise; called on float64.
+        function: Elementwise function, called with float64 tensors.
         limit: End of the interval.
 
     Raises:

@@ -69,27 +69,26 @@ _TERMS: dict[str, Callable[[nn.Module], Tensor]] = {
 class KANPenalty:
     """Weighted sum of penalties of a model.
 
-    Weight terms are the result of a call. Activation terms are computed in the forward pass and go where
-    `kanvision.layers.add_auxiliary` says, in training only: means over samples and positions of |y| and y^2
-    of the output y of every KAN layer (of a bottleneck or a mixture as a whole), summed over layers, so that
-    their size does not depend on that of the batch. No outputs are kept, and with both coefficients 0 nothing
-    is hooked into the model::
+    A call returns the weight terms. Activation terms are computed in the forward pass, in training only, and
+    passed to `kanvision.layers.add_auxiliary`: means over samples and positions of |y| and y^2 of the output
+    y of every KAN layer (of a bottleneck or a mixture as a whole), summed over layers, so that they do not
+    depend on the batch size. No outputs are saved, and with both coefficients 0 there are no hooks::
 
         penalty = KANPenalty(model, weight_l1=1e-5, activation_l1=1e-6)
         with collect_auxiliary() as auxiliary:
             loss = criterion(model(images), target)
         loss = loss + sum(auxiliary) + penalty()
 
-    The published L1 penalty (Drokin 2024, arXiv 2407.01092) sets gradients where there are none and so never
-    acts; its activation penalties grow with the batch.
+    The published L1 penalty (Drokin 2024, arXiv 2407.01092) has no effect, because it adds to missing
+    gradients; the published activation penalties grow with the batch.
 
     Args:
-        model: The network.
-        weight_l1: Coefficient of the function of that name, as are the next four.
-        weight_l2: See there.
-        entropy: See there.
-        group_lasso: See there.
-        smoothness: See there.
+        model: Network.
+        weight_l1: Coefficient of the function `weight_l1`.
+        weight_l2: Coefficient of the function `weight_l2`.
+        entropy: Coefficient of the function `entropy`.
+        group_lasso: Coefficient of the function `group_lasso`.
+        smoothness: Coefficient of the function `smoothness`.
         activation_l1: Coefficient of the mean |y|.
         activation_l2: Coefficient of the mean y^2.
 
@@ -150,7 +149,7 @@ class _ActivationPenalty:
         self.l2 = l2
 
     def __call__(self, module: nn.Module, args: Any, output: Tensor) -> None:
-        # Also where nobody collects: a second pass of activation checkpointing must do what the first did.
+        # Also without a collector: a second pass of activation checkpointing must repeat the first one.
         if not module.training or not torch.is_grad_enabled() or not output.numel():
             return
         y = _exact(output)
@@ -194,7 +193,7 @@ def _entropy(edges: Tensor) -> Tensor:
     size = edges.abs().mean(2)
     total = size.sum()
     share = size / (total + (total == 0))
-    # Where p = 0 the derivative of p log p is infinite, and that of |w| 0: the floor makes their product 0.
+    # At p = 0 the derivative of p log p is infinite and that of |w| is 0; the floor makes their product 0.
     minus: Tensor = torch.special.xlogy(share, share.clamp_min(torch.finfo(share.dtype).tiny)).sum()
     return -minus
 

@@ -18,22 +18,22 @@ ROPE_KINDS = tuple(_THETA)
 class RotaryPositions(nn.Module):
     """Rotation of pairs of channels by angles that grow with the position on a grid of any size.
 
-    The pair f of a token at cell r = (r_1, ..., r_n) turns by sum_a r_a frequency[a, head, f], so that the
-    product of a query and a key depends on both cells through their difference only. There are F / n
-    magnitudes theta^(-i n / F) for each of n directions: the axes ("axial"), or for each head a random
-    orthogonal basis that is learned from there on ("mixed").
+    The pair f of a token at cell r = (r_1, ..., r_n) is rotated by sum_a r_a frequency[a, head, f], so that
+    the product of a query and a key depends only on the difference of their cells. There are F / n magnitudes
+    theta^(-i n / F) for each of n directions: the axes ("axial"), or for each head an orthogonal basis that
+    is random at the start and learned ("mixed").
 
     Heo et al. 2024, "Rotary Position Embedding for Vision Transformer" (arXiv 2403.13298).
 
     Args:
-        head_width: D.
-        num_heads: Heads.
-        ndim: N, number of axes.
+        head_width: Number of channels of a head, D.
+        num_heads: Number of heads.
+        ndim: Number of axes, n.
         kind: One of `ROPE_KINDS`.
         theta: Ratio of the largest and the smallest magnitude; None is 100 for axial and 10 for mixed.
 
     Raises:
-        ValueError: The kind is not known or D is no multiple of 2 n.
+        ValueError: The kind is not known, or D is not a multiple of 2 n.
     """
 
     frequency: Tensor

@@ -34,7 +34,7 @@ def selection_sites(model: nn.Module) -> list[SelectionSite]:
     """Return the selectable bases of a model, in the order of their layers.
 
     Raises:
-        ValueError: One belongs to no KAN layer, so that nothing is known about its weights.
+        ValueError: A selectable basis belongs to no KAN layer, so its weights are unknown.
     """
     owners: dict[int, dict[str, KANLayer]] = {}
     for name, module in model.named_modules():
@@ -56,22 +56,22 @@ def selection_sites(model: nn.Module) -> list[SelectionSite]:
 def select_basis(model: nn.Module, layer: str = "", *, member: str) -> Tensor:
     """Replace the selectable basis of a layer, and of all layers that share it, by one of its members.
 
-    The member's weights are multiplied by its scale and its present gate: in the phase "pruned", and with
-    decided gates in "select", the layer computes what it did before; otherwise the share of the member.
-    `basis_weight` is a new parameter: an optimizer has to be told (`kanvision.optim.replace_parameter`). As
-    a step of training call it through `change_structure`, which records it.
+    The weights of the member are multiplied by its scale and its current gate. In the phase "pruned", and in
+    "select" with gates of 0 and 1, outputs are unchanged; otherwise only the share of the member remains.
+    `basis_weight` is a new parameter, so the optimizer must be updated (`kanvision.optim.replace_parameter`).
+    In training call it through `change_structure`, which records it.
 
     Args:
-        model: A model, or the layer itself.
+        model: Model, or the layer itself.
         layer: Name of the layer in the model.
-        member: Short name of the basis that is to stay.
+        member: Short name of the basis to keep.
 
     Returns:
-        (K', K) map of the weights.
+        Map of the weights, (K', K).
 
     Raises:
-        ValueError: This is not a KAN layer over a selectable basis with this member, or factors cannot be
-            moved into its weights.
+        ValueError: The module is not a KAN layer over a selectable basis with this member, or factors cannot
+            be moved into its weights.
     """
     chosen = model.get_submodule(layer)
     if not isinstance(chosen, KANLayer) or not isinstance(chosen.basis, SelectableBasis):
@@ -102,17 +102,17 @@ def select_basis(model: nn.Module, layer: str = "", *, member: str) -> Tensor:
 def prune_selection(model: nn.Module) -> dict[str, str]:
     """Replace every selectable basis by its member with the largest logit, and record the changes.
 
-    With the gates of the phase "pruned", or as good as decided ones, outputs stay what they were up to
-    rounding; see `select_basis`.
+    With the gates of the phase "pruned", or gates close to 0 and 1, outputs are unchanged up to rounding; see
+    `select_basis`.
 
     Args:
-        model: The whole network, or a layer.
+        model: Network, or a layer.
 
     Returns:
         Name of the chosen basis by name of the layer.
 
     Raises:
-        ValueError: see `select_basis`.
+        ValueError: A basis cannot be replaced, see `select_basis`.
     """
     choices: dict[str, str] = {}
     for site in selection_sites(model):

@@ -1,10 +1,9 @@
 """Changes of the structure of a built network, recorded so that its checkpoints load.
 
-A grid gets finer, a basis is pruned: from then on the weights fit no network that the configuration alone
-describes. Such a change is a function of a registered kind, `function(model, layer_name, **arguments)`, with
-arguments that are primitives. `change_structure` runs it and keeps a record with the model; checkpoints carry
-the record, and `restore_structure` does the same changes to a network that was just built, before weights are
-loaded into it:
+After a grid is refined or a basis is pruned, the configuration alone does not describe the network of the
+weights. Such a change is a function of a registered kind, `function(model, layer_name, **arguments)`, with
+primitive arguments. `change_structure` applies it and keeps a record with the model; checkpoints contain the
+record, and `restore_structure` applies the changes to a new network before weights are loaded:
 
     @structural_change("refine_grid")
     def refine(model: nn.Module, layer: str, *, factor: int) -> None: ...
@@ -35,8 +34,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def structural_change(kind: str) -> Callable[[_Function], _Function]:
     """Register a function as a kind of change; it raises ValueError where it does not fit the layer.
 
-    The function must do the same each time that it meets the same structure: what it makes of weights is up
-    to it, but their names and shapes may depend on nothing else than its arguments.
+    The function must be deterministic in the structure: it may change weights in any way, but their names and
+    shapes may depend only on its arguments.
 
     Raises:
         ValueError: Another function has this name.
@@ -55,13 +54,13 @@ def change_structure(model: nn.Module, kind: str, layer: str, **arguments: Any) 
     """Change a layer of a model and record it.
 
     Args:
-        model: The whole network.
-        kind: A registered kind of change.
+        model: Network.
+        kind: Registered kind of change.
         layer: Name of the layer as in `model.named_modules()`.
-        **arguments: Of the change; str, int, float, bool, None, or lists of them.
+        **arguments: Arguments of the change: str, int, float, bool, None, or lists of them.
 
     Returns:
-        What the function of this kind returns.
+        Result of the registered function.
 
     Raises:
         ValueError: The kind or the layer is not known, an argument is no primitive, or the change does not
@@ -85,14 +84,14 @@ def restore_structure(model: nn.Module, changes: Sequence[Change]) -> None:
     """Apply recorded changes that a model does not have yet; load the weights afterwards.
 
     Raises:
-        ValueError: The model was changed in another way or further than the record, or knows a kind or a
-            layer of it not.
+        ValueError: The model has other or more changes than the record, or a kind or a layer of it is not
+            known.
     """
     done = structure_changes(model)
     if done != list(changes[: len(done)]):
         raise ValueError(
-            f"the network has changed its structure {len(done)} times and not as the record of "
-            f"{len(changes)} changes; weights for that record fit a network that was just built"
+            f"the network has {len(done)} structural changes, which differ from the record of {len(changes)} "
+            "changes; load that record into a new network"
         )
     for change in changes[len(done) :]:
         change_structure(model, change["kind"], change["layer"], **change["arguments"])
@@ -114,6 +113,6 @@ def _require_primitive(name: str, value: object) -> None:
             _require_primitive(name, item)
     elif not isinstance(value, str | int | float | bool | None):
         raise ValueError(
-            f"{name} is a {type(value).__name__}; a structural change takes str, int, float, bool, None and "
-            "lists of them, for checkpoints carry it"
+            f"{name} is a {type(value).__name__}; legal arguments of a structural change are str, int, "
+            "float, bool, None and lists of them"
         )

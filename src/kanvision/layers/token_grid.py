@@ -22,12 +22,12 @@ def resample_tokens(
     """Interpolate a parameter along its token axis, bicubic over the grid; prefix tokens are kept.
 
     Args:
-        parameter: Any shape with P + old_grid[0] old_grid[1] at `axis`.
-        axis: That axis.
-        old_grid: Patches along each axis so far.
-        new_grid: And from now on.
-        num_prefix_tokens: P.
-        keep_sums: Multiply by the ratio of their numbers, for what is summed over the patches.
+        parameter: Parameter with P + old_grid[0] old_grid[1] entries along `axis`.
+        axis: Token axis.
+        old_grid: Current number of patches along each axis.
+        new_grid: New number of patches along each axis.
+        num_prefix_tokens: Number of prefix tokens, P.
+        keep_sums: Multiply by the old over the new number of patches, which keeps sums over patches.
     """
     moved = parameter.detach().movedim(axis, -1)
     prefix, patches = moved[..., :num_prefix_tokens], moved[..., num_prefix_tokens:]

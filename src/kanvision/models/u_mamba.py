@@ -68,7 +68,7 @@ class ResidualBlock(nn.Module):
     """Residual block leaky_relu(skip(x) + convs(x)) of two convolutions.
 
     Args:
-        fan_in: C.
+        fan_in: Number of input channels, C.
         width: Number of output features, O.
         stride: Stride of the first convolution.
         drop_path: Rate of stochastic depth, which omits the branch for a sample.

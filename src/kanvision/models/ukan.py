@@ -107,7 +107,7 @@ class TokenMixer(nn.Module):
     """Layer on every token, then depthwise 3x3 convolution, batch norm and ReLU on the map of tokens.
 
     Args:
-        layer: C features to C features.
+        layer: Layer from C features to C features.
         width: Number of features, C.
     """
 
