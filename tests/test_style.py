@@ -26,7 +26,12 @@ BRITISH = re.compile(
     r"(?:label|model|travel|cancel|signal|channel|total|level)led\b|modelling|labelling|travelling"
     r")\w*"
 )
-OLD_NAMES = ("src/kanvision/config/renames.py", "tests/config/test_renames.py", "tests/test_style.py")
+OLD_NAMES = (
+    "src/kanvision/config/renames.py",
+    "tests/config/test_renames.py",
+    "tests/test_style.py",
+    "CHANGELOG.md",
+)
 """Files about spellings that are no more."""
 PROSE = ("*.md", "*.py", "*.yaml", "*.toml", "*.cff")
 

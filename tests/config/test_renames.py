@@ -1,16 +1,20 @@
 """Old names of keys, values and classes: typed, or in a stored configuration."""
 
+import re
+from pathlib import Path
+
 import pytest
 import pytorch_lightning as pl
 
 from kanvision.app.old_states import OldStateNames
 from kanvision.callbacks import BestCheckpoint
 from kanvision.config import TrainConfig
-from kanvision.config.keys import keys_by_name
-from kanvision.config.renames import CLASSES, KEYS, rename_override, rename_settings
+from kanvision.config.keys import format_yaml, keys_by_name
+from kanvision.config.renames import CLASSES, KEYS, METRICS, NEGATED, VALUES, rename_override, rename_settings
 from kanvision.config.schema.evaluation import CheckConfig
 from kanvision.config.schema.root import EvalConfig
 
+ROOT = Path(__file__).resolve().parents[2]
 LEGAL = {name for root in (TrainConfig, EvalConfig, CheckConfig) for name in keys_by_name(root)}
 
 
@@ -116,3 +120,28 @@ def test_each_class_of_today_is_there() -> None:
 
     for path in CLASSES.values():
         assert hasattr(kanvision.callbacks, path.rpartition(".")[2])
+
+
+def renamed() -> dict[str, str]:
+    """Return every old name, as a user types it, with the new one."""
+    names = {**METRICS, **CLASSES}
+    for old, name in KEYS.items():
+        new = f"{old.rpartition('.')[0]}.{name}".lstrip(".")
+        names |= {f"{old}=true": f"{new}=false"} if old in NEGATED else {old: new}
+    for key, values in VALUES.items():
+        section = key.rpartition(".")[0]
+        for old, settings in values.items():
+            words = (f"{section}.{name}={format_yaml(value)}".lstrip(".") for name, value in settings.items())
+            names[f"{key}={old}"] = " ".join(words)
+    return {old: new for old, new in names.items() if not re.match(r"(recipe\.name|(\*\.)?monitor)=", old)}
+
+
+def test_the_changelog_lists_every_old_name() -> None:
+    """A new entry of `kanvision.config.renames` without a row would be a rename that no user reads of."""
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    table = re.search(r"### Renamed keys\n(.*?)\n###", text, re.DOTALL)
+    assert table is not None
+    assert dict(re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|$", table[1], re.MULTILINE)) == renamed()
+    version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    assert version is not None
+    assert f"\n## {version[1]}\n" in text
