@@ -1,6 +1,5 @@
 """Evaluate a trained model: `python eval.py ckpt=<run folder, checkpoint or latest>`; `--help` explains."""
 
-import sys
 from pathlib import Path
 
 import hydra
@@ -8,11 +7,10 @@ from omegaconf import DictConfig
 
 from kanvision.config import (
     ConfigError,
-    check_command_line,
     exit_with_message,
     is_global_rank_zero,
+    launch,
     parse_eval,
-    register_resolvers,
 )
 from kanvision.signals import stopping
 
@@ -37,6 +35,4 @@ def main(cfg: DictConfig) -> None:
 if __name__ == "__main__":
     stop = "stopped before the end, so results are missing or not complete; give the same command again"
     with stopping(stop, quiet=not is_global_rank_zero()):
-        sys.argv[1:] = check_command_line("eval", sys.argv[1:], CONF)
-        register_resolvers()
-        main()
+        launch(main, "eval", CONF)

@@ -1,6 +1,5 @@
 """Train a model: `python train.py [group=choice ...] [key=value ...]`; `--help` explains."""
 
-import sys
 from pathlib import Path
 
 import hydra
@@ -9,11 +8,10 @@ from omegaconf import DictConfig
 from kanvision.config import (
     ConfigError,
     ConfigGroups,
-    check_command_line,
     exit_with_message,
     is_global_rank_zero,
+    launch,
     parse_train,
-    register_resolvers,
 )
 from kanvision.signals import stopping
 from kanvision.sweep import finished_score, lock_job_folder, sweep_job
@@ -45,6 +43,4 @@ def main(cfg: DictConfig) -> float | None:
 if __name__ == "__main__":
     stop = "stopped before training began; give the same command again"
     with stopping(stop, quiet=not is_global_rank_zero()):
-        sys.argv[1:] = check_command_line("train", sys.argv[1:], CONF)
-        register_resolvers()
-        main()
+        launch(main, "train", CONF)

@@ -24,7 +24,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 def run(*words: str):
     """As eval.py does it, in this process."""
-    line = check_command_line("eval", ["mode=check_data", *words], CONF)
+    line = check_command_line("eval", ["mode=check_data", *words], CONF).argv
     name = "check_data" if "--config-name=check_data" in line else "eval"
     config = parse_eval(compose(name, [word for word in line if not word.startswith("--")], CONF))
     assert isinstance(config, CheckConfig if name == "check_data" else EvalConfig)

@@ -7,7 +7,7 @@ import pytest
 
 from kanvision.config import ConfigGroups, EvalConfig, Problem, TrainConfig
 from kanvision.config.cli.compose import composer
-from kanvision.config.cli.overrides import override_problems
+from kanvision.config.cli.overrides import check_overrides
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ROOTS = {"train": TrainConfig, "eval": EvalConfig}
@@ -43,6 +43,6 @@ def judge() -> Judge:
     ) -> list[Problem]:
         with composer(config_name, CONF, folders) as composing:
             known = ConfigGroups([CONF, *folders], config_name)
-            return override_problems(ROOTS[config_name], overrides, composing, known, multirun)
+            return check_overrides(ROOTS[config_name], overrides, composing, known, multirun)[0]
 
     return problems

@@ -77,7 +77,7 @@ def test_a_table_lists_its_rows(conf: Path, choices: ConfigGroups, capsys) -> No
 def test_info_may_stand_before_the_row(conf: Path, capsys) -> None:
     assert "published   acc1 74.6" in answer(conf, capsys, "--info", "experiment=kat/imagenet_tiny", "seed=1")
     # of other command lines it is Hydra's
-    assert check_command_line("train", ["--info", "model=kat"], conf) == ["--info=all", "model=kat"]
+    assert check_command_line("train", ["--info", "model=kat"], conf).argv == ["--info=all", "model=kat"]
 
 
 def test_several_rows_have_several_cards(conf: Path, capsys) -> None:

@@ -4,6 +4,7 @@ from .checks.batch_size import batch_problems, share_batch
 from .checks.unused_settings import notes
 from .cli.command_line import check_command_line
 from .cli.compose import compose
+from .cli.launch import launch
 from .cli.quoting import shell_word
 from .errors import (
     ConfigError,
@@ -46,6 +47,7 @@ __all__ = [
     "is_global_rank_zero",
     "is_local_rank_zero",
     "job_name",
+    "launch",
     "list_checkpoints",
     "live_owner",
     "lock_folder",

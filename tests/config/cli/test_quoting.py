@@ -25,7 +25,7 @@ TEXTS = {
 
 @pytest.mark.parametrize("word", TEXTS)
 def test_texts_are_taken_as_they_are(word: str, conf: Path) -> None:
-    assert check_command_line("train", [word], conf) == [TEXTS[word]]
+    assert check_command_line("train", [word], conf).argv == [TEXTS[word]]
 
 
 def test_a_comma_makes_several_values_unless_it_is_quoted(judge) -> None:
@@ -43,5 +43,5 @@ def test_what_a_printed_command_names_is_read_again(folder: str, tmp_path: Path,
     typed = subprocess.run(
         ["sh", "-c", f"printf %s {shell_word('ckpt', str(path))}"], capture_output=True, text=True
     )
-    (word,) = check_command_line("eval", [typed.stdout], conf)
+    (word,) = check_command_line("eval", [typed.stdout], conf).argv
     assert compose("eval", [word], conf).ckpt == str(path)

@@ -1,14 +1,16 @@
-"""The command line, judged as a whole before anything heavy is imported."""
+"""Check of the whole command line, before torch is imported."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from hydra._internal.utils import get_args_parser
+from omegaconf import DictConfig
 
 from kanvision.config.defaults import register_defaults
 from kanvision.config.errors import ConfigError, Problem, exit_with_message, is_global_rank_zero
@@ -22,10 +24,10 @@ from kanvision.config.yaml_limits import growth_problems
 
 from .compose import Composer, composer
 from .help import experiment_cards, usage
-from .overrides import as_hydra_reads, override_problems
+from .overrides import check_overrides, to_hydra_spelling
 from .sweeps import ParsedOverride, last_of_each
 
-__all__ = ["check_command_line"]
+__all__ = ["CommandLine", "check_command_line"]
 
 Root = type[TrainConfig] | type[EvalConfig] | type[CheckConfig]
 ROOTS: dict[str, Root] = {
@@ -35,21 +37,28 @@ ROOTS: dict[str, Root] = {
 }
 
 
-def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) -> list[str]:
-    """Refuse a command line with mistakes, with all of them in one message and exit status 2.
+class CommandLine(NamedTuple):
+    """Checked command line."""
+
+    argv: list[str]
+    """Flags of Hydra, then overrides as Hydra reads them."""
+    config: DictConfig | None = None
+    """Composition of a single run; None where Hydra composes: for sweeps, and for flags such as `--cfg`."""
+
+
+def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) -> CommandLine:
+    """Check a command line; if it has problems, print all of them in one message and exit with status 2.
 
     Args:
         config_name: `train` or `eval`.
-        argv: The command line without the program's name.
+        argv: Command line without the program's name.
         config_dir: The folder conf/.
-
-    Returns:
-        The command line to run with, Hydra's flags first.
     """
-    # argparse would take an override behind a bare --info for its value
+    program = config_name
+    # argparse would read an override after a bare --info as its value
     argv = [
         "--info=all" if word in ("-i", "--info") and "=" in following else word
-        for word, following in zip(argv, [*argv[1:], ""], strict=True)
+        for word, following in pairwise([*argv, ""])
     ]
     args, unknown = get_args_parser().parse_known_intermixed_args(argv)
     if renamed := _rename_overrides(args.overrides):
@@ -60,7 +69,7 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
     register_experiments([home, *folders])
     register_defaults()
     if int(os.environ.get("LOCAL_RANK", "0")) > 0 and any(word.startswith("hydra.run.dir=") for word in argv):
-        return list(argv)  # started by rank 0, whose command line was checked
+        return CommandLine(list(argv))  # started by rank 0, which has checked the command line
     unsafe = [*_rerun_problems(args.experimental_rerun), *growth_problems([home, *folders])]
     if unsafe:
         _refuse(config_name, unsafe)
@@ -71,11 +80,11 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
             print(experiment_cards(experiments, choices) if experiments else usage(config_name, choices))
         raise SystemExit(0)
     flags = [word for word in argv if word not in args.overrides]
-    if config_name == "eval" and _is_about_data_alone(args.overrides):
+    if config_name == "eval" and _checks_data_by_name(args.overrides):
         config_name = "check_data"
         flags.append(f"--config-name={config_name}")
     if args.hydra_help or args.info or args.cfg or args.shell_completion:
-        return [*flags, *args.overrides]
+        return CommandLine([*flags, *args.overrides])
     name = (args.config_name or config_name).removesuffix(".yaml")
     problems = [_unknown_flag(word) for word in unknown]
     for folder in [home, *folders]:
@@ -86,18 +95,19 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
     folders = [folder for folder in folders if folder.is_dir()]
     home = home if home.is_dir() else config_dir
     choices, root = ConfigGroups([home, *folders], name), ROOTS[config_name]
-    with exit_with_message(ConfigError, status=2), composer(name, home, folders) as composing:
-        words = [_as_choice(word, composing, choices) for word in args.overrides]
-        problems += override_problems(root, words, composing, choices, multirun=args.multirun)
+    with exit_with_message(ConfigError, status=2), composer(name, home, folders, program) as composing:
+        words = [_quote_choice(word, composing, choices) for word in args.overrides]
+        found, config = check_overrides(root, words, composing, choices, multirun=args.multirun)
+        problems += found
         if not problems:
-            words = _last_ones(words, root, composing)
+            words = _last_of_each(words, root, composing)
     if problems:
         _refuse(config_name, problems)
-    return [*flags, *words]
+    return CommandLine([*flags, *words], config)
 
 
 def _rename_overrides(overrides: Sequence[str]) -> dict[str, list[str]]:
-    """Return what to type today for each override with an old name, and print it."""
+    """Return the overrides with new names for each override with an old name, and print them."""
     renamed = {}
     for override in overrides:
         words, note = rename_override(override)
@@ -108,6 +118,7 @@ def _rename_overrides(overrides: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _refuse(config_name: str, problems: Sequence[Problem]) -> NoReturn:
+    """Print the problems and exit with status 2."""
     if is_global_rank_zero():
         print(ConfigError(problems, "the command line"), file=sys.stderr)
         program = "train.py" if config_name == "train" else "eval.py"
@@ -116,7 +127,7 @@ def _refuse(config_name: str, problems: Sequence[Problem]) -> NoReturn:
 
 
 def _rerun_problems(path: str | None) -> list[Problem]:
-    """Complain about the flag that loads a run from a pickle."""
+    """Return the problem of the flag that loads a run from a pickle."""
     if path is None:
         return []
     why = "a pickle can run any code, and nothing of it was loaded"
@@ -130,31 +141,32 @@ def _experiments(overrides: Sequence[str]) -> list[str]:
     return [name.strip("'\"") for value in values for name in value.split(",")]
 
 
-def _is_about_data_alone(overrides: Sequence[str]) -> bool:
-    """Whether data are to be checked that a name tells, and no checkpoint."""
+def _checks_data_by_name(overrides: Sequence[str]) -> bool:
+    """Return True if the command checks a data set that its name selects, without a checkpoint."""
     return "mode=check_data" in overrides and not any(word.startswith("ckpt=") for word in overrides)
 
 
-def _as_choice(word: str, composing: Composer, choices: ConfigGroups) -> str:
-    """`debug='nan'` for `debug=nan`, which Hydra would read as a number."""
+def _quote_choice(word: str, composing: Composer, choices: ConfigGroups) -> str:
+    """Return `debug='nan'` for `debug=nan`, which Hydra would read as a number."""
     group, _, choice = word.partition("=")
     if group in choices.groups and choices.has(group, choice):
         return word if isinstance(composing.parse(word).value(), str) else f"{group}='{choice}'"
     return word
 
 
-def _last_ones(words: Sequence[str], root: Root, composing: Composer) -> list[str]:
-    """Return the overrides that count, as Hydra takes them, and say which others do not."""
-    typed = [ParsedOverride(word, composing.parse(as_hydra_reads(word, root))) for word in words]
-    counting = last_of_each(typed)
-    for word in counting:
-        others = [other.text for other in typed if other.key == word.key and other not in counting]
+def _last_of_each(words: Sequence[str], root: Root, composing: Composer) -> list[str]:
+    """Return the last override of each key, as Hydra reads it, and print which ones it replaces."""
+    typed = [ParsedOverride(word, composing.parse(to_hydra_spelling(word, root))) for word in words]
+    last = last_of_each(typed)
+    for word in last:
+        others = [other.text for other in typed if other.key == word.key and other not in last]
         if others and is_global_rank_zero():
             print(f"Note: {word.text} replaces {' '.join(others)}", file=sys.stderr)
-    return [word.line for word in counting]
+    return [word.line for word in last]
 
 
 def _unknown_flag(word: str) -> Problem:
+    """Return the problem of a flag that does not exist."""
     setting = word.lstrip("-")
     fix = f"keys are written without dashes: {setting if '=' in setting else f'{setting}=<value>'}"
     return Problem((setting.partition("=")[0],), (word,), "no such flag", fix)

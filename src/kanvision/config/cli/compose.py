@@ -1,4 +1,4 @@
-"""Hydra's own composition, open to questions before a run starts."""
+"""Composition of configurations with Hydra, before a run starts."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from kanvision.config.table_source import register_experiments
 
 __all__ = ["REFUSALS", "Composer", "Override", "compose", "composer", "reason", "without_hydra"]
 
-# What Hydra raises at overrides that it cannot follow.
+# Exceptions of Hydra for overrides that do not compose.
 REFUSALS = (HydraException, OmegaConfBaseException, ValueError)
 
 
 def reason(error: Exception) -> str:
-    """Hydra's or OmegaConf's complaint without its preamble and pointers to web pages."""
+    """Return the message of Hydra or OmegaConf without its preamble and links."""
     if isinstance(error, ConfigError):
         return " ".join(line for problem in error.problems for line in problem.lines())
     if str(error).startswith("Could not override"):
@@ -44,26 +44,29 @@ def reason(error: Exception) -> str:
 
 
 class Composer:
-    """Composes one configuration with different overrides; made by `composer`."""
+    """Composer of one main file with different overrides; `composer` makes it."""
 
     def __init__(self, config_name: str, folders: Sequence[Path]) -> None:
         self._config_name = config_name
         self.searchpath = tuple(f"file://{path}" for path in folders)
-        """Where Hydra looks besides conf/."""
+        """Folders that Hydra searches besides conf/."""
         self._fixed = [f"hydra.searchpath=[{','.join(self.searchpath)}]"] if folders else []
         self._parser = OverridesParser.create()
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+        self._latest: tuple[tuple[str, ...], list[str | None], DictConfig] | None = None
 
     def parse(self, override: str) -> Override:
-        """An override taken apart; HydraException if its grammar is wrong."""
+        """Parse an override; HydraException if its grammar is wrong."""
         return self._parser.parse_override(override)
 
     def plugin_choices(self, group: str) -> list[str]:
-        """Choices of one of Hydra's own groups, those of installed plugins included."""
+        """Return the choices of one of Hydra's own groups, with those of installed plugins."""
         return list(GlobalHydra.instance().config_loader().get_group_options(group))
 
     def compose(self, choices: Sequence[str], values: Sequence[Override]) -> DictConfig:
-        """The configuration with Hydra's own section.
+        """Return the configuration with Hydra's own section, which the caller must not change.
+
+        Hydra composes once for each set of choices; values are set in a copy of the result, as Hydra does it.
 
         Args:
             choices: Overrides of groups and of Hydra's own settings, as typed.
@@ -72,30 +75,54 @@ class Composer:
         Raises:
             HydraException: Hydra refuses one of them.
         """
-        key = tuple(choices)
-        if key not in self._composed:
+        key, lines = tuple(choices), [value.input_line for value in values]
+        if key not in self._bases:
             overrides = [*self._fixed, *choices]
-            self._composed[key] = hydra_compose(self._config_name, overrides, return_hydra_config=True)
-        cfg = copy.deepcopy(self._composed[key])
-        # What Hydra does with them too; composing anew for each value of a sweep would take too long.
-        ConfigLoaderImpl._apply_overrides_to_config(list(values), cfg)
+            self._bases[key] = hydra_compose(self._config_name, overrides, return_hydra_config=True)
+        if not values:
+            return self._bases[key]
+        if self._latest is None or self._latest[:2] != (key, lines):
+            cfg = copy.deepcopy(self._bases[key])
+            ConfigLoaderImpl._apply_overrides_to_config(list(values), cfg)
+            self._latest = key, lines, cfg
+        return self._latest[2]
+
+    def complete(self, cfg: DictConfig, overrides: Sequence[Override]) -> DictConfig:
+        """Write all overrides of a command line into Hydra's section, as Hydra does when it composes them.
+
+        Args:
+            cfg: Composition of these overrides by `compose`; Hydra's section changes in place.
+            overrides: All overrides in the order of the command line.
+        """
+        task = [str(override.input_line) for override in overrides if not override.is_hydra_override()]
+        hydra = [str(override.input_line) for override in overrides if override.is_hydra_override()]
+        section = cfg.hydra
+        OmegaConf.set_readonly(section, False)  # HydraConfig.set_config has locked it
+        section.overrides.task, section.overrides.hydra = task, [*self._fixed, *hydra]
+        spelling = section.job.config.override_dirname
+        named = (o for o in overrides if o.input_line in task and o.key_or_group not in spelling.exclude_keys)
+        parts = sorted(str(override.input_line) for override in named)
+        section.job.override_dirname = spelling.item_sep.join(parts).replace("=", spelling.kv_sep)
         return cfg
 
 
 @contextmanager
-def composer(config_name: str, config_dir: Path, folders: Sequence[Path] = ()) -> Iterator[Composer]:
-    """A composer for a file of conf/; Hydra's global state is left as it was.
+def composer(
+    config_name: str, config_dir: Path, folders: Sequence[Path] = (), job_name: str = "app"
+) -> Iterator[Composer]:
+    """Yield a composer for a file of conf/; Hydra's global state is restored at the end.
 
     Args:
-        config_name: The main file without its suffix.
+        config_name: Main file without its suffix.
         config_dir: The folder conf/.
         folders: Further folders to search.
+        job_name: Value of `hydra.job.name`.
     """
     register_resolvers()
     register_experiments([config_dir, *folders])
     register_defaults()
     before = HydraConfig.instance().cfg
-    with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
+    with initialize_config_dir(str(config_dir.resolve()), job_name=job_name, version_base="1.3"):
         try:
             yield Composer(config_name, folders)
         finally:
@@ -103,12 +130,15 @@ def composer(config_name: str, config_dir: Path, folders: Sequence[Path] = ()) -
 
 
 def without_hydra(cfg: DictConfig) -> DictConfig:
-    """The user's part of a composed configuration, with `${hydra:...}` answered and no run folder chosen."""
+    """Return a composed configuration without Hydra's section; its run folder is not chosen yet.
+
+    References of the form `${hydra:...}` are resolved with that section from here on.
+    """
     HydraConfig.instance().set_config(cfg)
     task = copy.deepcopy(cfg)
     with open_dict(task):
         del task["hydra"]
-        # Choosing a folder looks at the disk and exports the choice: that is for the run itself.
+        # To choose a folder reads the disk and sets environment variables: only the run itself does so.
         if "run" in task and "${run_dir:" in str(OmegaConf.to_container(task.run, resolve=False)):
             task.run.dir = CHOSEN_LATER
     return task

@@ -1,4 +1,4 @@
-"""What is wrong with the overrides of a command line, all of it at once."""
+"""Checks of the overrides of a command line; all problems are reported at once."""
 
 from __future__ import annotations
 
@@ -20,93 +20,104 @@ from .compose import REFUSALS, Composer, reason, without_hydra
 from .quoting import as_text, is_text, shell_word
 from .sweeps import ParsedOverride, combinations, last_of_each, sweep_folder_problems, sweep_values
 
-__all__ = ["as_hydra_reads", "override_problems"]
+__all__ = ["check_overrides", "to_hydra_spelling"]
 
 Root = type[TrainConfig] | type[EvalConfig] | type[CheckConfig]
-# Hydra plugins that an optional part of the package brings.
+# Hydra plugins, by the beginning of their names, and the extra of the package that installs them.
 EXTRAS = {"optuna": "sweep", "submitit": "slurm"}
 
 
-def override_problems(
+def check_overrides(
     root: Root,
     overrides: Sequence[str],
     composing: Composer,
     choices: ConfigGroups,
     multirun: bool = False,
-) -> list[Problem]:
-    """Everything that is wrong with a command line, in the order of its words.
+) -> tuple[list[Problem], DictConfig | None]:
+    """Check the overrides of a command line.
 
     Args:
         root: Schema of the composed configuration.
-        overrides: The words of the command line without Hydra's flags.
+        overrides: Overrides as typed, without Hydra's flags.
         composing: Composer of the main file.
         choices: The folder conf/.
-        multirun: Several runs were asked for (`-m`).
+        multirun: True for a sweep (`-m`).
+
+    Returns:
+        All problems in the order of the overrides, and the composition with Hydra's own section: None for a
+        sweep and where there are problems.
     """
-    judge = _Judge(root, composing, choices)
-    typed = judge.parsed(overrides)
-    multirun = multirun or any(word.key == "hydra.mode" and "MULTIRUN" in word.text.upper() for word in typed)
-    typed = last_of_each(judge.without_searchpath(typed))
+    checker = _OverrideChecker(root, composing, choices)
+    parsed = checker.parse_all(overrides)
+    modes = [word.text.upper() for word in parsed if word.key == "hydra.mode"]
+    multirun = multirun or any("MULTIRUN" in mode for mode in modes)
+    parsed = last_of_each(checker.without_searchpath(parsed))
     if multirun:
-        judge.add(*sweep_folder_problems(typed))
-    sweeps = [judge.elements(word, multirun) for word in typed]
+        checker.add(*sweep_folder_problems(parsed))
+    sweeps = [checker.expand(word, multirun) for word in parsed]
+    composed = None
     for words in combinations([words for words in sweeps if words]):
-        judge.one_run(words, multirun)
-    return judge.in_order(overrides)
+        composed = checker.check_run(words, multirun)
+    if multirun or checker.problems or composed is None:
+        return checker.in_order(overrides), None
+    return [], composing.complete(composed, [word.parsed for word in parsed])
 
 
-class _Judge:
-    """Collects the problems of one command line."""
+class _OverrideChecker:
+    """Collector of the problems of one command line."""
 
     def __init__(self, root: Root, composing: Composer, choices: ConfigGroups) -> None:
         self.root: type[Any] = root
         self.composing, self.choices = composing, choices
         self.problems: dict[tuple[Any, ...], Problem] = {}
-        # Sections about which nothing can be said, because their choice was none.
-        self.unsure: set[str] = set()
+        # Groups with an unknown choice: their keys cannot be checked.
+        self.unknown_groups: set[str] = set()
 
     def add(self, *problems: Problem) -> None:
+        """Collect problems, each once."""
         for problem in problems:
             self.problems.setdefault((problem.keys, problem.given, problem.why), problem)
 
     def in_order(self, overrides: Sequence[str]) -> list[Problem]:
-        """The problems in the order of the words they are about; those of files come last."""
+        """Return the problems in the order of their overrides; problems of files come last."""
 
         def position(problem: Problem) -> int:
-            positions = [
-                i for i, text in enumerate(overrides) if any(text in given for given in problem.given)
-            ]
-            keys = [
-                i for i, text in enumerate(overrides) if text.partition("=")[0].lstrip("+~") in problem.keys
-            ]
-            return min([*positions, *keys], default=len(overrides))
+            matches = (
+                i
+                for i, text in enumerate(overrides)
+                if any(text in given for given in problem.given)
+                or text.partition("=")[0].lstrip("+~") in problem.keys
+            )
+            return next(matches, len(overrides))
 
         return sorted(self.problems.values(), key=position)
 
-    # --- words --------------------------------------------------------------------------------------------
+    # --- single overrides ---------------------------------------------------------------------------------
 
-    def parsed(self, overrides: Iterable[str]) -> list[ParsedOverride]:
-        found = []
+    def parse_all(self, overrides: Iterable[str]) -> list[ParsedOverride]:
+        """Parse overrides, without those whose grammar is wrong."""
+        parsed = []
         for text in overrides:
             try:
-                found.append(self.read(text))
+                parsed.append(self.parse(text))
             except REFUSALS as error:
                 self.add(_grammar_problem(text, error))
-        return found
+        return parsed
 
-    def read(self, text: str) -> ParsedOverride:
-        return ParsedOverride(text, self.composing.parse(as_hydra_reads(text, self.root)))
+    def parse(self, text: str) -> ParsedOverride:
+        """Parse one override; HydraException if its grammar is wrong."""
+        return ParsedOverride(text, self.composing.parse(to_hydra_spelling(text, self.root)))
 
-    def without_searchpath(self, typed: Sequence[ParsedOverride]) -> list[ParsedOverride]:
-        """The words without the one that Hydra would follow before its section is judged."""
-        for word in typed:
+    def without_searchpath(self, overrides: Sequence[ParsedOverride]) -> list[ParsedOverride]:
+        """Return the overrides without `hydra.searchpath`, which Hydra would follow unchecked."""
+        for word in overrides:
             if word.key == "hydra.searchpath":
                 section = {"searchpath": [str(word.parsed.value())]}
                 self.add(*(p.typed_as(word.text) for p in hydra_problems(section, [], [])))
-        return [word for word in typed if word.key != "hydra.searchpath"]
+        return [word for word in overrides if word.key != "hydra.searchpath"]
 
-    def elements(self, word: ParsedOverride, multirun: bool) -> list[ParsedOverride]:
-        """The single overrides that a sweep stands for, those of illegal choices left out."""
+    def expand(self, word: ParsedOverride, multirun: bool) -> list[ParsedOverride]:
+        """Return one override for each value of a sweep, without those that choose no file."""
         if word.is_sweep and not multirun:
             fix = f"python train.py -m {word.text}"
             if is_text(word.key, self.root):
@@ -119,16 +130,16 @@ class _Judge:
         )
         if not texts:
             self.add(word.problem("matches nothing", self.choices.listing(word.key)))
-        return [substitute for text in texts for substitute in self._judged_choice(self.read(text))]
+        return [substitute for text in texts for substitute in self._resolve_choice(self.parse(text))]
 
     # --- choices ------------------------------------------------------------------------------------------
 
     def is_choice(self, word: ParsedOverride) -> bool:
-        """Whether an override chooses a file; Hydra's own settings count too, as they are composed first."""
+        """Return True if an override chooses a file, or sets a key of Hydra, which is composed first too."""
         return word.key in self.choices.groups or word.key.startswith(("hydra.", "hydra/")) or "/" in word.key
 
-    def _judged_choice(self, word: ParsedOverride) -> list[ParsedOverride]:
-        """The override itself if its choice exists, else the one that was probably meant."""
+    def _resolve_choice(self, word: ParsedOverride) -> list[ParsedOverride]:
+        """Return the override if its choice exists, else the one that was probably meant, if any."""
         group = word.key
         if group.startswith("hydra/"):
             return [word] if self._plugin_exists(word, group, str(word.parsed.value())) else []
@@ -144,8 +155,8 @@ class _Judge:
         names = value if isinstance(value, list) else [value]
         unknown = [str(name) for name in names if not self.choices.has(group, str(name))]
         if word.parsed.is_delete() or value is None:
-            way_out = f"to take none write ~{group}; " if default is None or "${" in default else ""
-            self.add(word.problem(f"{group} needs a choice", way_out + self.choices.listing(group)))
+            optional = f"to take none write ~{group}; " if default is None or "${" in default else ""
+            self.add(word.problem(f"{group} needs a choice", optional + self.choices.listing(group)))
             return []
         if not unknown:
             overridden = [
@@ -159,12 +170,13 @@ class _Judge:
         guess = f"did you mean {group}={near[0]}?" if near else ""
         listed = self.choices.listing(group, near)
         self.add(word.problem(f"no such choice of {group}", "\n".join(filter(None, (guess, listed)))))
-        self.unsure.add(group)
+        self.unknown_groups.add(group)
         if not near or default is None or "${" in default:
-            return []  # files that reach into every section are not guessed
-        return [self.read(f"{group}={near[0]}")]
+            return []  # such files set keys in every section, so a guess would cause wrong problems
+        return [self.parse(f"{group}={near[0]}")]
 
     def _plugin_exists(self, word: ParsedOverride, group: str, choice: str) -> bool:
+        """Return True if a plugin of Hydra is installed; if not, collect the problem."""
         legal = self.composing.plugin_choices(group)
         if choice in legal:
             return True
@@ -179,11 +191,11 @@ class _Judge:
 
     # --- one run ------------------------------------------------------------------------------------------
 
-    def one_run(self, words: Sequence[ParsedOverride], multirun: bool) -> None:
-        """Compose, look at every key, check the whole."""
+    def check_run(self, words: Sequence[ParsedOverride], multirun: bool) -> DictConfig | None:
+        """Compose a run, then check its keys and its values; return the composition, None if it fails."""
         chosen = self._composable([word for word in words if self.is_choice(word)], [])
         if chosen is None:
-            return
+            return None
         texts = [word.line for word in chosen]
         base = self.composing.compose(texts, [])
         wanted = [word for word in words if not self.is_choice(word)]
@@ -191,50 +203,49 @@ class _Judge:
         sound = self._composable([word for word in wanted if self._exists(word, base)], texts)
         while sound is not None:
             cfg = self.composing.compose(texts, [word.parsed for word in sound])
-            task = without_hydra(cfg)
-            config, problems = check(task, self.root, self.choices)
+            config, problems = check(without_hydra(cfg), self.root, self.choices)
             section: Any = OmegaConf.to_container(cfg.hydra, resolve=False)
             typed = [word.key for word in [*chosen, *sound]]
             problems += hydra_problems(section, typed, self.composing.searchpath)
             blamed = [word for word in sound if any(word.touches(problem.keys[0]) for problem in problems)]
             last = config is not None or not blamed
             for problem in problems:
-                mine = [word for word in sound if any(word.touches(key) for key in problem.keys)]
-                if mine if not last else not self._in_doubt(problem):
+                is_own = any(word.touches(key) for word in sound for key in problem.keys)
+                if is_own if not last else not self._is_uncertain(problem):
                     self.add(self._as_typed(problem, [*sound, *chosen], cfg))
             if last:
-                return
-            # What a wrong value hides comes to light without it.
+                return cfg
+            # A wrong value hides further problems: check again without it.
             sound = [word for word in sound if word not in blamed]
+        return None
 
-    def _in_doubt(self, problem: Problem) -> bool:
-        """Whether a problem may vanish once the mistakes found so far are mended."""
-        bad = {key for other in self.problems.values() for key in other.keys}
-        return any(key in bad or key.partition(".")[0] in self.unsure for key in problem.keys)
+    def _is_uncertain(self, problem: Problem) -> bool:
+        """Return True if a problem may be a consequence of one that was found before."""
+        known = {key for other in self.problems.values() for key in other.keys}
+        return any(key in known or key.partition(".")[0] in self.unknown_groups for key in problem.keys)
 
     def _composable(self, words: list[ParsedOverride], choices: Sequence[str]) -> list[ParsedOverride] | None:
-        """The overrides that Hydra accepts; None if the files do not even compose without them."""
+        """Return the overrides that Hydra accepts; None if the files do not compose even without them."""
 
-        def complaint(some: Sequence[ParsedOverride]) -> Exception | None:
+        def refusal(some: Sequence[ParsedOverride]) -> Exception | None:
+            is_values = choices or not all(map(self.is_choice, some))
             try:
-                if choices:
+                if is_values:
                     self.composing.compose(choices, [word.parsed for word in some])
-                elif all(map(self.is_choice, some)):
-                    self.composing.compose([word.line for word in some], [])
                 else:
-                    self.composing.compose([], [word.parsed for word in some])
+                    self.composing.compose([word.line for word in some], [])
             except REFUSALS as error:
                 return error
             return None
 
-        if complaint(words) is None:
+        if refusal(words) is None:
             return words
-        if (error := complaint([])) is not None:
+        if (error := refusal([])) is not None:
             self.add(Problem(("conf",), ("conf/",), f"the files do not compose: {reason(error)}"))
             return None
         accepted: list[ParsedOverride] = []
         for word in words:
-            error = complaint([*accepted, word])
+            error = refusal([*accepted, word])
             if error is None:
                 accepted.append(word)
             else:
@@ -242,7 +253,7 @@ class _Judge:
         return accepted
 
     def _searched(self, cfg: DictConfig, multirun: bool) -> list[ParsedOverride]:
-        """The settings that a hyperparameter search would try, each at one of its values."""
+        """Return an override for each setting that a hyperparameter search varies, with one of its values."""
         params = OmegaConf.select(cfg, "hydra.sweeper.params")
         if not params:
             return []
@@ -250,17 +261,17 @@ class _Judge:
         groups = [group for group in ("hparams_search", "experiment") if chosen.get(group)]
         if not multirun and groups:
             given = f"{groups[0]}={chosen[groups[0]]}"
-            self.add(Problem((groups[0],), (given,), "it is several runs", "add -m"))
-        words = self.parsed(f"{key}={value}" for key, value in dict(params).items())
-        return [self.elements(word, multirun=True)[0] for word in words]
+            self.add(Problem((groups[0],), (given,), "a search consists of several runs", "add -m"))
+        words = self.parse_all(f"{key}={value}" for key, value in dict(params).items())
+        return [self.expand(word, multirun=True)[0] for word in words]
 
     def _exists(self, word: ParsedOverride, cfg: DictConfig) -> bool:
-        """Whether an override speaks of a key that there is."""
+        """Return True if an override sets a key that exists, or may add it; if not, collect the problem."""
         present = dict(_flat(cfg))
         override, key = word.parsed, word.key
         if override.package is not None:
             groups = ", ".join(self.choices.groups)
-            self.add(word.problem("@ belongs to groups, and this is none", f"groups: {groups}"))
+            self.add(word.problem("only groups take a package (@)", f"groups: {groups}"))
             return False
         if override.is_force_add() or (key in present) != override.is_add():
             return True
@@ -271,7 +282,7 @@ class _Judge:
             return False
         index = keys_by_name(self.root)
         parent = key.rpartition(".")[0]
-        if key.partition(".")[0] in self.unsure and (key in index or key.startswith("basis.")):
+        if key.partition(".")[0] in self.unknown_groups and (key in index or key.startswith("basis.")):
             return False
         if any(parent == name or parent.startswith(f"{name}.") for name in self._open_sections()):
             near = closest(key, [name for name in present if name.startswith(f"{parent}.")], limit=3)
@@ -285,11 +296,11 @@ class _Judge:
         return False
 
     def _open_sections(self) -> list[str]:
-        """Sections that take keys of the user's own."""
+        """Return the sections that take keys of the user's own."""
         return [name for name, keys in keys_by_name(self.root).items() if "of your own" in keys[0].expected]
 
     def _as_typed(self, problem: Problem, words: Sequence[ParsedOverride], cfg: DictConfig) -> Problem:
-        """The problem in the words of the command line, or with the file that says so."""
+        """Return the problem with the overrides that cause it, or with the file that sets the values."""
         given = []
         for key, text in zip(problem.keys, problem.given, strict=True):
             typed = [word.text for word in words if word.touches(key)]
@@ -307,20 +318,20 @@ class _Judge:
         return problem.typed_as(*given)
 
 
-def as_hydra_reads(word: str, root: Root) -> str:
-    """Return an override in the spelling that Hydra needs: texts quoted, `++` where a section may be null."""
+def to_hydra_spelling(word: str, root: Root) -> str:
+    """Return an override as Hydra reads it: texts quoted, `++` where a section may be null."""
     return with_its_section(as_text(word, root), root)
 
 
 def _short(path: Path) -> str:
-    """`conf/tables/kat_imagenet.yaml` for a file of conf/, wherever that lies."""
+    """Return the path of a file from conf/ on, such as `conf/tables/kat_imagenet.yaml`."""
     parts = path.parts
     start = len(parts) - 1 - parts[::-1].index("conf") if "conf" in parts else 0
     return "/".join(parts[start:])
 
 
 def _flat(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and their values, nothing resolved; a section is followed by its keys."""
+    """Yield dotted keys with their values, nothing resolved; a section comes before its keys."""
     for name in map(str, cfg):
         node: Any = cfg._get_node(name)
         empty = node is not None and node._is_none()
@@ -330,6 +341,7 @@ def _flat(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _grammar_problem(text: str, error: Exception) -> Problem:
+    """Return the problem of an override that cannot be parsed."""
     key, equals, value = text.partition("=")
     if not equals:
         why, fix = "not of the form key=value", "spaces around = split it; write key=value in one piece"
