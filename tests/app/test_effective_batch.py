@@ -85,7 +85,7 @@ def test_the_line_says_how_it_came_about(num_processes: int, words: str, line: s
 
 def test_devices_that_turn_out_too_many_are_refused() -> None:
     with pytest.raises(
-        ConfigError, match="64 images cannot be shared out equally: 3 processes with 1 batch each"
+        ConfigError, match="64 images cannot be divided equally: 3 processes with 1 batch each"
     ):
         effort(3, "trainer=ddp", "trainer.global_batch_size=64")
 

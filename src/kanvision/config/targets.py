@@ -10,7 +10,7 @@ from .errors import Problem
 from .keys import format_yaml
 from .schema.root import TrainConfig
 
-__all__ = ["ALLOWED_TARGETS", "hydra_problems", "run_targets"]
+__all__ = ["ALLOWED_TARGETS", "foreign_targets", "hydra_problems"]
 
 ALLOWED_TARGETS = (
     "kanvision.",
@@ -58,11 +58,10 @@ COMMANDS = ("setup", "python", "srun_args", "additional_parameters")
 """Keys of a launcher that hold commands of a shell."""
 
 
-def run_targets(config: TrainConfig) -> Iterator[Problem]:
-    """Complain about classes in the run's own section that do not belong to a known package."""
-    for key, target in _targets(config.model_dump(), "", ("_target_", "()")):
-        if not target.startswith(ALLOWED_TARGETS):
-            yield _unknown(key, target, f"legal beginnings: {', '.join(ALLOWED_TARGETS)}")
+def foreign_targets(config: TrainConfig) -> list[str]:
+    """Return the dotted keys of classes in a training configuration that belong to no known package."""
+    targets = _targets(config.model_dump(), "", ("_target_", "()"))
+    return [key for key, target in targets if not target.startswith(ALLOWED_TARGETS)]
 
 
 def hydra_problems(

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from .checks.training import eval_problems, train_problems
+from .checks.table import eval_problems, train_problems
 from .errors import ConfigError, Problem
 from .groups import ConfigGroups
 from .keys import (

@@ -4,13 +4,13 @@ from typing import get_args
 
 from kanvision.app.analyze.run import ANALYSES
 from kanvision.config import EvalConfig
-from kanvision.config.checks.evaluation import analysis_problems, mode_problems
+from kanvision.config.checks.table import eval_problems
 from kanvision.config.schema.evaluation import AnalysisConfig
 from kanvision.spec.evaluation import Analysis
 
 
 def config(**values) -> EvalConfig:
-    return EvalConfig.model_validate({"ckpt": "latest", **values})
+    return EvalConfig.model_validate({"ckpt": ".", **values})
 
 
 def test_every_name_has_an_analysis_and_keys_of_its_own():
@@ -18,31 +18,31 @@ def test_every_name_has_an_analysis_and_keys_of_its_own():
 
 
 def test_mode_analyze_needs_an_analysis():
-    (problem,) = analysis_problems(config(mode="analyze"))
+    (problem,) = eval_problems(config(mode="analyze"))
     assert problem.keys == ("analysis",)
     assert problem.fix.startswith("legal: attention, spectra, histograms")
-    assert list(analysis_problems(config(mode="test"))) == []
-    assert list(analysis_problems(config(mode="analyze", analysis="spectra"))) == []
+    assert eval_problems(config(mode="test")) == []
+    assert eval_problems(config(mode="analyze", analysis="spectra")) == []
 
 
 def test_keys_of_other_analyses_are_refused():
     keys = {"seed": 3, "spectra": {"num_images": 2}, "attention": {"heads": [0], "blocks": [1]}}
-    (problem,) = analysis_problems(config(mode="analyze", analysis="spectra", analyze=keys))
+    (problem,) = eval_problems(config(mode="analyze", analysis="spectra", analyze=keys))
     assert problem.keys == ("analyze.attention.blocks", "analyze.attention.heads")
-    assert problem.why == "analysis=spectra does not use them"
-    assert problem.fix == "leave it out, or take analysis=attention"
+    assert problem.why == "not used by analysis=spectra"
+    assert problem.fix == "leave out, or take analysis=attention"
 
 
 def test_other_modes_refuse_all_of_it():
-    (problem,) = mode_problems(
+    (problem,) = eval_problems(
         config(analysis="spectra", analyze={"spectra": {"matrices": "weights"}, "seed": 1})
     )
     assert problem.keys == ("analysis", "analyze.seed", "analyze.spectra.matrices")
-    assert problem.fix == "leave it out, or take mode=analyze"
+    assert problem.fix == "leave out, or take mode=analyze"
 
 
 def test_one_device():
-    (problem,) = analysis_problems(config(mode="analyze", analysis="spectra", trainer={"devices": 2}))
+    (problem,) = eval_problems(config(mode="analyze", analysis="spectra", trainer={"devices": 2}))
     assert problem.keys == ("trainer.devices",)
 
 

@@ -37,6 +37,6 @@ def test_callbacks_that_cannot_work_are_refused(target, told):
 def test_batches_are_accumulated_in_one_way(other):
     target = LIGHTNING + "GradientAccumulationScheduler"
     parse_train(compose("train", [target], CONF))
-    with pytest.raises(ConfigError, match="the callback says") as refusal:
+    with pytest.raises(ConfigError, match="the callback sets") as refusal:
         parse_train(compose("train", [target, other], CONF))
     assert other in str(refusal.value)

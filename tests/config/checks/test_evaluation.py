@@ -3,27 +3,28 @@
 import pytest
 
 from kanvision.config import EvalConfig
-from kanvision.config.checks.evaluation import KEYS_OF_MODE, mode_problems
+from kanvision.config.checks.evaluation import KEYS_BY_MODE
+from kanvision.config.checks.table import eval_problems
 
 
 def config(**values) -> EvalConfig:
-    return EvalConfig.model_validate({"ckpt": "latest", **values})
+    return EvalConfig.model_validate({"ckpt": ".", **values})
 
 
 def test_every_mode_takes_its_own_keys_and_the_defaults_of_others():
-    assert set(KEYS_OF_MODE) < {"test", *KEYS_OF_MODE}
-    assert mode_problems(config(mode="explain", explain={"num_steps": 8, "layers": ["bottleneck"]})) == []
-    for mode in ("test", *KEYS_OF_MODE):
-        assert mode_problems(config(mode=mode, explain={"num_steps": 64})) == []
+    assert set(KEYS_BY_MODE) < {"test", *KEYS_BY_MODE}
+    assert eval_problems(config(mode="explain", explain={"num_steps": 8, "layers": ["bottleneck"]})) == []
+    for mode in ("test", "explain", "check_data"):
+        assert eval_problems(config(mode=mode, explain={"num_steps": 64})) == []
 
 
-@pytest.mark.parametrize("mode", ["test", "predict"])
+@pytest.mark.parametrize("mode", ["test", "check_data"])
 def test_keys_of_explain_are_refused_elsewhere(mode):
-    (problem,) = mode_problems(config(mode=mode, explain={"num_steps": 8, "border": 3}))
+    (problem,) = eval_problems(config(mode=mode, explain={"num_steps": 8, "border": 3}))
     assert problem.keys == ("explain.num_steps", "explain.border")
     assert problem.given == ("explain.num_steps=8", "explain.border=3")
-    assert problem.why == f"mode={mode} does not use them"
-    assert problem.fix == "leave it out, or take mode=explain"
+    assert problem.why == f"not used by mode={mode}"
+    assert problem.fix == "leave out, or take mode=explain"
 
 
 def test_the_command_line_names_all_mistakes(judge):

@@ -34,7 +34,7 @@ CASES = {
         f"{FIELDS} monitor=val/iou_class3 metrics.per_class=true",
     ),
     f"{BUSI} scheduler.name=plateau": (
-        "seen after a validation",
+        "detected after a validation",
         f"{BUSI} scheduler.name=plateau scheduler.interval=epoch",
     ),
     f"{BUSI} scheduler.name=plateau scheduler.interval=epoch monitor=train/loss monitor_mode=min": (
@@ -42,7 +42,7 @@ CASES = {
         f"{BUSI} scheduler.name=plateau scheduler.interval=epoch monitor=val/loss monitor_mode=min",
     ),
     f"{BUSI} scheduler.name=plateau scheduler.interval=epoch trainer.limit_val_batches=0": (
-        "no plateau would be seen",
+        "no plateau is detected",
         f"{BUSI} scheduler.name=cosine trainer.limit_val_batches=0",
     ),
     f"{FIELDS} monitor=val/training_loss": (
@@ -85,8 +85,8 @@ def test_one_protocol_is_a_list_of_one():
         (BUSI, "metrics.per_class=true", "there is one foreground class"),
         (BUSI, "loss.gamma=1", "only the focal loss"),
         (BUSI, "loss.alpha=0.3", "only the Tversky loss"),
-        (BUSI, "scheduler.patience=3", "only plateau waits"),
-        (BUSI, "scheduler.scale_min_lr=false", "all parameters have one rate"),
+        (BUSI, "scheduler.patience=3", "only the plateau schedule"),
+        (BUSI, "scheduler.scale_min_lr=false", "all parameters have one learning rate"),
     ],
 )
 def test_settings_without_effect_are_noted(line: str, override: str, reason: str):

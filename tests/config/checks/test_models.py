@@ -50,7 +50,7 @@ CASES = {
         "model=u2_kan model.plain=true",
     ),
     "model=kan_unet model.form=moe model.top_k=9": (
-        "more experts would work",
+        "more experts are active",
         "model=kan_unet model.form=moe",
     ),
 }

@@ -23,14 +23,14 @@ def judged(line: str) -> str:
     [
         ("mode=predict", ["input=null", "mode=predict needs images"]),
         ("mode=predict input=nowhere", ["input=nowhere", "no file or folder nowhere"]),
-        ("mode=predict input=. split=val data.root=x", ["data.root=x, split=val", "reads no data set"]),
+        ("mode=predict input=. split=val data.root=x", ["data.root=x, split=val", "no data set"]),
         ("mode=predict input=. trainer.devices=2", ["trainer.devices=2", "one device"]),
         (
             "mode=predict input=. predict.resize=true predict.tile=64",
             ["predict.resize=true, predict.tile=64"],
         ),
         ("mode=predict input=. predict.overlap=64 predict.tile=64", ["cannot share all"]),
-        ("input=. predict.tta=flips", ["input=., predict.tta=flips", "mode=test does not use them"]),
+        ("input=. predict.tta=flips", ["input=., predict.tta=flips", "not used by mode=test"]),
     ],
 )
 def test_what_does_not_fit_together_is_named_with_the_reason(line: str, words: list[str]) -> None:

@@ -46,7 +46,7 @@ CASES = {
         "model=smp data=segmentation_folder data.foreground=[1,2]",
     ),
     "model=smp data=segmentation_folder data.foreground=[3] data.threshold=127": (
-        "decides by gray levels",
+        "the gray level decides",
         "model=smp data=segmentation_folder data.threshold=127",
     ),
     "model=smp data=segmentation_folder data.foreground=[0,3]": (
@@ -87,7 +87,7 @@ CASES = {
         "model=res_kan model.plain=true model.head=vgg",
     ),
     "model=dense_kan model.form=moe_bottleneck model.top_k=9": (
-        "more experts would work",
+        "more experts are active",
         "model=dense_kan model.top_k=9",
     ),
     "data.batch_size=7 mixup.cutmix_alpha=1": ("mixed in pairs", "data.batch_size=7"),

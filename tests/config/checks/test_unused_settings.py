@@ -50,11 +50,9 @@ def test_the_default_run_needs_no_note() -> None:
 
 def test_settings_that_hamper_each_other_are_noted() -> None:
     (note,) = notes_on("trainer.accumulate_grad_batches=8 trainer.limit_train_batches=4")
-    assert "smaller ones" in note
+    assert "its batch is smaller" in note
     (note,) = notes_on("trainer.max_epochs=2 trainer.check_val_every_n_epoch=5")
-    assert (
-        note == "nothing is validated, so val/acc1 chooses no checkpoint: the first one is due after epoch 5"
-    )
+    assert note.endswith("val/acc1 chooses no checkpoint: the first validation would follow epoch 5")
 
 
 def test_the_document_of_all_keys_is_up_to_date() -> None:

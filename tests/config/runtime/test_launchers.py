@@ -55,7 +55,7 @@ def test_a_global_batch_that_cannot_be_shared_out_is_refused(judge) -> None:
     )
     assert judge(*words, "trainer.global_batch_size=48") == []
     (problem,) = judge(*words, "trainer.global_batch_size=64")
-    assert problem.why == "64 images cannot be shared out equally: 6 processes with 2 batches each"
+    assert problem.why == "64 images cannot be divided equally: 6 processes with 2 batches each"
     assert problem.fix == "take 60 or 72, or another number of processes"
     (problem,) = judge(*words, "trainer.global_batch_size=5")
     assert problem.fix == "take 12, or another number of processes"

@@ -1,10 +1,9 @@
-"""Losses and metrics: which ones fit the data, and what they are called in the logs."""
+"""Rules on losses and metrics, and the names of the metrics that validation logs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
-from kanvision.config.errors import Problem, problem_at
 from kanvision.config.keys import closest
 from kanvision.config.schema.data import MaskDataConfig
 from kanvision.config.schema.root import TrainConfig
@@ -19,23 +18,16 @@ from kanvision.spec.tasks import (
     SMOOTHED_LOSSES,
 )
 
-__all__ = ["logged", "score_problems"]
+from .rules import Rule
 
-
-def score_problems(config: TrainConfig) -> Iterator[Problem]:
-    """Everything that is wrong between `loss`, `metrics`, `monitor` and the data."""
-    yield from _loss(config)
-    if isinstance(config.data, MaskDataConfig):
-        yield from _metrics(config, config.data.mode)
-    yield from _monitor(config)
-    yield from _plateau(config)
+__all__ = ["RULES", "logged"]
 
 
 def logged(config: TrainConfig) -> list[str]:
-    """Names of what validation logs, without `val/`."""
+    """Return the names of the metrics that validation logs, without `val/`."""
     data = config.data
     if not isinstance(data, MaskDataConfig):
-        few = data.num_classes is not None and data.num_classes <= 5  # acc5 is always 1, so it is not logged
+        few = data.num_classes is not None and data.num_classes <= 5  # acc5 would always be 1
         return [name for name in CLASSIFICATION_METRICS if not (few and name == "acc5")]
     scores = [score + PROTOCOL_SUFFIXES[protocol] for protocol in config.metrics.protocol for score in SCORES]
     first = 1 if data.mode == "multiclass" else 0
@@ -45,64 +37,68 @@ def logged(config: TrainConfig) -> list[str]:
     return ["loss", "training_loss", *scores]
 
 
-def _loss(config: TrainConfig) -> Iterator[Problem]:
-    loss, data = config.loss, config.data
-    is_masks = isinstance(data, MaskDataConfig)
+def _legal_first(near: list[str], names: list[str]) -> str:
+    return ", ".join([*near, *(name for name in names if name not in near)])
+
+
+def _unfit_loss(name: str, data: Any) -> dict[str, Any] | None:
     if isinstance(data, MaskDataConfig):
-        legal = [name for name, modes in SEGMENTATION_LOSSES.items() if data.mode in modes]
-        key, what = "data.mode", f"{data.mode} masks"
+        legal = [loss for loss, modes in SEGMENTATION_LOSSES.items() if data.mode in modes]
+        key, use = "data.mode", f"{data.mode} masks"
     else:
-        legal, key, what = [*CLASSIFICATION_LOSSES], "data.task", data.task
-    if loss.name not in legal:
-        yield problem_at(config, ["loss.name", key], f"no loss for {what}", f"legal: {', '.join(legal)}")
-    if is_masks and loss.label_smoothing and loss.name not in SMOOTHED_LOSSES:
-        why = "this loss of masks does not smooth labels"
-        fix = f"take loss.label_smoothing=0, or one of {', '.join(SMOOTHED_LOSSES)}"
-        yield problem_at(config, ["loss.label_smoothing", "loss.name"], why, fix)
+        legal, key, use = [*CLASSIFICATION_LOSSES], "data.task", data.task
+    return None if name in legal else {"key": key, "use": use, "legal": ", ".join(legal)}
 
 
-def _metrics(config: TrainConfig, mode: str) -> Iterator[Problem]:
-    if mode == "multiclass" and config.metrics.threshold != 0.5:
-        why = "of multiclass masks the most probable class is taken"
-        yield problem_at(config, ["metrics.threshold", "data.mode"], why, "leave it at 0.5")
-    if mode != "binary" and config.metrics.objects:
-        why = "objects are found in binary masks"
-        yield problem_at(config, ["metrics.objects", "data.mode"], why, "take metrics.objects=false")
-
-
-def _monitor(config: TrainConfig) -> Iterator[Problem]:
+def _directions(config: TrainConfig) -> dict[str, str]:
+    """Return min or max for each metric that may be monitored; empty if the model does not fit the task."""
     if config.model.kind != KIND_BY_TASK[config.data.task]:
-        return  # one of the two will change, and the metric with it
+        return {}  # the metrics are not known before one of the two changes
     names = {f"val/{name}": "min" if name in LOWER_IS_BETTER else "max" for name in logged(config)}
-    names["train/loss"] = "min"
+    return names | {"train/loss": "min"}
+
+
+def _unknown_metrics(config: TrainConfig, _: str) -> list[dict[str, Any]]:
+    names = _directions(config)
     monitors = {"monitor": config.monitor}
     for name, arguments in config.callbacks.items():
-        if isinstance(arguments.get("monitor"), str):
-            monitors[f"callbacks.{name}.monitor"] = arguments["monitor"]
-    for key, metric in monitors.items():
-        if metric in names or (key != "monitor" and metric == config.monitor):
-            continue
-        near = closest(metric, list(names), limit=1)
-        fix = f"legal: {', '.join([*near, *(name for name in names if name not in near)])}"
-        yield Problem((key,), (f"{key}={metric}",), f"{config.data.task} logs no such metric", fix)
-    sign = names.get(config.monitor, config.monitor_mode)
-    if sign != config.monitor_mode:
-        why = f"of {config.monitor}, {'less' if sign == 'min' else 'more'} is better"
-        yield problem_at(config, ["monitor_mode", "monitor"], why, f"take monitor_mode={sign}")
+        metric = arguments.get("monitor")
+        if isinstance(metric, str) and metric != config.monitor:
+            monitors[f"callbacks.{name}.monitor"] = metric
+    return [
+        {"key": key, "legal": _legal_first(closest(metric, list(names), limit=1), list(names))}
+        for key, metric in monitors.items()
+        if names and metric not in names
+    ]
 
 
-def _plateau(config: TrainConfig) -> Iterator[Problem]:
-    if config.scheduler.name != "plateau":
-        return
-    if config.scheduler.interval != "epoch":
-        why = "a plateau is seen after a validation"
-        yield problem_at(
-            config, ["scheduler.name", "scheduler.interval"], why, "take scheduler.interval=epoch"
-        )
-    if not config.monitor.startswith("val/"):
-        why = "a plateau is one of a metric of validation"
-        yield problem_at(config, ["scheduler.name", "monitor"], why, "take monitor=val/loss monitor_mode=min")
-    if config.trainer.limit_val_batches == 0:
-        why = "nothing is validated, so no plateau would be seen"
-        keys = ["scheduler.name", "trainer.limit_val_batches"]
-        yield problem_at(config, keys, why, "take another schedule, or validate")
+def _wrong_direction(config: TrainConfig) -> dict[str, Any] | None:
+    right = _directions(config).get(config.monitor, config.monitor_mode)
+    words = {"monitor": config.monitor, "right": right, "better": "lower" if right == "min" else "higher"}
+    return words if right != config.monitor_mode else None
+
+
+# fmt: off
+RULES = (
+    Rule("loss.name {key}", _unfit_loss, "no loss for {use}", "legal: {legal}", reads="loss.name data"),
+    Rule("loss.label_smoothing loss.name",
+         lambda smoothing, name, _: smoothing and name not in SMOOTHED_LOSSES,
+         "this loss of masks does not smooth labels",
+         f"take loss.label_smoothing=0, or one of {', '.join(SMOOTHED_LOSSES)}",
+         reads="loss.label_smoothing loss.name data.mode"),
+    Rule("metrics.threshold data.mode", lambda threshold, mode: mode == "multiclass" and threshold != 0.5,
+         "a multiclass mask holds the most probable class of each pixel", "leave it at 0.5"),
+    Rule("metrics.objects data.mode", lambda objects, mode: mode != "binary" and objects,
+         "objects are found in binary masks", "take metrics.objects=false"),
+    Rule("{key}", _unknown_metrics, "{task} logs no such metric", "legal: {legal}", reads="* data.task"),
+    Rule("monitor_mode monitor", _wrong_direction,
+         "a {better} {monitor} is better", "take monitor_mode={right}", reads="*"),
+    Rule("scheduler.name scheduler.interval", lambda name, unit: name == "plateau" and unit != "epoch",
+         "a plateau is detected after a validation", "take scheduler.interval=epoch"),
+    Rule("scheduler.name monitor",
+         lambda name, metric: name == "plateau" and not metric.startswith("val/"),
+         "a plateau is detected in a metric of validation", "take monitor=val/loss monitor_mode=min"),
+    Rule("scheduler.name trainer.limit_val_batches", lambda name, limit: name == "plateau" and limit == 0,
+         "without validation no plateau is detected", "take another schedule, or validate"),
+)
+# fmt: on

@@ -1,227 +1,156 @@
-"""Settings that the user made and that change nothing."""
+"""Notes on settings of the user that have no effect, or that limit each other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
 from kanvision.config.schema.root import TrainConfig
 
 from .batch_size import mixes_images
+from .rules import Rule
 
-__all__ = ["notes"]
+__all__ = ["UNUSED", "notes"]
 
-
-class UnusedSetting(NamedTuple):
-    """When a setting has no effect, and why."""
-
-    keys: tuple[str, ...]
-    when: Callable[[TrainConfig], bool]
-    why: str
+MOMENTUM = ("sgd", "momentum", "nesterov", "rmsprop", "lars", "muon")
+"""Parts of the names of optimizers that read `optimizer.momentum`."""
 
 
-def _is_plain_twin(config: TrainConfig) -> bool:
-    return getattr(config.model, "plain", False) is True
+KAN_KEYS = """
+    act_init act1_init num_groups checkpoint share rank order base_act include_dc unit_scales w_bias project
+    num_softmax_heads karat_layers mask_mode num_frequencies implementation kanify
+""".split()
+"""Keys of the rationals of KAT, of the attention of KArAt, and of the KAN layers in a network of timm."""
 
 
-def _has_no_basis(config: TrainConfig) -> bool:
-    is_rational = getattr(config.model, "preset", None) == "group_rational"
-    return not config.model.takes_basis or is_rational or _is_plain_twin(config)
+def _is_plain_twin(model: Any) -> bool:
+    return getattr(model, "plain", False) is True
 
 
-def _is_kanified(config: TrainConfig) -> bool:
-    kanify = getattr(config.model, "kanify", None)
-    return (
-        kanify is not None and not _is_plain_twin(config) and any((kanify.mlp, kanify.attention, kanify.conv))
-    )
+def _has_no_basis(model: Any) -> bool:
+    is_rational = getattr(model, "preset", None) == "group_rational"
+    return not model.takes_basis or is_rational or _is_plain_twin(model)
 
 
-def _has_rationals(config: TrainConfig) -> bool:
-    kanify = getattr(config.model, "kanify", None)
+def _is_kanified(model: Any) -> bool:
+    kanify = None if _is_plain_twin(model) else getattr(model, "kanify", None)
+    return kanify is not None and any((kanify.mlp, kanify.attention, kanify.conv))
+
+
+def _has_rationals(model: Any) -> bool:
+    kanify = getattr(model, "kanify", None)
     is_kanified = kanify is not None and kanify.mlp is not None
-    return not _is_plain_twin(config) and (config.model.family == "kat" or is_kanified)
+    return not _is_plain_twin(model) and (model.family == "kat" or is_kanified)
 
 
-def _uses_momentum(config: TrainConfig) -> bool:
-    name = config.optimizer.name
-    return any(word in name for word in ("sgd", "momentum", "nesterov", "rmsprop", "lars", "muon"))
-
-
-_OF_KAN_PARTS = (
-    *("model.act_init", "model.act1_init", "model.num_groups", "model.checkpoint"),
-    *("model.share", "model.rank", "model.order", "model.base_act", "model.include_dc", "model.unit_scales"),
-    *("model.w_bias", "model.project", "model.num_softmax_heads", "model.karat_layers", "model.mask_mode"),
-    *("model.num_frequencies", "model.implementation", "model.kanify"),
+# fmt: off
+UNUSED: tuple[Rule, ...] = (
+    Rule("basis", _has_no_basis, "this model has no basis", reads="model"),
+    Rule(" ".join(f"model.{key}" for key in KAN_KEYS), lambda plain: plain is True,
+         "model.plain=true builds the plain twin", reads="model.plain"),
+    Rule("optimizer.kan_lr", lambda model: not model.has_kan_layers and not _is_kanified(model),
+         "this model has no KAN parameters", reads="model"),
+    Rule("optimizer.decay_rationals", lambda model: not _has_rationals(model),
+         "this model has no rationals", reads="model"),
+    Rule("model.kanify.act_init model.kanify.num_groups", lambda model: not _has_rationals(model),
+         "only model.kanify.mlp=group_rational makes rationals", reads="model"),
+    Rule("model.init_from_mode", lambda source: source is None, "model.init_from is null",
+         reads="model.init_from"),
+    Rule("finetune.new_head", lambda source: source is None,
+         "finetune.init_from is null, so that all weights are new", reads="finetune.init_from"),
+    Rule("optimizer.momentum", lambda name: not any(part in name for part in MOMENTUM),
+         "this optimizer has no momentum of that kind", reads="optimizer.name"),
+    Rule("optimizer.betas", lambda name: name in ("sgd", "momentum", "nesterov"), "SGD has no betas",
+         reads="optimizer.name"),
+    Rule("scheduler.decay_rate", lambda name: name not in ("step", "exponential", "poly", "plateau"),
+         "only step, exponential, poly and plateau schedules have a decay rate", reads="scheduler.name"),
+    Rule("scheduler.decay_epochs", lambda name: name not in ("step", "exponential"),
+         "only step and exponential schedules have a decay period", reads="scheduler.name"),
+    Rule("scheduler.patience", lambda name: name != "plateau", "only the plateau schedule has a patience",
+         reads="scheduler.name"),
+    Rule("scheduler.scale_min_lr", lambda kan_lr, layer_decay: kan_lr is None and layer_decay is None,
+         "all parameters have one learning rate", reads="optimizer.kan_lr optimizer.layer_decay"),
+    Rule("scheduler.warmup_lr", lambda epochs: epochs == 0, "scheduler.warmup_epochs is 0",
+         reads="scheduler.warmup_epochs"),
+    Rule("scheduler.min_lr", lambda name: name == "constant",
+         "a constant schedule does not reduce the learning rate", reads="scheduler.name"),
+    Rule("loss.gamma", lambda name: name != "focal", "only the focal loss has it", reads="loss.name"),
+    Rule("loss.alpha loss.beta", lambda name: name != "tversky", "only the Tversky loss has it",
+         reads="loss.name"),
+    Rule("metrics augment.backend", lambda task: task == "classification",
+         "it is for images with masks", reads="data.task"),
+    Rule("metrics.per_class", lambda mode: mode == "binary", "there is one foreground class",
+         reads="data.mode"),
+    Rule("augment.pad", lambda crop: crop != "pad", "only augment.crop=pad pads", reads="augment.crop"),
+    Rule("augment.scale augment.ratio", lambda crop: crop != "random_resized",
+         "only augment.crop=random_resized uses it", reads="augment.crop"),
+    Rule("augment.color_jitter", lambda policy: policy is not None, "augment.auto_augment is on",
+         reads="augment.auto_augment"),
+    Rule("augment.re_mode augment.re_count", lambda prob: prob == 0, "augment.re_prob is 0",
+         reads="augment.re_prob"),
+    Rule("mixup.prob mixup.mode", lambda config: not mixes_images(config), "both alphas are 0", reads="*"),
+    Rule("mixup.switch_prob", lambda *alphas: 0 in alphas,
+         "it chooses between mixup and CutMix, which are not both on",
+         reads="mixup.mixup_alpha mixup.cutmix_alpha"),
+    Rule("data.split_seed",
+         lambda data: data.val_fraction == 0 and getattr(data, "split", "official") == "official",
+         "data.val_fraction is 0", reads="data"),
+    Rule("data.split", lambda file: file is not None, "data.split_file sets the split",
+         reads="data.split_file"),
+    Rule("data.max_bad_samples", lambda action: action == "raise", "data.on_bad_sample=raise allows none",
+         reads="data.on_bad_sample"),
+    Rule("data.download", lambda root: root is None, "this data set is part of a package", reads="data.root"),
+    Rule("trainer.gradient_clip_algorithm", lambda value: value is None, "trainer.gradient_clip_val is null",
+         reads="trainer.gradient_clip_val"),
+    Rule("trainer.sync_batchnorm", lambda *counts: counts == (1, 1), "there is one device",
+         reads="trainer.devices trainer.num_nodes"),
+    Rule("trainer.precision",
+         lambda accelerator, precision: accelerator == "cpu" and precision.endswith("-mixed"),
+         "CPUs run in 32-true", reads="trainer.accelerator trainer.precision"),
+    Rule("recipe.drop_path_rates", lambda name: name == "default", "only recipes use it",
+         reads="recipe.name"),
 )
-"""Keys of the rationals of KAT, of the attention of KArAt, and of what turns a network of timm into a KAN."""
+"""Settings (`keys`) that have no effect where the condition on other settings holds."""
 
-IDLE = (
-    UnusedSetting(("basis",), _has_no_basis, "this model has no basis"),
-    UnusedSetting(_OF_KAN_PARTS, _is_plain_twin, "model.plain=true builds the plain twin"),
-    UnusedSetting(
-        ("optimizer.kan_lr",),
-        lambda c: not c.model.has_kan_layers and not _is_kanified(c),
-        "this model has no KAN parameters",
-    ),
-    UnusedSetting(
-        ("optimizer.decay_rationals",), lambda c: not _has_rationals(c), "this model has no rationals"
-    ),
-    UnusedSetting(
-        ("model.kanify.act_init", "model.kanify.num_groups"),
-        lambda c: not _has_rationals(c),
-        "only model.kanify.mlp=group_rational makes rationals",
-    ),
-    UnusedSetting(
-        ("model.init_from_mode",),
-        lambda c: getattr(c.model, "init_from", None) is None,
-        "model.init_from is null",
-    ),
-    UnusedSetting(
-        ("finetune.new_head",),
-        lambda c: c.finetune.init_from is None,
-        "finetune.init_from is null, so that everything is new",
-    ),
-    UnusedSetting(
-        ("optimizer.momentum",),
-        lambda c: not _uses_momentum(c),
-        "this optimizer has no momentum of that kind",
-    ),
-    UnusedSetting(
-        ("optimizer.betas",),
-        lambda c: c.optimizer.name in ("sgd", "momentum", "nesterov"),
-        "SGD has no betas",
-    ),
-    UnusedSetting(
-        ("scheduler.decay_rate",),
-        lambda c: c.scheduler.name not in ("step", "exponential", "poly", "plateau"),
-        "only step, exponential, poly and plateau schedules have a decay rate",
-    ),
-    UnusedSetting(
-        ("scheduler.decay_epochs",),
-        lambda c: c.scheduler.name not in ("step", "exponential"),
-        "only step and exponential schedules have a decay period",
-    ),
-    UnusedSetting(("scheduler.patience",), lambda c: c.scheduler.name != "plateau", "only plateau waits"),
-    UnusedSetting(
-        ("scheduler.scale_min_lr",),
-        lambda c: c.optimizer.kan_lr is None and c.optimizer.layer_decay is None,
-        "all parameters have one rate",
-    ),
-    UnusedSetting(
-        ("scheduler.warmup_lr",), lambda c: c.scheduler.warmup_epochs == 0, "scheduler.warmup_epochs is 0"
-    ),
-    UnusedSetting(
-        ("scheduler.min_lr",),
-        lambda c: c.scheduler.name == "constant",
-        "a constant schedule does not come down",
-    ),
-    UnusedSetting(("loss.gamma",), lambda c: c.loss.name != "focal", "only the focal loss has it"),
-    UnusedSetting(
-        ("loss.alpha", "loss.beta"), lambda c: c.loss.name != "tversky", "only the Tversky loss has it"
-    ),
-    UnusedSetting(("metrics",), lambda c: c.data.task == "classification", "it is for images with masks"),
-    UnusedSetting(
-        ("metrics.per_class",),
-        lambda c: getattr(c.data, "mode", "binary") == "binary",
-        "there is one foreground class",
-    ),
-    UnusedSetting(("augment.pad",), lambda c: c.augment.crop != "pad", "only augment.crop=pad pads"),
-    UnusedSetting(
-        ("augment.scale", "augment.ratio"),
-        lambda c: c.augment.crop != "random_resized",
-        "only augment.crop=random_resized uses it",
-    ),
-    UnusedSetting(
-        ("augment.color_jitter",), lambda c: c.augment.auto_augment is not None, "augment.auto_augment is on"
-    ),
-    UnusedSetting(
-        ("augment.re_mode", "augment.re_count"), lambda c: c.augment.re_prob == 0, "augment.re_prob is 0"
-    ),
-    UnusedSetting(("mixup.prob", "mixup.mode"), lambda c: not mixes_images(c), "both alphas are 0"),
-    UnusedSetting(
-        ("mixup.switch_prob",),
-        lambda c: min(c.mixup.mixup_alpha, c.mixup.cutmix_alpha) == 0,
-        "it chooses between mixup and CutMix, which are not both on",
-    ),
-    UnusedSetting(
-        ("data.split_seed",),
-        lambda c: c.data.val_fraction == 0 and getattr(c.data, "split", "official") == "official",
-        "data.val_fraction is 0",
-    ),
-    UnusedSetting(
-        ("data.split",),
-        lambda c: getattr(c.data, "split_file", None) is not None,
-        "data.split_file decides",
-    ),
-    UnusedSetting(
-        ("augment.backend",),
-        lambda c: c.data.task == "classification",
-        "it is for images with masks",
-    ),
-    UnusedSetting(
-        ("data.max_bad_samples",),
-        lambda c: c.data.on_bad_sample == "raise",
-        "data.on_bad_sample=raise allows none",
-    ),
-    UnusedSetting(("data.download",), lambda c: c.data.root is None, "these data ship with a package"),
-    UnusedSetting(
-        ("trainer.gradient_clip_algorithm",),
-        lambda c: c.trainer.gradient_clip_val is None,
-        "trainer.gradient_clip_val is null",
-    ),
-    UnusedSetting(
-        ("trainer.sync_batchnorm",),
-        lambda c: c.trainer.devices == 1 and c.trainer.num_nodes == 1,
-        "there is one device",
-    ),
-    UnusedSetting(
-        ("trainer.precision",),
-        lambda c: c.trainer.accelerator == "cpu" and c.trainer.precision.endswith("-mixed"),
-        "CPUs run in 32-true",
-    ),
-    UnusedSetting(
-        ("recipe.drop_path_rates",), lambda c: c.recipe.name == "default", "only recipes look it up"
-    ),
+CONFLICTS: tuple[Rule, ...] = (
+    Rule("", lambda batches, steps: isinstance(batches, int) and 0 < batches < (steps or 1),
+         "trainer.limit_train_batches={limit_train_batches} ends each epoch before the "
+         "{accumulate_grad_batches} batches of an optimizer step are complete: its batch is smaller",
+         reads="trainer.limit_train_batches trainer.accumulate_grad_batches"),
+    Rule("", lambda callbacks: [
+            {"name": name, "scheduling": arguments.get("scheduling")} for name, arguments in callbacks.items()
+            if str(arguments.get("_target_")).endswith(".GradientAccumulationScheduler")],
+         "callbacks.{name} changes the number of batches of an optimizer step between epochs "
+         "(scheduling={scheduling}), and the effective batch size with it", reads="callbacks"),
+    Rule("", lambda every, epochs, limit, monitor:
+         monitor.startswith("val/") and (every > epochs or limit == 0)
+         and {"when": f": the first validation would follow epoch {every}" if every > epochs else ""},
+         "nothing is validated, so {monitor} chooses no checkpoint{when}",
+         reads="trainer.check_val_every_n_epoch trainer.max_epochs trainer.limit_val_batches monitor"),
 )
+"""Settings that limit each other; the run starts nevertheless."""
+# fmt: on
 
 
 def notes(config: TrainConfig, overrides: Sequence[str] | None = None) -> list[str]:
-    """One line for each setting of the user that has no effect, and for settings that hamper each other.
+    """Return one line for each override without effect, and for settings that limit each other.
 
     Args:
         config: The checked configuration.
-        overrides: The user's overrides; None asks Hydra for those of the running job.
+        overrides: The user's overrides; None stands for those of the running job.
     """
     if overrides is None:
         overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    return [*_idle(config, overrides), *_hampered(config)]
+    conflicts = [problem.why for rule in CONFLICTS for problem in rule.problems(config)]
+    return [*_unused(config, overrides), *conflicts]
 
 
-def _idle(config: TrainConfig, overrides: Sequence[str]) -> Iterator[str]:
+def _unused(config: TrainConfig, overrides: Sequence[str]) -> Iterator[str]:
     for override in overrides:
         key = override.partition("=")[0].lstrip("+")
-        for idle in IDLE:
-            if any(key == name or key.startswith(f"{name}.") for name in idle.keys) and idle.when(config):
-                yield f"{override} has no effect: {idle.why}"
-
-
-def _hampered(config: TrainConfig) -> Iterator[str]:
-    trainer = config.trainer
-    batches, accumulated = trainer.limit_train_batches, trainer.accumulate_grad_batches or 1
-    if isinstance(batches, int) and 0 < batches < accumulated:
-        yield (
-            f"trainer.limit_train_batches={batches} ends each epoch before the {accumulated} batches of a "
-            "step are together: the optimizer sees smaller ones"
-        )
-    for name, entry in config.callbacks.items():
-        if str(entry.get("_target_")).endswith(".GradientAccumulationScheduler"):
-            yield (
-                f"callbacks.{name} changes the batches of an optimizer step between epochs "
-                f"(scheduling={entry.get('scheduling')}), and the effective batch with them"
-            )
-    late = trainer.check_val_every_n_epoch > trainer.max_epochs
-    if (trainer.limit_val_batches == 0 or late) and config.monitor.startswith("val/"):
-        why = f": the first one is due after epoch {trainer.check_val_every_n_epoch}" if late else ""
-        yield f"nothing is validated, so {config.monitor} chooses no checkpoint{why}"
+        for rule in UNUSED:
+            is_named = any(f"{key}.".startswith(f"{name}.") for name in rule.keys.split())
+            if is_named and rule.matches(config):
+                yield f"{override} has no effect: {rule.why}"
