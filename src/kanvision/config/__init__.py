@@ -1,4 +1,4 @@
-"""Composing, checking and explaining configurations; nothing here imports torch."""
+"""Composition, validation and help of configurations; nothing here imports torch."""
 
 from .checks.batch_size import batch_problems, share_batch
 from .checks.unused_settings import notes

@@ -1,4 +1,4 @@
-"""Mistakes of the user: what is wrong, why, and what would be right."""
+"""Problems of a configuration, with reason and correction, and the exit that prints them."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake.
+    """Problem of a configuration or a command line.
 
     Attributes:
-        keys: Dotted keys that it is about; the first one is the culprit.
-        given: What the user gave for each key, as typed or as it stands in a file.
-        why: Why it is refused.
-        fix: What would be right; may be empty.
+        keys: Dotted keys of the settings, the wrong one first.
+        given: Setting of each key, as typed or as in a file.
+        why: Reason.
+        fix: Correction; may be empty.
     """
 
     keys: tuple[str, ...]
@@ -48,11 +48,11 @@ class Problem:
         assert len(self.keys) == len(self.given)
 
     def typed_as(self, *given: str) -> Problem:
-        """The same problem, shown with the words of the command line or with the file it comes from."""
+        """Return the problem with other settings, such as overrides as typed or the name of a file."""
         return replace(self, given=given)
 
     def lines(self) -> list[str]:
-        """The problem as lines of text."""
+        """Return the problem as lines of text."""
         return [
             line
             for part in (", ".join(dict.fromkeys(self.given)), self.why, self.fix)
@@ -62,17 +62,17 @@ class Problem:
 
 
 def problem_at(config: Section, keys: Sequence[str], why: str, fix: str = "") -> Problem:
-    """The complaint about the values that a configuration has at some keys."""
+    """Return a problem of the values that a configuration has at some keys."""
     given = tuple(f"{key}={format_yaml(attrgetter(key)(config))}" for key in keys)
     return Problem(tuple(keys), given, why, fix)
 
 
 class ConfigError(ValueError):
-    """A configuration was refused; holds all its problems.
+    """Error of a configuration, with all its problems.
 
     Args:
-        problems: What is wrong.
-        where: Where the mistakes were made, for the headline.
+        problems: All problems.
+        where: Source of the configuration, for the first line of the message.
     """
 
     def __init__(self, problems: Sequence[Problem], where: str = "the configuration") -> None:
@@ -91,16 +91,16 @@ class ConfigError(ValueError):
 
 @contextmanager
 def as_config_error(config: Section, *keys: str) -> Iterator[None]:
-    """Turn whatever a constructor raises into a complaint about the settings that it was given.
+    """Raise the errors of a constructor as a problem of the settings that it takes.
 
-    Libraries raise TypeError, AssertionError, RuntimeError and more where a setting does not fit.
+    Libraries raise TypeError, AssertionError, RuntimeError and more for a setting that does not fit.
 
     Args:
         config: The whole configuration.
         *keys: Dotted keys of the settings.
 
     Raises:
-        ConfigError: The block has raised something.
+        ConfigError: The block has raised an exception.
     """
     try:
         yield
@@ -109,13 +109,13 @@ def as_config_error(config: Section, *keys: str) -> Iterator[None]:
 
 
 def is_global_rank_zero() -> bool:
-    """Whether this process speaks for the run: rank 0 of torchrun, Slurm or Lightning's own launcher."""
+    """Return True if this process has rank 0 of torchrun, Slurm, or the launcher of Lightning."""
     ranks = (os.environ.get(name, "0") for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
     return all(rank == "0" for rank in ranks)
 
 
 def disk_error(error: BaseException) -> OSError | None:
-    """Return the complaint of the disk that an error comes from: no room, no quota, too large a file."""
+    """Return the error of a full or read-only disk that an error comes from, if any."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in OF_THE_DISK:
@@ -125,11 +125,11 @@ def disk_error(error: BaseException) -> OSError | None:
 
 
 class DisplayedError(SystemExit):
-    """An exit whose reason has been printed.
+    """Exit of the program after its reason has been printed.
 
     Args:
         status: Exit status.
-        error: The reason.
+        error: Reason.
     """
 
     def __init__(self, status: int, error: Exception) -> None:
@@ -139,14 +139,14 @@ class DisplayedError(SystemExit):
 
 @contextmanager
 def exit_with_message(*kinds: type[Exception], status: int = 1) -> Iterator[None]:
-    """Turn mistakes of the user into one block of text on stderr and a non-zero exit.
+    """Print an error that the user can correct as one block of text on stderr, and exit.
 
-    These are `kinds`, a full disk, and each ValueError that our own code raises: by the rule of the house it
-    names a setting and what would be legal. With HYDRA_FULL_ERROR=1 in the environment the exception passes,
-    so that its traceback is shown.
+    Such errors are `kinds`, a full disk, and each ValueError that kanvision raises, because its message names
+    a setting and the legal values. With HYDRA_FULL_ERROR=1 in the environment the exception passes, so that
+    its traceback is printed.
 
     Args:
-        *kinds: Exceptions that are the user's to mend, wherever they are raised.
+        *kinds: Exceptions that the user can correct, from any module.
         status: Exit status.
 
     Raises:
@@ -159,21 +159,21 @@ def exit_with_message(*kinds: type[Exception], status: int = 1) -> Iterator[None
         if not is_shown or os.environ.get("HYDRA_FULL_ERROR", "0") != "0":
             raise
         if is_global_rank_zero():
-            with suppress(OSError):  # its disk may be full too
+            with suppress(OSError):  # the disk of stderr may be full too
                 print(f"\n{_message(error)}", file=sys.stderr, flush=True)
         # An exit passes Hydra, which would wrap any other exception in a traceback of its own.
         raise DisplayedError(status, error) from None
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether it is a ValueError that was raised in our own code."""
+    """Return True if an error is a ValueError raised in kanvision."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     module = str(frame.f_globals.get("__name__"))
     return isinstance(error, ValueError) and module.startswith(f"{__name__.partition('.')[0]}.")
 
 
 def _message(error: Exception) -> str:
-    """What an exception says; one from a loader process comes with that process's traceback before it."""
+    """Return the message of an exception, without the traceback of a loader process before it."""
     if isinstance(error, OSError) and error.errno in OF_THE_DISK:
-        return f"The disk does not take a file ({error}): make room, and give the same command again"
+        return f"The disk cannot store a file ({error}): free some space, then run the same command again"
     return str(error).rpartition(f"{type(error).__name__}: ")[2].rstrip()

@@ -1,4 +1,4 @@
-"""The folder conf/: its groups, the choices of each, and what their files say."""
+"""Groups of the folder conf/, their choices, and the content of their files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["ConfigGroups"]
 
 
 class ConfigGroups:
-    """What a user can choose from.
+    """Groups of configuration files, and the choices of each group.
 
     Args:
-        folders: conf/ and further folders of the same layout; earlier ones win.
-        config_name: The file whose defaults list names the groups.
+        folders: conf/ and further folders of the same layout; earlier ones take precedence.
+        config_name: File whose defaults list names the groups.
     """
 
     def __init__(self, folders: Sequence[Path], config_name: str = "train") -> None:
@@ -27,7 +27,7 @@ class ConfigGroups:
         self.defaults = self._defaults(config_name)
 
     def _defaults(self, config_name: str) -> dict[str, str | None]:
-        """The groups in their order, with the choice that stands when the user makes none."""
+        """Return the groups in the order of the defaults list, with their default choices."""
         path = self._find(config_name)
         found: dict[str, str | None] = {}
         for entry in _raw(path).get("defaults", []) if path else []:
@@ -49,11 +49,11 @@ class ConfigGroups:
 
     @property
     def experiments(self) -> dict[str, Experiment]:
-        """Rows of all tables by name; raises ConfigError if a table is malformed."""
+        """Rows of all tables by name; ConfigError if a table is malformed."""
         return list_experiments(self.folders)
 
     def experiment(self, name: str) -> Experiment | None:
-        """Return the row of that name, or None; reads the tables of its paper alone.
+        """Return the row of a name, or None; only the tables of its paper are read.
 
         Raises:
             ConfigError: One of these tables is malformed, or a file has the same name.
@@ -70,11 +70,11 @@ class ConfigGroups:
         return is_row or choice in self._files(group)
 
     def of(self, group: str) -> list[str]:
-        """Legal choices of a group; files whose name starts with an underscore are parts of others."""
+        """Return the legal choices of a group, without files whose names start with an underscore."""
         return sorted([*self._files(group), *(self.experiments if group == GROUP else ())])
 
     def listing(self, group: str, near: Sequence[str] = ()) -> str:
-        """Return the legal choices of a group in words, the likeliest first; of experiments those alone."""
+        """Return the legal choices of a group in words, the closest first; of experiments these alone."""
         if group == GROUP and (rows := self.experiments):
             start = ", ".join([*near, "..."]) if near else "..."
             return f"legal: {start} ({len(rows)} rows of conf/tables; python train.py --help {GROUP}=<table>)"
@@ -90,7 +90,7 @@ class ConfigGroups:
         return {name for name in names if not any(part.startswith("_") for part in name.split("/"))}
 
     def content(self, group: str, choice: str) -> dict[str, Any]:
-        """What a file says, together with the files of the same group that it builds on."""
+        """Return the content of a file, merged with the files of the same group in its defaults list."""
         values = self._values(group, choice)
         bases = [
             self.content(group, entry)
@@ -100,14 +100,14 @@ class ConfigGroups:
         return _plain(OmegaConf.merge(*bases, values))
 
     def _values(self, group: str, choice: str) -> dict[str, Any]:
-        """What a file or a row of a table says, its defaults list included."""
+        """Return the content of a file or of a row of a table, with its defaults list."""
         if group == GROUP and (experiment := self.experiment(choice)):
             return experiment.config()
         path = self._find(f"{group}/{choice}")
         return _raw(path) if path else {}
 
     def overridden(self, group: str, choice: str) -> dict[str, str]:
-        """The choices of other groups that a file makes (`override /model: kat`)."""
+        """Return the choices of other groups that a file makes (`override /model: kat`)."""
         entries = self._values(group, choice).get("defaults", [])
         pairs = (pair for entry in entries if isinstance(entry, Mapping) for pair in entry.items())
         return {
@@ -117,7 +117,7 @@ class ConfigGroups:
         }
 
     def source(self, chosen: Mapping[str, Any], key: str) -> Path | None:
-        """The chosen file that gives a dotted key its value; of several the one that wins.
+        """Return the chosen file that sets a dotted key; the last one if several do.
 
         Args:
             chosen: Choice, or list of choices, by group.
@@ -144,7 +144,7 @@ def _plain(node: Any) -> dict[str, Any]:
 
 
 def _sets(path: Path, values: Mapping[str, Any], group: str, key: str) -> bool:
-    """Whether a file gives `key` a value; a file speaks of its group's section unless it says otherwise."""
+    """Return True if a file sets a key; without `@package _global_` a file sets keys of its own section."""
     if path.parent.name != TABLES and "@package _global_" not in path.read_text("utf-8"):
         section, _, key = key.partition(".")
         if section != group:

@@ -1,4 +1,4 @@
-"""What the schema says about a key, in words: its type, legal values, default and meaning."""
+"""Keys of the schema in words: type, legal values, default and meaning."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Key:
-    """One key of the configuration."""
+    """Key of the configuration."""
 
     name: str
     """Dotted name."""
     field: FieldInfo
     owner: type[Section]
-    """The class that defines it."""
+    """Class that defines the key."""
     family: str | None
-    """For keys of one of several sections: the word that marks it (`kat`, `busi`)."""
+    """Tag of the section (`kat`, `busi`), for keys of one of several sections; else None."""
 
     @property
     def expected(self) -> str:
@@ -50,12 +50,12 @@ class Key:
 
     @property
     def meaning(self) -> str:
-        """The docstring of the field."""
+        """Docstring of the field."""
         return read_docstrings(self.owner).get(self.name.rpartition(".")[2], "")
 
     @property
     def default(self) -> str:
-        """The schema's default as yaml; empty if a file of conf/ must give the value."""
+        """Default as yaml; empty if a file of conf/ must set the value."""
         value = self.field.get_default(call_default_factory=True)
         return "" if value is PydanticUndefined else format_yaml(value)
 
@@ -64,7 +64,7 @@ class Key:
 def read_docstrings(section: type[Section]) -> dict[str, str]:
     """Return the docstrings of the keys of a section, its own and inherited ones.
 
-    They are read from the source when they are asked for: pydantic would parse it at each import.
+    The source is read at the first call: pydantic would parse it at each import.
     """
     found: dict[str, str] = {}
     for kind in reversed(section.__mro__):
@@ -80,7 +80,7 @@ def read_docstrings(section: type[Section]) -> dict[str, str]:
 
 
 def format_yaml(value: Any) -> str:
-    """`value` as one would type it: `null`, `true`, `[0.5, 1.0]`."""
+    """Return a value as it is typed: `null`, `true`, `[0.5, 1.0]`."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -95,7 +95,7 @@ def format_yaml(value: Any) -> str:
 
 
 def _parts(annotation: Any) -> tuple[Any, list[Any]]:
-    """An annotation without its `Annotated`, and the constraints that were in it."""
+    """Return an annotation without its `Annotated`, and the constraints in it."""
     if get_origin(annotation) is not Annotated:
         return annotation, []
     inner, *notes = get_args(annotation)
@@ -104,7 +104,7 @@ def _parts(annotation: Any) -> tuple[Any, list[Any]]:
 
 
 def _range(constraints: Sequence[Any]) -> str:
-    """`> 0`, `from 0 to 1` and the like."""
+    """Return constraints in words, such as `> 0` or `>= 0 and <= 1`."""
     found = {
         name: value
         for constraint in constraints
@@ -125,7 +125,7 @@ def _number(value: float) -> str:
 
 
 def describe(annotation: Any, constraints: Sequence[Any] = ()) -> str:
-    """Type and legal values in words, for example `whole number >= 1 or null`."""
+    """Return type and legal values in words, for example `whole number >= 1 or null`."""
     inner, more = _parts(annotation)
     constraints = [*constraints, *more]
     origin, arguments = get_origin(inner), get_args(inner)
@@ -161,7 +161,7 @@ def _is_section(annotation: Any) -> bool:
 
 
 def section_types(annotation: Any) -> list[type[Section]]:
-    """The classes of sections that may stand at a key; empty for a plain value."""
+    """Return the classes of the sections that a key may hold; empty for a plain value."""
     inner, _ = _parts(annotation)
     if _is_section(inner):
         return [inner]
@@ -171,7 +171,7 @@ def section_types(annotation: Any) -> list[type[Section]]:
 
 
 def legal_values(annotation: Any) -> list[str]:
-    """The words that a key may be, where it has a list of them."""
+    """Return the legal values of a key that has a list of them; else an empty list."""
     inner, _ = _parts(annotation)
     if get_origin(inner) is Literal:
         return [format_yaml(value) for value in get_args(inner)]
@@ -181,22 +181,22 @@ def legal_values(annotation: Any) -> list[str]:
 
 
 def tag_values(section: type[Section]) -> list[str]:
-    """The words that mark one of several sections that may stand at the same key.
+    """Return the legal values of the tag of a section: `family` of a model, `name` of a data set.
 
-    They are the legal values of its tag: `family` of a model, `name` of a data set.
+    The tag distinguishes several sections that the same key may hold.
     """
     field = section.model_fields.get("family") or section.model_fields.get("name")
     return legal_values(field.annotation) if field else []
 
 
 def family_name(section: type[Section]) -> str | None:
-    """The word that marks one of several sections, where it is a single one."""
+    """Return the tag of a section if it has a single legal value, else None."""
     words = tag_values(section)
     return words[0] if len(words) == 1 else None
 
 
 def all_keys(root: type[Section], prefix: str = "", family: str | None = None) -> Iterator[Key]:
-    """Every key below `root`, sections before their content; keys of several models come once for each."""
+    """Yield the keys below `root`, a section before its keys; keys of several models once for each."""
     family = family_name(root) or family
     for name, field in root.model_fields.items():
         yield Key(prefix + name, field, root, family)
@@ -205,7 +205,7 @@ def all_keys(root: type[Section], prefix: str = "", family: str | None = None) -
 
 
 def keys_by_name(root: type[Section]) -> dict[str, list[Key]]:
-    """All keys by their dotted names."""
+    """Return all keys by their dotted names."""
     found: dict[str, list[Key]] = {}
     for key in all_keys(root):
         found.setdefault(key.name, []).append(key)
@@ -213,7 +213,7 @@ def keys_by_name(root: type[Section]) -> dict[str, list[Key]]:
 
 
 def with_its_section(word: str, root: type[Section]) -> str:
-    """`++ema.decay=0.99` for `ema.decay=0.99`: what Hydra needs where the section may be null."""
+    """Return an override with `++`, as in `++ema.decay=0.99`, if the section of its key may be null."""
     index = keys_by_name(root)
     key = word.partition("=")[0]
     around = index.get(key.rpartition(".")[0], [])
@@ -221,12 +221,12 @@ def with_its_section(word: str, root: type[Section]) -> str:
 
 
 def closest(word: str, words: Iterable[str], limit: int = 3) -> list[str]:
-    """The words most like `word`, best first; of dotted keys the last part counts most.
+    """Return the words closest to `word`, best first; the last part of a dotted key counts most.
 
     Args:
-        word: What was typed.
-        words: What is legal.
-        limit: At most so many.
+        word: Word as typed.
+        words: Legal words.
+        limit: Maximum number of words.
     """
     last = word.rpartition(".")[2]
 

@@ -1,4 +1,4 @@
-"""From a composed configuration to checked objects, all mistakes in one message."""
+"""Validation of a composed configuration; all problems are reported at once."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ Schema = TypeVar("Schema", TrainConfig, EvalConfig, CheckConfig)
 
 
 def parse_train(cfg: DictConfig, choices: ConfigGroups | None = None) -> TrainConfig:
-    """The checked configuration of `train.py`.
+    """Return the checked configuration of `train.py`.
 
     Args:
         cfg: Composed configuration, without Hydra's own section.
         choices: The folder conf/, to name legal choices and to know the keys of each basis; None skips both.
 
     Raises:
-        ConfigError: Some values are missing, illegal or do not fit together; names all of them.
+        ConfigError: Values are missing, illegal or do not fit together; the error has all problems.
     """
     return _parse(cfg, TrainConfig, choices)
 
 
 def parse_eval(cfg: DictConfig) -> EvalConfig | CheckConfig:
-    """The checked configuration of `eval.py`; raises ConfigError as `parse_train` does."""
+    """Return the checked configuration of `eval.py`; ConfigError as for `parse_train`."""
     return _parse(cfg, EvalConfig, None) if "ckpt" in cfg else _parse(cfg, CheckConfig, None)
 
 
@@ -71,15 +71,15 @@ def _parse(cfg: DictConfig, root: type[Schema], choices: ConfigGroups | None) ->
 
 
 def to_primitive(cfg: TrainConfig) -> dict[str, Any]:
-    """The configuration as plain dicts, lists, texts and numbers, for config.yaml and for checkpoints."""
+    """Return a configuration as plain dicts, lists, texts and numbers, for config.yaml and checkpoints."""
     return cfg.model_dump(mode="json")
 
 
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
-    """The configuration that `to_primitive` took apart.
+    """Return the configuration from the plain values of `to_primitive`.
 
     Raises:
-        ConfigError: The values do not fit the schema, for example because another version wrote them.
+        ConfigError: The values do not fit the schema, for example those of another version.
     """
     if expanded_size(values) > MOST_ENTRIES:
         why = f"lists and sections in it stand for more than {MOST_ENTRIES:,} entries"
@@ -93,14 +93,14 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
 
 
 def settings_in(cfg: DictConfig) -> TrainConfig | None:
-    """Return a composed configuration if it fits the schema, whether its settings fit together or not."""
+    """Return a composed configuration if it fits the schema; rules across keys are not checked."""
     return _checked_by_schema(rename_settings(_resolved(cfg)[0])[0], TrainConfig)[0]
 
 
 def check(
     cfg: DictConfig, root: type[Schema], choices: ConfigGroups | None = None
 ) -> tuple[Schema | None, list[Problem]]:
-    """The configuration if it fits the schema, and everything that is wrong with it."""
+    """Return the configuration, None if it does not fit the schema, and all problems."""
     raw: Any = OmegaConf.to_container(cfg, resolve=False)
     if referred_size(raw) > MOST_ENTRIES:
         why = f"references (${{name}}) in it stand for more than {MOST_ENTRIES:,} entries"
@@ -122,7 +122,7 @@ def check(
 
 
 def _resolved(cfg: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
-    """All values of `cfg`, interpolations filled in; without those that cannot be or are missing."""
+    """Return all values of `cfg` with interpolations resolved, without missing and unresolvable ones."""
     problems: list[Problem] = []
 
     def content(node: Any, key: str) -> Any:
@@ -144,9 +144,9 @@ def _resolved(cfg: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
             return [content(parent[name], key)]
         except OmegaConfBaseException as error:
             given = f"{key}={OmegaConf.to_container(parent, resolve=False)[name]}"  # type: ignore[index]
-            # what a resolver says, without OmegaConf's word that it was one
-            said = str(error).splitlines()[0].rpartition("raised while resolving interpolation: ")[2]
-            why = f"cannot be filled in: {said}"
+            # without the preamble of OmegaConf
+            message = str(error).splitlines()[0].rpartition("raised while resolving interpolation: ")[2]
+            why = f"cannot be filled in: {message}"
             if all(problem.why != why for problem in problems):
                 problems.append(Problem((key,), (given,), why))
             return []
@@ -165,13 +165,13 @@ def _checked_by_schema(values: dict[str, Any], root: type[Schema]) -> tuple[Sche
         found: dict[str, Problem] = {}
         for error in errors.errors(include_url=False):
             problem = _problem(error, root, values)
-            # One mistake in a key that may be several things comes once for each of them.
+            # pydantic reports a wrong value once for each type that the key may have
             found.setdefault(problem.keys[0], problem)
         return None, list(found.values())
 
 
 def value_at(values: Mapping[str, Any], key: str) -> Any:
-    """The value at a dotted key; KeyError if there is none."""
+    """Return the value at a dotted key; KeyError if there is none."""
     node: Any = values
     for part in key.split("."):
         if not isinstance(node, Mapping):
@@ -181,7 +181,7 @@ def value_at(values: Mapping[str, Any], key: str) -> Any:
 
 
 def _locate(root: type[Section], location: Sequence[int | str]) -> tuple[str, Key | None, Any]:
-    """Dotted key, schema's word on it and its type, from where pydantic found an error."""
+    """Return the dotted key of an error of pydantic, with the key of the schema and its type."""
     sections: list[type[Section]] = [root]
     names: list[str] = []
     key: Key | None = None
@@ -203,12 +203,12 @@ def _locate(root: type[Section], location: Sequence[int | str]) -> tuple[str, Ke
             names.append(str(part))
             annotation = get_args(annotation)[1]
         else:
-            break  # an element of a list, or one of the things that the value may be
+            break  # an element of a list, or one type of several
     return ".".join(names), key, annotation
 
 
 def _problem(error: ErrorDetails, root: type[Section], values: Mapping[str, Any]) -> Problem:
-    """A finding of pydantic in our words."""
+    """Return an error of pydantic as a problem."""
     name, key, annotation = _locate(root, error["loc"])
     try:
         given = f"{name}={format_yaml(value_at(values, name))}"
@@ -243,7 +243,7 @@ def _problem(error: ErrorDetails, root: type[Section], values: Mapping[str, Any]
 
 
 def _marks(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The words that mark the chosen model and data."""
+    """Return the tags of the chosen model and data."""
     tags = {"model": "family", "data": "name"}
     sections = {name: values.get(name) for name in tags}
     return {name: s.get(tags[name]) for name, s in sections.items() if isinstance(s, Mapping)}
@@ -255,13 +255,13 @@ def unknown_key(
     chosen: Mapping[str, str | None] | None = None,
     present: Sequence[str] = (),
 ) -> Problem:
-    """The complaint about a key that does not exist, with the keys that may have been meant.
+    """Return the problem of a key that does not exist, with the closest legal keys.
 
     Args:
         name: Dotted key.
         root: Schema of the whole configuration.
-        chosen: Words that mark the chosen sections: family of the model, name of the data set.
-        present: Further keys that are legal here, such as those of the chosen basis.
+        chosen: Tags of the chosen sections: family of the model, name of the data set.
+        present: Further legal keys, such as those of the chosen basis.
     """
     index = keys_by_name(root)
     group, chosen = name.partition(".")[0], chosen or {}

@@ -1,4 +1,4 @@
-"""One job of a sweep: announced, and when it fails, recorded without taking the other jobs along."""
+"""Job of a sweep: its title, its lock, and the record of a failure, after which other jobs still run."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ __all__ = ["finished_score", "lock_job_folder", "sweep_job"]
 
 @contextmanager
 def sweep_job() -> Iterator[None]:
-    """Run the block as a job of a sweep; outside of sweeps this does nothing.
+    """Run the block as a job of a sweep; no effect outside of sweeps.
 
-    A failure is printed, recorded in the job's folder, and swallowed, so that the other jobs run: the sweep's
-    table has the reason, and its exit status says that there was one. Processes that work on one job together
-    cannot go on after one of them has failed, so there the failure passes. So do Ctrl-C and signals.
+    A failure is printed, recorded in the folder of the job, and not raised, so that the other jobs run: the
+    table of the sweep has the reason, and the exit status of the sweep is not 0. With several processes for
+    one job the failure is raised, because the others cannot continue. So are Ctrl-C and signals.
     """
     folder = sweep_job_folder()
     if folder is None:
@@ -56,29 +56,29 @@ def sweep_job() -> Iterator[None]:
         if is_global_rank_zero():
             if not isinstance(error, DisplayedError):
                 traceback.print_exc()
-            if not isinstance(cause, FolderInUseError):  # then the folder is another run's
+            if not isinstance(cause, FolderInUseError):  # then the folder belongs to another run
                 trace = "".join(traceback.format_exception(cause))
                 write_failure(folder, _reason(cause), trace)
                 print(f"Job {folder.name} failed; recorded in {failure}", file=sys.stderr)
         if is_distributed_worker():
             raise
     except BaseException:
-        # The sweep ends here, and Hydra calls nobody; what has been done so far is still worth a table.
+        # The sweep ends here without a callback of Hydra: report its finished jobs.
         if is_global_rank_zero() and HydraConfig.get().runtime.choices["hydra/launcher"] == "basic":
-            release_folder(folder)  # the table tells live runs
+            release_folder(folder)  # the table marks live runs
             sweep = Path(HydraConfig.get().sweep.dir)
             report(sweep)
             rest = f"{shell_word('hydra.sweep.dir', str(sweep))} resume=auto"
-            print(f"The same command with {rest} does what is left", flush=True)
+            print(f"The same command with {rest} runs the remaining jobs", flush=True)
         raise
     finally:
         release_folder(folder)
-        # Trainer, task and model know each other; the next job needs their memory.
+        # Trainer, task and model refer to each other; the next job needs their memory.
         gc.collect()
 
 
 def lock_job_folder() -> None:
-    """Lock the folder of this job for as long as it runs; outside of sweeps this does nothing.
+    """Lock the folder of this job until it ends; no effect outside of sweeps.
 
     Raises:
         FolderInUseError: Another live run writes into it.
@@ -89,7 +89,7 @@ def lock_job_folder() -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """The message, with the kind of exception unless it is one that our own code explains in full."""
+    """Return the message of an error, with its type unless the error is one of kanvision."""
     if isinstance(error, ConfigError):
         return "; ".join(": ".join(problem.lines()) for problem in error.problems)
     kind, text = type(error), str(error).strip()
@@ -99,10 +99,10 @@ def _reason(error: BaseException) -> str:
 
 
 def finished_score(config: TrainConfig) -> float | None:
-    """Score of a job that is done already, in a sweep that goes on (`resume=auto`); None if it is to run.
+    """Return the score of a finished job of a resumed sweep (`resume=auto`); None if the job must run.
 
     Args:
-        config: The job's configuration.
+        config: Configuration of the job.
     """
     folder = sweep_job_folder()
     if folder is None or config.resume != "auto":

@@ -1,4 +1,4 @@
-"""What the folders of runs say: settings, numbers, and why there are none."""
+"""Settings, metrics and failures of runs, read from their folders."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from kanvision.config.yaml_limits import has_bounded_size
 
 __all__ = ["FAILURE", "Run", "read_run", "read_runs", "write_failure"]
 
-# Left by a job of a sweep that failed; its place is beside the metrics.json that the run did not write.
+# Record of a failed job of a sweep, in the folder of the run.
 FAILURE = "failure.json"
 INTERRUPTED = "no metrics.json: the run was interrupted, or is running on another machine"
-# One of them is there from a run's first moment on, or is all that is left of it.
+# Every run folder has one of these from the start of the run.
 MARKS = (".hydra", "config.yaml", "metrics.json", FAILURE)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run, finished or not.
+    """Run, finished or not.
 
     Attributes:
-        folder: Its folder.
-        overrides: What its command line set, by key or group without `+`; values as text.
-        record: Its metrics.json; empty when there is none.
-        failure: Why its numbers do not count; None when they do.
+        folder: Folder of the run.
+        overrides: Settings of its command line by key or group, without `+`; values as text.
+        record: Content of its metrics.json; empty if there is none.
+        failure: Reason why its metrics do not count; None if they do.
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class Run:
     failure: str | None = None
 
     def setting(self, key: str) -> str:
-        """The value of a key or the choice of a group, given or by default; empty if nothing tells."""
+        """Return the value of a key or the choice of a group, as set or by default; empty if unknown."""
         if key in self.overrides:
             return self.overrides[key]
         if key in self._choices:
@@ -57,14 +57,14 @@ class Run:
 
     @cached_property
     def seed(self) -> str:
-        """Its seed as text; with that of its split, if the command line chose it: 42/2981."""
+        """Seed of the run as text; with the seed of its split if the command line sets one: 42/2981."""
         seed = plain(str(self.record["seed"])) if "seed" in self.record else self.setting("seed")
         split = self.overrides.get("data.split_seed")
         return seed if split is None else f"{seed}/{split}"
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """Configuration under today's names; that of Hydra, with `${...}` in it, if the run wrote none."""
+        """Configuration with new names; that of Hydra, with `${...}` in it, if the run wrote none."""
         stored = _yaml(self.folder / "config.yaml") or _yaml(self.folder / ".hydra" / "config.yaml")
         return rename_settings(stored)[0]
 
@@ -75,10 +75,10 @@ class Run:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """All runs in a folder and the folders in it, in the order of their names; links are not followed.
+    """Return all runs in a folder and its subfolders, in the order of their names; links are skipped.
 
     Args:
-        folder: A sweep's folder, any folder of runs, or one run.
+        folder: Folder of a sweep, of runs, or of one run.
 
     Raises:
         ValueError: There is no such folder, or no run in it.
@@ -92,30 +92,30 @@ def read_runs(folder: Path) -> list[Run]:
 
 
 def read_run(folder: Path) -> Run:
-    """One run from its folder."""
+    """Return the run of a folder."""
     record, failure = rename_record(_json(folder / "metrics.json")), _json(folder / FAILURE)
     if failure is not None:
         return Run(
-            folder, _overrides(folder), record or {}, str(failure.get("reason") or "no reason was left")
+            folder, _overrides(folder), record or {}, str(failure.get("reason") or "no reason recorded")
         )
     return Run(folder, _overrides(folder), record or {}, None if record else _unfinished(folder))
 
 
 def _unfinished(folder: Path) -> str:
-    """Why a run has no numbers yet."""
+    """Return the reason why a run has no metrics yet."""
     owner = live_owner(folder)
     return INTERRUPTED if owner is None else f"no metrics.json yet: still running ({owner})"
 
 
 def write_failure(folder: Path, reason: str, trace: str = "") -> None:
-    """Leave word of why a run has no result."""
+    """Record the reason why a run has no result."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"reason": reason, "traceback": trace.splitlines()}, indent=2)
     (folder / FAILURE).write_text(f"{text}\n", "utf-8")
 
 
 def plain(text: str) -> str:
-    """One spelling of a setting, so that `1e-3` and `0.001` are the same, and `False` and `false`."""
+    """Return the normal form of a setting, in which `1e-3` is `0.001` and `False` is `false`."""
     if text in ("True", "False"):
         return text.lower()
     for kind in (int, float):
@@ -138,7 +138,7 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 
 def _by_number(path: Path) -> tuple[int, str]:
-    """Jobs of a sweep in the order in which they were started: 2 before 10."""
+    """Return a sorting key for the jobs of a sweep, by number: 2 before 10."""
     return (int(path.name), "") if path.name.isdecimal() else (-1, path.name)
 
 
@@ -155,19 +155,19 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 
 def _content(path: Path) -> Any:
-    """Content of a yaml file; None if there is none.
+    """Return the content of a yaml file; None if there is none.
 
     Raises:
-        ValueError: If a few lines of it stand for more than any run writes.
+        ValueError: The file, or what its aliases expand to, is larger than any run writes.
     """
     text = path.read_text("utf-8") if path.is_file() else ""
     if not has_bounded_size(text):
-        raise ValueError(f"{path}: is longer, or its aliases stand for more, than what a run writes")
+        raise ValueError(f"{path}: the file, or what its aliases expand to, is larger than any run writes")
     return yaml.load(text, LOADER)
 
 
 def _json(path: Path) -> dict[str, Any] | None:
-    """Content of a json file; None if there is none, or nothing that can be read."""
+    """Return the content of a json file; None if there is none or it cannot be read."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):

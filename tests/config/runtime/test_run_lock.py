@@ -126,7 +126,7 @@ def test_a_process_on_another_machine_counts_as_dead_when_it_shows_no_life(
 ) -> None:
     owner = leave_record(tmp_path, host="node7", boot="another", job="slurm_7")
     lock_folder(tmp_path).release()
-    assert f"looks for up to 0 s whether {owner} is still alive" in capfd.readouterr().err
+    assert f"checking for up to 0 s whether {owner} is still alive" in capfd.readouterr().err
 
 
 def test_a_process_on_another_machine_lives_while_its_file_moves(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Checks of a configuration across keys."""
+"""Rules across the keys of a configuration."""

@@ -1,4 +1,4 @@
-"""Settings of a run that goes on: those that may change, and those that would make another training."""
+"""Settings that a resumed run may change, and settings that would make it another training."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ RULES: dict[str, Rule] = {
     "monitor": "fixed",
     "monitor_mode": "fixed",
 }
-"""What may change in a run that goes on, by key; a key without a rule has that of the section around it.
+"""Rule of each key for a resumed run; a key without a rule has the rule of its section.
 
-fixed: never, for it would be another training, or scores of another kind among which the best one is chosen;
-between epochs: not from a checkpoint within an epoch; free: at any time, with effect from there on.
+fixed: may not change, because the training or its scores would be different ones; between epochs: may not
+change when the checkpoint is from within an epoch; free: may change, with effect from then on.
 """
 FOLLOWERS = {
     "data.name": ("data.", "model.", "basis.", "recipe.", "augment.", "mixup.", "loss."),
@@ -84,59 +84,59 @@ FOLLOWERS = {
     "basis.name": ("basis.",),
     "model.size": ("model.name",),
 }
-"""Beginnings of the keys that change with a choice, for conf/ has other files for it."""
+"""Choice -> beginnings of the keys that other files of conf/ set for it."""
 GROUPS = {"data.name": "data", "model.family": "model", "basis.name": "basis"}
-"""Keys that are chosen as a group."""
+"""Key -> group that sets it."""
 FROM_DATA = ("data.num_classes", "data.mean", "data.std", "model.num_classes", "model.teacher_config")
-"""Keys that a run fills in; null agrees with whatever was found."""
+"""Keys that a run sets from its data; null agrees with every value."""
 REGROUPING = ("optimizer.kan_lr", "optimizer.layer_decay", "optimizer.decay_all", "optimizer.decay_rationals")
-"""Keys that sort parameters into other groups."""
+"""Keys that change the parameter groups of the optimizer."""
 WITHOUT_WEIGHTS = ("model", "basis", "ema")
-"""Sections with which the weights of the run would not be of use."""
+"""Sections with whose changes the weights of the run cannot be loaded."""
 MISSING = object()
 
 
 class Change(NamedTuple):
-    """A setting that is not what the run had so far."""
+    """Setting that differs from that of the checkpoint."""
 
     key: str
     before: Any
     """Value in the checkpoint."""
-    asked: Any
-    """Value that is asked for."""
+    requested: Any
+    """Value in the new configuration."""
     rule: Rule
 
     def __str__(self) -> str:
-        """Both values in words."""
-        return f"{self.key}: {format_yaml(self.before)} -> {format_yaml(self.asked)}"
+        """Return key and both values as text."""
+        return f"{self.key}: {format_yaml(self.before)} -> {format_yaml(self.requested)}"
 
 
 def rule_for(key: str) -> Rule:
-    """Return the rule of a key, or of the section around it."""
+    """Return the rule of a key, or of its section."""
     while key not in RULES:
         key = key.rpartition(".")[0]
     return RULES[key]
 
 
-def changed_settings(before: Mapping[str, Any], asked: TrainConfig) -> list[Change]:
-    """Return all settings in which a run that goes on differs from what it was, but for where it writes.
+def changed_settings(before: Mapping[str, Any], requested: TrainConfig) -> list[Change]:
+    """Return the settings of a resumed run that differ from those of its checkpoint, except its folders.
 
-    A key that is not in `before`, because an older version wrote it, had what is the schema's default now.
-    Where another model, basis or data set is asked for, that alone is told.
+    A key that is not in `before`, which an older version wrote, has today's default. Of another model, basis
+    or data set, only the choice itself is returned.
 
     Args:
-        before: The configuration in the checkpoint, as plain values; it may have old names.
-        asked: The configuration that is asked for.
+        before: Configuration in the checkpoint, as plain values; it may have old names.
+        requested: Configuration of the resumed run.
     """
     before, _ = rename_settings(before)
     folder = str((before.get("run") or {}).get("dir"))
     changes = [
-        Change(key, old, value, _rule(key, old, value, asked))
-        for key, old, value in _pairs(asked, before)
+        Change(key, old, value, _rule(key, old, value, requested))
+        for key, old, value in _pairs(requested, before)
         if old != value
         and not (value is None and key in FROM_DATA)
         and not key.startswith(("run.", "resume"))
-        and _relative(old, folder) != _relative(value, asked.run.dir)
+        and _relative(old, folder) != _relative(value, requested.run.dir)
     ]
     keys = [change.key for change in changes]
     followers = tuple(start for key in FOLLOWERS if key in keys for start in FOLLOWERS[key])
@@ -144,29 +144,29 @@ def changed_settings(before: Mapping[str, Any], asked: TrainConfig) -> list[Chan
     return [c for c in changes if c.key in (first, "model.family") or not c.key.startswith(followers)]
 
 
-def why_other_training(folder: Path, asked: TrainConfig) -> str:
-    """Say by which setting a run's `config.yaml` is of another training; empty if it is of the same one."""
+def why_other_training(folder: Path, requested: TrainConfig) -> str:
+    """Return the first setting that makes the run of a folder another training; empty if there is none."""
     try:
         before = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         before = None
     if not isinstance(before, Mapping):
         return "has no config.yaml that can be read"
-    fixed = [change for change in changed_settings(before, asked) if change.rule == "fixed"]
+    fixed = [change for change in changed_settings(before, requested) if change.rule == "fixed"]
     return f"has {fixed[0].key}={format_yaml(fixed[0].before)}" if fixed else ""
 
 
 def resume_problems(changes: Sequence[Change], checkpoint: Path, *, within_epoch: bool) -> Iterator[Problem]:
-    """Everything that keeps a run from going on with its changed settings.
+    """Yield the problems of changed settings that prevent a resume.
 
     Args:
-        changes: What has changed.
-        checkpoint: What the run is to go on from.
-        within_epoch: Whether that is from within an epoch.
+        changes: Changed settings.
+        checkpoint: Checkpoint to resume from.
+        within_epoch: True if the checkpoint is from within an epoch.
     """
     for change in changes:
         key, group = GROUPS.get(change.key, change.key), change.key.partition(".")[0]
-        given, had = (f"{key}={format_yaml(value)}" for value in (change.asked, change.before))
+        given, had = (f"{key}={format_yaml(value)}" for value in (change.requested, change.before))
         if change.rule == "fixed":
             why = f"the run in {checkpoint} has {had}; another value makes it another training"
             fix = f"to go on with it: {had}; for a new run: another run.dir and no resume"
@@ -180,7 +180,7 @@ def resume_problems(changes: Sequence[Change], checkpoint: Path, *, within_epoch
 
 
 def epoch_end_advice(checkpoint: Path) -> str:
-    """Say how to go on without the part of an epoch that a checkpoint is from within."""
+    """Return advice to resume from the end of an epoch instead of a checkpoint within one."""
     last = checkpoint.with_name("last.ckpt")
     if last.is_file():
         return f"go on from the end of an epoch: resume={last}"
@@ -188,7 +188,7 @@ def epoch_end_advice(checkpoint: Path) -> str:
 
 
 def _pairs(section: Section, before: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Each key with the value that it had and the one that is asked for."""
+    """Yield each key with its value before and its new value."""
     for name, value in section.model_dump(mode="json").items():
         key = f"{prefix}{name}"
         old = before.get(name, _default(section, name))
@@ -203,7 +203,7 @@ def _pairs(section: Section, before: Mapping[str, Any], prefix: str = "") -> Ite
 
 
 def _entries(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Arguments of entries that were there before; as a whole, those that have come or gone."""
+    """Yield the arguments of entries that both have; entries that only one has are yielded as a whole."""
     for name in dict.fromkeys([*before, *now]):
         old, new = before.get(name), now.get(name)
         if old is None or new is None:
@@ -214,18 +214,18 @@ def _entries(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Ite
 
 
 def _default(section: Section, name: str) -> Any:
-    """The schema's default as a plain value; MISSING where there is none."""
+    """Return the default of a key as a plain value; MISSING if there is none."""
     field = type(section).model_fields.get(name)  # a key of a basis is in no schema
     value = PydanticUndefined if field is None else field.get_default(call_default_factory=True)
     return MISSING if value is PydanticUndefined else to_jsonable_python(value)
 
 
-def _rule(key: str, old: Any, value: Any, asked: TrainConfig) -> Rule:
-    """The rule of a change; parameters that are spread over processes stay in their groups."""
+def _rule(key: str, old: Any, value: Any, requested: TrainConfig) -> Rule:
+    """Return the rule of a change; sharded parameters (fsdp) cannot change their groups."""
     regroups = key in REGROUPING or (key == "optimizer.weight_decay" and 0 in (old, value))
-    return "fixed" if regroups and asked.trainer.strategy == "fsdp" else rule_for(key)
+    return "fixed" if regroups and requested.trainer.strategy == "fsdp" else rule_for(key)
 
 
 def _relative(value: Any, folder: str) -> Any:
-    """A value, and a path below a folder without that folder."""
+    """Return a value; of a path below a folder, the part below it."""
     return value.removeprefix(folder) if isinstance(value, str) else value

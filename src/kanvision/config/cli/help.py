@@ -1,4 +1,4 @@
-"""The text of `python train.py --help`."""
+"""Text of `python train.py --help`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ Examples
     python train.py model=convkan basis=chebyshev data=mnist data.download=true
     python train.py model=kat data=image_folder data.root=photos
     python train.py experiment=kat/imagenet_tiny trainer=ddp data.root=/data/imagenet
-    python train.py resume=auto                                 go on with the newest unfinished run
+    python train.py resume=auto                                 resume the newest unfinished run
     python train.py debug=fdr                                   one batch of each stage, nothing written
 """
 EVAL_INTRO = """\
@@ -73,10 +73,10 @@ Examples
     python eval.py ckpt=latest
     python eval.py ckpt=runs/convkan_digits/2026-01-31_12-00-00 split=val
     python eval.py ckpt=best.ckpt data.root=/elsewhere trainer.accelerator=cpu
-    python eval.py mode=explain ckpt=latest                     what the answers rest on: pictures and scores
-    python eval.py mode=predict ckpt=latest input=scene.tif     masks, or the classes of pictures
+    python eval.py mode=explain ckpt=latest                     what predictions depend on: images, scores
+    python eval.py mode=predict ckpt=latest input=scene.tif     masks, or the classes of images
     python eval.py mode=check_data data=busi data.root=busi     every bad file of a data set
-    python eval.py mode=analyze analysis=spectra ckpt=latest    a look inside: docs/analyze.md
+    python eval.py mode=analyze analysis=spectra ckpt=latest    an analysis of the network: docs/analyze.md
 """
 FLAGS = """\
 Flags
@@ -90,7 +90,7 @@ Every key with its type, legal values, default and meaning: docs/config.md"""
 
 
 def usage(config_name: str, choices: ConfigGroups) -> str:
-    """Groups with their choices, the ways to override, the most used keys, and examples.
+    """Return the help: groups and choices, ways to override, the most used keys, and examples.
 
     Args:
         config_name: `train` or `eval`.
@@ -102,7 +102,7 @@ def usage(config_name: str, choices: ConfigGroups) -> str:
 
 
 def experiment_cards(names: Sequence[str], choices: ConfigGroups) -> str:
-    """Return the cards of rows, and the lists of tables, that are asked for by name.
+    """Return the cards of rows and the lists of tables with these names.
 
     Args:
         names: Choices of `experiment`, or names of tables.
@@ -163,7 +163,7 @@ def _keys(root: type[Section], names: Sequence[str]) -> str:
 
 
 def _about(keys: Sequence[Key]) -> str:
-    """Meaning and legal values; those of one model where each has its own."""
+    """Return meaning and legal values of a key; those of one model if they differ."""
     families: dict[str, list[str]] = {}
     for key in keys:
         families.setdefault(key.expected, []).append(key.family or "")

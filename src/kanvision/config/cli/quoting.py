@@ -1,4 +1,4 @@
-"""Texts as values on the command line, which Hydra's grammar would read otherwise: `data.root=a=b`."""
+"""Quoting of texts that the grammar of Hydra does not read as texts, such as `data.root=a=b`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ FOLDERS_OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir")
 
 
 def is_text(key: str, root: type[Section]) -> bool:
-    """Return whether every legal value of a key is a text, or null."""
+    """Return True if every legal value of a key is a text, or null."""
     types = {known.expected for known in keys_by_name(root).get(key, ())}
     return key in FOLDERS_OF_HYDRA or (bool(types) and types <= {"text", "text or null"})
 
 
 def as_text(word: str, root: type[Section]) -> str:
-    """Return an override with its value quoted, where the key takes a text and Hydra would not read one.
+    """Return an override with its value quoted, if the key takes a text and Hydra would not read one.
 
-    Null, several values of a sweep and what is quoted already stay.
+    Null, several values of a sweep and quoted values do not change.
 
     Args:
-        word: An override.
+        word: Override.
         root: Schema of the whole configuration.
     """
     key, equals, value = word.partition("=")
@@ -38,12 +38,12 @@ def as_text(word: str, root: type[Section]) -> str:
             return word
     except HydraException:
         pass
-    is_meant = equals and value == value.strip() and is_text(key.lstrip("+"), root)
-    return f"{key}={_quote(value)}" if is_meant else word
+    is_plain_text = equals and value == value.strip() and is_text(key.lstrip("+"), root)
+    return f"{key}={_quote(value)}" if is_plain_text else word
 
 
 def shell_word(key: str, text: str) -> str:
-    """Return `key=text` as it can be typed in a shell, and be read again as this text."""
+    """Return `key=text` quoted for a shell and for the grammar of Hydra."""
     try:
         found = OverridesParser.create().parse_override(f"{key}={text}").value()
     except HydraException:

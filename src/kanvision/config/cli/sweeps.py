@@ -1,4 +1,4 @@
-"""Command lines that stand for several runs."""
+"""Overrides that stand for several runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ParsedOverride:
-    """One override: its text and what Hydra reads in it."""
+    """Override as typed, with its parsed form."""
 
     text: str
     parsed: Override
@@ -37,20 +37,20 @@ class ParsedOverride:
 
     @property
     def line(self) -> str:
-        """Text that Hydra is given, which `parsed` was read from."""
+        """Text that Hydra parses."""
         return str(self.parsed.input_line)
 
     @property
     def is_sweep(self) -> bool:
-        """Whether it stands for several values."""
+        """True if the override stands for several values."""
         return bool(self.parsed.is_sweep_override())
 
     def touches(self, key: str) -> bool:
-        """Whether it sets `key`, something in it, or the section around it."""
+        """Return True if the override sets a key, a key inside of it, or a section around it."""
         return key == self.key or key.startswith(f"{self.key}.") or self.key.startswith(f"{key}.")
 
     def problem(self, why: str, fix: str = "") -> Problem:
-        """A complaint about this override."""
+        """Return a problem of this override."""
         return Problem((self.key,), (self.text,), why, fix)
 
 
@@ -60,17 +60,17 @@ def last_of_each(words: Sequence[ParsedOverride]) -> list[ParsedOverride]:
     return [word for word in words if word is last[word.key, word.parsed.package]]
 
 
-# With more combinations than this, each value of a sweep is tried beside the first values of the others.
+# With more combinations, each value of a sweep is checked beside the first values of the others.
 MOST_COMBINATIONS = 32
-# A value that is legal in one run is legal in all.
+# Keys whose values are legal in every run, or in none.
 INDEPENDENT = ("seed",)
 
 
 def combinations(sweeps: Sequence[Sequence[ParsedOverride]]) -> Iterator[list[ParsedOverride]]:
-    """The runs that are worth a look: each value at least once, all combinations if they are few.
+    """Yield the runs to check: each value at least once, all combinations if they are few.
 
     Args:
-        sweeps: The values of each word of the command line.
+        sweeps: Values of each override.
     """
     first = [words[0] for words in sweeps]
     joint = [words if words[0].key not in INDEPENDENT else words[:1] for words in sweeps]
@@ -89,11 +89,11 @@ def combinations(sweeps: Sequence[Sequence[ParsedOverride]]) -> Iterator[list[Pa
 
 
 def sweep_values(word: ParsedOverride, choices: Sequence[str]) -> list[str]:
-    """The values that a sweep stands for, as text; of an interval and of a range the two ends.
+    """Return the values of a sweep as text; for an interval or a range, its two ends.
 
     Args:
         word: An override with several values.
-        choices: What `glob(...)` picks from.
+        choices: Names that `glob(...)` selects from.
     """
     sweep: Any = word.parsed.value()
     if hasattr(sweep, "filter"):  # glob(*)
@@ -107,20 +107,20 @@ def sweep_values(word: ParsedOverride, choices: Sequence[str]) -> list[str]:
 
 
 def sweep_folder_problems(words: Sequence[ParsedOverride]) -> Iterator[Problem]:
-    """Folders that the jobs of a sweep would share, or that hold another sweep.
+    """Yield the problems of folders that jobs of a sweep would share, or that hold another sweep.
 
     Args:
-        words: The command line of a sweep.
+        words: Overrides of the sweep.
     """
     given = {word.key: word for word in words}
     if "run.dir" in given:
-        why = "each job of a sweep has a folder of its own, hydra.sweep.dir/<number of the job>"
+        why = "each job of a sweep has its own folder, hydra.sweep.dir/<number of the job>"
         yield given["run.dir"].problem(why, shell_word("hydra.sweep.dir", _text(given["run.dir"])))
-    goes_on = "resume" in given and _text(given["resume"]) == "auto"
-    if "hydra.sweep.dir" in given and not goes_on:
+    is_resumed = "resume" in given and _text(given["resume"]) == "auto"
+    if "hydra.sweep.dir" in given and not is_resumed:
         folder = Path(_text(given["hydra.sweep.dir"]))
         if any(list_checkpoints(job) for job in folder.glob("*")):
-            fix = "choose another folder, or add resume=auto to do what is left of it"
+            fix = "choose another folder, or add resume=auto to run its unfinished jobs"
             yield given["hydra.sweep.dir"].problem("the folder holds another sweep", fix)
 
 

@@ -1,4 +1,4 @@
-"""The folders of runs and sweeps are locked before Hydra writes into them."""
+"""Locks of the folders of runs and sweeps, before Hydra writes into them."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from .run_lock import FolderInUseError, lock_folder
 __all__ = ["FolderLocks", "lock_run_dir", "lock_sweep_dir"]
 
 LEAST_ROOM = 2**16
-"""Bytes that even the smallest run writes, before its first checkpoint; Hydra's own fail with a traceback."""
+"""Bytes that the smallest run writes before its first checkpoint; a full disk is reported here."""
 
 
 class FolderLocks(Callback):
-    """Locks the folder of a run, or of a sweep, before Hydra makes it and writes into it.
+    """Callback of Hydra that locks the folder of a run or a sweep before Hydra makes it.
 
-    A name made from the time of day goes to one process alone: another one of the same second takes the next.
-    The jobs of a sweep lock their folders themselves (`kanvision.sweep.sweep_job`), wherever they run.
+    A name from the time of day belongs to one process: another process of the same second gets a number.
+    Jobs of a sweep lock their folders themselves (`kanvision.sweep.sweep_job`), on whatever machine they run.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Lock the folder of the run."""
-        HydraConfig.instance().set_config(config)  # names of runs ask it, and Hydra sets it only after this
+        HydraConfig.instance().set_config(config)  # resolvers read it, and Hydra sets it only afterwards
         if config.trainer.fast_dev_run and config.hydra.run.dir != config.run.dir:
             return  # a trial without a folder
         _shown(lock_run_dir, config)
@@ -46,7 +46,7 @@ class FolderLocks(Callback):
 
 
 def lock_run_dir(config: DictConfig) -> None:
-    """Lock `run.dir`, and make it.
+    """Make and lock `run.dir`.
 
     Raises:
         ConfigError: A live run holds it, or it cannot be written.
@@ -60,16 +60,16 @@ def lock_run_dir(config: DictConfig) -> None:
             _lock("run.dir", folder)
             return
         except FileExistsError:
-            pass  # made since it was looked for
+            pass  # another process has made it meanwhile
         except FolderInUseError:
             if folder in refused:
                 raise
-            refused.add(folder)  # with resume=auto there may be another run to go on with
+            refused.add(folder)  # resume=auto may find another run
         forget_run_dirs()
 
 
 def lock_sweep_dir(config: DictConfig) -> None:
-    """Lock `hydra.sweep.dir`, and make it.
+    """Make and lock `hydra.sweep.dir`.
 
     Raises:
         ConfigError: A live sweep holds it, or it cannot be written.
@@ -85,9 +85,9 @@ def lock_sweep_dir(config: DictConfig) -> None:
                 break
             rename_run(f"{stem}_{number}")
             if Path(config.hydra.sweep.dir) == folder:
-                break  # the user has named it
+                break  # the command line sets it
         except OSError:
-            break  # refused below
+            break  # _lock reports it
     _lock("hydra.sweep.dir", folder)
 
 
@@ -102,15 +102,15 @@ def _lock(key: str, folder: Path) -> None:
 
 
 def _shown(lock: Callable[[DictConfig], None], config: DictConfig) -> None:
-    """Do it in the first process; any failure ends the program, which Hydra would only warn of."""
+    """Lock in the first process; exit at any error, because Hydra would only print a warning."""
     if not is_global_rank_zero():
         return
     try:
         with exit_with_message(ConfigError):
             lock(config)
     except OmegaConfBaseException:
-        return  # the name cannot be made: Hydra says so when it asks for it
+        return  # the name cannot be resolved: Hydra reports it later
     except Exception as error:
-        with suppress(OSError):  # the disk of the standard error may be full too
+        with suppress(OSError):  # the disk of stderr may be full too
             traceback.print_exc()
         raise SystemExit(1) from error

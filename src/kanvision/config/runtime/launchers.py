@@ -1,7 +1,7 @@
-"""What torchrun and Slurm say of the processes that they have started.
+"""Number of processes and machines of a job of torchrun or Slurm.
 
-`${started:torchrun,devices}` and `${started:slurm,num_nodes}` are the processes of each machine and the
-machines of the job, so that a run need not be told twice.
+`${started:torchrun,devices}` is the number of processes on each machine, `${started:slurm,num_nodes}` the
+number of machines, so that the trainer does not repeat what the launcher was given.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ __all__ = ["is_distributed_worker", "is_local_rank_zero", "started"]
 
 
 def started(launcher: str, what: str) -> int:
-    """Processes of each machine (`devices`), or machines (`num_nodes`), of the job that this process is of.
+    """Return the number of processes on each machine (`devices`), or of machines (`num_nodes`), of the job.
 
     Args:
         launcher: torchrun or slurm.
         what: devices or num_nodes.
 
     Raises:
-        ValueError: This process was started by something else, or the machines have unequal shares.
+        ValueError: Another launcher started this process, or the machines have unequal numbers of processes.
     """
     devices, num_nodes = _SHAPES[launcher]()
     return {"devices": devices, "num_nodes": num_nodes}[what]
@@ -42,7 +42,7 @@ def _slurm() -> tuple[int, int]:
         tasks, nodes = (int(os.environ.get(name, "1")) for name in ("SLURM_NTASKS", "SLURM_NNODES"))
         return _shape("Slurm", tasks, nodes)
     if HydraConfig.initialized() and "submitit" in str(HydraConfig.get().launcher.get("_target_")):
-        launcher = HydraConfig.get().launcher  # the job is still to be started
+        launcher = HydraConfig.get().launcher  # this process submits the job
         return int(launcher.get("tasks_per_node", 1)), int(launcher.get("nodes", 1))
     raise ValueError(
         "trainer=slurm is for tasks of a job of Slurm: srun python train.py trainer=slurm ... in a script or "
@@ -54,8 +54,7 @@ def _shape(launcher: str, processes: int, machines: int) -> tuple[int, int]:
     each, rest = divmod(processes, machines)
     if rest:
         raise ValueError(
-            f"{launcher} has started {processes} processes on {machines} machines; each needs as many as the "
-            "others"
+            f"{launcher} has started {processes} processes on {machines} machines; all need the same number"
         )
     return each, machines
 
@@ -64,16 +63,16 @@ _SHAPES: dict[str, Callable[[], tuple[int, int]]] = {"torchrun": _torchrun, "slu
 
 
 def is_local_rank_zero() -> bool:
-    """Whether this process does what is to be done once on each machine."""
+    """Return True if this process is the first one on its machine."""
     return _rank("LOCAL_RANK", "SLURM_LOCALID") == 0
 
 
 def is_distributed_worker() -> bool:
-    """Whether other processes work on the same run, and wait for this one."""
+    """Return True if this process is one of several processes of a run."""
     # LOCAL_RANK is set for, and by, the processes that Lightning and torchrun start on one machine
     return "LOCAL_RANK" in os.environ or ("SLURM_PROCID" in os.environ and _rank("SLURM_NTASKS") > 1)
 
 
 def _rank(*names: str) -> int:
-    """The first of these numbers that the environment has; 0 if it has none."""
+    """Return the first of these variables that the environment has; 0 if it has none."""
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)

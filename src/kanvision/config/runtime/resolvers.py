@@ -1,11 +1,10 @@
-"""Where a run writes: one folder for all its processes, found again after a restart.
+"""Resolvers of the configuration: name and folder of a run, its main metric, the size of its job.
 
-`${run_id:}` names a run, `${run_dir:root,name,resume}` is its folder; `${main_metric:task,protocol}` is the
-metric that chooses the best checkpoint unless something else is set, `${started:launcher,what}` the size of
-the job (`kanvision.config.runtime.launchers`). Processes of one run agree on name and folder without talking
-to each
-other: those that Lightning starts inherit them through the environment, those that torchrun or Slurm start
-take the name of their job, which also stays the same when the job is restarted.
+`${run_id:}` is the name of a run, `${run_dir:root,name,resume}` its folder, `${main_metric:task,protocol}`
+the default metric that selects the best checkpoint, `${started:launcher,what}` the size of the job
+(`kanvision.config.runtime.launchers`). All processes of a run have the same name and folder without
+communication: processes of Lightning inherit them through the environment, those of torchrun or Slurm use the
+name of their job, which stays the same when the job is restarted.
 """
 
 from __future__ import annotations
@@ -46,13 +45,13 @@ RUN_ID = "KANVISION_RUN_ID"
 RUN_DIR = "KANVISION_RUN_DIR"
 
 _run_dirs: dict[tuple[str, str, str | None], str] = {}
-"""Answers so far: the folder that a run has made must not look like another run's later on."""
+"""Folders by arguments: once made, the folder of this run would look like that of another run."""
 _made_up: set[str] = set()
-"""Names and folders that this process has made from the time of day, which another one may have made too."""
+"""Names and folders from the time of day; another process may have made the same ones."""
 
 
 def register_resolvers() -> None:
-    """Make the resolvers of this file known to OmegaConf; a new call forgets earlier answers."""
+    """Register the resolvers of this module with OmegaConf; a new call clears the cached folders."""
     forget_run_dirs()
     OmegaConf.register_new_resolver("main_metric", main_metric, replace=True)
     OmegaConf.register_new_resolver("run_id", run_id, replace=True)
@@ -61,23 +60,23 @@ def register_resolvers() -> None:
 
 
 def forget_run_dirs() -> None:
-    """Let folders of runs be looked for anew."""
+    """Clear the cached folders of runs."""
     _run_dirs.clear()
 
 
 def _remembered_run_dir(root: str, name: str, resume: str | None, *, _root_: DictConfig) -> str:
-    question = (str(root), str(name), resume)
-    if question not in _run_dirs or sweep_job_folder() is not None:
-        _run_dirs[question] = run_dir(*question, config=_root_)
-    return _run_dirs[question]
+    arguments = (str(root), str(name), resume)
+    if arguments not in _run_dirs or sweep_job_folder() is not None:
+        _run_dirs[arguments] = run_dir(*arguments, config=_root_)
+    return _run_dirs[arguments]
 
 
 def main_metric(task: str, protocol: str | Sequence[str]) -> str:
-    """Name of the validation metric by which runs of a task are compared.
+    """Return the name of the validation metric that compares runs of a task.
 
     Args:
-        task: What the data are for.
-        protocol: How masks are scored; the first one decides.
+        task: Task of the data set.
+        protocol: Protocols of the scores of masks; the first one counts.
     """
     if task != "segmentation":
         return "val/acc1"
@@ -87,12 +86,12 @@ def main_metric(task: str, protocol: str | Sequence[str]) -> str:
 
 
 def run_id() -> str:
-    """Name of this run: given by KANVISION_RUN_ID, else by the job, else the time of day.
+    """Return the name of this run: KANVISION_RUN_ID, else the name of the job, else the time of day.
 
-    The name is exported, so that processes started by this one share it.
+    The name is exported, so that child processes share it.
 
     Raises:
-        ValueError: torchrun runs on several machines and was not told the name of its job.
+        ValueError: torchrun runs on several machines without a name of its job.
     """
     name = os.environ.get(RUN_ID) or job_name()
     if name is None:
@@ -103,21 +102,21 @@ def run_id() -> str:
 
 
 def rename_run(name: str) -> None:
-    """Give this run another name made from the time of day."""
+    """Give this run another name from the time of day."""
     _made_up.add(name)
     os.environ[RUN_ID] = name
 
 
 def is_made_up(name: str | Path) -> bool:
-    """Whether this process has made the name, or the folder, from the time of day."""
+    """Return True if this process made the name, or the folder, from the time of day."""
     return str(name) in _made_up
 
 
 def job_name() -> str | None:
-    """Name of the torchrun or Slurm job that this process belongs to; the same after a restart of the job."""
+    """Return the name of the torchrun or Slurm job of this process; the same after a restart of the job."""
     environment = os.environ
     torchrun = environment.get("TORCHELASTIC_RUN_ID")
-    if torchrun == "none":  # torchrun was given no --rdzv-id
+    if torchrun == "none":  # torchrun has no --rdzv-id
         if environment.get("WORLD_SIZE") != environment.get("LOCAL_WORLD_SIZE"):
             raise ValueError("torchrun on several machines needs --rdzv-id=<name>, the same on each of them.")
         # the same for all its children
@@ -134,23 +133,23 @@ def job_name() -> str | None:
 
 
 def run_dir(root: str, name: str, resume: str | None, config: DictConfig | None = None) -> str:
-    """Folder of this run: `<root>/<name>/<id>`, or the folder of the run that is resumed.
+    """Return the folder of this run: `<root>/<name>/<id>`, or the folder of the resumed run.
 
-    A folder with metrics.json holds a finished run; it is written again only when it is resumed by its path.
+    A folder with metrics.json holds a finished run, which is resumed only by its path.
 
     Args:
         root: Folder of all runs.
         name: Folder of this kind of run.
-        resume: None; `auto`, an unfinished run of this name that has a checkpoint, if there is one: that of
-            this job before it was restarted, else the newest of the same training that no live process
-            writes into; or a run folder or a checkpoint in one.
-        config: The whole configuration, which tells the training; None: any will do.
+        resume: None; `auto`, an unfinished run of this name with a checkpoint, if there is one: the run of
+            this job before its restart, else the newest run of the same training that no live process
+            writes; or a run folder or a checkpoint in one.
+        config: The whole configuration, to compare the training; None accepts every training.
     """
     job_folder = sweep_job_folder()
     if job_folder is not None:
         return _exported(str(job_folder))
     if int(os.environ.get("LOCAL_RANK", "0")) > 0 and RUN_DIR in os.environ:
-        return os.environ[RUN_DIR]  # started by rank 0, which has decided
+        return os.environ[RUN_DIR]  # started by rank 0, which has chosen the folder
     home = Path(root, name)
     if resume == "auto":
         own = home / run_id() if _is_named() else None
@@ -168,9 +167,9 @@ def _exported(folder: str) -> str:
 
 
 def sweep_job_folder() -> Path | None:
-    """Folder of the running job of a sweep; None outside of sweeps.
+    """Return the folder of the running job of a sweep; None outside of sweeps.
 
-    Each process that Lightning starts goes through the whole sweep too, in step with rank 0.
+    Each process that Lightning starts runs the whole sweep too, in step with rank 0.
     """
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return None
@@ -180,24 +179,24 @@ def sweep_job_folder() -> Path | None:
 
 
 def _is_named() -> bool:
-    """Whether this run has a name that is the same when it comes again."""
+    """Return True if the name of this run stays the same after a restart."""
     return not is_made_up(run_id())
 
 
 def _passes_over(config: DictConfig | None) -> Callable[[Path], bool]:
-    """Return what tells a run that a new one must not go on with: one of other settings, or a live one."""
+    """Return a function that is True for runs that cannot be resumed: another training, or a live run."""
     if config is None:
         return _is_taken
     task = copy.deepcopy(config)
     with open_dict(task):
         task.pop("hydra", None)
         task.run.dir = CHOSEN_LATER
-    settings = settings_in(task)  # None: the run is about to be refused
+    settings = settings_in(task)  # None: validation will refuse the configuration
     return lambda folder: settings is None or bool(why_other_training(folder, settings)) or _is_taken(folder)
 
 
 def _is_taken(folder: Path) -> bool:
-    """Whether a live process that is none of this job's writes into a folder."""
+    """Return True if a live process of another job writes into a folder."""
     job, owner = job_name(), live_owner(folder)
     if owner is not None and job is not None and owner.job != job:
         time.sleep(RETRY)  # the first process of this job may be about to write its name
@@ -206,10 +205,10 @@ def _is_taken(folder: Path) -> bool:
 
 
 def _new_folder(home: Path) -> Path:
-    """`<home>/<id>`, with a number behind it if that holds another run.
+    """Return `<home>/<id>`, with a number at its end if that folder holds another run.
 
-    A name from the environment or from the job means the same run when it comes again, until that run has
-    finished; a name made from the time of day is taken as soon as somebody uses it.
+    A name from the environment or the job stands for the same run after a restart, until that run has
+    finished. A name from the time of day stands for one process.
     """
     stem = run_id()
     for number in count(1):

@@ -1,9 +1,10 @@
-"""The lock of a folder: one live run writes into it, and a dead one is known as dead on every machine.
+"""Lock of a folder: one live process at a time writes into it, on any number of machines.
 
-`run.lock` names the process that holds it. While it lives, the kernel holds a lock on the file, which goes
-with the process however it ends, and the file's time moves every few seconds. On the same machine the
-kernel's lock decides. Another machine may not see that lock (many network file systems keep locks to one
-machine, some have none), so a record from elsewhere counts as dead only after its file has stood still.
+`run.lock` holds the record of its process. While the process lives, the kernel locks the file (the lock ends
+with the process in any case), and the modification time of the file changes every few seconds. On one machine
+the lock of the kernel counts. Another machine may not see that lock: many network file systems keep locks on
+one machine, and some have none. There a process counts as dead when the time of its file has not changed for
+`PATIENCE` seconds.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ __all__ = [
 
 NAME = "run.lock"
 BEAT = 5.0
-"""Seconds between two signs of life."""
+"""Seconds between two updates of the modification time."""
 PATIENCE = 20.0
-"""Seconds without one after which a process on another machine counts as dead."""
+"""Seconds without an update after which a process on another machine counts as dead."""
 RETRY = 0.5
-"""Seconds for which a lock may be held by a process that only looks, or has not written its record yet."""
+"""Seconds that a process may hold a lock to read the record, or before it writes its own."""
 SETTLE = 1.0
-"""Seconds after which, on a file system without locks, the last record written is everybody's."""
+"""Seconds after which all machines read the last record, on a file system without locks."""
 
 
 def _optional(module: str) -> Any:
@@ -59,15 +60,15 @@ fcntl = _optional("fcntl")  # Windows has none
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that holds a folder.
+    """Process that holds a folder.
 
     Attributes:
-        host: Name of its machine.
-        boot: Identifier of the machine's latest start, which tells machines of one name apart.
-        pid: Its number there.
-        start: Its start in ticks since the machine's, which tells processes of one number apart.
-        since: Date and time at which it took the folder.
-        job: Name of its torchrun or Slurm job.
+        host: Name of the machine.
+        boot: Identifier of the last start of the machine, which distinguishes machines of the same name.
+        pid: Number of the process.
+        start: Start of the process in ticks since that of the machine; distinguishes processes of one number.
+        since: Date and time of the lock.
+        job: Name of the torchrun or Slurm job.
     """
 
     host: str
@@ -88,11 +89,11 @@ class Owner:
         return cls(*_machine(), os.getpid(), process_start(os.getpid()), since, job)
 
     def is_here(self) -> bool:
-        """Whether it is, or was, a process of this machine."""
+        """Return True if the process is, or was, on this machine."""
         return (self.host, self.boot) == _machine()
 
     def is_alive(self) -> bool:
-        """Whether a process of this machine is still running."""
+        """Return True if the process, which is on this machine, still runs."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -103,24 +104,24 @@ class Owner:
 
 
 class FolderInUseError(ConfigError):
-    """Another live run writes into the folder.
+    """Error of a folder that another live process writes into.
 
     Args:
         folder: The folder.
-        owner: Who holds it; None: it has not said yet.
-        key: The setting that names the folder.
+        owner: Process that holds the folder; None if it has no record yet.
+        key: Setting of the folder.
     """
 
     def __init__(self, folder: Path, owner: Owner | None, key: str) -> None:
         who = owner or "a process that has just started"
         why = f"a live run writes into this folder: {who}"
         stop = f", or end it by `kill {owner.pid}` on {owner.host} (a training saves first)" if owner else ""
-        fix = f"wait for its end{stop}, or choose another {key}"
+        fix = f"wait until it ends{stop}, or choose another {key}"
         super().__init__([Problem((key,), (f"{key}={folder}",), why, fix)], "the command line")
 
 
 class RunLock:
-    """A folder that this process holds until it releases it or ends; made by `lock_folder`."""
+    """Lock of this process on a folder, until its release or the end of the process."""
 
     def __init__(self, path: Path, descriptor: int, owner: Owner, *, is_new: bool = False) -> None:
         self.owner = owner
@@ -141,34 +142,34 @@ class RunLock:
                 os.utime(self._descriptor if os.utime in os.supports_fd else self._path)
 
     def release(self) -> None:
-        """Give the folder back and remove the file; does nothing a second time or in a forked process."""
+        """Release the folder and remove the file; no effect a second time or in a forked process."""
         if self._over.is_set() or os.getpid() != self.owner.pid:
             return
         self._over.set()
         atexit.unregister(self.release)
         _HELD.pop(self._path.resolve(), None)
         with suppress(OSError):
-            if _is_at(self._descriptor, self._path):
-                self._path.unlink()  # before the lock goes: nobody locks a file that is about to vanish
+            if _is_same_file(self._descriptor, self._path):
+                self._path.unlink()  # before the release: nobody locks a removed file
                 if self._is_new:
-                    self._path.parent.rmdir()  # fails, rightly, when something was written into it
+                    self._path.parent.rmdir()  # fails, as intended, if the folder is not empty
         os.close(self._descriptor)
 
 
 _HELD: dict[Path, RunLock] = {}
-"""Locks of this process; to open and close such a file a second time would give its lock up."""
+"""Locks of this process; to open and close such a file a second time would release its lock."""
 
 
 def lock_folder(folder: Path, job: str | None = None, key: str = "run.dir") -> RunLock:
-    """Take a folder for this process, and make it if it is not there.
+    """Lock a folder for this process; make it if it does not exist.
 
     Args:
         folder: The folder.
-        job: Name of the job that this process belongs to.
-        key: The setting that names the folder, for messages.
+        job: Name of the job of this process.
+        key: Setting of the folder, for messages.
 
     Returns:
-        The lock; the one from before if this process holds the folder already.
+        The lock; the present one if this process holds the folder already.
 
     Raises:
         FolderInUseError: Another live process holds it.
@@ -186,15 +187,15 @@ def lock_folder(folder: Path, job: str | None = None, key: str = "run.dir") -> R
 
 
 def release_folder(folder: Path) -> None:
-    """Give back a folder, if this process holds it."""
+    """Release a folder, if this process holds it."""
     if (held := _held(folder / NAME)) is not None:
         held.release()
 
 
 def live_owner(folder: Path) -> Owner | None:
-    """Return the process that holds a folder, as far as one look can tell; None if nobody does.
+    """Return the process that holds a folder, without waiting; None if there is none.
 
-    A process of another machine without a lock of the kernel is not seen; `lock_folder` waits for such a one.
+    A process on another machine without a lock of the kernel is not detected; `lock_folder` waits for it.
     """
     path = folder / NAME
     if (held := _held(path)) is not None:
@@ -222,7 +223,7 @@ def process_start(pid: int) -> str:
 
 
 def _held(path: Path) -> RunLock | None:
-    """Return the lock that this process has on a file; one from before it was forked is its parent's."""
+    """Return the lock of this process on a file; a lock from before a fork belongs to the parent."""
     lock = _HELD.get(path.resolve())
     return lock if lock is not None and lock.owner.pid == os.getpid() else None
 
@@ -241,8 +242,8 @@ def _acquire(path: Path, job: str | None) -> tuple[int, Owner]:
         owner = _read(descriptor)
         if owner is None or owner == dead or (is_locked and owner.is_here()):
             break
-        os.close(descriptor)  # a network file system shows a file's new time only to who opens it anew
-        if owner.is_alive() if owner.is_here() else _moves(path, owner):
+        os.close(descriptor)  # a network file system updates the time of a file only when it is opened again
+        if owner.is_alive() if owner.is_here() else _is_updated(path, owner):
             raise _HeldError(owner)
         dead = owner
     owner = Owner.this_process(job)
@@ -250,7 +251,7 @@ def _acquire(path: Path, job: str | None) -> tuple[int, Owner]:
         try:
             _write(descriptor, owner)
         except OSError:
-            path.unlink()  # half of it may be there
+            path.unlink()  # the record may be incomplete
             raise
         if not is_locked:
             _settle(path, owner)
@@ -270,9 +271,9 @@ def _open(path: Path) -> tuple[int, bool]:
         except FileNotFoundError:
             if time.monotonic() > deadline:
                 raise
-            continue  # its holder has just removed the folder, which it had made and not used
+            continue  # the other process has just removed its unused folder
         is_free = _try_lock(descriptor, exclusive=True)
-        if is_free is None or (is_free and _is_at(descriptor, path)):
+        if is_free is None or (is_free and _is_same_file(descriptor, path)):
             return descriptor, bool(is_free)
         owner = _read(descriptor)
         os.close(descriptor)
@@ -292,8 +293,8 @@ def _try_lock(descriptor: int, *, exclusive: bool) -> bool | None:
     return True
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Check that an open file is still the one of this name."""
+def _is_same_file(descriptor: int, path: Path) -> bool:
+    """Return True if an open file is still the one at a path."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -301,7 +302,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _read(descriptor: int) -> Owner | None:
-    """Return what an open file says of its owner; None if it says nothing that can be read."""
+    """Return the owner in an open file; None if it has no readable record."""
     os.lseek(descriptor, 0, os.SEEK_SET)
     try:
         return Owner(**json.loads(os.read(descriptor, 4096)))
@@ -314,11 +315,11 @@ def _write(descriptor: int, owner: Owner) -> None:
     os.ftruncate(descriptor, 0)
     with os.fdopen(descriptor, "w", closefd=False, encoding="utf-8") as file:
         json.dump(asdict(owner), file)
-    os.fsync(descriptor)  # other machines see it from now on
+    os.fsync(descriptor)  # other machines read it from now on
 
 
 def _settle(path: Path, owner: Owner) -> None:
-    """Where there are no locks, let the last of several that have written at one time be the owner."""
+    """Without locks, let the last of several processes that write at the same time be the owner."""
     time.sleep(SETTLE)
     found = _peek(path)
     if found is not None and found != owner:
@@ -326,7 +327,7 @@ def _settle(path: Path, owner: Owner) -> None:
 
 
 def _peek(path: Path) -> Owner | None:
-    """Return what a file says of its owner, opened anew; None if there is no file."""
+    """Return the owner in a file that is opened again; None if there is no file."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -337,24 +338,24 @@ def _peek(path: Path) -> Owner | None:
         os.close(descriptor)
 
 
-def _moves(path: Path, owner: Owner) -> bool:
-    """Watch for signs of life of a process on another machine, whose clock may differ."""
+def _is_updated(path: Path, owner: Owner) -> bool:
+    """Return True if a process on another machine, whose clock may differ, updates its file."""
     print(
-        f"{path}: looks for up to {PATIENCE:.0f} s whether {owner} is still alive",
+        f"{path}: checking for up to {PATIENCE:.0f} s whether {owner} is still alive",
         file=sys.stderr,
         flush=True,
     )
-    first = _time_of(path)
+    first = _modified_ns(path)
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         time.sleep(BEAT / 10)
-        if (now := _time_of(path)) != first:
+        if (now := _modified_ns(path)) != first:
             return now is not None
     return False
 
 
-def _time_of(path: Path) -> int | None:
-    """Return when a file was last written, opened anew; None if it is gone."""
+def _modified_ns(path: Path) -> int | None:
+    """Return the modification time of a file that is opened again, in ns; None if it does not exist."""
     try:
         with path.open("rb") as file:
             return os.fstat(file.fileno()).st_mtime_ns
