@@ -22,7 +22,7 @@ def main(cfg: DictConfig) -> None:
     """Run one evaluation."""
     with exit_with_message(ConfigError):
         config = parse_eval(cfg)
-    # Only now: a mistake above is answered without waiting for torch.
+    # Imported late, so that a problem above is reported without waiting for torch.
     from kanvision.app import EVALUATIONS
     from kanvision.checkpoints import CheckpointError
     from kanvision.data.errors import DataError
@@ -33,6 +33,6 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    stop = "stopped before the end, so results are missing or not complete; give the same command again"
+    stop = "stopped before the end, so results are missing or incomplete; run the same command again"
     with stopping(stop, quiet=not is_global_rank_zero()):
         launch(main, "eval", CONF)

@@ -21,14 +21,14 @@ CONF = Path(__file__).resolve().parent / "conf"
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
-    """Run one training; returns the best validation score, None for a job of a sweep that failed."""
+    """Run one training; return the best validation score, None for a failed job of a sweep."""
     with sweep_job():
         with exit_with_message(ConfigError):
             lock_job_folder()
             config = parse_train(cfg, ConfigGroups([CONF]))
         if (score := finished_score(config)) is not None:
             return score
-        # Only now: a mistake above is answered without waiting for torch.
+        # Imported late, so that a problem above is reported without waiting for torch.
         from kanvision.app.interrupt import RunStoppedError
         from kanvision.app.train import train
         from kanvision.checkpoints import CheckpointError
@@ -41,6 +41,6 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    stop = "stopped before training began; give the same command again"
+    stop = "stopped before training started; run the same command again"
     with stopping(stop, quiet=not is_global_rank_zero()):
         launch(main, "train", CONF)

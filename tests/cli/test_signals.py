@@ -80,7 +80,7 @@ def test_each_signal_stops_the_test(tmp_path: Path, finished: Path, name: str, s
 def test_a_signal_before_training(tmp_path: Path) -> None:
     function = "kanvision.data:ImageDataModule.setup"
     ended = signaled(tmp_path, function, "SIGINT", "train.py", *QUICK, "run.dir=run")
-    assert ended == (130, "SIGINT: stopped before training began; give the same command again")
+    assert ended == (130, "SIGINT: stopped before training started; run the same command again")
 
 
 def test_a_signal_in_training_where_nothing_is_saved(tmp_path: Path) -> None:
@@ -109,5 +109,5 @@ def test_an_evaluation_that_is_stopped_does_not_end_with_0(
     status, said = signaled(finished, function, "SIGTERM", "eval.py", *words)
     assert status == 143
     assert said == (
-        "SIGTERM: stopped before the end, so results are missing or not complete; give the same command again"
+        "SIGTERM: stopped before the end, so results are missing or incomplete; run the same command again"
     )

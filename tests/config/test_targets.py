@@ -21,7 +21,7 @@ ONLY_OURS = "a configuration may only call what belongs to a known package"
         ("callbacks: {mine: {_target_: os.system}}", ONLY_OURS),
         ("callbacks: {mine: {_target_: hydra.experimental.callbacks.pickle.loads}}", ONLY_OURS),
         ("callbacks: {mine: {_target_: hydra_plugins.any.launcher.subprocess.Popen}}", ONLY_OURS),
-        ("callbacks: {mine: '${model.kwargs.mine}'}", "only known when it is run"),
+        ("callbacks: {mine: '${model.kwargs.mine}'}", "only resolved when it is used"),
         ("launcher: {_target_: subprocess.Popen}", ONLY_OURS),
         ("launcher: {setup: [touch /elsewhere/evil]}", "commands do not come from files"),
         ("sweeper: {_target_: os.system}", ONLY_OURS),

@@ -73,7 +73,7 @@ def test_the_command_line_names_the_file(flags: list[str], tmp_path: Path, capsy
     assert stopped.value.code == 2
     told = capsys.readouterr().err
     assert str(path) in told
-    assert "stands for more than 20,000 entries" in told
+    assert "expands to more than 20,000 entries" in told
 
 
 def test_sections_that_refer_to_each_other_are_bounded_too(tmp_path: Path, capsys) -> None:
@@ -85,4 +85,4 @@ def test_sections_that_refer_to_each_other_are_bounded_too(tmp_path: Path, capsy
     (tmp_path / "experiment" / "laughs.yaml").write_text("\n".join(lines) + "\n")
     with pytest.raises(SystemExit):
         check_command_line("train", [f"--config-dir={tmp_path}", "experiment=laughs"], CONF)
-    assert "stand for more than 20,000 entries" in capsys.readouterr().err
+    assert "expand to more than 20,000 entries" in capsys.readouterr().err

@@ -38,7 +38,7 @@ def test_the_screen_shows_rows_notes_and_failures(tmp_path: Path) -> None:
     assert ["", "rbf", "2", "0.6000 ± 0.1414", "1.0000 ± 0.0000", "10", "2", "1.0", "", ""] in rows
     assert "1 of 4 runs failed" in text
     assert "3: basis=gram seed=2: RuntimeError: not enough memory | at all second line" in text
-    assert "the same in all: data=digits" in text
+    assert "shared settings: data=digits" in text
     assert "commit abc, torch 2, device cpu (1 threads)" in text
 
 

@@ -35,7 +35,7 @@ def _params(experiment: Experiment) -> str:
 
 
 def card(experiment: Experiment) -> str:
-    """Return what is known of an experiment, one field a line."""
+    """Return the card of an experiment: its fields, one on each line."""
     settings = [f"{group}={choice}" for group, choice in experiment.choose.items()]
     settings += [f"{key}={format_yaml(value)}" for key, value in experiment.set.items()]
     runs = [f"{key}={','.join(map(format_yaml, values))}" for key, values in experiment.sweep.items()]
@@ -68,7 +68,7 @@ def _expected(experiment: Experiment) -> str:
 
 
 def table_text(rows: Sequence[Experiment]) -> str:
-    """Return a table as text: what its rows share, then a line for each of them."""
+    """Return a table as text: its shared fields, then one line for each row."""
     first = rows[0]
     width = max(len(row.name) for row in rows)
     lines = [f"{first.table.stem}: {len(rows)} rows of {'/'.join(first.table.parts[-3:])}"]

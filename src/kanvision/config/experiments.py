@@ -80,7 +80,7 @@ class _Shared(Section):
 
 
 class ExperimentTable(_Shared):
-    """A file of conf/tables."""
+    """Table of experiments, a file of conf/tables."""
 
     notes: dict[str, str] = Field({})
     """Remarks by a short name, which rows give in their place."""
@@ -91,12 +91,12 @@ class ExperimentTable(_Shared):
 
 
 class Experiment(_Shared):
-    """A run that repeats a result, and what is known of it."""
+    """Experiment: a run that reproduces a result, with the published and measured numbers."""
 
     name: str
     """Choice of `experiment`, for example `kat/imagenet_tiny`."""
     table: Path
-    """File that it is a row of."""
+    """File of its table."""
     params: int | str | None = None
     """Number of parameters; rounded as published if it ends in M."""
     published: dict[str, Score] = Field({})
@@ -114,12 +114,12 @@ class Experiment(_Shared):
 
     @property
     def command(self) -> str:
-        """Command line that runs it."""
+        """Command line of the experiment."""
         words = ("python train.py", f"{GROUP}={self.name}", "-m" if self.sweep else "", self.arguments)
         return " ".join(filter(None, words))
 
     def config(self) -> dict[str, Any]:
-        """Return its configuration as a file of conf/experiment would hold it."""
+        """Return the content of an equal file of conf/experiment."""
         content: dict[str, Any] = {
             "defaults": [{f"override /{group}": choice} for group, choice in self.choose.items()]
         }
@@ -164,13 +164,13 @@ def list_experiments(folders: Iterable[Path], paper: str = "") -> dict[str, Expe
 
 
 def find_experiment(folders: Iterable[Path], name: str) -> Experiment | None:
-    """Return the row of that name, or None; reads the tables of its paper alone."""
+    """Return the row of a name, or None; only the tables of its paper are read."""
     paper = name.partition("/")[0]
     return list_experiments(folders, paper).get(name) if re.fullmatch(r"\w+", paper) else None
 
 
 class _Loader(SafeLoader):
-    """Reads numbers such as 1e-6 as OmegaConf does, and refuses a key that stands twice."""
+    """Loader that reads numbers such as 1e-6 as OmegaConf does, and refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         for key, other in pairwise(sorted(str(key.value) for key, _ in node.value)):
@@ -186,7 +186,7 @@ _Loader.add_implicit_resolver(
 
 @cache
 def _read(path: Path, stamp: int) -> tuple[dict[str, Experiment], list[Problem]]:
-    """Return the rows of a table by name, and what is wrong with it; `stamp` tells versions apart."""
+    """Return the rows of a table by name, and its problems; `stamp` distinguishes versions of the file."""
     del stamp
     try:
         table = ExperimentTable.model_validate(yaml.load(path.read_text("utf-8"), _Loader))
@@ -224,7 +224,7 @@ def _merge(table: ExperimentTable, row: Mapping[str, Any], groups: Sequence[str]
 
 
 def _value_problems(path: Path, prefix: str, error: ValidationError) -> list[Problem]:
-    """Return one problem for each key that pydantic complains about."""
+    """Return one problem for each key with an error of pydantic."""
     found: dict[str, Problem] = {}
     for item in error.errors(include_url=False):
         # the further parts of a location name the alternatives that a value could be

@@ -1,7 +1,7 @@
-"""Old names of keys, values and classes; each still works and is answered with the new one.
+"""Old names of keys, values and classes: each still works, and the new name is printed.
 
-An old name may be typed, or stand in a file: an experiment of one's own, a run's config.yaml, a checkpoint.
-Everything past this module knows new names only.
+An old name may come from the command line or from a file: an experiment of the user, the config.yaml of a
+run, a checkpoint. All other modules have new names only.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ KEYS: dict[str, str] = {
     "callbacks.finite_guard": "nonfinite_guard",
     "callbacks.sample_images": "prediction_images",
 }
-"""Dotted key, its sections under today's names -> today's name in the same section."""
+"""Old dotted key, its sections with new names -> new name in the same section."""
 METRICS: dict[str, str] = {f"{part}/objective": f"{part}/training_loss" for part in ("val", "test")}
-"""Old name of a logged metric -> today's name."""
+"""Old name of a logged metric -> new name."""
 RECIPES: dict[str, str] = {
     "convkan_cifar100_regularisation": "convkan_cifar100_regularization",
     "karat_imagenet_deit_unlisted": "karat_imagenet_with_deit_extras",
     "karat_cifar10_deit_unlisted": "karat_cifar10_with_deit_extras",
     "karat_cifar100_deit_unlisted": "karat_cifar100_with_deit_extras",
 }
-"""Old name of a recipe -> today's name."""
+"""Old name of a recipe -> new name."""
 NEGATED = frozenset({"model.kan"})
-"""Old keys whose true is the false of the new key."""
+"""Old keys whose true means false in the new key."""
 VALUES: dict[str, dict[str, dict[str, Any]]] = {
     "mode": {"analyse": {"mode": "analyze"}},
     **{
@@ -85,7 +85,7 @@ CLASSES: dict[str, str] = {
     "kanvision.callbacks.GridCare": "kanvision.callbacks.GridUpdate",
     "kanvision.callbacks.SampleImages": "kanvision.callbacks.PredictionImages",
 }
-"""Old name of a class that a `_target_` may hold -> today's name."""
+"""Old name of a class in a `_target_` -> new name."""
 
 _PRINTED: set[str] = set()
 _NAME_OF_BOOL = re.compile(r"\b(true|false)\b", re.IGNORECASE)
@@ -93,13 +93,13 @@ _OVERRIDE = re.compile(r"(\+\+|\+|~)?([\w./@-]+)(?:=(.*))?", re.DOTALL)
 
 
 def rename_override(override: str) -> tuple[list[str], str | None]:
-    """Return an override of the command line under today's names, and a note if it had an old name.
+    """Return an override of the command line with new names, and a note if it had an old name.
 
     Args:
-        override: One word, such as `data.faults=skip`, `~callbacks.finite_guard` or `mode=analyse`.
+        override: Override, such as `data.faults=skip`, `~callbacks.finite_guard` or `mode=analyse`.
 
     Returns:
-        The words that say the same, usually one; and "old -> new", or None if no name is old.
+        Overrides with the same meaning, usually one; and "old -> new", or None if no name is old.
     """
     match = _OVERRIDE.fullmatch(override)
     if match is None:
@@ -119,9 +119,9 @@ def rename_override(override: str) -> tuple[list[str], str | None]:
 
 
 def rename_settings(values: Mapping[str, Any], section: str = "") -> tuple[dict[str, Any], list[str]]:
-    """Return a configuration under today's names, and a note "old -> new" for each old name in it.
+    """Return a configuration with new names, and a note "old -> new" for each old name in it.
 
-    An old key wins over the new one beside it, which then holds a default.
+    An old key takes precedence over the new key beside it, which then holds a default.
 
     Args:
         values: The configuration, or a section of it.
@@ -180,7 +180,7 @@ def _rename_stored(key: Any) -> Any:
 
 
 def print_old_names(notes: Iterable[str], where: str = "") -> None:
-    """Print one line for each old name that is in use, once a process and on rank 0 only."""
+    """Print one line for each old name, once in a process and on rank 0 only."""
     for note in notes:
         if note not in _PRINTED and is_global_rank_zero():
             print(f"Renamed{where}: {note}", file=sys.stderr)
@@ -203,14 +203,14 @@ def _replacement(key: str, value: Any) -> dict[str, Any]:
 
 
 def _negate(value: Any) -> Any:
-    """Return a boolean, or each of a list, negated."""
+    """Return a boolean negated, or a list with each of its booleans negated."""
     if isinstance(value, list | tuple):
         return [_negate(item) for item in value]
     return not value if isinstance(value, bool) else value
 
 
 def _rename_key(key: str) -> str:
-    """Return today's name of a dotted key."""
+    """Return the new name of a dotted key."""
     section = ""
     for name in key.split("."):
         section += f"{'.' if section else ''}{KEYS.get(f'{section}.{name}' if section else name, name)}"

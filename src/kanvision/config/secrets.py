@@ -1,7 +1,7 @@
-"""Values from the environment, `${oc.env:NAME}`: some are secrets, and a run records its configuration.
+"""Values from the environment, `${oc.env:NAME}`, some of which are secrets that a run must not record.
 
-Paths, numbers and words of the schema are filled in and recorded. In callbacks and loggers the reference is
-kept, also in what is recorded, and filled in when the object is built. Elsewhere it is refused.
+Paths, numbers and words of the schema are resolved and recorded. Callbacks and loggers keep the reference,
+also in the recorded configuration, and resolve it when the object is built. Other keys refuse a reference.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ PATHS = frozenset(
         *("ckpt", "input", "output", "run_root", "analyze.transfer.root"),
     }
 )
-"""Keys whose text is a file or folder."""
+"""Keys that hold a file or folder."""
 OBJECTS = ("callbacks", "logger")
 """Sections of objects that the run itself builds."""
 _ALONE = re.compile(r"[^$]*\$\{oc\.env:\w+\}[^$]*")
 
 
 def is_kept_reference(key: str, raw: Any) -> bool:
-    """Return whether the value of a key stays a reference to a variable until its object is built."""
+    """Return True if the value of a key stays a reference to a variable until its object is built."""
     in_object = key.partition(".")[0] in OBJECTS
     return in_object and isinstance(raw, str) and _ALONE.fullmatch(raw) is not None
 
 
 def environment_problems(cfg: DictConfig, root: type[Section]) -> Iterator[Problem]:
-    """Complain about variables of the environment in keys whose values may be secrets.
+    """Yield the problems of variables of the environment in keys whose values may be secrets.
 
     Args:
-        cfg: Composed configuration without Hydra's own section, nothing filled in.
-        root: Its schema.
+        cfg: Composed configuration without Hydra's own section, nothing resolved.
+        root: Schema of the configuration.
     """
     index = keys_by_name(root)
     for key, raw in references(cfg).items():
@@ -52,7 +52,7 @@ def environment_problems(cfg: DictConfig, root: type[Section]) -> Iterator[Probl
             continue
         fix = "set the value itself; loggers read their keys from the environment"
         if key.partition(".")[0] in OBJECTS:
-            why = "a variable of the environment stands alone or beside plain text in callbacks and loggers"
+            why = "a value in callbacks and loggers may hold one variable of the environment"
             yield Problem((key,), (f"{key}={raw}",), why, "split the value")
             continue
         schema_key = re.sub(r"\[\d+\]", "", key)
@@ -61,20 +61,20 @@ def environment_problems(cfg: DictConfig, root: type[Section]) -> Iterator[Probl
             not kinds or any(re.search("text|section|anything", k) for k in kinds)
         ):
             why = (
-                "a variable of the environment would be written in clear to config.yaml and every checkpoint"
+                "the value of the variable would be written to config.yaml and every checkpoint in plain text"
             )
             yield Problem((key,), (f"{key}={raw}",), why, fix)
 
 
 def without_values(problem: Problem, cfg: DictConfig) -> Problem:
-    """Return a problem that shows the reference in the place of the value of a variable."""
+    """Return a problem that shows references to variables instead of their values."""
     raw = references(cfg)
     pairs = zip(problem.keys, problem.given, strict=True)
     return problem.typed_as(*(f"{key}={raw[key]}" if key in raw else given for key, given in pairs))
 
 
 def references(cfg: DictConfig) -> dict[str, str]:
-    """Return what stands in a configuration for variables of the environment, by dotted keys."""
+    """Return the references of a configuration to variables of the environment, by dotted keys."""
     return dict(_references(OmegaConf.to_container(cfg, resolve=False), ""))
 
 

@@ -1,4 +1,4 @@
-"""Rows of the tables as Hydra finds them: `experiment/<paper>/<row>`, read when one of them is asked for."""
+"""Source of configurations for Hydra: rows of tables as `experiment/<paper>/<row>`, read on demand."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["register_experiments"]
 
 
 def register_experiments(folders: Sequence[Path]) -> None:
-    """Let Hydra compose the rows of the tables in these folders, as it composes files of conf/experiment.
+    """Register the tables of some folders with Hydra, which then composes rows like files of conf/experiment.
 
-    Processes that a launcher starts need not call it: the search path travels with the job.
+    Processes of a launcher need no call, because the job holds the search path.
 
     Args:
-        folders: conf/ and further folders of the same layout; earlier ones win.
+        folders: conf/ and further folders of the same layout; earlier ones take precedence.
     """
     _Tables.folders = [folder.resolve() for folder in folders]
     for plugin in (TableSource, _Tables):
@@ -31,7 +31,7 @@ def register_experiments(folders: Sequence[Path]) -> None:
 
 
 class _Tables(SearchPathPlugin):
-    """Adds the tables to the places where Hydra looks for files."""
+    """Plugin that adds the tables to the search path of Hydra."""
 
     folders: Sequence[Path] = ()
 
@@ -41,7 +41,7 @@ class _Tables(SearchPathPlugin):
 
 
 class TableSource(ConfigSource):
-    """Configurations of the group `experiment` that are rows of tables."""
+    """Source of the choices of the group `experiment` that are rows of tables."""
 
     @staticmethod
     def scheme() -> str:
@@ -75,6 +75,6 @@ class TableSource(ConfigSource):
 
 
 def _name(config_path: str) -> str:
-    """Return the choice of the group that a path stands for, or an empty text."""
+    """Return the choice of the group at a path; empty if the path belongs to another group."""
     group, _, name = config_path.strip("/").removesuffix(".yaml").partition("/")
     return name if group == GROUP else ""

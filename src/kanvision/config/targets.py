@@ -1,4 +1,4 @@
-"""What a configuration may call: `_target_` names code, and files of configurations come from anywhere."""
+"""Classes that a configuration may name (`_target_`), so that a file from elsewhere cannot run other code."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ALLOWED_TARGETS = (
     "pytorch_lightning.",
     "albumentations.",
 )
-"""Packages whose classes callbacks and loggers, and their arguments, may be.
+"""Packages whose classes callbacks, loggers and their arguments may be.
 
-A name can still lead out of them (`torch.os.system`), so whoever builds the object looks at its class."""
+A name can still refer to another package (`torch.os.system`), so the class is checked when it is built."""
 
 HYDRA_TARGETS = (
     "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
@@ -41,7 +41,7 @@ HYDRA_TARGETS = (
     "optuna.samplers.RandomSampler",
     "optuna.samplers.TPESampler",
 )
-"""Classes that Hydra may build before a run starts, by their whole names."""
+"""Full names of the classes that Hydra may build before a run starts."""
 
 LOGGING_TARGETS = ("logging.", "colorlog.")
 """Beginnings of the classes of log handlers and formatters."""
@@ -49,13 +49,13 @@ LOGGING_TARGETS = ("logging.", "colorlog.")
 REFERENCES = re.compile(
     r"\$\{(seed|run\.\w+|hydra\.sweep\.dir|hydra\.job\.\w+|hydra\.runtime\.(output_dir|cwd))\}"
 )
-"""Values that Hydra's own section may refer to: texts and numbers, no section with a class."""
+"""Values that Hydra's own section may refer to: texts and numbers, never a section with a class."""
 
 BUILT = ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging", "job", "searchpath")
-"""Keys of Hydra's section from which it builds objects or finds code."""
+"""Keys of Hydra's section from which it builds objects or loads code."""
 
 COMMANDS = ("setup", "python", "srun_args", "additional_parameters")
-"""Keys of a launcher that hold commands of a shell."""
+"""Keys of a launcher that hold shell commands."""
 
 
 def foreign_targets(config: TrainConfig) -> list[str]:
@@ -67,15 +67,15 @@ def foreign_targets(config: TrainConfig) -> list[str]:
 def hydra_problems(
     hydra: Mapping[str, Any], typed: Sequence[str], folders: Sequence[str]
 ) -> Iterator[Problem]:
-    """Complain about all that would make Hydra run other code or other programs than ours.
+    """Yield the problems of settings that would make Hydra run other code or other programs.
 
     Args:
         hydra: Hydra's own section, as plain dicts and lists.
         typed: Keys that the command line sets; commands of a launcher are legal there, and not in files.
-        folders: Further folders of configurations that the command line names with a flag.
+        folders: Further folders of configurations from a flag of the command line.
     """
     for key, text in _references({name: hydra.get(name) for name in BUILT}, "hydra"):
-        yield _of(key, text, "is only known when it is run", "write the value itself")
+        yield _problem(key, text, "is only resolved when it is used", "write the value itself")
     for key, target in _targets(hydra, "hydra", ("_target_", "()", "class")):
         is_logging = key.startswith(("hydra.job_logging.", "hydra.hydra_logging."))
         if is_logging and not target.startswith(LOGGING_TARGETS):
@@ -86,19 +86,19 @@ def hydra_problems(
     for name in ("env_set", "env_copy"):
         if job.get(name):
             why = "a configuration does not change the environment of the program"
-            yield _of(f"hydra.job.{name}", job[name], why, "set variables in the shell that starts it")
+            yield _problem(f"hydra.job.{name}", job[name], why, "set variables in the shell that starts it")
     if foreign := [path for path in hydra.get("searchpath") or () if path not in folders]:
         why = "configurations come from conf/ and from one more folder"
-        yield _of("hydra.searchpath", foreign, why, "name that folder with --config-dir=<folder>")
+        yield _problem("hydra.searchpath", foreign, why, "name that folder with --config-dir=<folder>")
     if search := sweeper.get("custom_search_space"):
         why = "names code that would be run"
-        yield _of(
+        yield _problem(
             "hydra.sweeper.custom_search_space", search, why, "list the settings in hydra.sweeper.params"
         )
     for name in COMMANDS:
         key = f"hydra.launcher.{name}"
         if launcher.get(name) and not any(word == key or word.startswith(f"{key}.") for word in typed):
-            yield _of(key, launcher[name], "commands do not come from files", f"type it: {key}=...")
+            yield _problem(key, launcher[name], "commands do not come from files", f"type it: {key}=...")
 
 
 def _section(hydra: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -107,7 +107,7 @@ def _section(hydra: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _references(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Dotted keys whose values are looked up elsewhere, where a class could stand."""
+    """Yield the dotted keys whose values are references, which could hold a class."""
     if isinstance(node, Mapping):
         for name, value in node.items():
             yield from _references(value, f"{key}.{name}")
@@ -118,7 +118,7 @@ def _references(node: Any, key: str) -> Iterator[tuple[str, str]]:
         yield key, node
 
 
-def _of(key: str, value: Any, why: str, fix: str) -> Problem:
+def _problem(key: str, value: Any, why: str, fix: str) -> Problem:
     return Problem((key,), (f"{key}={format_yaml(value)}",), why, fix)
 
 
@@ -128,7 +128,7 @@ def _unknown(key: str, target: str, fix: str) -> Problem:
 
 
 def _targets(node: Any, key: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Dotted keys that name a class or a function, with what they name."""
+    """Yield the dotted keys that name a class or a function, with that name."""
     if isinstance(node, list | tuple):
         node = {str(index): item for index, item in enumerate(node)}
     if not isinstance(node, Mapping):

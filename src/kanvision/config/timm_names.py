@@ -31,13 +31,13 @@ _KEY = re.compile(r"""['"]([\w.]+)['"]\s*:""")
 
 
 def is_own(name: str) -> bool:
-    """Return True if a model of this name, with or without a tag, would be one of kanvision's."""
+    """Return True if a name, with or without a tag, belongs to a model of kanvision."""
     return any(name.startswith(f"{prefix}_") for prefix in OWN_PREFIXES)
 
 
 @cache
 def timm_models() -> frozenset[str]:
-    """Model names without tags, old ones included; empty when timm's files are not where we look."""
+    """Return timm's model names without tags, with deprecated names; empty if its files are not found."""
     names: set[str] = set()
     for text in _texts("timm/models/*.py"):
         names.update(_MODEL.findall(text))

@@ -34,8 +34,8 @@ from .yaml_limits import MOST_ENTRIES, expanded_size, referred_size
 __all__ = [
     "check",
     "parse_eval",
+    "parse_settings",
     "parse_train",
-    "settings_in",
     "to_primitive",
     "train_config",
     "unknown_key",
@@ -82,7 +82,7 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
         ConfigError: The values do not fit the schema, for example those of another version.
     """
     if expanded_size(values) > MOST_ENTRIES:
-        why = f"lists and sections in it stand for more than {MOST_ENTRIES:,} entries"
+        why = f"lists and sections in it expand to more than {MOST_ENTRIES:,} entries"
         raise ConfigError([Problem(("config",), ("the configuration",), why)], "the stored configuration")
     values, old_names = rename_settings(values)
     print_old_names(old_names, " since this run")
@@ -92,7 +92,7 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
     return config
 
 
-def settings_in(cfg: DictConfig) -> TrainConfig | None:
+def parse_settings(cfg: DictConfig) -> TrainConfig | None:
     """Return a composed configuration if it fits the schema; rules across keys are not checked."""
     return _checked_by_schema(rename_settings(_resolved(cfg)[0])[0], TrainConfig)[0]
 
@@ -103,7 +103,7 @@ def check(
     """Return the configuration, None if it does not fit the schema, and all problems."""
     raw: Any = OmegaConf.to_container(cfg, resolve=False)
     if referred_size(raw) > MOST_ENTRIES:
-        why = f"references (${{name}}) in it stand for more than {MOST_ENTRIES:,} entries"
+        why = f"references (${{name}}) in it expand to more than {MOST_ENTRIES:,} entries"
         return None, [Problem(("conf",), ("the configuration",), why, "refer to fewer sections")]
     values, unresolved = _resolved(cfg)
     values, old_names = rename_settings(values)

@@ -1,4 +1,4 @@
-"""Limits of what a file may grow to: repeated parts of a few lines can stand for billions of entries."""
+"""Limits of the expanded size of a file: aliases in a few lines can expand to billions of entries."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .errors import Problem
 __all__ = ["MOST_ENTRIES", "expanded_size", "growth_problems", "has_bounded_size", "referred_size"]
 
 MOST_ENTRIES = 20_000
-"""Entries of one file or configuration, each repeated part counted as often as it is named."""
+"""Maximum number of entries of a file or configuration, with every alias expanded."""
 MOST_BYTES = 2_000_000
 _REFERENCE = re.compile(r"\$\{(\.*)([\w.\[\]]+)\}")
 _ALIAS = re.compile(r"(?:^|[\s,\[{:-])\*\w", re.MULTILINE)
 
 
 def expanded_size(value: Any) -> float:
-    """Return the number of entries of nested lists and mappings; infinite if one of them holds itself.
+    """Return the number of entries of nested lists and mappings; infinite if one contains itself.
 
-    A part that is named in several places counts in each of them, as it does once it is copied or written.
-    Takes plain values and the nodes of a YAML document.
+    A part that occurs several times counts each time, as in a copy. The value may be plain or a node of a
+    YAML document.
     """
     sizes: dict[int, float] = {}
 
@@ -34,7 +34,7 @@ def expanded_size(value: Any) -> float:
         if not inner:
             return 1.0
         if id(part) not in sizes:
-            sizes[id(part)] = math.inf  # as long as it is open: it may hold itself
+            sizes[id(part)] = math.inf  # until it is counted: it may contain itself
             sizes[id(part)] = 1.0 + sum(map(size, inner))
         return sizes[id(part)]
 
@@ -42,17 +42,17 @@ def expanded_size(value: Any) -> float:
 
 
 def referred_size(values: Mapping[str, Any]) -> float:
-    """Return the number of entries of a configuration with all references (`${a.b}`) written out.
+    """Return the number of entries of a configuration with all references (`${a.b}`) expanded.
 
     Args:
-        values: The configuration as plain values, nothing filled in.
+        values: Configuration as plain values, nothing resolved.
     """
     sizes: dict[str, float] = {}
 
     def size(part: Any, key: str) -> float:
         if key in sizes:
             return sizes[key]
-        sizes[key] = math.inf  # as long as it is open: it may refer to itself
+        sizes[key] = math.inf  # until it is counted: it may refer to itself
         inner: float = 0.0
         if isinstance(part, Mapping):
             inner = sum(size(value, f"{key}.{name}") for name, value in part.items())
@@ -90,7 +90,7 @@ def _parts(value: Any) -> Sequence[Any]:
 
 
 def has_bounded_size(text: str) -> bool:
-    """Return whether a YAML document stays within the limits; a mistake in it is left to its reader."""
+    """Return True if a YAML document stays within the limits, or cannot be parsed."""
     if len(text) > MOST_BYTES:
         return False
     if not _ALIAS.search(text):
@@ -104,9 +104,9 @@ def has_bounded_size(text: str) -> bool:
 
 
 def growth_problems(folders: Iterable[Path]) -> Iterator[Problem]:
-    """Complain about each file of configuration below some folders that grows beyond the limits."""
+    """Yield the problems of configuration files below some folders that exceed the limits."""
     for folder in folders:
         for path in sorted(folder.rglob("*.yaml")):
             if not has_bounded_size(path.read_text("utf-8", errors="replace")):
-                why = f"the file stands for more than {MOST_ENTRIES:,} entries or {MOST_BYTES:,} bytes"
+                why = f"the file expands to more than {MOST_ENTRIES:,} entries, or has {MOST_BYTES:,} bytes"
                 yield Problem((path.stem,), (str(path),), why, "write fewer aliases (*name)")

@@ -1,7 +1,7 @@
-"""Many runs as one table: what varies between them, their results over seeds, and the runs that failed.
+"""Sweeps: jobs, and a table of runs with varied settings, results over seeds, and failed runs.
 
-`python -m kanvision.sweep <folder>` makes the table of any folder of runs; a sweep (`train.py -m`) makes its
-own when it ends. Nothing here imports torch.
+`python -m kanvision.sweep <folder>` prints the table of any folder of runs; a sweep (`train.py -m`) prints
+its table at the end. Nothing here imports torch.
 """
 
 from .callback import SweepReport

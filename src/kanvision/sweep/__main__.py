@@ -1,4 +1,4 @@
-"""`python -m kanvision.sweep <folder>`: the table of any folder of runs, of unfinished sweeps too."""
+"""`python -m kanvision.sweep <folder>`: table of any folder of runs, also of an unfinished sweep."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .report import report
 
 
 def main() -> int:
-    """Print and write the table; 1 when a run has failed, 2 when there is no run or no room for the files."""
+    """Print and write the table; return 1 if a run has failed, 2 if there is no run or writing fails."""
     parser = argparse.ArgumentParser(prog="python -m kanvision.sweep", description=__doc__)
     parser.add_argument("folder", type=Path, help="runs/sweeps/<id>, or any folder with runs in it")
     folder = parser.parse_args().folder

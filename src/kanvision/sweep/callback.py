@@ -1,4 +1,4 @@
-"""What Hydra calls when a sweep ends."""
+"""Callback of Hydra at the end of a sweep."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["SweepReport"]
 
 
 class SweepReport(Callback):
-    """Makes the table of a sweep when its last job is done; exit status 1 when a job has failed.
+    """Callback that reports a sweep after its last job; the exit status is 1 if a job has failed.
 
-    Works with each launcher and sweeper, because it reads nothing but the jobs' folders.
+    It works with every launcher and sweeper, because it reads only the folders of the jobs.
     """
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print and write the table.
 
         Args:
-            config: The sweep's configuration.
-            **kwargs: What Hydra may add.
+            config: Configuration of the sweep.
+            **kwargs: Further arguments of Hydra.
         """
         if not is_global_rank_zero():
             return

@@ -1,4 +1,4 @@
-"""The table on the screen, as `sweep.csv` for programs and as `sweep.md` for people."""
+"""Report of a sweep: its table on the screen, in `sweep.csv` for programs and in `sweep.md` for readers."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from .table import NUMBERS, Row, Spread, SweepTable, tables
 
 __all__ = ["report", "to_csv", "to_markdown"]
 
-# Without a terminal there is nothing to fit into.
+# Width of the output without a terminal.
 WIDTH_OF_FILE = 200
 LONGEST_REASON = 80
 SETTINGS = "settings"
 WORDS = (SETTINGS, "failed")
 MOST_KEYS = 8
-"""Settings with a column each in the file for people; more of them share one."""
+"""Maximum number of settings with their own columns in `sweep.md`; more settings share one column."""
 NARROWEST = 40
-"""Characters of a column that lines of settings are folded into."""
+"""Width of the column of settings that wraps its lines, in characters."""
 
 
 def report(folder: Path, console: Console | None = None) -> list[SweepTable]:
     """Print the tables of a folder of runs, and write them there as `sweep.csv` and `sweep.md`.
 
     Args:
-        folder: A sweep's folder or any folder of runs.
-        console: Where to print; the standard output by default.
+        folder: Folder of a sweep, or any folder of runs.
+        console: Console to print on; the standard output by default.
 
     Returns:
-        A table for each metric that decides; of a sweep mostly one.
+        A table for each metric that runs are sorted by; a sweep usually has one.
 
     Raises:
         ValueError: No run is in the folder.
-        OSError: The folder cannot be written to; the tables have been printed.
+        OSError: The folder is not writable; the tables have been printed.
     """
     found = tables(read_runs(folder))
     if console is None:
@@ -68,16 +68,16 @@ def _print(table: SweepTable, folder: Path, console: Console) -> None:
 
 
 def _fitting(table: SweepTable, console: Console) -> rich.table.Table:
-    """The table with as many metrics as the screen has room for; the one that decides always stays.
+    """Return the table with as many metrics as fit the screen, at least the one that rows are sorted by.
 
-    Where a column for each setting leaves no room, they share one. All is in the files.
+    If a column for each setting does not fit, the settings share one. The files have everything.
     """
     unbounded = console.options.update(width=10_000)
     for count in range(len(table.metrics) or 1, 0, -1):
         drawn = _drawn(table, *_cells(table, table.metrics[:count]))
         if console.measure(drawn, options=unbounded).maximum <= console.width:
             return drawn
-    # Metrics but the first one go before the costs; what has failed is told below the table.
+    # Drop metrics except the first one, then costs; failures are listed below the table.
     droppable = [*NUMBERS.values(), *table.metrics[1:]]
     heads, rows = _cells(table, table.metrics, folded=True)
     columns = {head: [head, *cells] for head, *cells in zip(heads, *rows, strict=True) if head != "failed"}
@@ -107,7 +107,7 @@ def _drawn(table: SweepTable, heads: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def to_csv(found: Sequence[SweepTable], folder: Path) -> str:
-    """One line a row, numbers in full; `<name>` is a mean and `<name>_std` its sample standard deviation."""
+    """Return csv with a line for each row; `<name>` is a mean, `<name>_std` its sample standard deviation."""
     keys = list(dict.fromkeys(key for table in found for key in table.keys))
     names = [*dict.fromkeys(name for table in found for name in table.metrics), *NUMBERS]
     heads = [*keys, "runs", "failed", "seeds"]
@@ -137,7 +137,7 @@ def to_csv(found: Sequence[SweepTable], folder: Path) -> str:
 
 
 def to_markdown(found: Sequence[SweepTable], folder: Path) -> str:
-    """The tables with their notes and the runs that failed."""
+    """Return Markdown with the tables, their notes and the failed runs."""
     return "\n".join(_markdown(table, folder) for table in found)
 
 
@@ -169,7 +169,7 @@ def _full(spread: Spread | None) -> tuple[object, object]:
 def _cells(
     table: SweepTable, metrics: Sequence[str], *, folded: bool = False
 ) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows as text; the settings in a column each or, folded, all in one."""
+    """Return heads and rows as text; the settings have a column each or, folded, one for all."""
     heads = [*([SETTINGS] if folded else table.keys), "runs", *metrics, *NUMBERS.values()]
     rows = [
         [
@@ -201,16 +201,16 @@ def _notes(table: SweepTable) -> list[str]:
     if any(len(row.runs) > 1 for row in table.rows):
         notes.append("mean ± sample standard deviation over the seeds of a row")
     if table.shared:
-        notes.append(f"the same in all: {' '.join(f'{key}={value}' for key, value in table.shared.items())}")
+        notes.append(f"shared settings: {' '.join(f'{key}={value}' for key, value in table.shared.items())}")
     if table.facts:
         notes.append(", ".join(f"{name} {' and '.join(values)}" for name, values in table.facts.items()))
     if len(table.facts.get("device", ())) > 1:
-        notes.append("seconds were taken on several devices and do not compare")
+        notes.append("seconds come from several devices and are not comparable")
     return notes
 
 
 def _failed(table: SweepTable, folder: Path) -> list[str]:
-    """Headline and one line for each run without a result."""
+    """Return a headline, and one line for each run without a result."""
     failures = table.failures
     if not failures:
         return []
@@ -245,7 +245,7 @@ def _number(name: str, spread: Spread | None) -> str:
 
 
 def _given(row: Row) -> str:
-    """What the command line of a row has set of the settings that vary."""
+    """Return the varied settings that the command line of a row sets."""
     runs = [*row.runs, *(failure.run for failure in row.failures)]
     settings = row.settings.items()
     given = [(key, value) for key, value in settings if any(key in run.overrides for run in runs)]
@@ -253,7 +253,7 @@ def _given(row: Row) -> str:
 
 
 def _short(setting: str) -> str:
-    """A setting that is easy to read; a search tries numbers of seventeen digits."""
+    """Return a setting in short form, because a search tries numbers with seventeen digits."""
     try:
         number = float(setting)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Runs as rows: grouped by what was varied, averaged over seeds, best first."""
+"""Table of runs: grouped by varied settings, averaged over seeds, best first."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["NUMBERS", "Failure", "Row", "Spread", "SweepTable", "tables", "tabul
 
 NUMBERS = {"parameters": "parameters", "flops": "GFLOP / image", "train_seconds": "seconds"}
 """Heading of each cost of a run, by its name in metrics.json."""
-# Seeds are averaged over; the others say where a run lies, not what it is.
+# Rows are averaged over seeds; the other keys are folders.
 NOT_VARIED = ("seed", "data.split_seed", "run.dir", "run.name", "run.root", "resume")
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean of `count` values and their standard deviation (n - 1 below the line; None for one value)."""
+    """Mean of `count` values and their sample standard deviation (n - 1; None for one value)."""
 
     mean: float
     std: float | None
@@ -29,18 +29,18 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread | None:
-        """The spread of some values; None if there are none."""
+        """Return the spread of some values; None if there are none."""
         if not values:
             return None
         std = statistics.stdev(values) if len(values) > 1 else None
-        # Equal integers stay what they are.
+        # The mean of equal integers is that integer.
         mean = values[0] if len(set(values)) == 1 else statistics.fmean(values)
         return cls(mean, std, len(values))
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A run without a result."""
+    """Run without a result."""
 
     run: Run
     reason: str
@@ -53,13 +53,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Row:
-    """The runs that differ in nothing but the seed.
+    """Row of a table: the runs that differ only in their seeds.
 
     Attributes:
-        settings: The value of each varied key.
-        runs: Those that came to their end.
-        failures: Those that did not.
-        metrics: Spread of each metric over `runs`; those that no run has are left out.
+        settings: Value of each varied key.
+        runs: Finished runs.
+        failures: Runs without a result.
+        metrics: Spread of each metric over `runs`, without metrics that no run has.
         numbers: Spread of parameters, FLOPs and seconds.
     """
 
@@ -72,15 +72,15 @@ class Row:
 
 @dataclass(frozen=True)
 class SweepTable:
-    """All rows.
+    """Table of runs.
 
     Attributes:
-        keys: What was varied.
-        shared: Overrides that are the same in all runs.
+        keys: Varied keys.
+        shared: Overrides with the same value in all runs.
         metrics: Names of the metrics, the one that the rows are sorted by first.
-        mode: `max` or `min`: what is best.
-        rows: Best first; those without a value last.
-        facts: What the runs ran on; several values of one name when they differ.
+        mode: Direction of the best value, `max` or `min`.
+        rows: Rows, the best first, rows without a value last.
+        facts: Commit, version of torch and device of the runs; several values if they differ.
     """
 
     keys: Sequence[str]
@@ -92,24 +92,24 @@ class SweepTable:
 
     @property
     def failures(self) -> list[Failure]:
-        """All runs without a result."""
+        """Runs without a result."""
         return [failure for row in self.rows for failure in row.failures]
 
     @property
     def num_runs(self) -> int:
-        """All runs, with and without a result."""
+        """Number of runs, with and without a result."""
         return sum(len(row.runs) + len(row.failures) for row in self.rows)
 
 
 def tables(runs: Sequence[Run]) -> list[SweepTable]:
-    """Return a table for each metric that decides: what has none in common does not compare.
+    """Return a table for each metric that runs are sorted by, because only a common metric compares them.
 
     Args:
         runs: At least one run.
     """
     finished, groups = [run for run in runs if run.record], list[list[Run]]()
     while finished:
-        by, _ = _sorted_by(finished)
+        by, _ = _sort_metric(finished)
         groups.append([run for run in finished if by in run.record] or finished)
         taken = {id(run) for run in groups[-1]}
         finished = [run for run in finished if id(run) not in taken]
@@ -121,7 +121,7 @@ def tables(runs: Sequence[Run]) -> list[SweepTable]:
 
 
 def _like(run: Run, groups: Sequence[list[Run]]) -> list[Run] | None:
-    """The group that a run without a result would have come to; None if nothing tells."""
+    """Return the group that a run without a result probably belongs to; None if it is unknown."""
     if len(groups) == 1:
         return groups[0]
     facts: tuple[Callable[[Run], str], ...] = (
@@ -137,16 +137,16 @@ def _like(run: Run, groups: Sequence[list[Run]]) -> list[Run] | None:
 
 
 def tabulate(runs: Sequence[Run]) -> SweepTable:
-    """The table of some runs.
+    """Return the table of some runs.
 
-    A run counts as failed when it left no metrics, or when the metric that the rows are sorted by is not a
+    A run counts as failed if it has no metrics, or if the metric that the rows are sorted by is not a
     finite number.
 
     Args:
         runs: At least one run.
     """
     keys, shared = _varied(runs)
-    by, mode = _sorted_by(runs)
+    by, mode = _sort_metric(runs)
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         groups.setdefault(tuple(run.setting(key) for key in keys), []).append(run)
@@ -157,17 +157,17 @@ def tabulate(runs: Sequence[Run]) -> SweepTable:
 
 
 def _varied(runs: Sequence[Run]) -> tuple[list[str], dict[str, str]]:
-    """Keys with several values, and the others with their one value."""
+    """Return the keys with several values, and the other keys with their value."""
     given = dict.fromkeys(key for run in runs for key in run.overrides if key not in NOT_VARIED)
     values = {key: {run.setting(key) for run in runs} for key in given}
     varied = [key for key in given if len(values[key]) > 1]
     return varied, {key: next(iter(values[key])) for key in given if key not in varied}
 
 
-def _sorted_by(runs: Iterable[Run]) -> tuple[str, str]:
-    """The metric that decides, with its direction: the test twin of the one that was monitored."""
+def _sort_metric(runs: Iterable[Run]) -> tuple[str, str]:
+    """Return the metric that rows are sorted by, with its direction: the monitored metric, of the test."""
     finished = [run for run in runs if run.record]
-    # A file that a user wrote may lack them; a run's own always has them.
+    # Configurations by hand may lack them; those of runs always have them.
     monitors = ((run.config.get("monitor"), run.config.get("monitor_mode")) for run in finished)
     monitor, mode = next(((str(name), str(mode)) for name, mode in monitors if name), ("", ""))
     names = dict.fromkeys(name for run in finished for name in run.record if _is_metric(name))
@@ -218,7 +218,7 @@ def _best_first(rows: Iterable[Row], by: str, mode: str) -> list[Row]:
 
 
 def _facts(runs: Iterable[Run]) -> dict[str, list[str]]:
-    """Where the numbers come from; times compare only when there is one machine."""
+    """Return commit, version of torch and device of the runs; times are comparable on one machine only."""
     found: dict[str, dict[str, None]] = {}
     for run in runs:
         record = run.record

@@ -10,10 +10,10 @@ import yaml
 
 from kanvision.config import Problem, TrainConfig, compose, parse_train, to_primitive
 from kanvision.config.checks.resume import (
-    RULES,
+    RESUME_RULES,
     changed_settings,
+    find_rule,
     resume_problems,
-    rule_for,
     why_other_training,
 )
 from kanvision.config.keys import all_keys
@@ -163,13 +163,13 @@ def test_sharded_parameters_stay_in_their_groups(before, word: str, is_refused: 
 
 def test_every_key_has_a_rule_and_the_docs_tell_it() -> None:
     """The default of a key of `data`, `model`, ... is the strict one; those of `trainer` are free."""
-    assert {rule_for(key.name) for key in all_keys(TrainConfig)} == {"fixed", "between epochs", "free"}
+    assert {find_rule(key.name) for key in all_keys(TrainConfig)} == {"fixed", "between epochs", "free"}
     names = {key.name for key in all_keys(TrainConfig)}
-    assert set(RULES) <= names, "no rule for a key that is gone"
+    assert set(RESUME_RULES) <= names, "no rule for a key that is gone"
     rows = re.findall(r"^\| (any time|between epochs|never) \| (.*) \|", RUNS_DOC.read_text("utf-8"), re.M)
     words = {"any time": "free", "between epochs": "between epochs", "never": "fixed"}
     told = {key: words[when] for when, keys in rows for key in re.findall(r"`([\w.]+)`", keys)}
-    assert told == RULES
+    assert told == RESUME_RULES
 
 
 def test_the_folder_of_a_run_tells_its_training(before: dict[str, Any], tmp_path: Path) -> None:

@@ -17,18 +17,18 @@ from kanvision.config.schema.base import Section
 from kanvision.config.schema.root import TrainConfig
 
 __all__ = [
-    "RULES",
+    "RESUME_RULES",
     "Change",
     "changed_settings",
     "epoch_end_advice",
+    "find_rule",
     "resume_problems",
-    "rule_for",
     "why_other_training",
 ]
 
-Rule = Literal["fixed", "between epochs", "free"]
+ResumeRule = Literal["fixed", "between epochs", "free"]
 
-RULES: dict[str, Rule] = {
+RESUME_RULES: dict[str, ResumeRule] = {
     "model": "fixed",
     "basis": "fixed",
     "data": "fixed",
@@ -73,7 +73,7 @@ RULES: dict[str, Rule] = {
     "monitor": "fixed",
     "monitor_mode": "fixed",
 }
-"""Rule of each key for a resumed run; a key without a rule has the rule of its section.
+"""ResumeRule of each key for a resumed run; a key without a rule has the rule of its section.
 
 fixed: may not change, because the training or its scores would be different ones; between epochs: may not
 change when the checkpoint is from within an epoch; free: may change, with effect from then on.
@@ -104,18 +104,18 @@ class Change(NamedTuple):
     """Value in the checkpoint."""
     requested: Any
     """Value in the new configuration."""
-    rule: Rule
+    rule: ResumeRule
 
     def __str__(self) -> str:
         """Return key and both values as text."""
         return f"{self.key}: {format_yaml(self.before)} -> {format_yaml(self.requested)}"
 
 
-def rule_for(key: str) -> Rule:
+def find_rule(key: str) -> ResumeRule:
     """Return the rule of a key, or of its section."""
-    while key not in RULES:
+    while key not in RESUME_RULES:
         key = key.rpartition(".")[0]
-    return RULES[key]
+    return RESUME_RULES[key]
 
 
 def changed_settings(before: Mapping[str, Any], requested: TrainConfig) -> list[Change]:
@@ -220,10 +220,10 @@ def _default(section: Section, name: str) -> Any:
     return MISSING if value is PydanticUndefined else to_jsonable_python(value)
 
 
-def _rule(key: str, old: Any, value: Any, requested: TrainConfig) -> Rule:
+def _rule(key: str, old: Any, value: Any, requested: TrainConfig) -> ResumeRule:
     """Return the rule of a change; sharded parameters (fsdp) cannot change their groups."""
     regroups = key in REGROUPING or (key == "optimizer.weight_decay" and 0 in (old, value))
-    return "fixed" if regroups and requested.trainer.strategy == "fsdp" else rule_for(key)
+    return "fixed" if regroups and requested.trainer.strategy == "fsdp" else find_rule(key)
 
 
 def _relative(value: Any, folder: str) -> Any:

@@ -18,10 +18,21 @@ MOMENTUM = ("sgd", "momentum", "nesterov", "rmsprop", "lars", "muon")
 """Parts of the names of optimizers that read `optimizer.momentum`."""
 
 
-KAN_KEYS = """
-    act_init act1_init num_groups checkpoint share rank order base_act include_dc unit_scales w_bias project
-    num_softmax_heads karat_layers mask_mode num_frequencies implementation kanify
-""".split()
+KAN_KEYS = (
+    *(
+        "act_init",
+        "act1_init",
+        "num_groups",
+        "checkpoint",
+        "share",
+        "rank",
+        "order",
+        "base_act",
+        "include_dc",
+    ),
+    *("unit_scales", "w_bias", "project", "num_softmax_heads", "karat_layers", "mask_mode"),
+    *("num_frequencies", "implementation", "kanify"),
+)
 """Keys of the rationals of KAT, of the attention of KArAt, and of the KAN layers in a network of timm."""
 
 

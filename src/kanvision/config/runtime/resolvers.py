@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kanvision.config.checks.resume import why_other_training
-from kanvision.config.validate import settings_in
+from kanvision.config.validate import parse_settings
 from kanvision.spec.tasks import DEFAULT_PROTOCOLS, PROTOCOL_SUFFIXES
 
 from .launchers import started
@@ -154,7 +154,7 @@ def run_dir(root: str, name: str, resume: str | None, config: DictConfig | None 
     if resume == "auto":
         own = home / run_id() if _is_named() else None
         resumed = (
-            own if own is not None and is_resumable(own) else newest_unfinished(home, _passes_over(config))
+            own if own is not None and is_resumable(own) else newest_unfinished(home, _exclusion(config))
         )
     else:
         resumed = find_run_folder(resume) if resume else None
@@ -183,7 +183,7 @@ def _is_named() -> bool:
     return not is_made_up(run_id())
 
 
-def _passes_over(config: DictConfig | None) -> Callable[[Path], bool]:
+def _exclusion(config: DictConfig | None) -> Callable[[Path], bool]:
     """Return a function that is True for runs that cannot be resumed: another training, or a live run."""
     if config is None:
         return _is_taken
@@ -191,7 +191,7 @@ def _passes_over(config: DictConfig | None) -> Callable[[Path], bool]:
     with open_dict(task):
         task.pop("hydra", None)
         task.run.dir = CHOSEN_LATER
-    settings = settings_in(task)  # None: validation will refuse the configuration
+    settings = parse_settings(task)  # None: validation will refuse the configuration
     return lambda folder: settings is None or bool(why_other_training(folder, settings)) or _is_taken(folder)
 
 

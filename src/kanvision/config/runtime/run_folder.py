@@ -1,4 +1,4 @@
-"""What the folder of a run tells about the run."""
+"""State of a run, read from its folder."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = [
 ]
 
 CHOSEN_LATER = "chosen when the run starts"
-"""Stands for the folder while a command line is judged."""
-# One of them is there from a run's first moment on.
+"""Value of `run.dir` while a command line is checked."""
+# Every run folder has one of these from the start of the run.
 MARKS = ("config.yaml", ".hydra")
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a run folder."""
+    """Return the checkpoints in a run folder."""
     return sorted([*folder.glob("*.ckpt"), *folder.glob("checkpoints/*.ckpt")])
 
 
 def unwritable(folder: Path) -> str:
-    """Why nothing can be written into a folder that may have to be made; empty if it can."""
+    """Return the reason why a folder, which need not exist, is not writable; empty if it is."""
     existing = folder.absolute()
     while not existing.exists():
         existing = existing.parent
@@ -38,21 +38,21 @@ def unwritable(folder: Path) -> str:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run came to its end: the metrics are written last."""
+    """Return True if the run has finished; its metrics are written last."""
     return (folder / "metrics.json").exists()
 
 
 def is_resumable(folder: Path) -> bool:
-    """Whether this is the folder of a run with a checkpoint to go on from."""
+    """Return True if the folder holds an unfinished run with a checkpoint."""
     return folder.is_dir() and not is_finished(folder) and bool(list_checkpoints(folder))
 
 
-def newest_unfinished(home: Path, passes_over: Callable[[Path], bool]) -> Path | None:
-    """Return the run below `home` that can go on, by its newest checkpoint; None if there is none.
+def newest_unfinished(home: Path, is_excluded: Callable[[Path], bool]) -> Path | None:
+    """Return the resumable run below `home` with the newest checkpoint; None if there is none.
 
     Args:
         home: Folder of the runs.
-        passes_over: Tells a run that is not meant.
+        is_excluded: Condition of runs to skip.
     """
     newest = {
         folder: max(path.stat().st_mtime for path in list_checkpoints(folder))
@@ -60,11 +60,11 @@ def newest_unfinished(home: Path, passes_over: Callable[[Path], bool]) -> Path |
         if is_resumable(folder)
     }
     newest_first = sorted(newest, key=lambda folder: newest[folder], reverse=True)
-    return next((folder for folder in newest_first if not passes_over(folder)), None)
+    return next((folder for folder in newest_first if not is_excluded(folder)), None)
 
 
 def find_run_folder(resume: str) -> Path | None:
-    """The run folder that a path is, or that holds this checkpoint; None for a lonely checkpoint."""
+    """Return the run folder at a path, or of a checkpoint; None for a checkpoint outside of a run folder."""
     path = Path(resume)
     if path.is_dir() and path.name != "checkpoints":
         return path
