@@ -27,7 +27,15 @@ try:
 except ImportError:  # PyYAML without libyaml reads the same, slower
     from yaml import SafeLoader  # type: ignore[assignment]
 
-__all__ = ["GROUP", "TABLES", "Experiment", "ExperimentTable", "find_experiment", "list_experiments"]
+__all__ = [
+    "GROUP",
+    "TABLES",
+    "Experiment",
+    "ExperimentTable",
+    "YamlLoader",
+    "find_experiment",
+    "list_experiments",
+]
 
 GROUP = "experiment"
 """Group whose choices are the rows, besides any files in conf/experiment."""
@@ -169,17 +177,18 @@ def find_experiment(folders: Iterable[Path], name: str) -> Experiment | None:
     return list_experiments(folders, paper).get(name) if re.fullmatch(r"\w+", paper) else None
 
 
-class _Loader(SafeLoader):
+class YamlLoader(SafeLoader):
     """Loader that reads numbers such as 1e-6 as OmegaConf does, and refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping; ConstructorError if it has a key twice."""
         for key, other in pairwise(sorted(str(key.value) for key, _ in node.value)):
             if key == other:
                 raise yaml.constructor.ConstructorError(None, None, f"{key} stands twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
+YamlLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
 
@@ -189,7 +198,7 @@ def _read(path: Path, stamp: int) -> tuple[dict[str, Experiment], list[Problem]]
     """Return the rows of a table by name, and its problems; `stamp` distinguishes versions of the file."""
     del stamp
     try:
-        table = ExperimentTable.model_validate(yaml.load(path.read_text("utf-8"), _Loader))
+        table = ExperimentTable.model_validate(yaml.load(path.read_text("utf-8"), YamlLoader))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         return {}, [_problem(path, "", f"cannot be read: {' '.join(str(error).split())}")]
     except ValidationError as error:
