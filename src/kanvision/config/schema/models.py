@@ -1,4 +1,4 @@
-"""Keys of `model` and `basis`: what is trained."""
+"""Keys of `model` and `basis`: the network."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from .unets import PlainSegmenterConfig
 
 
 class KANConvConfig(ModelConfig):
-    """Keys of the networks of KAN convolutions (Drokin 2024, arXiv 2407.01092)."""
+    """Networks of KAN convolutions (Drokin 2024, arXiv 2407.01092)."""
 
     takes_basis: ClassVar[bool] = True
     null_is_a_value: ClassVar[frozenset[str]] = frozenset({"norm"})
 
     width_scale: Positive = 1.0
-    """Multiplies the width of every layer."""
+    """Factor on the width of every layer."""
     preset: str | None = None
     """Published layer such as kagn; null: the one of the basis. wavkan has one wavelet for each edge."""
     plain: bool | Literal["pointwise"] = False
@@ -49,138 +49,144 @@ class KANConvConfig(ModelConfig):
     pointwise_preset: str | None = None
     """Published layer for 1x1 convolutions; null: the same as for the others."""
     form: Form = "plain"
-    """What stands for a convolution: itself, a bottleneck, a mixture of experts, one inside a bottleneck."""
+    """Form of a convolution: plain, bottleneck, moe (mixture of experts), or a mixture inside a
+    bottleneck."""
     groups: Count = 1
-    """Groups of every convolution larger than 1x1 but the first."""
+    """Number of groups of every convolution larger than 1x1, except the first convolution."""
     norm: Norm | None = "batch"
-    """Normalization after each convolution."""
+    """Normalization after each convolution; null: none."""
     norm_affine: bool = True
-    """Give norms a learnable scale and shift."""
+    """Learnable scale and shift in the norms."""
     layer_drop_rate: Rate = 0.0
-    """Dropout inside every KAN convolution but the first."""
+    """Dropout rate inside every KAN convolution except the first."""
     layer_drop_kind: DropKind | None = None
-    """Whole maps, single values, or noise on them; null: as published with the layer."""
+    """Dropout of whole maps (channel) or single values (element), or noise on values; null: as published with
+    the layer."""
     layer_drop_position: DropPosition | None = None
-    """Before both branches, inside that of the basis, or at the end; null: as published with the layer."""
+    """Position of the dropout: before both branches (input), inside that of the basis (branch, squashed,
+    basis), or at the end (output); null: as published with the layer."""
     dim_reduction: Positive | None = None
-    """Channels over inner channels of a bottleneck; null: 8, or 4 where published so."""
+    """Number of channels divided by number of inner channels of a bottleneck; null: as published, 8 or 4."""
     num_experts: Count = 8
-    """Experts of a mixture."""
+    """Number of experts of a mixture."""
     top_k: Count = 2
-    """Experts that work on one sample."""
+    """Number of experts that process one sample."""
 
 
 class KANBackboneConfig(KANConvConfig):
-    """Keys of the classifiers among them."""
+    """Classifiers of KAN convolutions."""
 
     head: Head | None = None
-    """Classifier: linear, with hidden layers, a KAN layer, or nested; null: the one of the size."""
+    """Classifier: linear, with hidden layers (mlp, vgg), with KAN layers (kan, hidden_kan), or nested
+    (matryoshka, kantryoshka); null: that of the size."""
     head_hidden_size: Count | None = None
-    """Width of the hidden layers of such a classifier; null: as published."""
+    """Width of the hidden layers of the classifier; null: as published."""
 
 
 class ConvKANConfig(KANBackboneConfig):
-    """Plain stacks of KAN convolutions."""
+    """ConvKAN: a sequence of KAN convolutions."""
 
     family: Literal["convkan"]
-    """Marks these keys as those of a ConvKAN."""
+    """Name of the family: ConvKAN."""
     size: ConvKANSize = 8
-    """Number of convolutions; the tuned ones have other widths, published at width_scale=6."""
+    """Number of convolutions; the tuned sizes have the widths of the hyperparameter search, published with
+    width_scale=6."""
 
 
 class VGGKANConfig(KANBackboneConfig):
     """VGG of KAN convolutions."""
 
     family: Literal["vgg_kan"]
-    """Marks these keys as those of a VGG-KAN."""
+    """Name of the family: VGG-KAN."""
     size: VGGKANSize = 11
-    """Number of layers of the VGG it is made after."""
+    """Number of layers of the corresponding VGG."""
     version: VGGKANVersion = "v1"
-    """v1: five stages; the others have a sixth, of 128 and 128, 128 and 256, or 256 and 256 channels."""
+    """v1: five stages; v2, v3 and v4: a sixth stage of 128 and 128, 128 and 256, or 256 and 256 channels."""
     pool_attention: bool = False
     """Self-attention before the last two poolings."""
     last_attention: bool = False
-    """Self-attention in place of the last convolution."""
+    """Self-attention instead of the last convolution."""
     attention_reduction: Positive | None = None
-    """Channels over width of the attention; null: the same width."""
+    """Number of channels divided by the width of the attention; null: 1."""
     pool_size: Count = 1
-    """Side of the map before the classifier; published 7, and 1 for the ImageNet weights."""
+    """Side of the feature map before the classifier; published: 7, and 1 for the ImageNet weights."""
 
 
 class ResKANConfig(KANBackboneConfig):
     """ResNet of KAN convolutions."""
 
     family: Literal["res_kan"]
-    """Marks these keys as those of a ResKANet."""
+    """Name of the family: ResKANet."""
     size: ResKANSize = 18
-    """Number of layers of the ResNet it is made after."""
+    """Number of layers of the corresponding ResNet."""
     stem: ResKANStem = "plain"
-    """First convolution: 7x7 with stride 2 and pooling, or for images of 64 or 32 pixels."""
+    """First convolution: plain: 7x7 with stride 2 and pooling; 64p and 32p: for images of 64 or 32 pixels."""
 
 
 class DenseKANConfig(KANBackboneConfig):
     """DenseNet of KAN convolutions."""
 
     family: Literal["dense_kan"]
-    """Marks these keys as those of a DenseKANet."""
+    """Name of the family: DenseKANet."""
     size: DenseKANSize = 121
-    """Number of layers of the DenseNet it is made after; tiny has three blocks of five."""
+    """Number of layers of the corresponding DenseNet; tiny: three blocks of five layers."""
     growth: Count | None = None
-    """Channels that a layer adds; null: 32, or 48 for 161."""
+    """Number of channels that a layer adds; null: 32, or 48 for size 161."""
     grad_checkpointing: bool | None = None
-    """Recompute the concatenated inputs of layers in the backward pass; null: for tiny only."""
+    """Recompute the concatenated inputs of layers in the backward pass; null: for size tiny only."""
 
 
 class RDKANConfig(KANBackboneConfig):
     """RDNet of KAN convolutions."""
 
     family: Literal["rd_kan"]
-    """Marks these keys as those of an RDNet of KAN convolutions."""
+    """Name of the family: RDNet of KAN convolutions."""
     size: RDKANSize = "tiny"
-    """Size of the RDNet it is made after."""
+    """Size of the corresponding RDNet."""
     norm: Norm | None = "layer"
-    """Normalization after each convolution."""
+    """Normalization after each convolution; null: none."""
     attention: bool = False
-    """Self-attention behind each dense stage."""
+    """Self-attention after each dense stage."""
     attention_reduction: Positive | None = None
-    """Channels over width of the attention; null: the same width."""
+    """Number of channels divided by the width of the attention; null: 1."""
 
 
 class KKANConfig(ModelConfig):
-    """The small nets of Convolutional KANs (Bodner et al. 2024, arXiv 2406.13155)."""
+    """Small networks of Convolutional KANs (Bodner et al. 2024, arXiv 2406.13155)."""
 
     takes_basis: ClassVar[bool] = True
     in_name: ClassVar[frozenset[str]] = frozenset({"size", "variant"})
     registered_prefixes: ClassVar[tuple[str, ...]] = KKAN_VARIANTS
 
     family: Literal["kkan"]
-    """Marks these keys as those of a net of Convolutional KANs."""
+    """Name of the family: networks of Convolutional KANs."""
     variant: KKANVariant = "kkan"
-    """KAN convolutions and KAN classifier, one of them plain (kanc_mlp, conv_kan), or both (conv_mlp)."""
+    """kkan: KAN convolutions and KAN classifier; kanc_mlp: linear classifier; conv_kan: plain convolutions;
+    conv_mlp: both plain."""
     size: KKANSize = "small"
-    """Channels of the convolutions; big has a hidden layer and goes with a linear classifier, wide is a
-    conv_mlp."""
+    """Channels of the convolutions; big: a hidden layer before a linear classifier; wide: for conv_mlp
+    only."""
     plain: bool = False
     """true: the plain twin, with neither KAN convolutions nor a KAN classifier."""
     padding: Annotated[int, Field(ge=0, le=1)] = 0
-    """Cells around the image; published 0, images below 10 pixels need 1."""
+    """Pixels of padding of the convolutions; published: 0; images below 10 pixels need 1."""
 
 
 class KanifyConfig(Section):
-    """Parts of a network that become KAN layers; its weights are kept (see docs/kat.md)."""
+    """Replacement of parts of a network by KAN layers that keep its weights: docs/kat.md."""
 
     mlp: Literal["group_rational"] | None = None
-    """group_rational: feed-forward blocks as in KAT; null: as they are."""
+    """group_rational: feed-forward blocks of KAT; null: unchanged."""
     attention: Literal["karat"] | None = None
-    """karat: learned functions in the place of the softmax, which start anew; null: as it is."""
+    """karat: learned functions instead of the softmax, with new weights; null: unchanged."""
     conv: str | None = None
-    """Basis (a name in conf/basis) that convolutions larger than 1x1 get; null: as they are."""
+    """Basis, a name of conf/basis, of convolutions larger than 1x1; null: unchanged."""
     act_init: str | None = None
-    """Preset of the second rational of each block; null: fitted to the block's own activation."""
+    """Function that the second rational of each block starts as; null: the activation of the block."""
     num_groups: Count = 8
-    """Channel groups of each rational that share one denominator."""
+    """Number of channel groups of each rational; each group has one denominator."""
     match: str | None = None
-    """Regular expression; only modules in whose name it is found are converted; null: all."""
+    """Regular expression that finds the names of the modules to replace; null: all."""
 
 
 class TimmConfig(ModelConfig):
@@ -191,26 +197,27 @@ class TimmConfig(ModelConfig):
     registered_prefixes: ClassVar[tuple[str, ...]] = ()
 
     family: Literal["timm"]
-    """Marks these keys as those of any classifier of timm."""
+    """Name of the family: classifiers of timm."""
     pretrained: bool = False
-    """Load timm's published weights (needs network access once)."""
+    """Load the published weights of timm, which are downloaded once."""
     plain: bool = False
     """true: the plain twin of a network with KAN parts; model.kanify is not applied."""
     kanify: KanifyConfig = KanifyConfig()
-    """What of it becomes a KAN: `model.kanify.mlp=group_rational`."""
+    """Parts that become KAN layers: `model.kanify.mlp=group_rational`."""
 
 
 class UKANConfig(ModelConfig):
-    """U-KAN: convolutions, and KAN layers in the deepest stages (Li et al. 2024, arXiv 2406.02918)."""
+    """U-KAN: a U-Net with KAN layers in the deepest stages (Li et al. 2024, arXiv 2406.02918)."""
 
     takes_basis: ClassVar[bool] = True
 
     family: Literal["ukan"]
-    """Marks these keys as those of a U-KAN."""
+    """Name of the family: U-KAN."""
     size: UKANSize = "medium"
-    """Published S, M and L; crop is that of crop fields (arXiv 2408.07040), tiny is ours, for CPUs."""
+    """small, medium, large: published S, M, L; crop: of crop fields (arXiv 2408.07040); tiny: not published,
+    for CPUs."""
     num_layers: Count = 3
-    """KAN layers of each block."""
+    """Number of KAN layers of each block."""
     plain: bool | tuple[bool, ...] = False
     """true: the MLP twin; a list has one value for each layer of a block."""
     preset: str | None = None
@@ -223,49 +230,49 @@ class KANUNetConfig(KANConvConfig):
     has_residual_branches: ClassVar[bool] = False
 
     family: Literal["kan_unet"]
-    """Marks these keys as those of a KAN-U-Net."""
+    """Name of the family: KAN-U-Net."""
     size: KANUNetSize = 4
-    """Number of levels; the published tables have 5."""
+    """Number of levels; published: 5."""
     layers: Count = 2
-    """Convolutions of each level, on each way."""
+    """Number of convolutions of each level of the encoder and of the decoder."""
     mixer: KANUNetMixer = "conv"
-    """Before each level of the decoder: nothing more, self-attention or focal modulation."""
+    """Mixing before each level of the decoder: conv: none; self-attention; or focal modulation."""
 
 
 class ResKANUNetConfig(KANConvConfig):
     """U-Net of residual blocks of KAN convolutions."""
 
     family: Literal["res_kan_unet"]
-    """Marks these keys as those of a ResKAN-U-Net."""
+    """Name of the family: ResKAN-U-Net."""
     size: ResKANUNetSize = 18
-    """Number of layers of the ResNet whose stages the encoder has; published is 18."""
+    """Number of layers of the ResNet whose stages the encoder has; published: 18."""
 
 
 class U2KANConfig(KANConvConfig):
-    """U2-Net of KAN convolutions, whose stages are U-Nets; trained with deep supervision."""
+    """U2-Net of KAN convolutions, a U-Net of U-Nets with deep supervision."""
 
     has_residual_branches: ClassVar[bool] = False
 
     family: Literal["u2_kan"]
-    """Marks these keys as those of a U2-KAN."""
+    """Name of the family: U2-KAN."""
     size: U2KANSize = "small"
-    """small: 16 channels everywhere; full: 16 to 128."""
+    """small: 16 channels in all stages; full: 16 to 128."""
     first_kernel_size: Literal[1, 3] = 3
-    """Of the first convolution; published 1 for the small size with bottlenecks."""
+    """Kernel size of the first convolution; published: 1 for size small with bottlenecks."""
 
 
 class SmpConfig(ModelConfig):
-    """Any segmenter of segmentation-models-pytorch, for example `model=smp model.name=Unet`."""
+    """Any segmenter of segmentation-models-pytorch: `model=smp model.name=Unet`."""
 
     has_kan_layers: ClassVar[bool] = False
     registered_prefixes: ClassVar[tuple[str, ...]] = ()
 
     family: Literal["smp"]
-    """Marks these keys as those of any segmenter of segmentation-models-pytorch."""
+    """Name of the family: segmenters of segmentation-models-pytorch."""
     encoder_name: str = "resnet18"
-    """Encoder: a name of smp, or `tu-<any timm model>`, kanvision's own included."""
+    """Encoder: a name of segmentation-models-pytorch, or tu-<model of timm or kanvision>."""
     encoder_weights: str | None = None
-    """Published encoder weights, or null for a random start."""
+    """Published weights of the encoder; null: random weights."""
 
 
 AnyModel = Annotated[
@@ -290,12 +297,12 @@ AnyModel = Annotated[
 
 
 class BasisConfig(Section):
-    """Which functions a KAN layer expands its input in; further keys are the basis class's own arguments."""
+    """Basis in which a KAN layer expands its inputs; further keys are arguments of the basis class."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
     """Short name in `kanvision.bases.BASES`."""
 
     def arguments(self) -> dict[str, Any]:
-        """Arguments of the basis class."""
+        """Return the arguments of the basis class."""
         return dict(self.model_extra or {})
