@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.conv import saved_bytes
-from kanvision.models import create_model, patch_size_for
+from kanvision.models import choose_patch_size, create_model
 
 IMPLEMENTATIONS = ("naive", "gemm", "recompute", "triton")
 MIB = 2**20
@@ -58,7 +58,7 @@ class UnderAutocast(nn.Module):
 def network(kind: str, frequencies: int, args: argparse.Namespace) -> UnderAutocast:
     """The transformer with softmax, or with KArAt in one implementation; the same start for all of those."""
     torch.manual_seed(0)
-    sizes: dict[str, Any] = {"img_size": args.img_size, "patch_size": patch_size_for(args.img_size)}
+    sizes: dict[str, Any] = {"img_size": args.img_size, "patch_size": choose_patch_size(args.img_size)}
     if args.depth is not None:
         sizes["depth"] = args.depth
     if kind == "softmax":

@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import Callback
 from kanvision.callbacks import EMAWeights, GridUpdate, LastCheckpoint, RNGState
 from kanvision.callbacks.grid import _momenta
 from kanvision.checkpoints import CheckpointError, load_checkpoint, load_state_dict
-from kanvision.layers import KANLinear, grid_sites, measure_inputs, refine_grid, share_outside
+from kanvision.layers import KANLinear, grid_sites, measure_inputs, measure_share_outside, refine_grid
 from kanvision.optim import build_optimizer, replace_parameter
 from tests.tasks.tiny_problem import TinyData, TinyNet, tiny_task, tiny_trainer
 
@@ -300,7 +300,7 @@ def test_the_share_outside_is_logged(tmp_path: Path) -> None:
         for images in seen[-2:]:
             task.model(images)
         handle.remove()
-        shares[name] = share_outside(layer, torch.cat(inputs).detach())
+        shares[name] = measure_share_outside(layer, torch.cat(inputs).detach())
     assert float(trainer.callback_metrics["grid/outside"]) == pytest.approx(
         sum(shares.values()) / 2, abs=1e-3
     )

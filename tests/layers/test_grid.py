@@ -17,7 +17,7 @@ from kanvision.layers import (
     structure_changes,
 )
 from kanvision.layers.grid import extend_grid, init_grids, move_grids, refine_grid
-from kanvision.layers.grid_inputs import grid_sites, share_outside
+from kanvision.layers.grid_inputs import grid_sites, measure_share_outside
 from kanvision.layers.peft import add_adapters
 from kanvision.models import create_model
 from kanvision.ops.bspline import cox_de_boor
@@ -109,11 +109,11 @@ def test_placing_stretches_the_functions() -> None:
     layer = build("linear", domain=(-1.0, 1.0))
     weight = layer.basis_weight.clone()
     x = sample("linear", "shifted", 2000)
-    assert share_outside(layer, x) > 0.9
+    assert measure_share_outside(layer, x) > 0.9
     domains = init_grids(layer, [x])
     assert domains == {"": layer.basis.domain}
     assert torch.equal(layer.basis_weight, weight)
-    assert share_outside(layer, x) <= 0.002
+    assert measure_share_outside(layer, x) <= 0.002
     low, high = layer.basis.domain
     assert low == pytest.approx(float(x.quantile(0.001)), abs=0.3)
     assert high == pytest.approx(float(x.quantile(0.999)), abs=0.3)

@@ -9,7 +9,7 @@ import torch
 
 from kanvision.layers.grid import move_grids
 from kanvision.layers.grid_fit import map_functions
-from kanvision.layers.grid_inputs import share_outside
+from kanvision.layers.grid_inputs import measure_share_outside
 
 from .grid_layers import DATA, GRIDS, LAYERS, build, learned, relative, sample
 
@@ -30,7 +30,7 @@ def test_a_move_keeps_the_function(kind: str, grid: str, domain: tuple[float, fl
     assert move.new == pytest.approx(layer.basis.domain, abs=1e-5)
     if state == "learned" and domain == (-4.0, 4.0) and grid == "bspline" and kind != "smooth images":
         assert move.fraction == 1
-        assert share_outside(layer, x) <= 0.002
+        assert measure_share_outside(layer, x) <= 0.002
 
 
 @pytest.mark.parametrize("layer", list(LAYERS))

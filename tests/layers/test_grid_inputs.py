@@ -9,7 +9,7 @@ from kanvision.layers import (
     KANLinear,
 )
 from kanvision.layers.grid import move_grids
-from kanvision.layers.grid_inputs import grid_sites, measure_inputs, share_outside
+from kanvision.layers.grid_inputs import grid_sites, measure_inputs, measure_share_outside
 from kanvision.layers.peft import add_adapters
 
 from .grid_layers import build, sample
@@ -52,11 +52,13 @@ def test_batch_norms_of_a_new_network_use_the_batch() -> None:
 
 def test_share_outside_of_one_layer() -> None:
     x = sample("linear", count=4000)
-    assert share_outside(build(domain=(-1.0, 1.0)), x) == pytest.approx(float((x.abs() > 1).float().mean()))
-    assert share_outside(build(domain=(-1.0, 1.0), basis_kwargs={"squash": "clamp"}), x) > 0.3
-    assert share_outside(build(domain=(-1.0, 1.0), input_norm="minmax"), x) == 0
+    assert measure_share_outside(build(domain=(-1.0, 1.0)), x) == pytest.approx(
+        float((x.abs() > 1).float().mean())
+    )
+    assert measure_share_outside(build(domain=(-1.0, 1.0), basis_kwargs={"squash": "clamp"}), x) > 0.3
+    assert measure_share_outside(build(domain=(-1.0, 1.0), input_norm="minmax"), x) == 0
     with pytest.raises(ValueError, match="whole line"):
-        share_outside(KANLinear(6, 2, "wavelet"), x)
+        measure_share_outside(KANLinear(6, 2, "wavelet"), x)
 
 
 def test_sites_are_where_there_is_an_outside() -> None:

@@ -239,7 +239,7 @@ def test_taking_over_keeps_all_that_an_attention_has():
     torch.manual_seed(0)
     norm = torch.nn.LayerNorm
     usual = Attention(12, 3, qkv_bias=True, qk_norm=True, scale_norm=True, gated=True, norm_layer=norm).eval()
-    attn = KArAttention.of(usual, TOKENS, options={"rank": 2}, num_softmax_heads=2)
+    attn = KArAttention.from_attention(usual, TOKENS, options={"rank": 2}, num_softmax_heads=2)
     assert attn.qkv is usual.qkv
     assert attn.q_norm is usual.q_norm
     assert attn.gate is usual.gate
@@ -253,7 +253,7 @@ def test_taking_over_keeps_all_that_an_attention_has():
         usual.proj.weight[:, 8:] = 0
         torch.testing.assert_close(attn(x), usual(x))
     with pytest.raises(ValueError, match="Linear has not all of them"):
-        KArAttention.of(torch.nn.Linear(3, 3), TOKENS)
+        KArAttention.from_attention(torch.nn.Linear(3, 3), TOKENS)
 
 
 def test_a_shared_operator_is_one_after_copies_too():

@@ -78,7 +78,7 @@ def test_soft_gates_leave_the_share_of_the_member() -> None:
     decided(layer, "rbf", "select", 0.8)
     share = copy.deepcopy(layer)
     with torch.no_grad():  # what the other members add is taken away
-        others = share.basis.map_to("rbf").sum(0) == 0
+        others = share.basis.get_member_map("rbf").sum(0) == 0
         share.basis_weight[:, others.repeat(3)] = 0
     x = torch.randn(9, 3, dtype=torch.float64)
     expected = share(x)

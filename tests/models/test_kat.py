@@ -7,7 +7,7 @@ from timm.layers import Attention
 from torch import nn
 
 from kanvision.layers import GroupRational, GroupRationalMlp
-from kanvision.models import create_model, list_models, patch_size_for
+from kanvision.models import choose_patch_size, create_model, list_models
 from kanvision.models.kat import KAT
 from kanvision.models.mimetic import init_mimetic_attention
 from kanvision.spec.models import VIT_SIZES
@@ -272,13 +272,13 @@ def test_the_micro_twins_differ_by_the_rationals():
     [(224, 16), (384, 16), (64, 8), (32, 4), (28, 4), (8, 1), (5, 1), (96, 12), ((32, 48), 4), ([64, 64], 8)],
 )
 def test_patch_size(img_size, patch):
-    assert patch_size_for(img_size) == patch
+    assert choose_patch_size(img_size) == patch
 
 
 @pytest.mark.parametrize(("img_size", "message"), [(223, "223 x 223 patches of 1 pixels"), (0, "positive")])
 def test_patch_size_refuses(img_size, message):
     with pytest.raises(ValueError, match=message):
-        patch_size_for(img_size)
+        choose_patch_size(img_size)
 
 
 def test_compiles_as_one_graph():

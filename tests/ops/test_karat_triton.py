@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kanvision.ops.karat import Series
-from kanvision.ops.karat_triton import why_not_fused
+from kanvision.ops.karat_triton import get_fusion_obstacle
 
 CASES = Path(__file__).with_name("karat_kernel_cases.py")
 
@@ -40,4 +40,4 @@ def test_kernels():
 )
 def test_says_why_not(series, rank, dtype, words, monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert words in why_not_fused(torch.zeros(1, 1, 3, 4, dtype=dtype), series, rank)
+    assert words in get_fusion_obstacle(torch.zeros(1, 1, 3, 4, dtype=dtype), series, rank)

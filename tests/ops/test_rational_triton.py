@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kanvision.ops.rational_triton import why_not_fused
+from kanvision.ops.rational_triton import get_fusion_obstacle
 
 CASES = Path(__file__).with_name("rational_kernel_cases.py")
 
@@ -39,4 +39,4 @@ def test_kernels():
 def test_says_why_not(dtype, coefficients, words, monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     a, b = (torch.zeros(1, width) for width in coefficients)
-    assert words in why_not_fused(torch.zeros(2, 8).to(dtype), a, b)
+    assert words in get_fusion_obstacle(torch.zeros(2, 8).to(dtype), a, b)

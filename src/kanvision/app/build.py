@@ -38,7 +38,7 @@ from kanvision.config.schema.transformers import TransformerConfig
 from kanvision.config.targets import ALLOWED_TARGETS
 from kanvision.data import ImageDataModule, build_datamodule
 from kanvision.data.cores import num_cores
-from kanvision.models import BUILDERS, kanify, patch_size_for
+from kanvision.models import BUILDERS, choose_patch_size, kanify
 from kanvision.spec.training import Profiler
 from kanvision.tasks import Task, create_task
 
@@ -235,7 +235,7 @@ def build_model(cfg: TrainConfig) -> nn.Module:
     given = {"model.kwargs": cfg.model.kwargs, "basis.name": cfg.model.takes_basis}
     with as_config_error(cfg, "model.name", *(key for key, is_given in given.items() if is_given)):
         if isinstance(cfg.model, TransformerConfig):
-            arguments.setdefault("patch_size", patch_size_for(cfg.model.img_size))
+            arguments.setdefault("patch_size", choose_patch_size(cfg.model.img_size))
         model = BUILDERS[cfg.model.kind](cfg.model.name, **arguments)
     changes = cfg.model.kanify if isinstance(cfg.model, TimmConfig) and not cfg.model.plain else None
     if changes is not None and (changes.mlp or changes.attention or changes.conv):

@@ -62,8 +62,8 @@ def create_basis(name: str | Basis, **kwargs: Any) -> Basis:
     """Build a basis from its short name; a `Basis` is returned unchanged.
 
     Args:
-        name: A key of `BASES`, or a ready basis (then without further arguments).
-        **kwargs: Arguments of the class behind the name.
+        name: Key of `BASES`, or a `Basis` (then without further arguments).
+        **kwargs: Arguments of the class.
 
     Raises:
         ValueError: The name or an argument is not known; the message lists the legal ones.

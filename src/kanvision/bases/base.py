@@ -24,26 +24,26 @@ class Basis(nn.Module):
     """K univariate functions phi_1 ... phi_K applied to every channel.
 
     A KAN layer is `sum_i sum_j w_ij phi_j(x_i)`: an expansion by a basis, then an ordinary linear map.
-    A subclass sets `name`, hands `num_basis` and `domain` to this constructor and implements `expand`;
-    `forward` owns everything that must be the same for all of them:
+    A subclass sets `name`, passes `num_basis` and `domain` to this constructor and implements `expand`.
+    `forward` implements what is common to all bases:
 
     * **domain policy**: `squash` maps the real line onto `domain` element by element, with
       `tanh`: mid + half * tanh(x), `sigmoid`: lo + (hi - lo) / (1 + exp(-x)), `clamp`: min(max(x, lo), hi),
-      where mid and half are center and half width. `None` hands x on as it is; each class says what
-      its functions do outside the domain. Without a domain tanh maps onto (-1, 1) and sigmoid onto (0, 1).
-    * **precision**: values are computed in float32 (float64 stays float64) with autocast switched off and
-      then cast to the dtype of the input. Buffers (grids, knots, constants) are never of a half type, neither
-      when a module is cast to one nor when it is torch's default: a rounded knot would move a function.
-    * **cost**: `flops_per_input` is what one value takes, by the written formula of the class
+      where mid and half are center and half width. `None` keeps x; each class documents
+      its functions outside the domain. Without a domain tanh maps to (-1, 1) and sigmoid to (0, 1).
+    * **precision**: values are computed in float32 (or float64 for float64 inputs) with autocast off and then
+      cast to the dtype of the input. Buffers (grids, knots, constants) are never in half precision, neither
+      if a module is cast to it nor if it is torch's default: a rounded knot would move a function.
+    * **cost**: `flops_per_input` counts the operations for one value by the formula of the class
       (`expand_flops`);
-    * **shape**: the axis of the K functions stands right behind the channels, so that flattening the two
-      gives channel-major maps (index `channel * K + j`), which is what grouped convolutions need.
+    * **shape**: the axis of the K functions directly follows the channels, so that flattening the two returns
+      channel-major maps (index `channel * K + j`), as grouped convolutions need them.
 
     Args:
         num_basis: Number of basis functions, K.
-        domain: Interval on which the functions live; None is the whole real line.
+        domain: Domain of the functions; None is the whole real line.
         squash: Domain policy, one of None, "tanh", "sigmoid", "clamp".
-        num_channels: Number of channels with an own set of learnable parameters, for bases that have any;
+        num_channels: Number of channels, C, each with a set of learnable parameters if the basis has any;
             None is one fixed set, shared by all channels.
     """
 
@@ -90,7 +90,7 @@ class Basis(nn.Module):
     def expand_flops(self) -> int:
         """Return the operations of `expand` for one value; elementary functions and comparisons count as one.
 
-        One for each function, the least that is possible, where a class does not say more.
+        The default is the minimum, one for each function.
         """
         return self.num_basis
 
@@ -120,10 +120,10 @@ class Basis(nn.Module):
 
         Args:
             x: floating-point tensor with the channels at axis `channel_dim`.
-            channel_dim: The axis of the channels; the basis axis is inserted right after it.
-            constant: False leaves out the constant first function of a basis that has one (`has_constant`),
-                for callers that add its contribution by themselves.
-            squashed: Applied between the domain policy and the functions (dropout, noise).
+            channel_dim: Axis of the channels; the basis axis is inserted after it.
+            constant: False omits the constant first function of a basis that has one (`has_constant`), for
+                callers that add its contribution.
+            squashed: Function applied between the domain policy and the basis functions (dropout, noise).
 
         Returns:
             (..., C) -> (..., C, K), and for `channel_dim=1` (B, C, H, W) -> (B, C, K, H, W); dtype of `x`.
@@ -155,15 +155,15 @@ class Basis(nn.Module):
     ) -> Tensor:
         """Return the mean squares E[phi_j(x)^2] for x ~ N(0, 1), for variance-preserving initialization.
 
-        The expectation is taken over the (i + 1/2)/1024 quantiles of the normal distribution: no random
+        The expectation is over the (i + 1/2)/1024 quantiles of the normal distribution, without random
         numbers.
 
         Args:
-            transform: Applied to the values before they are squared (an activation on the basis).
-            inputs: (M,) sample points that replace the quantiles.
+            transform: Function applied to the values before they are squared (an activation on the basis).
+            inputs: Points (M,) that replace the quantiles.
 
         Returns:
-            (K,) mean squares; averaged over the channels where these have their own parameters.
+            Mean squares (K,), averaged over channels with different parameters.
         """
         x = normal_quantiles(self._device()) if inputs is None else inputs
         values = self(x.unsqueeze(-1).expand(-1, self.num_channels or 1))  # (M, C, K)
@@ -190,7 +190,7 @@ class Basis(nn.Module):
     def _own(self, *names: str, size: int | None = None) -> None:
         """Register learnable parameters (C, size), or buffers (1, size) without `num_channels`.
 
-        The size is K unless it is given.
+        The size is K by default.
         """
         columns = self.num_basis if size is None else size
         for name in names:

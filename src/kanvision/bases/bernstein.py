@@ -14,11 +14,12 @@ __all__ = ["BernsteinBasis"]
 class BernsteinBasis(Basis):
     """Bernstein polynomials on [0, 1], b_j = C(n, j) x^j (1 - x)^(n - j), K = degree + 1.
 
-    Non-negative with sum 1. The published KABN layer (Drokin 2024, arXiv 2407.01092) means these and computes
-    the constant 1. With `squash=None` inputs beyond [0, 1] are extrapolated, and values grow like |x|^degree.
+    Non-negative with sum 1. The published KABN layer (Drokin 2024, arXiv 2407.01092) is intended to use them
+    but computes the constant 1. With `squash=None` inputs beyond [0, 1] are extrapolated, and values grow
+    like |x|^degree.
 
     Args:
-        degree: N.
+        degree: Degree of all polynomials, n.
         squash: Domain policy, see `Basis`.
         num_channels: Not used: the functions have no parameters.
 

@@ -17,17 +17,17 @@ class CauchyBasis(Basis):
     """Functions 2 d x / (x^2 + d^2) and d^2 / (x^2 + d^2) of P widths d; K = 2 P, odd functions first.
 
     XNet, Li, Xia and Zhang 2024 (arXiv 2409.19221), has the activation (l1 x + l2) / (x^2 + d^2) with l1, l2
-    and d learned: two functions of x with the coefficients l1 and l2. The factors 2 d and d^2 give both the
-    peak 1 at any width; the weights absorb them. Widths belong to the input channel: learnable parameters
-    (C, P) when `num_channels` is given, else fixed buffers (1, P). The effective width is
-    d = sqrt(width^2 + 1e-6), so that no pole reaches the real line. All functions vanish far out, as 1 / x
-    and 1 / x^2.
+    and d learned: two functions of x with the coefficients l1 and l2. The factors 2 d and d^2 scale both to a
+    maximum of 1 at any width; the weights absorb them. Widths belong to the input channel: learnable
+    parameters (C, P) when `num_channels` is given, else fixed buffers (1, P). The effective width is d =
+    sqrt(width^2 + 1e-6), so that no pole reaches the real line. At infinity the functions decay as 1 / x and
+    1 / x^2.
 
     Args:
-        num_poles: P; one starts at width 1, as published, more start evenly on a logarithmic scale from 1/2
-            to 2.
+        num_poles: Number of poles, P. One pole starts at width 1, as published; several start evenly on a
+            logarithmic scale from 1/2 to 2.
         squash: Domain policy; None, "tanh" or "sigmoid".
-        num_channels: C, for learnable widths.
+        num_channels: Number of channels, C, for learnable widths.
 
     Raises:
         ValueError: There is no pole.

@@ -15,11 +15,11 @@ __all__ = ["FourierBasis"]
 class FourierBasis(Basis):
     """Functions cos(x) ... cos(F x), sin(x) ... sin(F x), K = 2 F functions of period 2 pi.
 
-    FourierKAN; the constant is left to a bias. The functions live on the whole line; infinite inputs give
-    NaN, as the sine has no value there.
+    FourierKAN without the constant, which a bias replaces. The functions are defined on the whole line; the
+    result for infinite inputs is NaN.
 
     Args:
-        num_frequencies: F.
+        num_frequencies: Number of frequencies, F.
         squash: Domain policy; None, "tanh" or "sigmoid".
         num_channels: Not used: the functions have no parameters.
 

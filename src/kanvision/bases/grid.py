@@ -15,12 +15,12 @@ __all__ = ["GridBasis"]
 class GridBasis(Basis):
     """Functions on an equidistant grid, which can be moved, extended and refined.
 
-    One grid serves all channels, so that its functions keep their closed forms. It lives in buffers, which a
-    state dict carries; `domain` is read from them whenever they change or are loaded, and is therefore the
-    same after a round trip.
+    All channels share one grid, so that its functions keep their closed forms. It is stored in buffers, which
+    are part of the state dict; `domain` is read from them whenever they change or are loaded, and is
+    therefore unchanged by saving and loading.
 
-    What changes K returns the map of the weights that keeps the function; whoever holds them applies it.
-    A subclass implements `_place`, `_found`, `_support`, and `_extended` and `refine` if it can.
+    Methods that change K return the map of the weights that keeps the function; the caller applies it.
+    A subclass implements `_set_buffers`, `_found`, `_support`, and `_extended` and `refine` if it can.
     """
 
     domain: tuple[float, float]
@@ -46,7 +46,7 @@ class GridBasis(Basis):
         """Return the domain of the buffers, which `reset_parameters` keeps from now on.
 
         Raises:
-            ValueError: The buffers hold no grid of this class.
+            ValueError: The buffers are no grid of this class.
         """
         raise NotImplementedError
 
@@ -72,10 +72,10 @@ class GridBasis(Basis):
 
         Args:
             left: Number of functions before the first one.
-            right: Number of functions behind the last one.
+            right: Number of functions after the last one.
 
         Returns:
-            (K', K) map of the weights: 0 for new functions, so that nothing changes anywhere on the line.
+            Map of the weights (K', K), 0 for new functions, so that the function is unchanged.
 
         Raises:
             ValueError: A number is negative, or the basis has a squash, which would follow the domain.
@@ -100,10 +100,10 @@ class GridBasis(Basis):
         """Refine the grid by `factor` on the same domain.
 
         Returns:
-            (K', K) map of the weights, which keeps the function on the domain.
+            Map of the weights (K', K), which keeps the function on the domain.
 
         Raises:
-            ValueError: Finer functions cannot stand for the old ones; B-splines at equidistant knots can.
+            ValueError: Finer functions cannot represent the current ones; B-splines on equidistant knots can.
         """
         raise ValueError(
             f"basis {self.name!r} cannot be refined: sums of narrower functions of its kind do not make the "

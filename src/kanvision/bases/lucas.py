@@ -40,7 +40,7 @@ class ChebyshevUBasis(PolynomialBasis):
 class FibonacciBasis(PolynomialBasis):
     """Fibonacci polynomials F_1 ... F_{degree + 1}, where F_1 = 1, F_2 = x, F_{n+1} = x F_n + F_{n-1}.
 
-    F_n has the degree n - 1. Published layers start with F_0 = 0, a function that does nothing.
+    F_n has the degree n - 1. Published layers start with F_0 = 0, which has no effect.
 
     Args:
         degree: Highest degree.
@@ -66,8 +66,8 @@ class FibonacciBasis(PolynomialBasis):
 class LucasBasis(PolynomialBasis):
     """Lucas polynomials, L_1 = x, L_2 = x^2 + 2, L_{n+1} = x L_n + L_{n-1}, and the constant 1.
 
-    The sequence starts with L_0 = 2. Here, normalized or not, the constant is L_0 / 2 = 1 as in every basis
-    of polynomials, so that layers may add it by themselves; its weight absorbs the factor.
+    The sequence starts with L_0 = 2. Here the constant is L_0 / 2 = 1, normalized or not, as in every
+    polynomial basis, so that layers can add it separately; its weight absorbs the factor.
 
     Args:
         degree: Highest degree.

@@ -35,11 +35,12 @@ class PolynomialBasis(Basis):
     p_0 is 1 for every input, NaN included; the others propagate NaN.
 
     Args:
-        degree: Highest degree; 0 leaves the constant.
-        family: Coefficients of the recurrence up to a degree; those of a step do not depend on that degree.
+        degree: Highest degree; 0 is the constant only.
+        family: Function of a degree that returns the coefficients of the recurrence up to it; those of a step
+            do not depend on it.
         normalize: Scale each polynomial to at most 1 on [-1, 1].
         squash: Domain policy, see `Basis`.
-        num_channels: Not used but for the shape of learnable parameters in subclasses.
+        num_channels: Used only for the shape of learnable parameters in subclasses.
 
     Raises:
         ValueError: The degree is negative.
@@ -254,17 +255,17 @@ class GramBasis(PolynomialBasis):
 
     At beta = 1 these are the monic polynomials orthogonal over `num_points` midpoints of equal cells of
     [-1, 1], with C_n = n^2 (m^2 - n^2) / (m^2 (4 n^2 - 1)). The published layers (Drokin 2024, arXiv
-    2407.01092) start at beta close to 0, that is at monomials: N(0, s^2) with s = 1 / (k^n C (degree + 1))
-    for a k^n kernel over C channels. A basis does not know its layer, so `beta_std` stands for s: 1e-3 is
-    that of 3x3 kernels over 32 channels at degree 3.
+    2407.01092) start at beta close to 0, i.e. at monomials: N(0, s^2) with s = 1 / (k^n C (degree + 1))
+    for a k^n kernel over C channels. A basis has no access to its layer, so `beta_std` replaces s: 1e-3 is
+    s for 3x3 kernels over 32 channels at degree 3.
 
     Args:
-        degree: Highest degree; beta has the degree - 1 entries that are read, and none below degree 2.
-        num_points: M, above the degree.
-        parity: As the published code: constants C_n = (2 n + 1) n^2 (4 n^2 - 1) / (n + 1)^2, and a beta of
-            degree + 1 entries whose first and last are never read.
-        beta_mean: Mean of the start values of beta; 1 with `beta_std=0` starts at the Gram polynomials.
-        beta_std: Standard deviation of the start values of beta.
+        degree: Highest degree; beta has degree - 1 entries, none below degree 2.
+        num_points: Number of points, m, greater than the degree.
+        parity: Use the constants of the published code, C_n = (2 n + 1) n^2 (4 n^2 - 1) / (n + 1)^2, and a
+            beta of degree + 1 entries, of which the first and the last are never used.
+        beta_mean: Mean of the initial beta; 1 with `beta_std=0` starts at the Gram polynomials.
+        beta_std: Standard deviation of the initial beta.
         squash: Domain policy, see `Basis`.
         num_channels: Not used, all channels share beta.
 
@@ -294,7 +295,7 @@ class GramBasis(PolynomialBasis):
         self.num_points = num_points
         self.beta_mean = beta_mean
         self.beta_std = beta_std
-        # Below degree 2 nothing is read, and a parameter without gradient would stop distributed training.
+        # Below degree 2 beta is not used, and a parameter without gradient would stop distributed training.
         self.beta = nn.Parameter(torch.empty(degree + 1 if parity else degree - 1)) if degree >= 2 else None
         self.parity = parity
         self.kan_parameters = ("beta",) if degree >= 2 else ()

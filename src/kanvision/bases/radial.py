@@ -153,7 +153,7 @@ class RBFBasis(RadialBasis):
 class RSWAFBasis(RadialBasis):
     """Reflectional switch functions, phi_j = 1 - tanh((x - c_j) / width)^2, the square of 1 / cosh.
 
-    FasterKAN (Delis 2024), whose width is 0.33 whatever the distance of the centers; MLP-KAN (arXiv
+    FasterKAN (Delis 2024), whose width is 0.33 for any distance between centers; MLP-KAN (arXiv
     2410.03027) builds its experts on them.
 
     Args:

@@ -15,20 +15,20 @@ __all__ = ["RationalBasis"]
 class RationalBasis(Basis):
     """Functions phi_j = x^j / (1 + |b_1 x + ... + b_n x^n|), j = 0 ... m; K = m + 1.
 
-    A Pade activation (Molina, Schramowski and Kersting 2020, arXiv 1907.06732) of every pair of input and
-    output whose denominator, without poles on the real line, belongs to the input: the coefficients of the
-    numerators are the weights of the layer. The b are learnable parameters (C, n) when `num_channels` is
+    Pade activations (Molina, Schramowski and Kersting 2020, arXiv 1907.06732) of every pair of input and
+    output, with denominators of the inputs, which have no real poles; the coefficients of the numerators are
+    the weights of the layer. The b are learnable parameters (C, n) when `num_channels` is
     given, else fixed buffers (1, n). They start at Q = 1 + |x|^n, b = (0, ..., 0, 1), where no function
     exceeds 1 for m <= n; at b = 0 the functions would be monomials and b without gradient.
 
-    Far out phi_j goes like |x|^(j - n) as long as b_n is not 0: bounded for m <= n, growing for m > n. Beyond
-    |x| = 10^(16 / max(m, n)) values stay what they are there, so that no input gives an infinite one.
+    At infinity phi_j is of the order |x|^(j - n) if b_n is not 0: bounded for m <= n, growing for m > n. |x|
+    is clamped to 10^(16 / max(m, n)), so that all values are finite.
 
     Args:
-        numerator_degree: M.
-        denominator_degree: N.
+        numerator_degree: Degree of the numerators, m.
+        denominator_degree: Degree of the denominator, n.
         squash: Domain policy; None, "tanh" or "sigmoid".
-        num_channels: C, for learnable denominators.
+        num_channels: Number of channels, C, for learnable denominators.
 
     Raises:
         ValueError: A degree is too small.

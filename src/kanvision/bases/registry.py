@@ -52,7 +52,7 @@ SINGLE_BASES: dict[str, type[Basis]] = {
         RationalBasis,
     )
 }
-"""All bases but those that are made of others."""
+"""All bases except those that are composed of others."""
 
 
 def build_basis(bases: Mapping[str, type[Basis]], name: str, arguments: Mapping[str, Any]) -> Basis:
@@ -60,8 +60,8 @@ def build_basis(bases: Mapping[str, type[Basis]], name: str, arguments: Mapping[
 
     Args:
         bases: Classes by name.
-        name: A key of `bases`.
-        arguments: Of the class behind the name.
+        name: Key of `bases`.
+        arguments: Arguments of the class.
 
     Raises:
         ValueError: The name or an argument is not known; the message lists the legal ones.

@@ -16,15 +16,15 @@ class ReLUBasis(Basis):
     """Bumps of width (k + 1) / g, phi_j = [r relu(x - start_j) relu(end_j - x)]^2, K = grid_size + order.
 
     Qiu et al. 2024, "ReLU-KAN" (arXiv 2406.02075): start_j = (j - k) / g, end_j = start_j + (k + 1) / g and
-    r = 4 g^2 / (k + 1)^2, which makes the peaks 1. The bumps cover [0, 1] and reach from -k/g to 1 + k/g;
-    beyond they are 0. Starts and ends are learnable parameters (C, K) when `num_channels` is given, else
+    r = 4 g^2 / (k + 1)^2, which scales the maxima to 1. The bumps cover [0, 1]; their support is from -k/g to
+    1 + k/g. Starts and ends are learnable parameters (C, K) when `num_channels` is given, else
     fixed buffers (1, K).
 
     Args:
-        grid_size: G.
-        order: K.
+        grid_size: Number of cells, g.
+        order: Order, k.
         squash: Domain policy, see `Basis`.
-        num_channels: C, for learnable starts and ends.
+        num_channels: Number of channels, C, for learnable starts and ends.
 
     Raises:
         ValueError: A size is too small.

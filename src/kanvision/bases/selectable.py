@@ -26,27 +26,29 @@ class SelectableBasis(Basis):
     phi = (g_1 s_1 phi_1, ..., g_M s_M phi_M), s_m = 1 / sqrt(sum_j E[phi_mj(x)^2]) for x ~ N(0, 1),
     K = K_1 + ... + K_M.
 
-    S-KAN, Yang, Zhang, Luo, Lu and Shen 2024, "Activation Space Selectable Kolmogorov-Arnold Networks"
-    (arXiv 2408.08338), trains all members, lets weights choose among them, and goes on with the chosen one.
-    How its gates are computed is not published; here they are g = softmax(logits / temperature), and without
-    the scales s the largest member would win. Phases (`set_phase`):
+    S-KAN, Yang, Zhang, Luo, Lu and Shen 2024, "Activation Space Selectable Kolmogorov-Arnold Networks" (arXiv
+    2408.08338), trains all members, selects one of them by weights, and continues with the selected one. The
+    computation of its gates is not published; here they are g = softmax(logits / temperature), and the scales
+    s keep the largest member from dominating. Phases (`set_phase`):
 
-    * "train": all gates are 1/M, and the gradient of the logits is 0, but there is one, as distributed
-      training wants it. The first phase of a new basis;
-    * "select": gates by the logits; a falling temperature makes them decide;
+    * "train": all gates are 1/M; the logits have a gradient of 0, because distributed training needs one. The
+      first phase of a new basis;
+    * "select": gates by the logits; a falling temperature moves them to 0 and 1;
     * "pruned": the gate of the largest logit is 1, the others are 0. `kanvision.layers.prune_selection`
-      takes the others out of the network.
+      removes the others from the network.
 
-    The phase is a part of the state dict. All members follow the channels of the layer.
+    The phase is part of the state dict. All members have the channels of the layer.
 
     Args:
         pool: Short names of the members, each at most once.
         pool_kwargs: Arguments of members by name.
-        squash: Domain policy in front of all members, beside their own; None, "tanh" or "sigmoid".
-        num_channels: C, for members with learnable parameters.
+        squash: Domain policy before all members, in addition to those of the members; None, "tanh" or
+            "sigmoid".
+        num_channels: Number of channels, C, for members with learnable parameters.
 
     Raises:
-        ValueError: The pool is empty or a name is unknown, repeated, or has arguments without being there.
+        ValueError: The pool is empty, or a name is unknown, repeated, or has arguments but is not in the
+            pool.
     """
 
     name = "selectable"
@@ -109,7 +111,7 @@ class SelectableBasis(Basis):
 
         Args:
             phase: "train", "select" or "pruned".
-            temperature: In the second phase, above 0.
+            temperature: Temperature of the second phase, above 0.
 
         Raises:
             ValueError: The phase is not known or the temperature not positive.
@@ -152,7 +154,7 @@ class SelectableBasis(Basis):
         return names[int(self.logits.argmax())], dict(zip(names, gates, strict=True))
 
     @torch.no_grad()
-    def map_to(self, member: str) -> Tensor:
+    def get_member_map(self, member: str) -> Tensor:
         """Return the map (K', K) of weights of this basis to those of one member: its gate times its scale.
 
         Raises:

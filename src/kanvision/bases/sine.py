@@ -19,19 +19,19 @@ class SineBasis(Basis):
 
     SineKAN, Reinhardt, Dinesh and Gleyzer 2024 (arXiv 2407.04149). As published, one set of frequencies
     serves all channels and starts at w_k = k / (K + 1). The published phases differ from input to input,
-    p_ik = k / (K + 1) + pi (i - 1) / (C - 1) with a fitted correction that grows with K; they tie a function
-    to the number of its channel, so that the channels of a convolution would not be equals. Here all channels
-    have p_k = pi (k - 1) / K: half a turn, beyond which sines only change their sign. Infinite inputs give
-    NaN, as the sine has no value there.
+    p_ik = k / (K + 1) + pi (i - 1) / (C - 1) with a fitted correction that grows with K; they make a
+    function depend on the index of its channel, which does not suit convolutions. Here all channels have
+    p_k = pi (k - 1) / K, half a period, after which sines only change their sign. The result for infinite
+    inputs is NaN.
 
     Args:
-        num_frequencies: K.
-        frequency_step: Distance of two frequencies at the start; None is 1 / (K + 1), and 1 is what the
-            first layer of the published networks has.
+        num_frequencies: Number of frequencies, K.
+        frequency_step: Initial distance between frequencies; None is 1 / (K + 1), and 1 is that of the first
+            layer of the published networks.
         per_channel: Learn a set of frequencies (C, K) for each channel instead of one (1, K) for all; needs
             `num_channels`, without which there is one set.
         squash: Domain policy; None, "tanh" or "sigmoid".
-        num_channels: C, for `per_channel`.
+        num_channels: Number of channels, C, for `per_channel`.
 
     Raises:
         ValueError: There is no frequency or the step is not positive.

@@ -26,29 +26,28 @@ class BSplineBasis(GridBasis):
     """B-splines of any degree, K = grid_size + degree functions.
 
     By default the knots are uniform: `grid_size` cells on `grid_range` and `degree` more on either side, as
-    in Liu et al. 2024, "KAN: Kolmogorov-Arnold Networks" (arXiv 2404.19756).
-    The functions sum to 1 on the range, decay to 0 over the cells beside it and are 0 farther out, so that a
-    layer is left with its base branch there: squash inputs that are wider than the range ("tanh", "clamp"),
-    or widen it; behind a norm (-2, 2) or (-3, 3) fits, and `kanvision.layers.grid` moves it to the data.
+    in Liu et al. 2024, "KAN: Kolmogorov-Arnold Networks" (arXiv 2404.19756). The functions sum to 1 on the
+    range, decay to 0 over the adjacent cells and are 0 farther out, where a layer has only its base branch.
+    Squash inputs that exceed the range ("tanh", "clamp"), or widen it: (-2, 2) or (-3, 3) suits inputs of a
+    norm, and `kanvision.layers.grid` moves the range to the data.
 
     Args:
-        grid_size: Cells on the range.
-        degree: K; 3 is cubic.
+        grid_size: Number of cells of the range.
+        degree: Degree, k; 3 is cubic.
         grid_range: Lowest and highest point of the range, which is the domain.
         knots: Increasing knots that replace the uniform ones; `grid_size` and `grid_range` are not used then.
-            n + 1 knots give K = n - degree functions.
-        evaluation: How the functions are computed, which changes cost and rounding alone. "folded": truncated
-            powers, uniform knots and degree >= 2; "local": the degree + 1 functions that are not 0,
-            scattered, uniform knots; "matrix": those as one matrix product with the powers of the place in
-            the cell, as in MatrixKAN (arXiv 2502.07176), uniform knots; "cox_de_boor": the recursion, any
-            knots; "auto": the quickest, folded for few functions of degrees 2 to 5, else matrix, and
-            cox_de_boor with `knots`.
+            n + 1 knots have K = n - degree functions.
+        evaluation: Algorithm, which affects only cost and rounding. "folded": truncated powers, uniform knots
+            and degree >= 2; "local": the degree + 1 nonzero functions, scattered, uniform knots; "matrix":
+            the nonzero functions as one matrix product with the powers of the position in the cell, as in
+            MatrixKAN (arXiv 2502.07176), uniform knots; "cox_de_boor": the recursion, any knots; "auto": the
+            fastest, folded for few functions of degrees 2 to 5, else matrix, and cox_de_boor with `knots`.
         squash: Domain policy, see `Basis`.
         num_channels: Not used: the functions have no parameters.
 
     Raises:
         ValueError: A size is too small, the range is empty, the knots are not increasing or too few, or
-            the evaluation is not known or not for these knots or this degree.
+            the evaluation is not known or not legal for these knots or this degree.
     """
 
     name = "bspline"
@@ -166,10 +165,10 @@ class BSplineBasis(GridBasis):
 
         B_j = sum_i c_i b_{rj - (r-1)k + i} with B on cells of width h, b on h / r, r the factor and c the
         coefficients of (1 + z + ... + z^{r-1})^{k+1} / r^k; for doubling c_i = 2^-k C(k+1, i). Exact on the
-        domain. Beside it the functions end k h / r from its ends and no longer k h.
+        domain. Outside, the functions end k h / r from its ends instead of k h.
 
         Returns:
-            (K', K) map of the weights, K' = r G + k.
+            Map of the weights (K', K), K' = r G + k.
 
         Raises:
             ValueError: The factor is below 2 or the knots are not equidistant.

@@ -18,16 +18,17 @@ class WaveletBasis(Basis):
     """Shifted and scaled copies of one wavelet, phi_j = psi((x - shift_j) / s_j), K = num_wavelets.
 
     Wav-KAN, Bozorgasl and Chen 2024 (arXiv 2405.12832), has a shift and a scale for every pair of input and
-    output, which is not an expansion of the input and takes O times the memory. Here they belong to the input
-    channel: learnable parameters (C, K) when `num_channels` is given, else fixed buffers (1, K). The
-    effective scale is s = sqrt(scale^2 + 1e-6). All wavelets vanish far out.
+    output, which is not an expansion of the input and needs O times the memory. Here each input channel has
+    them: learnable parameters (C, K) when `num_channels` is given, else fixed buffers (1, K). The
+    effective scale is s = sqrt(scale^2 + 1e-6). All wavelets decay to 0.
 
     Args:
         kind: "mexican_hat", "morlet", "dog", "meyer" or "shannon"; formulas at
             `kanvision.ops.wavelet.WAVELETS`.
-        num_wavelets: K; one starts at shift 0, more start evenly on [-2, 2]. All start at scale 1.
+        num_wavelets: Number of wavelets, K. One starts at shift 0, several start evenly on [-2, 2]; all start
+            at scale 1.
         squash: Domain policy; None, "tanh" or "sigmoid".
-        num_channels: C, for learnable shifts and scales.
+        num_channels: Number of channels, C, for learnable shifts and scales.
 
     Raises:
         ValueError: The kind is not known or there is no wavelet.

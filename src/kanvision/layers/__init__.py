@@ -11,7 +11,7 @@ from .edge_wavelet import EdgeWaveletConv1d, EdgeWaveletConv2d, EdgeWaveletConv3
 from .focal import KANFocalModulation1d, KANFocalModulation2d, KANFocalModulation3d
 from .grid import GridMove, extend_grid, init_grids, move_grids, refine_grid
 from .grid_fit import map_functions
-from .grid_inputs import GridSite, grid_sites, measure_inputs, share_outside
+from .grid_inputs import GridSite, grid_sites, measure_inputs, measure_share_outside
 from .karat import KArAttention, KArAtWindowAttention, karat_attn_layer
 from .karat_operator import KArAtOperator
 from .linear import KANLinear
@@ -91,6 +91,7 @@ __all__ = [
     "karat_attn_layer",
     "map_functions",
     "measure_inputs",
+    "measure_share_outside",
     "merge_adapters",
     "merge_bottlenecks",
     "move_grids",
@@ -99,7 +100,6 @@ __all__ = [
     "restore_structure",
     "select_basis",
     "selection_sites",
-    "share_outside",
     "structural_change",
     "structure_changes",
 ]

@@ -173,7 +173,7 @@ class AdaptedGramBasis(GramBasis):
     steps: tuple[int, ...]
 
     @staticmethod
-    def around(basis: GramBasis, steps: Sequence[int]) -> AdaptedGramBasis:
+    def adapt(basis: GramBasis, steps: Sequence[int]) -> AdaptedGramBasis:
         """Return an adapted copy of a basis."""
         assert basis.beta is not None
         basis.__class__ = AdaptedGramBasis

@@ -154,7 +154,7 @@ class KANLayer(nn.Module):
         self.drop_position = drop_position
         self.checkpoint = checkpoint
         with nullcontext() if device is None else torch.device(device):
-            self.basis = _basis_for(basis, in_channels, basis_kwargs)
+            self.basis = _resolve_basis(basis, in_channels, basis_kwargs)
             # The base branch exists if and only if it has an activation; "identity" is one.
             self.base_act = None if base_act is None else create_activation(base_act, key="base_act")
             self.basis_act = create_activation(basis_act, key="basis_act")
@@ -218,12 +218,12 @@ class KANLayer(nn.Module):
         x = self._dropped("input", x)
         # Recompute each branch separately: recomputation stops at the last tensor that the backward pass
         # needs, the input of the linear map, so only the expansion is computed twice and no convolution.
-        y = self._lean(self._normed_branch, x, self.input_norm)
+        y = self._apply_checkpointed(self._normed_branch, x, self.input_norm)
         if self.base_act is not None:
-            y = y + self._lean(self._base_branch, x)
+            y = y + self._apply_checkpointed(self._base_branch, x)
         # A norm alone saves only its input.
         plain = isinstance(self.act, nn.Identity)
-        y = self.norm(y) if plain else self._lean(self._finish, y, self.norm)
+        y = self.norm(y) if plain else self._apply_checkpointed(self._finish, y, self.norm)
         return self._dropped("output", y)
 
     def _normed_branch(self, x: Tensor) -> Tensor:
@@ -232,7 +232,9 @@ class KANLayer(nn.Module):
     def _finish(self, y: Tensor) -> Tensor:
         return self.act(self.norm(y))  # type: ignore[no-any-return]
 
-    def _lean(self, function: Callable[[Tensor], Tensor], x: Tensor, norm: nn.Module | None = None) -> Tensor:
+    def _apply_checkpointed(
+        self, function: Callable[[Tensor], Tensor], x: Tensor, norm: nn.Module | None = None
+    ) -> Tensor:
         """Apply a function; in training, keep only `x` for its backward pass.
 
         `norm` is the one inside the function, if any: its statistics must not count a batch twice. A compiler
@@ -330,7 +332,7 @@ def _uniform(weight: Tensor, std: float | Tensor) -> None:
     weight.uniform_(-1.0, 1.0).mul_(math.sqrt(3.0) * std)
 
 
-def _basis_for(basis: str | Basis, num_channels: int, kwargs: Mapping[str, Any] | None) -> Basis:
+def _resolve_basis(basis: str | Basis, num_channels: int, kwargs: Mapping[str, Any] | None) -> Basis:
     if isinstance(basis, Basis):
         built = create_basis(basis, **(kwargs or {}))
         if built.num_channels not in (None, num_channels):

@@ -132,11 +132,11 @@ class Bottleneck(CompositeLayer):
         u = self._dropped("input", x)
         y = cast(Tensor, self.expand(self.inner(self.squeeze(u))))
         if self.base_act is not None:
-            y = y + self._cores()[0]._lean(self._base_branch, u)
+            y = y + self._cores()[0]._apply_checkpointed(self._base_branch, u)
         if isinstance(self.act, nn.Identity):
             y = self.norm(y)
         else:
-            y = self._cores()[0]._lean(self._finish, y, self.norm)
+            y = self._cores()[0]._apply_checkpointed(self._finish, y, self.norm)
         return self._dropped("output", y)
 
     def _base_branch(self, x: Tensor) -> Tensor:

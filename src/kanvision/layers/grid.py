@@ -176,7 +176,7 @@ def _move(
             maps = {name: weights for name, (weights, _) in fits.items()}
             found = GridMove(site.name, old, (low, high), fraction, change, maps)
             break
-    found = _of_first_process(site, found)
+    found = _broadcast_move(site, found)
     if found.fraction:
         for name, layer in site.layers.items():
             layer.basis_weight.copy_(map_functions(layer.basis_weight, found.weights[name], layer.groups))
@@ -243,7 +243,7 @@ def _change(model: nn.Module, name: str, change: Callable[[GridBasis], Tensor]) 
     return matrix
 
 
-def _of_first_process(site: GridSite, move: GridMove) -> GridMove:
+def _broadcast_move(site: GridSite, move: GridMove) -> GridMove:
     """Return the decision of rank 0 on all processes, independent of rounding."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return move

@@ -69,7 +69,7 @@ def fit_functions(
     lhs = lhs + ridge.view(-1, 1, 1) * torch.eye(lhs.shape[-1], dtype=lhs.dtype)
     weights = torch.cholesky_solve(_products(fitted, after, before), torch.linalg.cholesky(lhs))  # (C, K, K)
     changes = [
-        _change_of(layer, share, weights, before, after)
+        _relative_change(layer, share, weights, before, after)
         for share in (smooth, measure(torch.ones(()), 0.0, 0.0))
     ]
     return weights, max(changes)
@@ -81,7 +81,7 @@ def _even(low: float, high: float, step: float) -> Tensor:
     return low + (high - low) * (torch.arange(count, dtype=torch.float64) + 0.5) / count
 
 
-def _change_of(layer: KANLayer, share: Tensor, weights: Tensor, before: Tensor, after: Tensor) -> float:
+def _relative_change(layer: KANLayer, share: Tensor, weights: Tensor, before: Tensor, after: Tensor) -> float:
     """Return the root mean square of (M w) . phi_new - w . phi_old, relative to that of w . phi_old.
 
     Args:

@@ -16,7 +16,7 @@ from kanvision.bases import Basis, BSplineBasis, GridBasis
 from .base import KANLayer
 from .input_statistics import InputRange
 
-__all__ = ["GridSite", "grid_sites", "measure_inputs", "observe", "share_outside"]
+__all__ = ["GridSite", "grid_sites", "measure_inputs", "measure_share_outside", "observe"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def grid_sites(model: nn.Module) -> list[GridSite]:
     return sites
 
 
-def share_outside(layer: KANLayer, x: Tensor) -> float:
+def measure_share_outside(layer: KANLayer, x: Tensor) -> float:
     """Return the share of a layer's inputs outside the domain of its basis, after the input norm.
 
     Args:

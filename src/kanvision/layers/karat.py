@@ -73,7 +73,7 @@ class KArAttention(Attention):
         _give_operator(self, num_heads - num_softmax_heads, num_tokens, operator, options, where)
 
     @classmethod
-    def of(cls, attn: nn.Module, num_tokens: int, **kwargs: Any) -> KArAttention:
+    def from_attention(cls, attn: nn.Module, num_tokens: int, **kwargs: Any) -> KArAttention:
         """Return an attention with the linear maps, norms and dropouts of another attention.
 
         Args:
@@ -96,7 +96,7 @@ class KArAttention(Attention):
                 heads,
                 attn_head_dim=qkv.out_features // 3 // heads,
                 num_tokens=num_tokens,
-                operator=_nothing(heads - kwargs.get("num_softmax_heads", 0)),
+                operator=_build_placeholder(heads - kwargs.get("num_softmax_heads", 0)),
                 **{key: value for key, value in kwargs.items() if key not in ("operator", "options")},
             )
         for name in _PARTS:
@@ -127,12 +127,12 @@ class KArAttention(Attention):
             k[:, soft:],
             v[:, soft:],
             self.scale,
-            _of_heads(bias, soft, None),
-            _of_heads(keep, soft, None),
+            _select_heads(bias, soft, None),
+            _select_heads(keep, soft, None),
             drop_rate,
         )
         if soft:
-            mask = _of_heads(_as_additive(bias, keep, x), None, soft)
+            mask = _select_heads(_as_additive(bias, keep, x), None, soft)
             usual = F.scaled_dot_product_attention(q[:, :soft], k[:, :soft], v[:, :soft], mask, drop_rate)
             out = torch.cat((usual, out), 1)
         out = out.transpose(1, 2).flatten(2)  # (B, N, h d)
@@ -146,12 +146,12 @@ class KArAttention(Attention):
         q, k, _ = self._heads(x)
         bias, keep = self._masks(attn_mask, False, x)
         soft = self.num_softmax_heads
-        masks = (_of_heads(mask, soft, None) for mask in (bias, keep))
+        masks = (_select_heads(mask, soft, None) for mask in (bias, keep))
         before, after = self.operator.attention(q[:, soft:], k[:, soft:], self.scale, *masks)
         if not soft:
             return before, after
         logits = self.scale * (q[:, :soft] @ k[:, :soft].mT).to(before.dtype)
-        mask = _of_heads(_as_additive(bias, keep, x), None, soft)
+        mask = _select_heads(_as_additive(bias, keep, x), None, soft)
         usual = (logits if mask is None else logits + mask).softmax(-1)
         return torch.cat((logits, before), 1), torch.cat((usual, after), 1)
 
@@ -285,7 +285,7 @@ def _give_operator(
     attn.__dict__["operator"] = operator
 
 
-def _nothing(num_heads: int) -> KArAtOperator:
+def _build_placeholder(num_heads: int) -> KArAtOperator:
     """Return a placeholder module."""
     return KArAtOperator(max(1, num_heads), 1, 1, device="meta")
 
@@ -305,7 +305,7 @@ def _as_additive(bias: Tensor | None, keep: Tensor | None, x: Tensor) -> Tensor 
     return hidden if bias is None else bias + hidden
 
 
-def _of_heads(mask: Tensor | None, first: int | None, last: int | None) -> Tensor | None:
+def _select_heads(mask: Tensor | None, first: int | None, last: int | None) -> Tensor | None:
     """Return the part of a mask (..., N, N) that belongs to some heads, (B or 1, h or 1, N, N)."""
     if mask is None or mask.ndim == 2:
         return mask

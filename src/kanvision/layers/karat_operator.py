@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from kanvision.bases import FourierBasis
 from kanvision.ops.autocast import without_autocast
 from kanvision.ops.karat import Series, fourier_attention
-from kanvision.ops.karat_triton import fused_fourier_attention, why_not_fused
+from kanvision.ops.karat_triton import fused_fourier_attention, get_fusion_obstacle
 from kanvision.ops.simplex import project_simplex
 from kanvision.spec.models import KARAT_OPTIONS, KArAtBaseAct
 
@@ -244,7 +244,7 @@ class KArAtOperator(nn.Module):
         closed_form = None if obstacle else fourier_attention
         wants_kernels = self.implementation == "triton" or (self.implementation == "auto" and q.is_cuda)
         if series is not None and not obstacle and wants_kernels:
-            obstacle = why_not_fused(q, series, rank)
+            obstacle = get_fusion_obstacle(q, series, rank)
             closed_form = closed_form if obstacle else fused_fourier_attention
         if self.implementation == "triton" and obstacle:
             raise ValueError(f"implementation='triton' cannot be: {obstacle}; take implementation='auto'.")

@@ -183,7 +183,7 @@ def _adapted_basis(layer: KANLayer, degrees: list[int], extra: int) -> Basis:
         adapted = [*degrees, *range(layer.basis.num_basis, basis.num_basis)]
         steps = sorted({degree - 1 for degree in adapted if degree >= 2})
         if steps:
-            basis = AdaptedGramBasis.around(basis if extra else copy.deepcopy(basis), steps)
+            basis = AdaptedGramBasis.adapt(basis if extra else copy.deepcopy(basis), steps)
     return basis.to(layer.basis_weight.dtype) if basis is not layer.basis else basis
 
 

@@ -91,7 +91,7 @@ def select_basis(model: nn.Module, layer: str = "", *, member: str) -> Tensor:
         raise ValueError(
             f"layer={layer!r} has squash={pool.squash!r} in front of the whole pool, which no member has"
         )
-    matrix = pool.map_to(member)
+    matrix = pool.get_member_map(member)
     for owner in owners:
         weight = map_functions(owner.basis_weight, matrix, owner.groups)
         owner.basis = cast(Basis, pool.members[member])

@@ -16,20 +16,20 @@ from .feature_locations import FeatureLocation, feature_location, feature_locati
 from .kanify import kanify
 from .registry import create_model, list_models
 from .segmenter import Segmenter, create_segmenter
-from .transformer import patch_size_for
+from .transformer import choose_patch_size
 
 __all__ = [
     "BUILDERS",
     "AttentionTransfer",
     "FeatureLocation",
     "Segmenter",
+    "choose_patch_size",
     "create_model",
     "create_segmenter",
     "feature_location",
     "feature_locations",
     "kanify",
     "list_models",
-    "patch_size_for",
 ]
 
 for _module in iter_modules(__path__):  # each registers its networks with timm

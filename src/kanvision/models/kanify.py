@@ -206,7 +206,7 @@ def _karat(module: nn.Module, num_tokens: int | None, options: dict[str, Any]) -
             "attention='karat' needs a fixed number of tokens: a model with patch_embed.num_patches and "
             "num_prefix_tokens, built without dynamic_img_size"
         )
-    return KArAttention.of(module, num_tokens, options=options)
+    return KArAttention.from_attention(module, num_tokens, options=options)
 
 
 def _num_tokens(model: nn.Module) -> int | None:

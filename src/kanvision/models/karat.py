@@ -68,7 +68,7 @@ def replace_attention(
                 **options,
             )
             model.karat_operator = shared
-        block.attn = KArAttention.of(
+        block.attn = KArAttention.from_attention(
             attn,
             num_tokens,
             num_softmax_heads=num_softmax_heads,

@@ -24,7 +24,7 @@ from .feature_locations import FeatureLocation
 from .heads import PixelHead
 from .register_sizes import register_sizes
 from .segmenter import build_segmenter, segmenter_cfg
-from .token_unet import TokenEmbed, TokenLinear, spread
+from .token_unet import TokenEmbed, TokenLinear, init_conv_weights
 from .unet import ConvPair, scaled_widths
 from .unet_blocks import refuse_drop_path, run_stages
 
@@ -103,7 +103,7 @@ class RollingMixer(nn.Module):
         self.drop = nn.Dropout(drop_rate)
         for conv in self.convs:
             assert isinstance(conv, nn.Conv2d)
-            spread(conv)
+            init_conv_weights(conv)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C)."""

@@ -20,7 +20,7 @@ from .backbone import drop_path_rates
 from .feature_locations import FeatureLocation
 from .heads import PixelHead
 
-__all__ = ["TokenBlock", "TokenEmbed", "TokenLinear", "TokenUNet", "spread"]
+__all__ = ["TokenBlock", "TokenEmbed", "TokenLinear", "TokenUNet", "init_conv_weights"]
 
 _LINEAR_STD = 0.02
 
@@ -34,7 +34,7 @@ class TokenLinear(nn.Linear):
         nn.init.zeros_(self.bias)
 
 
-def spread(conv: nn.Conv2d) -> None:
+def init_conv_weights(conv: nn.Conv2d) -> None:
     """Initialize a convolution with normal weights of variance 2 / fan_out and no bias."""
     fan_out = conv.weight[0, 0].numel() * conv.out_channels // conv.groups
     nn.init.normal_(conv.weight, std=(2 / fan_out) ** 0.5)
@@ -59,7 +59,7 @@ class TokenEmbed(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
         self.act = nn.Identity() if act is None else act
         self.norm = nn.LayerNorm(out_channels)
-        spread(self.conv)
+        init_conv_weights(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to tokens, channels last."""

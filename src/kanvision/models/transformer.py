@@ -8,14 +8,14 @@ from typing import Any
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import VisionTransformer, build_model_with_cfg
 
-__all__ = ["build_transformer", "patch_size_for", "transformer_cfg"]
+__all__ = ["build_transformer", "choose_patch_size", "transformer_cfg"]
 
 LARGEST_PATCH = 16
 LEAST_TOKENS = 7  # a side; 28 pixels then have patches of 4
 MOST_TOKENS = 64  # a side, with patches smaller than the largest
 
 
-def patch_size_for(img_size: int | Sequence[int]) -> int:
+def choose_patch_size(img_size: int | Sequence[int]) -> int:
     """Return the largest patch size up to 16 that divides the image and leaves at least 7 tokens a side.
 
     224 -> 16, 64 -> 8, 32 -> 4, 28 -> 4, 8 -> 1; an image below 7 pixels a side has patches of 1.
@@ -74,7 +74,7 @@ def build_transformer(
         pretrained: Load published weights (timm reports that there are none).
         depth: Number of blocks.
         img_size: Side of the image in pixels, or (height, width).
-        patch_size: Side of a patch; None is `patch_size_for(img_size)`.
+        patch_size: Side of a patch; None is `choose_patch_size(img_size)`.
         out_indices: Indices of the blocks whose outputs `features_only` returns; None for the last three.
         **kwargs: Arguments of the model and of timm's builder.
     """
@@ -88,6 +88,6 @@ def build_transformer(
         },
         depth=depth,
         img_size=img_size,
-        patch_size=patch_size_for(img_size) if patch_size is None else patch_size,
+        patch_size=choose_patch_size(img_size) if patch_size is None else patch_size,
         **kwargs,
     )

@@ -24,7 +24,7 @@ from kanvision.spec.models import UKANSize
 
 from .register_sizes import register_sizes
 from .segmenter import build_segmenter, segmenter_cfg
-from .token_unet import TokenBlock, TokenLinear, TokenUNet, spread
+from .token_unet import TokenBlock, TokenLinear, TokenUNet, init_conv_weights
 from .unet import ConvPair
 
 __all__ = ["GROUP_RATIONAL", "SIZES", "UKAN", "PlainLinear", "TokenMixer"]
@@ -117,7 +117,7 @@ class TokenMixer(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.norm = nn.BatchNorm2d(width)
         self.act = nn.ReLU()
-        spread(self.conv)
+        init_conv_weights(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C)."""

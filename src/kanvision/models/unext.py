@@ -21,7 +21,7 @@ from kanvision.spec.models import UNeXtSize
 
 from .register_sizes import register_sizes
 from .segmenter import build_segmenter, segmenter_cfg
-from .token_unet import TokenBlock, TokenLinear, TokenUNet, spread
+from .token_unet import TokenBlock, TokenLinear, TokenUNet, init_conv_weights
 
 __all__ = ["SIZES", "ShiftedMlp", "UNeXt", "shift"]
 
@@ -61,7 +61,7 @@ class ShiftedMlp(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.act = nn.GELU()
         self.linear2 = TokenLinear(width, width)
-        spread(self.conv)
+        init_conv_weights(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C)."""

@@ -17,7 +17,7 @@ __all__ = ["softmax_attention"]
 class _PlainSecondDerivative(torch.autograd.Function):
     """Identity of a fused result whose gradient uses the plain formula when it is differentiated again.
 
-    An ordinary backward pass goes through the fused kernel and costs nothing more.
+    A first backward pass uses the fused kernel at no additional cost.
     """
 
     @staticmethod

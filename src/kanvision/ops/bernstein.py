@@ -20,9 +20,9 @@ def bernstein(x: Tensor, degree: int, dim: int) -> Tensor:
     d/dx b_{j,n} = n (b_{j-1,n-1} - b_{j,n-1}).
 
     Args:
-        x: float32 or float64 points, meant to lie in [0, 1].
-        degree: N >= 0.
-        dim: Axis of the result that holds the polynomials.
+        x: Points in float32 or float64, intended to be in [0, 1].
+        degree: Degree of all polynomials, n >= 0.
+        dim: Axis of the result with the polynomials.
     """
     return recompute(_Bernstein(degree, dim), x)
 

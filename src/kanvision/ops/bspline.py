@@ -2,7 +2,7 @@
 
 Knots t_0 <= ... <= t_n carry K = n - k functions of degree k, B_j with support [t_j, t_{j+k+1}]. Cells are
 half open, [t_i, t_{i+1}), but the last one is closed. Outside the knots, and at infinity, all functions are
-0; NaN gives NaN for k >= 1.
+0; the result for NaN is NaN for k >= 1.
 
 Shapes: x (...), values (..., K, ...) with K inserted at `dim`.
 """
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 EVALUATIONS = ("auto", "folded", "local", "matrix", "cox_de_boor")
-"""Ways to compute the same functions.
+"""Algorithms of B-splines.
 
 folded: each function by truncated powers folded about its center, without an index; uniform knots, k >= 2
 local: the k + 1 functions that are not 0 by the recursion within their cell, scattered; uniform knots
@@ -39,10 +39,10 @@ cox_de_boor: all functions of all degrees up to k by the recursion; any knots
 auto: folded for few functions of degrees 2 to 5, else matrix; cox_de_boor where the knots are not uniform
 """
 
-# Up to so many functions evaluating all of them by the folded form beats scattering the k + 1 that are not 0;
-# it writes one function after the other, which is slow where their axis is the innermost one.
+# Up to this number of functions the folded form of all is faster than scattering the k + 1 nonzero ones. It
+# writes one function after the other, which is slow if their axis is the innermost one.
 _FOLD_AT_MOST, _FOLD_AT_MOST_INNERMOST = 20, 10
-# The folded form loses a digit in float32 with every three degrees or so, the others none.
+# The folded form loses about one digit in float32 for every three degrees, the others none.
 _FOLD_UP_TO_DEGREE = 5
 
 
@@ -60,12 +60,12 @@ def bspline(
     d/dx B_{j,k} = k (B_{j,k-1} / (t_{j+k} - t_j) - B_{j+1,k-1} / (t_{j+k+1} - t_{j+1}))
 
     Args:
-        x: float32 or float64 points.
+        x: Points in float32 or float64.
         knots: (n + 1,) knots in increasing order; no gradient reaches them.
-        degree: K >= 0.
-        dim: Axis of the result that holds the K = n - k functions.
-        uniform: The knots are equidistant, so that closed forms hold. Not checked: that would need a look at
-            the values of the knots.
+        degree: Degree, k >= 0.
+        dim: Axis of the result with the K = n - k functions.
+        uniform: The knots are equidistant, so that closed forms apply. Not checked, because a check reads the
+            values of the knots.
         evaluation: One of `EVALUATIONS`, legal for these knots and this degree (`legal_evaluations`).
 
     Returns:
@@ -74,7 +74,7 @@ def bspline(
     if not uniform or evaluation == "cox_de_boor":
         return recompute(_AnyKnots(degree, dim), x, knots)
     num_cells = knots.numel() - 1
-    # Knots at the ends of the domain are smaller than the outermost ones, and rounded less.
+    # Knots at the ends of the domain are smaller than the outermost ones, with smaller rounding errors.
     ends = min(degree, (num_cells - 1) // 2)
     low, high = knots[ends], knots[num_cells - ends]
     step = (high - low) / (num_cells - 2 * ends)
@@ -91,15 +91,15 @@ def _quickest(degree: int, num_basis: int, innermost: bool) -> str:
 def bspline_flops(degree: int, num_basis: int, *, uniform: bool, evaluation: str = "auto") -> int:
     """Return the operations that evaluate all functions at one point; powers of two count as one.
 
-    Cox-de Boor takes 7 for every function of every degree from 1 to k; the other ways 8 to find the cell, or
-    2 to scale x, and what their formulas say. "auto" stands for the way it takes where the axis of the
-    functions is not the innermost one.
+    Cox-de Boor needs 7 for every function of every degree from 1 to k; the other algorithms need 8 to find
+    the cell, or 2 to scale x, and those of their formulas. "auto" is counted as the algorithm that it selects
+    if the axis of the functions is not the innermost one.
 
     Args:
-        degree: K.
+        degree: Degree, k.
         num_basis: Number of basis functions, K.
         uniform: As in `bspline`.
-        evaluation: As of `bspline`.
+        evaluation: As in `bspline`.
     """
     if not uniform or evaluation == "cox_de_boor":
         return 7 * sum(num_basis + degree - q for q in range(1, degree + 1)) if degree else 3 * num_basis
@@ -122,7 +122,7 @@ def legal_evaluations(degree: int, uniform: bool) -> tuple[str, ...]:
     """Return the `EVALUATIONS` that compute B-splines of this degree on uniform, or on any, knots."""
     if not uniform:
         return "auto", "cox_de_boor"
-    # Steps and kinks need the one-sided convention of the cells, which folding would lose.
+    # Steps and kinks need the one-sided convention of the cells, which folding does not keep.
     return tuple(name for name in EVALUATIONS if name != "folded" or degree >= 2)
 
 
@@ -132,7 +132,7 @@ def cox_de_boor(x: Tensor, knots: Tensor, degree: int, dim: int) -> Tensor:
     B_{i,0} = 1 on [t_i, t_{i+1}), else 0
     B_{i,q} = (x - t_i) / (t_{i+q} - t_i) B_{i,q-1} + (t_{i+q+1} - x) / (t_{i+q+1} - t_{i+1}) B_{i+1,q-1}
 
-    A quotient with equal knots counts as 0. Arguments and result as of `bspline`.
+    A quotient with equal knots is 0. Arguments and result as in `bspline`.
     """
     shape = [1] * (x.ndim + 1)
     shape[dim] = -1
@@ -184,7 +184,7 @@ class _AnyKnots(NamedTuple):
 class _UniformKnots(NamedTuple):
     """Values of all functions on uniform knots with spacing `step` and midpoint `origin`.
 
-    Places are counted in cells from the middle, s = (x - origin) / step, which keeps most digits.
+    Positions are in cells from the middle, s = (x - origin) / step, which keeps most digits.
     """
 
     degree: int
@@ -242,7 +242,8 @@ class _UniformSlope(NamedTuple):
             for index, weight in self.spline.local(s, derivative=True):
                 total.addcmul_(maps.gather(dim, index.unsqueeze(dim)).squeeze(dim), weight)
             return total / step
-        # Neighbors' differences one by one: a tensor of all of them would cost more than all else here.
+        # One difference of neighbors at a time: a tensor of all would cost more than the rest of this
+        # function.
         slots = maps.unbind(dim)
         for j in range(len(slots) + 1):
             if j == 0:
@@ -285,8 +286,8 @@ def _cardinal(depth: Tensor, degree: int) -> Tensor:
 
     B = sum_{m < (k+1)/2} (-1)^m C(k+1, m) relu(depth - m)^k / k!
 
-    Over all m <= k + 1, not folded about the center, the sum loses all digits in float32 by cancellation for
-    k near 10. The differences depth - m are exact, so that their powers cancel as they should.
+    Summed over all m <= k + 1, not folded about the center, all digits would be lost in float32 by
+    cancellation for k near 10. The differences depth - m are exact, so that their powers cancel correctly.
     """
     total: Tensor | None = None
     for m in range(math.ceil((degree + 1) / 2)):
@@ -314,12 +315,12 @@ def _local(
 ) -> list[tuple[Tensor, Tensor]]:
     """Return index and value (or derivative in s) of the k + 1 nonzero functions s cells from the middle.
 
-    `weigh` gives w_0 ... w_k from the place u in the cell; w_r belongs to the function `cell - k + r`.
-    Functions beyond both ends are reported with value 0 at a legal index.
+    `weigh` returns w_0 ... w_k for the position u in the cell; w_r belongs to the function `cell - k + r`.
+    Functions beyond both ends are returned with value 0 at a legal index.
     """
-    # The end of the last cell belongs to it, also where it is rounded up.
+    # The last cell contains its end, even if that is rounded up.
     outside = s.abs() > num_cells * (0.5 + torch.finfo(s.dtype).eps)
-    # NaN lands in some legal cell; its place u stays NaN, and so do its values.
+    # NaN is assigned to a legal cell; its position u is NaN, and so are its values.
     cell = torch.where(s.isnan() | outside, 0, s + num_cells / 2).floor().clamp_(0, num_cells - 1)
     weights = weigh(s - (cell - num_cells / 2), degree, derivative)
     first = cell.long() - degree
@@ -359,8 +360,8 @@ def _recursive_weights(u: Tensor, degree: int, derivative: bool) -> list[Tensor]
 def _matrix_weights(u: Tensor, degree: int, derivative: bool) -> list[Tensor]:
     """Return (1, u, ..., u^k) M with M of `matrix_form`, or (0, 1, ..., k u^{k-1}) M.
 
-    The product is written out, by Horner's scheme for each column: a matrix product would round to
-    TensorFloat32 where that is allowed.
+    The product is computed by Horner's scheme for each column: a matrix product would round to TensorFloat32
+    if that is enabled.
     """
     matrix = matrix_form(degree)
     weights = []

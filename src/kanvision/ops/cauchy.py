@@ -23,9 +23,9 @@ def poles(x: Tensor, rate: Tensor, dim: int) -> Tensor:
     the backward pass, twice differentiable.
 
     Args:
-        x: float32 or float64 points.
+        x: Points in float32 or float64.
         rate: 1 / width; broadcasts against `x.unsqueeze(dim)`, gradients reach it.
-        dim: Axis of the result that holds the K = 2 P functions.
+        dim: Axis of the result with the K = 2 P functions.
     """
     return recompute(_Poles(dim), x, rate)
 

@@ -15,17 +15,17 @@ def plain_gradients(
 ) -> list[Tensor | None]:
     """Return the gradients of `formula(*inputs)`, differentiable again.
 
-    Inputs may depend on each other, or be one tensor given twice: what goes through another input, or through
-    `grad`, is for the graph around the operator to count.
+    Inputs may depend on each other, or be one tensor given twice: the graph around the operator adds
+    gradients through other inputs and through `grad`.
 
     Args:
-        formula: The operator in differentiable operations; gets the inputs.
-        inputs: What it is called with.
-        needed: Which of them want a gradient.
-        grad: Of the result.
+        formula: Function of the inputs that computes the operator in differentiable operations.
+        inputs: Inputs of the operator.
+        needed: True for each input that needs a gradient.
+        grad: Gradient of the result.
 
     Returns:
-        A gradient where one is needed, else None.
+        Gradient of each input that needs one, else None.
     """
     with torch.enable_grad():
         aliases = [None if t is None else t.view_as(t) for t in inputs]

@@ -16,9 +16,9 @@ def fourier(x: Tensor, frequencies: Tensor, dim: int) -> Tensor:
     """Return cos(w_1 x) ... cos(w_F x), sin(w_1 x) ... sin(w_F x), twice differentiable; saves only `x`.
 
     Args:
-        x: float32 or float64 points.
+        x: Points in float32 or float64.
         frequencies: (F,); no gradient reaches them.
-        dim: Axis of the result that holds the K = 2 F functions.
+        dim: Axis of the result with the K = 2 F functions.
     """
     return recompute(_Fourier(dim), x, frequencies)
 

@@ -4,8 +4,9 @@ With S = scale q k^T, functions f_1 ... f_K and coefficients c, for every head
 
     H_ip = sum_j sum_k c_pjk f_k(S_ij)        U = W^T v        out = H U
 
-which is (H W^T) v, the paper's formula, in an order that never builds the matrix H W^T. The functions are
-cos(x) ... cos(G x), sin(x) ... sin(G x), then 1 and a base activation where these are wanted. With g = dL/dH,
+which is (H W^T) v, the formula of the paper, in an order that does not compute the matrix H W^T. The
+functions are cos(x) ... cos(G x), sin(x) ... sin(G x), then optionally 1 and a base activation. With g =
+dL/dH,
 
     dS_ij = sum_k f'_k(S_ij) (g c_k)_ij        dc_pjk = sum_i g_ip f_k(S_ij)
     dq = scale dS k        dk = scale dS^T q        dW = v dU^T        dU = H^T dout        dv = W dU
@@ -65,9 +66,9 @@ class Series(NamedTuple):
     """Functions f_1 ... f_K of a Fourier series.
 
     Attributes:
-        num_frequencies: G.
-        constant: Whether 1 is one of them.
-        base_act: A name in `BASE_ACTS`; "zero" is none.
+        num_frequencies: Number of frequencies, G.
+        constant: True if 1 is one of the functions.
+        base_act: Base activation, one of `BASE_ACTS`; "zero" is none.
     """
 
     num_frequencies: int
@@ -91,23 +92,23 @@ def fourier_attention(
 ) -> Tensor:
     """Apply attention with learned functions of the logits; saves H and the arguments for backward.
 
-    Logits, functions and H are computed in float32 (float64 stays), also under autocast: rounding a logit to
-    bfloat16 moves cos(3 x) by up to 0.09. Computed tile by tile, so that temporaries of the size of the
-    logits are few. Differentiable any number of times; derivatives of derivatives go through
-    `fourier_attention_reference` and its N x N matrices.
+    Logits, functions and H are computed in float32 (or float64), also under autocast: rounding a logit to
+    bfloat16 changes cos(3 x) by up to 0.09. Tiles keep the number of temporaries of the size of the logits
+    small. Differentiable to any order; second derivatives use `fourier_attention_reference` with its N x N
+    matrices.
 
     Args:
-        q: (B, h, M, d) queries.
-        k: (B, h, N, d) keys.
-        v: (B, h, N, d) values.
-        coefficients: (h, r, N, K).
-        weight: W (h, N, r), or (h, N, r + 1) whose last column is a bias: a unit that is 1 everywhere. None
-            is the full rank r = N, where H is the attention itself.
-        series: The functions.
-        scale: Of the logits.
+        q: Queries (B, h, M, d).
+        k: Keys (B, h, N, d).
+        v: Values (B, h, N, d).
+        coefficients: Coefficients (h, r, N, K).
+        weight: W, (h, N, r), or (h, N, r + 1) with a bias in the last column: the weight of a unit that is 1.
+            None is the full rank r = N, where H is the attention matrix.
+        series: Functions.
+        scale: Factor of the logits.
 
     Returns:
-        (B, h, M, d), the dtype of v; transposing h and M gives a contiguous tensor.
+        Outputs (B, h, M, d) in the dtype of v; with h and M transposed they are contiguous.
 
     Raises:
         ValueError: Shapes do not fit.
@@ -173,8 +174,9 @@ def differentiable_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...
     """Return the gradients of all arguments by the plain formula, differentiable again.
 
     Args:
-        ctx: Of a function of the arguments of `fourier_attention`; has saved the tensors among them and H.
-        grad: Of its result.
+        ctx: Context of an autograd function with the arguments of `fourier_attention`, with saved tensors and
+            H.
+        grad: Gradient of the result.
     """
     formula = partial(fourier_attention_reference, series=ctx.series, scale=ctx.scale)
     found = plain_gradients(formula, ctx.saved_tensors[:5], ctx.needs_input_grad[:5], grad)

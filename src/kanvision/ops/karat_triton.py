@@ -1,10 +1,10 @@
 """Fourier attention of KArAt in fused GPU kernels; see `kanvision.ops.karat` for formulas and legend.
 
-A program has one tile of queries of one head and walks over the keys (or the other way round, for the
-gradients of keys and coefficients); nothing of the size of the logits leaves it. Logits, angles and sums are
-float32, the factors of the matrix products have the dtype of the queries. A key beyond the end meets
-coefficients of 0: a logit of 0 would count, cos(0) = 1. Sums over samples are taken in a fixed order, so that
-results are the same bit by bit from run to run.
+A program has one tile of queries of one head and loops over the keys (or one tile of keys and loops over the
+queries, for the gradients of keys and coefficients); it writes nothing of the size of the logits. Logits,
+angles and sums are float32, the factors of the matrix products have the dtype of the queries. Keys beyond the
+end have coefficients of 0, because the functions of a logit of 0 are not 0 (cos(0) = 1). Sums over samples
+have a fixed order, so that results are reproducible bit by bit.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from torch import Tensor
 
 from .autocast import without_autocast
 from .karat import Series, differentiable_gradients
-from .triton_support import why_no_kernels
+from .triton_support import get_triton_obstacle
 
-__all__ = ["fused_fourier_attention", "why_not_fused"]
+__all__ = ["fused_fourier_attention", "get_fusion_obstacle"]
 
 MAX_RANK = 64
 _QUERIES, _KEYS = 64, 32  # of a tile
-_SPLITS = 16  # groups of samples whose sums of coefficients are kept apart
+_SPLITS = 16  # groups of samples with separate sums of coefficients
 
 
-def why_not_fused(q: Tensor, series: Series, rank: int | None) -> str:
+def get_fusion_obstacle(q: Tensor, series: Series, rank: int | None) -> str:
     """Return the reason why the kernels cannot be used, or an empty string."""
     if series.base_act != "zero":
         return f"the kernels have no base activation, base_act={series.base_act!r}"
@@ -34,7 +34,7 @@ def why_not_fused(q: Tensor, series: Series, rank: int | None) -> str:
         return f"the kernels keep one row of units in registers, which ends at rank={MAX_RANK}; rank={rank}"
     if q.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return f"the kernels compute in float32, the queries are {q.dtype}"
-    return why_no_kernels(q, "the queries are")
+    return get_triton_obstacle(q, "the queries are")
 
 
 def fused_fourier_attention(
@@ -46,7 +46,7 @@ def fused_fourier_attention(
     series: Series,
     scale: float,
 ) -> Tensor:
-    """Apply `kanvision.ops.karat.fourier_attention` in kernels; `why_not_fused` must be empty."""
+    """Apply `kanvision.ops.karat.fourier_attention` in kernels; `get_fusion_obstacle` must be empty."""
     assert weight is not None  # a rank was given
     return cast(Tensor, _Fused.apply(q, k, v, coefficients, weight, series, scale)[0])
 

@@ -21,15 +21,15 @@ def fractions(x: Tensor, denominator: Tensor, degree: int, dim: int) -> Tensor:
 
     With P = sum b_k x^k, q = 1 / Q and N = sum_j g_j x^j for incoming gradients g, the gradients are
     q (N' - N q sign(P) P') in x and -N q^2 sign(P) x^k in b_k, by Horner's scheme. Points are bounded at
-    +-10^(16 / max(degree, n)), so that no power overflows in float32; the values stay what they are there.
+    +-10^(16 / max(degree, n)), so that no power overflows in float32.
     Twice differentiable.
 
     Args:
-        x: float32 or float64 points.
-        denominator: B; its axis `dim` holds b_1 ... b_n, the others broadcast against `x.unsqueeze(dim)`.
-            Gradients reach it.
+        x: Points in float32 or float64.
+        denominator: Coefficients b_1 ... b_n along axis `dim`, differentiable; other axes broadcast against
+            `x.unsqueeze(dim)`.
         degree: Highest power m of the numerators.
-        dim: Axis of the result that holds the K = degree + 1 functions.
+        dim: Axis of the result with the K = degree + 1 functions.
     """
     return recompute(_Fractions(degree, dim), x, denominator)
 

@@ -43,12 +43,12 @@ def polynomials(x: Tensor, a: Tensor, b: Tensor, c: Tensor, dim: int, *, first: 
     s_n = g_n + (A_n x + B_n) s_{n+1} - C_{n+1} s_{n+2} and dx = sum_n A_n p_n s_{n+1}.
 
     Args:
-        x: float32 or float64 points.
-        a: (d,) coefficients; d = 0 gives the constant p_0 alone.
-        b: (d,) coefficients.
-        c: (d,) coefficients, the first one not read. Gradients reach all three.
-        dim: Axis of the result that holds the polynomials.
-        first: 1 leaves out p_0.
+        x: Points in float32 or float64.
+        a: Coefficients A, (d,); d = 0 is the constant p_0 only.
+        b: Coefficients B, (d,).
+        c: Coefficients C, (d,), of which the first is not used. All three are differentiable.
+        dim: Axis of the polynomials in the result.
+        first: Index of the first polynomial; 1 omits p_0.
 
     Returns:
         Shape of `x` with d + 1 - first inserted at `dim`.

@@ -21,11 +21,11 @@ def bumps(x: Tensor, centers: Tensor, rate: Tensor, dim: int, profile: str) -> T
     """Return profile(rate (x - c_j)), twice differentiable; saves only `x` for the backward pass.
 
     Args:
-        x: float32 or float64 points.
+        x: Points in float32 or float64.
         centers: (K,); no gradient reaches them, nor `rate`.
         rate: Scalar, 1 / width.
-        dim: Axis of the result that holds the functions.
-        profile: A key of `PROFILES`.
+        dim: Axis of the result with the functions.
+        profile: Key of `PROFILES`.
     """
     return recompute(_Bumps(profile, dim), x, centers, rate)
 

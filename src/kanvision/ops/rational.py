@@ -7,17 +7,16 @@ F(x) = P(x) / Q(x) with
     Q(x) = 1 + |b_1||x| + ... + |b_n||x|^n      form "kernel"
     Q(x) = 1 + |b_1 x + ... + b_n x^n|          form "paper"
 
-Q >= 1, so F has no poles. The first form is what the published GPU kernels compute and what the published
-weights were trained with, whatever the paper says; it is another function.
+Q >= 1, so F has no poles. The published GPU kernels and weights use the first form, which differs from that
+of the paper.
 
 Signs at the kinks: s(x) = -1 if x < 0 else +1 and sigma(b) = -1 if b < 0 else +1. With sigma(0) = +1 the
-denominator of the identity (b = 0) receives a gradient from the first step on; torch.sign would hold it at
-zero for ever.
+denominator of the identity (b = 0) has a gradient from the first step; with torch.sign it would remain zero.
 
-Three implementations stand behind one operator, `torch.ops.kanvision.rational`: kernels in Triton on a GPU
-(`rational_triton`), closed forms in chunks that stay in the cache of a CPU (`rational_closed`), and the plain
-formula `rational_reference`, the oracle of both and the derivative of their derivatives. Tracers that
-look for something to fuse or to export get the closed forms as ordinary tensor operations.
+The operator `torch.ops.kanvision.rational` has three implementations: kernels in Triton on a GPU
+(`rational_triton`), closed forms in chunks that fit the cache of a CPU (`rational_closed`), and the plain
+formula `rational_reference`, the test oracle of both, which also computes second derivatives. Tracers for
+fusion or export see the closed forms as ordinary tensor operations.
 
 Legend: D channels, G groups.
 """
@@ -33,7 +32,7 @@ from torch import Tensor
 
 from .double_backward import plain_gradients
 from .rational_closed import rational_gradients, rational_value
-from .rational_triton import fused_rational, fused_rational_gradients, why_not_fused
+from .rational_triton import fused_rational, fused_rational_gradients, get_fusion_obstacle
 
 __all__ = ["FORMS", "rational", "rational_reference"]
 
@@ -45,17 +44,17 @@ def rational(
 ) -> Tensor:
     """Evaluate F(x) = P(x) / Q(x) with closed-form derivatives; saves only x for the backward pass.
 
-    Half-precision inputs are computed in float32; the result has the dtype of x, also under autocast. Where
+    Half-precision inputs are computed in float32; the result has the dtype of x, also under autocast. If
     a monomial would overflow, P and Q are evaluated in homogeneous form (see `_Stretch` in
-    `kanvision.ops.rational_closed`), so that a finite x gives the rounded value of F(x) and never inf / inf.
-    Differentiable any number of times; derivatives of derivatives go through `rational_reference` and have no
-    protection against overflow. Gradients are the same bit by bit from run to run on one device.
+    `kanvision.ops.rational_closed`), so that the result for a finite x is the rounded F(x) and never
+    inf / inf. Differentiable to any order; second derivatives use `rational_reference` and have no protection
+    against overflow. Gradients are reproducible bit by bit on one device.
 
     Args:
         x: Any shape with D channels at `channel_dim`; floating point, any strides.
         numerator: (1, m + 1) shared by all groups or (G, m + 1); coefficients a_0 ... a_m.
         denominator: (1, n) or (G, n); coefficients b_1 ... b_n.
-        channel_dim: The axis of x that the G contiguous blocks of channels lie on.
+        channel_dim: Axis of x with the G contiguous blocks of channels.
         form: "kernel" or "paper".
 
     Returns:
@@ -78,7 +77,7 @@ def rational_reference(
 ) -> Tensor:
     """Evaluate F(x) = P(x) / Q(x) term by term under plain autograd: the test oracle of `rational`.
 
-    Same arguments, result, conventions and errors as `rational`, without its protection against overflow.
+    Arguments, result, conventions and errors as in `rational`, without its protection against overflow.
     """
     dim = _checked_dim(x, numerator, denominator, channel_dim, form)
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -105,7 +104,7 @@ def _per_channel(coefficients: Tensor, x: Tensor, dim: int) -> Tensor:
 
 
 def _why_plain(x: Tensor, numerator: Tensor, denominator: Tensor) -> str:
-    return "x is on no GPU" if not x.is_cuda else why_not_fused(x, numerator, denominator)
+    return "x is on no GPU" if not x.is_cuda else get_fusion_obstacle(x, numerator, denominator)
 
 
 class _Traced(torch.autograd.Function):
@@ -130,7 +129,7 @@ class _Traced(torch.autograd.Function):
 
 @torch.library.custom_op("kanvision::rational", mutates_args=())
 def _rational(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, form: str) -> Tensor:
-    if why_not_fused(x, numerator, denominator):
+    if get_fusion_obstacle(x, numerator, denominator):
         return rational_value(x, numerator, denominator, dim, form)
     return fused_rational(x, numerator, denominator, dim, form)
 
@@ -147,7 +146,7 @@ def _rational_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of x, a and b; empty tensors where not needed."""
     found: Sequence[Tensor | None]
-    if why_not_fused(x, numerator, denominator):
+    if get_fusion_obstacle(x, numerator, denominator):
         found = rational_gradients(grad, x, numerator, denominator, dim, form, needed)
     else:
         found = fused_rational_gradients(grad, x, numerator, denominator, dim, form)

@@ -1,9 +1,9 @@
 """GPU kernels of `kanvision.ops.rational_triton`.
 
-x is seen as (outer, D, inner), contiguous. A tile is R positions (of outer where inner is 1, else of inner)
+x is viewed as (outer, D, inner), contiguous. A tile is R positions (of outer where inner is 1, else of inner)
 by CP packets of V neighboring channels that share a group, so that the ten coefficients of a packet are read
 once for the whole tile and a thread sums over a packet in its registers. Legend: S stretch, see `_Stretch` in
-`kanvision.ops.rational_closed`; K whether the form is "kernel", else "paper"; F the type of the arithmetic.
+`kanvision.ops.rational_closed`; K True for the form "kernel", False for "paper"; F the type of the arithmetic.
 """
 
 # ruff: noqa: ANN001, ANN202, E501, RUF059, SIM108

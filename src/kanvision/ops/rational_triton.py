@@ -1,8 +1,8 @@
 """Group rational in GPU kernels, for polynomials of degrees up to 5 and 4 (KAT's).
 
 Inputs and outputs are float16, bfloat16 or float32 with float32 arithmetic, or float64; any strides are made
-contiguous. No atomics: every program stores its sums over the positions that it has seen, and a second pass
-adds these in a fixed order, so that gradients are the same bit by bit from run to run on one device.
+contiguous. No atomics: every program stores the sums over its positions, and a second pass adds these in a
+fixed order, so that gradients are reproducible bit by bit on one device.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from .rational_closed import compute_limits
-from .triton_support import why_no_kernels
+from .triton_support import get_triton_obstacle
 
-__all__ = ["fused_rational", "fused_rational_gradients", "why_not_fused"]
+__all__ = ["fused_rational", "fused_rational_gradients", "get_fusion_obstacle"]
 
-NUMERATOR, DENOMINATOR = 6, 4  # coefficients that the kernels know of
+NUMERATOR, DENOMINATOR = 6, 4  # numbers of coefficients in the kernels
 # Elements of a tile, 32 and 16 for each of the 128 threads of a program: with more of them registers spill
 # (ptxas of CUDA 13 for sm_90). Tiles whose channels lie apart in memory have half.
 _VALUES_TILE, _GRADIENTS_TILE = 4096, 2048
@@ -27,24 +27,24 @@ _PROGRAMS_PER_PROCESSOR = 4
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def why_not_fused(x: Tensor, numerator: Tensor, denominator: Tensor) -> str:
+def get_fusion_obstacle(x: Tensor, numerator: Tensor, denominator: Tensor) -> str:
     """Return the reason why the kernels cannot be used, or an empty string."""
     if numerator.shape[1] > NUMERATOR or denominator.shape[1] > DENOMINATOR:
         return f"the kernels have degrees up to {NUMERATOR - 1} and {DENOMINATOR}"
     if x.dtype not in _DTYPES:
         return f"the kernels have no {x.dtype}"
-    return why_no_kernels(x, "x is")
+    return get_triton_obstacle(x, "x is")
 
 
 def fused_rational(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, form: str) -> Tensor:
-    """Return F(x), as `kanvision.ops.rational.rational` does; `why_not_fused` must be empty."""
+    """Return F(x), as `kanvision.ops.rational.rational` does; `get_fusion_obstacle` must be empty."""
     out = torch.empty_like(x)
     if x.numel() == 0:
         return out
     call = _Call.of(x, numerator, denominator, dim, form, _VALUES_TILE)
     y = out if out.is_contiguous() else torch.empty_like(call.x)
     grid = (call.tiles, -(-call.packets // call.options["CP"]))
-    with _device_of(x):
+    with _device_context(x):
         _kernels()[0][grid](call.x, y, *call.coefficients, *call.sizes, **call.options)
     return out if y is out else out.copy_(y)
 
@@ -62,7 +62,7 @@ def fused_rational_gradients(
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     parts = x.new_empty(programs, NUMERATOR + DENOMINATOR, call.packets, dtype=wide)
     out = dx if dx.is_contiguous() else torch.empty_like(call.x)
-    with _device_of(x):
+    with _device_context(x):
         _kernels()[1][programs, columns](
             grad.contiguous(),
             call.x,
@@ -148,7 +148,7 @@ def _num_processors(x: Tensor) -> int:
     return torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else 1
 
 
-def _device_of(x: Tensor) -> AbstractContextManager[Any]:
+def _device_context(x: Tensor) -> AbstractContextManager[Any]:
     """Return a context on the device of a tensor; kernels start on the current device."""
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 

@@ -22,7 +22,7 @@ class Formula(Protocol):
     def pullback(self) -> Callable[..., tuple[Tensor | None, ...]]:
         """Map (needs, grad, x, *parameters) to gradients of (x, *parameters), None where not needed.
 
-        Uses differentiable operations only: second derivatives are taken through it.
+        Uses only differentiable operations, because second derivatives differentiate it.
         """
 
 
@@ -46,8 +46,8 @@ class _Recompute(torch.autograd.Function):
 def recompute(formula: Formula, x: Tensor, *parameters: Tensor) -> Tensor:
     """Evaluate `formula.values(x, *parameters)`; saves only its arguments for the backward pass.
 
-    A basis has K values per input, and plain autograd would keep several tensors of that size; recomputing
-    them costs a few elementwise operations. Works to any order of differentiation that `pullback` supports,
+    A basis has K values per input, and plain autograd would save several tensors of that size; recomputing
+    them costs a few elementwise operations. Supports any order of differentiation that `pullback` supports,
     under torch.compile, torch.export and on the meta device.
     """
     if not torch.is_grad_enabled():

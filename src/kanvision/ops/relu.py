@@ -20,11 +20,11 @@ def relu_bumps(x: Tensor, start: Tensor, end: Tensor, peak_rate: float, dim: int
     """Return (peak_rate relu(x - start) relu(end - x))^2, twice differentiable; saves only its arguments.
 
     Args:
-        x: float32 or float64 points.
-        start: Where a bump begins; broadcasts against `x.unsqueeze(dim)`. Gradients reach it and `end`.
-        end: Where it ends, of the shape of `start`; a bump with end <= start is 0.
-        peak_rate: 4 / (end - start)^2 makes the peak 1.
-        dim: Axis of the result that holds the K functions.
+        x: Points in float32 or float64.
+        start: Start of each bump, which broadcasts against `x.unsqueeze(dim)`; differentiable.
+        end: End of each bump, of the shape of `start`; differentiable. A bump with end <= start is 0.
+        peak_rate: Factor of each bump; 4 / (end - start)^2 scales its maximum to 1.
+        dim: Axis of the result with the K functions.
     """
     return recompute(_Bumps(peak_rate, dim), x, start, end)
 

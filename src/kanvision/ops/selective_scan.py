@@ -21,22 +21,22 @@ def selective_scan(
 ) -> Tensor:
     """Return y_n = h_n c_n with h_n = exp(s_n a) h_(n-1) + s_n x_n b_n and h_0 = 0, for each feature.
 
-    The tokens of a chunk are done at once, by doubling: log2(chunk_size) passes join the maps
-    h -> p h + q of neighboring stretches, each a product of numbers in (0, 1], so that nothing overflows.
-    The chunks follow one another. Where there are several of them, the backward pass evaluates each again: it
-    keeps the S states of a feature at the ends of chunks and not those of every token. Runs in float32 or
+    The tokens of a chunk are computed in parallel by doubling: log2(chunk_size) passes compose the maps h ->
+    p h + q of neighboring segments, where p is a product of numbers in (0, 1], so that nothing overflows.
+    Chunks are computed in sequence. If there are several, the backward pass recomputes each of them: only the
+    S states of a feature at the ends of chunks are saved, not those of every token. Computed in float32 or
     float64.
 
     Args:
-        x: (B, N, D), what the states are fed with.
-        step: (B, N, D), s > 0: how far each token moves the states.
-        decay: (D, S), a < 0: how fast they forget.
-        write: (B, N, S), b: what of a token each state takes.
-        read: (B, N, S), c: what is read from each state.
-        chunk_size: Tokens of a chunk.
+        x: Inputs of the states, (B, N, D).
+        step: Step s > 0 of each token, (B, N, D).
+        decay: Decay rate a < 0 of each state, (D, S).
+        write: Input weight b of each state, (B, N, S).
+        read: Output weight c of each state, (B, N, S).
+        chunk_size: Number of tokens of a chunk.
 
     Returns:
-        (B, N, D), the dtype of x.
+        Outputs (B, N, D) in the dtype of x.
 
     Raises:
         ValueError: A chunk has no token.

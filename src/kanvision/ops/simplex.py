@@ -11,15 +11,15 @@ __all__ = ["project_simplex"]
 def project_simplex(y: Tensor) -> Tensor:
     """Return the nearest point of {x >= 0, sum x = 1} to each vector along the last axis.
 
-    With u the values of y in falling order, rho = max{i : i u_i > u_1 + ... + u_i - 1} and
+    With u the values of y in descending order, rho = max{i : i u_i > u_1 + ... + u_i - 1} and
     lambda = (u_1 + ... + u_rho - 1) / rho: x = max(y - lambda, 0). The gradient on the support S is
     g_S - mean(g_S). Condat 2016, "Fast projection onto the simplex and the l1 ball" (Math. Program. 158).
 
     Args:
-        y: (..., N) floating point.
+        y: Floating-point vectors (..., N).
 
     Returns:
-        (..., N), the dtype of y.
+        Projections (..., N) in the dtype of y.
     """
     falling = y.sort(dim=-1, descending=True).values
     excess = falling.cumsum(-1) - 1

@@ -17,10 +17,10 @@ def sines(x: Tensor, frequency: Tensor, phase: Tensor, dim: int) -> Tensor:
     """Return sin(frequency_k x + phase_k), twice differentiable; saves only its arguments for backward.
 
     Args:
-        x: float32 or float64 points.
+        x: Points in float32 or float64.
         frequency: Broadcasts against `x.unsqueeze(dim)`; gradients reach it and `phase`.
         phase: As `frequency`.
-        dim: Axis of the result that holds the K functions.
+        dim: Axis of the result with the K functions.
     """
     return recompute(_Sines(dim), x, frequency, phase)
 

@@ -13,8 +13,8 @@ __all__ = ["fill_slots"]
 def fill_slots(x: Tensor, num_slots: int, dim: int, value: Callable[[int], Tensor]) -> Tensor:
     """Stack `value(0) ... value(num_slots - 1)`, each of the shape and dtype of `x`, along a new axis `dim`.
 
-    Temporaries have the size of `x`, not of the result, and nothing is gathered afterwards: stacking, which a
-    compiler fuses, would copy all values once more. Not differentiable; for the forward of an own function.
+    Temporaries have the size of `x`, not of the result: stacking, which a compiler fuses, would copy all
+    values again. Not differentiable; for the forward pass of autograd functions.
     """
     if torch.compiler.is_compiling():
         return torch.stack([value(j) for j in range(num_slots)], dim)

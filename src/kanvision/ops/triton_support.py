@@ -7,10 +7,10 @@ from importlib.util import find_spec
 
 from torch import Tensor
 
-__all__ = ["why_no_kernels"]
+__all__ = ["get_triton_obstacle"]
 
 
-def why_no_kernels(x: Tensor, name: str) -> str:
+def get_triton_obstacle(x: Tensor, name: str) -> str:
     """Return the reason why Triton cannot run on the device of `x`, or an empty string."""
     if find_spec("triton") is None:
         return "triton is not installed"

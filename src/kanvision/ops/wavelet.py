@@ -24,11 +24,11 @@ def wavelets(x: Tensor, shift: Tensor, rate: Tensor, kind: str, dim: int) -> Ten
     """Return psi(rate (x - shift)), twice differentiable; saves only its arguments for the backward pass.
 
     Args:
-        x: float32 or float64 points.
-        shift: Broadcasts against `x.unsqueeze(dim)`; gradients reach it and `rate`.
-        rate: 1 / scale, of the shape of `shift`.
-        kind: A key of `WAVELETS`.
-        dim: Axis of the result that holds the K functions.
+        x: Points in float32 or float64.
+        shift: Shift, which broadcasts against `x.unsqueeze(dim)`; differentiable.
+        rate: Inverse scale, of the shape of `shift`; differentiable.
+        kind: Key of `WAVELETS`.
+        dim: Axis of the result with the K functions.
     """
     return recompute(_Wavelets(kind, dim), x, shift, rate)
 
