@@ -167,7 +167,7 @@ def test_the_test_of_an_earlier_structure_says_what_to_do(tmp_path: Path) -> Non
     task, trainer = run(tmp_path, GridUpdate(), max_epochs=1)
     earlier = tmp_path / "last.ckpt"
     task, trainer = run(tmp_path / "later", GridUpdate(refine_at={1: 8}), max_epochs=1)
-    with pytest.raises(ValueError, match="just built"):
+    with pytest.raises(ValueError, match="new network"):
         trainer.test(task, datamodule=TinyData(), ckpt_path=earlier, verbose=False)
     trainer.test(tiny_task(TinyKAN()), datamodule=TinyData(), ckpt_path=earlier, verbose=False)
 

@@ -297,7 +297,9 @@ def test_options_are_checked(options, words):
     "options", [{"basis": "wavelet"}, {"order": "phi_w"}, {"project": "output"}], ids=str
 )
 def test_kernels_that_cannot_be_are_refused(options):
-    with pytest.raises(ValueError, match=r"implementation='triton' cannot be.*take implementation='auto'"):
+    with pytest.raises(
+        ValueError, match=r"implementation='triton' is not possible.*use implementation='auto'"
+    ):
         attention("triton", **options)(tokens())
 
 

@@ -198,7 +198,7 @@ def test_half_precision_and_meta():
         ({"extra_degrees": -1}, "extra_degrees=-1 must be at least 0"),
         ({"adapter_rank": -1}, "adapter_rank=-1"),
         ({"base_rank": -2}, "base_rank=-2"),
-        ({"degrees": (2, 2)}, r"degrees=\(2, 2\) names a degree twice"),
+        ({"degrees": (2, 2)}, r"degrees=\(2, 2\) contains a degree twice"),
         ({"degrees": (4,)}, r"degrees=\(4,\): layer 'stem' has the basis functions 0 to 3"),
         ({"degrees": (-1,)}, r"degrees=\(-1,\).*0 to 3"),
         ({"adapter_rank": 5}, "adapter_rank=5: the weights of layer 'stem' have a rank of at most 4"),

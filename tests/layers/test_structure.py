@@ -60,7 +60,7 @@ def test_a_longer_or_another_history_is_refused() -> None:
     change_structure(changed, "widen_for_test", "0", by=1)
     change_structure(other, "widen_for_test", "0", by=2)
     for record in ([], structure_changes(other)):
-        with pytest.raises(ValueError, match="just built"):
+        with pytest.raises(ValueError, match="new network"):
             restore_structure(changed, record)
 
 

@@ -211,10 +211,10 @@ def test_windows_of_swin_do_not_see_each_other():
     ("name", "kwargs", "words"),
     [
         ("karat_tiny_patch16_224", {"share": "both"}, "blockwise, universal"),
-        ("karat_tiny_patch16_224", {"dynamic_img_size": True}, "fixed set of tokens"),
-        ("karat_tiny_patch16_224", {"patch_drop_rate": 0.5}, "fixed set of tokens"),
+        ("karat_tiny_patch16_224", {"dynamic_img_size": True}, "fixed number of tokens"),
+        ("karat_tiny_patch16_224", {"patch_drop_rate": 0.5}, "fixed number of tokens"),
         ("karat_tiny_patch16_224", {"karat_layers": (12,)}, r"there are 12 blocks, so none is \[12\]"),
-        ("karat_tiny_patch16_224", {"karat_layers": ()}, "leaves no block"),
+        ("karat_tiny_patch16_224", {"karat_layers": ()}, "selects no block"),
         ("karat_tiny_patch16_224", {"num_softmax_heads": 3}, "below num_heads=3"),
         (SWIN, {"share": "universal"}, "stages of Swin differ"),
         (SWIN, {"num_softmax_heads": 1}, "all heads of a window"),

@@ -80,7 +80,7 @@ def test_no_hidden_layer_before_a_kan_classifier():
 
 
 def test_images_that_are_too_small():
-    with pytest.raises(ValueError, match=r"8x30 pixels.*need 10; take padding=1"):
+    with pytest.raises(ValueError, match=r"8x30 pixels.*need 10; use padding=1"):
         kv.create_model("kkan_small", num_classes=4)(torch.randn(1, 3, 8, 30))
     assert kv.create_model("kkan_small", num_classes=4, padding=1)(torch.randn(1, 3, 8, 30)).shape == (1, 4)
 

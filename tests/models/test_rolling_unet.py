@@ -90,7 +90,7 @@ def test_dropout_is_in_the_deepest_mixer_only():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"widths": (8, 8)}, r"widths=\(8, 8\) must be five"),
+        ({"widths": (8, 8)}, r"widths=\(8, 8\) must have five stages"),
         ({"drop_path_rate": 0.1}, r"drop_path_rate=0\.1: RollingUNet has no residual branches"),
     ],
 )

@@ -119,7 +119,7 @@ def test_what_timm_knows_of_it(name):
     assert isinstance(model.get_submodule(model.pretrained_cfg["classifier"]), nn.Conv2d)
     with torch.device("meta"), pytest.raises(RuntimeError, match="No pretrained weights exist"):
         kv.create_model(name, pretrained=True)
-    with pytest.raises(ValueError, match=f"{name} is a whole segmentation network and no encoder"):
+    with pytest.raises(ValueError, match=f"{name} is a segmentation network and not an encoder"):
         create_segmenter("Unet", encoder_name=f"tu-{name}", num_classes=2)
 
 
@@ -134,7 +134,7 @@ def test_built_by_the_builder_of_its_kind(name):
     x = torch.randn(2, 2, 16, 16)
     first, *others = (all_logits(model(x))[0] for _ in range(6))
     assert not all(torch.equal(first, other) for other in others)
-    with pytest.raises(ValueError, match=f"encoder_name='resnet18': {name} has an encoder of its own"):
+    with pytest.raises(ValueError, match=f"encoder_name='resnet18': {name} has a fixed encoder"):
         BUILDERS["segmenter"](name, num_classes=3, encoder_name="resnet18", **small)
 
 

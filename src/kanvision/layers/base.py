@@ -22,7 +22,7 @@ from .activation import create_activation
 from .dropout import create_dropout
 from .norm import INPUT_NORMS, FrozenStatistics, MinMaxNorm, create_norm, has_shared_statistics
 
-__all__ = ["INITS", "KANLayer", "KANOptions"]
+__all__ = ["INITS", "KANLayer", "KANOptions", "check_channels"]
 
 _MIN_MOMENT = 1e-4
 INITS = ("variance_preserving", "kaiming", "kaiming_joint", "normal", "efficient_kan")
@@ -48,6 +48,21 @@ class KANOptions(TypedDict, total=False):
     checkpoint: bool
     device: torch.device | str | None
     dtype: torch.dtype | None
+
+
+def check_channels(in_channels: int, out_channels: int, groups: int) -> None:
+    """Check that numbers of channels and groups are positive and that the groups divide the channels.
+
+    Raises:
+        ValueError: A number is not legal.
+    """
+    channels = {"in_channels": in_channels, "out_channels": out_channels}
+    for key, value in {**channels, "groups": groups}.items():
+        if value < 1:
+            raise ValueError(f"{key}={value} must be at least 1")
+    for key, value in channels.items():
+        if value % groups:
+            raise ValueError(f"groups={groups} does not divide {key}={value}")
 
 
 class KANLayer(nn.Module):

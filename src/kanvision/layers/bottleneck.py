@@ -17,7 +17,7 @@ from kanvision.bases.base import normal_quantiles
 from kanvision.spec.models import DROP_POSITIONS, INNER_DROP_POSITIONS
 
 from .activation import create_activation
-from .base import KANLayer, KANOptions, _preserving_std, _uniform
+from .base import KANLayer, KANOptions, _preserving_std, _uniform, check_channels
 from .composite import KAN_CONVS, PLAIN_CONVS, CompositeLayer
 from .conv import KANConvNd
 from .dropout import create_dropout
@@ -266,12 +266,7 @@ class BottleneckKANConvNd(Bottleneck):
         **options: Unpack[KANOptions],
     ) -> None:
         super().__init__()
-        for key, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
-            if value < 1:
-                raise ValueError(f"{key}={value} must be at least 1")
-        for key, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if value % groups:
-                raise ValueError(f"groups={groups} does not divide {key}={value}")
+        check_channels(in_channels, out_channels, groups)
         self.in_channels = in_channels
         self.out_channels = out_channels
         width = inner_channels(in_channels // groups, out_channels // groups, dim_reduction, min_internal)

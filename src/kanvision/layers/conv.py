@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kanvision.bases import Basis
 
-from .base import KANLayer, KANOptions
+from .base import KANLayer, KANOptions, check_channels
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -69,12 +69,7 @@ class KANConvNd(KANLayer):
         pad_space: str = "basis",
         **options: Unpack[KANOptions],
     ) -> None:
-        for key, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
-            if value < 1:
-                raise ValueError(f"{key}={value} must be at least 1")
-        for key, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if value % groups:
-                raise ValueError(f"groups={groups} does not divide {key}={value}")
+        check_channels(in_channels, out_channels, groups)
         if padding_mode not in _PADDING_MODES:
             raise ValueError(
                 f"padding_mode={padding_mode!r} is not known; legal values: {', '.join(_PADDING_MODES)}"

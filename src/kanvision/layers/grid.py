@@ -230,7 +230,7 @@ def _change(model: nn.Module, name: str, change: Callable[[GridBasis], Tensor]) 
     for owner in owners:
         if type(owner).edge_weight is not KANLayer.edge_weight:
             raise ValueError(
-                f"layer={name!r} has adapters, whose weights belong to the present grid; merge them"
+                f"layer={name!r} has adapters, whose weights belong to the current grid; merge them first"
             )
         if not isinstance(owner.basis_act, nn.Identity):
             raise ValueError(

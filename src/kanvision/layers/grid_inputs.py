@@ -92,7 +92,7 @@ def measure_share_outside(layer: KANLayer, x: Tensor) -> float:
         ValueError: The functions of the basis live on the whole line.
     """
     if layer.basis.domain is None:
-        raise ValueError(f"the functions of {type(layer.basis).__name__} live on the whole line")
+        raise ValueError(f"the functions of {type(layer.basis).__name__} have no bounded domain")
     site = GridSite("", layer.basis, {"": layer})
     return measure_inputs(layer, [x], [site])[""].share_outside
 

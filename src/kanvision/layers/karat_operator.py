@@ -120,7 +120,7 @@ class KArAtOperator(nn.Module):
         if rank is None and order != "w_phi":
             raise ValueError(f"rank=None has no hidden units, which order={order!r} needs; give a rank")
         if rank is None and project == "hidden":
-            raise ValueError("rank=None has no hidden units to project; take project='output'")
+            raise ValueError("rank=None has no hidden units to project; use project='output'")
         self.num_heads, self.num_tokens, self.rank = num_heads, num_tokens, rank
         self.order, self.init, self.project, self.implementation = order, init, project, implementation
         where: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -247,7 +247,9 @@ class KArAtOperator(nn.Module):
             obstacle = get_fusion_obstacle(q, series, rank)
             closed_form = closed_form if obstacle else fused_fourier_attention
         if self.implementation == "triton" and obstacle:
-            raise ValueError(f"implementation='triton' cannot be: {obstacle}; take implementation='auto'.")
+            raise ValueError(
+                f"implementation='triton' is not possible: {obstacle}; use implementation='auto'."
+            )
         if series is None or closed_form is None:
             return None
         return closed_form(q, k, v, self.units.folded(), self._weight_and_bias(), series, scale)

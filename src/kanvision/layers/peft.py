@@ -77,7 +77,7 @@ def add_adapters(
         if count < 0:
             raise ValueError(f"{key}={count} must be at least 0")
     if len(set(degrees)) != len(degrees):
-        raise ValueError(f"degrees={tuple(degrees)} names a degree twice")
+        raise ValueError(f"degrees={tuple(degrees)} contains a degree twice")
     if train_base and base_rank:
         raise ValueError(f"base_rank={base_rank} adapts frozen base weights; train_base=True trains them")
     layers = _kan_layers(model, match)
@@ -155,7 +155,7 @@ def _planned(
     if extra_degrees and not isinstance(basis, PolynomialBasis):
         raise ValueError(
             f"extra_degrees={extra_degrees}: the basis of {who}, {type(basis).__name__}, is no family of "
-            "polynomials of rising degree; take degrees or adapter_rank"
+            "polynomials of rising degree; use degrees or adapter_rank"
         )
     for key, value, weight in (
         ("adapter_rank", rank, layer.basis_weight),

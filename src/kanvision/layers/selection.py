@@ -82,14 +82,16 @@ def select_basis(model: nn.Module, layer: str = "", *, member: str) -> Tensor:
     owners = [m for m in model.modules() if isinstance(m, KANLayer) and m.basis is pool]
     for owner in owners:
         if type(owner).edge_weight is not KANLayer.edge_weight:
-            raise ValueError(f"layer={layer!r} has adapters, whose weights belong to the pool; merge them")
+            raise ValueError(
+                f"layer={layer!r} has adapters, whose weights belong to the pool; merge them first"
+            )
         if not isinstance(owner.basis_act, nn.Identity):
             raise ValueError(
                 f"layer={layer!r} has a basis_act: the factor of its basis is not one of its weights"
             )
     if pool.squash is not None:
         raise ValueError(
-            f"layer={layer!r} has squash={pool.squash!r} in front of the whole pool, which no member has"
+            f"layer={layer!r} has squash={pool.squash!r} before the whole pool, which no member has"
         )
     matrix = pool.get_member_map(member)
     for owner in owners:

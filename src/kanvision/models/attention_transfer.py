@@ -43,7 +43,7 @@ class CopiedAttention(nn.Module):
             ValueError: A mask is given, which copied matrices cannot apply.
         """
         if attn_mask is not None or is_causal:
-            raise ValueError("copied attention takes no mask: the matrices are given")
+            raise ValueError("copied attention has no mask: the matrices are given")
         assert self.matrix is not None
         batch, tokens, _ = x.shape
         v = self.value(x).reshape(batch, tokens, self.num_heads, -1).transpose(1, 2)  # (B, h, N, d)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .conv_factory import ConvFactory
 from .heads import KANHead
-from .weight_decay import NoWeightDecayMixin
+from .timm_protocol import TimmProtocolMixin
 
 __all__ = ["KANBackbone", "Stage", "build_backbone", "conv_cfg"]
 
@@ -32,7 +32,7 @@ class Stage(NamedTuple):
     """Side of the image divided by the side of the output."""
 
 
-class KANBackbone(NoWeightDecayMixin):
+class KANBackbone(TimmProtocolMixin):
     """Stages of convolutions and a classifier.
 
     A subclass builds its stages from a size table and passes them to this constructor. Stage 0 begins with
@@ -114,13 +114,6 @@ class KANBackbone(NoWeightDecayMixin):
             "stem": r"^stages\.0\.0\.",
             "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)",
         }
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Switch gradient checkpointing in all layers that have it (timm's protocol)."""
-        layer: Any
-        for layer in self.stages.modules():
-            if isinstance(getattr(layer, "checkpoint", None), bool):
-                layer.checkpoint = enable
 
     def get_classifier(self) -> nn.Module:
         """Return the last layer."""

@@ -129,6 +129,18 @@ class ConvFactory:
         own = {key: value for key, value in options.items() if key in names}
         return cls(**own), {key: value for key, value in options.items() if key not in names}
 
+    @classmethod
+    def from_options(cls, network: str, options: Mapping[str, Any]) -> ConvFactory:
+        """Return a factory from the options of a network that has no other options.
+
+        Raises:
+            ValueError: An option is not a field of the factory, or a value is not legal.
+        """
+        factory, unknown = cls.split(options)
+        if unknown:
+            raise ValueError(f"{network} has no argument {', '.join(sorted(unknown))}")
+        return factory
+
     @property
     def is_plain(self) -> bool:
         """Return True if all convolutions are plain."""

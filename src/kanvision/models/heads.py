@@ -85,7 +85,7 @@ class KANHead(nn.Module):
             raise ValueError(f"head={kind!r} is not known; legal values: {', '.join(HEADS)}")
         if kind not in _HIDDEN and hidden_size is not None:
             raise ValueError(
-                f"head_hidden_size={hidden_size}: head={kind!r} has no hidden layer; take head='hidden_kan'"
+                f"head_hidden_size={hidden_size}: head={kind!r} has no hidden layer; use head='hidden_kan'"
             )
         self.in_features = in_features
         self.factory = factory

@@ -78,15 +78,13 @@ class KANUNet(nn.Module):
             raise ValueError(f"mixer={mixer!r} is not known; legal values: {', '.join(KANUNET_MIXERS)}")
         if focal_kwargs and mixer != "focal":
             raise ValueError(
-                f"focal_kwargs={dict(focal_kwargs)}: mixer={mixer!r} takes none; mixer='focal' does"
+                f"focal_kwargs={dict(focal_kwargs)}: mixer={mixer!r} has no such arguments; use mixer='focal'"
             )
         for key, value, least in (("depth", depth, 2), ("layers", layers, 1)):
             if value < least:
                 raise ValueError(f"{key}={value} must be at least {least}")
         refuse_drop_path(self, drop_path_rate)
-        factory, unknown = ConvFactory.split({"dim_reduction": _REDUCTION, **options})
-        if unknown:
-            raise ValueError(f"KANUNet has no argument {', '.join(sorted(unknown))}")
+        factory = ConvFactory.from_options("KANUNet", {"dim_reduction": _REDUCTION, **options})
         widths = [factory.width(_WIDTH * 2**level, width_scale) for level in range(depth)]
         self.in_chans = in_chans
         self.num_classes = num_classes

@@ -103,7 +103,7 @@ def kanify(
         raise ValueError(f"num_groups={num_groups} must be at least 1")
     if mlp is None and conv is None and attention is None:
         raise ValueError(
-            "kanify has nothing to do; give mlp='group_rational', attention='karat', conv=<basis>, or several"
+            "nothing to convert; set mlp='group_rational', attention='karat', conv=<basis>, or several"
         )
     pattern = re.compile(match or "")
     if mlp is not None:
@@ -219,8 +219,8 @@ def _num_tokens(model: nn.Module) -> int | None:
 
 def _nothing_found(model: nn.Module, given: str, word: str, match: str | None) -> str:
     there = sorted({type(module).__name__ for module in model.modules() if word in type(module).__name__})
-    where = "" if match is None else f" with a name that has {match!r} in it"
+    where = "" if match is None else f" with a name that contains {match!r}"
     return (
-        f"{given}: {type(model).__name__} has nothing to convert{where}; of this sort it has "
-        f"{', '.join(there) or 'no module at all'}"
+        f"{given}: {type(model).__name__} has nothing to convert{where}; similar modules: "
+        f"{', '.join(there) or 'none'}"
     )

@@ -54,7 +54,7 @@ def replace_attention(
     if outside := [index for index in given if not -len(blocks) <= index < len(blocks)]:
         raise ValueError(f"karat_layers={list(given)}: there are {len(blocks)} blocks, so none is {outside}")
     if not given:
-        raise ValueError("karat_layers=[] leaves no block; a model without KArAt is timm's own")
+        raise ValueError("karat_layers=[] selects no block; use plain=True for a model without KArAt")
     shared: KArAtOperator | None = None
     for block in (blocks[index] for index in given):
         attn: Any = block.attn
@@ -117,9 +117,7 @@ class KArAtViT(VisionTransformer):
     ) -> None:
         for key in ("dynamic_img_size", "patch_drop_rate"):
             if kwargs.get(key):
-                raise ValueError(
-                    f"{key}={kwargs[key]}: the functions of KArAt belong to a fixed set of tokens"
-                )
+                raise ValueError(f"{key}={kwargs[key]}: the functions of KArAt need a fixed number of tokens")
         super().__init__(*args, **kwargs)
         if plain:
             return
@@ -215,11 +213,11 @@ class KArAtSwin(SwinTransformer):
     ) -> None:
         if share != "blockwise":
             raise ValueError(
-                f"share={share!r}: the stages of Swin differ in heads and tokens; take 'blockwise'"
+                f"share={share!r}: the stages of Swin differ in heads and tokens; use 'blockwise'"
             )
         if num_softmax_heads:
             raise ValueError(
-                f"num_softmax_heads={num_softmax_heads}: all heads of a window have KArAt; take 0"
+                f"num_softmax_heads={num_softmax_heads}: all heads of a window have KArAt; use 0"
             )
         super().__init__(*args, **kwargs)
         if plain:

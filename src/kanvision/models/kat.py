@@ -72,7 +72,7 @@ class KAT(VisionTransformer):
             if value not in legal:
                 raise ValueError(f"{key}={value!r} is not known; legal: {', '.join(map(repr, legal))}.")
         if "mlp_layer" in kwargs:
-            raise ValueError("KAT has its own mlp_layer; timm's VisionTransformer takes any other.")
+            raise ValueError("mlp_layer is fixed in KAT; use VisionTransformer of timm for another one.")
         if plain and init == "variance_preserving":
             raise ValueError("plain=True: init='variance_preserving' is a rule for rationals; use 'released'")
         if not plain:

@@ -124,7 +124,7 @@ class KKAN(KANBackbone):
         if not self.padded and min(height, width) < _MIN_SIDE:
             raise ValueError(
                 f"images of {height}x{width} pixels are too small for convolutions without "
-                f"padding, which need {_MIN_SIDE}; take padding=1"
+                f"padding, which need {_MIN_SIDE}; use padding=1"
             )
         return super().forward_features(x)
 

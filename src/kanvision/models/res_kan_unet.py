@@ -78,9 +78,7 @@ class ResKANUNet(nn.Module):
             raise ValueError(f"block={block!r} is not known; legal values: {', '.join(BLOCKS)}")
         if len(depths) != len(WIDTHS):
             raise ValueError(f"depths={tuple(depths)} must have one number for each of {len(WIDTHS)} stages")
-        factory, unknown = ConvFactory.split(options)
-        if unknown:
-            raise ValueError(f"ResKANUNet has no argument {', '.join(sorted(unknown))}")
+        factory = ConvFactory.from_options("ResKANUNet", options)
         make_block = BLOCKS[block]
         rates = iter(drop_path_rates(drop_path_rate, 2 * sum(depths)))
         widths = [factory.width(width, width_scale) for width in WIDTHS]

@@ -145,7 +145,7 @@ class RollingUNet(nn.Module):
     ) -> None:
         super().__init__()
         if len(widths) != 5:
-            raise ValueError(f"widths={tuple(widths)} must be five")
+            raise ValueError(f"widths={tuple(widths)} must have five stages")
         refuse_drop_path(self, drop_path_rate)
         first, second, third, fourth, fifth = scaled_widths(widths, width_scale)
         last = max(1, first // 2)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .feature_locations import FeatureLocation
 from .registry import create_model, encode_none_arguments, is_segmenter, list_models
-from .weight_decay import NoWeightDecayMixin
+from .timm_protocol import TimmProtocolMixin
 
 __all__ = ["Segmenter", "build_segmenter", "create_segmenter", "segmenter_cfg"]
 
@@ -31,7 +31,7 @@ MAX_DEPTH = 5
 """Halvings of the resolution in an encoder of full depth."""
 
 
-class Segmenter(NoWeightDecayMixin):
+class Segmenter(TimmProtocolMixin):
     """Segmentation network that accepts images of any size.
 
     Images are padded at the right and at the bottom by repeating their last row and column, up to the next
@@ -77,13 +77,6 @@ class Segmenter(NoWeightDecayMixin):
         head = FeatureLocation(network.segmentation_head, is_input=True)
         return {"encoder_last": deepest, "bottleneck": deepest, "decoder_last": head}
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Switch gradient checkpointing in all layers that have it (timm's protocol)."""
-        layer: Any
-        for layer in self.network.modules():
-            if isinstance(getattr(layer, "checkpoint", None), bool):
-                layer.checkpoint = enable
-
 
 def build_segmenter(network: Callable[..., nn.Module], variant: str, pretrained: bool, **kwargs: Any) -> Any:
     """Build a segmentation network of kanvision for images of any size, as an entrypoint of timm does.
@@ -98,7 +91,9 @@ def build_segmenter(network: Callable[..., nn.Module], variant: str, pretrained:
         ValueError: `features_only` is set.
     """
     if kwargs.pop("features_only", False):
-        raise ValueError(f"{variant} is a whole segmentation network and no encoder: it has no feature maps")
+        raise ValueError(
+            f"{variant} is a segmentation network and not an encoder; features_only is not available"
+        )
     return build_model_with_cfg(partial(_for_any_size, network), variant, pretrained, **kwargs)
 
 
@@ -158,7 +153,7 @@ def create_segmenter(
     if is_segmenter(name):
         for key, value in (("encoder_name", encoder_name), ("encoder_weights", encoder_weights)):
             if value is not None:
-                raise ValueError(f"model.{key}={value!r}: {name} has an encoder of its own; leave it out")
+                raise ValueError(f"model.{key}={value!r}: {name} has a fixed encoder; remove this setting")
         rates = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
         ours: Any = create_model(name, num_classes=num_classes, in_chans=in_chans, **rates, **kwargs)
         return ours  # type: ignore[no-any-return]
@@ -171,7 +166,7 @@ def create_segmenter(
         raise ValueError(_unknown("model.name", name, legal))
     if drop_rate:
         raise ValueError(
-            f"model.drop_rate={drop_rate}: segmenters have no common place to drop; legal: 0. Some "
+            f"model.drop_rate={drop_rate}: segmenters of smp have no common dropout; legal: 0. Some "
             "architectures take their own argument, see model.kwargs"
         )
     if encoder_name.startswith(TIMM_PREFIX):
@@ -214,7 +209,7 @@ def _timm_encoder_arguments(encoder_name: str, architecture: type[nn.Module]) ->
         scales = ", ".join(f"1/{reduction}" for reduction in reductions)
         raise ValueError(
             f"model.encoder_name={encoder_name!r} has feature maps of {scales} of the image's side, but "
-            f"{architecture.__name__} needs one at each halving; take another, or model.name=DPT"
+            f"{architecture.__name__} needs one at each halving; use another, or model.name=DPT"
         )
     depth = min(MAX_DEPTH, int(math.log2(max(reductions))))
     if depth == MAX_DEPTH:

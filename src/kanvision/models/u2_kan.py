@@ -178,9 +178,7 @@ class U2KAN(nn.Module):
         if num_classes < 1:
             raise ValueError(f"num_classes={num_classes} must be at least 1")
         refuse_drop_path(self, drop_path_rate)
-        factory, unknown = ConvFactory.split({"dim_reduction": _REDUCTION, **options})
-        if unknown:
-            raise ValueError(f"U2KAN has no argument {', '.join(sorted(unknown))}")
+        factory = ConvFactory.from_options("U2KAN", {"dim_reduction": _REDUCTION, **options})
 
         def first(in_channels: int, out_channels: int) -> nn.Module:
             return factory.first(in_channels, out_channels, first_kernel_size)

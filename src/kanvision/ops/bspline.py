@@ -64,8 +64,7 @@ def bspline(
         knots: (n + 1,) knots in increasing order; no gradient reaches them.
         degree: Degree, k >= 0.
         dim: Axis of the result with the K = n - k functions.
-        uniform: The knots are equidistant, so that closed forms apply. Not checked, because a check reads the
-            values of the knots.
+        uniform: True if the knots are equidistant, which closed forms need; not checked.
         evaluation: One of `EVALUATIONS`, legal for these knots and this degree (`legal_evaluations`).
 
     Returns:
