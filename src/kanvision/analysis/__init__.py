@@ -1,4 +1,4 @@
-"""What a network costs and what it has learned."""
+"""Analyses of networks: cost, attention, curvature, explanations, features."""
 
 from .cost import Cost, cost
 

@@ -17,11 +17,11 @@ __all__ = ["Cost", "cost"]
 
 @dataclass(frozen=True)
 class Cost:
-    """What one forward pass over one image takes.
+    """Parameters and operations of one forward pass over one image.
 
     Attributes:
         parameters: Number of parameters, shared ones counted once.
-        trainable_parameters: Those that require a gradient.
+        trainable_parameters: Number of parameters that require a gradient.
         flops: Floating-point operations of linear maps; a multiplication and an addition count as two (1 MAC
             = 2 FLOP), where many papers and timm count one.
         input_shape: Shape of the image (C, H, W).
@@ -39,18 +39,17 @@ def cost(model: nn.Module, input_shape: Sequence[int]) -> Cost:
     """Count parameters and FLOPs of a forward pass in evaluation mode.
 
     FLOPs are those of `torch.utils.flop_counter`: matrix products, convolutions and attention. It does not
-    see elementwise work, neither torch's nor that inside an operator of one's own; so activations and
-    normalizations are not in the number, while the linear map over the expanded basis is.
+    count elementwise work, neither that of torch nor that inside custom operators. Activations and
+    normalizations are therefore not included; the linear map over the expanded basis is.
 
-    The evaluation of learned functions is counted by itself: for each module with the attribute
-    `flops_per_input` (bases, rationals), values that go in times operations for each by the formula of its
-    class; a module whose functions see other numbers than its inputs (KArAt: logits) has a method
-    `basis_flops` instead, which gets what `forward` gets. The way of B-splines that is in use decides: a
-    recursion takes 189 operations for a value where polynomials take 32.
+    Evaluations of learned functions are counted separately. For a module with the attribute `flops_per_input`
+    (bases, rationals), they are the number of inputs times the operations of one input by the formula of its
+    class. A module whose functions have other arguments than its inputs (KArAt: logits) has a method
+    `basis_flops` with the arguments of `forward`. B-splines count by the implementation in use: the recursion
+    takes 189 operations for a value, polynomials take 32.
 
     Args:
-        model: The network; its mode, its parameters and the state of the random generators are left as they
-            are.
+        model: The network. Its mode, its parameters and the random number generators do not change.
         input_shape: Shape of one image (C, H, W).
     """
     modes = {module: module.training for module in model.modules()}
@@ -59,8 +58,8 @@ def cost(model: nn.Module, input_shape: Sequence[int]) -> Cost:
     counter = FlopCounterMode(display=False)
     try:
         model.eval()
-        # The counter has no formula for the fused attention of CPUs, so the plain one runs, which gives the
-        # number of the fused ones. A compiled network would be one operator to it.
+        # The counter has no formula for the fused attention of CPUs; plain attention has the same number of
+        # operations. A compiled network would count as a single operator.
         eager = torch.compiler.set_stance("force_eager")
         with (
             torch.no_grad(),
@@ -85,7 +84,7 @@ def cost(model: nn.Module, input_shape: Sequence[int]) -> Cost:
 
 @contextmanager
 def _evaluations(model: nn.Module) -> Iterator[list[int]]:
-    """Collects the operations of every evaluation of learned functions while the context is open."""
+    """Collect the operations of each evaluation of learned functions inside the context."""
     found: list[int] = []
 
     def note(module: Any, args: tuple[Tensor, ...]) -> None:
@@ -94,7 +93,7 @@ def _evaluations(model: nn.Module) -> Iterator[list[int]]:
         else:
             found.append(module.flops_per_input * args[0].numel())
 
-    # What is made of others says what all of them take.
+    # a module that contains others counts for all of them
     words = ("basis_flops", "flops_per_input")
     makers = [(name, m) for name, m in model.named_modules() if any(hasattr(m, word) for word in words)]
     names = tuple(f"{name}." for name, _ in makers if name)

@@ -1,4 +1,4 @@
-"""What a network's features are worth on other images: nearest neighbors and a linear classifier on them.
+"""Transfer of features to other images: nearest neighbors and a linear classifier on frozen features.
 
 N images, F features, K classes.
 """
@@ -22,27 +22,28 @@ __all__ = ["Score", "extract_features", "linear_score", "neighbor_score", "score
 Floats = NDArray[np.float32]
 Classes = NDArray[np.int64]
 STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0)
-"""Inverse regularization of the linear classifier; held-out training images choose."""
+"""Candidates for the inverse regularization of the linear classifier."""
 HELD_OUT = 0.2
+"""Share of the training images that selects the regularization."""
 
 
 class Score(NamedTuple):
-    """Share of right answers."""
+    """Accuracy of a probe."""
 
     accuracy: float
     error: float
-    """Standard error from the number of test images; how the training images were drawn is not in it."""
+    """Standard error due to the number of test images; the choice of the training images is not included."""
 
 
 def extract_features(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> tuple[Floats, Classes]:
-    """What a network's classifier is given for each image, (N, F), and the classes (N,).
+    """Return the input of the classifier for each image, (N, F), and the targets, (N,).
 
     Args:
-        model: In evaluation mode, with timm's `get_classifier`.
-        batches: Each with `image` and `target`, on the network's device.
+        model: Network in evaluation mode with the method `get_classifier` of timm.
+        batches: Batches with `image` and `target`, on the network's device.
 
     Raises:
-        ValueError: If the network has no classifier of its own.
+        ValueError: The network has no classifier.
     """
     features, classes = [], []
     with torch.no_grad(), _classifier_inputs(model) as taken:
@@ -58,9 +59,7 @@ def _classifier_inputs(model: nn.Module) -> Iterator[list[Tensor]]:
     get: Any = getattr(model, "get_classifier", None)
     head = get() if callable(get) else None
     if not isinstance(head, nn.Module) or isinstance(head, nn.Identity):
-        raise ValueError(
-            f"{type(model).__name__} has no classifier, so that it is not known what its features are"
-        )
+        raise ValueError(f"{type(model).__name__} has no classifier, so its features are not defined")
     taken: list[Tensor] = []
     handle = head.register_forward_pre_hook(lambda _, args: taken.append(args[0].detach()))
     try:
@@ -70,12 +69,12 @@ def _classifier_inputs(model: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def neighbor_score(train: tuple[Floats, Classes], test: tuple[Floats, Classes], neighbors: int) -> Score:
-    """Vote of the nearest training images by cosine similarity, each vote weighted by it.
+    """Score a vote of the nearest training images, weighted by cosine similarity.
 
     Args:
-        train: Features and classes of the images that are known.
-        test: Those of the images to name.
-        neighbors: How many vote, at most all.
+        train: Features and targets of the training images.
+        test: Features and targets of the test images.
+        neighbors: Number of neighbors; at most the number of training images is used.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -89,12 +88,14 @@ def neighbor_score(train: tuple[Floats, Classes], test: tuple[Floats, Classes], 
 
 
 def linear_score(train: tuple[Floats, Classes], test: tuple[Floats, Classes], seed: int = 0) -> Score:
-    """Logistic regression on standardized features; a fifth of the training images choose its regularization.
+    """Score a logistic regression on standardized features.
+
+    A fifth of the training images selects the regularization.
 
     Args:
-        train: Features and classes to learn from.
-        test: Those to score on.
-        seed: Of the fifth.
+        train: Features and targets of the training images.
+        test: Features and targets of the test images.
+        seed: Seed of the choice of that fifth.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -113,16 +114,16 @@ def linear_score(train: tuple[Floats, Classes], test: tuple[Floats, Classes], se
         stratify=train[1] if counts.min() > 1 and HELD_OUT * len(train[1]) >= len(counts) else None,
     )
     with warnings.catch_warnings():
-        # hardly regularized fits to many features may stop early; held-out images judge them as they are
+        # fits with little regularization may stop early; the held-out images select among them all the same
         warnings.simplefilter("ignore", ConvergenceWarning)
         scores = {c: probe(c).fit(fit_x, fit_y).score(held_x, held_y) for c in STRENGTHS}
         best = max(scores, key=lambda strength: scores[strength])
         return _score(probe(best).fit(*train).predict(test[0]), test[1])
 
 
-def _score(answers: Classes, truth: Classes) -> Score:
-    accuracy = float((answers == truth).mean())
-    return Score(accuracy, math.sqrt(accuracy * (1 - accuracy) / len(truth)))
+def _score(preds: Classes, target: Classes) -> Score:
+    accuracy = float((preds == target).mean())
+    return Score(accuracy, math.sqrt(accuracy * (1 - accuracy) / len(target)))
 
 
 def score_picture(
@@ -132,13 +133,13 @@ def score_picture(
     title: str,
     colors: Sequence[str] = ("#2a6f97", "#d1495b"),
 ) -> Figure:
-    """Bars of scores with their standard errors.
+    """Draw scores with their standard errors as bars.
 
     Args:
-        scores: By features and then by probe.
-        chance: Accuracy of always saying the most frequent class, a dotted line.
-        title: Above the picture.
-        colors: Of the probes.
+        scores: Scores by features and then by probe.
+        chance: Accuracy of the most frequent class, drawn as a dotted line.
+        title: Title of the figure.
+        colors: Colors of the probes.
     """
     figure = Figure(figsize=(6.0, 3.4), layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""How weights are distributed, by kind, and how that changes over training. h heads."""
+"""Histograms of weights by kind, and their changes over the training. h heads."""
 
 from __future__ import annotations
 
@@ -34,31 +34,31 @@ NORMS, MAPS, VECTORS = "factors of norms", "linear maps, convolutions", "biases,
 KINDS = (ALL, COEFFICIENTS, MIXING, RATIONAL, BASIS, MAPS, VECTORS, NORMS)
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 NEAR = 0.01
-"""Share of the range that counts as near 0."""
+"""Share of the range, around 0, of weights near 0."""
 QUANTILE = 0.995
 SPIKE = 2.5
-"""Height of the panel in peaks of the last epoch: what starts as one number would hide all else."""
+"""Limit of the axis in peaks of the last epoch: constant initial values would hide all other bins."""
 MOST_SAMPLES = 1_000_000
 
 
 class Counts(NamedTuple):
-    """What is known of some weights."""
+    """Histogram and moments of a set of weights."""
 
     inside: NDArray[np.int64]
-    """In each bin."""
+    """Number of weights in each bin."""
     below: int
     above: int
     number: int
     mean: float
     std: float
     kurtosis: float
-    """Fourth moment over the squared second, less 3: 0 for a normal distribution, more for longer tails."""
+    """Fourth central moment over the squared second, minus 3: 0 for a normal distribution."""
     near_zero: float
-    """Share of those within a hundredth of the range."""
+    """Share of the weights within a hundredth of the range around 0."""
 
 
 def kinds(model: nn.Module) -> dict[str, list[str]]:
-    """Names of all parameters by what they do, `ALL` of them first; only kinds that there are."""
+    """Return the names of all parameters by kind, `ALL` first, without empty kinds."""
     found: dict[str, list[str]] = {kind: [] for kind in KINDS}
     owner = {
         id(parameter): module for module in model.modules() for parameter in module.parameters(recurse=False)
@@ -84,7 +84,7 @@ def _kind(module: nn.Module, name: str, parameter: Tensor) -> str:
 
 
 def reach(weights: Mapping[str, Tensor], names: Sequence[str]) -> float:
-    """Half a range that holds nearly all of some weights, from a sample of them."""
+    """Return half of a range that holds nearly all of some weights, estimated from a sample."""
     total = sum(weights[name].numel() for name in names)
     step = max(1, total // MOST_SAMPLES)
     sample = torch.cat([weights[name].detach().flatten()[::step].float().abs() for name in names])
@@ -92,7 +92,7 @@ def reach(weights: Mapping[str, Tensor], names: Sequence[str]) -> float:
 
 
 def count(weights: Mapping[str, Tensor], names: Sequence[str], limit: float, num_bins: int) -> Counts:
-    """Sort weights into bins of one width between -limit and limit, a tensor at a time."""
+    """Count weights in bins of equal width between -limit and limit, one tensor at a time."""
     edges = np.linspace(-limit, limit, num_bins + 1)
     inside = np.zeros(num_bins, dtype=np.int64)
     below = above = near = number = 0
@@ -125,7 +125,7 @@ def changed(start: Mapping[str, Tensor], weights: Mapping[str, Tensor], names: S
 
 
 def histogram_chart(found: Mapping[str, Mapping[int, Counts]], limits: Mapping[str, float]) -> Figure:
-    """A panel for each kind, a line for each epoch: share of the weights in each bin."""
+    """Draw the share of the weights in each bin: a panel for each kind, a line for each epoch."""
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
     figure = Figure(figsize=(4.0 * columns, 2.7 * rows + 0.4), layout="constrained")
@@ -153,11 +153,11 @@ def histogram_chart(found: Mapping[str, Mapping[int, Counts]], limits: Mapping[s
 def training_chart(
     found: Mapping[str, Mapping[int, Counts]], moved: Mapping[str, Mapping[int, float]]
 ) -> Figure:
-    """Over epochs, for each kind: standard deviation, share near 0, and how far the weights have come.
+    """Draw standard deviation, share near 0 and relative change of each kind over the epochs.
 
     Args:
         found: Counts by kind and epoch.
-        moved: What `changed` gives, by kind and epoch.
+        moved: Results of `changed` by kind and epoch.
     """
     figure = Figure(figsize=(13.0, 3.6), layout="constrained")
     axes = figure.subplots(1, 3)
@@ -179,9 +179,9 @@ def training_chart(
 
 
 def operator_chart(model: nn.Module, weights: Mapping[str, Tensor]) -> Figure | None:
-    """Coefficients and W of each head (columns) of each KArAt operator (rows); None where there is none.
+    """Draw coefficients and W of each head (columns) of each KArAt operator (rows); None without operators.
 
-    Values are in standard deviations and counts on a logarithmic axis: what is seen is the shape of tails.
+    Values are in standard deviations and shares on a logarithmic axis, which shows the tails.
     """
     names = [name for name, module in model.named_modules() if isinstance(module, KArAtOperator)]
     if not names:

@@ -1,4 +1,4 @@
-"""Pages for people about what analyses have found: static HTML, one file each, pictures inside."""
+"""Static HTML pages of analyses: one file each, with embedded pictures."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ td.number { text-align: right; font-variant-numeric: tabular-nums }
 
 
 def write_page(folder: Path, title: str, about: Mapping[str, object], result: AnalysisResult) -> Path:
-    """Write the page of an analysis whose files are in a folder already.
+    """Write the page of an analysis whose files are written already.
 
     Args:
-        folder: Of the results; its page may be moved without it.
-        title: Headline.
-        about: What was looked at, with which settings.
-        result: Whose pictures are in the folder.
+        folder: Folder of the files; the page works without it.
+        title: Title of the page.
+        about: Checkpoint, data and settings of the analysis.
+        result: Result of the analysis.
 
     Returns:
-        The file.
+        The path of the page.
     """
     parts = [f"<h1>{escape(title)}</h1>", _list(result.sentences)]
     parts += [_figure(folder, picture.name, picture.caption) for picture in result.pictures]
     if result.limits:
         parts += ["<h2>What this does not show</h2>", _list(result.limits)]
     parts += [_table(table) for table in result.tables]
-    parts += ["<h2>About</h2>", _rows(((key, _said(value)) for key, value in about.items()), ["", ""])]
+    parts += ["<h2>About</h2>", _rows(((key, _format(value)) for key, value in about.items()), ["", ""])]
     return _write(folder / PAGE, title, parts)
 
 
 def write_index(root: Path) -> Path:
-    """Write the page that leads to those of all analyses in the folders of a folder.
+    """Write an index of the pages of all analyses in the subfolders of a folder.
 
     Returns:
-        The file.
+        The path of the index.
     """
     parts = ["<h1>Analyses</h1>"]
     for summary in sorted(root.glob(f"*/{SUMMARY}")):
@@ -78,9 +78,9 @@ def _write(path: Path, title: str, parts: Iterable[str]) -> Path:
     return path
 
 
-def _said(value: object) -> str:
+def _format(value: object) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}={_said(each)}" for key, each in value.items())
+        return ", ".join(f"{key}={_format(each)}" for key, each in value.items())
     return "null" if value is None else str(value)
 
 

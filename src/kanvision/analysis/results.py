@@ -1,4 +1,4 @@
-"""What an analysis has found, as files: pictures as PNG and SVG, tables as csv, arrays as npz."""
+"""Results of an analysis and their files: pictures as PNG and SVG, tables as CSV, arrays as NPZ."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ DPI = 120
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its explanation."""
+    """Figure with a caption."""
 
     name: str
-    """Of the files, without an ending."""
+    """Name of the files, without a suffix."""
     figure: Figure
     caption: str
-    """What is drawn: axes, colors, lines."""
+    """Meaning of axes, colors and lines."""
 
 
 @dataclass(frozen=True)
 class ResultTable:
-    """Rows of numbers and texts."""
+    """Table of numbers and texts."""
 
     name: str
-    """Of the file, without an ending."""
+    """Name of the file, without a suffix."""
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
     caption: str = ""
     num_shown: int = 20
-    """Rows that the page shows, 0 for none; the file has all."""
+    """Number of rows on the page, 0 for no table; the file has all rows."""
 
 
 @dataclass(frozen=True)
 class AnalysisResult:
-    """What an analysis tells people."""
+    """Result of an analysis."""
 
     sentences: Sequence[str]
-    """What was found, each with its numbers."""
+    """Statements with their numbers."""
     limits: Sequence[str] = ()
-    """What the pictures do not show."""
+    """Limits of the interpretation."""
     numbers: Mapping[str, float] = field(default_factory=dict)
-    """Numbers by name, for programs."""
+    """Numbers by name, for other programs."""
     pictures: Sequence[Picture] = ()
     tables: Sequence[ResultTable] = ()
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """Raw data that is no table."""
+    """Raw data in other forms than tables."""
 
     def write(self, folder: Path) -> None:
-        """Write pictures, tables and arrays (`data.npz`); the same findings give the same files."""
+        """Write pictures, tables and arrays (`data.npz`); equal results give equal files."""
         folder.mkdir(parents=True, exist_ok=True)
         for picture in self.pictures:
             save_figure(picture.figure, folder / picture.name)
@@ -76,7 +76,7 @@ def save_figure(figure: Figure, stem: Path) -> None:
 
 
 def write_table(table: ResultTable, path: Path) -> None:
-    """Write a table as csv, numbers with seven digits."""
+    """Write a table as CSV, with seven digits of each number."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(table.columns)
@@ -84,7 +84,7 @@ def write_table(table: ResultTable, path: Path) -> None:
 
 
 def cell_text(cell: object, digits: int) -> str:
-    """A cell of a table as text; nothing for None."""
+    """Return the text of a cell of a table; empty for None."""
     if cell is None:
         return ""
     is_float = isinstance(cell, float | np.floating)

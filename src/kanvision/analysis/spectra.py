@@ -30,23 +30,23 @@ MEAN, RANGE, MARK = "#1f4e8c", "#9dbde3", "#c0392b"
 
 
 class Spectra(NamedTuple):
-    """Singular values of the matrices of one attention before and after its activation."""
+    """Singular values of the matrices of one self-attention before and after its activation."""
 
     name: str
     before: Values
-    """(S, N), each falling."""
+    """Singular values of the logits, (S, N), in descending order."""
     after: Values
-    """(S, N)."""
+    """Singular values of the attention weights, (S, N), in descending order."""
     head_dim: int
-    """d: A = q k^T has rank d at most."""
+    """Channels of a head, d; the rank of A = q k^T is at most d."""
     rank: int | None
-    """Hidden units of learned functions; None: softmax."""
+    """Hidden units of learned functions; None for softmax."""
 
 
 def singular_values(matrices: Tensor) -> Values:
-    """Singular values (..., K) of matrices (..., M, N), largest first, in double precision.
+    """Return singular values (..., K) of matrices (..., M, N), in descending order and double precision.
 
-    Entries of minus infinity, where a mask hides keys, count as 0.
+    Entries of minus infinity, which come from attention masks, count as 0.
     """
     finite = matrices.detach().cpu().double().nan_to_num(neginf=0.0)
     values: Values = torch.linalg.svdvals(finite).numpy()
@@ -54,10 +54,10 @@ def singular_values(matrices: Tensor) -> Values:
 
 
 def numerical_rank(values: Values, size: int) -> NDArray[np.int64]:
-    """Values above size * eps * the largest, eps of float32, in which the matrices were computed.
+    """Count the singular values above size * eps * largest value, with the eps of float32.
 
     Args:
-        values: (..., K).
+        values: Singular values, (..., K).
         size: Larger side of the matrices.
     """
     limit = size * float(np.finfo(np.float32).eps) * values[..., :1]
@@ -66,20 +66,20 @@ def numerical_rank(values: Values, size: int) -> NDArray[np.int64]:
 
 
 def energy_rank(values: Values, share: float = ENERGY) -> NDArray[np.int64]:
-    """Values that hold a share of the sum of squares, the largest first."""
+    """Count the largest singular values that hold a share of the sum of squares."""
     energy = np.cumsum(values**2, -1)
     rank: NDArray[np.int64] = 1 + (energy < share * energy[..., -1:]).sum(-1)
     return rank
 
 
 def stable_rank(values: Values) -> Values:
-    """Sum of squares over the largest square: at most the rank, and continuous."""
+    """Return the sum of squares over the largest square, a continuous lower bound of the rank."""
     ratio: Values = (values**2).sum(-1) / np.maximum(values[..., 0] ** 2, 1e-300)
     return ratio
 
 
 def drop_at(values: Values, rank: int) -> float:
-    """s_rank / s_(rank + 1), as the geometric mean over all matrices; NaN where there are not so many."""
+    """Return the geometric mean of s_rank / s_(rank + 1) over all matrices; NaN if there are fewer values."""
     if rank >= values.shape[-1]:
         return float("nan")
     pair = np.maximum(values[..., rank - 1 : rank + 1], 1e-30)
@@ -87,13 +87,13 @@ def drop_at(values: Values, rank: int) -> float:
 
 
 def weight_matrices(model: nn.Module, largest: int) -> tuple[dict[str, Tensor], dict[str, tuple[int, int]]]:
-    """Weights as matrices of outputs x all else, and the sizes of those that are too large, by name.
+    """Return weights as matrices of outputs x inputs, and the sizes of those that are too large, by name.
 
-    Norms, biases, and whatever else is a vector have no spectrum and are left out.
+    Norms, biases and other vectors have no spectrum and are left out.
 
     Args:
-        model: Any network.
-        largest: Smaller side of the largest matrix that is taken.
+        model: Network.
+        largest: Limit of the smaller side of a matrix.
     """
     matrices = {}
     too_large = {}
@@ -109,7 +109,7 @@ def weight_matrices(model: nn.Module, largest: int) -> tuple[dict[str, Tensor], 
 
 
 def attention_chart(spectra: Sequence[Spectra]) -> Figure:
-    """Singular values before (left) and after (right) the activation, a row for each attention."""
+    """Draw singular values before (left) and after (right) the activation, a row for each attention."""
     figure = Figure(figsize=(9.0, 3.1 * len(spectra) + 0.5), layout="constrained")
     axes = figure.subplots(len(spectra), 2, squeeze=False)
     for (left, right), each in zip(axes, spectra, strict=True):
@@ -141,7 +141,7 @@ def _curve(ax: Any, values: Values, mark: int | None, what: str) -> None:
 
 
 def weight_chart(spectra: Mapping[str, Values]) -> Figure:
-    """Left: singular values of each weight, largest 1, index as a share. Right: its stable rank."""
+    """Draw the singular values of each weight, scaled to a largest value of 1, and their stable ranks."""
     names = list(spectra)
     height = max(3.6, 0.16 * len(names) + 1.0)
     figure = Figure(figsize=(10.0, min(height, 14.0)), layout="constrained")

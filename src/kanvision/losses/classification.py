@@ -1,4 +1,4 @@
-"""Losses of one class per image."""
+"""Losses of classification."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["CLASSIFICATION_LOSSES", "classification_loss"]
 
 
 def classification_loss(name: str, *, label_smoothing: float = 0.0, soft_targets: bool = False) -> nn.Module:
-    """Loss of logits (B, num_classes) against classes (B,), or against class weights (B, num_classes).
+    """Build a loss of logits (B, num_classes) and targets: classes (B,) or class weights (B, num_classes).
 
     cross_entropy: -sum_c q_c log softmax(z)_c, mean over the batch.
     bce: binary cross-entropy of sigmoid(z_c) against q_c, mean over batch and classes (Wightman et al. 2021,
@@ -20,11 +20,11 @@ def classification_loss(name: str, *, label_smoothing: float = 0.0, soft_targets
 
     Args:
         name: One of `CLASSIFICATION_LOSSES`.
-        label_smoothing: s.
-        soft_targets: Targets are class weights, smoothed already by whoever mixed them.
+        label_smoothing: Share of the target spread over all classes, s.
+        soft_targets: Targets are class weights, which mixup has smoothed already.
 
     Raises:
-        ValueError: If the name is unknown.
+        ValueError: The name is unknown.
     """
     if name not in CLASSIFICATION_LOSSES:
         legal = ", ".join(CLASSIFICATION_LOSSES)

@@ -1,4 +1,4 @@
-"""Losses of the class, or the classes, of each pixel.
+"""Losses of segmentation.
 
 B batch, K channels of the network's output, H W space.
 """
@@ -18,7 +18,7 @@ from .overlap import generalized_dice, sample_dice
 __all__ = ["SEGMENTATION_LOSSES", "SegmentationLoss", "segmentation_loss"]
 
 SAMPLE_DICE = {"bce_dice": (0.5, 1e-5), "kagn_dice": (0.1, 1.0)}
-"""Weight of the binary cross-entropy, and what smooths the Dice score."""
+"""Weight of the binary cross-entropy, and smoothing term of the Dice score."""
 
 
 def segmentation_loss(
@@ -31,20 +31,19 @@ def segmentation_loss(
     beta: float = 0.5,
     ignore_index: int | None = None,
 ) -> SegmentationLoss:
-    """One of the losses that `SegmentationLoss` describes.
+    """Build one of the losses of `SegmentationLoss`.
 
     Args:
         name: One of `SEGMENTATION_LOSSES`.
         mode: Kind of masks.
         label_smoothing: Share of the target spread over all classes, in the cross-entropy.
-        gamma: Power of focal.
-        alpha: Weight of false positives, of tversky.
-        beta: Weight of false negatives, of tversky.
-        ignore_index: Label of pixels that do not count; None: all count.
+        gamma: Exponent of focal.
+        alpha: Weight of false positives in tversky.
+        beta: Weight of false negatives in tversky.
+        ignore_index: Label of ignored pixels; None for no ignored pixels.
 
     Raises:
-        ValueError: If the name is unknown or not for such masks, or labels are to be smoothed where there is
-            no cross-entropy of classes.
+        ValueError: The name is unknown or not defined for such masks, or the loss does not smooth labels.
     """
     if name not in SEGMENTATION_LOSSES:
         legal = ", ".join(SEGMENTATION_LOSSES)
@@ -68,18 +67,18 @@ def segmentation_loss(
 
 
 class SegmentationLoss(nn.Module):
-    """Loss of logits (B, K, H, W) against masks (B, H, W), or (B, K, H, W) of 0 and 1 where mode=multilabel.
+    """Loss of logits (B, K, H, W) and masks (B, H, W), or (B, K, H, W) of 0 and 1 for mode=multilabel.
 
-    Binary masks are told from background by one logit z a pixel, or by two, whose difference is z; p is its
-    sigmoid. Multilabel masks have one such logit a class, and p of multiclass masks is the softmax. t is 1
-    where a class is, and 0 elsewhere. All is computed in at least fp32, because it sums over all pixels.
+    Binary masks have one logit z for each pixel, or two whose difference is z; p is the sigmoid of z.
+    Multilabel masks have one such logit for each class, and p of multiclass masks is the softmax. t is 1 at
+    pixels of a class, and 0 elsewhere. The sums over all pixels are computed in at least fp32.
 
-    cross_entropy: -log p of the right class, smoothed as in `classification_loss`, mean over pixels.
+    cross_entropy: -log p of the target class, smoothed as in `classification_loss`, mean over pixels.
 
     bce: -t log p - (1 - t) log(1 - p), mean over pixels and channels.
 
-    focal: that times (1 - q)^gamma, q being p where t is 1 and 1 - p elsewhere; multiclass masks too are
-    taken class by class with the sigmoid of each logit (Lin et al. 2017, arXiv 1708.02002).
+    focal: bce times (1 - q)^gamma, with q = p where t is 1 and q = 1 - p elsewhere; multiclass masks use the
+    sigmoid of each logit too (Lin et al. 2017, arXiv 1708.02002).
 
     dice, jaccard, tversky: mean over channels of 1 - 2I / (2I + A + B), 1 - I / (I + A + B) and
     1 - I / (I + alpha A + beta B), with I = sum p t, A = sum p (1 - t), B = sum (1 - p) t over all pixels of
@@ -129,7 +128,7 @@ class SegmentationLoss(nn.Module):
         self.part = _library_loss(name, mode, ignore_index, options)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss, a scalar; 0 where all pixels are ignored."""
+        """Return the loss, a scalar; 0 if all pixels are ignored."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.mode == "binary":
             if logits.shape[1] == 2:
@@ -144,7 +143,7 @@ class SegmentationLoss(nn.Module):
             return generalized_dice(*self._all_classes(logits, target, valid))
         parts = [self._cross_entropy(logits, target, valid)] if self.name in ("bce", *SMOOTHED_LOSSES) else []
         if self.part is not None:
-            # the library's Lovasz loss knows single precision only
+            # the Lovasz loss of the library needs single precision
             parts.append(self.part(logits.float() if self.name == "lovasz" else logits, target))
         return torch.stack(parts).sum()
 
@@ -169,7 +168,7 @@ class SegmentationLoss(nn.Module):
         return weight * cross_entropy + sample_dice(p, t, smooth)
 
     def _all_classes(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Probability and mask of every class, background included, (B, C, H, W)."""
+        """Return probability and mask of every class, background included, (B, C, H, W)."""
         if self.mode == "multilabel":
             return _masked(logits.sigmoid(), target, valid)
         if self.mode == "binary":
@@ -182,7 +181,7 @@ class SegmentationLoss(nn.Module):
 
 
 def _masked(p: Tensor, t: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Probabilities and targets as numbers of the same type, 0 in both where a pixel does not count."""
+    """Return probabilities and targets in the same dtype, with 0 in both at ignored pixels."""
     t = t.to(p.dtype)
     return (p, t) if valid is None else (p * valid, t * valid)
 
@@ -190,7 +189,7 @@ def _masked(p: Tensor, t: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]
 def _library_loss(
     name: Loss, mode: MaskMode, ignore_index: int | None, options: dict[str, float]
 ) -> nn.Module | None:
-    """The part that segmentation-models-pytorch computes, on logits; None: there is none."""
+    """Return the part of the loss from segmentation-models-pytorch, a function of logits, or None."""
     from segmentation_models_pytorch import losses
 
     known: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
@@ -205,6 +204,6 @@ def _library_loss(
         return None
     kind, arguments = known[name]
     if name == "focal" and mode == "multilabel":
-        # Its own mode cannot ignore single channels of a pixel; the mean over all of them is the same.
+        # The mode multilabel of the library cannot ignore single channels; the mean over all is the same.
         mode = "binary"
     return kind(mode=mode, ignore_index=ignore_index, **arguments)

@@ -1,4 +1,4 @@
-"""Pixels counted by class: hits, false alarms and misses.
+"""Counts of pixels by class: true positives, false positives and false negatives.
 
 B batch, K foreground classes, H W space.
 """
@@ -12,17 +12,17 @@ __all__ = ["foreground_planes", "pixel_counts"]
 
 
 def pixel_counts(preds: Tensor, target: Tensor, num_classes: int, ignore_index: int | None = None) -> Tensor:
-    """True positives, false positives and false negatives of each image and foreground class.
+    """Count true positives, false positives and false negatives of each image and foreground class.
 
     Args:
-        preds: Predicted classes (B, H, W), from -1 (none, always wrong) to num_classes - 1, class 0 being
-            background; or a plane of 0 and 1 for each class, (B, K, H, W).
-        target: Right classes, of the same form.
-        num_classes: Number of classes of maps (B, H, W), background included; planes have num_classes = K.
-        ignore_index: Label of pixels that are not counted; None: all are.
+        preds: Predicted classes (B, H, W), from -1 (no class, always wrong) to num_classes - 1, with class 0
+            as background; or a plane of 0 and 1 for each class, (B, K, H, W).
+        target: Target classes, in the same form.
+        num_classes: Number of classes of maps (B, H, W), background included; K for planes.
+        ignore_index: Label of pixels that are not counted; None to count all pixels.
 
     Returns:
-        (3, B, K), int64.
+        Counts, int64 (3, B, K).
     """
     size = len(target)
     valid = None if ignore_index is None else target != ignore_index
@@ -44,12 +44,12 @@ def pixel_counts(preds: Tensor, target: Tensor, num_classes: int, ignore_index: 
 
 
 def foreground_planes(labels: Tensor, num_classes: int, valid: Tensor | None = None) -> Tensor:
-    """Where each foreground class is; (B, H, W) or (B, K, H, W), as of `pixel_counts`, to bool (B, K, H, W).
+    """Return one mask for each foreground class, bool (B, K, H, W).
 
     Args:
-        labels: Classes or planes.
-        num_classes: As in `pixel_counts`.
-        valid: Pixels that count, of the form of `labels`; the others belong to no class. None: all count.
+        labels: Classes (B, H, W) or planes (B, K, H, W), see `pixel_counts`.
+        num_classes: Number of classes, see `pixel_counts`.
+        valid: Valid pixels, in the form of `labels`; all others belong to no class. None if all are valid.
     """
     if labels.ndim == 4:
         planes = labels > 0

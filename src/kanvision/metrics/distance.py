@@ -1,4 +1,4 @@
-"""Distances between the borders of predicted and right masks.
+"""Distances between the borders of predicted and target masks.
 
 B batch, K foreground classes, H W space.
 """
@@ -28,14 +28,15 @@ Plane = NDArray[np.bool_]
 
 
 def hausdorff95(a: Plane, b: Plane) -> float:
-    """95th percentile of the distances from each border to the other, in pixels.
+    """Return the 95th percentile of the distances from each border to the other, in pixels.
 
-    A border pixel belongs to the mask and has a 4-neighbor that does not; outside of the image there is no
-    mask. The distances of both directions are taken together, as medpy does.
+    A border pixel belongs to the mask and has a 4-neighbor that does not; pixels
+    outside of the image do not belong to it. The percentile is over the distances of both directions, as in
+    medpy.
 
     Args:
-        a: A mask (H, W) that is not empty.
-        b: The other mask, not empty.
+        a: Mask, (H, W), not empty.
+        b: Other mask, (H, W), not empty.
     """
     first, second = (np.argwhere(mask & ~binary_erosion(mask)) for mask in (a, b))
     there, _ = cKDTree(second).query(first)
@@ -44,14 +45,14 @@ def hausdorff95(a: Plane, b: Plane) -> float:
 
 
 def border_distances(preds: Tensor, target: Tensor) -> Tensor:
-    """`hausdorff95` of each image and class.
+    """Return `hausdorff95` of each image and class.
 
     Args:
-        preds: Predicted planes (B, K, H, W), bool.
-        target: Right planes, of the same shape.
+        preds: Predicted planes, bool (B, K, H, W).
+        target: Target planes, of the same shape.
 
     Returns:
-        (B, K) float64 on the CPU; NaN where both masks are empty, infinity where one is.
+        Distances, float64 (B, K) on the CPU; NaN if both masks are empty, infinity if one is.
     """
     found, right = (planes.flatten(0, 1).cpu().numpy() for planes in (preds, target))  # (B*K, H, W)
     values = [_distance(a, b) for a, b in zip(found, right, strict=True)]
@@ -67,17 +68,16 @@ def _distance(a: Plane, b: Plane) -> float:
 class BorderDistance(Metric):
     """Mean over images of the 95th percentile of the Hausdorff distance (HD95), in pixels of the masks.
 
-    Of an image it is the mean over the classes that mask or prediction have; 0 where neither has any. A class
-    that only one of them has lies infinitely far away; `empty` says what that counts:
+    The value of an image is the mean over the classes of mask or prediction, 0 if both are empty. `empty` sets
+    the distance of a class that only one of them has:
 
-    diagonal: the diagonal of the image, the largest distance that there can be.
+    diagonal: the diagonal of the image, which is the largest possible distance.
 
-    exclude: nothing. Such classes are left out, and so are images that have no others; how many, see
-    `count_excluded`.
+    exclude: such classes are left out, and images without other classes too; see `count_excluded`.
 
     Args:
-        empty: diagonal or exclude.
-        count_excluded: The value is the share of images with a class that was left out.
+        empty: "diagonal" or "exclude".
+        count_excluded: Return the share of images with an excluded class instead.
         **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
@@ -104,8 +104,8 @@ class BorderDistance(Metric):
         """Add images.
 
         Args:
-            distances: (B, K), see `border_distances`.
-            diagonal: That of the images.
+            distances: Distances, (B, K), see `border_distances`.
+            diagonal: Diagonal of the images in pixels.
         """
         one_sided = distances.isinf()
         if self.count_excluded:
@@ -121,5 +121,5 @@ class BorderDistance(Metric):
         self.num_images += counts.sum().to(self.num_images.device)
 
     def compute(self) -> Tensor:
-        """The mean; NaN where all images were left out."""
+        """Return the mean; NaN if all images are excluded."""
         return self.total / (self.num_images * POINT)

@@ -1,4 +1,4 @@
-"""Images whose scores are of numbers that are none."""
+"""Count of images with a prediction that is not finite."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class NonFiniteImages(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, loss: Tensor) -> None:
-        """Count a batch, which may be empty: no image of it counts where its mean loss is no number.
+        """Count a batch, which may be empty; all of its images count if its mean loss is not finite.
 
         Args:
-            logits: (B, ...).
+            logits: Logits, (B, ...).
             loss: Mean loss of the batch, a scalar.
         """
         finite = logits.flatten(1).isfinite().all(dim=1) & loss.isfinite()
@@ -33,5 +33,5 @@ class NonFiniteImages(Metric):
         self.seen = self.seen + len(logits)
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Return the number of such images, and of all."""
+        """Return the number of images with NaN or infinity, and the number of all images."""
         return self.bad, self.seen

@@ -31,7 +31,7 @@ Labels = NDArray[np.int64]
 
 
 def object_tallies(preds: Tensor, instances: Tensor) -> Tensor:
-    """What `ObjectScore` needs to know of each image.
+    """Return the sums of each image from which `ObjectScore` is computed.
 
     Args:
         preds: Predicted foreground (B, H, W), bool; its objects are the 8-connected parts.
@@ -65,12 +65,12 @@ def _tally(found: Labels, right: Labels) -> NDArray[np.int64]:
 
 
 def _against_partner(own: _Objects, i: int, other: _Objects, overlap: Labels) -> tuple[float, float]:
-    """Dice and distance of an object to the one it shares most pixels with, or else to the nearest one."""
+    """Return Dice and distance of an object to the one with the largest overlap, else to the nearest one."""
     if overlap.any():
         j = int(overlap.argmax())
         return 2 * overlap[j] / (own.areas[i] + other.areas[j]), _hausdorff(own, i, other, j)
     nearest = math.hypot(*own.labels.shape)
-    # No set is nearer than the ends of its box: most of many false alarms need one distance alone.
+    # the ends of bounding boxes are a lower bound: most false positives need one distance only
     bounds = np.abs(other.ends - own.ends[i]).max(axis=1, initial=0)
     for j in np.argsort(bounds):
         if bounds[j] >= nearest:
@@ -104,13 +104,13 @@ class _Objects:
 
     @cached_property
     def pixels(self) -> list[Labels]:
-        """Places of each object's pixels, (area, 2)."""
+        """Rows and columns of the pixels of each object, (area, 2)."""
         found = enumerate(self._boxes, 1)
         return [np.argwhere(self.labels[box] == i) + [part.start for part in box] for i, box in found]
 
     @cached_property
     def borders(self) -> list[cKDTree]:
-        """Places of the pixels of each object that have a 4-neighbor outside of it."""
+        """Rows and columns of the pixels of each object that have a 4-neighbor outside of it."""
         trees = []
         for i, box in enumerate(self._boxes, 1):
             mask = self.labels[box] == i
@@ -119,7 +119,7 @@ class _Objects:
 
 
 def _hausdorff(first: _Objects, i: int, second: _Objects, j: int) -> float:
-    """Largest distance of a pixel of one object to the other object."""
+    """Return the Hausdorff distance of two objects."""
     return max(_directed(first, i, second, j), _directed(second, j, first, i))
 
 
@@ -166,7 +166,7 @@ class ObjectScore(Metric):
 
     @property
     def higher_is_better(self) -> bool:  # type: ignore[override]
-        """A distance is better when small."""
+        """False for a distance."""
         return self.score != "object_hausdorff"
 
     def update(self, tallies: Tensor) -> None:
@@ -178,7 +178,7 @@ class ObjectScore(Metric):
         self.tallies += tallies.sum(dim=0).to(self.tallies.device)
 
     def compute(self) -> Tensor:
-        """The score of all images so far."""
+        """Return the score of all images."""
         hits, false_alarms, misses, *sides = self.tallies.tolist()
         if not hits + false_alarms + misses:
             return torch.tensor(0.0 if self.score == "object_hausdorff" else 1.0)

@@ -1,4 +1,4 @@
-"""Everything that is measured of masks, by name.
+"""Collections of the metrics of masks by name.
 
 K foreground classes.
 """
@@ -20,7 +20,7 @@ __all__ = ["TrainingLoss", "segmentation_metrics", "slow_segmentation_metrics"]
 
 
 class TrainingLoss(MeanMetric):
-    """Mean over images of the training loss, of batches that are not trained on; NaN stays NaN."""
+    """Mean of the training loss over images of validation or test; NaN remains NaN."""
 
     def __init__(self) -> None:
         super().__init__(nan_strategy=float("nan"))
@@ -33,9 +33,9 @@ class TrainingLoss(MeanMetric):
 def segmentation_metrics(
     num_foreground: int, *, protocols: Sequence[Protocol] = DEFAULT_PROTOCOLS, per_class: bool = False
 ) -> MetricCollection:
-    """Overlap scores, by the names under which they are logged.
+    """Build the overlap scores, by the names in logs.
 
-    They are called `iou`, `f1`, `precision` and `recall` under protocol `image`, end in `_dataset` under
+    The names are `iou`, `f1`, `precision` and `recall` under protocol `image`, end in `_dataset` under
     `dataset` and in `_batch` under `paper`; those of the first foreground class are `iou_class1` and so on.
     Updated with `counts`, see `pixel_counts`.
 
@@ -58,7 +58,7 @@ def segmentation_metrics(
 def slow_segmentation_metrics(
     *, hd95: EmptyMaskPolicy | None = None, objects: bool = False
 ) -> MetricCollection:
-    """Scores that take longer than a network's forward pass, for the test alone.
+    """Build the scores that take longer than a forward pass, for the test only.
 
     `hd95`, and `hd95_excluded` where images can be left out, are updated with `distances` (see
     `border_distances`) and `diagonal`; `object_f1`, `object_dice` and `object_hausdorff` with `tallies` (see

@@ -125,7 +125,7 @@ def test_a_map_is_the_class_tokens_row_or_the_mean_row():
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "karat_swin_tiny_patch4_window7_224"])
-def test_windows_are_put_back_in_their_places(name):
+def test_windows_are_put_back_in_their_locations(name):
     kwargs = {"img_size": 32, "patch_size": 4, "window_size": 4, "embed_dim": 12, "num_classes": 3}
     model = timm.create_model(name, depths=(2,), num_heads=(2,), **kwargs).eval()
     plain, shifted = attentions(model, IMAGES)
@@ -139,7 +139,7 @@ def test_windows_are_put_back_in_their_places(name):
         torch.testing.assert_close(windows, each.after.mean(2))
 
 
-def test_unknown_places_are_refused_by_name():
+def test_unknown_names_are_refused_by_name():
     model = network("vit_tiny_patch16_224")
     with pytest.raises(ValueError, match=r"blocks\.0\.attn attends within 3 groups of tokens"):
         maps(model, "blocks.0.attn", torch.rand(6, 1, 16, 16), 2)

@@ -126,7 +126,7 @@ def test_classifiers(name, kwargs):
     assert float((found.error / found.difference).abs().max()) < 0.1
 
 
-def test_places_that_hold_no_map_are_refused(net):
+def test_locations_that_hold_no_map_are_refused(net):
     images = torch.randn(1, 3, 8, 8, dtype=torch.double)
     head = nn.Sequential(net, nn.Flatten(), nn.Linear(32, 2).double())
     with pytest.raises(ValueError, match=r"Linear has \(1, 2\) there; feature maps are"):

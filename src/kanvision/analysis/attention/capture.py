@@ -1,4 +1,4 @@
-"""The matrices of every self-attention of a network, before and after its activation.
+"""Matrices of every self-attention of a network, before and after its activation.
 
 B images, W windows of all images, h heads, N tokens, gh gw grid of patches.
 """
@@ -24,20 +24,20 @@ _SOFTMAX: tuple[Any, ...] = (torch.softmax, F.softmax, Tensor.softmax)
 
 
 class Attention(NamedTuple):
-    """One self-attention, for a batch."""
+    """Matrices of one self-attention for a batch."""
 
     name: str
     """Path of the module."""
     before: Tensor
-    """Logits (B or W, h, N, N), with everything that is added to them."""
+    """Logits, (B or W, h, N, N), with masks and position biases."""
     after: Tensor
-    """What values are mixed by, of the same shape."""
+    """Attention weights, of the same shape."""
     rank: int | None
-    """Hidden units r of learned functions, the largest rank of `after` but for biases; None: softmax."""
+    """Hidden units of learned functions, r, a limit of the rank of `after` without biases; None for softmax."""
     head_dim: int
-    """Channels d of a head, the largest rank of `before` where nothing is added."""
+    """Channels of a head, d, which limit the rank of `before` without masks and biases."""
     num_softmax_heads: int
-    """Heads with a softmax, the first ones."""
+    """Number of heads with a softmax, which come first."""
 
 
 class _Call(NamedTuple):
@@ -49,10 +49,10 @@ class _Call(NamedTuple):
 
 
 class _Listener(TorchFunctionMode):
-    """Takes down logits and weights of each softmax that mixes tokens, plain or fused.
+    """Records logits and weights of each softmax over tokens, plain or fused.
 
-    Networks call torch's scaled_dot_product_attention, or softmax over the last dimension of a square of
-    tokens; both pass here whatever the class of the module.
+    It intercepts `scaled_dot_product_attention` of torch, and softmax over the last dimension of a square of
+    tokens, for modules of any class.
     """
 
     def __init__(self, owner: Callable[[], str], take: Callable[[_Call], None]) -> None:
@@ -99,16 +99,16 @@ class _Listener(TorchFunctionMode):
 
 
 def attentions(model: nn.Module, images: Tensor, wanted: Collection[str] | None = None) -> list[Attention]:
-    """Run a network and collect the matrices of its self-attentions, in the order in which it attends.
+    """Run a network and return the matrices of its self-attentions in the order of computation.
 
-    Softmax attention of any class is seen (see `_Listener`), and `KArAtOperator` in any module. Heads with a
-    softmax beside learned ones come first, as in `KArAttention`. The gated attention of ConViT mixes a
+    Softmax attention of any class is recorded (see `_Listener`), and `KArAtOperator` in any module. Softmax
+    heads beside learned ones come first, as in `KArAttention`. The gated attention of ConViT mixes a
     softmax of the logits with one of positions: `before` are the logits, `after` is the mixture.
 
     Args:
-        model: In evaluation mode.
-        images: (B, C, H, W).
-        wanted: Paths of the attentions to keep, so that memory is bounded; None: all.
+        model: Network in evaluation mode.
+        images: Images, (B, C, H, W).
+        wanted: Paths of the attentions to keep, which limits memory; None for all.
     """
     calls: list[_Call] = []
     stack: list[str] = []

@@ -1,4 +1,4 @@
-"""Pictures of a loss around a network's weights: contours over a plane, and the spectrum of the Hessian."""
+"""Figures of the loss around the weights of a network: contours over a plane, spectrum of the Hessian."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ __all__ = ["contour_picture", "spectrum_picture"]
 
 Floats = NDArray[np.float64]
 COLORS, LINE, MARK = "viridis_r", "#d1495b", "#ffffff"
-_FLAT = 1.5  # a surface whose largest loss is below so many times the smallest has evenly spaced levels
-_NOTHING = 0.1  # of one eigenvalue: below, a logarithmic axis would show the kernel's tails
+_LOG_RATIO = 1.5  # ratio of largest and smallest loss above which levels are spaced logarithmically
+_FLOOR = (
+    0.1  # density of so many eigenvalues; below it, a logarithmic axis would show the tails of the kernel
+)
 
 
 def contour_picture(
@@ -30,20 +32,20 @@ def contour_picture(
     labels: tuple[str, str],
     track: Sequence[tuple[float, float, int]] = (),
 ) -> Figure:
-    """Draw losses over a plane; the network is the star in the middle.
+    """Draw losses over a plane with the network as a star in the center.
 
     Args:
         xs: First coordinates of the grid.
         ys: Second coordinates.
-        losses: (len(ys), len(xs)); values that are not finite stay white.
-        title: Above the picture.
-        labels: Of the two axes.
-        track: The optimizer's way: coordinates and epoch of each snapshot.
+        losses: Array of shape (len(ys), len(xs)); values that are not finite stay white.
+        title: Title of the figure.
+        labels: Labels of the two axes.
+        track: Coordinates and epoch of each snapshot of the training.
     """
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     axes = figure.subplots()
     known = losses[np.isfinite(losses)]
-    if known.size and known.min() > 0 and known.max() > _FLAT * known.min():
+    if known.size and known.min() > 0 and known.max() > _LOG_RATIO * known.min():
         levels = np.geomspace(known.min(), known.max(), 26)
         norm: Normalize = LogNorm(known.min(), known.max())
     else:
@@ -57,8 +59,8 @@ def contour_picture(
     bar.ax.tick_params(labelsize=7)
     bar.set_label("loss", fontsize=8)
     if track:
-        way = np.array([(x, y) for x, y, _ in track])
-        axes.plot(*way.T, "-o", color=LINE, markersize=3, linewidth=1.2, label="snapshots of the training")
+        path = np.array([(x, y) for x, y, _ in track])
+        axes.plot(*path.T, "-o", color=LINE, markersize=3, linewidth=1.2, label="snapshots of the training")
         for (x, y, epoch), direction in zip((track[0], track[-1]), ((-1, 1), (1, -1)), strict=True):
             axes.annotate(
                 f"epoch {epoch}", (x, y), (6 * direction[0], 6 * direction[1]), textcoords="offset points",
@@ -69,21 +71,21 @@ def contour_picture(
     axes.set_xlim(xs[0], xs[-1])
     axes.set_ylim(ys[0], ys[-1])
     axes.legend(fontsize=7, loc="upper right")
-    return _finished(figure, axes, title, labels)
+    return _label_axes(figure, axes, title, labels)
 
 
 def spectrum_picture(curve: Density, runs: Sequence[Ritz], size: int, *, title: str) -> Figure:
-    """Draw a spectral density on a logarithmic axis, and the values that it was made of.
+    """Draw a spectral density on a logarithmic axis, with its Ritz values.
 
     Args:
         curve: The density.
-        runs: What the start vectors found.
-        size: Number of eigenvalues; the axis ends where a tenth of one would be.
-        title: Above the picture.
+        runs: Results for the start vectors.
+        size: Number of eigenvalues; the axis ends at the density of a tenth of an eigenvalue.
+        title: Title of the figure.
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
-    floor = _NOTHING * float(curve.density.max()) / size  # the peak is nearly all of them at one place
+    floor = _FLOOR * float(curve.density.max()) / size  # the peak holds nearly all eigenvalues
     axes.semilogy(curve.positions, np.maximum(curve.density, floor), color="#2a6f97", linewidth=1.2)
     if np.isfinite(curve.errors).all():
         low, high = (np.maximum(curve.density + sign * curve.errors, floor) for sign in (-1, 1))
@@ -95,10 +97,10 @@ def spectrum_picture(curve: Density, runs: Sequence[Ritz], size: int, *, title: 
     axes.axvline(0, color="black", linewidth=0.6, linestyle=":")
     axes.set_ylim(floor, None)
     axes.legend(fontsize=7)
-    return _finished(figure, axes, title, ("eigenvalue of the Hessian", "density"))
+    return _label_axes(figure, axes, title, ("eigenvalue of the Hessian", "density"))
 
 
-def _finished(figure: Figure, axes: Any, title: str, labels: tuple[str, str]) -> Figure:
+def _label_axes(figure: Figure, axes: Any, title: str, labels: tuple[str, str]) -> Figure:
     axes.set_title(title, fontsize=9)
     axes.set_xlabel(labels[0], fontsize=8)
     axes.set_ylabel(labels[1], fontsize=8)

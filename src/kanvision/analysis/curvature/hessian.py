@@ -1,6 +1,6 @@
-"""The Hessian of a network's loss: products with vectors, trace and spectrum.
+"""Hessian of the loss of a network: products with vectors, trace and spectrum.
 
-P parameters that are trained, V random vectors, m steps of Lanczos' method.
+P trainable parameters, V random vectors, m steps of the Lanczos method.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ __all__ = ["Batches", "Hessian", "Loss", "Spectrum", "spectrum"]
 
 Batch = Mapping[str, Tensor]
 Loss = Callable[[Batch], Tensor]
-"""Mean loss of a batch of images, a scalar."""
+"""Function from a batch to its mean loss, a scalar."""
 Batches = Sequence[Batch]
-"""Each with `image` (B, C, H, W) and what the loss needs besides."""
+"""Batches with `image`, (B, C, H, W), and the other inputs of the loss."""
 
 
 class Hessian:
-    """Second derivatives of the mean loss over some batches, known by exact products with vectors.
+    """Second derivatives of the mean loss over batches, as exact products with vectors.
 
-    H v is the gradient of (gradient . v), which costs about four passes and no more memory than one batch
-    takes (Pearlmutter 1994); batches go to the device one after the other. Attention is computed by torch's
-    plain formula meanwhile, for its fused kernels have no second derivative.
+    H v is the gradient of (gradient . v), which costs about four passes and the memory of one batch
+    (Pearlmutter 1994). Batches are moved to the device one at a time. Attention uses the plain implementation
+    of torch, because its fused kernels have no second derivative.
 
     Args:
-        loss: Of one batch. It must be the same function at each call: evaluation mode, no random numbers.
-        parameters: By which the derivatives are taken.
-        batches: Weighted by their numbers of images.
+        loss: Mean loss of one batch; deterministic, so the network is in evaluation mode.
+        parameters: Parameters to differentiate by.
+        batches: Batches, weighted by their numbers of images.
     """
 
     def __init__(self, loss: Loss, parameters: Iterable[Tensor], batches: Batches) -> None:
@@ -43,8 +43,8 @@ class Hessian:
         self.size = sum(parameter.numel() for parameter in self.parameters)
 
     def product(self, vector: Tensor) -> Tensor:
-        """H v, (P,) to (P,)."""
-        parts = self._apart(vector)
+        """Return H v for a vector v, both (P,)."""
+        parts = self._split(vector)
         total = torch.zeros_like(vector)
         number = sum(len(batch["image"]) for batch in self.batches)
         for batch in self.batches:
@@ -60,21 +60,21 @@ class Hessian:
             total += torch.cat([part.flatten() for part in second]) * (len(batch["image"]) / number)
         return total
 
-    def _apart(self, vector: Tensor) -> list[Tensor]:
-        """(P,) as tensors of the parameters' shapes."""
+    def _split(self, vector: Tensor) -> list[Tensor]:
+        """Return a vector (P,) as tensors of the shapes of the parameters."""
         pieces = torch.split(vector, [parameter.numel() for parameter in self.parameters])
         return [piece.view_as(parameter) for piece, parameter in zip(pieces, self.parameters, strict=True)]
 
 
 class Spectrum(NamedTuple):
-    """What is known of a matrix from random vectors."""
+    """Estimates of trace and eigenvalues of a matrix from random vectors."""
 
     runs: list[Ritz]
-    """Of Lanczos' method, one for each of the first vectors."""
+    """Results of the Lanczos method, one for each start vector."""
     trace: Estimate
-    """By Hutchinson's estimator, over all vectors."""
+    """Trace by the estimator of Hutchinson, over all vectors."""
     size: int
-    """P."""
+    """Number of parameters, P."""
 
 
 def spectrum(
@@ -86,18 +86,18 @@ def spectrum(
     seed: int,
     tick: Callable[[], Any] = lambda: None,
 ) -> Spectrum:
-    """Ask a Hessian for its spectrum with vectors of random signs.
+    """Estimate the spectrum of a Hessian with vectors of random signs.
 
-    Memory beside the products': m x P numbers of the parameters' format.
+    Beyond the memory of the products, m x P numbers in the format of the parameters are kept.
 
     Args:
         hessian: The matrix.
-        runs: Vectors that Lanczos' method starts from.
-        steps: Products of each run.
-        trace_vectors: Vectors of the trace, those of the runs included (the first product of a run gives
-            v^T H v, whose mean is the trace); each further one costs one product.
-        seed: Of the vectors.
-        tick: Called after each product.
+        runs: Number of start vectors of the Lanczos method.
+        steps: Number of products of each run, m.
+        trace_vectors: Number of vectors of the trace, start vectors included (the first product of a run
+            gives v^T H v, whose mean is the trace); each further vector costs one product.
+        seed: Seed of the vectors.
+        tick: Function to call after each product.
     """
     like = hessian.parameters[0]
     generator = torch.Generator().manual_seed(seed)
@@ -113,7 +113,7 @@ def spectrum(
         vector = rademacher(hessian.size, generator, like)
         if index < runs:
             found.append(lanczos(product, vector, steps))
-            # the first entry of Lanczos' matrix is v^T H v / P, and the mean of the Ritz values by weight
+            # the first entry of the Lanczos matrix is v^T H v / P, the weighted mean of the Ritz values
             traces.append(float(found[-1].weights @ found[-1].values) * hessian.size)
         else:
             traces.append(float(vector.double() @ product(vector).double()))

@@ -1,7 +1,6 @@
-"""Eigenvalues of a symmetric matrix that is known by its products with vectors alone.
+"""Eigenvalues of a symmetric matrix from products with vectors, such as the Hessian of a network.
 
-P size of the matrix, m steps, V start vectors. Only products are asked for, so that the matrix may be the
-Hessian of a network, which nobody could store.
+P size of the matrix, m steps, V start vectors.
 """
 
 from __future__ import annotations
@@ -33,54 +32,55 @@ _TAIL = 5.0  # widths of the kernel beyond the outermost Ritz values
 
 
 class Ritz(NamedTuple):
-    """What Lanczos' method finds out from one start vector, by rising value."""
+    """Result of the Lanczos method for one start vector, in ascending order of the values."""
 
     values: Floats
-    """(m,) approximate eigenvalues."""
+    """Approximate eigenvalues, (m,)."""
     weights: Floats
-    """(m,) shares of the spectrum that they stand for, as the start vector sees it; they sum to 1."""
+    """Shares of the spectrum of these values, weighted by the start vector, (m,); their sum is 1."""
     bounds: Floats
-    """(m,) a true eigenvalue is at most this far away; not below the rounding of the number format."""
+    """Largest distances of a true eigenvalue, (m,); not below the rounding of the number format."""
 
 
 class Estimate(NamedTuple):
-    """A mean over random vectors."""
+    """Mean over random vectors."""
 
     mean: float
     error: float
-    """Standard error of the mean; nan from a single vector."""
+    """Standard error of the mean; NaN for a single vector."""
 
 
 class Density(NamedTuple):
-    """How much of the spectrum lies where."""
+    """Density of eigenvalues."""
 
     positions: Floats
-    """(n,) values."""
+    """Positions on the axis of eigenvalues, (n,)."""
     density: Floats
-    """(n,) mean density over the start vectors; its integral is 1."""
+    """Mean density over the start vectors, (n,); its integral is 1."""
     errors: Floats
-    """(n,) standard errors of these means; nan from a single vector."""
+    """Standard errors of these means, (n,); NaN for a single vector."""
 
 
 def rademacher(size: int, generator: torch.Generator, like: Tensor) -> Tensor:
-    """A vector (P,) of random signs, of the device and number format of `like`; drawn on the CPU."""
+    """Return a vector (P,) of random signs on the device and in the dtype of `like`; drawn on the CPU."""
     signs = torch.randint(0, 2, (size,), generator=generator)
     return signs.to(like.device, like.dtype).mul_(2).sub_(1)
 
 
 def lanczos(product: Product, start: Tensor, steps: int) -> Ritz:
-    """Run Lanczos' method with full reorthogonalisation (Golub and Meurant 2010, chapters 4 and 6).
+    """Run the Lanczos method with full reorthogonalization (Golub and Meurant 2010, chapters 4 and 6).
 
-    Rounding makes the plain recurrence find the same eigenvalue again and again, so that each new direction
-    is made orthogonal to all earlier ones, twice. They are kept: m x P numbers.
+    With the plain recurrence, rounding repeats eigenvalues. Each new direction is therefore made orthogonal
+    to all earlier ones, twice, which keeps m x P numbers in memory.
 
     Args:
-        product: The matrix times a vector (P,).
-        start: (P,), not zero. A value that it has no part of is not found, nor is an eigenvalue found twice.
-        steps: m, the number of products; fewer are made where the found space is closed.
+        product: Function from a vector (P,) to its product with the matrix.
+        start: Start vector, (P,), not zero. Eigenvalues whose eigenvectors are orthogonal to it are not
+            found; multiple eigenvalues are found once.
+        steps: Number of products, m; fewer are computed if the Krylov space is exhausted.
 
     Raises:
-        ValueError: If steps is below 1, the start is zero, or a product is not finite.
+        ValueError: The number of steps is below 1, the start is zero, or a product is not finite.
     """
     length = float(start.norm())
     if steps < 1 or not length > 0:
@@ -102,7 +102,7 @@ def lanczos(product: Product, start: Tensor, steps: int) -> Ritz:
         beside.append(float(vector.norm()))
         size = max(size, abs(diagonal[-1]) + beside[-1])
         if beside[-1] <= 10 * rounding * math.sqrt(start.numel()) * size:
-            beside[-1] = 0.0  # what is left is rounding: the space is closed
+            beside[-1] = 0.0  # the rest is rounding: the space is exhausted
             break
         if step + 1 < steps:
             basis[step + 1] = vector / beside[-1]
@@ -112,14 +112,14 @@ def lanczos(product: Product, start: Tensor, steps: int) -> Ritz:
 
 
 def density(runs: Sequence[Ritz], width: float, number: int = 500) -> Density:
-    """Density of the spectrum by stochastic Lanczos quadrature (Ghorbani et al. 2019, arXiv 1901.10159).
+    """Estimate the density of the spectrum by stochastic Lanczos quadrature.
 
-    rho(t) = mean over V of sum_j weight_j N(t; value_j, width^2).
+    rho(t) = mean over V of sum_j weight_j N(t; value_j, width^2) (Ghorbani et al. 2019, arXiv 1901.10159).
 
     Args:
-        runs: One for each random start vector.
+        runs: Results for random start vectors.
         width: Standard deviation of the kernel, as a share of the distance between the outermost values.
-        number: Positions, evenly spaced.
+        number: Number of positions, evenly spaced.
     """
     values = np.concatenate([run.values for run in runs])
     span = float(np.ptp(values)) or max(abs(float(values[0])), 1.0)
@@ -135,13 +135,13 @@ def density(runs: Sequence[Ritz], width: float, number: int = 500) -> Density:
 
 
 def extreme_eigenvalues(runs: Sequence[Ritz], number: int) -> tuple[Floats, Floats]:
-    """The largest eigenvalues by size, signs kept, and how far a true one may be from each.
+    """Return the eigenvalues largest in absolute value, and the bound of the error of each.
 
-    Each rank takes the run that knows it best. Eigenvalues that are equal appear once.
+    Each of them comes from the run with the smallest bound. Equal eigenvalues appear once.
 
     Args:
-        runs: One for each start vector.
-        number: How many are wanted.
+        runs: Results for the start vectors.
+        number: Number of eigenvalues.
     """
     number = min(number, *(len(run.values) for run in runs))
     found: list[tuple[float, float]] = []
@@ -158,13 +158,13 @@ def extreme_eigenvalues(runs: Sequence[Ritz], number: int) -> tuple[Floats, Floa
 
 
 def mean_and_error(values: Sequence[float]) -> Estimate:
-    """Mean of independent values and its standard error."""
+    """Return the mean of independent values and its standard error."""
     array = np.array(values, dtype=np.float64)
     return Estimate(float(array.mean()), float(_standard_error(array)))
 
 
 def _standard_error(values: Floats) -> Floats:
-    """Over the first axis; nan of a single one, which tells nothing of its own error."""
+    """Return the standard error of the mean over the first axis; NaN for a single value."""
     if len(values) < 2:
         return np.full(values.shape[1:], np.nan)
     error: Floats = values.std(axis=0, ddof=1) / math.sqrt(len(values))

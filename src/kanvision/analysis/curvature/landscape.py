@@ -1,4 +1,4 @@
-"""The loss over a plane through a network's weights, and the way of the optimizer in the same plane.
+"""Loss over a plane through the weights of a network, and the path of the training in the same plane.
 
 Li et al. 2018, "Visualizing the Loss Landscape of Neural Nets" (arXiv 1712.09913). P parameters, T snapshots.
 """
@@ -39,34 +39,34 @@ Floats = NDArray[np.float64]
 
 
 class Projection(NamedTuple):
-    """Where weights lie relative to a plane."""
+    """Coordinates of weights relative to a plane."""
 
     x: float
     y: float
     length: float
     """Distance of the weights from the center; all parameters count."""
     rest: float
-    """Their distance from the plane: the part of `length` that the picture does not show."""
+    """Distance of the weights from the plane: the part of `length` that a figure does not show."""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """The weights center + x first + y second; `first` and `second` are orthogonal."""
+    """Plane of the weights center + x first + y second; `first` and `second` are orthogonal."""
 
     center: Weights
     first: Weights
     second: Weights
-    """Directions; names that they lack stay as at the center."""
+    """Second direction; parameters that a direction lacks keep their values at the center."""
 
     def point(self, x: float, y: float) -> dict[str, Tensor]:
-        """Weights of a point of the plane."""
+        """Return the weights at a point of the plane."""
         moved = {
             name: self.center[name] + x * first + y * self.second[name] for name, first in self.first.items()
         }
         return {**self.center, **moved}
 
     def project(self, weights: Weights) -> Projection:
-        """Coordinates of the point of the plane that is next to `weights`, and how near it is."""
+        """Return the orthogonal projection of weights onto the plane."""
         shift = {name: weights[name] - center for name, center in self.center.items()}
         x, y = (_dot(shift, axis) / _dot(axis, axis) for axis in (self.first, self.second))
         rest = {
@@ -77,7 +77,7 @@ class Plane:
 
 
 def get_weights(model: nn.Module, names: Collection[str] | None = None) -> dict[str, Tensor]:
-    """Copies of a network's parameters, or of those with these names; a shared one is there once."""
+    """Return copies of all parameters of a network, or of those with these names; shared ones once."""
     return {
         name: parameter.detach().clone()
         for name, parameter in model.named_parameters()
@@ -86,14 +86,14 @@ def get_weights(model: nn.Module, names: Collection[str] | None = None) -> dict[
 
 
 def random_plane(center: Weights, scaling: DirectionScaling, seed: int, *, vectors: bool = False) -> Plane:
-    """A plane along two random directions, normal numbers scaled like the weights.
+    """Return a plane along two random directions: normal numbers, scaled like the weights.
 
     Args:
-        center: Weights in its middle.
-        scaling: What of a direction gets the length of the same part of the weights: all of it ("network"),
-            each tensor, or each slice of a tensor's first axis ("filter": the weights of one output), so that
-            1 is a step as long as the weights themselves.
-        seed: Of the directions; drawn on the CPU.
+        center: Weights at the center.
+        scaling: Part of a direction that is scaled to the norm of the same part of the weights: all of it
+            ("network"), each tensor, or each slice of the first axis of a tensor ("filter": the weights of
+            one output). A step of 1 is then as long as the weights.
+        seed: Seed of the directions, which are drawn on the CPU.
         vectors: Also move tensors with at most one axis longer than 1 (biases, norms, tokens).
     """
     generator = torch.Generator().manual_seed(seed)
@@ -110,22 +110,22 @@ def random_plane(center: Weights, scaling: DirectionScaling, seed: int, *, vecto
 def path_plane(
     center: Weights, snapshots: Sequence[Weights], scaling: DirectionScaling, *, vectors: bool = False
 ) -> Plane:
-    """The plane through the center that is nearest to the snapshots of a training run.
+    """Return the plane through the center that is nearest to the snapshots of a training run.
 
     With M the T x P matrix of snapshots minus the center, the directions are its first two right singular
-    vectors: principal components of the changes of weights about the center, which has to lie in the plane.
-    `scaling` "network" keeps this plane and only sets its unit; "tensor" and "filter" bend the directions as
-    in `random_plane`, which leaves less of the path in the plane. The second direction is made orthogonal to
-    the first after that. The first snapshot has x < 0.
+    vectors: principal components of the weights relative to the center, which lies in the plane. `scaling`
+    "network" keeps this plane and sets its unit; "tensor" and "filter" change the directions as in
+    `random_plane`, so that the plane holds less of the path. The second direction is then made orthogonal to
+    the first. The first snapshot has x < 0.
 
     Args:
-        center: Weights in the middle.
-        snapshots: Weights along the training, at least two that differ from the center.
+        center: Weights at the center.
+        snapshots: Weights during the training, at least two that differ from the center.
         scaling: See `random_plane`.
         vectors: See `random_plane`.
 
     Raises:
-        ValueError: If the snapshots do not span a plane.
+        ValueError: The snapshots do not span a plane.
     """
     names = _moving(center, vectors)
     gram = np.zeros((len(snapshots), len(snapshots)))
@@ -147,7 +147,7 @@ def path_plane(
 
 
 def share_in_plane(projections: Sequence[Projection]) -> float:
-    """Share of the path's squared distance from the center that lies in the plane."""
+    """Return the share of the squared distances from the center that lies in the plane."""
     whole = sum(projection.length**2 for projection in projections)
     return 1 - sum(projection.rest**2 for projection in projections) / whole if whole else math.nan
 
@@ -160,15 +160,15 @@ def surface(
     ys: Sequence[float],
     tick: Callable[[], Any] = lambda: None,
 ) -> Floats:
-    """The loss at each point of a grid, (len(ys), len(xs)); the network gets its own weights back.
+    """Return the loss at each point of a grid, (len(ys), len(xs)); the weights of the network are restored.
 
     Args:
-        loss: Of the network as it is.
+        loss: Function that returns the loss at the current weights.
         model: The network.
-        plane: Its weights over the plane.
+        plane: Plane of weights.
         xs: First coordinates.
         ys: Second coordinates.
-        tick: Called after each point.
+        tick: Function to call after each point.
     """
     values = np.full((len(ys), len(xs)), np.nan)
     for row, y in enumerate(ys):
@@ -181,7 +181,7 @@ def surface(
 
 @contextmanager
 def at_weights(model: nn.Module, weights: Weights) -> Iterator[None]:
-    """Give a network other weights for a while; buffers, and what `weights` lacks, stay."""
+    """Set weights of a network inside the context; buffers and all other parameters do not change."""
     parameters = {name: parameter for name, parameter in model.named_parameters() if name in weights}
     kept = {name: parameter.detach().clone() for name, parameter in parameters.items()}
 
@@ -199,10 +199,10 @@ def at_weights(model: nn.Module, weights: Weights) -> Iterator[None]:
 
 @contextmanager
 def batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Let batch norms use the statistics of the batch at hand, without changing their own.
+    """Let batch norms use the statistics of each batch, without updating their running statistics.
 
-    Their stored statistics belong to the weights that they were counted with: at any other point of a plane
-    they are wrong, and the loss would tell more of that than of the weights.
+    Running statistics belong to the weights of the training. At other points of a plane they are wrong, and
+    would dominate the loss.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     modes = [norm.training for norm in norms]
@@ -240,7 +240,7 @@ def _scaled(direction: Weights, center: Weights, scaling: DirectionScaling) -> d
     for name, part in direction.items():
         axes = tuple(range(int(scaling == "filter" and part.ndim > 1), part.ndim))
         lengths = [torch.linalg.vector_norm(t, dim=axes, keepdim=True) for t in (center[name], part)]
-        # a direction that is zero somewhere stays so: nothing has moved there
+        # parts of a direction that are zero stay zero: these weights have not moved
         found[name] = part * lengths[0] / lengths[1].clamp(min=torch.finfo(part.dtype).tiny)
     return found
 

@@ -1,4 +1,4 @@
-"""What each channel, or band, of the image is worth to a network.
+"""Relevance of each channel, or band, of an image to a network.
 
 B batch, C channels, H W space.
 """
@@ -17,23 +17,23 @@ __all__ = ["ChannelRelevance", "attribution_shares", "channel_relevance", "disag
 
 
 class ChannelRelevance(NamedTuple):
-    """What changes when a channel is gone, (B, C), from 0 (nothing) to 1 (all)."""
+    """Changes when a channel is removed, (B, C), from 0 (no change) to 1."""
 
     attention: Tensor
-    """1 - IoU of the places where the saliency map is not 0, with and without the channel."""
+    """1 - IoU of the pixels where the saliency map is not 0, with and without the channel."""
     answer: Tensor
-    """How far the answers with and without the channel are apart."""
+    """Distance of the predictions with and without the channel."""
 
 
 def without_channel(images: Tensor, channel: int, baseline: Tensor) -> Tensor:
-    """Images (B, C, H, W) with the baseline in one channel."""
+    """Return images (B, C, H, W) with the baseline in one channel."""
     changed = images.clone()
     changed[:, channel] = baseline.expand_as(images)[:, channel]
     return changed
 
 
 def disagreement(first: Tensor, second: Tensor) -> Tensor:
-    """1 - IoU of two sets of pixels, bool (B, H, W), as (B,); 0 where both are empty."""
+    """Return 1 - IoU of two sets of pixels, bool (B, H, W), as (B,); 0 if both are empty."""
     return 1 - overlap(first, second).iou.nan_to_num(1.0)
 
 
@@ -43,18 +43,18 @@ def channel_relevance(
     images: Tensor,
     baseline: Tensor,
 ) -> ChannelRelevance:
-    """Take out one channel after the other, and see what becomes of the saliency map and of the answer.
+    """Replace each channel by the baseline, and measure the changes of saliency map and prediction.
 
     After Rege Cambrin et al. 2024, "KAN You See It? KANs and Sentinel for Effective and Explainable Crop
-    Field Segmentation" (arXiv 2408.07040), who give the IoU of the maps; here 1 - IoU, so that long bars are
+    Field Segmentation" (arXiv 2408.07040), who report the IoU of the maps; 1 - IoU makes large values mean
     relevant channels.
 
     Args:
-        saliency: Images (B, C, H, W) to maps (B, H, W), not negative.
-        distance: Changed images (C * B, C, H, W), channel by channel, to the distances of their answers from
-            those to `images`, (C * B,), in [0, 1].
-        images: (B, C, H, W).
-        baseline: What a channel becomes, broadcastable to the images.
+        saliency: Function from images (B, C, H, W) to maps (B, H, W), not negative.
+        distance: Function from changed images (C * B, C, H, W), channel by channel, to the distances of their
+            predictions from those of `images`, (C * B,), in [0, 1].
+        images: Images, (B, C, H, W).
+        baseline: Replacement of a channel, broadcastable to the images.
     """
     channels, size = images.shape[1], len(images)
     changed = torch.cat([without_channel(images, channel, baseline) for channel in range(channels)])
@@ -65,6 +65,6 @@ def channel_relevance(
 
 
 def attribution_shares(attributions: Tensor) -> Tensor:
-    """Share of each channel in the absolute attributions (B, C, H, W), as (B, C); NaN where all are 0."""
+    """Return the share of each channel in absolute attributions (B, C, H, W): (B, C), NaN if all are 0."""
     sums = attributions.abs().sum(dim=(2, 3))
     return sums / sums.sum(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""One answer of a network, explained in several ways and judged by the same scores.
+"""Explanations of one prediction by several methods, with the same scores for each.
 
 C channels of the image, K classes, H W space; images are single ones, (1, C, H, W).
 """
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 CHANCE: Final = "chance"
-"""The method whose maps are random numbers: what the others have to be compared with."""
+"""Method whose maps are random numbers, the baseline of all scores."""
 SCORES: Final[Mapping[str, str]] = {
     "selected": "share of the image's pixels that the map stands for",
     "iou": "IoU of these pixels with the mask: plausibility",
@@ -54,30 +54,30 @@ SCORES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class ExplanationTarget:
-    """What a network is asked about one image: why this class?"""
+    """Prediction to explain: one class of one image."""
 
     channel: int
-    """Of the logits; negative ones count from the end."""
+    """Channel of the logits; negative numbers count from the end."""
     probability: Callable[[Tensor], Tensor]
-    """Images (B, C, H, W) to the probability of the class, (B,)."""
+    """Function from images (B, C, H, W) to the probability of the class, (B,)."""
     decided: Callable[[Tensor], Tensor] | None = None
-    """Images to the pixels that get the class, bool (B, H, W); None: the class is that of a whole image."""
+    """Function from images to the pixels predicted as the class, bool (B, H, W); None for whole images."""
     truth: Tensor | None = None
-    """Pixels that have the class, bool (1, H, W); None: unknown."""
+    """Pixels whose target is the class, bool (1, H, W); None if unknown."""
     region: Tensor | None = None
-    """Pixels whose logits are explained, bool (H, W); None: all."""
+    """Pixels whose logits are explained, bool (H, W); None for all."""
 
 
 class SaliencyResult(NamedTuple):
-    """A saliency map and its scores."""
+    """Saliency map with its scores."""
 
     method: str
     layer: str
-    """Place of the feature maps; empty for methods that have none."""
+    """Location of the feature maps; empty for methods without feature maps."""
     map: Tensor
     """Evidence for the class, (H, W), not negative."""
     scores: dict[str, float]
-    """By the names of `SCORES`."""
+    """Scores by the names of `SCORES`."""
 
     @property
     def name(self) -> str:
@@ -86,29 +86,29 @@ class SaliencyResult(NamedTuple):
 
 
 class ChannelWorth(NamedTuple):
-    """What each channel is worth, (C,), fractions."""
+    """Relevance of each channel by three measures, (C,), fractions."""
 
     attention: Tensor
     """See `ChannelRelevance.attention`."""
     answer: Tensor
     """1 - IoU of the predicted pixels, or loss of probability, with and without the channel."""
     gradients: Tensor
-    """Share in the absolute integrated gradients; NaN where they were not asked for."""
+    """Share in the absolute integrated gradients; NaN if they were not computed."""
 
 
 @dataclass(frozen=True)
 class Explainer:
-    """Explains answers of one network.
+    """Explainer of the predictions of one network.
 
     Args:
-        logits: Images (B, C, H, W) to logits (B, K) or (B, K, H, W), differentiable.
-        locations: Feature maps for Grad-CAM, by name; empty: no Grad-CAM.
-        baseline: What removed pixels and channels become, (C, 1, 1).
+        logits: Function from images (B, C, H, W) to logits (B, K) or (B, K, H, W), differentiable.
+        locations: Feature maps for Grad-CAM by name; empty for no Grad-CAM.
+        baseline: Replacement of removed pixels and channels, (C, 1, 1).
         stride: See `grad_cam`.
-        steps: Points of integrated gradients; 0: no integrated gradients.
-        batch_size: Images that the network sees at once.
+        steps: Number of points of integrated gradients; 0 for no integrated gradients.
+        batch_size: Images in one forward pass.
         threshold: See `selected`.
-        border: Pixels on each side of a mask's edge that count as its border.
+        border: Width of the border of a mask in pixels, on each side of its edge.
     """
 
     logits: Callable[[Tensor], Tensor]
@@ -122,11 +122,11 @@ class Explainer:
     _noise: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
 
     def explain(self, image: Tensor, target: ExplanationTarget) -> tuple[list[SaliencyResult], Tensor | None]:
-        """Maps of all methods with their scores, and the attributions (C, H, W) of integrated gradients.
+        """Return the maps of all methods with their scores, and the integrated gradients (C, H, W).
 
         Args:
-            image: (1, C, H, W).
-            target: What is asked.
+            image: Image, (1, C, H, W).
+            target: Prediction to explain.
         """
         score = class_score(self.logits, target.channel, target.region)
         maps: list[tuple[str, str, Tensor, dict[str, float]]] = [
@@ -141,7 +141,7 @@ class Explainer:
             maps.append(("integrated_gradients", "", found.attributions.sum(dim=1).clamp(min=0), missed))
         noise = torch.rand(image[:, 0].shape, generator=self._noise).to(image)
         maps.append((CHANCE, "", noise, {}))
-        same = self._of_the_answer(image, target)
+        same = self._prediction_scores(image, target)
         results = [
             SaliencyResult(method, layer, saliency[0], self._scores(image, saliency, target) | more | same)
             for method, layer, saliency, more in maps
@@ -149,12 +149,12 @@ class Explainer:
         return results, attributions
 
     def channels(self, image: Tensor, target: ExplanationTarget, attributions: Tensor | None) -> ChannelWorth:
-        """What each channel is worth for one answer; the attention is that of the first place.
+        """Return the relevance of each channel to one prediction; maps are those of the first location.
 
         Args:
-            image: (1, C, H, W).
-            target: What is asked.
-            attributions: Of integrated gradients, (C, H, W), if they are there.
+            image: Image, (1, C, H, W).
+            target: Prediction to explain.
+            attributions: Integrated gradients, (C, H, W), or None.
         """
         score = class_score(self.logits, target.channel, target.region)
         location = next(iter(self.locations.values()), None)
@@ -166,7 +166,7 @@ class Explainer:
             return torch.cat([grad_cam(score, location, part, self.stride) for part in parts])
 
         relevance: ChannelRelevance = channel_relevance(
-            saliency, self._distance_from(image, target), image, self.baseline
+            saliency, self._prediction_distance(image, target), image, self.baseline
         )
         missing = torch.full((image.shape[1],), torch.nan)
         return ChannelWorth(
@@ -176,7 +176,8 @@ class Explainer:
         )
 
     @torch.no_grad()
-    def _distance_from(self, image: Tensor, target: ExplanationTarget) -> Score:
+    def _prediction_distance(self, image: Tensor, target: ExplanationTarget) -> Score:
+        """Return a function from images to the distance of their predictions from that of `image`."""
         decided, probability = target.decided, target.probability
         if decided is not None:
             before = decided(image)
@@ -201,8 +202,8 @@ class Explainer:
         return {name: float(value) for name, value in {**scores, **lost._asdict()}.items()}
 
     @torch.no_grad()
-    def _of_the_answer(self, image: Tensor, target: ExplanationTarget) -> dict[str, float]:
-        """Scores that no map has a part in."""
+    def _prediction_scores(self, image: Tensor, target: ExplanationTarget) -> dict[str, float]:
+        """Return the scores that do not depend on a map."""
         scores = {"probability": float(target.probability(image))}
         if target.truth is not None and target.decided is not None:
             scores["prediction_iou"] = float(overlap(target.decided(image), target.truth).iou)
@@ -221,7 +222,7 @@ class Explainer:
 
 
 def mean_scores(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of each score over the rows where it is a number; scores that no row has are left out."""
+    """Return the mean of each score over the rows where it is finite; scores of no row are left out."""
     means = {}
     for name in SCORES:
         values = torch.tensor([row[name] for row in rows if name in row], dtype=torch.double)

@@ -1,4 +1,4 @@
-"""Whether a network's answer really rests on the pixels that a saliency map names.
+"""Faithfulness of a saliency map: changes of the prediction with and without its pixels.
 
 B batch, C channels, S shares, H W space.
 """
@@ -20,27 +20,27 @@ SHARES = (0.05, 0.1, 0.2, 0.5)
 
 
 class Faithfulness(NamedTuple):
-    """Both in units of what was measured, (B,)."""
+    """Faithfulness in units of the measure, (B,)."""
 
     sufficiency: Tensor
-    """What is lost when only the map's pixels are left; near 0 (or below) is good."""
+    """Decrease with the pixels of the map only; near 0 (or below) is good."""
     comprehensiveness: Tensor
-    """What is lost when the map's pixels are gone; high is good."""
+    """Decrease without the pixels of the map; high is good."""
 
 
 def keep(images: Tensor, pixels: Tensor, baseline: Tensor) -> Tensor:
-    """Images with the baseline everywhere but at these pixels.
+    """Return images with the baseline outside of some pixels.
 
     Args:
-        images: (B, C, H, W).
-        pixels: bool (B, H, W).
-        baseline: Broadcastable to the images.
+        images: Images, (B, C, H, W).
+        pixels: Pixels to keep, bool (B, H, W).
+        baseline: Replacement, broadcastable to the images.
     """
     return images.where(pixels[:, None], baseline)
 
 
 def remove(images: Tensor, pixels: Tensor, baseline: Tensor) -> Tensor:
-    """Images with the baseline at these pixels; see `keep`."""
+    """Return images with the baseline at some pixels; see `keep`."""
     return keep(images, ~pixels, baseline)
 
 
@@ -52,20 +52,20 @@ def faithfulness(
     baseline: Tensor,
     shares: Sequence[float] = SHARES,
 ) -> Faithfulness:
-    """What a measure of the answer loses, averaged over shares of pixels, the most salient ones first.
+    """Return the mean decrease of a measure of the prediction over shares of the most salient pixels.
 
     sufficiency = mean over s of m(x) - m(x with only the top s of its pixels),
     comprehensiveness = mean over s of m(x) - m(x without the top s of its pixels).
 
     DeYoung et al. 2020, "ERASER: A Benchmark to Evaluate Rationalized NLP Models" (arXiv 1911.03429), for
-    pixels. As every map names the same number of pixels, maps of any kind and network compare; what a random
-    map gets is the level to compare with.
+    pixels. All maps select the same number of pixels, so maps of different methods and networks are
+    comparable; a random map gives the baseline.
 
     Args:
-        measure: Images (B, C, H, W) to a number for each, (B,), such as the probability of a class.
-        images: (B, C, H, W).
-        maps: Saliency (B, H, W).
-        baseline: What removed pixels become, broadcastable to the images.
+        measure: Function from images (B, C, H, W) to numbers (B,), such as the probability of a class.
+        images: Images, (B, C, H, W).
+        maps: Saliency maps, (B, H, W).
+        baseline: Replacement of removed pixels, broadcastable to the images.
         shares: Shares of the pixels, each above 0 and below 1.
     """
     rank, number = ranks(maps), maps[0].numel()

@@ -1,4 +1,4 @@
-"""Pictures of explanations: sheets of images with maps on them, and bars for channels.
+"""Figures of explanations: sheets of images with saliency maps, and bars for channels.
 
 C channels, H W space.
 """
@@ -18,15 +18,15 @@ __all__ = ["Panel", "channel_chart", "sheet", "write_sheet"]
 CELL = 2.0  # inches: side of an image in a sheet
 DPI = 100
 HEAT, SIGNED = "inferno", "RdBu_r"
-THROUGH = 0.75
+MAP_ALPHA = 0.75
 """Opacity of a map over an image."""
 EDGE = "#00e5ff"
-"""Color of the outline of the mask: on no heat map."""
+"""Color of the outline of the mask, which no heat map has."""
 BARS = ("#3b6fb6", "#e08a1e", "#5a9e5a")
 
 
 class Panel(NamedTuple):
-    """One picture of a sheet."""
+    """Panel of a sheet."""
 
     title: str
     pixels: NDArray[Any]
@@ -34,11 +34,11 @@ class Panel(NamedTuple):
     outline: NDArray[np.bool_] | None = None
     """Mask whose edge is drawn, (H, W)."""
     signed: bool = False
-    """Whether the map has two signs: red for, blue against."""
+    """True for a map with two signs: red for the class, blue against it."""
     under: NDArray[np.uint8] | None = None
-    """Image (H, W, 3) that shows through the map, which may be coarser, in gray."""
+    """Image (H, W, 3) below the map, shown in gray; the map may be coarser."""
     empty: str = "no evidence"
-    """What is said of a map of zeros."""
+    """Text on a map of zeros."""
 
 
 def write_sheet(rows: Sequence[Sequence[Panel]], labels: Sequence[str], path: Path, note: str = "") -> None:
@@ -50,13 +50,13 @@ def write_sheet(rows: Sequence[Sequence[Panel]], labels: Sequence[str], path: Pa
 def sheet(
     rows: Sequence[Sequence[Panel]], labels: Sequence[str], note: str = "", cell: float = CELL
 ) -> Figure:
-    """A sheet of panels.
+    """Return a figure with rows of panels.
 
     Args:
-        rows: Panels of each row, as many in each; titles of a row that are those of the row above are left
+        rows: Panels of each row, the same number in each; titles equal to those of the row above are left
             out.
-        labels: Text at the left of each row.
-        note: Line below the sheet.
+        labels: Text to the left of each row.
+        note: Line below the panels.
         cell: Side of an image in inches.
     """
     height, width = rows[0][0].pixels.shape[:2]
@@ -88,11 +88,11 @@ def _draw(ax: Any, panel: Panel) -> None:
     if panel.under is not None:
         height, width = panel.under.shape[:2]
         ax.imshow(panel.under.mean(-1), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        look |= {"alpha": THROUGH, "extent": (-0.5, width - 0.5, height - 0.5, -0.5)}
+        look |= {"alpha": MAP_ALPHA, "extent": (-0.5, width - 0.5, height - 0.5, -0.5)}
     if pixels.ndim == 3:
         ax.imshow(pixels, **look)
     elif panel.signed:
-        # A few pixels would outshine the rest.
+        # the largest values of a few pixels would hide the others
         limit = float(np.percentile(np.abs(pixels), 99)) or 1.0
         ax.imshow(pixels, cmap=SIGNED, vmin=-limit, vmax=limit, **look)
     else:
@@ -109,13 +109,13 @@ def channel_chart(
     paths: Sequence[Path],
     title: str,
 ) -> None:
-    """Write a chart of bars: for each channel, what it is worth by each measure.
+    """Write a bar chart of the relevance of each channel by each measure.
 
     Args:
-        names: Of the channels.
+        names: Names of the channels.
         worth: Mean and standard deviation over images, (C,) each, by the name of the measure.
-        paths: Files, by their endings png or svg.
-        title: Above the chart.
+        paths: Files with the suffix png or svg.
+        title: Title of the chart.
     """
     height = 1.3 + len(names) * (0.14 + 0.17 * len(worth))
     figure = Figure(figsize=(7.0, height), dpi=DPI, layout="constrained")

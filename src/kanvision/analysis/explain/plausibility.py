@@ -1,4 +1,4 @@
-"""How far a saliency map agrees with what people marked: the mask of an object, and its border.
+"""Plausibility of a saliency map: agreement with the mask of an object and with its border.
 
 B batch, H W space.
 """
@@ -19,7 +19,7 @@ BINS = 256
 
 
 class Overlap(NamedTuple):
-    """Agreement of two sets of pixels, fractions (B,); 0 where just one is empty, NaN where both are."""
+    """Agreement of two sets of pixels, fractions (B,); 0 if one of them is empty, NaN if both are."""
 
     iou: Tensor
     """TP / (TP + FP + FN)."""
@@ -32,17 +32,17 @@ class Overlap(NamedTuple):
 
 
 def otsu(maps: Tensor) -> Tensor:
-    """The threshold that parts the values of each map best.
+    """Return the threshold of Otsu for each map.
 
     Otsu 1979, "A Threshold Selection Method from Gray-Level Histograms": of 256 equal steps between the
     smallest and the largest value, the one with the largest variance between the two classes,
-    w_0 w_1 (m_0 - m_1)^2; values above it are foreground. Where several are as good, the first one.
+    w_0 w_1 (m_0 - m_1)^2; values above it are foreground. Of equal variances, the first step counts.
 
     Args:
-        maps: (B, H, W), finite.
+        maps: Maps, (B, H, W), finite.
 
     Returns:
-        (B,); the value itself where a map has only one.
+        Thresholds, (B,); the value itself for a constant map.
     """
     values = maps.flatten(1).double()
     low, high = values.amin(dim=1, keepdim=True), values.amax(dim=1, keepdim=True)
@@ -61,14 +61,14 @@ def otsu(maps: Tensor) -> Tensor:
 
 
 def selected(maps: Tensor, threshold: Threshold = "otsu") -> Tensor:
-    """The pixels that a saliency map stands for.
+    """Select the salient pixels of each map.
 
     Args:
-        maps: (B, H, W), not negative.
-        threshold: How they are found. Of equal values, those that a fixed shuffle puts first are taken.
+        maps: Maps, (B, H, W), not negative.
+        threshold: Threshold. Ties are broken by a fixed shuffle.
 
     Returns:
-        bool (B, H, W). With Otsu's threshold, nothing where a map is the same everywhere.
+        Selected pixels, bool (B, H, W); none of a constant map with the threshold of Otsu.
     """
     if threshold == "otsu":
         return maps > otsu(maps)[:, None, None]
@@ -77,13 +77,13 @@ def selected(maps: Tensor, threshold: Threshold = "otsu") -> Tensor:
 
 
 def ranks(maps: Tensor) -> Tensor:
-    """Place of each pixel, counted from 0, when the largest come first; equal ones as a fixed shuffle says.
+    """Return the rank of each pixel in descending order, from 0; ties are broken by a fixed shuffle.
 
     Args:
-        maps: (B, H, W).
+        maps: Maps, (B, H, W).
 
     Returns:
-        int64 (B, H, W).
+        Ranks, int64 (B, H, W).
     """
     number = maps[0].numel()
     shuffle = torch.randperm(number, generator=torch.Generator().manual_seed(0)).to(maps.device)
@@ -94,11 +94,11 @@ def ranks(maps: Tensor) -> Tensor:
 
 
 def overlap(found: Tensor, truth: Tensor) -> Overlap:
-    """Agreement of found and right pixels.
+    """Return the agreement of predicted and target pixels.
 
     Args:
-        found: bool (B, H, W).
-        truth: bool (B, H, W).
+        found: Predicted pixels, bool (B, H, W).
+        truth: Target pixels, bool (B, H, W).
     """
     found, truth = found.flatten(1), truth.flatten(1)
     hits, taken, right = ((found & truth).sum(dim=1), found.sum(dim=1), truth.sum(dim=1))
@@ -116,15 +116,15 @@ def overlap(found: Tensor, truth: Tensor) -> Overlap:
 
 
 def border_band(mask: Tensor, width: int = 2) -> Tensor:
-    """Pixels on both sides of a mask's edge: dilated mask without eroded mask.
+    """Return the pixels on both sides of the edge of a mask: dilated mask without eroded mask.
 
     Args:
-        mask: bool (B, H, W).
-        width: Pixels on each side, counted along rows, columns and diagonals alike (Chebyshev distance). The
-            frame of the image is no edge.
+        mask: Mask, bool (B, H, W).
+        width: Width of the band on each side in pixels (Chebyshev distance). The frame of the image is not an
+            edge.
 
     Returns:
-        bool (B, H, W).
+        Pixels of the band, bool (B, H, W).
     """
     side = 2 * width + 1
     dilated, kept = (
@@ -135,17 +135,17 @@ def border_band(mask: Tensor, width: int = 2) -> Tensor:
 
 
 def concentration(maps: Tensor, region: Tensor) -> Tensor:
-    """How much denser a map is in a region than on the whole image.
+    """Return the density of a map in a region divided by its density on the whole image.
 
-    (share of the map's sum that lies in the region) / (share of the pixels that do): 1 for a map that knows
-    nothing of the region; needs no threshold.
+    Concentration is (share of the sum of the map in the region) / (share of the pixels in the region): 1 for
+    a map that is independent of the region. It has no threshold.
 
     Args:
-        maps: (B, H, W), not negative.
-        region: bool (B, H, W).
+        maps: Maps, (B, H, W), not negative.
+        region: Region, bool (B, H, W).
 
     Returns:
-        (B,); NaN where the region is empty or the map is 0 everywhere.
+        Concentration, (B,); NaN if the region is empty or the map is 0 everywhere.
     """
     maps = maps.double()
     inside, whole = (maps * region).sum(dim=(1, 2)), maps.sum(dim=(1, 2))

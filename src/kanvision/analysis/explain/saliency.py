@@ -1,4 +1,4 @@
-"""Which pixels and channels a network's answer rests on: Grad-CAM and integrated gradients, by captum.
+"""Saliency of pixels and channels for a prediction: Grad-CAM and integrated gradients, by captum.
 
 B batch, C channels of the image, F channels of a feature map, K classes, H W space, N tokens.
 """
@@ -18,30 +18,32 @@ from kanvision.models.feature_locations import FeatureLocation
 __all__ = ["Gradients", "Score", "class_score", "grad_cam", "integrated_gradients", "tapped"]
 
 Score = Callable[[Tensor], Tensor]
-"""Images (B, C, H, W) to one number each, (B,)."""
+"""Function from images (B, C, H, W) to one number each, (B,)."""
 
 UNUSED = ("to not have been used in the graph", "does not require grad")
-"""What torch says of an output in which a tensor has no part."""
+"""Parts of messages of torch for an output that does not depend on a tensor."""
 
 
 class Gradients(NamedTuple):
-    """Integrated gradients and how far they are from complete."""
+    """Integrated gradients and their error of completeness."""
 
     attributions: Tensor
-    """(B, C, H, W); positive where a value raises the score."""
+    """Attributions, (B, C, H, W); positive where a value raises the score."""
     difference: Tensor
     """Score of the image minus that of the baseline, (B,)."""
     error: Tensor
     """Sum of the attributions minus `difference`, (B,); 0 for infinitely many steps."""
 
 
-def class_score(logits_of: Callable[[Tensor], Tensor], channel: int, region: Tensor | None = None) -> Score:
-    """What is explained: the logit of a class, of masks its mean over pixels.
+def class_score(
+    compute_logits: Callable[[Tensor], Tensor], channel: int, region: Tensor | None = None
+) -> Score:
+    """Return the score to explain: the logit of a class, for masks its mean over pixels.
 
     Args:
-        logits_of: Images (B, C, H, W) to logits (B, K) or (B, K, H, W).
-        channel: The class; negative numbers count from the end.
-        region: Pixels of the mean, bool (H, W); None: all of them.
+        compute_logits: Function from images (B, C, H, W) to logits (B, K) or (B, K, H, W).
+        channel: Channel of the class; negative numbers count from the end.
+        region: Pixels of the mean, bool (H, W); None for all.
 
     Raises:
         ValueError: The region is empty.
@@ -50,7 +52,7 @@ def class_score(logits_of: Callable[[Tensor], Tensor], channel: int, region: Ten
         raise ValueError("region has no pixel: no score can be taken over it")
 
     def score(images: Tensor) -> Tensor:
-        logits = logits_of(images)[:, channel]  # (B,) or (B, H, W)
+        logits = compute_logits(images)[:, channel]  # (B,) or (B, H, W)
         if logits.ndim == 1:
             return logits
         return (logits.flatten(1) if region is None else logits[:, region]).mean(dim=1)
@@ -59,7 +61,7 @@ def class_score(logits_of: Callable[[Tensor], Tensor], channel: int, region: Ten
 
 
 def grad_cam(score: Score, location: FeatureLocation, images: Tensor, stride: int = 1) -> Tensor:
-    """Feature maps, weighted by the mean gradient of the score, where they are evidence for it.
+    """Return Grad-CAM maps: feature maps weighted by the mean gradient of the score, negative values as 0.
 
     CAM = relu(sum_f w_f A_f), w_f = mean over H' W' of d score / d A_f, for feature maps A (B, F, H', W');
     resized bilinearly to the image. Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks
@@ -68,16 +70,16 @@ def grad_cam(score: Score, location: FeatureLocation, images: Tensor, stride: in
     Activation Mapping" (arXiv 2002.11434).
 
     Args:
-        score: What is explained; has to call the network that has the place.
-        location: The feature maps.
-        images: (B, C, H, W).
+        score: Score to explain; it calls the network that has the location.
+        location: Location of the feature maps.
+        images: Images, (B, C, H, W).
         stride: The network pads images at the right and below to a multiple of this.
 
     Returns:
-        (B, H, W), not negative.
+        Maps, (B, H, W), not negative.
 
     Raises:
-        ValueError: The score does not depend on the place, or what is there are no feature maps.
+        ValueError: The score does not depend on the location, or its value is not a feature map.
     """
     from captum.attr import LayerAttribution, LayerGradCam
 
@@ -90,7 +92,7 @@ def grad_cam(score: Score, location: FeatureLocation, images: Tensor, stride: in
         except RuntimeError as error:
             if not any(sign in str(error) for sign in UNUSED):
                 raise
-            raise ValueError("the score does not depend on the feature maps of this place") from None
+            raise ValueError("the score does not depend on the feature maps of this location") from None
     grown: Tensor = LayerAttribution.interpolate(maps.detach(), padded, "bilinear")
     return grown[:, 0, :height, :width]
 
@@ -98,18 +100,18 @@ def grad_cam(score: Score, location: FeatureLocation, images: Tensor, stride: in
 def integrated_gradients(
     score: Score, images: Tensor, baseline: Tensor, steps: int = 32, batch_size: int | None = None
 ) -> Gradients:
-    """Gradients along the straight way from a baseline to the image, times that way.
+    """Return integrated gradients: gradients along the line from a baseline to the image, times the line.
 
     IG_i = (x_i - b_i) * integral over t in [0, 1] of d score(b + t (x - b)) / d x_i, by Gauss-Legendre
     quadrature. Sundararajan, Taly and Yan 2017, "Axiomatic Attribution for Deep Networks"
-    (arXiv 1703.01365). They are complete: sum_i IG_i = score(x) - score(b), but for the quadrature.
+    (arXiv 1703.01365). They are complete: sum_i IG_i = score(x) - score(b), up to the quadrature.
 
     Args:
-        score: What is explained.
-        images: (B, C, H, W).
-        baseline: What stands for "nothing there", broadcastable to the images.
-        steps: Points of the quadrature.
-        batch_size: Images that the network sees at once; None: all B * steps.
+        score: Score to explain.
+        images: Images, (B, C, H, W).
+        baseline: Image without evidence, broadcastable to the images.
+        steps: Number of points of the quadrature.
+        batch_size: Images in one forward pass; None for all B * steps.
     """
     from captum.attr import IntegratedGradients
 
@@ -130,11 +132,11 @@ def integrated_gradients(
 
 @contextmanager
 def tapped(location: FeatureLocation, size: tuple[int, int]) -> Iterator[nn.Identity]:
-    """A module that the feature maps of a place pass through as (B, F, H', W'), as long as this lasts.
+    """Provide a module that the feature maps of a location pass as (B, F, H', W') inside the context.
 
     Args:
-        location: Which ones.
-        size: Height and width of the images as the network sees them, to lay tokens out by.
+        location: Location of the feature maps.
+        size: Height and width of the padded images, which give the grid of tokens.
     """
     tap = nn.Identity()
 
@@ -155,11 +157,11 @@ def tapped(location: FeatureLocation, size: tuple[int, int]) -> Iterator[nn.Iden
     module = location.module
     if location.is_input:
         handle = module.register_forward_pre_hook(
-            lambda _, args: _replaced(args, (0, *location.items), through)
+            lambda _, args: _change_item(args, (0, *location.items), through)
         )
     else:
         handle = module.register_forward_hook(
-            lambda _, args, found: _replaced(found, location.items, through)
+            lambda _, args, found: _change_item(found, location.items, through)
         )
     try:
         yield tap
@@ -177,12 +179,12 @@ def _through_tokens(tokens: Tensor, tap: nn.Module, size: tuple[int, int], num_p
     return torch.cat([prefix, tap(maps).flatten(2).transpose(1, 2)], dim=1)  # (B, N, F)
 
 
-def _replaced(value: Any, items: tuple[int, ...], change: Callable[[Tensor], Tensor]) -> Any:
-    """The same tensor, or nested lists and tuples of them, with one of them changed."""
+def _change_item(value: Any, items: tuple[int, ...], change: Callable[[Tensor], Tensor]) -> Any:
+    """Return nested lists and tuples of tensors with one tensor changed, or the changed tensor."""
     if not items:
         if not isinstance(value, Tensor):
             raise ValueError(f"a {type(value).__name__} is there, and no feature map (B, C, H, W)")
         return change(value)
     parts = list(value)
-    parts[items[0]] = _replaced(parts[items[0]], items[1:], change)
+    parts[items[0]] = _change_item(parts[items[0]], items[1:], change)
     return tuple(parts) if isinstance(value, tuple) else parts
