@@ -1,16 +1,16 @@
-"""Kills trainings and writers of checkpoints, and looks at what is left: `python -m benchmarks.kills`.
+"""Kills of trainings and of writers of checkpoints, and the files they leave: `python -m benchmarks.kills`.
 
-* `alone`: `train.py` is killed (SIGKILL) while it works on a random batch and started again with resume=auto.
-  What it ends with (weights, their average, the optimizer's state, all random states) must be equal, bit for
-  bit, to that of a run that nobody killed.
+* `alone`: `train.py` is killed (SIGKILL) in a random batch and started again with resume=auto. Its final
+  state (weights, their average, state of the optimizer, all random states) must be equal, bit for bit, to
+  that of a run that was not killed.
 * `two`: the same with two processes (DDP over gloo); one of them is killed, and then the other.
   All trainings have mixup and an average of the weights; loader processes (0 and 2), gradient accumulation
-  and float64 come in turns (`--settings`).
+  and float64 alternate (`--settings`).
 * `writes`: a process that writes one checkpoint after the other is killed at a random moment. The newest file
-  must load and be whole. Beside our way of writing, two that can fail: Lightning's own with the folder for
-  temporary files on another disk, and torch.save into the place itself.
+  must load and be complete. Two other ways of writing that can fail are compared: that of Lightning with the
+  folder for temporary files on another disk, and torch.save to the final path.
 
-Trainings are started by forking, which spares them the imports; so on Linux only.
+Trainings are forked, which saves their imports; the benchmark therefore needs Linux.
 """
 
 from __future__ import annotations
@@ -142,8 +142,8 @@ def killed_at(batch: int, folder: Path, arguments: Sequence[str], num_processes:
         process.join()
 
 
-def end_of(folder: Path) -> dict[str, Any]:
-    """What a run has come to, without the records of where files lie and how often loops were entered."""
+def read_final_state(folder: Path) -> dict[str, Any]:
+    """Return the final state of a run, without paths of files and counters of loops."""
     content = load_checkpoint(folder / "checkpoints" / "last.ckpt")
     callbacks = {key: value for key, value in content["callbacks"].items() if "Checkpoint" not in key}
     kept = (
@@ -158,7 +158,7 @@ def end_of(folder: Path) -> dict[str, Any]:
 
 
 def is_same(left: Any, right: Any) -> bool:
-    """Whether two nested structures of tensors and primitives are equal bit for bit."""
+    """Return True if two nested structures of tensors and primitives are equal bit for bit."""
     if isinstance(left, torch.Tensor):
         return torch.equal(left, right)
     if isinstance(left, dict):
@@ -179,7 +179,7 @@ def kill_trainings(folder: Path, kills: int, num_processes: int, settings: Seque
         num_workers, setting = combinations[kill % len(combinations)]
         if setting not in wholes:
             whole = folder / f"{name}_{setting}_whole"
-            wholes[setting] = finish(whole, SETTINGS[setting], num_processes), end_of(whole)
+            wholes[setting] = finish(whole, SETTINGS[setting], num_processes), read_final_state(whole)
         total, expected = wholes[setting]
         batch = random.randint(1, total)
         run = folder / f"{name}_{kill}"
@@ -189,7 +189,7 @@ def kill_trainings(folder: Path, kills: int, num_processes: int, settings: Seque
         there = newest_sound_checkpoint(run) if run.is_dir() else None
         start = "the beginning" if there is None else f"step {load_checkpoint(there)['global_step']}"
         finish(run, arguments, num_processes)
-        same = is_same(expected, end_of(run))
+        same = is_same(expected, read_final_state(run))
         equal += same
         origin = f"{start:14s}{'' if there is None else there.name:10s}"
         print(f"  {setting:12s}  {num_workers}  {batch:4d} of {total}  {origin}  {same}", flush=True)

@@ -49,7 +49,7 @@ Make = Callable[[int], Loader]
 
 
 class Case(NamedTuple):
-    """The same work for two loaders."""
+    """Equal work for two loaders."""
 
     name: str
     images: int

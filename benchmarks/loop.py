@@ -1,10 +1,9 @@
-"""What the training loop costs beside the network: `python -m benchmarks.loop`.
+"""Cost of the training loop beside the network: `python -m benchmarks.loop`.
 
-A step of `train.py`, with everything that it does by default (callbacks, logs, checks, checkpoints by the
-clock), against a step of a bare loop: the same network, batches, loss and optimizer, and nothing else. Both
-run in one process in turns, so that both meet the same machine; a step is from one batch that the loader
-hands out to the next. Processor time is of all threads; on a machine with other work, wall time counts that
-too.
+A step of `train.py` with its defaults (callbacks, logs, checks, timed checkpoints) is compared with a step of
+a minimal loop with the same network, batches, loss and optimizer. Both run in one process in turns, so that
+the load of the machine affects both. A step lasts from one batch of the loader to the next. Processor time is
+that of all threads; wall time includes other work of the machine.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Costs(NamedTuple):
 
 
 def timed(train: Callable[[], Any]) -> Costs:
-    """What the steps of a training cost; the first and the last one of an epoch are left out."""
+    """Measure the steps of a training, without the first and the last one of an epoch."""
     costs = Costs([], [])
     given_out = TrainLoader._counted
 

@@ -1,11 +1,11 @@
-"""What KAN convolutions keep for the backward pass, and its price in time: `python -m benchmarks.memory`.
+"""Memory of KAN convolutions for the backward pass, and its cost in time: `python -m benchmarks.memory`.
 
-Every tensor that autograd keeps is counted once by its storage, in sizes of the layer's input; the input is
-one of them, parameters and buffers are not counted. `lean` is the default of training (`checkpoint=True`):
-the maps of the basis are computed again in the backward pass, so that they are there for one layer at a time.
-`full` keeps them. The first table has the bare convolution over each basis, the second the published layers
-with their norms and activations; `conv` is what they stand in for, Conv2d + BatchNorm2d + SiLU. A training
-step in either mode and one of `conv` are timed in turns, so that a busy machine slows all three.
+Every tensor that autograd saves is counted once by its storage, in sizes of the input of the layer, which is
+one of them; parameters and buffers are not counted. `lean` is the default of training (`checkpoint=True`):
+the maps of the basis are recomputed in the backward pass, for one layer at a time. `full` saves them. The
+first table has the convolution over each basis, the second the published layers with norms and activations;
+`conv` is the layer that they replace, Conv2d + BatchNorm2d + SiLU. Training steps of all three are timed in
+turns, so that the load of the machine affects all.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kanvision.layers import PRESETS, KANConv2d, get_preset
 
 
 class Row(NamedTuple):
-    """One layer: what it keeps in either mode, and the milliseconds of each step of (lean, full, conv)."""
+    """Saved memory of one layer in both modes, and the milliseconds of each step of (lean, full, conv)."""
 
     name: str
     num_basis: int
@@ -37,13 +37,13 @@ class Row(NamedTuple):
 
 
 def layer(name: str, channels: int, checkpoint: bool) -> KANConv2d:
-    """A 3x3 layer from the name of a preset, or the bare convolution from that of a basis."""
+    """Build a 3x3 layer from the name of a preset, or a convolution without norm from that of a basis."""
     options: dict[str, Any] = get_preset(name) if name in PRESETS else {"basis": name}
     return KANConv2d(channels, channels, 3, padding=1, checkpoint=checkpoint, **options)
 
 
 def plain(channels: int) -> nn.Sequential:
-    """What a KAN layer stands in for."""
+    """Build the layer that a KAN layer replaces."""
     conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.SiLU())
 

@@ -129,7 +129,7 @@ def predict(folder: Path, overlap: int, bands: int, threads: int) -> dict[str, f
 
 
 def is_same_position(folder: Path, overlap: int) -> bool:
-    """Whether mask and probabilities have coordinate system, transform and size of the scene."""
+    """Return True if mask and probabilities have coordinate system, transform and size of the scene."""
 
     def facts(path: Path) -> tuple[Any, ...]:
         with open_raster(path) as file:

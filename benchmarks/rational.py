@@ -36,7 +36,7 @@ _SLEEP = 20_000_000  # cycles of a GPU, about 10 ms
 
 
 class PlainRational(GroupRational):
-    """The same layer, differentiated by autograd."""
+    """Group rational that autograd differentiates."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Evaluate the plain formula."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kanvision import create_model
-from kanvision.checkpoints import CheckpointError, begin_finetuning, load_state_dict, start_from
+from kanvision.checkpoints import CheckpointError, begin_finetuning, load_initial_weights, load_state_dict
 from kanvision.checkpoints.finetune import Start
 from kanvision.layers import change_structure, structure_changes
 from kanvision.layers.adapters import AdaptedKANConv2d
@@ -38,19 +38,22 @@ def checkpoint_of(model: torch.nn.Module) -> dict[str, Any]:
 def test_all_but_a_classifier_of_another_size_is_loaded(images: torch.Tensor) -> None:
     source, model = make(0), make(1, num_classes=3)
     fresh_head = model.head.fc.weight.clone()
-    assert start_from(model, source.state_dict()).fresh == ["head.fc.weight", "head.fc.bias"]
+    assert load_initial_weights(model, source.state_dict()).fresh == ["head.fc.weight", "head.fc.bias"]
     assert torch.equal(model.forward_features(images), source.forward_features(images))
     assert torch.equal(model.head.fc.weight, fresh_head)
     same = make(1)
-    assert start_from(same, checkpoint_of(source)) == Start([])
+    assert load_initial_weights(same, checkpoint_of(source)) == Start([])
     assert torch.equal(same(images), source(images))
     bare = make(0, num_classes=0)
-    assert start_from(same := make(1), bare.state_dict()).fresh == ["head.fc.weight", "head.fc.bias"]
+    assert load_initial_weights(same := make(1), bare.state_dict()).fresh == [
+        "head.fc.weight",
+        "head.fc.bias",
+    ]
     assert torch.equal(same.forward_features(images), bare.forward_features(images))
-    assert start_from(make(1, num_classes=0), source.state_dict()).fresh == []
+    assert load_initial_weights(make(1, num_classes=0), source.state_dict()).fresh == []
     again = make(1)
     fresh_head = again.head.fc.weight.clone()
-    start = start_from(again, source.state_dict(), new_head=True)
+    start = load_initial_weights(again, source.state_dict(), new_head=True)
     assert str(start) == "anew: head.fc.weight, head.fc.bias"
     assert torch.equal(again.head.fc.weight, fresh_head)
     assert torch.equal(again.forward_features(images), source.forward_features(images))
@@ -70,19 +73,19 @@ def test_a_classifier_is_kept_for_the_same_classes_only(
     trained: list[str] | None, names: list[str], fresh: bool, note: str
 ) -> None:
     kept = {} if trained is None else {"class_names": trained}
-    start = start_from(make(1), {**checkpoint_of(make()), "kanvision": kept}, class_names=names)
+    start = load_initial_weights(make(1), {**checkpoint_of(make()), "kanvision": kept}, class_names=names)
     assert (bool(start.fresh), start.classes) == (fresh, note)
 
 
 def test_another_network_is_refused() -> None:
     with pytest.raises(CheckpointError, match=r"of another shape: stages\.0\.0\.basis_weight"):
-        start_from(make(width_scale=0.25), make().state_dict())
+        load_initial_weights(make(width_scale=0.25), make().state_dict())
     damaged = make().state_dict()
     damaged.pop("stages.0.0.basis_weight")
     with pytest.raises(CheckpointError, match=r"1 missing: stages\.0\.0\.basis_weight"):
-        start_from(make(), damaged)
+        load_initial_weights(make(), damaged)
     with pytest.raises(CheckpointError, match=r"1 unexpected: stages\.9"):
-        start_from(make(), {**make().state_dict(), "stages.9": torch.zeros(1)})
+        load_initial_weights(make(), {**make().state_dict(), "stages.9": torch.zeros(1)})
 
 
 def test_a_checkpoint_with_adapters_loads_into_a_new_network(images: torch.Tensor) -> None:
@@ -103,7 +106,7 @@ def test_a_checkpoint_with_adapters_loads_into_a_new_network(images: torch.Tenso
 
     # the start of the next training: adapters are merged, and new ones may come
     following = make(4)
-    start_from(following, checkpoint)
+    load_initial_weights(following, checkpoint)
     torch.testing.assert_close(following(images), model(images))
     assert all(parameter.requires_grad for parameter in following.parameters())
     change_structure(following, "add_adapters", "", extra_degrees=1)
@@ -137,7 +140,7 @@ def test_the_start_is_a_file_or_a_run(tmp_path: Path, images: torch.Tensor) -> N
 def test_a_segmenter_gets_a_new_head() -> None:
     smp = pytest.importorskip("segmentation_models_pytorch")
     source, model = (smp.Unet("resnet18", encoder_weights=None, classes=count) for count in (2, 3))
-    left = start_from(model, source.state_dict()).fresh
+    left = load_initial_weights(model, source.state_dict()).fresh
     assert left == ["segmentation_head.0.weight", "segmentation_head.0.bias"]
     assert torch.equal(model.encoder.conv1.weight, source.encoder.conv1.weight)
 
@@ -164,7 +167,7 @@ def transformer(
 def test_a_transformer_starts_from_images_of_another_size(name: str, options: dict[str, Any]) -> None:
     source = transformer(name, 16, **options)
     model = transformer(name, 24, seed=1, **{**options, "num_classes": 7})
-    start = start_from(model, checkpoint_of(source))
+    start = load_initial_weights(model, checkpoint_of(source))
     assert start == Start(["head.weight", "head.bias"], ((4, 4), (6, 6)))
     assert str(start).endswith("; what belongs to patches interpolated from 4 x 4 to 6 x 6")
     images = torch.randn(2, 1, 24, 24)
@@ -179,8 +182,8 @@ def test_other_patches_and_tokens_of_no_square_are_refused() -> None:
     with pytest.raises(
         CheckpointError, match=r"patch_embed\.proj\.weight \(12, 1, 4, 4\), not \(12, 1, 8, 8\)"
     ):
-        start_from(transformer("vit_micro_patch16_224", 16, patch_size=8), source.state_dict())
+        load_initial_weights(transformer("vit_micro_patch16_224", 16, patch_size=8), source.state_dict())
     state = source.state_dict()
     state["pos_embed"] = state["pos_embed"][:, :-2]
     with pytest.raises(CheckpointError, match=r"pos_embed \(1, 15, 12\), not \(1, 17, 12\)"):
-        start_from(transformer("vit_micro_patch16_224", 16), state)
+        load_initial_weights(transformer("vit_micro_patch16_224", 16), state)

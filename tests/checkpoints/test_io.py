@@ -12,11 +12,11 @@ from torch import nn
 
 from kanvision.checkpoints import (
     CheckpointError,
+    extract_state_dict,
     find_checkpoint,
     load_checkpoint,
     load_state_dict,
     newest_sound_checkpoint,
-    state_dict_for,
 )
 
 
@@ -164,7 +164,7 @@ def test_weights_go_back_where_they_came_from() -> None:
 def test_a_network_with_a_part_called_model() -> None:
     wrapped = nn.ModuleDict({"model": network()})
     for checkpoint in (checkpoint_of(wrapped), wrapped.state_dict()):
-        assert set(state_dict_for(wrapped, checkpoint)) == set(wrapped.state_dict())
+        assert set(extract_state_dict(wrapped, checkpoint)) == set(wrapped.state_dict())
 
 
 def test_differences_are_listed_with_the_origin() -> None:
@@ -172,7 +172,7 @@ def test_differences_are_listed_with_the_origin() -> None:
     checkpoint["state_dict"]["model.extra"] = torch.ones(1)
     del checkpoint["state_dict"]["model.2.bias"]
     with pytest.raises(CheckpointError) as error:
-        state_dict_for(network(), checkpoint)
+        extract_state_dict(network(), checkpoint)
     lines = str(error.value).splitlines()
     assert lines[1:4] == [
         "  1 missing: 2.bias",
@@ -182,7 +182,7 @@ def test_differences_are_listed_with_the_origin() -> None:
     ]
     assert lines[4] == "  made with model.name=convkan_4 model.size=4"
     with pytest.raises(CheckpointError, match="missing"):
-        state_dict_for(network(), {"epoch": 1})
+        extract_state_dict(network(), {"epoch": 1})
 
 
 def touch(path: Path, age: float) -> Path:

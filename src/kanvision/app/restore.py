@@ -11,10 +11,10 @@ from torch import Tensor
 
 from kanvision.checkpoints import (
     CheckpointError,
+    extract_state_dict,
     find_checkpoint,
     load_checkpoint,
     match_structure,
-    state_dict_for,
 )
 from kanvision.config import ConfigError, EvalConfig, TrainConfig, train_config
 from kanvision.config.errors import problem_at
@@ -59,7 +59,7 @@ def matching_state_dict(task: Task, checkpoint: Mapping[str, Any], path: str | P
     """The checkpoint's weights under the network's own names; the network gets its structure."""
     try:
         match_structure(task.model, checkpoint)
-        return state_dict_for(task.model, checkpoint)
+        return extract_state_dict(task.model, checkpoint)
     except CheckpointError as error:
         assert task.config is not None
         raise CheckpointError(f"{path} does not fit {task.config['model']['name']}: {error}") from None

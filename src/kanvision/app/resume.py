@@ -11,7 +11,7 @@ from kanvision.checkpoints import (
     find_checkpoint,
     load_checkpoint,
     newest_sound_checkpoint,
-    progress_in,
+    read_progress,
     require_resumable,
 )
 from kanvision.config import ConfigError, Problem, TrainConfig
@@ -62,7 +62,7 @@ class ResumePoint:
         self.config: Mapping[str, Any] = (self.checkpoint.get("kanvision") or {}).get("config") or {}
         if not self.config:
             raise CheckpointError(f"resume: {path} carries no configuration, so train.py did not write it")
-        self.progress = progress_in(self.checkpoint)
+        self.progress = read_progress(self.checkpoint)
 
     def __str__(self) -> str:
         """The file, and how far its training has come."""

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 from kanvision.lazy import load_on_demand
 
-from .finetune import Start, begin_finetuning, start_from
+from .finetune import Start, begin_finetuning, load_initial_weights
 from .io import (
     CheckpointError,
+    extract_state_dict,
     find_checkpoint,
     find_snapshots,
     load_checkpoint,
     load_state_dict,
     match_structure,
     newest_sound_checkpoint,
-    progress_in,
+    read_progress,
     require_resumable,
     require_same_classes,
-    state_dict_for,
 )
 
 if TYPE_CHECKING:
@@ -30,19 +30,19 @@ __all__ = [
     "CheckpointError",
     "Start",
     "begin_finetuning",
+    "extract_state_dict",
     "find_checkpoint",
     "find_snapshots",
     "load_checkpoint",
+    "load_initial_weights",
     "load_official",
     "load_state_dict",
     "match_structure",
     "newest_sound_checkpoint",
-    "progress_in",
+    "read_progress",
     "require_resumable",
     "require_same_classes",
-    "start_from",
     "start_from_vit",
-    "state_dict_for",
 ]
 
 # Published weights are for few runs.

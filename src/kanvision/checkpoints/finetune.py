@@ -15,29 +15,29 @@ from kanvision.layers.adapters import AdaptedKANLayer
 from .io import (
     TASK_PREFIX,
     CheckpointError,
+    extract_state_dict,
     find_checkpoint,
     load_checkpoint,
     match_structure,
-    state_dict_for,
 )
 
-__all__ = ["Start", "begin_finetuning", "start_from"]
+__all__ = ["Start", "begin_finetuning", "load_initial_weights"]
 
 Grid = tuple[int, int]
 
 
 class Start(NamedTuple):
-    """What a network did not simply take over from another one."""
+    """Differences between the weights of a checkpoint and those of the network that loaded them."""
 
     fresh: list[str]
-    """Names of the classifier's weights that start anew."""
+    """Names of the weights of the classifier that keep their initial values."""
     grids: tuple[Grid, Grid] | None = None
-    """Patches of the other network's images and of its own, if what belongs to patches was interpolated."""
+    """Grids of patches of the checkpoint and of the network, if position embeddings were interpolated."""
     classes: str = ""
-    """A remark about the classes of the other network."""
+    """Remark about the classes of the checkpoint."""
 
     def __str__(self) -> str:
-        """Both as text, empty if there is nothing to tell."""
+        """Return all of them as text, empty if there are none."""
         parts = [f"anew: {', '.join(self.fresh)}"] if self.fresh else []
         if self.grids is not None:
             old, new = (f"{height} x {width}" for height, width in self.grids)
@@ -45,29 +45,29 @@ class Start(NamedTuple):
         return "; ".join([*parts, self.classes] if self.classes else parts)
 
 
-def start_from(
+def load_initial_weights(
     model: nn.Module,
     checkpoint: Mapping[str, Any],
     *,
     new_head: bool = False,
     class_names: Sequence[str] = (),
 ) -> Start:
-    """Load the weights of a network that differs in nothing but its classifier and the size of its images.
+    """Load the weights of a network that differs only in its classifier and in the size of its images.
 
-    The network's structure becomes that of the checkpoint; adapters in it are merged, so that all weights can
-    be trained. A vision transformer of another number of patches takes the size of the checkpoint, loads, and
-    then goes back to its own, by its `set_input_size`: position embedding and KArAt's operators are
-    interpolated over the grid of patches, which has to be square.
+    The network gets the structure of the checkpoint; adapters are merged, so that all weights can be trained.
+    A vision transformer with another number of patches is set to the size of the checkpoint by its
+    `set_input_size`, loads, and is set back: position embedding and operators of KArAt are interpolated over
+    the grid of patches, which must be square.
 
     Args:
         model: A network that was just built.
-        checkpoint: Of a training run, or a bare state dict of such a network.
-        new_head: Let the classifier start anew even if that of the checkpoint would fit.
-        class_names: Names of the classes in the order of the outputs; where the checkpoint's are others, or
-            in another order, the classifier starts anew. Empty: not known.
+        checkpoint: Checkpoint of a training run, or a state dict of such a network.
+        new_head: Keep the initial classifier even if that of the checkpoint fits.
+        class_names: Names of the classes in the order of the outputs. If those of the checkpoint differ, in
+            names or order, the classifier keeps its initial values. Empty if not known.
 
     Raises:
-        CheckpointError: If the checkpoint is of another network.
+        CheckpointError: The checkpoint is of another network.
     """
     match_structure(model, checkpoint)
     grids = _grids(model, checkpoint)
@@ -77,7 +77,7 @@ def start_from(
         patch = resizable.patch_embed.patch_size
         resizable.set_input_size(img_size=tuple(n * p for n, p in zip(grids[0], patch, strict=True)))
     head = _classifier(model)
-    given = state_dict_for(model, checkpoint, optional=head)
+    given = extract_state_dict(model, checkpoint, optional=head)
     trained = (checkpoint.get("kanvision") or {}).get("class_names") or ()
     others = bool(trained) and bool(class_names) and list(trained) != list(class_names)
     if new_head or others:
@@ -105,27 +105,27 @@ def begin_finetuning(
     runs_root: str | Path = "runs",
     **adapters: Any,
 ) -> Start:
-    """Give a network its start and, with `freeze`, adapters.
+    """Load the start of a fine-tuning and, with `freeze`, add adapters.
 
     Args:
         model: A network that was just built.
         init_from: Checkpoint file, run folder or `latest`; None leaves the weights as they are.
-        freeze: Freeze the KAN layers and add what `adapters` say.
-        new_head: See `start_from`.
-        class_names: See `start_from`.
+        freeze: Freeze the KAN layers and add adapters.
+        new_head: See `load_initial_weights`.
+        class_names: See `load_initial_weights`.
         runs_root: Folder of all runs.
         **adapters: Arguments of `kanvision.layers.add_adapters`.
 
     Raises:
-        CheckpointError: If there is no such checkpoint or it is of another network.
-        ValueError: If the adapters do not fit.
+        CheckpointError: There is no such checkpoint, or it is of another network.
+        ValueError: The adapters do not fit.
     """
     start = Start([])
     if init_from is not None:
         try:
             path = find_checkpoint(init_from, runs_root=runs_root)
             checkpoint = load_checkpoint(path)
-            start = start_from(model, checkpoint, new_head=new_head, class_names=class_names)
+            start = load_initial_weights(model, checkpoint, new_head=new_head, class_names=class_names)
         except CheckpointError as error:
             raise CheckpointError(f"finetune.init_from={init_from}: {error}") from None
     if freeze:
@@ -134,14 +134,14 @@ def begin_finetuning(
 
 
 def _classifier(model: nn.Module) -> tuple[str, ...]:
-    """Beginnings of the names of what turns features into classes."""
+    """Return the prefixes of the parameters of the classifier."""
     get: Any = getattr(model, "get_classifier", None)  # timm's name for it, then that of smp
     head = get() if callable(get) else getattr(model, "segmentation_head", None)
     return tuple(f"{name}." for name, module in model.named_modules() if name and module is head)
 
 
 def _grids(model: Any, checkpoint: Mapping[str, Any]) -> tuple[Grid, Grid] | None:
-    """Grid of patches of the checkpoint's network and of this one, where their numbers of tokens differ."""
+    """Return the grids of patches of checkpoint and network if their numbers of tokens differ."""
     own = getattr(model, "pos_embed", None)
     if own is None or not hasattr(model, "set_input_size") or not hasattr(model, "patch_embed"):
         return None
@@ -152,6 +152,6 @@ def _grids(model: Any, checkpoint: Mapping[str, Any]) -> tuple[Grid, Grid] | Non
     in_front = own.shape[1] - model.patch_embed.num_patches
     side = math.isqrt(max(given.shape[1] - in_front, 0))
     if side * side + in_front != given.shape[1]:
-        return None  # loading then says what differs
+        return None  # loading then reports the difference
     height, width = model.patch_embed.grid_size
     return (side, side), (height, width)

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: find the file, check that it is sound, and fit it to the network."""
+"""Checkpoint files: search, integrity, safe loading, and weights for a network."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from kanvision.layers import restore_structure
 
 __all__ = [
     "CheckpointError",
+    "extract_state_dict",
     "find_checkpoint",
     "find_snapshots",
     "load_checkpoint",
     "load_state_dict",
     "match_structure",
     "newest_sound_checkpoint",
-    "progress_in",
+    "read_progress",
     "require_resumable",
     "require_same_classes",
-    "state_dict_for",
 ]
 
 
 SUFFIX = ".ckpt"
 NAMES = ("best.ckpt", "last.ckpt", "step.ckpt")
-TASK_PREFIX = "model."  # where a task keeps its network
+TASK_PREFIX = "model."  # prefix of the network in a task
 NUM_SHOWN = 5
 ARCHIVE = b"PK\x03\x04"
-"""First bytes of what torch writes."""
+"""First bytes of a file that torch writes."""
 OTHER = "take another checkpoint of the run"
 
 
@@ -45,20 +45,18 @@ class CheckpointError(ValueError):
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint to the CPU; only tensors and primitives are accepted, and no code in it is run.
+    """Load a checkpoint to the CPU; it may hold tensors and primitives only, and no code of it is run.
 
-    Every part of the file is compared with its checksum first. Files that torch wrote before version 1.6 have
-    none.
+    Every part of the file is first compared with its checksum. Files of torch before version 1.6 have none.
 
     Raises:
-        CheckpointError: If the file is missing, empty, cut off, damaged, no checkpoint, or holds anything
-            else.
+        CheckpointError: The file is missing, empty, cut off, damaged, no checkpoint, or holds other objects.
     """
     return _load(Path(path), check=True)
 
 
 class Progress(NamedTuple):
-    """How far the training behind a checkpoint has come; the larger one has come further."""
+    """Training progress of a checkpoint, in an order from less to more."""
 
     epochs: int
     """Finished epochs."""
@@ -71,8 +69,8 @@ class Progress(NamedTuple):
 NO_PROGRESS = Progress(-1, -1, -1)
 
 
-def progress_in(checkpoint: Mapping[str, Any]) -> Progress:
-    """Return the progress that a checkpoint of training records; `NO_PROGRESS` for weights alone."""
+def read_progress(checkpoint: Mapping[str, Any]) -> Progress:
+    """Return the progress of a training checkpoint; `NO_PROGRESS` for weights only."""
     if "loops" not in checkpoint:
         return NO_PROGRESS
     loop = checkpoint["loops"]["fit_loop"]
@@ -81,7 +79,7 @@ def progress_in(checkpoint: Mapping[str, Any]) -> Progress:
 
 
 def _load(path: Path, *, check: bool) -> dict[str, Any]:
-    """Load a file after its checksums are checked, or map its tensors to memory without that."""
+    """Load a file after a check of its checksums, or map its tensors to memory without a check."""
     if not path.is_file():
         raise CheckpointError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
     if path.stat().st_size == 0:
@@ -93,17 +91,17 @@ def _load(path: Path, *, check: bool) -> dict[str, Any]:
             _check_members(path)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            # timm keeps its options as a namespace, which is a dictionary with dots: no code
+            # checkpoints of timm hold their options as a namespace, which runs no code
             with torch.serialization.safe_globals([argparse.Namespace]):
                 content = torch.load(path, map_location="cpu", weights_only=True, mmap=not check)
     except CheckpointError:
         raise
     except pickle.UnpicklingError as error:
-        # not chained: torch's message recommends the unsafe way of loading
+        # not chained: the message of torch recommends unsafe loading
         raise CheckpointError(_refusal(path, str(error))) from None
-    # Damage shows as nearly any error: of the archive, of the pickle in it, of torch, of the memory.
+    # damage causes nearly any error: of the archive, of the pickle in it, of torch, of the memory
     except Exception as error:
-        # the others say a number or a byte
+        # messages of other errors are a number or a byte
         shown = isinstance(error, RuntimeError) and str(error)
         reason = str(error).splitlines()[0] if shown else "torch cannot read it"
         raise CheckpointError(f"{path}: the file is cut off or no checkpoint ({reason}); {OTHER}") from error
@@ -127,20 +125,20 @@ def _check_members(path: Path) -> None:
 
 
 def load_state_dict(model: nn.Module, checkpoint: Mapping[str, Any]) -> None:
-    """Load a checkpoint's weights into a network, all of them, and change its structure accordingly.
+    """Load all weights of a checkpoint into a network, after changing its structure accordingly.
 
     Raises:
-        CheckpointError: See `match_structure` and `state_dict_for`.
+        CheckpointError: See `match_structure` and `extract_state_dict`.
     """
     match_structure(model, checkpoint)
-    model.load_state_dict(state_dict_for(model, checkpoint))
+    model.load_state_dict(extract_state_dict(model, checkpoint))
 
 
 def match_structure(model: nn.Module, checkpoint: Mapping[str, Any]) -> None:
-    """Change a network that was just built as the checkpoint's was changed in training (a refined grid).
+    """Repeat the changes of structure of a checkpoint, such as refined grids, in a network.
 
     Raises:
-        CheckpointError: If it cannot be changed like that.
+        CheckpointError: The changes do not fit the network.
     """
     changes = (checkpoint.get("kanvision") or {}).get("structure") or []
     try:
@@ -151,19 +149,18 @@ def match_structure(model: nn.Module, checkpoint: Mapping[str, Any]) -> None:
         ) from error
 
 
-def state_dict_for(
+def extract_state_dict(
     model: nn.Module, checkpoint: Mapping[str, Any], *, optional: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
-    """The weights of a checkpoint under the network's own names; with averaging on, these are the averages.
+    """Return the weights of a checkpoint under the names of a network; averages if the run averaged them.
 
     Args:
         model: The network.
-        checkpoint: Of a training run, or a bare state dict of the network.
-        optional: Beginnings of names that may be missing, unknown or of another shape; those are left out.
+        checkpoint: Checkpoint of a training run, or a state dict of the network.
+        optional: Prefixes of names that may be missing, unexpected or of another shape; they are left out.
 
     Raises:
-        CheckpointError: If names or shapes differ from the network's; says which, and what made the
-            checkpoint.
+        CheckpointError: Names or shapes differ; the message lists them and the model of the checkpoint.
     """
     entries = checkpoint.get("state_dict", checkpoint)
     wanted = model.state_dict()
@@ -196,15 +193,15 @@ def state_dict_for(
 
 
 def require_resumable(checkpoint: Mapping[str, Any], path: str | Path, max_epochs: int) -> None:
-    """Refuse a checkpoint that training cannot go on from.
+    """Check that training can resume from a checkpoint.
 
     Args:
-        checkpoint: What is in the file.
+        checkpoint: Content of the file.
         path: The file, for the message.
-        max_epochs: Epochs of the training that is to go on.
+        max_epochs: Number of epochs of the resumed training.
 
     Raises:
-        CheckpointError: If it holds weights alone, or the training would be over already.
+        CheckpointError: The checkpoint holds weights only, or its training is complete.
     """
     if "loops" not in checkpoint:
         raise CheckpointError(f"resume: {path} holds weights alone; legal are checkpoints of train.py")
@@ -271,21 +268,21 @@ def find_checkpoint(path_or_run: str | Path, *, runs_root: str | Path = "runs") 
 
 
 def newest_sound_checkpoint(folder: str | Path) -> Path | None:
-    """Return the checkpoint of a run's folder with the most training behind it that can be loaded.
+    """Return the checkpoint of a run folder with the most progress that can be loaded.
 
-    The order is that of the progress written in the files, not of the files' times, which copying changes; of
-    the same progress, `last.ckpt` comes first. Warns of each file that cannot be loaded and might be newer.
+    The order is that of the progress in the files, because copying changes file times; of equal progress,
+    `last.ckpt` comes first. Each file that cannot be loaded and might be newer causes a warning.
 
     Args:
-        folder: A run's folder, or its `checkpoints`.
+        folder: Run folder, or its folder `checkpoints`.
 
     Returns:
-        The file, or None where there is no sound one.
+        The file, or None if no file can be loaded.
     """
     found = []
     for path in _checkpoints_of_run(Path(folder)):
         try:
-            found.append((progress_in(_load(path, check=False)), path.name == NAMES[1], path))
+            found.append((read_progress(_load(path, check=False)), path.name == NAMES[1], path))
         except CheckpointError as error:
             warnings.warn(f"Skipping an unreadable checkpoint: {error}", stacklevel=2)
     for *_, path in sorted(found, reverse=True):
@@ -304,7 +301,7 @@ def _checkpoints_of_run(folder: Path) -> list[Path]:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    """Checkpoints below a folder by time of writing, without links; of one moment, `last` comes first."""
+    """Return the checkpoints below a folder, newest first, without links; of equal times, `last` first."""
     files = [path for path in folder.rglob(f"*{SUFFIX}") if path.is_file() and not path.is_symlink()]
     return sorted(files, key=lambda p: (p.stat().st_mtime_ns, p.name == NAMES[1]), reverse=True)
 
@@ -339,16 +336,16 @@ SNAPSHOT = re.compile(rf"epoch_(\d+){re.escape(SUFFIX)}")
 
 
 def find_snapshots(source: str | Path) -> dict[int, Path]:
-    """Checkpoints by the number of epochs behind them, in order.
+    """Return checkpoints by their number of finished epochs, in ascending order.
 
-    Those of `callbacks=snapshots` tell it by their name, best and last by what is in them. Of several with
-    the same number the snapshot counts, or else the last.
+    The name of a file of `callbacks=snapshots` has the number; other checkpoints contain it. Of several with
+    the same number, the snapshot is returned, or else the last one.
 
     Args:
-        source: A folder of checkpoints, or one file.
+        source: Folder of checkpoints, or one file.
 
     Raises:
-        CheckpointError: A file cannot be loaded, or is none of a training run.
+        CheckpointError: A file cannot be loaded, or is not of a training run.
     """
     source = Path(source)
     files = [source] if source.is_file() else sorted(source.glob(f"*{SUFFIX}"))

@@ -1,6 +1,6 @@
-"""A plain ViT becomes a KAT: all its weights are copied, its activation becomes the second rational.
+"""Conversion of a ViT to a KAT: weights are copied, the activation becomes the second rational.
 
-Legend: D width, H heads, N tokens, P side of a patch, C channels of the image.
+D width, H heads, N tokens, P side of a patch, C channels of the image.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def start_from_vit(
 
 
 def _published(name: str, in_chans: int) -> VisionTransformer:
-    """A model of timm with its published weights."""
+    """Return a model of timm with its published weights."""
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models("*vit*", pretrained=True), n=3)
         raise CheckpointError(
@@ -97,7 +97,7 @@ def _published(name: str, in_chans: int) -> VisionTransformer:
 
 
 def _set_rationals(model: KAT, mode: str, act: nn.Module) -> None:
-    """Identity and the activation, or the starts that the model was built with."""
+    """Set the rationals to identity and activation, or to the initial values of the model."""
     fitted = None
     for block in cast(Any, model.blocks):
         first, second = cast(GroupRational, block.mlp.act1), cast(GroupRational, block.mlp.act2)
@@ -115,7 +115,7 @@ def _set_rationals(model: KAT, mode: str, act: nn.Module) -> None:
 
 
 def _load_tensors(model: KAT, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Copy tensors with timm's names, all of them or none."""
+    """Load tensors with the names of timm, all or none."""
     if any(".mlp.act1." in name for name in tensors):
         raise CheckpointError(
             "these are the weights of a KAT already; start from those of a run with finetune.init_from, load "
@@ -134,7 +134,7 @@ def _load_tensors(model: KAT, tensors: Mapping[str, Tensor]) -> list[str]:
             wanted.pop(name, None)
     problems = Problems()
     problems.compare(given, wanted)
-    problems.raise_for(_in_words(model))
+    problems.raise_if_any(_in_words(model))
     model.load_state_dict(given, strict=False)
     return left
 
@@ -165,13 +165,13 @@ def _load_npz(model: KAT, path: Path) -> list[str]:
     blocks = {name.split("/")[1] for name in found if name.startswith("Transformer/encoderblock_")}
     if len(blocks) > len(model.blocks):
         problems.others.append(f"{len(blocks)} blocks, not {len(model.blocks)}")
-    problems.raise_for(_in_words(model))
+    problems.raise_if_any(_in_words(model))
     model.load_pretrained(str(path))
     return head if _differs(found, "head/bias", (model.num_classes,)) else []
 
 
 def _npz_shapes(model: KAT) -> dict[str, Shape]:
-    """What a file of the ViT's authors holds for a network of this size, without the classifier."""
+    """Return the expected names and shapes of a file of the authors of ViT, without the classifier."""
     width, in_chans = model.embed_dim, int(model.patch_embed.proj.weight.shape[1])
     first: Any = model.blocks[0]
     heads, hidden = int(first.attn.num_heads), int(first.mlp.fc1.weight.shape[0])

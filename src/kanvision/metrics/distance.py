@@ -68,8 +68,8 @@ def _distance(a: Plane, b: Plane) -> float:
 class BorderDistance(Metric):
     """Mean over images of the 95th percentile of the Hausdorff distance (HD95), in pixels of the masks.
 
-    The value of an image is the mean over the classes of mask or prediction, 0 if both are empty. `empty` sets
-    the distance of a class that only one of them has:
+    The value of an image is the mean over the classes of mask or prediction, 0 if both are empty. `empty`
+    sets the distance of a class that only one of them has:
 
     diagonal: the diagonal of the image, which is the largest possible distance.
 

@@ -1,4 +1,4 @@
-"""Learning-rate schedules, built by timm but for one.
+"""Learning-rate schedules of timm, and one of our own.
 
 Each parameter group holds one learning rate as `lr * lr_scale`. timm's schedules compute one rate for all
 groups and multiply it by `lr_scale`, so layer decay and the own rate of the KAN parameters keep their ratios
@@ -19,20 +19,20 @@ from kanvision.spec.training import INTERVALS, SCHEDULES, Interval, Schedule
 __all__ = ["SCHEDULES", "Plateau", "build_scheduler", "drops"]
 
 THRESHOLD = 1e-4
-"""Share by which a value must be better than the best one so far, to be better."""
+"""Relative improvement over the best value that counts as better."""
 
 
 def drops(values: Iterable[float], patience: int, mode: str) -> int:
-    """How often a rate has come down, one value after the other.
+    """Return the number of reductions of a rate after a sequence of values.
 
-    It comes down whenever the last `patience` + 1 values were no better than the best one before; then the
-    count begins anew. The same as torch's `ReduceLROnPlateau`, as a function of all values so far: it needs
-    no state but them.
+    The rate is reduced if the last `patience` + 1 values were not better than the best one before; then the
+    count starts again. This is `ReduceLROnPlateau` of torch as a function of all values, which is its only
+    state.
 
     Args:
-        values: The monitored value of each epoch; a NaN is never better.
-        patience: Values without an improvement that are put up with.
-        mode: min or max: what is better.
+        values: Monitored value of each epoch; a NaN is never better.
+        patience: Number of values without improvement before a reduction.
+        mode: "min" or "max", the direction of improvement.
     """
     sign = 1 if mode == "max" else -1
     best, waited, count = -math.inf, 0, 0
@@ -47,10 +47,10 @@ def drops(values: Iterable[float], patience: int, mode: str) -> int:
 
 
 class Plateau(Scheduler):
-    """Multiplies the rate by a factor whenever a monitored value has stopped getting better.
+    """Multiplies the rate by a factor when a monitored value stops improving.
 
-    Where training stands is told by `values`, which whoever trains fills, epoch by epoch; timm's schedule of
-    this name keeps a state that its checkpoints do not hold.
+    Its state is the list `values`, to which the task adds one value an epoch; the schedule of timm with this
+    name has a state that its checkpoints do not hold.
 
     Args:
         optimizer: Optimizer of `build_optimizer`.

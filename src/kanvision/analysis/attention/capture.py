@@ -33,7 +33,7 @@ class Attention(NamedTuple):
     after: Tensor
     """Attention weights, of the same shape."""
     rank: int | None
-    """Hidden units of learned functions, r, a limit of the rank of `after` without biases; None for softmax."""
+    """Hidden units of learned functions, r, the largest rank of `after` without biases; None for softmax."""
     head_dim: int
     """Channels of a head, d, which limit the rank of `before` without masks and biases."""
     num_softmax_heads: int
@@ -129,7 +129,7 @@ def attentions(model: nn.Module, images: Tensor, wanted: Collection[str] | None 
 
 @contextmanager
 def _following(model: nn.Module, stack: list[str], take: Callable[[_Call], None]) -> Iterator[None]:
-    """Keep the path of the module that runs on top of a stack; listen to operators with learned functions."""
+    """Keep the path of the running module on top of a stack; record operators with learned functions."""
 
     def enter(name: str) -> Callable[..., None]:
         return lambda *_: stack.append(name)
@@ -145,7 +145,7 @@ def _following(model: nn.Module, stack: list[str], take: Callable[[_Call], None]
         for name, module in model.named_modules():
             if isinstance(module, KArAtOperator):
                 handles.callback(module.register_forward_pre_hook(learned, with_kwargs=True).remove)
-            elif not isinstance(module, nn.Softmax):  # what it is a part of attends
+            elif not isinstance(module, nn.Softmax):  # recorded with the module that contains it
                 handles.callback(module.register_forward_pre_hook(enter(name)).remove)
                 handles.callback(module.register_forward_hook(leave, always_call=True).remove)
         yield
@@ -168,7 +168,7 @@ def _learned_call(
 
 
 def _joined(module: nn.Module, name: str, calls: Sequence[_Call]) -> Attention:
-    """The heads of one attention, those with a softmax first."""
+    """Return the heads of one attention, softmax heads first."""
     calls = sorted(calls, key=lambda call: call.rank is not None)
     before = torch.cat([call.before for call in calls], 1)
     after = torch.cat([call.after for call in calls], 1)
@@ -181,25 +181,25 @@ def _joined(module: nn.Module, name: str, calls: Sequence[_Call]) -> Attention:
 
 
 def _head_dim(module: nn.Module, before: Tensor, otherwise: int) -> int:
-    """Channels of a head: of a plain softmax they are found in the module, or not at all."""
+    """Return the channels of a head; for a plain softmax, from the scale of the module if there is one."""
     scale = getattr(module, "scale", None)
     return round(scale**-2) if isinstance(scale, float) else min(otherwise, before.shape[-1])
 
 
 def maps(model: nn.Module, name: str, matrix: Tensor, num_images: int) -> Tensor:
-    """What each image's class token attends to, or all of its tokens on average, over the grid of patches.
+    """Return the attention of the class token, or the mean over all tokens, on the grid of patches.
 
     Args:
         model: The network.
         name: Path of the attention.
-        matrix: (B or W, h, N, N), of which a row is a query.
-        num_images: B.
+        matrix: Logits or weights, (B or W, h, N, N); a row is a query.
+        num_images: Number of images, B.
 
     Returns:
-        (B, h, gh, gw); the class token itself and its like are left out.
+        Maps, (B, h, gh, gw), without class and register tokens.
 
     Raises:
-        ValueError: It is not known where the tokens are in the image.
+        ValueError: The positions of the tokens in the image are not known.
     """
     if len(matrix) != num_images:
         return _window_maps(model, name, matrix, num_images)
@@ -210,12 +210,12 @@ def maps(model: nn.Module, name: str, matrix: Tensor, num_images: int) -> Tensor
 
 
 def has_class_token(model: nn.Module) -> bool:
-    """Whether the first token of a transformer is the one that the answer is read from."""
+    """Return True if a transformer has a class token."""
     return getattr(model, "cls_token", None) is not None
 
 
 def _grid(model: nn.Module, tokens: int, name: str) -> tuple[tuple[int, int], int]:
-    """Grid of the patches among some tokens, and the number of tokens in front of them."""
+    """Return the grid of patches among some tokens, and the number of tokens in front of them."""
     grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
     most = max(1, getattr(model, "num_prefix_tokens", 1))
     if grid is not None and 0 <= (prefix := tokens - math.prod(grid)) <= most:
@@ -224,16 +224,16 @@ def _grid(model: nn.Module, tokens: int, name: str) -> tuple[tuple[int, int], in
         side = math.isqrt(tokens - prefix)
         if side**2 == tokens - prefix:
             return (side, side), prefix
-    raise ValueError(f"{name} attends to {tokens} tokens, and where they are in the image is not known")
+    raise ValueError(f"{name} attends to {tokens} tokens, whose positions in the image are not known")
 
 
 def _window_maps(model: nn.Module, name: str, matrix: Tensor, num_images: int) -> Tensor:
-    """Maps of Swin: each window's mean over its queries, at its place in the image."""
+    """Return the maps of Swin: the mean of each window over its queries, at its position in the image."""
     block: Any = model.get_submodule(name.rpartition(".")[0])
     if not all(hasattr(block, key) for key in ("window_size", "shift_size", "input_resolution")):
         raise ValueError(
-            f"{name} attends within {len(matrix) // num_images} groups of tokens, and where they are in the "
-            "image is not known"
+            f"{name} attends within {len(matrix) // num_images} groups of tokens, whose positions in the "
+            "image are not known"
         )
     size, shift, (height, width) = block.window_size, block.shift_size, block.input_resolution
     padded = [math.ceil(side / window) * window for side, window in zip((height, width), size, strict=True)]

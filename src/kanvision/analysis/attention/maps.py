@@ -1,4 +1,4 @@
-"""What attention maps look like, as pictures and as numbers. B images, h heads, gh gw grid of patches."""
+"""Attention maps as pictures and numbers. B images, h heads, gh gw grid of patches."""
 
 from __future__ import annotations
 
@@ -24,27 +24,26 @@ class BlockMaps(NamedTuple):
     name: str
     """Path of the attention."""
     heads: Sequence[int]
-    """Numbers of the heads."""
+    """Indices of the heads."""
     num_softmax_heads: int
-    """Heads of the block with a softmax, the first ones."""
+    """Number of heads of the block with a softmax, which come first."""
     before: Floats
-    """Of the logits, (B, h, gh, gw)."""
+    """Maps of the logits, (B, h, gh, gw)."""
     after: Floats
-    """Of what values are mixed by, (B, h, gh, gw)."""
+    """Maps of the attention weights, (B, h, gh, gw)."""
 
     def head_name(self, index: int) -> str:
-        """How the head at an index is called."""
+        """Return the name of the head at an index."""
         kind = " (softmax)" if 0 < self.num_softmax_heads < len(self.heads) else ""
         number = self.heads[index]
         return f"head {number}{kind if number < self.num_softmax_heads else ''}"
 
 
 def map_facts(before: Floats, after: Floats) -> Mapping[str, float]:
-    """Numbers of one map (gh, gw) of logits and the same map after the activation.
+    """Summarize one map (gh, gw) of logits and the same map after the activation.
 
     `negative_share` is the sum of the negative entries over the sum of all, without their signs;
-    `effective_patches` = (sum |a|)^2 / sum a^2, as many patches as would have the same sum if they had it
-    evenly.
+    `effective_patches` = (sum |a|)^2 / sum a^2, the number of patches of a uniform map with the same ratio.
     """
     size = np.abs(after)
     total, squares = float(size.sum()), float((size**2).sum())

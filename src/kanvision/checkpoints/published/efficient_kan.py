@@ -45,7 +45,7 @@ def load_efficient_kan(found: Tensors, **options: Any) -> nn.Module:
         problems.compare(layer.found, layer.wanted(), prefix)
     if indices:
         problems.compare({k: v for k, v in found.items() if not k.startswith(tuple(prefixes))}, {})
-    problems.raise_for("efficient-kan")
+    problems.raise_if_any("efficient-kan")
     built = [layer.build(prefix, chosen["base_act"]) for prefix, layer in layers.items()]
     return nn.Sequential(*built) if indices else built[0]
 
@@ -144,7 +144,7 @@ def infer_basis(grid: Tensor, degree: int, name: str) -> dict[str, Any]:
 
 
 def _equidistant(knots: Tensor) -> bool:
-    """Whether the knots differ from equidistant ones by no more than single precision rounds them."""
+    """Return True if knots are equidistant up to the rounding of single precision."""
     even = torch.linspace(0, 1, len(knots), dtype=knots.dtype, device=knots.device)
     even = knots[0] + (knots[-1] - knots[0]) * even
     return bool((knots - even).abs().max() <= 1e-6 * knots.abs().max())

@@ -49,7 +49,7 @@ def load_kat(found: Tensors, **options: Any) -> nn.Module:
 
 
 def load_flashkat(found: Tensors, **options: Any) -> nn.Module:
-    """The same from rationals named `numerator_v` and `denominator_v`, whose rows may be 1 or one a group."""
+    """Load a KAT with rationals named `numerator_v` and `denominator_v`, with one row, or one a group."""
     return _load(found, "flashkat", options)
 
 
@@ -72,7 +72,7 @@ def _load(found: Tensors, source: str, options: Mapping[str, Any]) -> nn.Module:
         values[name] = value
     problems.compare(_published(values, source), _published(rows, source))
     width, depth, groups = (arguments[key] for key in ("embed_dim", "depth", "num_groups"))
-    problems.raise_for(f"a {source} of width {width} with {depth} blocks and {groups} groups")
+    problems.raise_if_any(f"a {source} of width {width} with {depth} blocks and {groups} groups")
     model.load_state_dict({name: value.clone() for name, value in values.items()}, assign=True)
     return model
 

@@ -1,4 +1,4 @@
-"""Published tensors against what an architecture wants: every complaint at once, never half a network."""
+"""Strict comparison of published tensors with an architecture: all differences in one message."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Shape = tuple[int, ...]
 Tensors = Mapping[str, Tensor]
 Value = TypeVar("Value")
 
-# where training programs keep the weights in their checkpoints; averages before what they are averages of
+# keys of the weights in checkpoints of training programs; averages come first
 _NESTS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _WRAPPERS = ("module.", "_orig_mod.")  # of distributed training, of the compiler
 
 
 def read_tensors(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
-    """Tensors by name from a file (safetensors or torch), a folder with one, or a mapping; runs no code.
+    """Return tensors by name from a file (safetensors or torch), a folder with one, or a mapping.
 
-    Prefixes that distributed training and the compiler put before every name are taken off.
+    No code of a file is run. Prefixes of distributed training and of the compiler are removed.
 
     Raises:
-        CheckpointError: If there is no such file, it is damaged or unsafe, or holds no tensors.
+        CheckpointError: There is no such file, it is damaged or unsafe, or holds no tensors.
     """
     content = source if isinstance(source, Mapping) else _read_file(Path(source))
     for nest in _NESTS:
@@ -72,7 +72,7 @@ def _read_file(path: Path) -> Mapping[str, Any]:
         raise CheckpointError(f"{path}: no such file")
     try:
         return load_file(path)
-    except Exception as error:  # SafetensorError, which is nothing else, OSError, an unknown dtype's KeyError
+    except Exception as error:  # SafetensorError, OSError, KeyError of an unknown dtype
         raise CheckpointError(f"{path}: the file is cut off or not of safetensors ({error})") from error
 
 
@@ -86,7 +86,7 @@ class Problems:
         self.others: list[str] = []
 
     def compare(self, found: Mapping[str, Tensor], wanted: Mapping[str, Shape], prefix: str = "") -> None:
-        """Note where the tensors of a part differ from what it wants; names are shown behind `prefix`."""
+        """Add the differences between the tensors of a part and its expected shapes, named with a prefix."""
         self.missing += [prefix + name for name in wanted if name not in found]
         self.unexpected += [prefix + name for name in found if name not in wanted]
         self.misshapen += [
@@ -95,11 +95,14 @@ class Problems:
             if name in found and tuple(found[name].shape) != tuple(shape)
         ]
 
-    def raise_for(self, what: str) -> None:
-        """Stop with one message for everything that was noted.
+    def raise_if_any(self, what: str) -> None:
+        """Raise one error for all problems, if there are any.
+
+        Args:
+            what: Name of the architecture, for the message.
 
         Raises:
-            CheckpointError: If anything was.
+            CheckpointError: There are problems.
         """
         lists = {
             "missing": self.missing,
@@ -113,15 +116,15 @@ class Problems:
 
 
 def below(found: Tensors, prefix: str) -> dict[str, Tensor]:
-    """The tensors below a prefix, without it."""
+    """Return the tensors below a prefix, without the prefix."""
     return {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
 
 
 def most_voted(what: str, votes: Iterable[Value]) -> Value:
-    """The value that most tensors agree on, so that one of a wrong shape is the one that gets blamed.
+    """Return the value of most tensors, so that a single wrong shape is the one that is reported.
 
     Raises:
-        CheckpointError: If there is no vote.
+        CheckpointError: There is no value.
     """
     counts = Counter(votes)
     if not counts:
@@ -130,10 +133,10 @@ def most_voted(what: str, votes: Iterable[Value]) -> Value:
 
 
 def only(options: Mapping[str, Any], legal: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Options over their defaults.
+    """Return options with defaults for those that are not given.
 
     Raises:
-        ValueError: If an option is not among them.
+        ValueError: An option is unknown.
     """
     unknown = [f"{name}={value!r}" for name, value in options.items() if name not in legal]
     if unknown:

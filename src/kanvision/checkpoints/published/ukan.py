@@ -43,7 +43,7 @@ def load_ukan(found: Tensors, **options: Any) -> nn.Module:
 
 
 def load_crop_ukan(found: Tensors, **options: Any) -> nn.Module:
-    """The same with the wider stem of the crop-field variant; `model.` before all names is taken off."""
+    """Load the crop-field variant, which has a wider stem; a prefix `model.` of all names is removed."""
     if all(name.startswith("model.") for name in found):
         found = below(found, "model.")
     return _load(found, "crop-u-kan", (4, 2), options)
@@ -60,7 +60,7 @@ def _load(found: Tensors, source: str, stem: tuple[int, int], options: Mapping[s
     wanted = {published[name]: _published_shape(name, tensors) for name in tensors}
     problems = Problems()
     problems.compare(found, wanted)
-    problems.raise_for(
+    problems.raise_if_any(
         f"a {source} with embed_dims={arguments['embed_dims']} and stem_dims={arguments['stem_dims']}"
     )
     model: Any = create_model("ukan_medium", **arguments).to(found["final.weight"])
@@ -103,7 +103,7 @@ def _shapes(found: Tensors, pattern: str) -> list[Shape]:
 
 
 def _is_kan(found: Tensors, number: int) -> bool:
-    """Whether the layers of this number are KAN layers in most blocks."""
+    """Return True if the layers of this number are KAN layers in most blocks."""
     votes = []
     for block in _BLOCKS:
         tensors = below(found, f"{block}layer.fc{number}.")

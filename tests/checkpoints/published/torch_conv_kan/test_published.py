@@ -6,7 +6,7 @@ No tensor here has values: on the meta device the largest network costs nothing.
 import pytest
 import torch
 
-from kanvision.checkpoints.published.torch_conv_kan.nets import network_of
+from kanvision.checkpoints.published.torch_conv_kan.nets import find_reader
 from kanvision.models import create_model
 from tests.checkpoints.published.reference_nets import (
     Head,
@@ -246,7 +246,7 @@ def test_published_sizes(name):
     trainable = sum(value.numel() for key, value in state.items() if not key.endswith(BUFFERS))
     # this holds the oracle itself to what is known of the published networks
     assert count is None or trainable == count
-    network = network_of(state)(state, options)
+    network = find_reader(state)(state, options)
     assert network.name == model_name
     head = network.head.arguments(network.channels, None)
     arguments = {"form": "plain", **network.factory_arguments(), **network.arguments(), **head}

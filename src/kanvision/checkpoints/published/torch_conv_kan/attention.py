@@ -24,7 +24,7 @@ _PROJECTIONS = {"q": "proj_q.", "k": "proj_k.", "v": "proj_v."}
 
 
 def is_attention(found: Tensors) -> bool:
-    """Whether the tensors are those of a published self-attention."""
+    """Return True if the tensors are those of a published self-attention."""
     return any(name == "gamma" or name.startswith(tuple(_PROJECTIONS.values())) for name in found)
 
 

@@ -83,17 +83,17 @@ class PublishedBottleneck:
 
     @property
     def in_channels(self) -> int:
-        """C."""
+        """Number of input channels, C."""
         return self.c * self.groups
 
     @property
     def out_channels(self) -> int:
-        """O."""
+        """Number of output channels, O."""
         return self.o * self.groups
 
     @property
     def width(self) -> int:
-        """M."""
+        """Number of inner channels, M."""
         return self.m * self.groups
 
     def _shapes(self, pattern: str) -> list[torch.Size]:

@@ -53,7 +53,7 @@ _AMBIGUOUS = ("kaln", "kajn", "kabn")
 
 
 class _Form(NamedTuple):
-    """How a kind of layer stores the weights of its basis, and the options that its tensors do not tell."""
+    """Storage of the basis weights of a kind of layer, and the options that its tensors do not determine."""
 
     weights: str
     storage: str  # "list": one convolution a group; "stack": (G, o, cK, *k); "whole": one convolution
@@ -164,12 +164,12 @@ class PublishedConv:
 
     @property
     def in_channels(self) -> int:
-        """C."""
+        """Number of input channels, C."""
         return self.c * self.groups
 
     @property
     def out_channels(self) -> int:
-        """O."""
+        """Number of output channels, O."""
         return self.o * self.groups
 
     def _groups(self) -> int:

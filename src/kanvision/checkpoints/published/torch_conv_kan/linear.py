@@ -153,16 +153,16 @@ class PublishedLinear:
 
     @property
     def in_features(self) -> int:
-        """C."""
+        """Number of input features, C."""
         return self.sizes["C"]
 
     @property
     def out_features(self) -> int:
-        """O."""
+        """Number of output features, O."""
         return self.sizes["O"]
 
     def _infer(self, form: _Form) -> dict[str, int]:
-        """Size for each letter, by the vote of all tensors that know it."""
+        """Return the size of each letter, by a vote of all tensors that have it."""
         weights = self.found.get(form.weights)
         width = 0 if weights is None else weights.shape[-1:].numel()  # of "*", both C and K
         flat, counts = form.shapes[form.weights] == "O*", self._votes("K")

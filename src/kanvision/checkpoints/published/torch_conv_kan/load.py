@@ -14,7 +14,7 @@ from kanvision.checkpoints.published.strict import Problems, Tensors
 
 from .attention import PublishedAttention, read_part
 from .linear import PublishedLinear, PublishedStack, linear_kind
-from .nets import network_of
+from .nets import find_reader
 
 __all__ = ["load_torch_conv_kan"]
 
@@ -35,38 +35,40 @@ def load_torch_conv_kan(found: Tensors, **options: Any) -> nn.Module:
     """
     found = _without_wrappers(found)
     problems = Problems()
-    if (reader := network_of(found)) is not None:
+    if (reader := find_reader(found)) is not None:
         network = reader(found, options)
         network.compare(problems)
-        problems.raise_for(f"a published {network.title}")
-        _warn_of(network.remarks)
+        problems.raise_if_any(f"a published {network.title}")
+        _warn_once(network.remarks)
         return network.build()
     if any(re.match(r"layers\.\d+\.", name) for name in found):
         stack = PublishedStack(found, **options)
         stack.compare(problems)
-        problems.raise_for(f"a stack of {len(stack.layers)} fully connected layers")
-        _warn_of(stack.remarks)
+        problems.raise_if_any(f"a stack of {len(stack.layers)} fully connected layers")
+        _warn_once(stack.remarks)
         return stack.build()
     if kind := linear_kind(found):
         linear = PublishedLinear(found, kind, **options)
         problems.compare(found, linear.wanted())
-        problems.raise_for(f"a fully connected {kind} layer, {linear.in_features} -> {linear.out_features}")
-        _warn_of(linear.remarks)
+        problems.raise_if_any(
+            f"a fully connected {kind} layer, {linear.in_features} -> {linear.out_features}"
+        )
+        _warn_once(linear.remarks)
         return linear.build()
     layer = options.pop("layer", None)
     part = read_part(found, options, layer=layer)
     problems.compare(found, part.wanted())
     what = "self-attention" if isinstance(part, PublishedAttention) else f"{part.kind} convolution"
-    problems.raise_for(f"a {what}, {part.in_channels} -> {part.out_channels} channels")
-    _warn_of(part.remarks)
+    problems.raise_if_any(f"a {what}, {part.in_channels} -> {part.out_channels} channels")
+    _warn_once(part.remarks)
     return part.build()
 
 
 def _without_wrappers(found: Tensors) -> dict[str, Tensor]:
-    """Names without the `module` of the published L1 wrapper around a layer.
+    """Remove the `module` of the published L1 wrapper around a layer from names.
 
     Raises:
-        CheckpointError: If two names become one.
+        CheckpointError: Two names become equal.
     """
     plain = {name.replace(".module.", "."): value for name, value in found.items()}
     if len(plain) < len(found):
@@ -75,7 +77,7 @@ def _without_wrappers(found: Tensors) -> dict[str, Tensor]:
     return plain
 
 
-def _warn_of(remarks: Iterable[str]) -> None:
-    """Warn of what is not as published, once each."""
+def _warn_once(remarks: Iterable[str]) -> None:
+    """Warn of each difference from the published network once."""
     for remark in dict.fromkeys(remarks):
         warnings.warn(remark, stacklevel=4)

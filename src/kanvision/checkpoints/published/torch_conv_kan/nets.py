@@ -19,11 +19,11 @@ from kanvision.spec.models import ResKANStem
 from .attention import Part, PublishedAttention
 from .network import PublishedNetwork
 
-__all__ = ["NETWORKS", "ConvNet", "DenseNet", "ResNet", "VGGNet", "network_of"]
+__all__ = ["NETWORKS", "ConvNet", "DenseNet", "ResNet", "VGGNet", "find_reader"]
 
 
-def network_of(found: Tensors) -> type[PublishedNetwork] | None:
-    """Reader of the published network with these tensors; None if they are of a layer or a stack."""
+def find_reader(found: Tensors) -> type[PublishedNetwork] | None:
+    """Return the reader of the published network with these tensors; None for a layer or a stack."""
     heads = {name.split(".")[0] for name in found}
     if any(name.startswith("features.conv0.") or ".denselayer" in name for name in found):
         return DenseNet
@@ -35,7 +35,7 @@ def network_of(found: Tensors) -> type[PublishedNetwork] | None:
 
 
 def _numbers(found: Tensors, pattern: str) -> list[int]:
-    """Numbers that stand in names, in their order."""
+    """Return the numbers in names, sorted."""
     return sorted({int(match[1]) for name in found if (match := re.match(pattern, name))})
 
 
@@ -45,7 +45,7 @@ def _gapless(what: str, numbers: list[int], first: int) -> None:
 
 
 def _layers(model: nn.Module) -> list[str]:
-    """Names of the KAN layers over maps in their order, those inside of others left out."""
+    """Return the names of the outermost KAN layers over maps, in order."""
     found: list[str] = []
     for name, module in model.named_modules():
         outermost = not any(name.startswith(f"{outer}.") for outer in found)

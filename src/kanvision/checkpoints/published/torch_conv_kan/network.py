@@ -1,4 +1,4 @@
-"""What the readers of published networks of torch-conv-kan have in common."""
+"""Base class of the readers of published networks of torch-conv-kan."""
 
 from __future__ import annotations
 
@@ -105,39 +105,39 @@ class PublishedNetwork:
                 f"{prefix}* takes {inputs} channels, and what comes before it gives {channels}"
             )
 
-    # what a subclass fills in
+    # set by subclasses
 
     channels: int
     """Channels of the map in front of the head."""
     head: PublishedHead
     name: str
-    """Registered name of the network here."""
+    """Registered name of our network."""
 
     def arguments(self) -> dict[str, Any]:
-        """Arguments of the network here, without those of its convolutions and its head."""
+        """Return the arguments of our network, without those of its convolutions and its head."""
         raise NotImplementedError
 
     def lead(self) -> Part:
-        """The layer whose kind, norm and groups are those of the network."""
+        """Return the layer that determines kind, norm and groups of the network."""
         raise NotImplementedError
 
     def map_modules(self, model: nn.Module) -> dict[str, str]:
-        """Module of the network here for each prefix of `parts`."""
+        """Return the path of the module in our network for each prefix of `parts`."""
         raise NotImplementedError
 
     def renamed(self, model: nn.Module) -> dict[str, str]:
-        """Names there and here of the tensors in `plain`."""
+        """Return published and our names of the tensors in `plain`."""
         return {}
 
-    # what they have in common
+    # shared by all networks
 
     @property
     def remarks(self) -> list[str]:
-        """What is not as published."""
+        """Differences from the published network."""
         return [remark for part in self.parts.values() for remark in part.remarks] + self.head.remarks
 
     def compare(self, problems: Problems) -> None:
-        """Note what is wrong with the tensors."""
+        """Add the problems of the tensors."""
         self._agree()
         for prefix, part in self.parts.items():
             problems.compare(part.found, part.wanted(), prefix)
@@ -212,7 +212,7 @@ class PublishedNetwork:
 
 
 def _geometry(module: nn.Module) -> tuple[Any, ...]:
-    """What must agree between a layer and the one that takes its place."""
+    """Return the properties that a layer and its replacement must share."""
     if isinstance(module, KANSelfAttentionNd):
         return module.channels, module.width
     assert isinstance(module, KANConvNd | BottleneckKANConvNd)
