@@ -109,9 +109,9 @@ class KANAdapter(nn.Module):
 class AdaptedKANLayer(KANLayer):
     """Mixin of adapted layers: the forward pass of the plain layer, with the effective weights.
 
-    Everything around the weights (padding, groups, dropout, recomputing, edge scales) is that of the plain
-    layer, because there is one weight for each branch, made anew in every pass, and no second convolution.
-    The frozen weights keep their names in the state dictionary.
+    Padding, groups, dropout, recomputation and edge scales are those of the plain layer, because each branch
+    has one weight, which every pass recomputes, and no second convolution. The frozen weights keep their
+    names in the state dictionary.
     """
 
     adapter: KANAdapter

@@ -131,7 +131,7 @@ class KANSelfAttentionNd(CompositeLayer):
         else:
             parts = [self.projections[name](u) for name in "qkv"]
         shape = (count, self.num_heads, self.width // self.num_heads, positions)
-        # The kernels that do without the N x N matrix want channels innermost.
+        # Kernels without the N x N matrix need contiguous channels.
         return [part.reshape(shape).transpose(2, 3).contiguous() for part in parts]
 
     def extra_repr(self) -> str:

@@ -252,17 +252,17 @@ class KANLayer(nn.Module):
     ) -> Tensor:
         """Apply a function; in training, keep only `x` for its backward pass.
 
-        `norm` is the one inside the function, if any: its statistics must not count a batch twice. A compiler
-        decides by itself what to keep.
+        `norm` is the norm inside the function, if any, whose statistics must not count a batch twice. A
+        compiler chooses the tensors to keep.
         """
-        wanted = self.checkpoint and self.training and torch.is_grad_enabled()
-        if not wanted or torch.compiler.is_compiling() or (norm is not None and has_shared_statistics(norm)):
+        is_on = self.checkpoint and self.training and torch.is_grad_enabled()
+        if not is_on or torch.compiler.is_compiling() or (norm is not None and has_shared_statistics(norm)):
             return function(x)
         options: dict[str, Any] = {}
         if norm is not None:
             options["context_fn"] = lambda: (nullcontext(), FrozenStatistics(norm))
-        draws = self.drop_rate > 0 and self.drop_position in INNER_DROP_POSITIONS
-        y: Tensor = recomputed(function, x, use_reentrant=False, preserve_rng_state=draws, **options)
+        is_random = self.drop_rate > 0 and self.drop_position in INNER_DROP_POSITIONS
+        y: Tensor = recomputed(function, x, use_reentrant=False, preserve_rng_state=is_random, **options)
         return y
 
     def _dropped(self, position: str, x: Tensor) -> Tensor:

@@ -242,7 +242,7 @@ class BottleneckKANConvNd(Bottleneck):
             `drop_kind` is "noise" and `drop_position` "input" if they are not given, as published; dropout at
             "branch", "squashed" or "basis" is that of the inner convolution; `init` rules base and inner
             weights, and squeeze and expand are U(-b, b), b = sqrt(3 / fan) (with "variance_preserving" and a
-            base branch expand is smaller by sqrt(2), which leaves a unit mean square in all).
+            base branch expand is smaller by sqrt(2), for a unit mean square of the sum).
 
     Raises:
         ValueError: A size, a name or a combination of them is not legal.

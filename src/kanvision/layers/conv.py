@@ -147,7 +147,7 @@ class KANConvNd(KANLayer):
     def _expand(self, z: Tensor, constant: bool = True) -> Tensor:
         drop = self.drop if self._drops("squashed") else None
         if z.shape[1] > 1 and z.stride(1) == 1:
-            # channels_last: expanding the innermost axis keeps the layout that the convolution wants.
+            # channels_last: expanding the innermost axis keeps the memory layout for the convolution.
             last = None if drop is None else lambda y: self.drop(y.movedim(-1, 1)).movedim(1, -1)
             return cast(Tensor, self.basis(z.movedim(1, -1), -1, constant, last)).flatten(-2).movedim(-1, 1)
         return cast(Tensor, self.basis(z, 1, constant, drop)).flatten(1, 2)  # (B, C K, *S)

@@ -113,7 +113,7 @@ class GroupRationalMlp(nn.Module):
     def init_variance_preserving(self) -> None:
         """Draw the maps by the paper's rule, w ~ N(0, 1 / (fan_in E[act(x)^2])) with zero bias.
 
-        A unit Gaussian input then leaves each map with unit variance.
+        For a unit Gaussian input the output of each map then has unit variance.
         """
         for act, linear in ((self.act1, self.fc1), (self.act2, self.fc2)):
             weight, bias = cast(Tensor, linear.weight), cast(Tensor | None, linear.bias)

@@ -109,7 +109,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "drop_position": "branch",
     },
     # SiLU(N(Wb SiLU(x) + Wr [r ReLU(x - l) ReLU(h - x)]^2)). Each channel has its own l and h; published
-    # groups share theirs.
+    # groups share one.
     "relukan": {
         "basis": "relu",
         "basis_kwargs": {"grid_size": 5, "order": 3},

@@ -24,7 +24,7 @@ from .unet import UNet
 __all__ = ["SIZES", "AttentionGate", "AttentionUNet"]
 
 SIZES: dict[AttentionUNetSize, dict[str, Any]] = {
-    "tiny": {"widths": (8, 16, 32, 64, 128)},  # ours, for CPUs
+    "tiny": {"widths": (8, 16, 32, 64, 128)},  # not published, for CPUs
     "base": {"widths": (64, 128, 256, 512, 1024)},  # the network of the U-KAN paper's tables
 }
 

@@ -29,7 +29,7 @@ from .unet_blocks import refuse_drop_path, run_stages
 __all__ = ["SIZES", "NestedUNet"]
 
 SIZES: dict[NestedUNetSize, dict[str, Any]] = {
-    "tiny": {"widths": (8, 16, 32, 64, 128)},  # ours, for CPUs
+    "tiny": {"widths": (8, 16, 32, 64, 128)},  # not published, for CPUs
     "small": {"widths": (32, 64, 128, 256, 512)},  # published
     "base": {"widths": (64, 128, 256, 512, 1024)},  # the network of the U-KAN paper's tables
 }

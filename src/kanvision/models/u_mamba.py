@@ -34,7 +34,7 @@ from .unet_blocks import run_stages
 __all__ = ["SIZES", "MapMamba", "UMamba"]
 
 SIZES: dict[UMambaSize, dict[str, Any]] = {
-    "tiny": {"widths": (16, 32, 64, 128, 128)},  # ours, for CPUs
+    "tiny": {"widths": (16, 32, 64, 128, 128)},  # not published, for CPUs
     "small": {"widths": (32, 64, 128, 256, 512, 512, 512)},  # nnU-Net's plan for 256 pixels
     # nnU-Net's plan for 512 pixels, the closest in size to the network of the U-KAN paper's table
     "base": {"widths": (32, 64, 128, 256, 512, 512, 512, 512)},

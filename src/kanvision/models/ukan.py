@@ -30,7 +30,7 @@ from .unet import ConvPair
 __all__ = ["GROUP_RATIONAL", "SIZES", "UKAN", "PlainLinear", "TokenMixer"]
 
 SIZES: dict[UKANSize, dict[str, Any]] = {
-    "tiny": {"embed_dims": (32, 48, 64)},  # ours, for CPUs
+    "tiny": {"embed_dims": (32, 48, 64)},  # not published, for CPUs
     "small": {"embed_dims": (64, 96, 128)},  # published U-KAN S
     "medium": {"embed_dims": (128, 160, 256)},  # published U-KAN M, the network of the paper's tables
     "large": {"embed_dims": (256, 320, 512)},  # published U-KAN L

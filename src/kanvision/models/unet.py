@@ -30,8 +30,8 @@ from .unet_blocks import refuse_drop_path, run_stages
 __all__ = ["SIZES", "UPSAMPLINGS", "ConvPair", "UNet", "scaled_widths"]
 
 SIZES: dict[UNetSize, dict[str, Any]] = {
-    "tiny": {"widths": (8, 16, 32, 64, 64)},  # ours, for CPUs
-    "small": {"widths": (16, 32, 64, 128, 128)},  # ours
+    "tiny": {"widths": (8, 16, 32, 64, 64)},  # not published, for CPUs
+    "small": {"widths": (16, 32, 64, 128, 128)},  # not published
     "base": {"widths": (64, 128, 256, 512, 512)},  # baseline of the crop-field paper
     "large": {"widths": (64, 128, 256, 512, 1024), "upsampling": "transposed"},  # published widths
     # baseline of the U-KAN paper

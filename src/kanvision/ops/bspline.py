@@ -136,7 +136,7 @@ def cox_de_boor(x: Tensor, knots: Tensor, degree: int, dim: int) -> Tensor:
     shape = [1] * (x.ndim + 1)
     shape[dim] = -1
     t = knots.to(x.dtype).view(shape)
-    # Far outside, x would meet a basis value of 0 as 0 * inf.
+    # Far outside, a basis value of 0 times infinity would be NaN.
     x = x.clamp(knots[0] - 1, knots[-1] + 1).unsqueeze(dim)
 
     def cut(start: int, stop: int) -> Tensor:

@@ -289,7 +289,7 @@ def _tiles(q: Tensor, k: Tensor) -> Iterator[tuple[slice, slice]]:
     if batch * heads * per_head <= limit:
         yield everything
         return
-    # One head at a time, so that its matrix of coefficients meets the rows of many samples at once.
+    # One head at a time, so that its matrix of coefficients multiplies the rows of many samples at once.
     step = max(1, limit // per_head)
     for head in range(heads):
         for first in range(0, batch, step):

@@ -88,7 +88,7 @@ class _Polynomials(NamedTuple):
         # g[0] is never read: no input moves p_0.
         g = [grad, *grad.unbind(self.dim)] if self.first else [*grad.unbind(self.dim)]
         factors = [a[n] * x + b[n] for n in range(degree)]
-        # The last polynomial is not part of any derivative; p_0 = 1 is left out of the products below.
+        # The last polynomial is not part of any derivative; p_0 = 1 is omitted from the products below.
         p = _values(x, factors, c, degree - 1)
         grad_a, grad_b, grad_c = ([torch.zeros_like(a[0])] * degree for _ in range(3))
         above: Tensor | None = None  # s_{n+2}

@@ -49,7 +49,7 @@ class _Bumps(NamedTuple):
             return None, None, None
         half_slope = PROFILES[self.profile].half_slope
         total = torch.zeros_like(x)
-        # One function after the other: temporaries of the size of x stay in the cache.
+        # One function after the other: temporaries of the size of x fit the cache.
         for j, grad_j in enumerate(grad.unbind(self.dim)):
             # Bounded, so that the derivative at infinity is 0 and not inf * 0.
             u = _distance(x, centers[j], rate).clamp(-_FAR, _FAR)

@@ -71,7 +71,7 @@ def compute_limits(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 
 def _largest(dtype: torch.dtype) -> float:
-    return torch.finfo(dtype).max / 256  # leaves room for the sum over the monomials and for i * a_i
+    return torch.finfo(dtype).max / 256  # room for the sum over the monomials and for i * a_i
 
 
 def _limit(coefficient: Tensor, degree: int) -> Tensor:

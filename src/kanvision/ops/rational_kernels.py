@@ -54,7 +54,7 @@ def build() -> tuple[Any, Any, dict[torch.dtype, Any]]:
     def stretched(x, limit):
         """z, h and kappa of x: x = z h with h = max(1, |x| / limit)."""
         ratio = tl.abs(x) / limit
-        h = tl.where(ratio <= 1, 1.0, ratio)  # a NaN stays one
+        h = tl.where(ratio <= 1, 1.0, ratio)  # keeps NaN
         kappa = 1.0 / h
         return x * kappa, h, kappa
 
@@ -176,7 +176,7 @@ def build() -> tuple[Any, Any, dict[torch.dtype, Any]]:
                 w = w * v
                 db3 += tl.sum(w, axis=2)
                 db4 += tl.sum(w * v, axis=2)
-            else:  # the same, times the powers of h that P, Q and x^i lack
+            else:  # the formulas above, times the powers of h that P, Q and x^i lack
                 z, h, kappa = stretched(x, limit)
                 p, r, v, sign = polynomials(z, kappa, a0, a1, a2, a3, a4, a5, b1, b2, b3, b4, True, K)
                 y = tl.minimum(tl.maximum(p * r, -LARGEST), LARGEST)

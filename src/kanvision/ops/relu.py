@@ -49,11 +49,11 @@ class _Bumps(NamedTuple):
         x = x.clamp(-_FAR, _FAR)
         total = torch.zeros_like(x)
         to_start, to_end = [], []
-        # One bump after the other: temporaries of the size of x stay in the cache.
+        # One bump after the other: temporaries of the size of x fit the cache.
         slots = (tensor.unbind(self.dim) for tensor in (grad, start, end))
         for grad_j, start_j, end_j in zip(*slots, strict=True):
             rise, fall = _sides(x, start_j, end_j)
-            # Where a side is 0 so is this product, so that no indicator is needed.
+            # The product is 0 if a side is 0, so that no indicator is needed.
             common = grad_j * rise * fall
             if needs[0]:
                 total = torch.addcmul(total, common, fall - rise)

@@ -24,7 +24,7 @@ def project_simplex(y: Tensor) -> Tensor:
     falling = y.sort(dim=-1, descending=True).values
     excess = falling.cumsum(-1) - 1
     position = torch.arange(1, y.shape[-1] + 1, device=y.device, dtype=y.dtype)
-    # Rounding may take even the first condition away from a row of huge values; it always has a support.
+    # Rounding may violate even the first condition in a row of huge values; the support is never empty.
     rho = (position * falling > excess).sum(-1, keepdim=True).clamp(min=1)
     threshold = excess.gather(-1, rho - 1) / rho
     return (y - threshold).clamp(min=0)

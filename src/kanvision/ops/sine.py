@@ -37,7 +37,7 @@ class _Sines(NamedTuple):
     ) -> tuple[Tensor | None, ...]:
         total = torch.zeros_like(x)
         to_frequency, to_phase = [], []
-        # One function after the other: temporaries of the size of x stay in the cache.
+        # One function after the other: temporaries of the size of x fit the cache.
         slots = (tensor.unbind(self.dim) for tensor in (grad, frequency, phase))
         for grad_k, w, p in zip(*slots, strict=True):
             slope = grad_k * torch.cos(w * x + p)
