@@ -1,7 +1,8 @@
 """Legal values stand once, in kanvision.spec, and each of them is implemented."""
 
 import ast
-from collections.abc import Iterable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib import import_module
 from itertools import combinations
@@ -13,17 +14,32 @@ import timm
 import torch
 from torch import Tensor
 
+from kanvision.callbacks import EMAWeights
 from kanvision.config import TrainConfig
 from kanvision.config.keys import family_name, section_types, tag_values
+from kanvision.config.schema import data as schema_data
+from kanvision.config.schema import models as schema_models
+from kanvision.config.schema import training as schema_training
+from kanvision.config.schema import transformers
+from kanvision.config.schema.base import Section
+from kanvision.data import SEGMENTATION_READERS, ImageDataModule, SegmentationDataModule
 from kanvision.data.transforms.classification import ImageSpec, training_transform
 from kanvision.data.transforms.normalize import Preprocessing
+from kanvision.data.transforms.segmentation import segmentation_augment
 from kanvision.layers import KArAtOperator
 from kanvision.losses import classification_loss, segmentation_loss
 from kanvision.metrics import OverlapScore
-from kanvision.models import list_models
+from kanvision.models import kanify, list_models
 from kanvision.models.conv_factory import ConvFactory
-from kanvision.optim import build_scheduler
-from kanvision.optim.groups import scaled_lr
+from kanvision.models.kan_unet import KANUNet
+from kanvision.models.karat import KArAtViT
+from kanvision.models.kat import KAT
+from kanvision.models.rd_kan import RDKAN
+from kanvision.models.res_kan import ResKAN
+from kanvision.models.u2_kan import U2KAN
+from kanvision.models.ukan import UKAN
+from kanvision.models.vgg_kan import VGGKAN
+from kanvision.optim import build_optimizer, build_scheduler, parameter_groups, scaled_lr
 from kanvision.spec import data, models, tasks, training
 
 SRC = Path(__file__).resolve().parents[1] / "src" / "kanvision"
@@ -306,3 +322,59 @@ def test_each_preprocessing_is_built(name: data.PreprocessingName) -> None:
             torch.zeros(3, 4, 4), (2, 2), interpolation
         )
         assert resized.shape == (3, 2, 2)
+
+
+BUILDERS: list[tuple[Callable[..., Any], type[Section]]] = [
+    (build_scheduler, schema_training.SchedulerConfig),
+    (build_optimizer, schema_training.OptimizerConfig),
+    (parameter_groups, schema_training.OptimizerConfig),
+    (classification_loss, schema_training.LossConfig),
+    (segmentation_loss, schema_training.LossConfig),
+    (EMAWeights, schema_training.EMAConfig),
+    (ImageDataModule, schema_data.DataConfig),
+    (SegmentationDataModule, schema_data.MaskDataConfig),
+    (training_transform, schema_data.AugmentConfig),
+    (segmentation_augment, schema_data.AugmentConfig),
+    (SEGMENTATION_READERS["busi"], schema_data.BUSIConfig),
+    (SEGMENTATION_READERS["glas"], schema_data.GlaSConfig),
+    (SEGMENTATION_READERS["cvc"], schema_data.CVCConfig),
+    (SEGMENTATION_READERS["segmentation_folder"], schema_data.SegmentationFolderConfig),
+    (SEGMENTATION_READERS["sentinel_crops"], schema_data.SentinelCropsConfig),
+    (ConvFactory, schema_models.KANConvConfig),
+    (kanify, schema_models.KanifyConfig),
+    (VGGKAN, schema_models.VGGKANConfig),
+    (ResKAN, schema_models.ResKANConfig),
+    (RDKAN, schema_models.RDKANConfig),
+    (KANUNet, schema_models.KANUNetConfig),
+    (U2KAN, schema_models.U2KANConfig),
+    (UKAN, schema_models.UKANConfig),
+    (KAT, transformers.KATConfig),
+    (KArAtViT, transformers.KArAtConfig),
+    (KArAtOperator, transformers.KArAtConfig),
+]
+"""Functions and classes that have defaults of their own for use without a configuration."""
+DIFFERENT = {
+    ("build_scheduler", "warmup_epochs"): "a schedule has no warm-up unless it is given one",
+    ("build_scheduler", "warmup_lr"): "a schedule has no warm-up unless it is given one",
+    ("build_scheduler", "interval"): "timm's schedules are updated at each epoch unless told otherwise",
+    ("U2KAN", "size"): "full is the published network; the configuration begins with the small one",
+}
+
+
+def test_defaults_of_builders_are_those_of_the_schema() -> None:
+    """A default that is changed in one of the two only would depend on how a function is called."""
+    differ, compared = set(), 0
+    for builder, section in BUILDERS:
+        for name, parameter in inspect.signature(builder).parameters.items():
+            field = section.model_fields.get(name)
+            if parameter.default is inspect.Parameter.empty or field is None or field.is_required():
+                continue
+            default = field.get_default(call_default_factory=True)
+            if default is None:  # leaves the choice to the builder
+                continue
+            compared += 1
+            is_range = isinstance(default, tuple) and isinstance(default[0], float)
+            if parameter.default != (pytest.approx(default) if is_range else default):
+                differ.add((builder.__name__, name))
+    assert differ == set(DIFFERENT)
+    assert compared >= 100
