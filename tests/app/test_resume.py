@@ -104,9 +104,9 @@ def test_images_and_processes_are_those_of_the_epoch(
     with pytest.raises(ConfigError, match="from within an epoch") as error:
         ResumePoint(str(step), cfg).check_data(datamodule, 1)
     assert all(word in str(error.value) for word in words)
-    assert "start anew in another run.dir, for no epoch is over yet" in str(error.value)
+    assert "start a new run in another run.dir, because no epoch is complete yet" in str(error.value)
     last = written(tmp_path, "last.ckpt", cfg, **now | changed)
-    with pytest.raises(ConfigError, match=f"go on from the end of an epoch: resume={last}"):
+    with pytest.raises(ConfigError, match=f"resume from the end of an epoch: resume={last}"):
         ResumePoint(str(step), cfg).check_data(datamodule, 1)
     assert len(ResumePoint(str(last), cfg).check_data(datamodule, 1)) == len(changed)
     unchanged = written(tmp_path, "step.ckpt", cfg, within_epoch=True, **now)

@@ -135,7 +135,11 @@ CASES = (
     Case(
         "`resume` within an epoch, with another batch",
         go_on("data.batch_size=15", within_epoch=True),
-        ("data.batch_size=15", "within an epoch with data.batch_size=64", "start anew in another run.dir"),
+        (
+            "data.batch_size=15",
+            "within an epoch with data.batch_size=64",
+            "start a new run in another run.dir",
+        ),
     ),
     Case(
         "a text",

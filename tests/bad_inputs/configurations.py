@@ -60,7 +60,7 @@ CASES = (
     Case(
         "a batch that two processes cannot share",
         typed("trainer=ddp_sim trainer.global_batch_size=63"),
-        ("63 images cannot be shared out equally", "take 62 or 64"),
+        ("63 images cannot be divided equally", "take 62 or 64"),
     ),
     Case(
         "patches that do not tile the image",
@@ -120,7 +120,7 @@ CASES = (
     Case(
         "`recipe.source=${oc.env:HOME}`: a secret in the record",
         typed("recipe.source=${oc.env:HOME}"),
-        ("written in clear to config.yaml and every checkpoint",),
+        ("written to config.yaml and every checkpoint",),
     ),
     Case(
         "`experiment=kat/imagenet_tny`: no row of a table",

@@ -81,7 +81,7 @@ CASES = (
     Case(
         "a variable that is not set",
         typed("data.root=${oc.env:KANVISION_NOWHERE}"),
-        ("cannot be filled in", "KANVISION_NOWHERE"),
+        ("cannot be resolved", "KANVISION_NOWHERE"),
     ),
     Case(
         "`data.download=true` for data that must be got by hand",

@@ -117,7 +117,7 @@ class ResumePoint:
 def _data_problems(
     changed: set[str], before: Mapping[str, Any], now: Mapping[str, Any], root: str | None, checkpoint: Path
 ) -> Iterator[Problem]:
-    why = "the checkpoint is from within an epoch with {}: images would come twice or not at all"
+    why = "the checkpoint is from within an epoch with {}: images would be repeated or skipped"
     if changed & {"images", "fingerprint"}:
         images = f"{before['images']} training images"
         given = f"data.root={root}: now {now['images']} training images, and not the same"

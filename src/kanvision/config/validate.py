@@ -146,7 +146,7 @@ def _resolved(cfg: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
             given = f"{key}={OmegaConf.to_container(parent, resolve=False)[name]}"  # type: ignore[index]
             # without the preamble of OmegaConf
             message = str(error).splitlines()[0].rpartition("raised while resolving interpolation: ")[2]
-            why = f"cannot be filled in: {message}"
+            why = f"cannot be resolved: {message}"
             if all(problem.why != why for problem in problems):
                 problems.append(Problem((key,), (given,), why))
             return []

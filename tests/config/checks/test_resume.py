@@ -64,7 +64,7 @@ def test_another_training_is_refused_by_key_with_both_values(before: dict[str, A
     assert problem.given[0].startswith(f"{key}={value[:4]}")
     had = re.fullmatch(rf"the run in run/step.ckpt has ({re.escape(key)}=.+); another value .*", problem.why)
     assert had is not None
-    assert problem.fix.startswith(f"to go on with it: {had[1]}; for a new run: another run.dir and no resume")
+    assert problem.fix.startswith(f"to resume it: {had[1]}; for a new run: another run.dir and no resume")
 
 
 def test_a_change_of_data_or_model_is_one_problem_not_one_for_each_of_its_keys(before) -> None:
@@ -97,7 +97,10 @@ def test_a_batch_is_as_it_was_until_the_epoch_is_over() -> None:
     problem = problems(before, "data.batch_size=9", within_epoch=True)["data.batch_size"]
     assert problem.given == ("data.batch_size=9",)
     assert "within an epoch with data.batch_size=64" in problem.why
-    assert "data.batch_size=64; or start anew in another run.dir, for no epoch is over" in problem.fix
+    assert (
+        "data.batch_size=64; or start a new run in another run.dir, because no epoch is complete"
+        in problem.fix
+    )
 
 
 def test_what_may_change_is_listed(before) -> None:

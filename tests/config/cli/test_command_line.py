@@ -70,7 +70,7 @@ MISTAKES = {
     "augment.scale=[0.1]": ["expected [number >= 0 and <= 1, number >= 0 and <= 1]"],
     "augment.scale=[0.1,2.0]": ["expected [number >= 0 and <= 1, number >= 0 and <= 1]"],
     "trainer.devices=none": ["expected whole number >= 1, auto or list of whole numbers"],
-    "data.root=${nowhere}": ["cannot be filled in"],
+    "data.root=${nowhere}": ["cannot be resolved"],
     "model=kat,vit": ["several values need several runs", "-m model=kat,vit"],
     "seed=choice(1,2)": ["several values need several runs"],
     "seed": ["not of the form key=value"],

@@ -169,13 +169,13 @@ def resume_problems(changes: Sequence[Change], checkpoint: Path, *, within_epoch
         given, had = (f"{key}={format_yaml(value)}" for value in (change.requested, change.before))
         if change.rule == "fixed":
             why = f"the run in {checkpoint} has {had}; another value makes it another training"
-            fix = f"to go on with it: {had}; for a new run: another run.dir and no resume"
+            fix = f"to resume it: {had}; for a new run: another run.dir and no resume"
             if group not in WITHOUT_WEIGHTS:
                 fix += f", with its weights: {shell_word('finetune.init_from', str(checkpoint))}"
             yield Problem((change.key,), (given,), why, fix)
         elif change.rule == "between epochs" and within_epoch:
-            why = f"{checkpoint} is from within an epoch with {had}: images would come twice or not at all"
-            fix = f"to go on from there: {had}; or {epoch_end_advice(checkpoint)}"
+            why = f"{checkpoint} is from within an epoch with {had}: images would be repeated or skipped"
+            fix = f"to resume from there: {had}; or {epoch_end_advice(checkpoint)}"
             yield Problem((change.key,), (given,), why, fix)
 
 
@@ -183,8 +183,8 @@ def epoch_end_advice(checkpoint: Path) -> str:
     """Return advice to resume from the end of an epoch instead of a checkpoint within one."""
     last = checkpoint.with_name("last.ckpt")
     if last.is_file():
-        return f"go on from the end of an epoch: resume={last}"
-    return "start anew in another run.dir, for no epoch is over yet"
+        return f"resume from the end of an epoch: resume={last}"
+    return "start a new run in another run.dir, because no epoch is complete yet"
 
 
 def _pairs(section: Section, before: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
