@@ -12,7 +12,7 @@ from kanvision.config import (
     launch,
     parse_eval,
 )
-from kanvision.signals import stopping
+from kanvision.signals import handle_stop_signals
 
 CONF = Path(__file__).resolve().parent / "conf"
 
@@ -34,5 +34,5 @@ def main(cfg: DictConfig) -> None:
 
 if __name__ == "__main__":
     stop = "stopped before the end, so results are missing or incomplete; run the same command again"
-    with stopping(stop, quiet=not is_global_rank_zero()):
+    with handle_stop_signals(stop, quiet=not is_global_rank_zero()):
         launch(main, "eval", CONF)

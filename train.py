@@ -13,7 +13,7 @@ from kanvision.config import (
     launch,
     parse_train,
 )
-from kanvision.signals import stopping
+from kanvision.signals import handle_stop_signals
 from kanvision.sweep import finished_score, lock_job_folder, sweep_job
 
 CONF = Path(__file__).resolve().parent / "conf"
@@ -42,5 +42,5 @@ def main(cfg: DictConfig) -> float | None:
 
 if __name__ == "__main__":
     stop = "stopped before training started; run the same command again"
-    with stopping(stop, quiet=not is_global_rank_zero()):
+    with handle_stop_signals(stop, quiet=not is_global_rank_zero()):
         launch(main, "train", CONF)

@@ -1,6 +1,6 @@
 """kanvision: vision models with learned nonlinearities (Kolmogorov-Arnold networks).
 
-The public face; everything is loaded on first use, so that importing the package costs nothing::
+Its members are imported on first use::
 
     import kanvision as kv
     kv.list_models("*kat*")

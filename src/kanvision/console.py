@@ -1,4 +1,4 @@
-"""The console that a program prints to."""
+"""Console of the programs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ __all__ = ["build_console"]
 
 
 def build_console(quiet: bool = False) -> Console:
-    """Return a console that prints every text as it is.
-
-    Paths and names come from users: `[x]` in them is no markup, and `:cat:` no emoji.
+    """Return a console without markup and emojis, because paths and names may contain `[x]` and `:cat:`.
 
     Args:
         quiet: Print nothing.

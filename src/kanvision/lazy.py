@@ -1,4 +1,4 @@
-"""Names that a package offers and imports when somebody first asks for them."""
+"""Import of the members of a package on first use."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["load_on_demand"]
 
 
 def load_on_demand(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a package, so that importing it does not import all that it offers.
+    """Return a `__getattr__` for a package that imports its members on first use.
 
     Args:
-        package: The package's own name.
-        homes: Relative name of the module that each name comes from; a name of its own means that module.
+        package: Name of the package.
+        homes: Relative name of the module of each member; one with the name of its module is that module.
     """
 
     def get(name: str) -> Any:

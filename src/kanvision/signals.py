@@ -1,4 +1,4 @@
-"""Signals that stop a program: it says what becomes of its work, and its exit status is theirs, never 0."""
+"""Signals that stop a program, with a message on how to resume and an exit status that is never 0."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-__all__ = ["STOPPING", "Stopped", "leave_lost_terminal", "saying", "stopping"]
+__all__ = ["STOP_SIGNALS", "Stopped", "handle_stop_signals", "leave_lost_terminal", "set_stop_message"]
 
-STOPPING = tuple(
+STOP_SIGNALS = tuple(
     signal.Signals[name]
     for name in ("SIGTERM", "SIGHUP", "SIGINT", "SIGUSR2", "SIGUSR1")
-    if name in signal.Signals.__members__  # Windows has not all of them
+    if name in signal.Signals.__members__  # Windows lacks some of them
 )
 OUTPUTS = (1, 2)
 
 
 class Stopped(SystemExit):
-    """A signal has stopped the program.
+    """Exit of the program after a signal.
 
     Args:
-        number: The signal.
-        status: Exit status; by default that of the signal, and of SIGTERM for those of the user.
+        number: Number of the signal.
+        status: Exit status; by default that of the signal, and of SIGTERM for SIGUSR1 and SIGUSR2.
 
     Attributes:
         name: Name of the signal.
-        text: What becomes of the work, and how to go on; None: not known yet, empty: nothing is to be said.
+        text: State of the work and how to resume; None if not known yet, empty for no message.
     """
 
     def __init__(self, number: int, status: int | None = None) -> None:
@@ -39,18 +39,18 @@ class Stopped(SystemExit):
 
 
 @contextmanager
-def stopping(text: str, *, quiet: bool = False) -> Iterator[None]:
-    """End the block, which is a whole program, at a signal: say so in one line, and exit.
+def handle_stop_signals(text: str, *, quiet: bool = False) -> Iterator[None]:
+    """Exit the program in the context at a signal, with a message of one line.
 
-    A signal that is ignored (`nohup`, a background job of a script) stays so. The exit status is that of the
-    signal even where something within the block has swallowed it.
+    Ignored signals (`nohup`, background jobs of a script) remain ignored. The exit status is that of the
+    signal even if the exception is suppressed inside the context.
 
     Args:
-        text: What is said where nothing within the block knows better (`saying`).
-        quiet: Say nothing.
+        text: Message, unless one is set inside the context by `set_stop_message`.
+        quiet: Print no message.
 
     Raises:
-        Stopped: There was a signal.
+        Stopped: The program received a signal.
     """
     received: list[int] = []
 
@@ -58,12 +58,12 @@ def stopping(text: str, *, quiet: bool = False) -> Iterator[None]:
         leave_lost_terminal()
         again = bool(received)
         received.append(number)
-        if not again or number == signal.SIGINT:  # somebody who waits for the end may press Ctrl-C again
+        if not again or number == signal.SIGINT:  # Ctrl-C works again while the program ends
             raise Stopped(number)
 
     handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        for listed in STOPPING:
+        for listed in STOP_SIGNALS:
             if signal.getsignal(listed) not in (signal.SIG_IGN, None):
                 handlers[listed] = signal.signal(listed, stop)
     try:
@@ -88,11 +88,11 @@ def stopping(text: str, *, quiet: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def saying(text: str | Callable[[], str]) -> Iterator[None]:
-    """Give a signal that stops the block this text, unless something within it has given one.
+def set_stop_message(text: str | Callable[[], str]) -> Iterator[None]:
+    """Set the message of a signal that stops the context, unless one is set inside of it.
 
     Args:
-        text: What becomes of the work, and how to go on; a function is asked when it comes to that.
+        text: State of the work and how to resume; a function is called at the signal.
     """
     try:
         yield
@@ -103,11 +103,11 @@ def saying(text: str | Callable[[], str]) -> Iterator[None]:
 
 
 def leave_lost_terminal() -> None:
-    """Send output nowhere when its terminal is gone (SIGHUP): each write would be an error."""
+    """Discard output after its terminal is closed (SIGHUP), because each write would be an error."""
     for descriptor in OUTPUTS:
         try:
             os.write(descriptor, b"")
         except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, descriptor)
-            os.close(nowhere)
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, descriptor)
+            os.close(devnull)

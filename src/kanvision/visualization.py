@@ -1,4 +1,4 @@
-"""Images and masks as colors to look at.
+"""Conversion of images and masks to RGB images.
 
 N images, C channels, K classes, H W space.
 """
@@ -19,7 +19,7 @@ __all__ = ["PALETTE", "overlay_mask", "to_uint8_rgb"]
 Pixels = NDArray[np.uint8]
 
 PALETTE: Pixels = np.round(255 * np.array(colormaps["tab10"].colors)).astype(np.uint8)  # type: ignore[attr-defined]
-"""Colors of the classes 1, 2, ...; the eleventh has that of the first again."""
+"""Colors of the classes 1, 2, ...; they repeat after ten classes."""
 
 
 def to_uint8_rgb(
@@ -29,20 +29,20 @@ def to_uint8_rgb(
     rgb: Sequence[int] | None = None,
     stretch: bool | None = None,
 ) -> Pixels:
-    """Undo the normalization, and show fewer than three channels as gray, more as three of them.
+    """Undo the normalization of images and convert them to RGB: one channel as gray, or three channels.
 
-    Images of more than three channels come from instruments whose values fill no known range: each one is
-    stretched between its 2nd and 98th percentile, all three channels alike.
+    The values of images with more than three channels have no known range. Each such image is stretched
+    between its 2nd and 98th percentile, over all three channels.
 
     Args:
-        images: (N, C, H, W).
+        images: Images, (N, C, H, W).
         mean: Mean of each channel, or None if images are not normalized.
         std: Standard deviation of each channel, or None.
-        rgb: Channels to show as red, green and blue; None or empty: the first three.
-        stretch: Stretch the values; None: where there are more than three channels.
+        rgb: Channels for red, green and blue; the first three if None or empty.
+        stretch: Stretch the values; None to stretch images with more than three channels.
 
     Returns:
-        (N, H, W, 3).
+        RGB images, uint8 (N, H, W, 3).
     """
     if mean is not None and std is not None:
         shape = (1, -1, 1, 1)
@@ -62,15 +62,15 @@ def to_uint8_rgb(
 
 
 def overlay_mask(image: Pixels, mask: NDArray[Any], palette: Pixels = PALETTE) -> Pixels:
-    """The image, mixed half and half with the color of each pixel's class, or the mean of several.
+    """Return an image mixed half and half with the colors of its classes, or the mean color of several.
 
     Args:
-        image: (H, W, 3).
-        mask: Classes (H, W), of which 0 and less are clear; or a plane for each class (K, H, W).
-        palette: Colors of the classes 1, 2, ..., in turn, (K, 3).
+        image: Image, (H, W, 3).
+        mask: Classes, (H, W), with 0 and negative numbers transparent; or a plane for each class, (K, H, W).
+        palette: Colors of the classes 1, 2, ..., (K, 3), which repeat.
 
     Returns:
-        (H, W, 3).
+        Mixed image, (H, W, 3).
     """
     if mask.ndim == 2:
         colors, is_there = palette[(mask.astype(np.int64) - 1) % len(palette)].astype(np.float32), mask > 0

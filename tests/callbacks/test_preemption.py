@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Callback
 
 from kanvision.callbacks import Preempted
 from kanvision.checkpoints import load_checkpoint
-from kanvision.signals import STOPPING, Stopped
+from kanvision.signals import STOP_SIGNALS, Stopped
 
 from .stepwise import NUM_STEPS, At, train
 from .test_steps import same_end
@@ -35,11 +35,11 @@ class InValidation(Callback):
 
 
 def stopped(folder: Path, *more: Callback, status: int = 143, **options: Any) -> Preempted:
-    before = [signal.getsignal(number) for number in STOPPING]
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
     with pytest.raises(Preempted) as caught:
         train(folder, *more, **options)
     assert caught.value.code == status
-    assert [signal.getsignal(number) for number in STOPPING] == before
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
     return caught.value
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kanvision.optim import SCHEDULES, build_optimizer, build_scheduler, drops
+from kanvision.optim import SCHEDULES, build_optimizer, build_scheduler, count_reductions
 
 from .test_groups import KAN_LR, LAYER_DECAY, LR, Net
 
@@ -148,4 +148,4 @@ def test_a_plateau_is_that_of_torch(mode: str, patience: int, seed: int) -> None
         scheduler.step(epoch)
         published.step(value)
         assert optimizer.param_groups[0]["lr"] == pytest.approx(twin.param_groups[0]["lr"])
-    assert drops(values, patience, mode) > 3
+    assert count_reductions(values, patience, mode) > 3

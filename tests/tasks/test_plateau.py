@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import Callback
 
 from kanvision.callbacks import LastCheckpoint
 from kanvision.checkpoints import load_checkpoint
-from kanvision.optim import drops
+from kanvision.optim import count_reductions
 
 from .tiny_problem import TinyData, TinyNet, tiny_task, tiny_trainer
 
@@ -36,7 +36,9 @@ def test_the_rate_follows_the_metric_and_goes_on_after_a_restart(tmp_path: Path)
     tiny_trainer(tmp_path, max_epochs=7, callbacks=[whole]).fit(learner, datamodule=TinyData())
     assert len(learner.monitored) == 7
     ratio = [first / LR for first, *_ in whole.rates]
-    assert ratio == pytest.approx([0.5 ** drops(learner.monitored[:t], 1, "max") for t in range(7)])
+    assert ratio == pytest.approx(
+        [0.5 ** count_reductions(learner.monitored[:t], 1, "max") for t in range(7)]
+    )
     assert ratio[-1] == pytest.approx(0.25)
     assert all(rates[-1] == pytest.approx(4 * rates[0]) for rates in whole.rates)  # that of the KAN
 

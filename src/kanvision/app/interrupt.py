@@ -13,7 +13,7 @@ from torch import distributed
 
 from kanvision.callbacks import CheckpointWriteError, Preempted
 from kanvision.config import disk_error, list_checkpoints, shell_word
-from kanvision.signals import Stopped, saying
+from kanvision.signals import Stopped, set_stop_message
 
 __all__ = ["RunStoppedError", "listens_alone", "told_how_to_go_on"]
 
@@ -53,7 +53,7 @@ def told_how_to_go_on(trainer: pl.Trainer, folder: Path, stage: str) -> Iterator
         RunStoppedError: The disk takes no more, or another process of the run is gone.
     """
     try:
-        with saying(lambda: f"stopped in the {stage}; {_rest(folder)}"):
+        with set_stop_message(lambda: f"stopped in the {stage}; {_rest(folder)}"):
             yield
     except Stopped as stopped:
         if not isinstance(stopped, Preempted):  # after which all of them end by themselves

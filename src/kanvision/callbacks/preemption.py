@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_warn
 
-from kanvision.signals import STOPPING, Stopped, leave_lost_terminal
+from kanvision.signals import STOP_SIGNALS, Stopped, leave_lost_terminal
 
 from .checkpointing import LastCheckpoint, StepCheckpoint, is_between_steps
 from .distributed import AsyncAllReduce
@@ -30,7 +30,7 @@ class Preempted(Stopped):
 
 
 class Preemption(Checkpoint):
-    """Stops training after a signal (`kanvision.signals.STOPPING`), and saves after the step.
+    """Stops training after a signal (`kanvision.signals.STOP_SIGNALS`), and saves after the step.
 
     A signal to any process stops all of them after the same step; several processes need one step more, in
     which they tell each other (`Agreement`). Within validation and test they stop after a batch of it, and
@@ -144,14 +144,14 @@ class Preemption(Checkpoint):
         """Listen no more; a signal that came too late for this is left to those who listened before."""
         self._restore_handlers()
         if self._received:
-            number, self._received = STOPPING[self._received - 1], 0
+            number, self._received = STOP_SIGNALS[self._received - 1], 0
             signal.raise_signal(number)
 
     def _listen(self, trainer: pl.Trainer) -> None:
         self._received, self._agreed = int(trainer.received_sigterm), 0
         trainer._signal_connector.received_sigterm = False
         if threading.current_thread() is threading.main_thread():
-            before = {number: signal.getsignal(number) for number in STOPPING}
+            before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
             self._handlers = {
                 number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)
             }
@@ -165,7 +165,7 @@ class Preemption(Checkpoint):
                 raise Stopped(number)
             os.write(2, b"\nSIGINT: stops after this step, and saves; Ctrl-C again stops at once\n")
         # where there are several, the later one in the list counts
-        self._received = max(self._received, STOPPING.index(signal.Signals(number)) + 1)
+        self._received = max(self._received, STOP_SIGNALS.index(signal.Signals(number)) + 1)
 
     def _restore_handlers(self) -> None:
         for number, handler in self._handlers.items():
@@ -182,7 +182,7 @@ class Preemption(Checkpoint):
 
     def _stop_if_agreed(self, trainer: pl.Trainer) -> None:
         if self._agreed:
-            raise Preempted(STOPPING[self._agreed - 1], _exit_status(trainer))
+            raise Preempted(STOP_SIGNALS[self._agreed - 1], _exit_status(trainer))
 
 
 def _how_to_go_on(trainer: pl.Trainer) -> str:

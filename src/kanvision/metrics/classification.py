@@ -1,4 +1,4 @@
-"""Metrics of one class per image."""
+"""Metrics of classification."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ ECE_BINS = 15
 
 
 def classification_metrics(num_classes: int) -> MetricCollection:
-    """Accuracy and calibration of class probabilities (B, num_classes) against classes (B,).
+    """Build metrics of class probabilities (B, num_classes) and targets (B,): accuracy and calibration.
 
-    acc1, acc5: share of images whose class is the most probable, or among the five most probable, one. acc5
-    is left out for five or fewer classes, where it is 1 whatever the model does.
+    acc1, acc5: share of images whose target is the most probable class, or among the five most probable. acc5
+    is left out for five or fewer classes, where it is always 1.
     ece: expected calibration error, sum_b n_b / n * |accuracy_b - confidence_b| over 15 equal bins of the
     confidence (Guo et al. 2017, arXiv 1706.04599).
 
     Raises:
-        ValueError: If there are fewer than two classes.
+        ValueError: There are fewer than two classes.
     """
     if num_classes < 2:
         raise ValueError(f"model.num_classes={num_classes}: classification needs at least 2")
     metrics = {"acc1": MulticlassAccuracy(num_classes, average="micro")}
     if num_classes > 5:
         metrics["acc5"] = MulticlassAccuracy(num_classes, top_k=5, average="micro")
-    # No two of them share a state, so none is searched for.
+    # no two metrics share a state
     return MetricCollection(
         {**metrics, "ece": MulticlassCalibrationError(num_classes, n_bins=ECE_BINS)}, compute_groups=False
     )
 
 
 def class_probabilities(logits: Tensor) -> Tensor:
-    """Softmax over classes in at least fp32; (B, num_classes, ...) -> (B, num_classes, ...)."""
+    """Return the softmax over classes in at least fp32, (B, num_classes, ...)."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(dim=1)
 
 
 def wrong_where_not_finite(probabilities: Tensor, target: Tensor) -> Tensor:
-    """Replace rows with NaN by a uniform distribution over all classes but the right one.
+    """Replace rows with NaN by a uniform distribution over all classes except the target.
 
-    A sort puts NaN first, so that a network that gives nothing but NaN would count as one that always says
-    class 0, and look like one that guesses.
+    Sorting puts NaN first, so a network that returns only NaN would have the accuracy of a constant
+    prediction of class 0.
 
     Args:
-        probabilities: (B, num_classes).
-        target: Right classes (B,).
+        probabilities: Probabilities, (B, num_classes).
+        target: Target classes, (B,).
 
     Returns:
-        (B, num_classes), finite.
+        Finite probabilities, (B, num_classes).
     """
     num_classes = probabilities.shape[-1]
     others = torch.full_like(probabilities, 1 / (num_classes - 1)).scatter(1, target[:, None], 0.0)

@@ -1,4 +1,4 @@
-"""Overlap of predicted and right masks, under a named protocol.
+"""Overlap of predicted and target masks under a named protocol.
 
 B batch, K foreground classes.
 """
@@ -16,7 +16,7 @@ from kanvision.spec.tasks import Protocol, Score
 __all__ = ["OverlapScore"]
 
 POINT = 2**30
-"""Scores of single images are added up in units of 1 / POINT."""
+"""Number of units of a score of 1; scores of images are summed as integers of these units."""
 SMOOTH = 1e-5
 """Added to numerator and denominator by protocol `paper`."""
 
@@ -28,28 +28,28 @@ class OverlapScore(Metric):
     iou = TP / (TP + FP + FN), f1 = 2 TP / (2 TP + FP + FN), precision = TP / (TP + FP) and
     recall = TP / (TP + FN).
 
-    image: the score of each image and class, then the mean over classes, then the mean over images.
+    image: score of each image and class, then the mean over classes, then the mean over images.
 
-    dataset: the counts of all images together, then the mean over classes.
+    dataset: score of the counts summed over all images, then the mean over classes.
 
-    paper: the counts of all images and classes of a mini-batch together, 1e-5 added to both sides of the
-    fraction, f1 = 2 iou / (1 + iou), and the mean over batches, weighted by their images. So published by
-    U-KAN (arXiv 2406.02918) and others; the value depends on how images fall into batches, also on their
-    number of processes, so it serves comparisons with those numbers only. f1 <= 2 iou / (1 + iou) holds.
+    paper: score of the counts summed over all images and classes of a batch, with 1e-5 added to numerator and
+    denominator and f1 = 2 iou / (1 + iou), then the mean over batches, weighted by their number of images
+    (U-KAN, arXiv 2406.02918, and others). The value depends on the batches and on the number of processes, so
+    it is comparable with such published numbers only. f1 <= 2 iou / (1 + iou) holds.
 
-    A class that neither masks nor predictions have is left out of the mean over classes; where that leaves
-    none, the score is 1: nothing was to be found and nothing was found. A precision without any prediction
-    and a recall without any mask are 0 where the other side has something. Background is never scored. The
-    score of a single class leaves such images out, and is NaN where no image has the class.
+    A class that is neither in masks nor in predictions is left out of the mean over classes; without any
+    class, the score is 1. A precision without predictions and a recall without masks are 0 if the other one
+    is not empty. Background is not scored. The score of a single class leaves out images without this class,
+    and is NaN if there are no other images.
 
-    All sums are whole numbers, so the value depends neither on the order of the images nor, but for `paper`,
-    on how they are spread over batches and processes.
+    All sums are integers, so the value does not depend on the order of the images nor, except for `paper`, on
+    their distribution over batches and processes.
 
     Args:
-        num_foreground: K.
-        score: What is computed of the counts.
-        protocol: How images are taken together.
-        label: The only foreground class that is scored, counted from 0; None: all.
+        num_foreground: Number of foreground classes, K.
+        score: Name of the score.
+        protocol: Name of the protocol.
+        label: Foreground class to score, counted from 0; None for all.
         **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
@@ -83,7 +83,7 @@ class OverlapScore(Metric):
         """Add the images of a batch.
 
         Args:
-            counts: (3, B, K), see `pixel_counts`.
+            counts: Counts, (3, B, K), see `pixel_counts`.
         """
         if self.protocol == "dataset":
             self.sums += counts.sum(dim=1)
@@ -102,7 +102,7 @@ class OverlapScore(Metric):
         self.num_images += images
 
     def compute(self) -> Tensor:
-        """The score of all images so far, a fraction."""
+        """Return the score of all images, from 0 to 1."""
         if self.protocol == "dataset":
             sums = self._chosen(self.sums)
             score = self._mean(sums)
@@ -113,7 +113,7 @@ class OverlapScore(Metric):
         return counts if self.label is None else counts[..., self.label : self.label + 1]
 
     def _fraction(self, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Numerator and denominator of the score, from counts (3, ...)."""
+        """Return numerator and denominator of the score of counts (3, ...)."""
         hits, false_alarms, misses = counts
         if self.score == "f1":
             return 2 * hits, 2 * hits + false_alarms + misses
@@ -124,14 +124,14 @@ class OverlapScore(Metric):
         }[self.score]
 
     def _mean(self, counts: Tensor) -> Tensor:
-        """Mean over the classes that occur, from counts (3, ..., K) to (...)."""
+        """Return the mean score over classes that occur, for counts (3, ..., K), as (...)."""
         above, below = self._fraction(counts)
         occurs = counts.sum(dim=0) > 0
         mean = (above / below.clamp(min=1)).sum(dim=-1) / occurs.sum(dim=-1).clamp(min=1)
         return torch.where(occurs.any(dim=-1), mean, 1.0)
 
     def _pooled(self, counts: Tensor) -> Tensor:
-        """The published score of one batch, from counts (3,) to ()."""
+        """Return the score of one batch under `paper`, a scalar, for counts (3,)."""
         if self.score == "f1":
             hits, false_alarms, misses = counts
             iou: Tensor = (hits + SMOOTH) / (hits + false_alarms + misses + SMOOTH)

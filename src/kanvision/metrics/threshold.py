@@ -1,4 +1,4 @@
-"""The probability above which a pixel is foreground, found on validation images.
+"""Search for the probability threshold of foreground pixels on validation images.
 
 B batch, K foreground classes, H W space, T thresholds.
 """
@@ -14,17 +14,17 @@ from torchmetrics import Metric
 __all__ = ["THRESHOLDS", "ThresholdSearch"]
 
 THRESHOLDS = tuple(step / 100 for step in range(1, 100))
-"""The thresholds that are tried, T."""
+"""Candidates, T."""
 
 
 class ThresholdSearch(Metric):
-    """For each class the threshold with the highest F1 of all pixels together (and so the highest IoU).
+    """Threshold of each class with the highest F1 over all pixels, and therefore the highest IoU.
 
-    F1 = 2 IoU / (1 + IoU) grows with IoU, so both choose the same one. Of equally good thresholds it is the
-    one nearest to 0.5. Counts are whole numbers of pixels, added up over all processes.
+    F1 = 2 IoU / (1 + IoU) grows with IoU. Of equal thresholds, the one nearest to 0.5 is selected. Counts of
+    pixels are integers, summed over all processes.
 
     Args:
-        num_foreground: K.
+        num_foreground: Number of foreground classes, K.
         **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
@@ -45,11 +45,11 @@ class ThresholdSearch(Metric):
         """Add images.
 
         Args:
-            probabilities: (B, K, H, W); NaN is below all thresholds.
-            target: Right planes (B, K, H, W), bool.
-            valid: Pixels that count, of the same shape; None: all.
+            probabilities: Probabilities, (B, K, H, W); NaN is below all thresholds.
+            target: Target planes, bool (B, K, H, W).
+            valid: Valid pixels, of the same shape; None if all are valid.
         """
-        # how many thresholds a pixel is above
+        # number of thresholds below the probability of a pixel
         above = torch.bucketize(probabilities.detach().float().nan_to_num(0.0).contiguous(), self.grid)
         plane = torch.arange(self.num_foreground, device=above.device)[:, None, None]
         cell = (target * self.num_foreground + plane) * (len(THRESHOLDS) + 1) + above  # (B, K, H, W)
@@ -57,7 +57,7 @@ class ThresholdSearch(Metric):
         self.counts += torch.bincount(cell, minlength=len(self.counts))
 
     def compute(self) -> Tensor:
-        """The thresholds (K,)."""
+        """Return the thresholds, (K,)."""
         wrong, right = self.counts.reshape(2, self.num_foreground, -1)  # (K, T + 1) each
         taken = [x.flip(-1).cumsum(-1).flip(-1)[:, 1:] for x in (wrong, right)]  # (K, T)
         missed = right.sum(dim=-1, keepdim=True) - taken[1]

@@ -10,7 +10,7 @@ from .groups import (
     replace_parameter,
     scaled_lr,
 )
-from .schedules import SCHEDULES, Plateau, build_scheduler, drops
+from .schedules import SCHEDULES, Plateau, build_scheduler, count_reductions
 
 __all__ = [
     "SCHEDULES",
@@ -18,7 +18,7 @@ __all__ = [
     "apply_settings",
     "build_optimizer",
     "build_scheduler",
-    "drops",
+    "count_reductions",
     "group_settings",
     "kan_parameter_names",
     "parameter_groups",

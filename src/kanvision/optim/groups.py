@@ -31,20 +31,20 @@ __all__ = [
 ]
 
 SETTINGS = ("lr", "initial_lr", "lr_scale", "weight_decay", "betas", "eps", "momentum")
-"""Entries of a parameter group that the configuration sets; others may be the optimizer's own state."""
+"""Entries of a parameter group from the configuration; others may be state of the optimizer."""
 GROUPING = ("lr", "weight_decay", "decay_all", "decay_rationals", "kan_lr", "layer_decay")
-"""Options that `parameter_groups` sorts by; timm makes one group of all where nothing decays."""
+"""Options of `parameter_groups` that determine the groups."""
 RATIONAL_COEFFICIENTS = {"numerator", "denominator"}
 
 
 def scaled_lr(lr: float, lr_scaling: str, global_batch: int, reference_batch: int | None) -> float:
-    """Learning rate for a batch other than the one it was chosen for.
+    """Return the learning rate for another batch size than the reference.
 
     none: lr; linear: lr * b / b0 (Goyal et al. 2017, arXiv 1706.02677); sqrt: lr * sqrt(b / b0), with b the
     global batch and b0 the reference batch.
 
     Raises:
-        ValueError: If the rule is unknown, or needs a reference batch and there is none.
+        ValueError: The rule is unknown, or needs a reference batch size that is missing.
     """
     if lr_scaling not in LR_SCALINGS:
         raise ValueError(f"optimizer.lr_scaling={lr_scaling!r} is unknown; legal: {', '.join(LR_SCALINGS)}")
@@ -60,7 +60,7 @@ def scaled_lr(lr: float, lr_scaling: str, global_batch: int, reference_batch: in
 
 
 def kan_parameter_names(model: nn.Module) -> set[str]:
-    """Names of the parameters that modules list in their class attribute `kan_parameters`."""
+    """Return the names of the parameters that modules list in their class attribute `kan_parameters`."""
     return {name for _, name in _kan_parameters(model)}
 
 
@@ -80,21 +80,21 @@ def parameter_groups(
     kan_lr: float | None = None,
     layer_decay: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Sort every trainable parameter into exactly one group of one weight decay and one learning rate.
+    """Return groups of all trainable parameters, each with one weight decay and one learning rate.
 
-    No weight decay: vectors, biases and the names that the network or any module in it returns from timm's
-    `no_weight_decay()`, so that a basis is exempt in whatever network it stands.
-    The rate of a group is lr * layer_decay^(layers above it) * (kan_lr / lr for KAN parameters); its factors
-    are the group's `lr_scale`.
+    Weight decay does not apply to vectors, biases and the names that `no_weight_decay()` of the network or of
+    any module returns, so that a basis is exempt in every network.
+    The learning rate of a group is lr * layer_decay^(layers above it) * (kan_lr / lr for KAN parameters); its
+    factors are the `lr_scale` of the group.
 
     Args:
-        model: The network; its `group_matcher` (or else the order of its parameters) tells the layers apart.
+        model: The network; its `group_matcher`, or else the order of its parameters, determines the layers.
         lr: Learning rate.
         weight_decay: Weight decay of matrices and kernels.
-        decay_all: Decay everything, vectors and biases too, as torch's optimizers do if left alone.
-        decay_rationals: Whether the coefficients of rational activations decay as well.
-        kan_lr: Own learning rate of the KAN parameters; None: `lr`.
-        layer_decay: Factor on the learning rate per layer, counted from the head; None: 1.
+        decay_all: Apply weight decay to all parameters, vectors and biases too, as torch does by default.
+        decay_rationals: Apply weight decay to the coefficients of rational activations.
+        kan_lr: Learning rate of the KAN parameters; None for `lr`.
+        layer_decay: Factor of the learning rate per layer, counted from the head; None for 1.
     """
     exempt = {"*.bias", *_exempt_names(model)}
     if not decay_rationals:
@@ -121,8 +121,7 @@ def parameter_groups(
             if not parameters:
                 continue
             scale = group.get("lr_scale", 1.0) * (kan_lr / lr if kan and kan_lr is not None else 1.0)
-            # `initial_lr` is what a timm schedule starts from before it applies lr_scale; `lr` is what the
-            # optimizer uses when there is no schedule.
+            # schedules of timm multiply `initial_lr` by lr_scale; `lr` is used without a schedule
             rates = {"lr_scale": scale, "lr": lr * scale, "initial_lr": lr}
             result.append({**group, "params": parameters, **rates})
     return result
@@ -142,7 +141,7 @@ def build_optimizer(
     eps: float | None = None,
     momentum: float = 0.9,
 ) -> Optimizer:
-    """Any optimizer of timm over `parameter_groups`.
+    """Build an optimizer of timm over `parameter_groups`.
 
     Args:
         model: The network.
@@ -153,12 +152,12 @@ def build_optimizer(
         decay_rationals: See `parameter_groups`.
         kan_lr: See `parameter_groups`.
         layer_decay: See `parameter_groups`.
-        betas: Momenta of Adam-like optimizers; None: the optimizer's own. Ignored by those that have none.
-        eps: Epsilon; None: the optimizer's own. Ignored by those that have none.
-        momentum: Momentum of SGD-like optimizers. Ignored by those that have none.
+        betas: Coefficients of Adam-like optimizers; None for their default. Others ignore them.
+        eps: Epsilon; None for the default of the optimizer. Optimizers without it ignore it.
+        momentum: Momentum of SGD-like optimizers. Others ignore it.
 
     Raises:
-        ValueError: If the optimizer is not one of `kanvision.spec.optimizers.OPTIMIZERS`.
+        ValueError: The optimizer is not one of `kanvision.spec.optimizers.OPTIMIZERS`.
     """
     word = base_optimizer_name(name)
     if word not in OPTIMIZERS:
@@ -184,12 +183,12 @@ def build_optimizer(
 
 
 def group_settings(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """Return what the configuration sets of each parameter group (`SETTINGS`)."""
+    """Return the entries of each parameter group from the configuration (`SETTINGS`)."""
     return [{key: group[key] for key in SETTINGS if key in group} for group in optimizer.param_groups]
 
 
 def apply_settings(optimizer: Optimizer, settings: Sequence[Mapping[str, Any]]) -> None:
-    """Give an optimizer whose state was loaded the settings of `group_settings`, group by group."""
+    """Set the results of `group_settings` in an optimizer after its state was loaded."""
     for group, values in zip(optimizer.param_groups, settings, strict=True):
         group.update(values)
 
@@ -197,17 +196,17 @@ def apply_settings(optimizer: Optimizer, settings: Sequence[Mapping[str, Any]]) 
 def regroup_state(
     state: Mapping[str, Any], model: nn.Module, before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return an optimizer's state dict with its parameters in the groups of other options.
+    """Return the state dict of an optimizer with its parameters in the groups of other options.
 
-    A state dict names parameters by numbers, and an optimizer takes them for its own parameters in the order
-    of its groups: in other groups (`kan_lr`, `layer_decay`, ...) one would get the momenta of another.
+    A state dict numbers parameters in the order of the groups. With other groups (`kan_lr`, `layer_decay`,
+    ...), a parameter would get the momenta of another one.
 
     Args:
         state: State dict of an optimizer.
-        model: The network whose parameters it has.
-        before: Options of `build_optimizer` that it was built with.
-        now: Those of the optimizer that is to load it. Each of its groups takes over what the other one keeps
-            in the group that its first parameter was in.
+        model: The network of its parameters.
+        before: Options of `build_optimizer` of the saved optimizer.
+        now: Options of the optimizer that loads the state. Each of its groups gets the entries of the saved
+            group of its first parameter.
     """
     old, new = (
         parameter_groups(model, **{key: options[key] for key in GROUPING if key in options})
@@ -229,18 +228,18 @@ def regroup_state(
 def replace_parameter(
     optimizer: Optimizer, old: nn.Parameter, new: nn.Parameter, convert: Callable[[Tensor], Tensor]
 ) -> None:
-    """Let an optimizer go on where one parameter took the place of another, or has changed its meaning.
+    """Replace a parameter in an optimizer and convert its state.
 
-    The new one stands in the group of the old one: same rates, same weight decay. What is kept for other
-    parameters is not touched.
+    The new parameter is in the group of the old one, with the same learning rate and weight decay. The state
+    of other parameters does not change.
 
     Args:
-        optimizer: Any.
-        old: Parameter that the optimizer has; if it has not (frozen weights), nothing is done.
-        new: What takes its place; may be the same.
-        convert: What becomes of state tensors that have the shape of the old parameter (momenta, mean
-            squares). Counters are kept. An optimizer that also keeps tensors of other shapes (factors of a
-            matrix of mean squares) forgets this parameter's state and starts it anew.
+        optimizer: Optimizer.
+        old: Parameter to replace; nothing changes if the optimizer does not have it (frozen weights).
+        new: Replacement; may be the same parameter with another meaning.
+        convert: Function for state tensors of the shape of the old parameter (momenta, mean squares).
+            Counters are kept. If the state has tensors of other shapes (factors of a matrix of mean squares),
+            the state of this parameter is reset.
     """
     for group in optimizer.param_groups:
         positions = [index for index, parameter in enumerate(group["params"]) if parameter is old]

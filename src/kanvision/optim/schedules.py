@@ -16,13 +16,13 @@ from torch.optim import Optimizer
 
 from kanvision.spec.training import INTERVALS, SCHEDULES, Interval, Schedule
 
-__all__ = ["SCHEDULES", "Plateau", "build_scheduler", "drops"]
+__all__ = ["SCHEDULES", "Plateau", "build_scheduler", "count_reductions"]
 
 THRESHOLD = 1e-4
 """Relative improvement over the best value that counts as better."""
 
 
-def drops(values: Iterable[float], patience: int, mode: str) -> int:
+def count_reductions(values: Iterable[float], patience: int, mode: str) -> int:
     """Return the number of reductions of a rate after a sequence of values.
 
     The rate is reduced if the last `patience` + 1 values were not better than the best one before; then the
@@ -55,8 +55,8 @@ class Plateau(Scheduler):
     Args:
         optimizer: Optimizer of `build_optimizer`.
         factor: Factor.
-        patience: See `drops`.
-        mode: See `drops`.
+        patience: See `count_reductions`.
+        mode: See `count_reductions`.
         min_lr: Smallest rate.
         warmup_epochs: Epochs of linear warm-up.
         warmup_lr: Rate at its start.
@@ -84,7 +84,7 @@ class Plateau(Scheduler):
         if t < self.warmup_epochs:
             share = t / self.warmup_epochs
             return [self.warmup_lr + (lr - self.warmup_lr) * share for lr in self.base_values]
-        factor = self.factor ** drops(self.values, self.patience, self.mode)
+        factor = self.factor ** count_reductions(self.values, self.patience, self.mode)
         return [max(lr * factor, min(lr, self.min_lr)) for lr in self.base_values]
 
 
@@ -104,9 +104,9 @@ def build_scheduler(
     patience: int = 5,
     mode: str = "min",
 ) -> Scheduler:
-    """One of timm's schedules; its `step(epoch)` or `step_update(step)` sets the rates for that time.
+    """Build a schedule, whose `step(epoch)` or `step_update(step)` sets the learning rates.
 
-    With t the epochs done (fractions of them for interval=step), T = max_epochs and s the `lr_scale` of a
+    With t the finished epochs (fractions of them for interval=step), T = max_epochs and s the `lr_scale` of a
     group:
 
         warm-up, t < warmup_epochs: s * (warmup_lr + (lr - warmup_lr) * t / warmup_epochs)
@@ -116,13 +116,12 @@ def build_scheduler(
         step:        s * lr * decay_rate ** floor(t / decay_epochs)
         exponential: s * lr * decay_rate ** floor(t)
         constant:    s * lr
-        plateau:     s * max(lr * decay_rate ** d, min_lr), d being the `drops` of the monitored values so far
+        plateau:     s * max(lr * decay_rate ** d, min_lr), with d the result of `count_reductions`
 
-    With scale_min_lr=False, a group of the scale s has the curve of the rate s * lr, whose ends are min_lr
-    and warmup_lr themselves; the groups then do not keep their ratios.
+    With scale_min_lr=False, a group of scale s follows the curve of the rate s * lr to the unscaled min_lr
+    and from the unscaled warmup_lr; the groups then do not keep their ratios.
 
-    The warm-up is part of the T epochs: the curve of the main phase is entered where t has come to, as in
-    timm.
+    The warm-up is part of the T epochs: after it, the curve continues at the current t, as in timm.
 
     Args:
         optimizer: Optimizer of `build_optimizer`.
@@ -134,13 +133,13 @@ def build_scheduler(
         min_lr: Rate at the end; not used by step, exponential and constant.
         decay_rate: Factor of step, exponential and plateau, power of poly.
         decay_epochs: Epochs between two steps of the step schedule.
-        interval: epoch or step: how often the rate changes.
-        scale_min_lr: Whether min_lr and warmup_lr are multiplied by the groups' own scales.
-        patience: Epochs without a better value that a plateau may last.
-        mode: min or max: what a better value is, of a plateau.
+        interval: Interval of changes of the rate, "epoch" or "step".
+        scale_min_lr: Multiply min_lr and warmup_lr by the scale of each group.
+        patience: Epochs without improvement before a plateau reduces the rate.
+        mode: "min" or "max", the direction of improvement of a plateau.
 
     Raises:
-        ValueError: If the name or the interval is unknown.
+        ValueError: The name or the interval is unknown.
     """
     if name not in SCHEDULES:
         raise ValueError(f"scheduler.name={name!r} is unknown; legal: {', '.join(SCHEDULES)}")
@@ -160,7 +159,7 @@ def build_scheduler(
             warmup_epochs=warmup_epochs,
             warmup_lr=warmup_lr,
         )
-    # timm overloads decay_rate as the power of poly and has no own names for two special cases
+    # decay_rate of timm is also the power of poly; two schedules are special cases without a name
     special: dict[str, tuple[str, float, float]] = {
         "linear": ("poly", 1.0, decay_epochs),
         "exponential": ("step", decay_rate, 1.0),
