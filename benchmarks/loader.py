@@ -37,9 +37,13 @@ from kanvision.data.loading.loaders import make_loader
 from kanvision.data.loading.samplers import EvenBatchSampler, TrainBatchSampler
 from kanvision.data.loading.segmentation_dataset import SegmentationDataset
 from kanvision.data.readers import READERS, SEGMENTATION_READERS, Splits
-from kanvision.data.transforms.classification import ImageSpec, evaluation_transform, training_transform
+from kanvision.data.transforms.classification import (
+    ImageSpec,
+    build_evaluation_transform,
+    build_training_transform,
+)
 from kanvision.data.transforms.normalize import Preprocessing
-from kanvision.data.transforms.segmentation import segmentation_augment
+from kanvision.data.transforms.segmentation import build_segmentation_augment
 from kanvision.data.write_shards import write_shards
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -133,8 +137,8 @@ def photograph_cases(folder: Path, splits: Splits, shards: Splits, batch_size: i
     end = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     random = [transforms.RandomResizedCrop(224, interpolation=BICUBIC), transforms.RandomHorizontalFlip()]
     fixed = [transforms.Resize(256, interpolation=BICUBIC), transforms.CenterCrop(224)]
-    train = training_transform(spec, crop="random_resized", interpolation="bicubic", hflip=0.5)
-    test = evaluation_transform(spec, interpolation="bicubic", crop_pct=0.875)
+    train = build_training_transform(spec, crop="random_resized", interpolation="bicubic", hflip=0.5)
+    test = build_evaluation_transform(spec, interpolation="bicubic", crop_pct=0.875)
     images = len(splits.train) // batch_size * batch_size
     for training, geometry, ours in ((True, random, train), (False, fixed, test)):
         theirs = ImageFolder(str(folder / "train"), transforms.Compose([*geometry, *end]))
@@ -152,7 +156,7 @@ def small_case(folder: Path, splits: Splits, batch_size: int) -> Case:
     steps = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
     end = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     theirs = ImageFolder(str(folder / "train"), transforms.Compose([*steps, *end]))
-    ours = ImageDataset(splits.train, transform=training_transform(spec, crop="pad", hflip=0.5))
+    ours = ImageDataset(splits.train, transform=build_training_transform(spec, crop="pad", hflip=0.5))
     images = len(splits.train) // batch_size * batch_size
     makes = (
         make(data, batch_size, training=True) for make, data in ((our_loader, ours), (torch_loader, theirs))
@@ -200,7 +204,7 @@ def masked_cases(folder: Path, side: int, batch_size: int) -> Iterator[Case]:
             np.arange(len(source)),
             img_size=side,
             preprocessing=Preprocessing(MEAN, STD),
-            augment=segmentation_augment(backend=backend, hflip=0.5, vflip=0.5),
+            augment=build_segmentation_augment(backend=backend, hflip=0.5, vflip=0.5),
         )
         ours = our_loader(dataset, batch_size, training=True)
         yield Case(f"masks to {side} x {side}, {backend}", images, ours, theirs)

@@ -122,7 +122,7 @@ def predict(folder: Path, overlap: int, bands: int, threads: int) -> dict[str, f
     )
     started = time.perf_counter()
     with open_scene(folder / "scene.tif", facts) as scene:
-        predictor.predict(scene, predictor.outputs(Path(f"overlap_{overlap}.tif"), folder))
+        predictor.predict(scene, predictor.plan_outputs(Path(f"overlap_{overlap}.tif"), folder))
         tiles = predictor.num_tiles(scene)
     seconds = time.perf_counter() - started
     return {"own": own, "peak": megabytes("peak"), "seconds": seconds, "tiles": tiles}

@@ -22,7 +22,7 @@ from pytorch_lightning.loggers import Logger
 from kanvision.app.build import built
 from kanvision.config import check_command_line
 from kanvision.data import READERS, DataError
-from kanvision.data.files.safe_extract import unpacking_safely
+from kanvision.data.files.safe_unpacking import safe_unpacking
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [*ROOT.glob("*.py"), *(ROOT / "src").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
@@ -202,11 +202,11 @@ def test_an_archive_does_not_leave_its_folder(
     home = tmp_path / "deep" / "home"
     home.mkdir(parents=True)
     if kind == "absolute":  # it is put below the folder, or refused
-        with unpacking_safely(), contextlib.suppress(tarfile.TarError):
+        with safe_unpacking(), contextlib.suppress(tarfile.TarError):
             extract_archive(str(path), str(home))
         assert not (tmp_path / "evil").exists()
     else:
-        with pytest.raises(tarfile.TarError), unpacking_safely():
+        with pytest.raises(tarfile.TarError), safe_unpacking():
             extract_archive(str(path), str(home))
         assert not list(home.iterdir())
     assert dict(vars(tarfile.TarFile)) == before
@@ -219,7 +219,7 @@ def test_an_old_python_unpacks_what_is_sound(tmp_path: Path, monkeypatch: pytest
         member = tarfile.TarInfo("folder/file")
         member.size = len(content)
         file.addfile(member, io.BytesIO(content))
-    with unpacking_safely(), tarfile.open(path) as file:
+    with safe_unpacking(), tarfile.open(path) as file:
         file.extractall(tmp_path / "out")
     assert (tmp_path / "out" / "folder" / "file").read_bytes() == content
 

@@ -59,7 +59,7 @@ def test_bad_files_end_it_with_an_error_and_a_list(
     assert str(tmp_path / "list" / "check_data.csv") in str(ended.value)
     with (tmp_path / "list" / "check_data.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
-    assert (row["kind"], row["right"]) == ("bad", "get the file again")
+    assert (row["kind"], row["right"]) == ("bad", "download the file again")
     assert row["wrong"].startswith("cannot be unpacked")
     assert "t10k-labels-idx1-ubyte.gz" in capsys.readouterr().out
 

@@ -156,7 +156,7 @@ def test_an_old_checkpoint_without_names_says_so(
     assert "not compared: the checkpoint is too old" in " ".join(capsys.readouterr().out.split())
     assert recorded(old / "eval" / "test.json")["classes"] is None
     root = find_run_folder(tmp_path / "farm", "bee", "cow")
-    with pytest.raises(DataError, match=r"data\.num_classes=3, but 2 classes are there"):
+    with pytest.raises(DataError, match=r"data\.num_classes=3, but the data have 2 classes"):
         evaluate(asked(old, f"data.root={root}"))
 
 

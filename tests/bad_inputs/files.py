@@ -13,7 +13,7 @@ from PIL import Image
 
 from kanvision.data import build_datamodule
 from kanvision.data.transforms.normalize import Preprocessing
-from kanvision.prediction import Bands, output_file, refuse, unusable_scenes
+from kanvision.prediction import Bands, find_unusable_scenes, raise_problems, resolve_output_file
 from tests.data import fake
 from tests.data.fake_masks import disc, geotiff, own_pairs, save, scan
 
@@ -115,7 +115,7 @@ def mask_beside(root: Path) -> None:
     """A mask of another size beside a scene to predict."""
     geotiff(root / "scene.tif", np.zeros((3, 8, 8), np.uint8))
     geotiff(root / "mask.tif", np.zeros((1, 4, 8), np.uint8)).rename(root / "scene.tif.msk")
-    refuse(unusable_scenes([root / "scene.tif"], Bands(3, Preprocessing([0.5] * 3, [0.5] * 3))))
+    raise_problems(find_unusable_scenes([root / "scene.tif"], Bands(3, Preprocessing([0.5] * 3, [0.5] * 3))))
 
 
 def no_foreground(root: Path) -> None:
@@ -197,7 +197,7 @@ CASES = (
     Case(
         "CIFAR-10: a batch with code in it",
         named("cifar10", fake.cifar10, write("data_batch_3", pickle.dumps(Touch()))),
-        ("data_batch_3: is refused or broken", "no code", "official place"),
+        ("data_batch_3: is refused or broken", "no code", "official source"),
     ),
     Case(
         "CIFAR-10: a batch that is cut off, and one that is missing",
@@ -211,12 +211,12 @@ CASES = (
     Case(
         "MNIST: labels that cannot be unpacked",
         named("mnist", fake.mnist, cut(LABELS), **GRAY),
-        (f"{LABELS}: cannot be unpacked", "get the file again"),
+        (f"{LABELS}: cannot be unpacked", "download the file again"),
     ),
     Case(
         "MNIST: more images than labels",
         named("mnist", fake.mnist, write(LABELS, gzip.compress(fake.idx(np.zeros(7, np.uint8)))), **GRAY),
-        ("7 labels for 20 images; they must be as many",),
+        ("7 labels for 20 images; both numbers must be equal",),
     ),
     Case(
         "MNIST: a label that there is not",
@@ -226,7 +226,7 @@ CASES = (
     Case(
         "another number of classes",
         named("cifar10", fake.cifar10, lambda root: None, num_classes=100),
-        ("data.num_classes=100, but 10 classes are there; set it to 10",),
+        ("data.num_classes=100, but the data have 10 classes; set it to 10",),
     ),
     Case("a picture without a mask", masks(remove("masks/field_2.png")), ("field_2.png: has no mask",)),
     Case(
@@ -262,19 +262,19 @@ CASES = (
     Case(
         "masks in JPEG, of which every value but 0 is foreground",
         masks(jpeg_masks),
-        ("is a JPEG with", "data.threshold=127 takes the bright ones"),
+        ("is a JPEG with", "data.threshold=127 keeps the bright ones"),
     ),
     Case(
         "numbers of classes in JPEG",
         masks(jpeg_masks, **CLASSES),
-        ("is a JPEG, which changes the numbers of classes; save masks as PNG",),
+        ("is a JPEG, which does not keep the numbers of classes; save masks as PNG",),
     ),
     Case(
         "two classes with a border of 255",
         masks(bordered, mode="multiclass", mask_folder="crop"),
         (
             "holds label 255, where the masks hold 0, 1 and 2 besides",
-            "data.ignore_index=255 if these pixels are not to count, or data.num_classes=256",
+            "data.ignore_index=255 if these pixels do not count, or data.num_classes=256",
         ),
     ),
     Case(
@@ -285,9 +285,9 @@ CASES = (
     Case(
         "a palette with a key that is no color",
         masks(lambda root: None, mode="multiclass", palette={"red": "road", "#000000": "background"}),
-        ("data.palette: red is no color and no number; legal: #rrggbb",),
+        ("data.palette: red is neither a color nor a number; legal: #rrggbb",),
     ),
-    Case("masks that are all empty", masks(no_foreground), ("empty, as are all of the 10 masks",)),
+    Case("masks that are all empty", masks(no_foreground), ("is empty, as are all of the 10 masks",)),
     Case(
         "a band with NaN",
         masks(instead("field_2", with_nan())),
@@ -301,12 +301,12 @@ CASES = (
     Case(
         "signed numbers whose range nobody knows",
         masks(instead("field_2", np.ones((3, 16, 20), np.int16))),
-        ("pixels are int16; say by data.max_value which value is to become 1",),
+        ("pixels are int16; set data.max_value to the value that becomes 1",),
     ),
     Case(
         "a virtual raster called .tif, which names other files or a server",
         masks(virtual),
-        ("field_2.tif: cannot be read (is no TIFF file", "replace the file or delete it"),
+        ("field_2.tif: cannot be read (is not a TIFF file", "replace the file or delete it"),
     ),
     Case(
         "16 bits a channel in a format that is read with 8",
@@ -342,12 +342,12 @@ CASES = (
     ),
     Case(
         "`mode=predict input=scans output=mask.tif`: one file for several images",
-        lambda root: output_file("mask.tif", 3, classes=False),
-        ("output=mask.tif: is one file, but there are 3 images; give a folder",),
+        lambda root: resolve_output_file("mask.tif", 3, classes=False),
+        ("output=mask.tif: is one file, but there are 3 images; choose a folder",),
     ),
     Case(
         "`mode=predict output=mask.jpg`",
-        lambda root: output_file("mask.jpg", 1, classes=False),
+        lambda root: resolve_output_file("mask.jpg", 1, classes=False),
         ("output=mask.jpg: masks are written as .tif or .tiff or .png",),
     ),
 )

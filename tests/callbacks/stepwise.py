@@ -20,8 +20,8 @@ from kanvision.callbacks import (
     RNGState,
     StepCheckpoint,
 )
-from kanvision.data.loading.image_dataset import loading
-from kanvision.data.loading.loaders import epoch_to_come, make_loader
+from kanvision.data.loading.image_dataset import loading_context
+from kanvision.data.loading.loaders import get_upcoming_epoch, make_loader
 from kanvision.data.loading.samplers import EvenBatchSampler, TrainBatchSampler
 from tests.tasks.tiny_problem import NUM_TEST, Blobs, TinyData, tiny_task, tiny_trainer
 
@@ -33,7 +33,7 @@ class WholeBatches(Blobs):
     """Blobs in batches, with noise from the seed of the batch."""
 
     def __getitems__(self, positions: Sequence[int]) -> Any:
-        with loading(positions):
+        with loading_context(positions):
             return default_collate([self[position] for position in positions])
 
 
@@ -44,7 +44,7 @@ class StepData(TinyData):
         data = WholeBatches(NUM_TRAIN, 1, augment=True)
         world_size, rank = self.trainer.world_size, self.trainer.global_rank
         batches = TrainBatchSampler(data, self.batch_size, seed=0, num_replicas=world_size, rank=rank)
-        batches.set_epoch(epoch_to_come(self.trainer))
+        batches.set_epoch(get_upcoming_epoch(self.trainer))
         return make_loader(data, batches, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader:

@@ -16,7 +16,7 @@ from kanvision.app.train import train
 from kanvision.config import ConfigError, EvalConfig, FolderInUseError, compose, parse_train
 from kanvision.config.runtime.run_lock import NAME
 from kanvision.data.errors import DataError
-from kanvision.data.files.pixels import label_values
+from kanvision.data.files.mask_pixels import read_label_values
 from tests.config.runtime.test_run_lock import Holder
 from tests.data import fake
 from tests.data.fake_masks import geotiff, save, scan
@@ -83,7 +83,7 @@ def test_predictions_are_those_of_the_test(fields: Path, tmp_path: Path) -> None
             found = np.load(tmp_path / "out" / "probabilities" / f"{index}.npy")
         np.testing.assert_allclose(found, planes, atol=1e-5)
         mask = tmp_path / "out" / "masks" / f"{index}.{'tif' if index % 2 else 'png'}"
-        np.testing.assert_array_equal(label_values(mask), found.argmax(axis=0))
+        np.testing.assert_array_equal(read_label_values(mask), found.argmax(axis=0))
 
 
 def test_the_threshold_and_the_names_of_the_checkpoint_are_used(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_the_threshold_and_the_names_of_the_checkpoint_are_used(tmp_path: Path) 
         assert file.descriptions == ("crop",)
         found = file.read(1)
     assert (found > 0.2718).any()
-    np.testing.assert_array_equal(label_values(tmp_path / "out" / "masks" / "a.tif"), found > 0.2718)
+    np.testing.assert_array_equal(read_label_values(tmp_path / "out" / "masks" / "a.tif"), found > 0.2718)
     about = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert about["protocol"]["threshold"].startswith("0.2718")
     with (tmp_path / "out" / "predictions.csv").open() as file:
@@ -230,7 +230,7 @@ def test_one_image_gives_the_file_that_is_asked_for(program, fields: Path, tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {"one.tif", "mask.tif", "mask.json"}
     predict(config(fields, tmp_path / "one.tif", tmp_path / "out"))
     np.testing.assert_array_equal(
-        label_values(tmp_path / "mask.tif"), label_values(tmp_path / "out" / "masks" / "one.tif")
+        read_label_values(tmp_path / "mask.tif"), read_label_values(tmp_path / "out" / "masks" / "one.tif")
     )
     with pytest.raises(DataError, match=r"mask\.tif and 1 more: exists; predict\.overwrite=true"):
         predict(config(fields, tmp_path / "one.tif", tmp_path / "mask.tif"))

@@ -97,7 +97,7 @@ def test_a_signal_in_training_where_nothing_is_saved(tmp_path: Path) -> None:
     [
         (TEST, ()),
         ("kanvision.app.predict.inference:Applied.classes", ("mode=predict", "input=pictures")),
-        ("kanvision.data.inspection:Inspection.issues", ("mode=check_data",)),
+        ("kanvision.data.inspection:Inspection.collect_issues", ("mode=check_data",)),
         ("kanvision.app.explain.run:explanation_targets", ("mode=explain",)),
         ("kanvision.app.analyze.run:write_page", ("mode=analyze", "analysis=histograms")),
     ],

@@ -43,7 +43,7 @@ def test_they_hold_the_same_images_and_classes(folder: Path, tmp_path: Path, cap
             one, other = old.image(int(index)), new.image(position)
             assert np.array_equal(np.asarray(one.convert("RGB")), np.asarray(other.convert("RGB")))
             if old.path(int(index)).suffix == ".jpg":
-                assert new.stored(position) == old.stored(int(index))
+                assert new.read_bytes(position) == old.read_bytes(int(index))
 
 
 def test_the_same_data_give_the_same_bytes(folder: Path, tmp_path: Path):

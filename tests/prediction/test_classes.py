@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from kanvision.data.transforms.classification import ImageSpec, evaluation_transform
-from kanvision.prediction import find_inputs, predict_classes, unusable_pictures
+from kanvision.data.transforms.classification import ImageSpec, build_evaluation_transform
+from kanvision.prediction import find_inputs, find_unusable_pictures, predict_classes
 from tests.data.fake_masks import save, scan
 
 NAMES = ("ant", "bee", "cat, large", "dog", "eel", "fox")
@@ -23,7 +23,7 @@ def test_rows_hold_the_best_classes_in_order(names: tuple[str, ...], most: int, 
     for index in range(7):
         save(tmp_path / "in" / f"{index % 2}" / f"{index}.png", scan(index, (20 + index, 24)))
     inputs, done = find_inputs(tmp_path / "in", classes=True), []
-    transform = evaluation_transform(ImageSpec(16, 3, [0.4] * 3, [0.2] * 3))
+    transform = build_evaluation_transform(ImageSpec(16, 3, [0.4] * 3, [0.2] * 3))
     answer = lambda images: network(images)[:, : len(names)]  # noqa: E731
     table = tmp_path / "new" / "table.csv"
     counts = predict_classes(inputs, table, answer, transform, names, 3, advance=done.append)
@@ -47,7 +47,7 @@ def test_rows_hold_the_best_classes_in_order(names: tuple[str, ...], most: int, 
 def test_a_picture_without_numbers_has_no_class(tmp_path: Path) -> None:
     save(tmp_path / "in" / "a.png", scan(1))
     inputs = find_inputs(tmp_path / "in", classes=True)
-    transform = evaluation_transform(ImageSpec(16, 3, [0.4] * 3, [0.2] * 3))
+    transform = build_evaluation_transform(ImageSpec(16, 3, [0.4] * 3, [0.2] * 3))
     broken = lambda images: network(images) * torch.nan  # noqa: E731
     counts = predict_classes(inputs, tmp_path / "t.csv", broken, transform, NAMES, 3)
     assert counts == {"": 1}
@@ -59,6 +59,6 @@ def test_pictures_that_cannot_be_read_are_all_named(tmp_path: Path) -> None:
     bad = [tmp_path / "b.png", tmp_path / "c.jpg"]
     for path in bad:
         path.write_bytes(good.read_bytes()[:150])
-    problems = unusable_pictures([good, *bad])
+    problems = find_unusable_pictures([good, *bad])
     assert len(problems) == 2
     assert all(str(path) in problem for path, problem in zip(bad, problems, strict=True))

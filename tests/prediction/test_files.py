@@ -9,8 +9,14 @@ from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.transform import from_origin
 
-from kanvision.data.files.pixels import label_values
-from kanvision.prediction.files import array_file, draft, nodata_value, picture_files, raster_file
+from kanvision.data.files.mask_pixels import read_label_values
+from kanvision.prediction.files import (
+    choose_nodata_value,
+    draft,
+    open_array_file,
+    open_picture_files,
+    open_raster_file,
+)
 
 GEOREFERENCE = {"crs": rasterio.CRS.from_epsg(32634), "transform": from_origin(300000, -3700000, 10, 20)}
 
@@ -25,7 +31,9 @@ def test_a_raster_keeps_values_place_names_and_no_data(size: tuple[int, int], tm
     planes = np.random.default_rng(0).random((3, *size)).astype(np.float32)
     planes[:, 0, 0] = np.nan
     path, names = tmp_path / "new" / "p.tif", ("a", "b", "c")
-    with raster_file(path, size, "float32", names, no_data=float("nan"), georeference=GEOREFERENCE) as write:
+    with open_raster_file(
+        path, size, "float32", names, no_data=float("nan"), georeference=GEOREFERENCE
+    ) as write:
         in_strips(write, planes)
         assert not path.exists()
     with rasterio.open(path) as file:
@@ -46,7 +54,7 @@ def test_a_raster_of_labels_has_colors_and_control_points_are_kept(tmp_path: Pat
     ]
     georeference = {"gcps": points, "crs": rasterio.CRS.from_epsg(4326)}
     path = tmp_path / "m.tif"
-    with raster_file(path, (3, 4), "uint8", ("label",), no_data=255, georeference=georeference) as write:
+    with open_raster_file(path, (3, 4), "uint8", ("label",), no_data=255, georeference=georeference) as write:
         write(0, labels)
     with rasterio.open(path) as file:
         np.testing.assert_array_equal(file.read(), labels)
@@ -56,12 +64,12 @@ def test_a_raster_of_labels_has_colors_and_control_points_are_kept(tmp_path: Pat
         found, system = file.gcps
         assert system.to_epsg() == 4326
         assert [(p.row, p.col, p.x, p.y) for p in found] == [(p.row, p.col, p.x, p.y) for p in points]
-    np.testing.assert_array_equal(label_values(path), labels[0])
+    np.testing.assert_array_equal(read_label_values(path), labels[0])
 
 
 def test_arrays_are_written_in_strips(tmp_path: Path) -> None:
     planes = np.random.default_rng(0).random((2, 30, 7)).astype(np.float32)
-    with array_file(tmp_path / "p.npy", planes.shape) as write:
+    with open_array_file(tmp_path / "p.npy", planes.shape) as write:
         in_strips(write, planes, 8)
     np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), planes)
 
@@ -70,17 +78,17 @@ def test_arrays_are_written_in_strips(tmp_path: Path) -> None:
 def test_pictures_of_labels_give_the_labels_back(no_data: int, mode: str, tmp_path: Path) -> None:
     labels = np.array([[[0, 1, 2, no_data]], [[1, 0, 0, no_data]]])
     paths = [tmp_path / "a" / "m.png", tmp_path / "b" / "m.png"]
-    with picture_files(paths, (1, 4), no_data) as write:
+    with open_picture_files(paths, (1, 4), no_data) as write:
         write(0, labels)
     for path, plane in zip(paths, labels, strict=True):
         assert Image.open(path).mode == mode
-        np.testing.assert_array_equal(label_values(path), plane)
+        np.testing.assert_array_equal(read_label_values(path), plane)
     if mode == "P":  # classes are seen with the eye
         assert len({tuple(color) for color in np.asarray(Image.open(paths[0]).convert("RGB"))[0]}) == 4
 
 
 def test_no_data_is_a_label_that_no_class_has() -> None:
-    assert [nodata_value(count) for count in (2, 255, 256, 1000)] == [255, 255, 65535, 65535]
+    assert [choose_nodata_value(count) for count in (2, 255, 256, 1000)] == [255, 255, 65535, 65535]
 
 
 @pytest.mark.parametrize("kind", ["tif", "npy", "png"])
@@ -88,9 +96,9 @@ def test_nothing_stays_after_an_error_and_what_was_there_is_left(kind: str, tmp_
     path = tmp_path / f"x.{kind}"
     path.write_text("old")
     file = {
-        "tif": lambda: raster_file(path, (4, 4), "uint8", ("a",), no_data=255, georeference={}),
-        "npy": lambda: array_file(path, (1, 4, 4)),
-        "png": lambda: picture_files([path], (4, 4), 255),
+        "tif": lambda: open_raster_file(path, (4, 4), "uint8", ("a",), no_data=255, georeference={}),
+        "npy": lambda: open_array_file(path, (1, 4, 4)),
+        "png": lambda: open_picture_files([path], (4, 4), 255),
     }[kind]()
 
     def fail() -> None:

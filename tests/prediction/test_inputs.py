@@ -10,11 +10,11 @@ from kanvision.data.transforms.normalize import Preprocessing
 from kanvision.prediction import (
     Bands,
     find_inputs,
-    output_file,
-    overwriting_problems,
-    refuse,
-    twin_problems,
-    unusable_scenes,
+    find_name_clashes,
+    find_overwritten_files,
+    find_unusable_scenes,
+    raise_problems,
+    resolve_output_file,
 )
 from tests.data.fake_masks import geotiff, save, scan
 
@@ -36,11 +36,11 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_gives_its_images_and_says_what_it_leaves_out(folder: Path) -> None:
     inputs = find_inputs(folder, classes=False)
     assert list(map(str, inputs.names)) == ["a.jpg", "b.PNG", "d.tif", "e.npy"]
-    assert list(map(str, inputs.left)) == ["notes.txt"]
+    assert list(map(str, inputs.others)) == ["notes.txt"]
     assert all(path.is_file() for path in inputs.paths)
     inputs = find_inputs(folder, classes=True)
     assert [name.as_posix() for name in inputs.names] == ["a.jpg", "b.PNG", "d.tif", "deep/c.bmp"]
-    assert list(map(str, inputs.left)) == ["e.npy", "notes.txt"]
+    assert list(map(str, inputs.others)) == ["e.npy", "notes.txt"]
     assert find_inputs(folder / "a.jpg", classes=False).paths == [folder / "a.jpg"]
 
 
@@ -57,30 +57,32 @@ def test_every_file_that_cannot_be_used_is_named_and_the_sound_ones_are_shown(fo
     (folder / "g.png").write_bytes((folder / "b.PNG").read_bytes()[:200])
     np.save(folder / "h.npy", np.zeros((5, 20, 20)))
     inputs, seen, done = find_inputs(folder, classes=False), [], []
-    problems = unusable_scenes(inputs.paths, BANDS, lambda scene: seen.append(scene.path.name), done.append)
+    problems = find_unusable_scenes(
+        inputs.paths, BANDS, lambda scene: seen.append(scene.path.name), done.append
+    )
     assert [Path(problem.split(":")[0]).name for problem in problems] == ["f.tif", "g.png", "h.npy"]
     assert "has 5 bands" in problems[2]
     assert seen == ["a.jpg", "b.PNG", "d.tif", "e.npy"]
     assert sum(done) == 7
     with pytest.raises(DataError, match="3 problems") as refused:
-        refuse(problems)
+        raise_problems(problems)
     assert all(problem in str(refused.value) for problem in problems)
-    refuse([])
+    raise_problems([])
 
 
 def test_results_never_replace_each_other_nor_what_is_there(folder: Path) -> None:
     save(folder / "b.jpg", scan(1))
     inputs = find_inputs(folder, classes=False)
-    (problem,) = twin_problems(inputs)
+    (problem,) = find_name_clashes(inputs)
     assert "b.PNG" in problem
     assert "b.jpg" in problem
     there, new = folder.parent / "there.csv", folder.parent / "new.csv"
     there.touch()
-    assert overwriting_problems([new], inputs, False) == []
-    (problem,) = overwriting_problems([new, there, there], inputs, False)
+    assert find_overwritten_files([new], inputs, False) == []
+    (problem,) = find_overwritten_files([new, there, there], inputs, False)
     assert "there.csv and 1 more: exists; predict.overwrite=true" in problem
-    assert overwriting_problems([new, there], inputs, True) == []
-    (problem,) = overwriting_problems([folder / "a.jpg"], inputs, True)
+    assert find_overwritten_files([new, there], inputs, True) == []
+    (problem,) = find_overwritten_files([folder / "a.jpg"], inputs, True)
     assert "is an image to predict" in problem
 
 
@@ -91,21 +93,21 @@ def test_masks_beside_their_images_are_told_apart_by_their_names(tmp_path: Path)
     inputs = find_inputs(tmp_path, classes=False, mask_suffix="_gt")
     assert [name.stem for name in inputs.names] == ["a", "alone_mask", "b", "benign (1)"]
     assert [name.stem for name in inputs.masks] == ["a_anno", "b_gt", "benign (1)_mask", "benign (1)_mask_1"]
-    assert inputs.left == ()
+    assert inputs.others == ()
     assert len(find_inputs(tmp_path, classes=True).names) == len(names)
     assert find_inputs(tmp_path / "a_anno.png", classes=False).names == (Path("a_anno.png"),)
 
 
 @pytest.mark.parametrize("name", ["mask.tif", "mask.TIFF", "mask.png", "deep/mask.tif"])
 def test_a_name_of_a_file_is_a_file_for_one_image(name: str, tmp_path: Path) -> None:
-    assert output_file(f"{tmp_path}/{name}", 1, classes=False) == tmp_path / name
+    assert resolve_output_file(f"{tmp_path}/{name}", 1, classes=False) == tmp_path / name
 
 
 def test_other_names_are_folders(tmp_path: Path) -> None:
     (tmp_path / "there.tif").mkdir()
     for output in (None, "out", "out.v2", str(tmp_path / "there.tif")):
-        assert output_file(output, 1, classes=False) is None
-    assert output_file("classes.csv", 9, classes=True) == Path("classes.csv")
+        assert resolve_output_file(output, 1, classes=False) is None
+    assert resolve_output_file("classes.csv", 9, classes=True) == Path("classes.csv")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_other_names_are_folders(tmp_path: Path) -> None:
         (
             "mask.tif",
             {"num_images": 3},
-            "output=mask.tif: is one file, but there are 3 images; give a folder",
+            "output=mask.tif: is one file, but there are 3 images; choose a folder",
         ),
         ("mask.jpg", {}, "output=mask.jpg: masks are written as .tif or .tiff or .png; give such a file"),
         ("mask.npy", {}, "masks are written as"),
@@ -125,5 +127,5 @@ def test_other_names_are_folders(tmp_path: Path) -> None:
 )
 def test_a_file_that_cannot_hold_the_results_is_refused(output: str, options: dict, words: str) -> None:
     with pytest.raises(DataError) as refused:
-        output_file(output, **{"num_images": 1, "classes": False} | options)
+        resolve_output_file(output, **{"num_images": 1, "classes": False} | options)
     assert words in str(refused.value)

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from kanvision.data.files.mask_pixels import read_label_values
 from kanvision.data.files.palette import Palette, PaletteMask
 from kanvision.data.files.pillow import pixel_limit
-from kanvision.data.files.pixels import FileError, label_values
+from kanvision.data.files.pixels import FileError
 from kanvision.data.transforms.normalize import Preprocessing
 from kanvision.data.transforms.resize import resize_image
 from kanvision.prediction import Bands, MaskPredictor, Outputs, open_scene
@@ -51,7 +52,7 @@ def predictor(mode: str, **options) -> MaskPredictor:
 
 
 def run(path: Path, used: MaskPredictor, bands: Bands = BANDS):
-    outputs, done = used.outputs(Path(path.name), path.parent / "out"), []
+    outputs, done = used.plan_outputs(Path(path.name), path.parent / "out"), []
     with open_scene(path, bands) as scene:
         total = used.num_tiles(scene)
         outcome = used.predict(scene, outputs, done.append)
@@ -100,7 +101,7 @@ def test_a_picture_is_resized_as_evaluation_does_and_back(mode: str, tmp_path: P
     np.testing.assert_allclose(np.load(outputs.probabilities), found[0], atol=1e-6)
     labels = used.decisions(found)[0]
     for mask, plane in zip(outputs.masks, labels if labels.ndim == 3 else labels[None], strict=True):
-        np.testing.assert_array_equal(label_values(mask), plane)
+        np.testing.assert_array_equal(read_label_values(mask), plane)
     if mode == "multilabel":  # folders of classes, as segmentation_folder reads them, and none outside
         assert [mask.parent.name for mask in outputs.masks] == ["tree", "a lake", "class_2"]
 
@@ -125,10 +126,10 @@ def test_masks_have_the_colors_of_a_palette_and_are_read_by_it(name: str, tmp_pa
     else:
         path = geotiff(tmp_path / name, pixels.transpose(2, 0, 1))
     plain, _ = run(path, predictor("multiclass"))
-    labels = label_values(plain.masks[0])
+    labels = read_label_values(plain.masks[0])
     assert set(np.unique(labels)) == {0, 1, 2}
     outputs, _ = run(path, predictor("multiclass", colors=palette.colors))
-    np.testing.assert_array_equal(label_values(outputs.masks[0]), labels)  # the numbers are the same
+    np.testing.assert_array_equal(read_label_values(outputs.masks[0]), labels)  # the numbers are the same
     np.testing.assert_array_equal(PaletteMask(palette, 255)([outputs.masks[0]])["mask"], labels)
     shown = np.asarray(Image.open(outputs.overlay)).astype(int)
     lake = (pixels[labels == 2].astype(int) + np.array([0, 0, 250])) // 2
@@ -159,7 +160,7 @@ def test_pixels_without_data_are_reported_and_never_predicted(kind: str, tmp_pat
     outputs, outcome = run(path, predictor("multiclass", resize=False))
     assert outcome.no_data == empty.sum()
     assert outcome.undecided == 0
-    mask = label_values(outputs.masks[0])
+    mask = read_label_values(outputs.masks[0])
     np.testing.assert_array_equal(mask == 255, empty)
     if kind == "tif":
         with rasterio.open(outputs.probabilities) as file:
@@ -182,7 +183,7 @@ def test_pixels_for_which_the_network_gives_no_number_are_reported(tmp_path: Pat
     )
     outputs, outcome = run(path, spoilt)
     assert (outcome.undecided, outcome.no_data) == (1, 0)
-    assert [tuple(pixel) for pixel in np.argwhere(label_values(outputs.masks[0]) == 255)] == [(3, 4)]
+    assert [tuple(place) for place in np.argwhere(read_label_values(outputs.masks[0]) == 255)] == [(3, 4)]
 
 
 def test_more_than_255_classes_need_16_bits(tmp_path: Path) -> None:
@@ -198,14 +199,14 @@ def test_more_than_255_classes_need_16_bits(tmp_path: Path) -> None:
         save(tmp_path / "b" / "a.png", scan(1, (16, 16))),
     ):
         outputs, _ = run(path, many)
-        np.testing.assert_array_equal(label_values(outputs.masks[0]).ravel(), np.arange(256) + 44)
+        np.testing.assert_array_equal(read_label_values(outputs.masks[0]).ravel(), np.arange(256) + 44)
 
 
 def test_an_overlay_shows_classes_in_color_and_a_large_image_smaller(tmp_path: Path, monkeypatch) -> None:
     planes = scan(5, (300, 200)).transpose(2, 0, 1)
     path, used = geotiff(tmp_path / "a.tif", planes), predictor("binary")
     outputs, _ = run(path, used)
-    whole, mask = np.asarray(Image.open(outputs.overlay)), label_values(outputs.masks[0])
+    whole, mask = np.asarray(Image.open(outputs.overlay)), read_label_values(outputs.masks[0])
     assert whole.shape == (200, 300, 3)
     clear, shown = mask == 0, np.abs(whole.astype(int) - planes.transpose(1, 2, 0)).max(axis=2)
     assert clear.any()
@@ -214,7 +215,7 @@ def test_an_overlay_shows_classes_in_color_and_a_large_image_smaller(tmp_path: P
     monkeypatch.setattr(tally_module, "OVERLAY", 100)
     path.rename(tmp_path / "b.tif")
     with open_scene(tmp_path / "b.tif", BANDS) as scene:
-        again = used.outputs(Path("b.tif"), tmp_path / "again")
+        again = used.plan_outputs(Path("b.tif"), tmp_path / "again")
         used.predict(scene, again)
     np.testing.assert_array_equal(np.asarray(Image.open(again.overlay)), whole[::3, ::3])
 
@@ -224,7 +225,7 @@ def test_a_scene_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     path = geotiff(tmp_path / "a.tif", noise)
     path.write_bytes(path.read_bytes()[:60000])
     used = predictor("binary")
-    outputs = used.outputs(Path("a.tif"), tmp_path / "out")
+    outputs = used.plan_outputs(Path("a.tif"), tmp_path / "out")
     with open_scene(path, BANDS) as scene, pytest.raises(FileError, match=r"a\.tif: cannot be read"):
         used.predict(scene, outputs)
     assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
@@ -238,7 +239,7 @@ def test_one_file_is_written_where_one_is_asked_for(tmp_path: Path) -> None:
         outputs = Outputs((tmp_path / "out" / name,))
         with open_scene(path, BANDS) as scene:
             used.predict(scene, outputs)
-        labels.append(label_values(outputs.masks[0]))
+        labels.append(read_label_values(outputs.masks[0]))
     assert sorted(found.name for found in (tmp_path / "out").iterdir()) == ["a.tif", "b.png"]
     np.testing.assert_array_equal(*labels)
     with rasterio.open(tmp_path / "out" / "a.tif") as mask, rasterio.open(path) as source:
@@ -253,11 +254,11 @@ def test_a_tall_image_leaves_no_more_in_memory_than_its_small_copy(tmp_path: Pat
         labels, there = np.ones((1, 256, 500), np.int64), np.ones((256, 500), bool)
         tracemalloc.start()
         for top in range(0, scene.height, 256):
-            tally.judge(top, labels.copy(), there, there)
+            tally.add_labels(top, labels.copy(), there, there)
         kept, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert kept < 200_000  # the labels alone are 41 MB
-    assert tally.outcome().shares == (1.0, 0.0)
+    assert tally.summarize().shares == (1.0, 0.0)
 
 
 def test_an_image_too_large_to_be_resized_is_refused_and_tiles_are_named(tmp_path: Path) -> None:
@@ -269,10 +270,10 @@ def test_an_image_too_large_to_be_resized_is_refused_and_tiles_are_named(tmp_pat
                 FileError, match=r"a\.tif: has 40 x 50 pixels.*predict\.max_pixels=2000.*; predict\.tile"
             ),
         ):
-            scene.check_whole()
+            scene.check_size()
         with pytest.raises(
             FileError, match=r"b\.png: has 40 x 50 pixels, more than predict\.max_pixels=1999"
         ):
             open_scene(save(tmp_path / "b.png", large), BANDS).__enter__()
     with pixel_limit(None), open_scene(tmp_path / "b.png", BANDS) as scene:
-        scene.check_whole()
+        scene.check_size()

@@ -22,9 +22,9 @@ def bands(in_chans: int = 3, **options) -> Bands:
 def image(path: Path, wanted: Bands, step: int = 5) -> tuple[torch.Tensor, np.ndarray]:
     """The whole image in units of [0, 1], read in strips, and where it holds data."""
     with open_scene(path, wanted) as scene:
-        strips = [strip for _, strip in scene.strips(step)]
+        strips = [strip for _, strip in scene.iter_strips(step)]
         assert sum(len(strip.valid) for strip in strips) == scene.height
-        values = torch.cat([wanted.unit(strip, path) for strip in strips], dim=1)
+        values = torch.cat([wanted.scale(strip, path) for strip in strips], dim=1)
         return values, np.concatenate([strip.valid for strip in strips])
 
 
@@ -127,7 +127,7 @@ def test_the_place_on_earth_is_kept_and_pictures_have_none(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("have", "wanted", "words"),
     [
-        (5, bands(12), ["has 5 bands", "trained on 12", "give a file with 12"]),
+        (5, bands(12), ["has 5 bands", "trained on 12", "choose a file with 12"]),
         (13, bands(12), ["has 13 bands", "trained on 12", "predict.bands"]),
         (1, bands(2), ["has 1 band,", "trained on 2"]),
         (3, bands(2, bands=(2, 5)), ["has 3 bands", "no band 5", "[2, 5]"]),

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from kanvision.models import create_model
 from kanvision.prediction import Strip, Tiling, blend_tiles
-from kanvision.prediction.tile_blending import in_groups
+from kanvision.prediction.tile_blending import regroup_rows
 
 
 def scene(height: int, width: int, channels: int = 2, holes: bool = False) -> Strip:
@@ -91,7 +91,7 @@ def test_rows_are_put_into_groups(size: int) -> None:
     image = scene(45, 6, holes=True)
     cuts = [0, 3, 4, 20, 21, 45]
     strips = [Strip(image.values[:, a:b], image.valid[a:b]) for a, b in pairwise(cuts)]
-    groups = list(in_groups(strips, size))
+    groups = list(regroup_rows(strips, size))
     assert [len(group.valid) for group in groups[:-1]] == [size] * (len(groups) - 1)
     np.testing.assert_array_equal(np.concatenate([group.values for group in groups], axis=1), image.values)
     np.testing.assert_array_equal(np.concatenate([group.valid for group in groups]), image.valid)
@@ -108,7 +108,7 @@ def peak_bytes(height: int) -> int:
         return torch.from_numpy(np.stack([tile.values for tile in tiles]) / 7)
 
     tracemalloc.start()
-    for strip in in_groups(blend_tiles(read, predict, 4, rows, columns, 2), 64):
+    for strip in regroup_rows(blend_tiles(read, predict, 4, rows, columns, 2), 64):
         assert strip.values.shape[2] == 96
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

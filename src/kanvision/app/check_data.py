@@ -45,11 +45,11 @@ def check_data(cfg: CheckConfig | EvalConfig) -> list[DataIssue]:
     inspection = Inspection(datamodule.reader)
     console = build_console()
     workers = cfg.check.num_workers or num_cores()
-    looking = inspection.look(workers if workers > 1 else 0)
+    looking = inspection.inspect_samples(workers if workers > 1 else 0)
     title = f"{data.name}: looking at {len(inspection):,} samples"
     for _ in track(looking, title, total=len(inspection), console=console, disable=not len(inspection)):
         pass
-    found = inspection.issues()
+    found = inspection.collect_issues()
     path = folder / "check_data.csv"
     write_issues(path, found)
     _print(console, found, data.root, cfg.check.num_rows)
@@ -77,7 +77,7 @@ def _asked_for(cfg: CheckConfig | EvalConfig) -> tuple[AnyData, Path, tuple[str,
 
 
 def _print(console: Console, found: Sequence[DataIssue], root: str | None, rows: int) -> None:
-    """A table of the first findings, with paths below the root."""
+    """A table of the first issues, with paths below the root."""
     if not found:
         return
     table = Table("", "split", "file", "what is wrong; what would be right")

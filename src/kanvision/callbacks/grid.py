@@ -224,7 +224,7 @@ def _latest_images(trainer: pl.Trainer, num_batches: int) -> Iterator[Tensor]:
     """Images of the latest batches of the epoch that goes on, loaded again."""
     loader = trainer.train_dataloader
     if isinstance(loader, Rereadable):
-        for batch in loader.again(range(max(0, loader.position - num_batches), loader.position)):
+        for batch in loader.reload_batches(range(max(0, loader.position - num_batches), loader.position)):
             yield trainer.strategy.batch_to_device(batch["image"])
 
 

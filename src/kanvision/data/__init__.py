@@ -33,11 +33,8 @@ __all__ = [
     "list_datasets",
 ]
 
-# task -> datamodule; name -> module, because whoever wants a datamodule wants Lightning
-_DATAMODULES: dict[TaskName, str] = {
-    "classification": "ClassificationDataModule",
-    "segmentation": "SegmentationDataModule",
-}
+# The module of each name: datamodules need Lightning, which other names do without.
+_DATAMODULES = {"classification": "ClassificationDataModule", "segmentation": "SegmentationDataModule"}
 _HOME = {
     "SEGMENTATION_READERS": ".readers",
     "ClassificationDataModule": ".datamodules.base",
@@ -48,10 +45,10 @@ __getattr__ = load_on_demand(__name__, _HOME)
 
 
 def build_datamodule(task: TaskName, **kwargs: Any) -> ImageDataModule:
-    """The datamodule of a task.
+    """Return the datamodule of a task.
 
     Args:
-        task: What the labels are for: classification or segmentation.
+        task: classification or segmentation.
         kwargs: Arguments of the datamodule.
 
     Raises:

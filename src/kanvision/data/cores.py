@@ -1,4 +1,4 @@
-"""How many processes can work at once."""
+"""Number of processor cores that this process may use."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ __all__ = ["num_cores"]
 
 
 def num_cores() -> int:
-    """Cores that this process may use; where the system does not say which these are, all of them."""
+    """Return the number of cores that this process may use, or of all cores if the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The one error that all data readers raise."""
+"""Error that all readers of data sets raise."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ _MAX_LISTED: Final = 10
 
 
 class DataError(ValueError):
-    """A data set is missing, incomplete or broken.
+    """Error for a data set that is missing, incomplete or broken.
 
-    The message alone is the state: an exception must be rebuilt from one string to travel out of a loader
-    process.
+    An exception is rebuilt from its message alone when it leaves a loader process.
 
     Attributes:
-        problems: What is wrong, one text a problem, in the process that has found it; empty elsewhere.
+        problems: Descriptions of the problems in the process that found them; empty in other processes.
     """
 
     problems: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, *, name: str, root: str, problems: Sequence[str], tree: str, source: str) -> DataError:
-        """The error with everything that a user needs to put the data right.
+    def from_problems(
+        cls, *, name: str, root: str, problems: Sequence[str], tree: str, source: str
+    ) -> DataError:
+        """Return the error with everything that a user needs to repair the data.
 
         Args:
-            name: Data set, as in `data=<name>`.
-            root: Folder that was searched.
-            problems: What is wrong, the first offending file first; each says what would be right.
+            name: Name of the data set, as in `data=<name>`.
+            root: Folder of the data set.
+            problems: Descriptions of the problems, each with its remedy.
             tree: Expected files, one a line.
             source: Where to get the data.
         """

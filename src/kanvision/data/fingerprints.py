@@ -1,4 +1,4 @@
-"""A digest of which images a data set serves."""
+"""Fingerprints of data sets, by which a resumed run recognizes its images."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["fingerprint"]
 
 
 def fingerprint(dataset: Any) -> str:
-    """Return a digest of which images a data set serves, in their order; it is the same in another folder.
+    """Return a digest of the images of a data set and of their order, equal for a copy in another folder.
 
-    It knows names, as far as there are any, and classes, not what is in the files.
+    The digest depends on indices, file names and classes, not on the contents of the files.
     """
     digest = hashlib.blake2b(f"{len(dataset)}".encode(), digest_size=16)
     indices = getattr(dataset, "indices", None)

@@ -1,9 +1,9 @@
 """Random numbers of the input pipeline, separate from those of the model.
 
-Every training batch carries its own seed, made from (seed, epoch, rank, place in the epoch). Whoever loads
-the batch, the main process or any worker, sets Python's, numpy's and torch's generators from it for that
-batch only. So a batch does not depend on the number of workers or on what was loaded before, and a resumed
-run sees the very same images.
+Every training batch carries its own seed, derived from (seed, epoch, rank, step). The process that loads the
+batch, be it the main process or a worker, seeds the generators of Python, numpy and torch from it for that
+batch only. A batch thus depends neither on the number of workers nor on earlier batches, and a resumed run
+sees the same images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["SeededBatch", "derive_seed", "random_state"]
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed in [0, 2**63) from several parts: the same on all platforms, unrelated for nearby parts."""
+    """Return a seed in [0, 2**63), equal on all platforms and unrelated for nearby parts."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
@@ -35,7 +35,7 @@ class SeededBatch(list[int]):
 
 @contextmanager
 def random_state(seed: int) -> Iterator[None]:
-    """Seed Python's, numpy's and torch's CPU generators inside the block and put them back after it.
+    """Seed the CPU generators of Python, numpy and torch inside the block and restore them after it.
 
     torch.manual_seed would seed the accelerators too, which a loader process must not touch.
     """

@@ -1,11 +1,11 @@
-"""Tar shards of WebDataset's layout from a classification data set.
+"""Converter of a classification data set to tar shards in WebDataset format.
 
 python -m kanvision.data.write_shards imagenet data/imagenet data/imagenet_shards --size 1250
 
-writes `<split>-<number>-of-<total>.tar` for each split, uncompressed, and classes.txt. Each image is
-`<place in its split>.jpg` (or .png, .webp: bytes of such files are copied as they are, other pictures become
-PNG without loss) followed by `.cls`. The same data, seed and versions give the same bytes. Training images
-are put into a random order, so that shards read one after another mix the classes; the others keep theirs.
+writes `<split>-<number>-of-<total>.tar` for each split, uncompressed, and classes.txt. Each image is `<index
+in its split>.jpg` (or .png, .webp: the bytes of such files are copied, other images become PNG without loss)
+followed by `.cls`. Equal data, seed and versions give equal bytes. Training images are shuffled, so that
+shards read one after another mix the classes; validation and test images keep their order.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ def write_shards(splits: Splits, output: Path, *, size: int = 1000, seed: int = 
     """Write a data set as shards.
 
     Args:
-        splits: The data set.
-        output: Folder, new or empty.
-        size: Most images of a shard; those of a split differ by one at most.
+        splits: Splits of the data set.
+        output: Folder of the shards, new or empty.
+        size: Largest number of images of a shard; the shards of a split differ by one image at most.
         seed: Seed of the order of the training images.
 
     Returns:
-        The shards.
+        Paths of the shards.
 
     Raises:
-        ValueError: If the folder holds files.
+        ValueError: If the folder is not empty.
         DataError: If an image cannot be read.
     """
     if output.is_dir() and any(output.iterdir()):
-        raise ValueError(f"{output}: is not empty; give a new folder, or delete what is in it")
+        raise ValueError(f"{output}: is not empty; choose a new folder, or delete its contents")
     output.mkdir(parents=True, exist_ok=True)
     (output / CLASSES).write_text("".join(f"{name}\n" for name in splits.class_names), "utf-8")
     plan = []
@@ -69,25 +69,25 @@ def write_shards(splits: Splits, output: Path, *, size: int = 1000, seed: int = 
 
 
 def _write(path: Path, source: ImageSource, indices: NDArray[np.int64]) -> None:
-    """A whole shard or none."""
+    """Write a shard to a temporary file and rename it when it is complete."""
     unfinished = path.with_suffix(".unfinished")
     with tarfile.open(unfinished, "w", format=tarfile.USTAR_FORMAT) as archive:
         for index in indices:
             ending, content = _encoded(source, int(index))
             label = str(source.targets[index]).encode()
             for name, data in ((f"{index:08d}{ending}", content), (f"{index:08d}.cls", label)):
-                member = tarfile.TarInfo(name)  # no time, no owner: the same bytes whoever writes when
+                member = tarfile.TarInfo(name)  # without time and owner, so that equal data give equal bytes
                 member.size = len(data)
                 archive.addfile(member, io.BytesIO(data))
     os.replace(unfinished, path)
 
 
 def _encoded(source: ImageSource, index: int) -> tuple[str, bytes]:
-    """Ending and bytes of an image."""
+    """Return the suffix and the bytes of an encoded image."""
     picture = source.image(index)
     if isinstance(source, EncodedSource):
-        content = source.stored(index)
-        # Names tell nothing: ImageNet has a PNG called .JPEG.
+        content = source.read_bytes(index)
+        # Suffixes are unreliable: ImageNet has a PNG called .JPEG.
         with pixel_limit(source.decoding.max_pixels), open_picture(io.BytesIO(content)) as stored:
             if ending := _COPIED.get(stored.format or ""):
                 return ending, content
@@ -97,7 +97,7 @@ def _encoded(source: ImageSource, index: int) -> tuple[str, bytes]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m kanvision.data.write_shards",
         description=__doc__,
@@ -105,11 +105,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("name", choices=sorted(READERS), help="data set, as in data=<name>")
     parser.add_argument(
-        "root", help="its folder, as in data.root=<root>; - for data that ship with a package"
+        "root", help="folder of the data set, as in data.root=<root>; - for data that ship with a package"
     )
     parser.add_argument("output", type=Path, help="folder of the shards, new or empty")
-    parser.add_argument("--size", type=_positive, default=1000, help="most images of a shard (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of training images (%(default)s)")
+    parser.add_argument(
+        "--size", type=_positive, default=1000, help="largest number of images of a shard (%(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the order of training images (%(default)s)"
+    )
     given = parser.parse_args(arguments)
     try:
         splits = READERS[given.name](None if given.root == "-" else given.root).read()

@@ -1,21 +1,21 @@
-"""Predictions for files of any size, by a network that is given as a function.
+"""Prediction of files of any size, by a network in the form of a function.
 
 predictor = MaskPredictor(probabilities, decisions, mode="binary", names=("field",), ...)
 with open_scene(path, bands) as scene:
-    predictor.predict(scene, predictor.outputs(path, folder))
+    predictor.predict(scene, predictor.plan_outputs(path, folder))
 """
 
 from __future__ import annotations
 
-from .classes import predict_classes, unusable_pictures
+from .classes import find_unusable_pictures, predict_classes
 from .inputs import (
     Inputs,
     find_inputs,
-    output_file,
-    overwriting_problems,
-    refuse,
-    twin_problems,
-    unusable_scenes,
+    find_name_clashes,
+    find_overwritten_files,
+    find_unusable_scenes,
+    raise_problems,
+    resolve_output_file,
 )
 from .masks import MaskPredictor, Outputs
 from .raster import Bands, Scene, open_scene
@@ -34,12 +34,12 @@ __all__ = [
     "Tiling",
     "blend_tiles",
     "find_inputs",
+    "find_name_clashes",
+    "find_overwritten_files",
+    "find_unusable_pictures",
+    "find_unusable_scenes",
     "open_scene",
-    "output_file",
-    "overwriting_problems",
     "predict_classes",
-    "refuse",
-    "twin_problems",
-    "unusable_pictures",
-    "unusable_scenes",
+    "raise_problems",
+    "resolve_output_file",
 ]

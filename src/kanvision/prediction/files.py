@@ -1,4 +1,4 @@
-"""Writes predictions row by row; a file appears under its name when it is whole.
+"""Writers of prediction files by rows, which rename a file when it is complete.
 
 K planes, H W space, h rows.
 """
@@ -17,26 +17,35 @@ from PIL import Image
 
 from kanvision.visualization import PALETTE
 
-__all__ = ["BLOCK", "Color", "Write", "array_file", "draft", "nodata_value", "picture_files", "raster_file"]
+__all__ = [
+    "BLOCK",
+    "Color",
+    "Write",
+    "choose_nodata_value",
+    "open_array_file",
+    "open_picture_files",
+    "open_raster_file",
+    "write_atomically",
+]
 
 Write = Callable[[int, NDArray[Any]], None]
-"""Writes (K, h, W) from a row on."""
+"""Function that writes planes (K, h, W) from a row on."""
 
 Color = tuple[int, int, int]
 """Red, green and blue in 8 bits."""
 
 BLOCK = 256
-"""Side of the blocks of a TIFF file; what is written in groups of so many rows compresses best."""
+"""Side of the blocks of a TIFF file; writing this number of rows at a time compresses best."""
 GRAY = (128, 128, 128)
 
 
-def nodata_value(num_labels: int) -> int:
-    """The label of pixels without data, the largest of 8 bits or, for more than 255 labels, of 16 bits."""
+def choose_nodata_value(num_labels: int) -> int:
+    """Return the label of pixels without data, 255 or, for more than 255 labels, 65535."""
     return 255 if num_labels <= 255 else 65535
 
 
-def palette(no_data: int, own: Sequence[Color] = ()) -> NDArray[np.uint8]:
-    """Return red, green and blue of labels, (256, 3): black, ten colors in turn, gray for no data.
+def build_palette(no_data: int, own: Sequence[Color] = ()) -> NDArray[np.uint8]:
+    """Return the colors of labels, (256, 3): black, ten colors repeated, gray for no data.
 
     Args:
         no_data: Label of pixels without data.
@@ -50,20 +59,20 @@ def palette(no_data: int, own: Sequence[Color] = ()) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def draft(path: Path) -> Iterator[Path]:
-    """A name to write to, which becomes `path` if nothing goes wrong and else is deleted."""
+def write_atomically(path: Path) -> Iterator[Path]:
+    """Yield a temporary path, renamed to `path` at the end of the block or deleted after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    partial.unlink(missing_ok=True)  # whatever an earlier attempt has left
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)  # from an earlier run that was killed
     try:
-        yield partial
-        partial.replace(path)
+        yield part
+        part.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 @contextmanager
-def raster_file(
+def open_raster_file(
     path: Path,
     size: tuple[int, int],
     dtype: str,
@@ -73,16 +82,16 @@ def raster_file(
     georeference: Mapping[str, Any],
     colors: Sequence[Color] = (),
 ) -> Iterator[Write]:
-    """A compressed TIFF file with a band for each plane; a single band of uint8 has colors.
+    """Open a compressed TIFF file with a band for each plane; a single band of uint8 has colors.
 
     Args:
         path: The file.
         size: Height and width.
-        dtype: Type of the values.
-        names: What the bands are called.
+        dtype: Data type.
+        names: Names of the bands.
         no_data: Value of pixels without data.
-        georeference: Arguments of rasterio that say where it lies.
-        colors: Colors of the labels 0, 1, ...; empty: those of `palette`.
+        georeference: Arguments of rasterio for the georeference.
+        colors: Colors of the labels 0, 1, ...; empty: those of `build_palette`.
     """
     import rasterio
     from rasterio.windows import Window
@@ -94,15 +103,15 @@ def raster_file(
         "bigtiff": "if_safer",
         **georeference,
     }
-    with draft(path) as partial:
+    with write_atomically(path) as part:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            file = rasterio.open(partial, "w", **profile)
+            file = rasterio.open(part, "w", **profile)
         with file:
             for number, name in enumerate(names, 1):
                 file.set_band_description(number, name)
             if dtype == "uint8" and len(names) == 1:
-                colors = palette(int(no_data), colors).tolist()
+                colors = build_palette(int(no_data), colors).tolist()
                 file.write_colormap(1, {label: (*color, 255) for label, color in enumerate(colors)})
 
             def write(top: int, planes: NDArray[Any]) -> None:
@@ -112,15 +121,15 @@ def raster_file(
 
 
 @contextmanager
-def array_file(path: Path, shape: tuple[int, int, int]) -> Iterator[Write]:
-    """A .npy file of float32.
+def open_array_file(path: Path, shape: tuple[int, int, int]) -> Iterator[Write]:
+    """Open a .npy file of float32.
 
     Args:
         path: The file.
-        shape: (K, H, W).
+        shape: Shape of the array, (K, H, W).
     """
-    with draft(path) as partial:
-        array = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+    with write_atomically(path) as part:
+        array = np.lib.format.open_memmap(part, "w+", np.float32, shape)
 
         def write(top: int, planes: NDArray[Any]) -> None:
             array[:, top : top + planes.shape[1]] = planes
@@ -130,19 +139,19 @@ def array_file(path: Path, shape: tuple[int, int, int]) -> Iterator[Write]:
 
 
 @contextmanager
-def picture_files(
+def open_picture_files(
     paths: Sequence[Path], size: tuple[int, int], no_data: int, colors: Sequence[Color] = ()
 ) -> Iterator[Write]:
-    """A .png file for each plane of labels, which holds the labels and shows them in colors.
+    """Open a .png file for each plane of labels, which stores the labels with a palette of colors.
 
-    More than 255 labels are written as gray values of 16 bits. All planes are in memory until the end, as the
-    picture is that they were predicted from.
+    More than 255 labels are stored as 16-bit gray. All planes stay in memory until the end, as the image does
+    that they are predicted from.
 
     Args:
         paths: A file for each plane.
         size: Height and width.
         no_data: Label of pixels without data.
-        colors: Colors of the labels 0, 1, ...; empty: those of `palette`.
+        colors: Colors of the labels 0, 1, ...; empty: those of `build_palette`.
     """
     whole = np.zeros((len(paths), *size), np.uint8 if no_data == 255 else np.uint16)
 
@@ -153,6 +162,6 @@ def picture_files(
     for path, plane in zip(paths, whole, strict=True):
         picture = Image.fromarray(plane)
         if plane.dtype == np.uint8:
-            picture.putpalette(palette(no_data, colors).tobytes())  # the mode L becomes P
-        with draft(path) as partial:
-            picture.save(partial, "png")
+            picture.putpalette(build_palette(no_data, colors).tobytes())  # mode L becomes P
+        with write_atomically(path) as part:
+            picture.save(part, "png")

@@ -1,4 +1,4 @@
-"""Which files are to be predicted, and what is wrong with them: all of it before anything is predicted."""
+"""Input and output files of a prediction, with checks of all of them before the first prediction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kanvision.data.errors import DataError
-from kanvision.data.files.folders import image_endings, list_images, mask_data_files, subfolders
+from kanvision.data.files.folders import (
+    list_image_and_array_files,
+    list_image_suffixes,
+    list_images,
+    list_subfolders,
+)
 from kanvision.data.files.pixels import TIFF, FileError
 
 from .files import BLOCK
@@ -18,72 +23,74 @@ from .raster import Bands, Scene, open_scene
 __all__ = [
     "Inputs",
     "find_inputs",
-    "output_file",
-    "overwriting_problems",
-    "refuse",
-    "twin_problems",
-    "unusable_scenes",
+    "find_name_clashes",
+    "find_overwritten_files",
+    "find_unusable_scenes",
+    "raise_problems",
+    "resolve_output_file",
 ]
 
 MASK = re.compile(r"(?P<name>.+)(_mask(_\d+)?|_anno)")
-"""Name of a mask that lies beside its image, in BUSI and GlaS."""
+"""Name of a mask beside its image, in BUSI and GlaS."""
 
 
 class Inputs(NamedTuple):
-    """Images to predict."""
+    """Files to predict, and other files beside them."""
 
     root: Path
-    """The folder that names begin at."""
+    """Folder that names are relative to."""
     names: tuple[Path, ...]
-    """Files below it, sorted."""
-    left: tuple[Path, ...]
-    """Other files, which are no images."""
+    """Image files, sorted."""
+    others: tuple[Path, ...]
+    """Other files, which are not images."""
     masks: tuple[Path, ...] = ()
-    """Images that are masks of others by their names."""
+    """Images that are masks of other images by their names."""
 
     @property
     def paths(self) -> list[Path]:
-        """The files."""
+        """Paths of the images."""
         return [self.root / name for name in self.names]
 
 
-def find_inputs(source: Path, *, classes: bool, mask_suffix: str = "") -> Inputs:
-    """The image files that `input` names.
+def find_inputs(path: Path, *, classes: bool, mask_suffix: str = "") -> Inputs:
+    """Return the image files of `input`.
 
     Args:
-        source: A file, or a folder: the images in it.
-        classes: Look in folders inside it too; arrays (.npy) are no images then, and masks are.
-        mask_suffix: What the name of a mask has behind that of its image.
+        path: A file, or a folder of images.
+        classes: Predict classes: search folders in the folder too, without arrays (.npy) and with masks.
+        mask_suffix: Text between the name of the image and the file suffix in the name of a mask.
 
     Raises:
-        DataError: If there is none, or a link leads in a circle.
+        DataError: If there is no image, or a link leads in a circle.
     """
-    if source.is_file():
-        return Inputs(source.parent, (Path(source.name),), ())
-    if not source.is_dir():
-        refuse([f"input={source}: there is no such file or folder"])
+    if path.is_file():
+        return Inputs(path.parent, (Path(path.name),), ())
+    if not path.is_dir():
+        raise_problems([f"input={path}: there is no such file or folder"])
     if classes:
-        listing = list_images(source)
-        refuse(listing.problems)
-        found, masks = [Path(path) for path in listing.files], set[Path]()
+        listing = list_images(path)
+        raise_problems(listing.problems)
+        found, masks = [Path(file) for file in listing.files], set[Path]()
     else:
-        found = mask_data_files(source)
-        masks = _masks(found, mask_suffix)
-        found = [path for path in found if path not in masks]
+        found = list_image_and_array_files(path)
+        masks = _find_masks(found, mask_suffix)
+        found = [file for file in found if file not in masks]
     if not found:
-        inside = subfolders(source)
-        hint = f"; it has the folders {', '.join(inside[:5])}: give one of them" if inside else ""
-        refuse([f"input={source}: the folder holds no image{hint}"])
+        inside = list_subfolders(path)
+        hint = f"; it has the folders {', '.join(inside[:5])}: choose one of them" if inside else ""
+        raise_problems([f"input={path}: the folder holds no image{hint}"])
     kept = {*found, *masks}
-    others = source.rglob("*") if classes else source.iterdir()
-    left = (path for path in others if path.is_file() and path not in kept and not path.name.startswith("."))
+    listed = path.rglob("*") if classes else path.iterdir()
+    others = (
+        file for file in listed if file.is_file() and file not in kept and not file.name.startswith(".")
+    )
     return Inputs(
-        source, *(tuple(sorted(p.relative_to(source) for p in paths)) for paths in (found, left, masks))
+        path, *(tuple(sorted(file.relative_to(path) for file in files)) for files in (found, others, masks))
     )
 
 
-def _masks(paths: Sequence[Path], suffix: str) -> set[Path]:
-    """Those whose name is that of another one with the end of a mask's name."""
+def _find_masks(paths: Sequence[Path], suffix: str) -> set[Path]:
+    """Return the files whose names are those of others with the ending of a mask."""
     names = {path.stem for path in paths}
     found = set()
     for path in paths:
@@ -94,23 +101,23 @@ def _masks(paths: Sequence[Path], suffix: str) -> set[Path]:
     return found
 
 
-def output_file(
+def resolve_output_file(
     output: str | None, num_images: int, *, classes: bool, multilabel: bool = False
 ) -> Path | None:
-    """The file that `output` names; None if it names a folder.
+    """Return the file of `output`; None if it is a folder.
 
     Args:
-        output: Key of the configuration.
-        num_images: Images to predict.
-        classes: Whether they get classes, in a table, and not masks.
-        multilabel: Whether a pixel has several labels.
+        output: Value of the configuration.
+        num_images: Number of images to predict.
+        classes: Classes are predicted, in a table, not masks.
+        multilabel: A pixel may have several labels.
 
     Raises:
-        DataError: If it names a file that cannot hold the results.
+        DataError: If it is a file that cannot hold the results.
     """
     path = Path(output or "").expanduser()
     ending = path.suffix.lower()
-    if output is None or path.is_dir() or ending not in {*image_endings(), ".npy", ".csv"}:
+    if output is None or path.is_dir() or ending not in {*list_image_suffixes(), ".npy", ".csv"}:
         return None
     legal = (".csv",) if classes else TIFF if multilabel else (*TIFF, ".png")
     problems = []
@@ -119,76 +126,76 @@ def output_file(
             "classes are" if classes else "masks of several labels a pixel are" if multilabel else "masks are"
         )
         problems.append(
-            f"output={output}: {what} written as {' or '.join(legal)}; give such a file, or a folder"
+            f"output={output}: {what} written as {' or '.join(legal)}; choose such a file, or a folder"
         )
     elif num_images > 1 and not classes:
-        problems.append(f"output={output}: is one file, but there are {num_images} images; give a folder")
-    refuse(problems)
+        problems.append(f"output={output}: is one file, but there are {num_images} images; choose a folder")
+    raise_problems(problems)
     return path
 
 
-def unusable_scenes(
+def find_unusable_scenes(
     paths: Iterable[Path],
     bands: Bands,
-    look: Callable[[Scene], object] = lambda scene: None,
+    check: Callable[[Scene], object] = lambda scene: None,
     advance: Callable[[int], object] = lambda count: None,
 ) -> list[str]:
-    """Complaints about files that cannot be read to the end, or whose bands do not fit.
+    """Return the problems with files that cannot be read completely or have unsuitable bands.
 
     Args:
         paths: The files.
-        bands: How their values are used.
-        look: Is given each image that is usable, open.
-        advance: Is told how many more files are done.
+        bands: Bands of a file to use and their scaling.
+        check: Called with each readable image while it is open.
+        advance: Called with the number of files that were finished.
     """
     problems = []
     for path in paths:
         try:
             with open_scene(path, bands) as scene:
-                for top, strip in scene.strips(BLOCK):
+                for top, strip in scene.iter_strips(BLOCK):
                     if not top:
-                        bands.unit(strip, path)  # which types it takes
-                look(scene)
+                        bands.scale(strip, path)  # checks the data type
+                check(scene)
         except FileError as error:
             problems.append(str(error))
         advance(1)
     return problems
 
 
-def twin_problems(inputs: Inputs) -> list[str]:
-    """Complaints about images whose results would have the same names."""
-    twins = defaultdict(list)
+def find_name_clashes(inputs: Inputs) -> list[str]:
+    """Return the problems with images whose results would have equal names."""
+    by_stem = defaultdict(list)
     for name in inputs.names:
-        twins[name.with_suffix("")].append(name)
+        by_stem[name.with_suffix("")].append(name)
     return [
         f"{inputs.root / names[0]}: has the name of {', '.join(name.name for name in names[1:])}; "
         "their results would replace each other: rename one"
-        for names in twins.values()
+        for names in by_stem.values()
         if len(names) > 1
     ]
 
 
-def overwriting_problems(files: Iterable[Path], inputs: Inputs, overwrite: bool) -> list[str]:
-    """Complaints about results that exist already, or would replace what is predicted."""
+def find_overwritten_files(files: Iterable[Path], inputs: Inputs, overwrite: bool) -> list[str]:
+    """Return the problems with results that exist already or would replace an input."""
     files = list(files)
     images = {path.resolve() for path in inputs.paths}
     if clash := [path for path in files if path.resolve() in images]:
         return [f"{clash[0]}: is an image to predict, and its result would replace it; choose another output"]
-    there = [] if overwrite else [path for path in files if path.exists()]
-    if not there:
+    existing = [] if overwrite else [path for path in files if path.exists()]
+    if not existing:
         return []
-    more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-    return [f"{there[0]}{more}: exists; predict.overwrite=true replaces it, or choose another output"]
+    more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+    return [f"{existing[0]}{more}: exists; predict.overwrite=true replaces it, or choose another output"]
 
 
-def refuse(problems: Sequence[str], most: int = 50) -> None:
+def raise_problems(problems: Sequence[str], max_listed: int = 50) -> None:
     """Raise one error for all problems, if there are any.
 
     Raises:
-        DataError: There are some.
+        DataError: If there are problems.
     """
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        listed = [f"  - {problem}" for problem in problems[:most]]
-        listed += [f"  - and {len(problems) - most} more"] if len(problems) > most else []
+        listed = [f"  - {problem}" for problem in problems[:max_listed]]
+        listed += [f"  - and {len(problems) - max_listed} more"] if len(problems) > max_listed else []
         raise DataError("\n".join([f"nothing was predicted: {count}", *listed]))

@@ -1,4 +1,4 @@
-"""Images to predict, of any size: read in rows, with the pixels that hold no data.
+"""Images of any size to predict, read by rows, with a mask of the pixels that hold data.
 
 C bands, H W space, h rows.
 """
@@ -17,40 +17,40 @@ import torch
 from torch import Tensor
 
 from kanvision.data.files.gdal import (
+    apply_orientation,
     has_palette,
     is_georeferenced,
     read_raster,
     tiff_orientation,
-    turn,
 )
-from kanvision.data.files.pillow import PictureError, check_pixels
+from kanvision.data.files.pillow import PictureError, check_pixel_count
 from kanvision.data.files.pixels import (
     TIFF,
     FileError,
-    all_bands,
     fit_channels,
-    in_unit_range,
-    naming,
+    name_file_in_errors,
     open_geotiff,
+    read_all_bands,
+    scale_to_unit_range,
     select_bands,
 )
 from kanvision.data.transforms.normalize import Preprocessing
 
-from .sidecars import check_table, open_mask, read_world_file
+from .sidecars import check_metadata_file, open_mask, read_world_file
 from .tile_blending import Strip
 
 __all__ = ["Bands", "Scene", "open_scene"]
 
 CACHE = 256 * 2**20
-"""Bytes of blocks that GDAL keeps, in place of 5 % of the machine's memory: enough for a row of blocks."""
+"""Bytes of GDAL's block cache, instead of 5 % of the memory of the machine; enough for a row of blocks."""
 
 
 @dataclass(frozen=True)
 class Bands:
-    """From the values of a file to what the network was trained on.
+    """Choice of the bands of a file, and their scaling to the input of the network.
 
     Attributes:
-        in_chans: Channels of the network.
+        in_chans: Number of input channels of the network.
         preprocessing: Normalization of the run.
         bands: Bands of a file to use, counted from 1; None: all.
         max_value: Stored value that becomes 1; None: by the type of the file.
@@ -61,16 +61,16 @@ class Bands:
     bands: tuple[int, ...] | None = None
     max_value: float | None = None
 
-    def chosen(self, path: Path, available: Sequence[int], beside: str = "") -> list[int]:
-        """Numbers of the bands to read.
+    def select(self, path: Path, available: Sequence[int], beside: str = "") -> list[int]:
+        """Return the numbers of the bands to read.
 
         Args:
             path: The file.
-            available: Numbers of those that it has.
-            beside: What it has besides, for the message.
+            available: Band numbers of the file.
+            beside: Other contents of the file, for the message.
 
         Raises:
-            FileError: If they are not what the network takes.
+            FileError: If the bands do not fit the network.
         """
         if self.bands is not None:
             if missing := [band for band in self.bands if band not in available]:
@@ -79,7 +79,7 @@ class Bands:
                     f"the run was trained on, or predict.bands asks for, {list(self.bands)}"
                 )
             available = self.bands
-        # Gray and color become each other, as in training.
+        # Gray and color are converted to each other, as in training.
         if len(available) != self.in_chans and {len(available), self.in_chans} != {1, 3}:
             plural = "s" * (len(available) != 1)
             raise FileError(
@@ -88,34 +88,36 @@ class Bands:
                 + (
                     f"choose {self.in_chans} of them by predict.bands, in the order of the training data"
                     if len(available) > self.in_chans
-                    else f"give a file with {self.in_chans}"
+                    else f"choose a file with {self.in_chans}"
                 )
             )
         return list(available)
 
-    def unit(self, strip: Strip, path: Path) -> Tensor:
-        """(in_chans, h, W) in units of [0, 1]; pixels without data are as neutral as can be."""
+    def scale(self, strip: Strip, path: Path) -> Tensor:
+        """Return rows, (in_chans, h, W) in units of [0, 1], with the mean in pixels without data."""
         stored = strip.values.dtype
         values = strip.values if strip.valid.all() else np.where(strip.valid, strip.values, stored.type(0))
         fitting = fit_channels(values, self.in_chans, path)
-        pixels = torch.from_numpy(in_unit_range(fitting, path, self.max_value, stored, "predict.max_value"))
+        pixels = torch.from_numpy(
+            scale_to_unit_range(fitting, path, self.max_value, stored, "predict.max_value")
+        )
         return torch.where(torch.from_numpy(strip.valid), pixels, self.preprocessing.neutral[:, None, None])
 
 
 class Scene(ABC):
-    """An image in a file.
+    """Base of images in files.
 
     Args:
         path: The file.
-        height: Rows.
-        width: Columns.
-        bands: How its values are used.
+        height: Number of rows.
+        width: Number of columns.
+        bands: Bands to use and their scaling.
     """
 
     is_tiff = False
-    """Whether results are TIFF files too."""
+    """True if results are TIFF files too."""
     georeference: dict[str, Any]
-    """Where on Earth it lies, as rasterio writes it; empty: nowhere."""
+    """Georeference as arguments of rasterio; empty: none."""
 
     def __init__(self, path: Path, height: int, width: int, bands: Bands) -> None:
         self.path = path
@@ -124,48 +126,48 @@ class Scene(ABC):
         self.bands = bands
         self.georeference = {}
 
-    def check_whole(self) -> None:  # noqa: B027 (most images are read whole anyway)
-        """Refuse an image that is too large to be resized as a whole."""
+    def check_size(self) -> None:  # noqa: B027 (most images are read whole anyway)
+        """Check that the image is small enough to be resized as a whole."""
 
     @abstractmethod
-    def rows(self, top: int, bottom: int) -> Strip:
-        """The rows from `top` up to, not including, `bottom`: stored values of the bands that are used.
+    def read_rows(self, top: int, bottom: int) -> Strip:
+        """Return the stored values of the rows from `top` up to, not including, `bottom`.
 
         Raises:
             FileError: If they cannot be read.
         """
 
-    def strips(self, size: int) -> Iterator[tuple[int, Strip]]:
-        """All rows, `size` at a time, with the number of the first."""
+    def iter_strips(self, size: int) -> Iterator[tuple[int, Strip]]:
+        """Yield all rows, `size` at a time, with the number of the first row."""
         for top in range(0, self.height, size):
-            yield top, self.rows(top, min(top + size, self.height))
+            yield top, self.read_rows(top, min(top + size, self.height))
 
 
 class PictureScene(Scene):
-    """An image that is read whole: a picture, or an array."""
+    """Image that is read whole, in a format of Pillow or .npy."""
 
     def __init__(self, path: Path, bands: Bands) -> None:
-        pixels = all_bands(path, bands.in_chans, with_alpha=bands.bands is not None)
+        pixels = read_all_bands(path, bands.in_chans, with_alpha=bands.bands is not None)
         everything = list(range(1, len(pixels) + 1))
-        numbers = bands.chosen(path, everything)
+        numbers = bands.select(path, everything)
         self.pixels = pixels if numbers == everything else pixels[[number - 1 for number in numbers]]
         height, width = pixels.shape[-2:]
         super().__init__(path, height, width, bands)
 
-    def rows(self, top: int, bottom: int) -> Strip:
-        """See `Scene`; NaN and infinity are no data."""
+    def read_rows(self, top: int, bottom: int) -> Strip:
+        """Return rows as for `Scene`; NaN and infinity are pixels without data."""
         return _finite(self.pixels[:, top:bottom], np.ones((bottom - top, self.width), bool))
 
 
 class RasterScene(Scene):
-    """A TIFF file of any size, of which only the rows are read that are asked for."""
+    """TIFF file of any size, of which single rows can be read."""
 
     is_tiff = True
 
     def __init__(self, path: Path, file: Any, mask: Any | None, bands: Bands) -> None:
-        check_table(path, file)
+        check_metadata_file(path, file)
         world_file = read_world_file(path, file)
-        with naming(path):
+        with name_file_in_errors(path):
             self.orientation = 1 if world_file else tiff_orientation(path, file)
         height, width = file.shape if self.orientation < 5 else file.shape[::-1]
         super().__init__(path, height, width, bands)
@@ -173,23 +175,23 @@ class RasterScene(Scene):
         self.mask = mask
         available = select_bands(file, bands.in_chans, bands.bands)
         has_alpha = len(available) < file.count
-        self.numbers = bands.chosen(path, available, " and transparency" if has_alpha else "")
+        self.numbers = bands.select(path, available, " and transparency" if has_alpha else "")
         self.georeference = _georeference(file) or world_file
         self.stored = [1] if has_palette(file) else self.numbers
         self.masked = [number for number in self.stored if self._is_masked(number)]
 
-    def rows(self, top: int, bottom: int) -> Strip:
-        """See `Scene`; nodata values, masks, transparency, NaN and infinity are no data."""
+    def read_rows(self, top: int, bottom: int) -> Strip:
+        """Return rows as for `Scene`; nodata, masks, transparency, NaN and infinity mark missing data."""
         window = self._window(top, bottom)
-        with naming(self.path):
-            values = turn(read_raster(self.file, self.numbers, window), self.orientation)
+        with name_file_in_errors(self.path):
+            values = apply_orientation(read_raster(self.file, self.numbers, window), self.orientation)
             valid = np.ones((bottom - top, self.width), bool)
             for mask in self._masks(window):
-                valid &= turn(mask, self.orientation) > 0
+                valid &= apply_orientation(mask, self.orientation) > 0
         return _finite(values, valid)
 
     def _window(self, top: int, bottom: int) -> Any:
-        """The part of the file that becomes these rows, once it is turned upright."""
+        """Return the window of the file that holds given rows of the upright image."""
         from rasterio.windows import Window
 
         if self.orientation in (3, 4, 7, 8):  # the last row comes first
@@ -198,20 +200,20 @@ class RasterScene(Scene):
             return Window(0, top, self.width, bottom - top)
         return Window(top, 0, bottom - top, self.width)
 
-    def check_whole(self) -> None:
-        """Refuse an image that is too large to be resized as a whole.
+    def check_size(self) -> None:
+        """Check that the image is small enough to be resized as a whole.
 
         Raises:
             FileError: If it has more pixels than `pixel_limit` allows.
         """
         try:
-            check_pixels(self.height, self.width)
+            check_pixel_count(self.height, self.width)
         except PictureError as error:
             hint = "predict.tile cuts it into tiles, of which one row is in memory"
             raise FileError(f"{self.path}: {error}; {hint}") from error
 
     def _masks(self, window: Any) -> Iterator[Any]:
-        """Masks (h, W) of the bands in use, 0 where they hold no data; a file of masks is the only one."""
+        """Yield masks (h, W) of the bands in use, 0 for no data; a mask file takes precedence."""
         if self.mask is None:
             yield from (self.file.read_masks(number, window=window) for number in self.masked)
         else:
@@ -219,7 +221,7 @@ class RasterScene(Scene):
             yield from self.mask.read(numbers, window=window)
 
     def _is_masked(self, number: int) -> bool:
-        """Whether something says where a band holds data; not a band that is no transparency but data."""
+        """Return True if a band has a mask of its data, unless it is transparency that is used as data."""
         flags = {flag.name for flag in self.file.mask_flag_enums[number - 1]}
         is_data = "alpha" in flags and len(self.numbers) == self.file.count
         return "all_valid" not in flags and not is_data
@@ -238,14 +240,14 @@ def _finite(values: Any, valid: Any) -> Strip:
 
 @contextmanager
 def open_scene(path: Path, bands: Bands) -> Iterator[Scene]:
-    """Open an image; as long as it is open, GDAL keeps little of what it reads and writes.
+    """Open an image, with a small block cache of GDAL.
 
     Args:
         path: The file.
-        bands: How its values are used.
+        bands: Bands to use and their scaling.
 
     Raises:
-        FileError: If it cannot be read, or its bands are not those that the network takes.
+        FileError: If it cannot be read, or its bands do not fit the network.
     """
     if path.suffix.lower() not in TIFF:
         yield PictureScene(path, bands)
@@ -253,7 +255,7 @@ def open_scene(path: Path, bands: Bands) -> Iterator[Scene]:
     import rasterio
 
     with rasterio.Env(GDAL_CACHEMAX=CACHE):
-        with naming(path):
+        with name_file_in_errors(path):
             file = open_geotiff(path)
         with file, open_mask(path, file) or nullcontext() as mask:
             yield RasterScene(path, file, mask, bands)

@@ -1,4 +1,4 @@
-"""What is remembered of an image while its rows pass: counts, and a small copy to draw.
+"""Statistics of an image and its masks, collected by rows: counts, and a small copy to draw.
 
 C channels, K classes, L planes of labels, H W space, h rows.
 """
@@ -22,30 +22,30 @@ from .tile_blending import Strip
 __all__ = ["ImageStatistics", "Outcome"]
 
 OVERLAY = 2048
-"""Most pixels along a side of an overlay."""
+"""Largest side of an overlay in pixels."""
 
 
 class Outcome(NamedTuple):
-    """What was found in one image."""
+    """Counts of the prediction of one image."""
 
     size: tuple[int, int]
     """Height and width."""
     no_data: int
-    """Pixels without data."""
+    """Number of pixels without data."""
     undecided: int
-    """Pixels for which the network gave no number."""
+    """Number of pixels for which the network returned NaN or infinity."""
     shares: tuple[float, ...]
-    """Share of the other pixels that each foreground class has; NaN where there is no such pixel."""
+    """Fraction of the other pixels of each foreground class; NaN if there are no other pixels."""
     offsets: tuple[float, ...]
-    """Mean of each normalized channel, which is about 0 for images like those of the training."""
+    """Mean of each normalized channel, which is about 0 for images like the training images."""
 
 
-class Sampling:
-    """Every n-th pixel of an image along both sides, for rows that come in strips.
+class Subsampling:
+    """Choice of every n-th pixel along both sides of an image that is read in strips of rows.
 
     Args:
-        height: H.
-        width: W.
+        height: Number of rows, H.
+        width: Number of columns, W.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -53,7 +53,7 @@ class Sampling:
         self._next = 0
 
     def take(self, top: int, height: int) -> tuple[slice, slice]:
-        """Which rows and columns to keep of the rows from `top` on; none twice where strips overlap."""
+        """Return the slices of rows and columns to keep of a strip from `top` on, each row once."""
         first = self._next - top
         rows = slice(first, height, self.step) if first < height else slice(0)
         self._next += self.step * len(range(height)[rows])
@@ -61,13 +61,13 @@ class Sampling:
 
 
 class ImageStatistics:
-    """Counts and a small copy of one image and its masks.
+    """Counts, and a small copy, of one image and its masks.
 
     Args:
         scene: The image.
-        foreground: Labels to count, or for masks of several planes None: the planes.
-        rgb: Channels to show as red, green and blue; empty: the first three, or the first one of fewer.
-        colors: Colors of the labels 0, 1, ...; empty: ten in turn.
+        foreground: Labels to count; None: the planes of multilabel masks.
+        rgb: Channels to show as red, green and blue; empty: the first three, or the first of fewer.
+        colors: Colors of the labels 0, 1, ...; empty: ten colors repeated.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ImageStatistics:
         self.foreground = foreground
         num_channels = scene.bands.in_chans
         self.shown = list(rgb or ((0, 1, 2) if num_channels >= 3 else (0, 0, 0)))
-        self._seen, self._labeled = (Sampling(scene.height, scene.width) for _ in range(2))
+        self._input_rows, self._label_rows = (Subsampling(scene.height, scene.width) for _ in range(2))
         self._pictures: list[Tensor] = []
         self._masks: list[NDArray[Any]] = []
         self._clear: list[NDArray[np.bool_]] = []
@@ -90,26 +90,26 @@ class ImageStatistics:
         self._num_summed = self._no_data = self._undecided = self._decided = 0
         self._counts: NDArray[np.int64] = np.zeros(1, np.int64)
 
-    def see(self, top: int, strip: Strip) -> None:
-        """Take notice of the rows of the image from `top` on; strips may overlap."""
-        rows, columns = self._seen.take(top, len(strip.valid))
+    def add_input(self, top: int, strip: Strip) -> None:
+        """Add the rows of the image from `top` on; strips may overlap."""
+        rows, columns = self._input_rows.take(top, len(strip.valid))
         kept = Strip(strip.values[:, rows, columns], strip.valid[rows, columns])
         if not kept.valid.size:
             return
         bands = self.scene.bands
-        pixels = bands.preprocessing(bands.unit(kept, self.scene.path))  # (C, h, w), 0 where no data are
+        pixels = bands.preprocessing(bands.scale(kept, self.scene.path))  # (C, h, w), 0 where no data are
         self._sums += pixels.sum(dim=(1, 2), dtype=torch.float64)
         self._num_summed += int(kept.valid.sum())
         self._pictures.append(pixels[self.shown])
 
-    def judge(self, top: int, labels: NDArray[Any], valid: NDArray[np.bool_], is_number: Any) -> None:
-        """Take notice of the labels (L, h, W) from the row `top` on.
+    def add_labels(self, top: int, labels: NDArray[Any], valid: NDArray[np.bool_], is_number: Any) -> None:
+        """Add the labels from the row `top` on.
 
         Args:
-            top: The first row.
-            labels: What was decided.
-            valid: (h, W), where there are data.
-            is_number: (h, W), where the network gave numbers.
+            top: First row.
+            labels: Predicted labels, (L, h, W).
+            valid: Mask of pixels with data, (h, W).
+            is_number: Mask of pixels with finite predictions, (h, W).
         """
         clear = valid & is_number
         self._no_data += int((~valid).sum())
@@ -120,13 +120,13 @@ class ImageStatistics:
         else:
             counts = np.bincount(labels[0][clear], minlength=self.foreground.stop)[self.foreground.start :]
         self._counts = self._counts + counts
-        rows, columns = self._labeled.take(top, len(valid))
-        # Copies: a part of an array would keep the whole of it.
+        rows, columns = self._label_rows.take(top, len(valid))
+        # Copies, because a view would keep the whole array in memory.
         self._masks.append(labels[:, rows, columns].astype(np.uint16))
         self._clear.append(clear[rows, columns].copy())
 
-    def overlay(self) -> Image.Image:
-        """The image with its classes in colors, gray where there are none; a large one smaller."""
+    def draw_overlay(self) -> Image.Image:
+        """Return the image, reduced if it is large, with its classes in colors and gray for no class."""
         bands, picture = self.scene.bands, torch.cat(self._pictures, dim=1)
         mean, std = (
             [values[c] for c in self.shown] for values in (bands.preprocessing.mean, bands.preprocessing.std)
@@ -138,8 +138,8 @@ class ImageStatistics:
         pixels[~clear] = GRAY
         return Image.fromarray(pixels)
 
-    def outcome(self) -> Outcome:
-        """The counts."""
+    def summarize(self) -> Outcome:
+        """Return the counts."""
         decided = self._decided or np.nan
         return Outcome(
             (self.scene.height, self.scene.width),

@@ -1,4 +1,4 @@
-"""Predicts a large image tile by tile, and blends the tiles while they come.
+"""Prediction of a large image tile by tile, with blending of overlapping tiles.
 
 B batch, C channels of the image, K planes of the prediction, H W space, T side of a tile, h rows.
 """
@@ -16,23 +16,23 @@ from torch import Tensor
 
 from .tiling import Tiling
 
-__all__ = ["Predict", "Strip", "blend_tiles", "in_groups"]
+__all__ = ["Predict", "Strip", "blend_tiles", "regroup_rows"]
 
 
 class Strip(NamedTuple):
-    """Some rows of an image, or a part of them."""
+    """Rows of an image, or some of their columns."""
 
     values: NDArray[Any]
-    """(C, h, W)."""
+    """Stored values, (C, h, W)."""
     valid: NDArray[np.bool_]
-    """(h, W), whether a pixel holds data."""
+    """Mask of pixels with data, (h, W)."""
 
-    def part(self, start: int, stop: int) -> Strip:
-        """The columns from `start` up to, not including, `stop`."""
+    def crop_columns(self, start: int, stop: int) -> Strip:
+        """Return the columns from `start` up to, not including, `stop`."""
         return Strip(self.values[:, :, start:stop], self.valid[:, start:stop])
 
-    def mirrored(self, below: int, beside: int) -> Strip:
-        """Goes on as its mirror image for so many more pixels."""
+    def pad_reflect(self, below: int, beside: int) -> Strip:
+        """Return the rows padded by reflection below and to the right."""
         if not below and not beside:
             return self
         pad = ((0, below), (0, beside))
@@ -40,7 +40,7 @@ class Strip(NamedTuple):
 
 
 Predict = Callable[[Sequence[Strip]], Tensor]
-"""B tiles to their probabilities (B, K, T, T)."""
+"""Function from B tiles to their probabilities, (B, K, T, T)."""
 
 
 def blend_tiles(
@@ -52,24 +52,23 @@ def blend_tiles(
     batch_size: int,
     advance: Callable[[int], object] = lambda count: None,
 ) -> Iterator[Strip]:
-    """The probabilities for an image of any size, from top to bottom.
+    """Yield the probabilities of an image of any size, from top to bottom.
 
-    One row of tiles at a time is read and predicted. What no later tile reaches is handed out, the rest waits
-    for the next row of tiles: the memory needed grows with the width of the image, not with its height.
-    Pixels without data hold no prediction, but their neighbors do; tiles without any data are left out.
-    Where the image is smaller than a tile, it goes on as its mirror image.
+    One row of tiles at a time is read and predicted. Rows that no later tile covers are yielded, and the
+    others wait for the next row of tiles: memory grows with the width of the image, not with its height.
+    Tiles without any data are skipped. An image smaller than a tile is padded by reflection.
 
     Args:
-        read: Gives the rows from `top` up to, not including, `bottom`.
-        predict: What is done with tiles.
-        num_planes: K.
+        read: Returns the rows from `top` up to, not including, `bottom`.
+        predict: Predicts tiles.
+        num_planes: Number of planes, K.
         rows: Tiles along the height.
         columns: Tiles along the width.
-        batch_size: B.
-        advance: Is told how many more tiles are done.
+        batch_size: Number of tiles of a batch, B.
+        advance: Called with the number of tiles that were finished.
 
     Yields:
-        The next h rows, (K, h, W) float32.
+        Next h rows, (K, h, W) float32.
     """
     tile, height, width = rows.tile, rows.length, columns.length
     beside = max(0, tile - width)
@@ -77,11 +76,11 @@ def blend_tiles(
     sums = torch.zeros(num_planes, tile, width + beside)  # from the row `top` on
     for weights, (top, following) in zip(row_weights, pairwise((*rows.starts, height)), strict=True):
         strip = read(top, min(top + tile, height))
-        whole = strip.mirrored(tile - len(strip.valid), beside)
+        whole = strip.pad_reflect(tile - len(strip.valid), beside)
         parts = [
             (start, part, weights[:, None] * column)  # (T, T)
             for start, column in zip(columns.starts, column_weights, strict=True)
-            if (part := whole.part(start, start + tile)).valid.any()
+            if (part := whole.crop_columns(start, start + tile)).valid.any()
         ]
         advance(len(columns.starts) - len(parts))
         for first in range(0, len(parts), batch_size):
@@ -91,28 +90,27 @@ def blend_tiles(
                 sums[:, :, start : start + tile] += planes * weight
             advance(len(batch))
         done = following - top
-        # Weights sum to 1 but for rounding.
+        # Weights sum to 1 up to rounding.
         yield Strip(sums[:, :done, :width].clamp(0, 1).numpy(), strip.valid[:done])
         sums = torch.cat([sums[:, done:], torch.zeros_like(sums[:, :done])], dim=1)
 
 
-def in_groups(strips: Iterable[Strip], size: int) -> Iterator[Strip]:
-    """The same rows, `size` at a time; the last strip has what is left.
+def regroup_rows(strips: Iterable[Strip], size: int) -> Iterator[Strip]:
+    """Yield the rows of strips `size` at a time, and the remaining rows at the end.
 
-    Files are written in blocks, and a block that is written twice is compressed twice and takes its room
-    twice.
+    Files are written in blocks, and a block that is written twice is compressed and stored twice.
     """
     waiting: list[Strip] = []
     for strip in strips:
         waiting.append(strip)
         while (count := sum(len(part.valid) for part in waiting)) >= size:
-            whole = _joined(waiting)
+            whole = _concatenate(waiting)
             yield Strip(whole.values[:, :size], whole.valid[:size])
             waiting = [Strip(whole.values[:, size:], whole.valid[size:])] if count > size else []
     if waiting:
-        yield _joined(waiting)
+        yield _concatenate(waiting)
 
 
-def _joined(strips: Sequence[Strip]) -> Strip:
+def _concatenate(strips: Sequence[Strip]) -> Strip:
     values = np.concatenate([strip.values for strip in strips], axis=1)
     return Strip(values, np.concatenate([strip.valid for strip in strips]))

@@ -1,4 +1,4 @@
-"""Where tiles lie along one side of an image, and how much each of them says there.
+"""Positions and weights of tiles along one side of an image.
 
 T side of a tile, n tiles along a side.
 """
@@ -16,23 +16,22 @@ __all__ = ["Tiling"]
 
 @dataclass(frozen=True)
 class Tiling:
-    """Tiles along one side of an image, evenly spread: the first begins with it, the last ends with it.
+    """Tiles along one side of an image, evenly spaced from its first to its last pixel.
 
-    Neighbors share at least `overlap` pixels. The weight of a tile falls towards its ends as
-    sin^2(pi d / (2 overlap)), d being the distance of a pixel's center from the end, and is divided by the
-    sum over all tiles there, so that the weights of a pixel sum to 1. The weight of a pixel of the image is
-    the product of those of its row and of its column, which sums to 1 as well: what is blended needs no
-    second plane that counts weights.
+    Neighbors share at least `overlap` pixels. The weight of a tile falls towards its ends as sin^2(pi d / (2
+    overlap)), d being the distance of the center of a pixel from the end, and is divided by the sum over all
+    tiles, so that the weights of a pixel sum to 1. The weight of a pixel of the image is the product of those
+    of its row and its column, which sums to 1 as well, so that blending needs no second plane of weights.
 
-    An image shorter than a tile has one tile, which sticks out at the end.
+    An image shorter than a tile has one tile, which extends beyond its end.
 
     Args:
-        length: Pixels of the image.
-        tile: T.
+        length: Number of pixels of the image.
+        tile: Side of a tile, T.
         overlap: Least number of pixels that neighbors share.
 
     Raises:
-        ValueError: If tiles would not get on, or there is nothing to cut.
+        ValueError: If the overlap is not below the side of a tile, or the image is empty.
     """
 
     length: int
@@ -49,17 +48,17 @@ class Tiling:
 
     @property
     def starts(self) -> tuple[int, ...]:
-        """First pixel of each tile."""
+        """First pixel of each tile, (n,)."""
         free = max(0, self.length - self.tile)
         steps = math.ceil(free / (self.tile - self.overlap))
         return tuple((2 * i * free + steps) // (2 * steps) if steps else 0 for i in range(steps + 1))
 
     @property
     def weights(self) -> NDArray[np.float32]:
-        """(n, T) weight of each pixel of each tile; those of one pixel of the image sum to 1."""
+        """Weight of each pixel of each tile, (n, T); the weights of a pixel of the image sum to 1."""
         centers = np.arange(self.tile) + 0.5
         near = np.minimum(centers, self.tile - centers)
-        # Without an overlap all are 1: half a pixel from the end is far enough.
+        # Without an overlap all weights are 1, because the first center is half a pixel from the end.
         ramp = np.sin(np.pi / 2 * np.minimum(1, near / max(self.overlap, 0.5))) ** 2
         total = np.zeros(max(self.length, self.tile))
         for start in self.starts:

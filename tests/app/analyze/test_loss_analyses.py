@@ -163,7 +163,9 @@ def _images(runs: Path) -> dict[str, torch.Tensor]:
     datamodule = setup_datamodule(run)
     known = datamodule.datasets["train"]
     order = np.random.default_rng(0).permutation(len(known))[:30]
-    return datamodule.serve(known.source, known.indices, training=False).__getitems__(sorted(order.tolist()))
+    return datamodule.build_dataset(known.source, known.indices, training=False).__getitems__(
+        sorted(order.tolist())
+    )
 
 
 def test_features_are_tried_on_other_data(runs: Path, tmp_path: Path) -> None:

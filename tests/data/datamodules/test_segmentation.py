@@ -1,5 +1,6 @@
 """The segmentation datamodule: splits, batches, samplers, the data file of conf."""
 
+import re
 from pathlib import Path
 
 import cv2
@@ -11,9 +12,10 @@ from omegaconf import OmegaConf
 
 from kanvision.config.defaults import register_defaults
 from kanvision.config.schema.data import SyntheticFieldsConfig
-from kanvision.data import SegmentationDataModule, build_datamodule
+from kanvision.data import SEGMENTATION_READERS, SegmentationDataModule, build_datamodule
 from kanvision.data.transforms.normalize import Preprocessing
-from kanvision.data.transforms.segmentation import _albumentations
+from kanvision.data.transforms.segmentation import _import_albumentations
+from tests.data import fake_masks
 from tests.data.fake_masks import save, scan
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -32,6 +34,37 @@ FLIPS = {"hflip": 0.5, "vflip": 0.5, "num_repeats": 1}
 
 def fields(**changes) -> SegmentationDataModule:
     return SegmentationDataModule("synthetic_fields", **{**SMALL, **changes})
+
+
+@pytest.mark.parametrize("name", sorted(SEGMENTATION_READERS))
+def test_the_header_of_a_run_shows_the_stored_values_of_every_data_set(name: str, tmp_path: Path):
+    """BUSI, GlaS and CVC had no such line, so that a threshold which loses masks went unseen."""
+    make = {
+        "busi": fake_masks.busi,
+        "cvc": fake_masks.cvc,
+        "glas": fake_masks.glas,
+        "segmentation_folder": fake_masks.own_pairs,
+        "sentinel_crops": fake_masks.crops,
+    }
+    expected = {
+        "busi": r"0 \(.*%\), 255 \(.*%\) in all 22 masks",
+        "cvc": r"0 \(.*%\), 255 \(8\.3%\), 90 \(0\.7%\) in all 15 masks",
+        "glas": r"0 \(.*%\), 2 \(.*%\), 1 \(.*%\), .*more values in all 15 masks",
+        "segmentation_folder": r"0 \(.*%\), 1 \(.*%\) in all 10 masks",
+        "sentinel_crops": r"0 \(.*%\), 7 \(.*%\), .* in all 20 masks",
+        "synthetic_fields": "0 and 1, generated",
+    }
+    if name in make:
+        make[name](tmp_path)
+    options = {"in_chans": 12} if name == "sentinel_crops" else {"in_chans": 3}
+    data = build_datamodule(
+        "segmentation",
+        name=name,
+        root=str(tmp_path) if name in make else None,
+        **{"img_size": 16, "num_classes": 2, "mode": "binary", "batch_size": 4, **options},
+    )
+    data.setup()
+    assert re.fullmatch(expected[name], data.facts["masks"]), data.facts
 
 
 def batches(data: SegmentationDataModule, epoch: int = 0) -> list[dict[str, torch.Tensor]]:
@@ -116,7 +149,7 @@ def test_published_preprocessing_is_blue_first_and_scaled_twice():
 
 def test_published_preprocessing_is_that_of_the_published_code_bit_for_bit(tmp_path: Path):
     """Its dataset: cv2.imread, Resize and Normalize of albumentations, and / 255 of image and mask."""
-    library, mask = _albumentations(), np.zeros((37, 51), np.uint8)
+    library, mask = _import_albumentations(), np.zeros((37, 51), np.uint8)
     mask[5:20, 3:31], mask[30:, ::3] = 255, 255
     for number in range(6):
         save(tmp_path / "images" / f"{number}.png", scan(number, (51, 37)))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from kanvision.data.files.gdal import open_raster
-from kanvision.data.files.pixels import FileError, gray_levels, label_values, stored_pixels, stored_size
+from kanvision.data.files.mask_pixels import read_gray_levels, read_label_values
+from kanvision.data.files.pixels import FileError, read_pixels, read_size
 from kanvision.data.transforms.normalize import Preprocessing
 from kanvision.prediction import Bands, open_scene
 from tests.data.fake_masks import geotiff, save
@@ -85,14 +86,14 @@ def secret(tmp_path: Path) -> Path:
 
 def readings(path: Path) -> Iterator[object]:
     """Each way in which a file is read: in training, and in prediction."""
-    yield lambda: stored_size(path)
-    yield lambda: stored_pixels(path)
-    yield lambda: label_values(path)
-    yield lambda: gray_levels(path)
+    yield lambda: read_size(path)
+    yield lambda: read_pixels(path)
+    yield lambda: read_label_values(path)
+    yield lambda: read_gray_levels(path)
 
     def predict() -> np.ndarray:
         with open_scene(path, GRAY) as scene:
-            return scene.rows(0, scene.height).values
+            return scene.read_rows(0, scene.height).values
 
     yield predict
 
@@ -108,7 +109,7 @@ def test_a_text_called_tif_opens_nothing(kind: str, secret: Path, server: Server
     path = tmp_path / "scene.tif"
     path.write_text(texts[kind])
     for read in readings(path):
-        with pytest.raises(FileError, match=r"scene\.tif: cannot be read .is no TIFF file"):
+        with pytest.raises(FileError, match=r"scene\.tif: cannot be read .is not a TIFF file"):
             read()
     assert server.asked == 0
 
@@ -121,8 +122,8 @@ def test_another_format_called_tif_is_refused(tmp_path: Path) -> None:
     ) as file:
         file.write(np.zeros((1, 8, 8), np.uint8))
     (tmp_path / "a.png").rename(tmp_path / "a.tif")
-    with pytest.raises(FileError, match="is no TIFF file, and other formats are not opened by this name"):
-        stored_pixels(tmp_path / "a.tif")
+    with pytest.raises(FileError, match="is not a TIFF file, and other formats are not opened by this name"):
+        read_pixels(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("ending", [".msk", ".ovr", ".aux.xml"])
@@ -145,7 +146,7 @@ def test_what_lies_beside_a_file_opens_nothing(
     for read in training:
         read()
     if ending == ".msk":
-        with pytest.raises(FileError, match=r"scene\.tif\.msk: cannot be read .is no TIFF file"):
+        with pytest.raises(FileError, match=r"scene\.tif\.msk: cannot be read .is not a TIFF file"):
             predict()
     else:
         assert (predict() == 5).all()
@@ -188,7 +189,7 @@ def test_the_place_of_a_world_file_is_kept(tmp_path: Path) -> None:
         assert scene.georeference["transform"] == file.transform == rasterio.Affine(2, 0, 100, 0, -2, 500)
     (tmp_path / "scene.tfw").write_text("2.0\n0\n")
     with (
-        pytest.raises(FileError, match=r"scene\.tfw: is no world file of six numbers"),
+        pytest.raises(FileError, match=r"scene\.tfw: is not a world file of six numbers"),
         open_scene(path, GRAY),
     ):
         pass
@@ -219,10 +220,10 @@ def test_a_place_on_earth_is_that_of_the_pixels_as_they_are_stored(orientation: 
         tmp_path / "a.tif",
         tiffinfo={274: orientation, 33550: (2.0, 2.0, 0.0), 33922: (0.0,) * 3 + (100.0, 500.0, 0.0)},
     )
-    np.testing.assert_array_equal(stored_pixels(tmp_path / "a.tif")[0], values)
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.tif")[0], values)
     with open_scene(tmp_path / "a.tif", GRAY) as scene:
         assert scene.georeference
-        np.testing.assert_array_equal(scene.rows(0, 6).values[0], values)
+        np.testing.assert_array_equal(scene.read_rows(0, 6).values[0], values)
 
 
 def test_no_file_is_opened_without_its_format() -> None:

@@ -65,7 +65,7 @@ def test_unknown_colors_are_refused_by_file_and_color(tmp_path: Path):
     assert (
         f"{tmp_path / 'masks' / '0.png'}: holds the color #404040 in 36 pixels, which data.palette" in message
     )
-    assert "data.num_classes=5, but 3 classes are there" in refusal(
+    assert "data.num_classes=5, but the data have 3 classes" in refusal(
         "segmentation_folder", tmp_path, **{**FREE, "num_classes": 5}, palette=COLORS
     )
 
@@ -74,7 +74,7 @@ def test_a_color_can_be_left_out(tmp_path: Path):
     pairs(tmp_path, rgb)
     ignoring = {**COLORS, "#404040": "ignore"}
     message = refusal("segmentation_folder", tmp_path, **FREE, palette=ignoring)
-    assert "get the label data.ignore_index=null; take one that no class has, as 255" in message
+    assert "data.ignore_index=null; set one that no class has, such as 255" in message
     data = masks("segmentation_folder", tmp_path, **FREE, palette=ignoring, ignore_index=255)
     data.setup()
     expected = np.where(STORED == 3, 255, LABELS)
@@ -111,13 +111,13 @@ def test_palettes_in_files_are_those_typed(tmp_path: Path, name: str, text: str)
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"red": "a", "0": "b"}, "red is no color and no number; legal: #rrggbb"),
+        ({"red": "a", "0": "b"}, "red is neither a color nor a number; legal: #rrggbb"),
         ({"#ff0000": "a", "7": "b"}, "mixes colors and numbers"),
         ({"#ff0000": "a", "0xff0000": "b"}, "0xff0000 is given twice"),
         ({"#ff0000": "a", "#00ff00": "a", "#0000ff": "ignore"}, "names 1 classes; give at least two"),
-        ({"16711680": "a", "0": "b"}, "16711680 is no 16-bit number; is it a color?"),
+        ({"16711680": "a", "0": "b"}, "16711680 is not a 16-bit number; a color must be quoted"),
         ("nowhere.csv", "data.palette=nowhere.csv: No such file"),
-        ("p.txt", "is no table; legal: a .csv, .yaml or .yml file"),
+        ("p.txt", "is not a table; legal: a .csv, .yaml or .yml file"),
         ("broken.csv", "line 3 has r, g, b = 0, 300, 0; legal: 0 to 255"),
         ("twice.csv", "line 3 gives #000000 a second time"),
         ("list.yaml", "must map each color or number to the name of its class"),

@@ -4,21 +4,16 @@ import io
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from kanvision.data.errors import DataError
 from kanvision.data.files.images import Decoding, FileSource
+from kanvision.data.files.mask_pixels import read_gray_levels, read_label_values
 from kanvision.data.files.pillow import pixel_limit
-from kanvision.data.files.pixels import (
-    FileError,
-    gray_levels,
-    in_unit_range,
-    label_values,
-    stored_pixels,
-    stored_size,
-)
+from kanvision.data.files.pixels import FileError, read_pixels, read_size, scale_to_unit_range
 from kanvision.data.inspection import Inspection
 from kanvision.data.readers.image_folder import ImageFolder
 from tests.data import fake
@@ -55,11 +50,11 @@ def test_images_and_masks_are_upright(kind: str, orientation: int, tmp_path: Pat
     mask = disc((24, 16))
     options = {"lossless": True, "exact": True} if kind == "webp" else {}
     path = turned(tmp_path / f"a.{kind}", UPRIGHT, orientation, **options)
-    assert stored_size(path) == (16, 24)
-    np.testing.assert_array_equal(stored_pixels(path, 3), UPRIGHT.transpose(2, 0, 1))
+    assert read_size(path) == (16, 24)
+    np.testing.assert_array_equal(read_pixels(path, 3), UPRIGHT.transpose(2, 0, 1))
     path = turned(tmp_path / f"m.{kind}", mask, orientation, **options)
-    np.testing.assert_array_equal(gray_levels(path), mask)
-    np.testing.assert_array_equal(label_values(path, colors_too=True), mask)
+    np.testing.assert_array_equal(read_gray_levels(path), mask)
+    np.testing.assert_array_equal(read_label_values(path, allow_colors=True), mask)
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "tif"])
@@ -82,19 +77,19 @@ def test_an_orientation_behind_the_pixels_of_a_png_file_counts_for_the_size_too(
     exif, end = content[start : start + length], content.index(b"IEND") - 4
     late = content[:start] + content[start + length : end] + exif + content[end:]
     (tmp_path / "a.png").write_bytes(late)
-    assert stored_size(tmp_path / "a.png") == (16, 24)
-    np.testing.assert_array_equal(stored_pixels(tmp_path / "a.png"), UPRIGHT.transpose(2, 0, 1))
+    assert read_size(tmp_path / "a.png") == (16, 24)
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.png"), UPRIGHT.transpose(2, 0, 1))
 
 
 def test_a_turned_tiff_file_is_upright_whatever_its_name(tmp_path: Path) -> None:
     path = turned(tmp_path / "a.tif", UPRIGHT, 6).rename(tmp_path / "a.png")
-    assert stored_size(path) == (16, 24)
-    np.testing.assert_array_equal(stored_pixels(path), UPRIGHT.transpose(2, 0, 1))
+    assert read_size(path) == (16, 24)
+    np.testing.assert_array_equal(read_pixels(path), UPRIGHT.transpose(2, 0, 1))
 
 
 def test_damaged_exif_data_turn_nothing(tmp_path: Path) -> None:
     Image.fromarray(UPRIGHT).save(tmp_path / "a.png", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
-    np.testing.assert_array_equal(stored_pixels(tmp_path / "a.png"), UPRIGHT.transpose(2, 0, 1))
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.png"), UPRIGHT.transpose(2, 0, 1))
 
 
 def test_a_turned_image_lies_on_its_mask_in_training(tmp_path: Path) -> None:
@@ -131,46 +126,61 @@ def test_sixteen_bits_of_a_color_png_file_are_those_of_the_same_tiff_file(count:
     levels[0, 0, 0] = 9980
     path = png_of_16_bits(tmp_path / "a.png", levels)
     geotiff(tmp_path / "a.tif", levels.transpose(2, 0, 1))
-    found = stored_pixels(path, count)
+    found = read_pixels(path, count)
     np.testing.assert_array_equal(found, levels.transpose(2, 0, 1))
-    np.testing.assert_array_equal(found, stored_pixels(tmp_path / "a.tif", count))
-    assert in_unit_range(found, path, 10000, found.dtype)[0, 0, 0] == pytest.approx(0.998)
+    np.testing.assert_array_equal(found, read_pixels(tmp_path / "a.tif", count))
+    assert scale_to_unit_range(found, path, 10000, found.dtype)[0, 0, 0] == pytest.approx(0.998)
     color = count - (count != 3)
-    np.testing.assert_array_equal(stored_pixels(path), levels.transpose(2, 0, 1)[:color])
+    np.testing.assert_array_equal(read_pixels(path), levels.transpose(2, 0, 1)[:color])
 
 
-@pytest.mark.parametrize("name", ["a.ppm", "a.jp2", "tiff.png"])
+@pytest.mark.parametrize("name", ["a.ppm", "a.jp2", "a.sgi", "ten.avif", "twelve.avif", "tiff.png"])
 def test_other_pictures_of_16_bits_a_channel_are_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     levels = np.full((3, 16, 16), 9980, np.uint16)
     if name == "a.ppm":
         path.write_bytes(b"P6 16 16 65535\n" + levels.astype(">u2").tobytes())
+    elif name == "a.sgi":
+        Image.new("RGB", (16, 16)).save(path, bpc=2)
     elif name == "a.jp2":
-        import cv2
-
         assert cv2.imwrite(str(path), np.full((64, 64, 3), 9980, np.uint16))
+    elif path.suffix == ".avif":
+        depth = [cv2.IMWRITE_AVIF_DEPTH, {"ten": 10, "twelve": 12}[path.stem]]
+        assert cv2.imwrite(str(path), np.full((64, 64, 3), 980, np.uint16), depth)
     else:
         geotiff(tmp_path / "a.tif", levels, interleave="pixel", photometric="RGB").rename(path)
     with pytest.raises(
         FileError, match=f"{name}: has more than 8 bits a channel.*; save it as PNG or as TIFF"
     ):
-        stored_pixels(path)
-    assert len(set(stored_size(path))) == 1
+        read_pixels(path)
+    assert len(set(read_size(path))) == 1
+
+
+def test_an_avif_file_of_8_bits_is_read_and_one_of_10_bits_is_brought_to_8_for_classes(
+    tmp_path: Path,
+) -> None:
+    levels = np.full((64, 64, 3), 125, np.uint8)
+    for name, pixels, depth in (("8.avif", levels, 8), ("10.avif", levels.astype(np.uint16) * 4, 10)):
+        options = [cv2.IMWRITE_AVIF_DEPTH, depth, cv2.IMWRITE_AVIF_QUALITY, 95]
+        assert cv2.imwrite(str(tmp_path / name), pixels, options)
+        source = FileSource([str(tmp_path / name)], np.zeros(1, np.int64), lambda found: DataError(found[0]))
+        assert np.abs(np.asarray(source.image(0)).astype(int) - 125).max() <= 2
+    assert np.abs(read_pixels(tmp_path / "8.avif").astype(int) - 125).max() <= 2
 
 
 def test_a_palette_of_a_tiff_file_gives_its_colors_as_that_of_a_png_file(tmp_path: Path) -> None:
     picture = Image.fromarray(UPRIGHT).quantize(7)
     picture.save(tmp_path / "a.png")
     picture.save(tmp_path / "a.tif")
-    found = stored_pixels(tmp_path / "a.tif", 3)
+    found = read_pixels(tmp_path / "a.tif", 3)
     np.testing.assert_array_equal(found, np.asarray(picture.convert("RGB")).transpose(2, 0, 1))
-    for read in (stored_pixels, label_values):
+    for read in (read_pixels, read_label_values):
         np.testing.assert_array_equal(read(tmp_path / "a.tif"), read(tmp_path / "a.png"))
-    np.testing.assert_array_equal(stored_pixels(tmp_path / "a.tif", 2, [3, 1]), found[[2, 0]])
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.tif", 2, [3, 1]), found[[2, 0]])
     gray = Image.fromarray(UPRIGHT).convert("L").quantize(7)
     for kind in ("png", "tif"):
         gray.save(tmp_path / f"b.{kind}")
-        np.testing.assert_array_equal(gray_levels(tmp_path / f"b.{kind}"), np.asarray(gray.convert("L")))
+        np.testing.assert_array_equal(read_gray_levels(tmp_path / f"b.{kind}"), np.asarray(gray.convert("L")))
 
 
 @pytest.mark.parametrize(("mode", "count"), [("RGBA", 4), ("LA", 2), ("P", 4)])
@@ -182,10 +192,10 @@ def test_transparency_is_a_band_where_so_many_are_asked_for(mode: str, count: in
         picture = picture.quantize(200)
     picture.save(tmp_path / "a.png")
     expected = np.asarray(picture.convert("RGBA" if mode == "P" else mode)).transpose(2, 0, 1)
-    np.testing.assert_array_equal(stored_pixels(tmp_path / "a.png", count), expected)
-    np.testing.assert_array_equal(stored_pixels(tmp_path / "a.png", 2, [count, 1]), expected[[count - 1, 0]])
-    np.testing.assert_array_equal(stored_pixels(tmp_path / "a.png", 3), expected[:-1])
-    np.testing.assert_array_equal(stored_pixels(tmp_path / "a.png"), expected[:-1])
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.png", count), expected)
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.png", 2, [count, 1]), expected[[count - 1, 0]])
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.png", 3), expected[:-1])
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.png"), expected[:-1])
 
 
 def large_png(path: Path, side: int) -> Path:
@@ -204,7 +214,7 @@ def large_png(path: Path, side: int) -> Path:
 
 def test_an_image_of_more_pixels_than_the_limit_is_refused_by_key(tmp_path: Path, recwarn) -> None:
     path = large_png(tmp_path / "a.png", 13400)  # above the limit of Pillow
-    for read in (stored_pixels, stored_size, gray_levels, label_values):
+    for read in (read_pixels, read_size, read_gray_levels, read_label_values):
         with pytest.raises(
             FileError, match=r"a\.png: has 13400 x 13400 pixels, more than data\.max_pixels=178956970; set"
         ):
@@ -213,9 +223,9 @@ def test_an_image_of_more_pixels_than_the_limit_is_refused_by_key(tmp_path: Path
     with pytest.raises(DataError, match=r"a\.png.*data\.max_pixels=178956970"):
         source.image(0)
     with pixel_limit(None):
-        assert stored_size(path) == (13400, 13400)
+        assert read_size(path) == (13400, 13400)
     with pixel_limit(13400**2, "predict.max_pixels"), pytest.raises(FileError, match=r"predict\.max_pixels"):
-        stored_size(large_png(tmp_path / "b.png", 13401))
+        read_size(large_png(tmp_path / "b.png", 13401))
     assert [warning for warning in recwarn if "bomb" in str(warning.message)] == []
     assert Image.MAX_IMAGE_PIXELS == 89478485
 
@@ -240,7 +250,7 @@ def test_no_picture_is_opened_by_another_program(tmp_path: Path, monkeypatch) ->
     monkeypatch.setattr("subprocess.check_call", lambda *words, **options: pytest.fail(f"runs {words}"))
     (tmp_path / "a.png").write_bytes(text)
     with pytest.raises(FileError, match=r"a\.png: cannot be read"):
-        stored_pixels(tmp_path / "a.png")
+        read_pixels(tmp_path / "a.png")
     source = FileSource([str(tmp_path / "a.png")], np.zeros(1, np.int64), lambda found: DataError(found[0]))
     with pytest.raises(DataError, match="unknown format"):
         source.image(0)
@@ -256,8 +266,8 @@ def test_check_data_says_what_becomes_of_16_bits_and_names_virtual_rasters(tmp_p
     )
     (tmp_path / "train" / "bee" / "virtual.tif").write_text("<VRTDataset rasterXSize='8'/>")
     inspection = Inspection(ImageFolder(tmp_path))
-    list(inspection.look())
-    found = {Path(issue.file).name: issue for issue in inspection.issues()}
+    list(inspection.inspect_samples())
+    found = {Path(issue.file).name: issue for issue in inspection.collect_issues()}
     assert found["deep.png"].wrong == "has more than 8 bits a channel"
     assert not found["deep.png"].is_bad
     assert found["virtual.tif"].is_bad

@@ -99,8 +99,8 @@ def test_check_data_names_links_in_a_circle(photos: Path) -> None:
         std=[1.0] * 3,
     )
     inspection = Inspection(data.reader)
-    list(inspection.look())
-    bad = [issue for issue in inspection.issues() if issue.is_bad and issue.file.endswith("loop")]
+    list(inspection.inspect_samples())
+    bad = [issue for issue in inspection.collect_issues() if issue.is_bad and issue.file.endswith("loop")]
     assert [issue.wrong for issue in bad] == [f"is a link to {photos / 'train'}, a folder around it"]
     assert len(inspection) == 20
 

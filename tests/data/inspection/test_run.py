@@ -20,8 +20,8 @@ def inspected(task: str, name: str, root: Path, workers: int = 0, **changes) -> 
     options = {**COLOR, "num_classes": None, **changes}
     data = build_datamodule(task, name=name, root=str(root), **options)
     inspection = Inspection(data.reader)
-    assert len(list(inspection.look(workers))) == len(inspection)
-    return inspection.issues()
+    assert len(list(inspection.inspect_samples(workers))) == len(inspection)
+    return inspection.collect_issues()
 
 
 def said(found: list[DataIssue], *, bad: bool = True) -> dict[str, str]:
@@ -230,5 +230,5 @@ def test_generated_data_are_sound():
         **{**COLOR, "in_chans": 4, "mean": [0.4] * 4, "std": [0.2] * 4, "num_classes": 4, "img_size": 16},
     )
     inspection = Inspection(data.reader)
-    seen = [next(inspection.look()) for _ in range(1)]
+    seen = [next(inspection.inspect_samples()) for _ in range(1)]
     assert seen[0].issues == ()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kanvision.data import DataError, build_datamodule
-from kanvision.data.loading.bad_samples import answer_for, read_samples
+from kanvision.data.loading.bad_samples import read_samples, resolve_on_bad_sample
 from tests.data import fake
 from tests.data.fake_masks import busi, own_pairs
 from tests.data.fake_masks import save as save_mask
@@ -26,22 +26,28 @@ def reader(bad: set[int]):
 
 
 def test_what_is_done_depends_on_the_split():
-    assert [answer_for("raise", training=training) for training in (True, False)] == ["raise", "raise"]
-    assert [answer_for("skip", training=training) for training in (True, False)] == ["replace", "leave_out"]
+    assert [resolve_on_bad_sample("raise", training=training) for training in (True, False)] == [
+        "raise",
+        "raise",
+    ]
+    assert [resolve_on_bad_sample("skip", training=training) for training in (True, False)] == [
+        "replace",
+        "leave_out",
+    ]
 
 
 def test_a_replacement_is_the_next_that_can_be_read():
     served = read_samples([4, 1, 5, 4], reader({4, 5}), "replace", 6)
     assert served.positions == [0, 1, 0, 0]
     assert served.samples == [0, 10, 0, 0]
-    assert {fault.position for fault in served.bad_samples} == {4, 5}
+    assert {fault.sample_index for fault in served.bad_samples} == {4, 5}
     assert served.bad_samples[0] == (4, "file 4: broken")
 
 
 def test_nothing_takes_the_place_of_what_is_left_out():
     served = read_samples([4, 1, 5], reader({4, 5}), "leave_out", 6)
     assert (served.positions, served.samples) == ([1], [10])
-    assert [fault.position for fault in served.bad_samples] == [4, 5]
+    assert [fault.sample_index for fault in served.bad_samples] == [4, 5]
 
 
 def test_an_error_or_a_disk_that_is_away_ends_the_run():
@@ -83,12 +89,12 @@ def test_classes_train_on_replacements_and_are_tested_without(pictures: Path):
         assert [len(batch["image"]) for batch in train] == [4, 4, 4]
         (fault,) = [fault for batch in train for fault in batch.get("bad_samples", ())]
         assert "bee_5.png: cannot be read as an image" in fault.problem
-        assert fault.position not in [index for batch in train for index in batch["index"].tolist()]
+        assert fault.sample_index not in [index for batch in train for index in batch["index"].tolist()]
         seen = [index for batch in test for index in batch["index"].tolist()]
         assert seen == [0, *range(2, 10)]  # every other one, once
         assert all(len(batch["image"]) == len(batch["target"]) == len(batch["index"]) for batch in test)
         (fault,) = [fault for batch in test for fault in batch.get("bad_samples", ())]
-        assert fault.position == 1
+        assert fault.sample_index == 1
         batches[workers] = train + test
     for one, other in zip(*batches.values(), strict=True):
         assert all(torch.equal(one[key], other[key]) for key in ("image", "target", "index"))

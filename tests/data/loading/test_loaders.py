@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kanvision.data.loading.image_dataset import loading
+from kanvision.data.loading.image_dataset import loading_context
 from kanvision.data.loading.loaders import TrainLoader, make_loader
 from kanvision.data.loading.samplers import TrainBatchSampler
 
@@ -20,9 +20,9 @@ class Numbers(Dataset):
     def __len__(self) -> int:
         return 30
 
-    def __getitems__(self, indices: list[int]) -> Tensor:
-        with loading(indices):
-            return torch.stack([torch.tensor(indices, dtype=torch.float), torch.rand(len(indices))])
+    def __getitems__(self, places: list[int]) -> Tensor:
+        with loading_context(places):
+            return torch.stack([torch.tensor(places, dtype=torch.float), torch.rand(len(places))])
 
 
 def loader(num_workers: int = 0, epoch: int = 2, batch_size: int = 4) -> TrainLoader:
@@ -57,7 +57,7 @@ def test_goes_on_at_the_next_batch(num_workers: int) -> None:
 def test_loads_again_what_was_given_out() -> None:
     whole = list(loader())
     again = loader()
-    assert same(list(again.again(range(2, 5))), whole[2:5])
+    assert same(list(again.reload_batches(range(2, 5))), whole[2:5])
 
 
 def test_a_position_in_another_epoch_is_of_no_use() -> None:

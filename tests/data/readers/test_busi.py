@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
-from kanvision.data.splits.near_duplicates import MAX_DISTANCE, duplicate_groups, perceptual_hash
-from kanvision.data.splits.published import published_names, published_parts
+from kanvision.data.splits.near_duplicates import MAX_DISTANCE, group_duplicates, perceptual_hash
+from kanvision.data.splits.published import assign_published_splits, load_published_names
 from tests.data import fake_masks
 from tests.data.reading_masks import masks, parts, refusal
 
@@ -88,35 +88,39 @@ def test_a_hash_survives_size_marks_and_compression_and_tells_pictures_apart(tmp
     hashes = [perceptual_hash(path) for path in paths]
     distances = [int((hashes[0] != other).sum()) for other in hashes[1:]]
     assert max(distances[:3]) <= MAX_DISTANCE < distances[3]
-    assert duplicate_groups(paths).tolist() == [0, 0, 0, 0, 4]
+    assert group_duplicates(paths).tolist() == [0, 0, 0, 0, 4]
 
 
 @pytest.mark.parametrize("seed", [2981, 6142, 1187])
 def test_the_published_split_is_that_of_scikit_learn_on_sorted_names(seed: int):
     for dataset, count in {"busi": 647, "glas": 165, "cvc": 612}.items():
-        names = published_names(dataset)
+        names = load_published_names(dataset)
         assert list(names) == sorted(names)
         assert len(set(names)) == count
         _, test = train_test_split(list(names), test_size=0.2, random_state=seed)
-        found = dict(zip(names, published_parts(dataset, names, seed), strict=True))
+        found = dict(zip(names, assign_published_splits(dataset, names, seed), strict=True))
         assert {name for name, part in found.items() if part == "test"} == set(test)
         few = names[5:60:7]  # a part of the images keeps its split
-        assert published_parts(dataset, few, seed) == [found[name] for name in few]
+        assert assign_published_splits(dataset, few, seed) == [found[name] for name in few]
 
 
 def test_other_seeds_and_other_names_are_split_by_the_same_rule():
-    names = published_names("busi")
+    names = load_published_names("busi")
     _, test = train_test_split(list(names), test_size=0.2, random_state=41)
-    found = published_parts("busi", names, 41)
+    found = assign_published_splits("busi", names, 41)
     assert {name for name, part in zip(names, found, strict=True) if part == "test"} == set(test)
     own = [f"image {number}" for number in range(10)]
-    assert published_parts("busi", own, 2981).count("test") == 2
+    assert assign_published_splits("busi", own, 2981).count("test") == 2
 
 
 def test_the_published_split_holds_a_validation_part_out_of_the_training_part(root: Path):
     found = parts(masks("busi", root, split="published", split_seed=2981, val_fraction=0.2))
     table = dict(
-        zip(published_names("busi"), published_parts("busi", published_names("busi"), 2981), strict=True)
+        zip(
+            load_published_names("busi"),
+            assign_published_splits("busi", load_published_names("busi"), 2981),
+            strict=True,
+        )
     )
     assert all(table[name] == "test" for name in found["test"])
     assert all(table[name] == "train" for name in [*found["train"], *found["val"]])

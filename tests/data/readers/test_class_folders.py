@@ -49,7 +49,7 @@ def test_imagenet_labels_are_official_for_a_part_of_the_classes(tmp_path: Path):
 def test_imagenet_with_flat_validation_images(tmp_path: Path, kaggle: bool):
     folder = tmp_path / "ILSVRC" / "Data" / "CLS-LOC" if kaggle else tmp_path
     fake.imagenet(folder, flat_val=True)
-    assert "loose images" in refusal("imagenet", tmp_path)
+    assert "images without class folders" in refusal("imagenet", tmp_path)
     fake.solution(tmp_path / "LOC_val_solution.csv")
     with pytest.warns(UserWarning, match="3 of 1000"):
         splits = read("imagenet", tmp_path)
@@ -109,7 +109,7 @@ def test_image_folder_refuses_with_all_reasons(tmp_path: Path):
     message = refusal("image_folder", tmp_path, num_classes=5)
     assert f"{tmp_path / 'train' / 'empty'}: class folder is empty" in message
     assert f"{tmp_path / 'test' / 'wasp'}: not one of the 3 classes (ant, bee, empty)" in message
-    assert "data.num_classes=5, but 3 classes are there" in message
+    assert "data.num_classes=5, but the data have 3 classes" in message
     assert "3 problems" in message
 
 

@@ -41,7 +41,7 @@ def test_a_missing_root_says_what_is_expected_and_where_to_get_it(name: str, tmp
     assert all(line.strip() in message for line in info.tree.splitlines())
     assert info.source in message
     fetchable = name in {"mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "stl10", "flowers102"}
-    assert ("data.download=true fetches it" in message) is fetchable
+    assert ("data.download=true downloads it" in message) is fetchable
     assert "data.root is null" in refusal(name, None)
     (tmp_path / "file").touch()
     assert "is a file, not a folder" in refusal(name, tmp_path / "file")
@@ -289,8 +289,8 @@ def test_a_failed_or_impossible_download_says_where_to_get_the_data(
     monkeypatch.setattr("torchvision.datasets.CIFAR100", FakeDownload(offline))
     for name, reason in {
         "cifar100": "data.download=true failed: Error downloading",
-        "tiny_imagenet": "cannot be fetched automatically",
-        "imagenet": "cannot be fetched automatically",
+        "tiny_imagenet": "has no automatic download",
+        "imagenet": "has no automatic download",
     }.items():
         with pytest.raises(DataError, match=reason) as caught:
             READERS[name](tmp_path, download=True).prepare()

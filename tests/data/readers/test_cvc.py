@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kanvision.data.splits.published import published_names, published_parts
+from kanvision.data.splits.published import assign_published_splits, load_published_names
 from tests.data import fake_masks
 from tests.data.reading_masks import masks, parts, refusal
 
@@ -28,8 +28,8 @@ def test_all_copies_are_read_alike(tmp_path: Path, inner: str, ext: str):
 
 def test_frames_are_split_as_published(tmp_path: Path):
     fake_masks.cvc(tmp_path, num=40)
-    names = published_names("cvc")
-    table = dict(zip(names, published_parts("cvc", names, 1187), strict=True))
+    names = load_published_names("cvc")
+    table = dict(zip(names, assign_published_splits("cvc", names, 1187), strict=True))
     found = parts(masks("cvc", tmp_path, split_seed=1187))
     assert sorted(found["test"]) == sorted(name for name in map(str, range(1, 41)) if table[name] == "test")
     assert len(found["val"]) == round(0.1 * (40 - len(found["test"])))
@@ -49,8 +49,8 @@ def test_videos_stay_together_where_the_table_is_there(tmp_path: Path, inner: st
 def test_without_the_table_videos_are_not_known(tmp_path: Path):
     fake_masks.cvc(tmp_path)
     message = refusal("cvc", tmp_path, split="sequences")
-    assert "metadata.csv: is missing, and only it tells which frames are of one video" in message
-    assert "take data.split=published" in message
+    assert "metadata.csv: is missing, and only it lists the video of each frame" in message
+    assert "set data.split=published" in message
     fake_masks.cvc_table(tmp_path / "metadata.csv", num=14)
     assert "does not list frame 15" in refusal("cvc", tmp_path, split="sequences")
     (tmp_path / "metadata.csv").write_text("a,b\n1,2\n")

@@ -74,7 +74,7 @@ def test_without_the_table_only_patients_are_missing(tmp_path: Path):
     root = fake_masks.glas(tmp_path, table=False)
     assert len(parts(masks("glas", root))["train"]) == 7
     message = refusal("glas", root, split="patients")
-    assert "Grade.csv: is missing, and only it tells which images are of one patient" in message
+    assert "Grade.csv: is missing, and only it lists the patient of each image" in message
 
 
 def test_a_table_with_other_columns_or_values_is_refused(root: Path):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kanvision.data.files.image_mask_pairs import BinaryMask
+from kanvision.data.files.image_mask_pairs import BinaryMask, IndexMask
+from kanvision.data.files.mask_pixels import detect_lossy_format
 from kanvision.data.files.pixels import FileError
 from tests.data.fake_masks import geotiff, save, scan
 from tests.data.reading_masks import masks, refusal
@@ -56,7 +57,7 @@ MULTICLASS = {"mode": "multiclass"}
         (
             (1, 255),
             {},
-            ("hold 1 and 255 besides 0", "data.ignore_index=255 if pixels of 255 are not to count"),
+            ("hold 1 and 255 besides 0", "data.ignore_index=255 if pixels of 255 do not count"),
         ),
         ((1, 2, 255), {}, ("1, 2 and 255 besides 0", "data.mode=multiclass data.ignore_index=255 tells")),
         ((85, 170), {}, ("'data.palette={0:<class>,85:<class>,170:<class>}' tell them apart",)),
@@ -75,13 +76,13 @@ MULTICLASS = {"mode": "multiclass"}
             MULTICLASS,
             (
                 "holds label 255, where the masks hold 0, 1 and 2 besides",
-                "data.ignore_index=255 if these pixels are not to count, or data.num_classes=256",
+                "data.ignore_index=255 if these pixels do not count, or data.num_classes=256",
             ),
         ),
         (
             (1, 2, 255),
             {**MULTICLASS, "num_classes": 3},
-            ("holds label 255", "data.ignore_index=255 if these pixels are not to count"),
+            ("holds label 255", "data.ignore_index=255 if these pixels do not count"),
         ),
         ((255,), MULTICLASS, ("data.mode=binary if it is the foreground",)),
         ((85, 170), MULTICLASS, ("'data.palette={0:<class>,85:<class>,170:<class>}' names the classes",)),
@@ -117,14 +118,14 @@ def test_values_are_told_before_training(tmp_path: Path):
 def test_masks_beyond_those_that_are_looked_at_are_checked_when_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("kanvision.data.readers.segmentation_folder.MOST_MASKS", 2)
+    monkeypatch.setattr("kanvision.data.readers.segmentation_base.MAX_COUNTED_MASKS", 2)
     make(tmp_path, 1, num=60)
     other = np.zeros((24, 32), np.uint8)
     other[3:9, 3:9] = 2
     save(tmp_path / "masks" / "22.png", other)
     data = opened(tmp_path, mean=[0.5] * 3, std=[0.25] * 3)
     assert data.facts["masks"].endswith("in 2 of 60 masks")
-    message = r"22\.png: holds 2, where the masks that were looked at hold 0 and 1; data\.foreground says"
+    message = r"22\.png: holds 2, where the masks counted before the run hold 0 and 1; data\.foreground says"
     with pytest.raises(ValueError, match=message):
         list(data.train_dataloader())
 
@@ -137,7 +138,9 @@ def test_a_negative_label_is_not_background_unawares(tmp_path: Path):
         mask[0, 3:9, 3:9], mask[0, 0] = 1, -1
         geotiff(tmp_path / "masks" / f"{i}.tif", mask)
     assert "hold -1 and 1 besides 0" in refused(tmp_path)
-    assert "holds label -1, and classes count from 0; data.ignore_index=-1" in refused(tmp_path, **MULTICLASS)
+    assert "label -1, and classes are numbered from 0; data.ignore_index=-1" in refused(
+        tmp_path, **MULTICLASS
+    )
     assert opened(tmp_path, ignore_index=-1).num_classes == 2
 
 
@@ -149,15 +152,69 @@ def test_a_jpeg_mask_does_not_grow(tmp_path: Path):
     Image.fromarray(mask).save(path, quality=75)
     assert BinaryMask(127)([path])["mask"].sum() == 480
     with pytest.raises(
-        FileError, match=r"0\.jpg: is a JPEG with 1, 2, .* data\.threshold=127 takes the bright"
+        FileError, match=r"0\.jpg: is a JPEG with 1, 2, .* data\.threshold=127 keeps the bright"
     ):
         BinaryMask(0)([path])
     root = make(tmp_path / "own", 255, ext="jpg", quality=75)
-    assert "data.threshold=127 takes the bright ones" in refused(root)
+    assert "data.threshold=127 keeps the bright ones" in refused(root)
     assert int(opened(root, threshold=127).datasets["train"].source[0]["mask"].sum()) == 4 * 7
-    assert "is a JPEG, which changes the numbers of classes" in refused(root, **MULTICLASS)
+    assert "is a JPEG, which does not keep the numbers of classes" in refused(root, **MULTICLASS)
     colors = make(tmp_path / "colors", (255, 0, 0), ext="jpg")
     assert "save colors as PNG, and name them by data.palette" in refused(colors)
+
+
+LOSSY = {
+    "a lossy WebP": ("webp", {"quality": 20}),
+    "a JPEG 2000": ("jp2", {"irreversible": True, "quality_layers": [9]}),
+    "an AVIF": ("avif", {"quality": 20, "advanced": {"enable-palette": "0", "enable-intrabc": "0"}}),
+    "a TIFF compressed by JPEG": ("tif", {"compress": "jpeg"}),
+    "a TIFF compressed by WEBP": ("tif", {"compress": "webp"}),
+}
+
+
+DISC = 481
+"""Number of pixels of the disc below."""
+
+
+def lossy_mask(path: Path, **options) -> Path:
+    """A white disc on black, whose edge has many gray levels in a lossy file."""
+    y, x = np.mgrid[:64, :64]
+    mask = np.repeat((((x - 30) ** 2 + (y - 33) ** 2 < 150) * 255).astype(np.uint8)[..., None], 3, axis=2)
+    if path.suffix == ".tif":
+        return geotiff(path, mask.transpose(2, 0, 1), **options)
+    Image.fromarray(mask).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("kind", LOSSY)
+def test_masks_of_any_lossy_format_are_refused_as_those_of_jpeg_are(tmp_path: Path, kind: str):
+    """At threshold 0 the noise of every lossy format became foreground; JPEG alone was found."""
+    ending, options = LOSSY[kind]
+    path = lossy_mask(tmp_path / f"0.{ending}", **options)
+    fix = r"data\.threshold=127 keeps the bright"
+    with pytest.raises(FileError, match=rf"0\.{ending}: is {kind} with .* besides 0, .*{fix}"):
+        BinaryMask(0)([path])
+    assert BinaryMask(127)([path])["mask"].sum() == pytest.approx(DISC, abs=20)
+    with pytest.raises(FileError, match=f"is {kind}, which does not keep the numbers of classes"):
+        IndexMask(None)([lossy_mask(tmp_path / f"1.{ending}", **options)])
+
+
+@pytest.mark.parametrize(
+    ("ending", "options"),
+    [("webp", {"lossless": True}), ("png", {}), ("tif", {"compress": "webp", "webp_lossless": True})],
+)
+def test_masks_of_lossless_formats_are_read(tmp_path: Path, ending: str, options: dict):
+    path = lossy_mask(tmp_path / f"0.{ending}", **options)
+    assert BinaryMask(0)([path])["mask"].sum() == DISC
+    assert IndexMask(None)([path])["mask"].sum() == DISC * 255
+
+
+def test_every_frame_of_an_animated_webp_is_looked_at(tmp_path: Path):
+    frames = [Image.fromarray(scan(i, (32, 24))) for i in range(2)]
+    for name, lossless in (("lossy", False), ("lossless", True)):
+        path = tmp_path / f"{name}.webp"
+        frames[0].save(path, save_all=True, append_images=frames[1:], lossless=lossless)
+        assert detect_lossy_format(path) == ("" if lossless else "a lossy WebP")
 
 
 def test_soft_edges_want_a_threshold(tmp_path: Path):
@@ -168,5 +225,5 @@ def test_soft_edges_want_a_threshold(tmp_path: Path):
         save(tmp_path / "images" / f"{i}.png", scan(i, (48, 48)))
         save(tmp_path / "masks" / f"{i}.png", np.asarray(soft))
     message = refused(tmp_path)
-    assert "data.threshold=127 takes the bright ones, if they are soft edges" in message
+    assert "data.threshold=127 keeps the bright ones, if they are soft edges" in message
     assert opened(tmp_path, threshold=127).num_classes == 2

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kanvision.data.files.pixels import stored_pixels
+from kanvision.data.files.pixels import read_pixels
 from tests.data import fake_masks
 from tests.data.fake_masks import disc, geotiff, own_pairs, save, scan
 from tests.data.reading_masks import masks, parts, refusal
@@ -75,7 +75,7 @@ def test_a_folder_of_masks_for_each_class(tmp_path: Path):
     stored = data.datasets["train"].source[0]["mask"]
     assert torch.equal(stored[0] > 0, torch.from_numpy(disc(corner=(2, 2)) > 0))
     assert torch.equal(stored[1] > 0, torch.from_numpy(disc(corner=(5, 5)) > 0))
-    assert "one a class? take data.mode=multilabel" in refused(tmp_path, mask_suffix="_mask")
+    assert "one for each class? set data.mode=multilabel" in refused(tmp_path, mask_suffix="_mask")
     assert "data.num_classes=3, but 2 classes" in refused(
         tmp_path, mode="multilabel", mask_suffix="_mask", num_classes=3
     )
@@ -188,7 +188,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path):
 def test_what_cannot_be_learned_from_is_refused(tmp_path: Path):
     assert refused(tmp_path).count("folder is missing") == 2
     own_pairs(tmp_path)
-    assert "empty, as are all of the 10 masks looked at (gray levels above 127" in refused(
+    assert "is empty, as are all of the 10 masks that were read (gray levels above 127" in refused(
         tmp_path, threshold=127
     )
     assert "has 3 bands, so no band 7" in refused(geo(tmp_path / "geo"), bands=[1, 2, 7])
@@ -215,7 +215,7 @@ def test_a_band_with_nan_is_refused(tmp_path: Path, value: float):
 
 def test_types_without_a_largest_value_need_one(tmp_path: Path):
     geo(tmp_path, dtype="int16")
-    assert "pixels are int16; say by data.max_value which value is to become 1" in refused(tmp_path)
+    assert "pixels are int16; set data.max_value to the value that becomes 1" in refused(tmp_path)
     data = folder(tmp_path, max_value=100.0)
     data.setup()
     assert float(data.datasets["train"].source[0]["image"].max()) == pytest.approx(0.01)
@@ -275,7 +275,7 @@ def test_the_real_layout_of_bands_beside_two_kinds_of_masks(tmp_path: Path):
 def test_a_fourth_band_that_gdal_takes_for_transparency_is_one_of_four(tmp_path: Path) -> None:
     planes = np.random.default_rng(0).integers(0, 255, (4, 6, 5), np.uint8)
     path = fake_masks.geotiff(tmp_path / "a.tif", planes)
-    assert stored_pixels(path).shape == (3, 6, 5)
+    assert read_pixels(path).shape == (3, 6, 5)
     for wanted in ({"in_chans": 4}, {"in_chans": 4, "bands": [1, 2, 3, 4]}):
-        np.testing.assert_array_equal(stored_pixels(path, **wanted), planes)
-    np.testing.assert_array_equal(stored_pixels(path, 2, [4, 1]), planes[[3, 0]])
+        np.testing.assert_array_equal(read_pixels(path, **wanted), planes)
+    np.testing.assert_array_equal(read_pixels(path, 2, [4, 1]), planes[[3, 0]])

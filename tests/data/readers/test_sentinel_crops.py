@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kanvision.data.files.sentinel import cloud_share, find_areas
+from kanvision.data.files.sentinel import compute_cloud_iou, find_areas
 from tests.data.fake_masks import BANDS, crops, geotiff
 from tests.data.reading_masks import masks, refusal
 
@@ -104,15 +104,15 @@ def test_clouds_may_be_ignored_or_unknown(root: Path, tmp_path: Path):
 def test_clouds_are_measured_against_fields(tmp_path: Path):
     crops(tmp_path, num=1)
     ((area,), _) = find_areas(tmp_path, "s2")
-    shares = [cloud_share(area, folder) for _, folder in area.days]
+    shares = [compute_cloud_iou(area, folder) for _, folder in area.days]
     assert shares == [pytest.approx((64 + 24) / 400), 0.0, 0.0]
     folder = area.days[1][1]
     (folder / "1_2017_05_11_CLM_10m.tif").unlink()
-    assert cloud_share(area, folder) is None
+    assert compute_cloud_iou(area, folder) is None
     probability = np.zeros((20, 20), np.float32)
     probability[2:10, 2:6] = 0.7
     np.save(folder / "1_2017_05_11_CLM_10m.npy", probability)
-    assert cloud_share(area, folder) == pytest.approx(32 / 88)
+    assert compute_cloud_iou(area, folder) == pytest.approx(32 / 88)
 
 
 def test_an_area_without_a_clear_day_is_left_out_of_the_test(tmp_path: Path):

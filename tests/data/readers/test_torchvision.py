@@ -59,7 +59,7 @@ def test_all_problems_of_svhn_come_in_one_message(tmp_path: Path) -> None:
     savemat(tmp_path / "test_32x32.mat", {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array([[3]])})
     message = refusal("svhn", tmp_path, num_classes=11)
     assert "3 problems" in message
-    assert "train_32x32.mat: is no MATLAB file or damaged" in message
+    assert "train_32x32.mat: is not a MATLAB file or is damaged" in message
     assert "test_32x32.mat: 1 labels for 2 images" in message
     savemat(tmp_path / "test_32x32.mat", {"X": np.zeros((4, 3)), "y": np.array([["a"]])})
     assert "'y' must hold whole numbers" in refusal("svhn", tmp_path)
@@ -73,7 +73,7 @@ def test_stl10_is_stored_by_columns(tmp_path: Path, folder: str) -> None:
     assert splits.train.image(3).getpixel((5, 2)) == tuple(pixels["train"][3, 2, 5])
     assert splits.test.targets.tolist() == list(range(10))
     fake.truncated(tmp_path / folder / "test_X.bin")
-    assert "but 10 labels need 276480; get the file again" in refusal("stl10", tmp_path)
+    assert "but 10 labels need 276480; download the file again" in refusal("stl10", tmp_path)
     (tmp_path / folder / "train_y.bin").unlink()
     assert "train_y.bin: is missing" in refusal("stl10", tmp_path)
 

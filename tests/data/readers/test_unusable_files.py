@@ -82,7 +82,7 @@ CLASSES = {"mode": "multiclass", "num_classes": 3}
         (another_size, {}, "field_2.png: 9 x 8 pixels, but its image field_2.png has 20 x 16 pixels"),
         (no_mask, {}, "field_2.png: has no mask"),
         (no_image, {}, "field_2.png: is empty (0 bytes); replace the file or delete it"),
-        (all_empty, {}, "field_0.png: empty, as are all of the 10 masks looked at"),
+        (all_empty, {}, "field_0.png: is empty, as are all of the 10 masks that were read"),
         (
             four_bands,
             {},

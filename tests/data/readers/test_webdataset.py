@@ -109,7 +109,7 @@ def test_classes_have_the_names_of_a_file(tmp_path: Path):
     assert read("webdataset", tmp_path).class_names == ("ant", "bee", "wasp")
     (tmp_path / "classes.txt").write_text("ant\nbee\n")
     message = refusal("webdataset", tmp_path, num_classes=3)
-    assert "classes.txt: data.num_classes=3, but 2 classes are there" in message
+    assert "classes.txt: data.num_classes=3, but the data have 2 classes" in message
     assert f"{tmp_path / 'train-000.tar'}: 0002: label 2 (1 such in the shard); legal: 0 to 1" in message
 
 
@@ -209,8 +209,8 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path):
         ),
         (lambda content: content[: 2 * 512 + 100], "is cut off"),
         (lambda content: content[:1024] + b"x" * 512 + content[1536:], "is damaged at byte 1024: no header"),
-        (lambda content: b"", "is cut off or no tar (empty file)"),
-        (lambda content: b"no tar" * 300, "is cut off or no tar"),
+        (lambda content: b"", "is truncated or not a tar (empty file)"),
+        (lambda content: b"no tar" * 300, "is truncated or not a tar"),
     ],
 )
 def test_a_damaged_tar_is_no_shorter_tar(tmp_path: Path, cut, words: str):

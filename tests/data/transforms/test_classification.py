@@ -8,7 +8,11 @@ from timm.data import create_transform
 
 from kanvision.data.seeding import random_state
 from kanvision.data.transforms.batch_ops import Flip, PadCrop, RandomAffine
-from kanvision.data.transforms.classification import ImageSpec, evaluation_transform, training_transform
+from kanvision.data.transforms.classification import (
+    ImageSpec,
+    build_evaluation_transform,
+    build_training_transform,
+)
 
 
 def spec(in_chans: int = 3, img_size: int = 32) -> ImageSpec:
@@ -34,7 +38,7 @@ def test_evaluation_gives_the_numbers_of_timm(interpolation: str, crop_pct: floa
     reference = create_transform(
         s.img_size, interpolation=interpolation, crop_pct=crop_pct, mean=s.mean, std=s.std
     )
-    ours = evaluation_transform(s, interpolation=interpolation, crop_pct=crop_pct)
+    ours = build_evaluation_transform(s, interpolation=interpolation, crop_pct=crop_pct)
     images = pictures()
     assert torch.equal(ours(images), torch.stack([reference(image) for image in images]))
 
@@ -49,7 +53,7 @@ def test_random_resized_crop_and_policy_give_the_numbers_of_timm():
         "re_mode": "pixel",
     }
     reference = create_transform(s.img_size, is_training=True, mean=s.mean, std=s.std, **options)
-    ours = training_transform(s, crop="random_resized", **options)
+    ours = build_training_transform(s, crop="random_resized", **options)
     for seed, image in enumerate(pictures(8)):
         with random_state(seed):
             expected = reference(image)
@@ -62,9 +66,9 @@ def test_random_resized_crop_and_policy_give_the_numbers_of_timm():
 def test_any_color_mode_to_any_number_of_channels(in_chans: int, mode: str):
     s = spec(in_chans)
     for transform in (
-        evaluation_transform(s),
-        training_transform(s, crop="random_resized", auto_augment="rand-m9-mstd0.5", hflip=0.5),
-        training_transform(s, crop="pad", color_jitter=0.3, re_prob=0.5),
+        build_evaluation_transform(s),
+        build_training_transform(s, crop="random_resized", auto_augment="rand-m9-mstd0.5", hflip=0.5),
+        build_training_transform(s, crop="pad", color_jitter=0.3, re_prob=0.5),
     ):
         batch = transform(pictures(mode=mode))
         assert batch.shape == (3, in_chans, 32, 32)
@@ -76,7 +80,7 @@ def test_any_color_mode_to_any_number_of_channels(in_chans: int, mode: str):
 def test_channels_beyond_three_repeat_the_colors_under_their_own_statistics():
     s = spec(5)
     pixels = (
-        evaluation_transform(s)(pictures()) * torch.tensor(s.std)[:, None, None]
+        build_evaluation_transform(s)(pictures()) * torch.tensor(s.std)[:, None, None]
         + torch.tensor(s.mean)[:, None, None]
     )
     assert torch.allclose(pixels[:, 3:], pixels[:, :2], atol=1e-6)
@@ -95,7 +99,7 @@ def test_arrays_and_pictures_give_the_same(mode: str, in_chans: int, size: int):
         "hflip": 0.5,
         "random_affine": {"degrees": 10.0, "translate": 0.1, "scale": (0.9, 1.1)},
     }
-    for transform in (evaluation_transform(s), training_transform(s, **options)):
+    for transform in (build_evaluation_transform(s), build_training_transform(s, **options)):
         with random_state(1):
             expected = transform(images)
         with random_state(1):
@@ -118,7 +122,7 @@ def test_statistics_of_the_wrong_length_are_refused():
 )
 def test_unknown_augmentation_is_refused(options: dict[str, str], reason: str):
     with pytest.raises(ValueError, match=reason):
-        training_transform(spec(), **options)
+        build_training_transform(spec(), **options)
 
 
 def ramp(num: int, size: int = 9) -> torch.Tensor:
@@ -165,16 +169,16 @@ def test_flip_mirrors_its_share_of_the_images(dim: int):
 @pytest.mark.parametrize("in_chans", [1, 3, 12])
 def test_a_random_resized_crop_is_not_skipped_for_arrays_of_the_right_size(in_chans: int):
     array = torch.from_numpy(np.asarray(pictures(1, size=(32, 32), mode="L")[0]).copy())[None, None]
-    transform = training_transform(spec(in_chans), crop="random_resized", scale=(0.3, 0.5))
+    transform = build_training_transform(spec(in_chans), crop="random_resized", scale=(0.3, 0.5))
     with random_state(0):
         cropped = transform(array)
     assert cropped.shape == (1, in_chans, 32, 32)
-    assert (cropped - evaluation_transform(spec(in_chans))(array)).abs().mean() > 0.1
+    assert (cropped - build_evaluation_transform(spec(in_chans))(array)).abs().mean() > 0.1
 
 
 @pytest.mark.parametrize(("key", "dim"), [("hflip", -1), ("vflip", -2)])
 def test_flips_go_the_way_they_say(key: str, dim: int):
-    plain, flipped = training_transform(spec()), training_transform(spec(), **{key: 1.0})
+    plain, flipped = build_training_transform(spec()), build_training_transform(spec(), **{key: 1.0})
     assert torch.equal(flipped(pictures()), plain(pictures()).flip(dim))
 
 
@@ -208,7 +212,7 @@ def test_affine_shift_zoom_and_rotation_move_a_spot_as_they_should(monkeypatch: 
 
 def test_random_numbers_come_from_the_batch_alone():
     images = pictures(4)
-    transform = training_transform(
+    transform = build_training_transform(
         spec(),
         crop="random_resized",
         interpolation="random",

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kanvision.data.transforms.segmentation import segmentation_augment
-from kanvision.spec.data import BACKENDS
+from kanvision.data.transforms.segmentation import BACKENDS, build_segmentation_augment
 
 AFFINE = {"degrees": 30.0, "translate": 0.2, "scale": (0.8, 1.25)}
 both = pytest.mark.parametrize("backend", BACKENDS)
@@ -35,7 +34,7 @@ def outcomes(transform, image: Tensor, labels: Tensor, num: int = 60) -> set[byt
 @both
 @pytest.mark.parametrize(("channels", "planes"), [(1, 1), (3, 1), (4, 2), (5, 3), (12, 7)])
 def test_image_and_labels_stay_together(backend: str, channels: int, planes: int):
-    transform = segmentation_augment(backend=backend, hflip=0.5, vflip=0.5, transpose=0.5, rot90=0.5)
+    transform = build_segmentation_augment(backend=backend, hflip=0.5, vflip=0.5, transpose=0.5, rot90=0.5)
     image, labels = pair(channels, planes=planes)
     for seed in range(20):
         torch.manual_seed(seed)
@@ -55,7 +54,7 @@ def test_each_move_is_what_its_name_says(backend: str):
     flat, turned = labels.flip(-1), {labels.rot90(k, (-2, -1)).numpy().tobytes() for k in range(4)}
 
     def seen(**moves: float) -> set[bytes]:
-        return outcomes(segmentation_augment(backend=backend, **moves), image, labels)
+        return outcomes(build_segmentation_augment(backend=backend, **moves), image, labels)
 
     same = labels.numpy().tobytes()
     assert seen(hflip=0.5) == {same, flat.numpy().tobytes()}
@@ -69,7 +68,7 @@ def test_each_move_is_what_its_name_says(backend: str):
 @both
 def test_a_quarter_turn_of_a_wide_image_is_a_tall_one(backend: str):
     image, labels = pair(3, size=(16, 40))
-    transform = segmentation_augment(backend=backend, transpose=1.0)
+    transform = build_segmentation_augment(backend=backend, transpose=1.0)
     moved, found = transform(image, labels)
     assert (moved.shape, found.shape) == ((3, 40, 16), (1, 40, 16))
 
@@ -77,7 +76,7 @@ def test_a_quarter_turn_of_a_wide_image_is_a_tall_one(backend: str):
 @both
 @pytest.mark.parametrize("size", [(64, 64), (48, 80)])
 def test_an_affine_map_keeps_labels_whole_and_moves_the_image_alike(backend: str, size: tuple[int, int]):
-    transform = segmentation_augment(backend=backend, random_affine=AFFINE)
+    transform = build_segmentation_augment(backend=backend, random_affine=AFFINE)
     image, labels = pair(5, size, planes=2)
     moved_at_all = 0
     for seed in range(10):
@@ -97,13 +96,13 @@ def test_an_affine_map_keeps_labels_whole_and_moves_the_image_alike(backend: str
 def test_large_instance_numbers_survive(backend: str):
     image = torch.rand(1, 20, 20)
     labels = torch.arange(400).reshape(1, 20, 20) * 1000
-    transform = segmentation_augment(backend=backend, random_affine={"degrees": 10.0})
+    transform = build_segmentation_augment(backend=backend, random_affine={"degrees": 10.0})
     _, found = transform(image, labels)
     assert set(found.unique().tolist()) <= set(labels.unique().tolist())
 
 
 def test_a_crop_is_a_window_of_image_and_labels():
-    transform = segmentation_augment(crop="random_resized", scale=(0.2, 0.5), ratio=(0.5, 2.0))
+    transform = build_segmentation_augment(crop="random_resized", scale=(0.2, 0.5), ratio=(0.5, 2.0))
     image, labels = pair(2, size=(40, 64))
     sizes = set()
     for seed in range(10):
@@ -117,7 +116,7 @@ def test_a_crop_is_a_window_of_image_and_labels():
 
 
 def test_brightness_changes_the_image_alone_and_is_not_clipped():
-    transform = segmentation_augment(brightness=0.3)
+    transform = build_segmentation_augment(brightness=0.3)
     image, labels = torch.full((4, 8, 8), 0.9), torch.ones(1, 8, 8, dtype=torch.int64)
     factors = []
     for seed in range(30):
@@ -136,7 +135,7 @@ def test_random_numbers_follow_torch(backend: str):
     image, labels = pair(3)
     results = []
     for _ in range(2):
-        transform = segmentation_augment(
+        transform = build_segmentation_augment(
             backend=backend, hflip=0.5, vflip=0.5, random_affine=AFFINE, crop="random_resized", brightness=0.1
         )
         torch.manual_seed(7)
@@ -147,7 +146,10 @@ def test_random_numbers_follow_torch(backend: str):
 
 
 def test_nothing_to_do_is_none():
-    assert segmentation_augment(crop="none", pad=4, scale=(0.08, 1.0), re_prob=0.0, re_mode="pixel") is None
+    assert (
+        build_segmentation_augment(crop="none", pad=4, scale=(0.08, 1.0), re_prob=0.0, re_mode="pixel")
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,27 +157,27 @@ def test_nothing_to_do_is_none():
 )
 def test_what_has_no_form_for_masks_is_refused(key: str, value: object):
     with pytest.raises(ValueError, match=rf"augment\.{key}={value}: not available for segmentation"):
-        segmentation_augment(hflip=0.5, **{key: value})
+        build_segmentation_augment(hflip=0.5, **{key: value})
 
 
 def test_an_unknown_library_is_refused():
     with pytest.raises(ValueError, match=r"augment\.backend=kornia; legal: albumentations, torchvision"):
-        segmentation_augment(hflip=0.5, backend="kornia")
+        build_segmentation_augment(hflip=0.5, backend="kornia")
 
 
 def test_the_library_is_imported_late_and_without_its_network_call():
     code = """
 import os, sys
 os.environ.pop("NO_ALBUMENTATIONS_UPDATE", None)
-from kanvision.data import augment
+from kanvision.data.transforms import segmentation as augment
 affine = {"degrees": 5.0}
-assert augment.segmentation_augment(random_affine=affine, backend="torchvision") is not None
+assert augment.build_segmentation_augment(random_affine=affine, backend="torchvision") is not None
 assert "albumentations" not in sys.modules
 import urllib.request
 def refuse(*args, **kwargs):
     raise SystemExit("network")
 urllib.request.OpenerDirector.open = refuse
-assert augment.segmentation_augment(hflip=0.5) is not None
+assert augment.build_segmentation_augment(hflip=0.5) is not None
 assert "albumentations" in sys.modules
 assert "NO_ALBUMENTATIONS_UPDATE" not in os.environ
 """

@@ -166,4 +166,4 @@ def iter_batches(
 def without_augmentation(datamodule: ImageDataModule, split: str) -> Any:
     """A part of the data as evaluation sees it."""
     dataset = datamodule.datasets[split]
-    return datamodule.serve(dataset.source, dataset.indices, training=False)
+    return datamodule.build_dataset(dataset.source, dataset.indices, training=False)

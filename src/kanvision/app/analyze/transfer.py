@@ -114,7 +114,7 @@ def _batches(
 ) -> Iterator[dict[str, Tensor]]:
     """Images of a split without augmentation, as many of each class, on the CPU."""
     dataset = without_augmentation(datamodule, split)
-    targets = datamodule.strata(dataset.source)[dataset.indices]
+    targets = datamodule.get_strata(dataset.source)[dataset.indices]
     return iter_batches(datamodule, dataset, stratified_limit(targets, number, study.cfg.analyze.seed))
 
 

@@ -26,14 +26,14 @@ from kanvision.prediction import (
     Outputs,
     Scene,
     find_inputs,
+    find_name_clashes,
+    find_overwritten_files,
+    find_unusable_pictures,
+    find_unusable_scenes,
     open_scene,
-    output_file,
-    overwriting_problems,
     predict_classes,
-    refuse,
-    twin_problems,
-    unusable_pictures,
-    unusable_scenes,
+    raise_problems,
+    resolve_output_file,
 )
 from kanvision.tasks import NonFiniteError, SegmentationTask
 
@@ -64,7 +64,7 @@ def predict(cfg: EvalConfig) -> list[Path]:
     suffix = getattr(restored.run.data, "mask_suffix", "")
     inputs = find_inputs(source, classes=not is_masks, mask_suffix=suffix)
     is_multilabel = isinstance(restored.task, SegmentationTask) and restored.task.mode == "multilabel"
-    file = output_file(cfg.output, len(inputs.names), classes=not is_masks, multilabel=is_multilabel)
+    file = resolve_output_file(cfg.output, len(inputs.names), classes=not is_masks, multilabel=is_multilabel)
     default = run_folder(restored.path) / "predict" / source.stem
     folder = file.parent if file else Path(cfg.output).expanduser() if cfg.output else default
     job = _Job(cfg, restored, create_datamodule(restored.run), folder, file, build_console())
@@ -81,7 +81,7 @@ def predict(cfg: EvalConfig) -> list[Path]:
     job.say(f"Written: {folder}")
     for what in [*written, f"{job.record.name}: how they were made"]:
         job.say(f"  {what}")
-    for why, names in (("no images", inputs.left), ("masks of other images", inputs.masks)):
+    for why, names in (("no images", inputs.others), ("masks of other images", inputs.masks)):
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             job.say(f"Left out, being {why}: {', '.join(map(str, names[:5]))}{more}")
@@ -136,8 +136,10 @@ def _classes(job: _Job, inputs: Inputs) -> list[str]:
     assert isinstance(data, ClassificationDataModule)
     table, limit = job.file or job.folder / "predictions.csv", job.cfg.predict.max_pixels
     with job.progress("checking", len(inputs.names)) as advance:
-        problems = unusable_pictures(inputs.paths, limit, advance)
-    refuse([*problems, *overwriting_problems([table, job.record], inputs, job.cfg.predict.overwrite)])
+        problems = find_unusable_pictures(inputs.paths, limit, advance)
+    raise_problems(
+        [*problems, *find_overwritten_files([table, job.record], inputs, job.cfg.predict.overwrite)]
+    )
     names = _names(job, job.run.data.num_classes or 0)
     started = time.perf_counter()
     with job.progress("predicting", len(inputs.names)) as advance:
@@ -168,27 +170,29 @@ def _masks(job: _Job, inputs: Inputs) -> list[str]:
         cfg.max_value or getattr(job.run.data, "max_value", None),
     )
     predictor = _predictor(job, data)
-    outputs = [predictor.outputs(name, job.folder, cfg.probabilities) for name in inputs.names]
+    outputs = [predictor.plan_outputs(name, job.folder, cfg.probabilities) for name in inputs.names]
     table, tiles = job.folder / "predictions.csv", list[int]()
     if job.file:
         outputs = [Outputs((job.file,))]
 
     def look(scene: Scene) -> None:
-        if predictor.resizes(scene):
-            scene.check_whole()
+        if predictor.is_resized(scene):
+            scene.check_size()
         tiles.append(predictor.num_tiles(scene))
 
     with job.progress("checking", len(inputs.names)) as advance:
-        problems = unusable_scenes(inputs.paths, bands, look, advance)
+        problems = find_unusable_scenes(inputs.paths, bands, look, advance)
     files = [path for result in outputs for path in result.files]
     files += [job.record] if job.file else [table, job.record]
-    refuse([*problems, *twin_problems(inputs), *overwriting_problems(files, inputs, cfg.overwrite)])
+    raise_problems(
+        [*problems, *find_name_clashes(inputs), *find_overwritten_files(files, inputs, cfg.overwrite)]
+    )
     rows: list[FileRow] = []
     with job.progress("predicting", sum(tiles)) as advance:
         for name, path, result, count in zip(inputs.names, inputs.paths, outputs, tiles, strict=True):
             started = time.perf_counter()
             with open_scene(path, bands) as scene:
-                resized = predictor.resizes(scene)
+                resized = predictor.is_resized(scene)
                 outcome = predictor.predict(scene, result, advance)
             seconds = time.perf_counter() - started
             rows.append(FileRow(name.as_posix(), outcome, None if resized else count, seconds))

@@ -1,4 +1,4 @@
-"""Data of a run, for Lightning's trainer: what all tasks share, and classification."""
+"""Datamodules for Lightning's trainer: the base of all tasks, and classification."""
 
 from __future__ import annotations
 
@@ -15,23 +15,27 @@ from torch.utils.data import DataLoader
 
 from kanvision.data.errors import DataError
 from kanvision.data.files.pillow import MAX_PIXELS
-from kanvision.data.loading.bad_samples import answer_for
+from kanvision.data.loading.bad_samples import resolve_on_bad_sample
 from kanvision.data.loading.image_dataset import ImageDataset
-from kanvision.data.loading.loaders import epoch_to_come, make_loader
+from kanvision.data.loading.loaders import get_upcoming_epoch, make_loader
 from kanvision.data.loading.samplers import EvenBatchSampler, TrainBatchSampler
 from kanvision.data.readers import READERS, ImageSource, Splits
 from kanvision.data.readers.base import DataReader, Reader
 from kanvision.data.splits.holdout import stratified_holdout, stratified_limit
-from kanvision.data.transforms.classification import ImageSpec, evaluation_transform, training_transform
+from kanvision.data.transforms.classification import (
+    ImageSpec,
+    build_evaluation_transform,
+    build_training_transform,
+)
 from kanvision.spec.data import SPLITS, FaultPolicy, Interpolation
 
-__all__ = ["ClassificationDataModule", "ImageDataModule", "own_keys"]
+__all__ = ["ClassificationDataModule", "ImageDataModule", "list_reader_keys"]
 
 Indices = NDArray[np.int64]
 
 
 class SplitSources(Protocol):
-    """The parts of a data set, as a reader finds them; `val` is None where it brings none of its own."""
+    """Splits of a data set as a reader finds them; `val` is None if the data set has no validation split."""
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
@@ -44,40 +48,40 @@ class SplitSources(Protocol):
 
 
 class ImageDataModule(pl.LightningDataModule, ABC):
-    """Splits and loaders of one data set, whatever its labels are for.
+    """Base of the datamodules, with the splits and loaders of one data set.
 
-    It makes its own samplers for the attached trainer's processes, so the trainer must be built with
-    `use_distributed_sampler=False`. Subclasses find the data and serve them in batches.
+    The datamodule builds its own samplers for the processes of the attached trainer, so the trainer must be
+    built with `use_distributed_sampler=False`. Subclasses read the data and build the datasets.
 
     Args:
         name: Name of the data set.
-        in_chans: Channels of an image.
-        img_size: Side in pixels.
+        in_chans: Number of input channels.
+        img_size: Side of the square images in pixels.
         mean: Mean of each channel, in units of [0, 1].
         std: Standard deviation of each channel, in units of [0, 1].
-        root: Folder on disk; null for data that ship with a package or are generated.
-        num_classes: Number of classes that the user expects; null: what the data have.
-        interpolation: How images are resized for evaluation.
+        root: Folder of the data set; null for data that ship with a package or are generated.
+        num_classes: Expected number of classes; null: the number that the data have.
+        interpolation: Interpolation by which images are resized for evaluation.
         crop_pct: Share of the resized image that the center crop of evaluation keeps.
-        download: Fetch the data set when it is missing.
-        augment: Arguments of the task's training transform, and `num_repeats`, the copies of an image in one
-            global batch.
-        val_fraction: Share of the training images held out, by class where an image has one; 0: validate on
-            the test split.
-        split_seed: Seed of the held-out share.
-        batch_size: Images per step and device in training.
-        eval_batch_size: Images per step and device in evaluation; null: as in training.
-        num_workers: Loader processes per device.
-        limit: Train on at most this many images.
-        limit_test: Validate and test on at most this many images each.
+        download: Download the data set if it is missing.
+        augment: Arguments of the training transform of the task, and `num_repeats`, the number of copies of
+            an image in one global batch.
+        val_fraction: Fraction of the training images that is held out for validation, by class if images have
+            one; 0: validate on the test split.
+        split_seed: Seed of the held-out fraction.
+        batch_size: Number of images per device and training step.
+        eval_batch_size: Number of images per device and evaluation step; null: as in training.
+        num_workers: Number of loader processes per device.
+        limit: Largest number of training images; null: all.
+        limit_test: Largest number of validation images and of test images; null: all.
         on_bad_sample: "raise": a sample that cannot be read is an error. "skip": training replaces it by the
-            next one, evaluation leaves it out, and batches list it (`kanvision.data.loading.bad_samples`).
-        max_bad_samples: Number of files that may be found bad before any batch is made. The counter of
+            next sample, evaluation skips it, and batches list it (`kanvision.data.loading.bad_samples`).
+        max_bad_samples: Largest number of bad files that may be found before the first batch. The counter of
             bad samples in batches has the same limit.
-        max_pixels: Most pixels of an image in a file; None: no limit.
-        seed: Seed of order and augmentation.
-        known_classes: Names of the classes of a trained network, in the order of its outputs, that labels
-            have to mean; empty: those of the data, in their own order.
+        max_pixels: Largest number of pixels of an image file; None: no limit.
+        seed: Seed of the order of samples and of augmentation.
+        known_classes: Class names of a trained network in the order of its outputs, to which labels are
+            mapped; if empty, the classes of the data in their own order.
 
     Raises:
         ValueError: If mean or std do not have in_chans values.
@@ -113,7 +117,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         super().__init__()
         self.known_classes = tuple(known_classes)
         self.present_classes: tuple[str, ...] = ()
-        """Names of the classes of the data, in their own order."""
+        """Class names of the data, in their own order."""
         self.dataset_name = name
         self.on_bad_sample = on_bad_sample
         self.max_bad_samples = max_bad_samples
@@ -138,30 +142,30 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self._class_names: tuple[str, ...] = ()
 
     reader: DataReader
-    """Finds the data on disk."""
+    """Reader of the data set."""
 
     @abstractmethod
     def read(self) -> SplitSources:
-        """Find the data and check them."""
+        """Find and check the data."""
 
     @abstractmethod
-    def align(self, splits: SplitSources) -> None:
-        """Let labels mean the classes of a trained network, whatever the order of those of the data.
+    def align_classes(self, splits: SplitSources) -> None:
+        """Map the labels of the data to the classes of a trained network.
 
         Raises:
-            DataError: If that cannot be.
+            DataError: If classes cannot be mapped.
         """
 
     @abstractmethod
-    def strata(self, source: Any) -> Indices:
-        """(N,) group of each image of a source, over which limit and held-out share are balanced."""
+    def get_strata(self, source: Any) -> Indices:
+        """Return the stratum of each image, (N,), over which limit and held-out set are balanced."""
 
     @abstractmethod
-    def serve(self, source: Any, indices: Indices, *, training: bool) -> Any:
-        """Dataset of these images of a source, which hands out whole batches."""
+    def build_dataset(self, source: Any, indices: Indices, *, training: bool) -> Any:
+        """Return the dataset of chosen images of a source, which loads whole batches."""
 
     def setup(self, stage: str | None = None) -> None:
-        """Find, check and split the data; a second call does nothing.
+        """Find, check and split the data on the first call.
 
         Raises:
             DataError: If files are missing or broken, or labels or the number of classes do not fit.
@@ -172,14 +176,14 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self.present_classes = splits.class_names
         self._class_names = self.known_classes or splits.class_names
         if self.present_classes != self._class_names:
-            self.align(splits)
+            self.align_classes(splits)
         train, held_out = self._training_indices(splits)
         if splits.val is not None:
             val = self._limited(splits.val)
         elif held_out is not None:
             val = self._limited(splits.train, held_out)
         else:
-            # Choosing by the test score flatters it, so nobody should do it unawares.
+            # A checkpoint chosen by its test score makes that score too good.
             warnings.warn(
                 f"{self.dataset_name}: data.val_fraction=0, so validation uses the test split", stacklevel=2
             )
@@ -191,7 +195,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         }
 
     def _training_indices(self, splits: SplitSources) -> tuple[Indices, Indices | None]:
-        """Indices to train on, and those held out for validation if any."""
+        """Return the indices to train on, and the indices held out for validation or None."""
         if splits.val is not None or not self.val_fraction:
             return np.arange(len(splits.train)), None
         kept, held_out = self.hold_out(splits.train)
@@ -203,23 +207,23 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         return kept, held_out
 
     def hold_out(self, source: Any) -> tuple[Indices, Indices]:
-        """Indices of a source to train on, and those to validate on."""
-        return stratified_holdout(self.strata(source), self.val_fraction, self.split_seed)
+        """Return the indices of a source to train on, and the indices to validate on."""
+        return stratified_holdout(self.get_strata(source), self.val_fraction, self.split_seed)
 
     def _limited(self, source: Any, indices: Indices | None = None, *, training: bool = False) -> Any:
         indices = np.arange(len(source)) if indices is None else indices
         limit = self.limit if training else self.limit_test
-        chosen = indices[stratified_limit(self.strata(source)[indices], limit)]
-        return self.serve(source, chosen, training=training)
+        chosen = indices[stratified_limit(self.get_strata(source)[indices], limit)]
+        return self.build_dataset(source, chosen, training=training)
 
     @property
     def facts(self) -> dict[str, str]:
-        """What was found out about the data that a run says before it starts, by name."""
+        """Facts about the data for the header of a run, by name."""
         self._split("train")
         return self.reader.facts
 
     def error(self, problem: str) -> DataError:
-        """The error for a problem with the data."""
+        """Return the error for a problem with the data."""
         return DataError(f"data set {self.dataset_name}: {problem}")
 
     @property
@@ -239,7 +243,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Name of each class that a label can mean, in the order of the targets."""
+        """Class names in the order of the targets."""
         self._split("train")
         return self._class_names
 
@@ -254,7 +258,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         return {name: len(self._split(name)) for name in SPLITS}
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled, augmented batches; a function of (seed, epoch, rank) alone."""
+        """Return the loader of shuffled, augmented batches, which depend on (seed, epoch, rank) alone."""
         dataset, trainer = self._split("train"), self.trainer
         world_size, rank = self._processes()
         batches = TrainBatchSampler(
@@ -264,18 +268,18 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             num_replicas=world_size,
             rank=rank,
             num_repeats=self.num_repeats,
-            # Lightning turns shuffling off to overfit, but does not see it inside a batch sampler.
+            # Lightning switches shuffling off to overfit, but not inside a batch sampler.
             fixed=getattr(trainer, "overfit_batches", 0) > 0,
         )
-        batches.set_epoch(0 if trainer is None else epoch_to_come(trainer))
+        batches.set_epoch(0 if trainer is None else get_upcoming_epoch(trainer))
         return make_loader(dataset, batches, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Each validation image exactly once over all processes."""
+        """Return the loader of the validation images, each once over all processes."""
         return self._evaluation_loader("val")
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Each test image exactly once over all processes."""
+        """Return the loader of the test images, each once over all processes."""
         return self._evaluation_loader("test")
 
     def _evaluation_loader(self, split: str) -> DataLoader[Any]:
@@ -285,19 +289,19 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         return make_loader(dataset, batches, num_workers=self.num_workers)
 
     def _processes(self) -> tuple[int, int]:
-        """Number of processes, and which of them this is."""
+        """Return the number of processes and the rank of this one."""
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
 
 class ClassificationDataModule(ImageDataModule):
-    """Loaders for training, validation and test of images with one class each.
+    """Datamodule of images with one class each.
 
     Batches are {"image": (B, in_chans, S, S), "target": (B,), "index": (B,)}.
 
     Args:
-        name: Reader in `READERS`.
-        **options: Arguments of `ImageDataModule` and of the data set's reader; `augment` holds those of
-            `training_transform`.
+        name: Name of a reader in `READERS`.
+        **options: Arguments of `ImageDataModule` and of the reader; `augment` holds the arguments of
+            `build_training_transform`.
 
     Raises:
         ValueError: If the name is unknown, or mean, std or augment do not fit.
@@ -308,59 +312,59 @@ class ClassificationDataModule(ImageDataModule):
     def __init__(self, name: str, **options: Any) -> None:
         if name not in READERS:
             raise ValueError(f"data.name={name} is unknown; legal: {', '.join(sorted(READERS))}")
-        own = {key: options.pop(key) for key in own_keys(READERS[name]) if key in options}
+        own = {key: options.pop(key) for key in list_reader_keys(READERS[name]) if key in options}
         super().__init__(name, **options)
         self.reader = READERS[name](self.root, self.expected_classes, self.download, **own)
         self.reader.max_pixels = self.max_pixels
         self.reader.known_classes = self.known_classes
-        self.train_transform = training_transform(self.spec, **self.augment)
-        self.eval_transform = evaluation_transform(
+        self.train_transform = build_training_transform(self.spec, **self.augment)
+        self.eval_transform = build_evaluation_transform(
             self.spec, interpolation=self.interpolation, crop_pct=self.crop_pct
         )
 
     def prepare_data(self) -> None:
-        """Fetch the data if they are missing and that is wanted.
+        """Download the data if they are missing and `download` is set.
 
         Raises:
-            DataError: If they cannot be fetched.
+            DataError: If the download fails.
         """
         self.reader.prepare()
 
     def read(self) -> Splits:
-        """Find the images and check them."""
+        """Find and check the images."""
         return self.reader.read()
 
-    def align(self, splits: SplitSources) -> None:
-        """Translate the targets by the names of the classes."""
+    def align_classes(self, splits: SplitSources) -> None:
+        """Map the targets to the classes of a trained network by the names of the classes."""
         unknown = [name for name in splits.class_names if self.known_classes.count(name) != 1]
         if unknown:
-            raise self.error(f"{', '.join(unknown)}: cannot be told from the names of the trained classes")
-        indices = np.array([self.known_classes.index(name) for name in splits.class_names], np.int64)
+            raise self.error(f"{', '.join(unknown)}: not found once among the names of the trained classes")
+        outputs = np.array([self.known_classes.index(name) for name in splits.class_names], np.int64)
         for source in (splits.train, splits.test, splits.val):
             if source is not None:
-                source.targets = indices[source.targets]
+                source.targets = outputs[source.targets]
 
-    def strata(self, source: ImageSource) -> Indices:
-        """Class of each image."""
+    def get_strata(self, source: ImageSource) -> Indices:
+        """Return the class of each image."""
         return source.targets
 
-    def serve(self, source: ImageSource, indices: Indices, *, training: bool) -> ImageDataset:
-        """These images, augmented for training."""
+    def build_dataset(self, source: ImageSource, indices: Indices, *, training: bool) -> ImageDataset:
+        """Return the dataset of chosen images, augmented for training."""
         return ImageDataset(
             source,
             indices,
             self.train_transform if training else self.eval_transform,
-            answer=answer_for(self.on_bad_sample, training=training),
+            on_bad_sample=resolve_on_bad_sample(self.on_bad_sample, training=training),
             shape=(self.spec.in_chans, self.spec.img_size, self.spec.img_size),
         )
 
     def error(self, problem: str) -> DataError:
-        """The error with the expected tree, and where to get the data."""
+        """Return the error with the expected tree and the source of the data."""
         return self.reader.error(f"{self.reader.root}: {problem}")
 
 
-def own_keys(reader: type[DataReader]) -> set[str]:
-    """Keyword arguments of a reader and its bases, but for those that every datamodule has."""
+def list_reader_keys(reader: type[DataReader]) -> set[str]:
+    """Return the keyword arguments of a reader and its bases that are not arguments of every datamodule."""
     constructors = [vars(kind)["__init__"] for kind in reader.__mro__ if "__init__" in vars(kind)]
     found = {
         name

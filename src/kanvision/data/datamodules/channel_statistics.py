@@ -12,36 +12,36 @@ from kanvision.data.readers.segmentation_base import Indices, SegmentationSource
 from kanvision.data.seeding import random_state
 from kanvision.data.splits.holdout import stratified_limit
 
-__all__ = ["channel_statistics"]
+__all__ = ["measure_channel_statistics"]
 
-MOST_IMAGES = 256
-"""Images that are read; more hardly change the result."""
+MAX_IMAGES = 256
+"""Number of images that are read; more hardly change the result."""
 
 
-def channel_statistics(
-    source: SegmentationSource, indices: Indices, *, skip_faults: bool = False
+def measure_channel_statistics(
+    source: SegmentationSource, indices: Indices, *, skip_bad_samples: bool = False
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation over all pixels of a fixed choice of images.
+    """Return the mean and standard deviation of each channel over the pixels of a fixed choice of images.
 
     Args:
-        source: The images.
-        indices: Those to choose from, which should be the training images.
-        skip_faults: Leave out images that cannot be read.
+        source: Source of the images.
+        indices: Indices to choose from, which should be those of the training images.
+        skip_bad_samples: Skip images that cannot be read.
 
     Returns:
-        C means and C standard deviations, in units of [0, 1]; a channel without any variation has 1.
+        C means and C standard deviations, in units of [0, 1]; a constant channel has standard deviation 1.
 
     Raises:
-        DataError: If an image cannot be read, or none can.
+        DataError: If an image cannot be read, or none can be read.
     """
-    chosen = indices[stratified_limit(source.strata[indices], MOST_IMAGES)]
+    chosen = indices[stratified_limit(source.strata[indices], MAX_IMAGES)]
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
-    with random_state(0):  # a source may choose among pictures of one place
-        for number, index in enumerate(chosen, 1):
+    with random_state(0):  # a source may draw one of several images of an area
+        for position, index in enumerate(chosen, 1):
             try:
                 pixels = source[int(index)]["image"].double().flatten(1)  # (C, H*W)
             except DataError:
-                if not skip_faults or (number == len(chosen) and not count):
+                if not skip_bad_samples or (position == len(chosen) and not count):
                     raise
                 continue
             count += pixels.shape[1]
@@ -54,5 +54,5 @@ def channel_statistics(
 
 
 def _rounded(values: torch.Tensor) -> tuple[float, ...]:
-    """Six significant digits: enough, and readable in a file."""
+    """Return values rounded to six significant digits, which are enough and readable in a file."""
     return tuple(float(f"{value:.6g}") for value in values.tolist())

@@ -1,4 +1,4 @@
-"""Finding image files in folders, one folder a class."""
+"""Lists of image files in folders, with one folder for each class."""
 
 from __future__ import annotations
 
@@ -14,62 +14,62 @@ from PIL import Image
 from kanvision.data.readers.base import Reader
 
 from .images import FileSource
-from .pillow import picture_formats
+from .pillow import list_formats
 from .walk import Listing, list_files
 
 __all__ = [
     "FolderIndex",
-    "image_endings",
-    "image_files",
+    "list_image_and_array_files",
+    "list_image_files",
+    "list_image_suffixes",
     "list_images",
-    "mask_data_files",
-    "subfolders",
+    "list_subfolders",
 ]
 
 
 @lru_cache(maxsize=1)
-def image_endings() -> frozenset[str]:
-    """Return the endings of names of image files, in lower case: those of all that Pillow reads."""
+def list_image_suffixes() -> frozenset[str]:
+    """Return the suffixes of image files that Pillow reads, in lower case."""
     known = Image.registered_extensions()
-    return frozenset(ext for ext, kind in known.items() if kind in picture_formats())
+    return frozenset(ext for ext, kind in known.items() if kind in list_formats())
 
 
-def subfolders(folder: Path) -> list[str]:
-    """Names of the folders inside, sorted, without hidden ones."""
+def list_subfolders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted and without hidden ones."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
 
 
 def list_images(folder: Path, *, deep: bool = True, inside: Path | None = None) -> Listing:
-    """Return the image files in a folder: any ending that Pillow reads, in upper or lower case.
+    """Return the image files in a folder, with any suffix that Pillow reads in upper or lower case.
 
     Args:
-        folder: As for `list_files`.
-        deep: As for `list_files`.
-        inside: As for `list_files`.
+        folder: The folder.
+        deep: List the folders in it too.
+        inside: A folder around it, to which no link may lead either.
     """
-    listing, legal = list_files(folder, deep=deep, inside=inside), image_endings()
+    listing, legal = list_files(folder, deep=deep, inside=inside), list_image_suffixes()
     files = [path for path in listing.files if os.path.splitext(path)[1].lower() in legal]
     return listing._replace(files=files)
 
 
-def image_files(folder: Path) -> list[str]:
-    """Image files right inside, sorted, without hidden ones."""
+def list_image_files(folder: Path) -> list[str]:
+    """Return the image files directly in a folder, sorted and without hidden ones."""
     return list_images(folder, deep=False).files
 
 
-def mask_data_files(folder: Path) -> list[Path]:
-    """Files that are read as images of data with masks, or as their masks: `image_files`, and .npy."""
+def list_image_and_array_files(folder: Path) -> list[Path]:
+    """Return the files in a folder that segmentation reads, which are image files and .npy arrays."""
     arrays = sorted(folder.glob("*.npy"))
-    return [*map(Path, image_files(folder)), *(path for path in arrays if not path.name.startswith("."))]
+    return [*map(Path, list_image_files(folder)), *(path for path in arrays if not path.name.startswith("."))]
 
 
 class FolderIndex:
-    """Collects image files with their classes, and everything that is wrong with them.
+    """Index of image files with their classes, and of all problems with them.
 
     Args:
-        reader: Reader of the data set, which makes the errors.
-        labels: Class index of each legal folder name.
+        reader: Reader of the data set, which builds the errors.
+        labels: Label of each legal folder name.
     """
 
     def __init__(self, reader: Reader, labels: Mapping[str, int]) -> None:
@@ -77,12 +77,12 @@ class FolderIndex:
         self.labels = labels
         self.problems: list[str] = []
 
-    def by_class(self, split: Path) -> FileSource:
-        """The split `split/<class>/...`; unknown and empty class folders are problems."""
+    def index_class_folders(self, split: Path) -> FileSource:
+        """Return the images in `split/<class>/...`; unknown and empty class folders are problems."""
         files: list[str] = []
         targets: list[int] = []
         links: dict[str, str] = {}
-        for name in subfolders(split):
+        for name in list_subfolders(split):
             if name not in self.labels:
                 what = f"{self._not_a_class()}; add it to the training images, or delete it"
                 self.problems.append(f"{split / name}: {what}")
@@ -96,45 +96,45 @@ class FolderIndex:
             files += listing.files
             targets += [self.labels[name]] * len(listing.files)
             links |= listing.links
-        return self._source(*self._once(split, files, targets, links))
+        return self._source(*self._drop_repeated(split, files, targets, links))
 
-    def _once(
+    def _drop_repeated(
         self, split: Path, files: list[str], targets: list[int], links: Mapping[str, str]
     ) -> tuple[list[str], list[int]]:
-        """Each file once with its class, however many links lead to it."""
+        """Return the files and labels without those that a link repeats."""
         start, real = len(str(split)), os.path.realpath(split)
         first = {
             real + path[start:]: index for index, path in enumerate(files) if links and path not in links
         }
-        left: set[int] = set()
+        repeated: set[int] = set()
         for index, path in enumerate(files) if links else ():
             other = first.setdefault(links[path], index) if path in links else index
             if other != index and targets[other] != targets[index]:
                 wrong = f"is the same file as {files[other]}, which has another class"
                 self.problems.append(f"{path}: {wrong}; delete one of them")
             elif other != index:
-                left.add(index)
-        if left:
+                repeated.add(index)
+        if repeated:
             warnings.warn(
-                f"{self.reader.info.name}: {len(left)} links lead to images of {split} that "
-                f"count already, and are left out; the first is {files[min(left)]}",
+                f"{self.reader.info.name}: {len(repeated)} links lead to images of {split} that "
+                f"are listed already, and are skipped; the first is {files[min(repeated)]}",
                 stacklevel=2,
             )
-        kept = [index for index in range(len(files)) if index not in left] if left else range(len(files))
+        kept = [index for index in range(len(files)) if index not in repeated]
         return [files[index] for index in kept], [targets[index] for index in kept]
 
-    def by_list(self, folder: Path, classes: Mapping[str, str], listing: Path) -> FileSource:
-        """The split of loose files `folder/<file>` with the class of each in a list.
+    def index_listed_files(self, folder: Path, classes: Mapping[str, str], listing: Path) -> FileSource:
+        """Return the images `folder/<file>`, whose classes are in a list.
 
         Args:
-            folder: Where the files are.
-            classes: Class name of each file name without its ending.
-            listing: File that the classes come from.
+            folder: Folder of the files.
+            classes: Class name of each file name without its suffix.
+            listing: File that lists the classes.
         """
         files: list[str] = []
         targets: list[int] = []
         missing = dict(classes)
-        for file in image_files(folder):
+        for file in list_image_files(folder):
             name = missing.pop(Path(file).stem, None)
             if name is None:
                 self.problems.append(f"{file}: is not listed in {listing}")
@@ -149,8 +149,8 @@ class FolderIndex:
             )
         return self._source(files, targets)
 
-    def finish(self, *sources: FileSource) -> None:
-        """Refuse all problems at once, and a split without any image."""
+    def check(self, *sources: FileSource) -> None:
+        """Refuse all problems at once, and a split without images."""
         is_empty = not all(len(source) for source in sources)
         if is_empty and not self.problems:
             self.problems.append(f"{self.reader.root}: a split holds no image")
@@ -159,11 +159,11 @@ class FolderIndex:
         self.reader.refuse(self.problems)
 
     def _not_a_class(self) -> str:
-        return f"not one of the {len(self.labels)} classes ({_some(sorted(self.labels))})"
+        return f"not one of the {len(self.labels)} classes ({_abbreviate(sorted(self.labels))})"
 
     def _source(self, files: list[str], targets: list[int]) -> FileSource:
         return FileSource(files, np.array(targets, dtype=np.int64), self.reader.fail, self.reader.decoding)
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+def _abbreviate(names: Sequence[str], count: int = 5) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

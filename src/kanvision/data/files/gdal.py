@@ -1,8 +1,8 @@
-"""Files as GDAL opens them: one format each, and nothing that lies beside a file or that it names.
+"""Raster files opened by GDAL in one named format, without the files beside them or named in them.
 
-GDAL looks at the contents, not at the name: a text that is called scene.tif can be a virtual raster, which
-reads other files of this machine or asks a server. A mask, an overview or a table of metadata beside a file
-can do the same. So the format is named, and the folder is kept from GDAL.
+GDAL recognizes formats by contents, not by names: a text called scene.tif can be a virtual raster, which
+reads other files of this machine or contacts a server. A mask, an overview or metadata beside a file can do
+the same. So the format is named, and the folder is hidden from GDAL.
 
 C channels, H W space.
 """
@@ -20,18 +20,26 @@ from numpy.typing import NDArray
 from PIL import ExifTags
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-__all__ = ["has_palette", "is_georeferenced", "open_raster", "read_raster", "tiff_orientation", "turn"]
+__all__ = [
+    "apply_orientation",
+    "detect_lossy_compression",
+    "has_palette",
+    "is_georeferenced",
+    "open_raster",
+    "read_raster",
+    "tiff_orientation",
+]
 
 Pixels = NDArray[Any]
 _OPENING = threading.Lock()
 
 
 def open_raster(path: Path, driver: str = "GTiff") -> Any:
-    """Open a file of one format of GDAL.
+    """Open a raster file in one format of GDAL.
 
     Args:
-        path: The file.
-        driver: GDAL's name of the format.
+        path: Path of the file.
+        driver: Name of the format in GDAL.
 
     Raises:
         ValueError: If the file has another format.
@@ -45,34 +53,34 @@ def open_raster(path: Path, driver: str = "GTiff") -> Any:
         warnings.catch_warnings(),
         rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
     ):
-        # Medical pictures and cut-out chips lie nowhere on Earth.
+        # Medical images and cut-out chips have no georeference.
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         try:
-            # GDAL gives some beginnings of names a meaning, but none to /.
+            # GDAL gives a meaning to some prefixes of names, but none to /.
             return rasterio.open(path.absolute(), driver=driver)
         except rasterio.errors.RasterioIOError as error:
             if "not recognized" in str(error) and path.is_file() and path.stat().st_size:
                 kind = "TIFF" if driver == "GTiff" else driver
                 raise ValueError(
-                    f"is no {kind} file, and other formats are not opened by this name"
+                    f"is not a {kind} file, and other formats are not opened under this suffix"
                 ) from error
             raise
 
 
 def has_palette(file: Any) -> bool:
-    """Return whether the values of an open file are indices of colors."""
+    """Return True if the values of an open file are indices of a color palette."""
     import rasterio.enums
 
     return bool(file.count == 1 and file.colorinterp[0] == rasterio.enums.ColorInterp.palette)
 
 
 def read_raster(file: Any, bands: Sequence[int], window: Any = None) -> Pixels:
-    """Return bands of an open file, (C, H, W); a palette becomes red, green and blue.
+    """Return bands of an open file, (C, H, W); palette indices become red, green and blue.
 
     Args:
         file: The file.
-        bands: Numbers, counted from 1.
-        window: The part to read, as rasterio has it; None: all.
+        bands: Band numbers, counted from 1.
+        window: Window of rasterio to read; None: the whole file.
     """
     if not has_palette(file):
         pixels: Pixels = file.read(list(bands), window=window)
@@ -83,15 +91,27 @@ def read_raster(file: Any, bands: Sequence[int], window: Any = None) -> Pixels:
     return table[:, file.read(1, window=window)][[band - 1 for band in bands]]
 
 
+def detect_lossy_compression(file: Any) -> str:
+    """Return how an open TIFF file loses values, such as "a TIFF compressed by JPEG"; "" if it keeps them."""
+    facts = file.tags(ns="IMAGE_STRUCTURE")
+    kind = facts.get("COMPRESSION", "")
+    is_lossy = (
+        "JPEG" in kind
+        or facts.get("COMPRESSION_REVERSIBILITY") == "LOSSY"
+        or float(facts.get("MAX_Z_ERROR", 0)) > 0
+    )
+    return f"a TIFF compressed by {kind.removeprefix('YCbCr ')}" if is_lossy else ""
+
+
 def is_georeferenced(file: Any) -> bool:
-    """Return whether an open file lies somewhere on Earth."""
+    """Return True if an open file has a georeference."""
     return bool(file.gcps[0]) or file.crs is not None or not file.transform.is_identity
 
 
 def tiff_orientation(path: Path, file: Any) -> int:
-    """Return how the pixels of an open TIFF file are stored, as EXIF numbers it: 1 is upright.
+    """Return the EXIF orientation (1 to 8, 1 being upright) of an open TIFF file.
 
-    GDAL takes no notice of it, and places a georeferenced file as it is stored.
+    GDAL ignores it, and georeferences pixels as they are stored, so a georeferenced file counts as upright.
     """
     if is_georeferenced(file):
         return 1
@@ -105,12 +125,12 @@ def tiff_orientation(path: Path, file: Any) -> int:
     return int(found) if found in range(1, 9) else 1
 
 
-def turn(pixels: Pixels, orientation: int) -> Pixels:
-    """Return stored pixels (..., H, W) upright.
+def apply_orientation(pixels: Pixels, orientation: int) -> Pixels:
+    """Return stored pixels (..., H, W) turned upright.
 
     Args:
-        pixels: As they are stored.
-        orientation: 1 to 8, as EXIF numbers them.
+        pixels: Pixels as they are stored.
+        orientation: EXIF orientation, 1 to 8.
     """
     if orientation >= 5:
         pixels = pixels.swapaxes(-2, -1)

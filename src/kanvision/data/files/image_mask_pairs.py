@@ -1,4 +1,4 @@
-"""Images and masks in files, read when they are asked for.
+"""Sources of images and masks in files, and the readers of their files.
 
 N images, C channels, H W space, K classes.
 """
@@ -19,16 +19,15 @@ from torch import Tensor
 from kanvision.data.errors import DataError
 from kanvision.data.readers.segmentation_base import Indices, SegmentationSample, SegmentationSource
 
-from .mask_values import is_color, is_jpeg, list_values
+from .mask_pixels import read_binary_values, read_gray_levels, read_lossless_labels
+from .mask_values import Codes, format_values
 from .pillow import MAX_PIXELS, pixel_limit
 from .pixels import (
     FileError,
     fit_channels,
-    gray_levels,
-    in_unit_range,
-    label_values,
-    stored_pixels,
-    stored_size,
+    read_pixels,
+    read_size,
+    scale_to_unit_range,
 )
 
 __all__ = [
@@ -41,24 +40,22 @@ __all__ = [
     "MaskFile",
     "MaskPart",
     "MaskPlanes",
-    "binary_values",
-    "numbered_labels",
 ]
 
 MaskPart = Literal["mask", "instances"]
 """Labels of a pixel: its class, and the number of its object."""
-NUM_LOOKED_AT = 16
-"""Masks that are read before a run starts, to find a wrong threshold or number of classes at once."""
+NUM_CHECKED = 16
+"""Number of samples that are read before a run starts, to find a wrong threshold or number of classes."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image with the files of its mask.
+    """Files of one image and of its mask.
 
     Attributes:
-        name: What it is called in tables of splits.
-        image: Its file.
-        masks: Files of its mask: one, several of one image, or one a class.
+        name: Name in tables of splits.
+        image: Image file.
+        masks: Mask files: one, several of one foreground, or one for each class.
         kind: Kind of image, over which splits are balanced.
     """
 
@@ -70,10 +67,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class ImageFile:
-    """Reads an image file.
+    """Reader of an image file.
 
     Attributes:
-        in_chans: Channels that come out.
+        in_chans: Number of channels of the result.
         max_value: Stored value that becomes 1; None: by the type of the file.
         bands: Bands of the file, counted from 1; None: all.
     """
@@ -83,28 +80,31 @@ class ImageFile:
     bands: tuple[int, ...] | None = None
 
     def __call__(self, path: Path) -> Tensor:
-        """(C, H, W) float32, in units of [0, 1]."""
-        stored = stored_pixels(path, self.in_chans, self.bands)
+        """Return the image, (C, H, W) float32 in units of [0, 1]."""
+        stored = read_pixels(path, self.in_chans, self.bands)
         fitting = fit_channels(stored, self.in_chans, path)
-        return torch.from_numpy(in_unit_range(fitting, path, self.max_value, stored.dtype))
+        return torch.from_numpy(scale_to_unit_range(fitting, path, self.max_value, stored.dtype))
 
 
 class MaskFile(Protocol):
-    """Reads the mask of an image from its files."""
+    """Reader of the mask of an image."""
+
+    def read_values(self, path: Path) -> Codes:
+        """Return the stored values of one file, (H, W)."""
 
     def __call__(self, paths: Sequence[Path]) -> dict[MaskPart, NDArray[np.int64]]:
-        """`mask`, (H, W) or (K, H, W), and perhaps `instances`, (H, W)."""
+        """Return `mask`, (H, W) or (K, H, W), and `instances`, (H, W), if objects are numbered."""
 
 
 @dataclass(frozen=True)
 class BinaryMask:
-    """Foreground of any of several files.
+    """Reader of a binary mask, the union of the foreground of its files.
 
     Attributes:
         threshold: Gray level (0 to 255) above which a pixel is foreground; 0: stored values decide.
-        ignore_index: Stored value of pixels that do not count and keep it; None: all count.
-        foreground: Stored values that are foreground under threshold=0; None: every value but 0.
-        is_strict: Refuse a file with other values than `foreground` and 0; otherwise they are background.
+        ignore_index: Stored value of pixels that do not count, and their label; None: all count.
+        foreground: Stored values that are foreground under threshold=0; None: all values but 0.
+        is_strict: Refuse a file with values other than `foreground` and 0, which are background otherwise.
     """
 
     threshold: int = 127
@@ -113,22 +113,25 @@ class BinaryMask:
     is_strict: bool = False
 
     def __call__(self, paths: Sequence[Path]) -> dict[MaskPart, NDArray[np.int64]]:
-        """`mask` of 0 and 1, (H, W)."""
-        mask = self.plane(paths[0])
+        """Return `mask` of 0 and 1, (H, W)."""
+        mask = self.read_plane(paths[0])
         for path in paths[1:]:
-            other = self.plane(path)
+            other = self.read_plane(path)
             if other.shape != mask.shape:
                 raise FileError(f"{path}: {_size(other)}, but {paths[0].name} has {_size(mask)}")
             mask = np.where((mask == 0) | (other == 1), other, mask)
         return {"mask": mask}
 
-    def plane(self, path: Path) -> NDArray[np.int64]:
-        """Foreground of one file, (H, W)."""
+    def read_values(self, path: Path) -> Codes:
+        """Return the gray levels of one file or, without a threshold, its stored values, (H, W)."""
+        return read_gray_levels(path).astype(np.int64) if self.threshold else read_binary_values(path)
+
+    def read_plane(self, path: Path) -> NDArray[np.int64]:
+        """Return the foreground of one file, (H, W)."""
+        values = self.read_values(path)
         if self.threshold:
-            values = gray_levels(path).astype(np.int64)
             is_foreground = values > self.threshold
         else:
-            values = binary_values(path)
             is_foreground = values != 0
             if self.foreground is not None:
                 is_known = np.isin(values, self.foreground)
@@ -145,45 +148,31 @@ class BinaryMask:
         if others:
             assert self.foreground is not None
             raise FileError(
-                f"{path}: holds {list_values(others)}, where the masks that were looked at hold "
-                f"{list_values({0, *self.foreground})}; data.foreground says which values are foreground"
+                f"{path}: holds {format_values(others)}, where the masks counted before the run hold "
+                f"{format_values({0, *self.foreground})}; data.foreground says which values are foreground"
             )
-
-
-def binary_values(path: Path) -> NDArray[np.int64]:
-    """Return the stored values of a mask that shows one foreground, (H, W), colors as codes.
-
-    Raises:
-        FileError: If the file cannot be read, or is a JPEG with noise around black and white.
-    """
-    values = label_values(path, colors_too=True)
-    if is_jpeg(path) and len(found := set(np.unique(values).tolist()) - {0}) > 1:
-        fix = "data.threshold=127 takes the bright ones"
-        if any(map(is_color, found)):
-            fix = "save colors as PNG, and name them by data.palette"
-        raise FileError(
-            f"{path}: is a JPEG with {list_values(found)} besides 0, and data.threshold=0 makes all of them "
-            f"foreground; {fix}"
-        )
-    return values
 
 
 @dataclass(frozen=True)
 class IndexMask:
-    """The class of each pixel.
+    """Reader of a mask that holds the class of each pixel.
 
     Attributes:
-        num_classes: Labels must be below; None: any.
+        num_classes: Number of classes, which labels must be below; None: any label is legal.
         ignore_index: Label of pixels that do not count, legal beside the others; None: all count.
     """
 
     num_classes: int | None
     ignore_index: int | None = None
 
+    def read_values(self, path: Path) -> Codes:
+        """Return the stored numbers of one file, (H, W)."""
+        return read_lossless_labels(path)
+
     def __call__(self, paths: Sequence[Path]) -> dict[MaskPart, NDArray[np.int64]]:
-        """`mask`, (H, W)."""
+        """Return `mask`, (H, W)."""
         (path,) = paths
-        labels = numbered_labels(path)
+        labels = self.read_values(path)
         if self.num_classes is not None and (labels.max() >= self.num_classes or labels.min() < 0):
             wrong = labels[(labels >= self.num_classes) | (labels < 0)]
             wrong = wrong if self.ignore_index is None else wrong[wrong != self.ignore_index]
@@ -194,57 +183,53 @@ class IndexMask:
                     f"legal for data.num_classes={self.num_classes}: 0 to {self.num_classes - 1}{also}"
                 )
                 if self.ignore_index is None and (wrong == wrong[0]).all():
-                    text += f"; data.ignore_index={wrong[0]} if these pixels are not to count"
+                    text += f"; data.ignore_index={wrong[0]} if these pixels do not count"
                 raise FileError(text)
         return {"mask": labels}
 
 
 @dataclass(frozen=True)
 class InstanceMask:
-    """The number of the object that each pixel belongs to; foreground is every number but 0."""
+    """Reader of a mask that holds the object number of each pixel, 0 being background."""
+
+    def read_values(self, path: Path) -> Codes:
+        """Return the stored numbers of one file, (H, W)."""
+        return read_lossless_labels(path)
 
     def __call__(self, paths: Sequence[Path]) -> dict[MaskPart, NDArray[np.int64]]:
-        """`mask` of 0 and 1, and `instances`, both (H, W)."""
+        """Return `mask` of 0 and 1, and `instances`, both (H, W)."""
         (path,) = paths
-        instances = numbered_labels(path)
+        instances = self.read_values(path)
         return {"mask": (instances > 0).astype(np.int64), "instances": instances}
-
-
-def numbered_labels(path: Path) -> NDArray[np.int64]:
-    """Return the numbers of classes or objects that a mask holds, (H, W).
-
-    Raises:
-        FileError: If the file cannot be read, holds colors or fractions, or is a JPEG.
-    """
-    labels = label_values(path)
-    if is_jpeg(path):
-        raise FileError(f"{path}: is a JPEG, which changes the numbers of classes; save masks as PNG")
-    return labels
 
 
 @dataclass(frozen=True)
 class MaskPlanes:
-    """One file a class, each with the foreground of its class.
+    """Reader of a multilabel mask with one binary file for each class.
 
     Attributes:
-        binary: Reads the file of one class.
+        binary: Reader of the file of one class.
     """
 
     binary: BinaryMask
 
     @property
     def threshold(self) -> int:
-        """As for `BinaryMask`."""
+        """Gray level above which a pixel is foreground; 0 if stored values decide."""
         return self.binary.threshold
 
     @property
     def ignore_index(self) -> int | None:
-        """As for `BinaryMask`."""
+        """Stored value of pixels that do not count; None if all count."""
         return self.binary.ignore_index
 
+    def read_values(self, path: Path) -> Codes:
+        """Return the stored values of the file of one class, (H, W)."""
+        return self.binary.read_values(path)
+
     def __call__(self, paths: Sequence[Path]) -> dict[MaskPart, NDArray[np.int64]]:
-        """`mask` of 0 and 1, (K, H, W)."""
-        planes = [self.binary.plane(path) for path in paths]
+        """Return `mask` of 0 and 1, (K, H, W)."""
+        planes = [self.binary.read_plane(path) for path in paths]
         if wrong := [(path, p) for path, p in zip(paths, planes, strict=True) if p.shape != planes[0].shape]:
             path, plane = wrong[0]
             raise FileError(f"{path}: {_size(plane)}, but {paths[0]} has {_size(planes[0])}")
@@ -252,18 +237,18 @@ class MaskPlanes:
 
 
 class ImageMaskPairs(SegmentationSource):
-    """Images and masks in files.
+    """Source of images and masks in files.
 
     Args:
-        entries: The images with their masks.
-        image: Reads an image.
-        mask: Reads a mask.
-        fail: Makes the error for files that cannot be used, from a list of problems.
-        groups: (N,) images that belong together; None: each stands alone.
+        entries: Files of the images and their masks.
+        image: Reader of an image.
+        mask: Reader of a mask.
+        fail: Builds the error for files that cannot be used from a list of problems.
+        groups: Group of each image, (N,), none of which is split; None: no image has a group.
     """
 
     max_pixels: int | None = MAX_PIXELS
-    """Most pixels of an image; None: no limit."""
+    """Largest number of pixels of an image; None: no limit."""
 
     def __init__(
         self,
@@ -303,28 +288,28 @@ class ImageMaskPairs(SegmentationSource):
         return sample
 
     def select(self, indices: Iterable[int]) -> ImageMaskPairs:
-        """A source of these images only, in this order."""
+        """Return a source of chosen images, in the order of the indices."""
         chosen = list(indices)
         groups = None if self.groups is None else self.groups[chosen]
         some = ImageMaskPairs([self.entries[i] for i in chosen], self.image, self.mask, self.fail, groups)
         some.max_pixels = self.max_pixels
         return some
 
-    def size_problems(self) -> list[str]:
-        """Complaints about files that cannot be opened, and masks of another size than their image."""
+    def find_size_problems(self) -> list[str]:
+        """Return the problems with unreadable files, and with masks of another size than their image."""
         with ThreadPoolExecutor() as pool:
             found = pool.map(lambda entry: _size_problems(entry, self.max_pixels), self.entries)
             return [problem for problems in found for problem in problems]
 
-    def content_problems(self) -> tuple[list[str], list[str]]:
-        """Complaints about some images and masks, read from the first to the last at even distances.
+    def find_content_problems(self) -> tuple[list[str], list[str]]:
+        """Return the problems with `NUM_CHECKED` images and masks at even distances.
 
         Returns:
-            Complaints about single files, and the one about all masks, where none of them shows anything.
+            Problems with single files, and the one with all masks if none of them has foreground.
         """
         if not len(self):
             return [], []
-        indices = np.unique(np.linspace(0, len(self) - 1, NUM_LOOKED_AT).round().astype(int))
+        indices = np.unique(np.linspace(0, len(self) - 1, NUM_CHECKED).round().astype(int))
         problems, empty = [], []
         ignored = getattr(self.mask, "ignore_index", None)
         for entry in (self.entries[index] for index in indices):
@@ -353,9 +338,9 @@ def _size_problems(entry: Entry, max_pixels: int | None) -> list[str]:
     found = []
     try:
         with pixel_limit(max_pixels):
-            height, width = stored_size(entry.image)
+            height, width = read_size(entry.image)
             for path in entry.masks:
-                rows, cols = stored_size(path)
+                rows, cols = read_size(path)
                 if (rows, cols) != (height, width):
                     wrong, right = f"{cols} x {rows} pixels", f"{width} x {height} pixels"
                     found.append(_sizes_differ(path, wrong, entry.image, right))
@@ -366,9 +351,8 @@ def _size_problems(entry: Entry, max_pixels: int | None) -> list[str]:
 
 def _all_empty(path: Path, count: int, mask: MaskFile) -> str:
     threshold = getattr(mask, "threshold", 0)
-    text = f"{path}: empty, as are all of the {count} masks looked at"
+    text = f"{path}: is empty, as are all of the {count} masks that were read"
     if threshold:
-        text += (
-            f" (gray levels above {threshold} are foreground; the highest here is {gray_levels(path).max()})"
-        )
+        highest = read_gray_levels(path).max()
+        text += f" (gray levels above {threshold} are foreground; the highest here is {highest})"
     return f"{text}; is the folder of the masks right?"

@@ -1,6 +1,6 @@
-"""Where the pictures of one split are: an array in memory, or encoded on disk.
+"""Sources of the images of one split: an array in memory, or encoded files.
 
-Legend: N images, B batch, C channels, H W space.
+N images, B batch, C channels, H W space.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from kanvision.data.errors import DataError
 
 from .pillow import MAX_PIXELS, PictureError, open_picture, pixel_limit, turn_upright
 
-__all__ = ["DEFAULT", "ArraySource", "Decoding", "EncodedSource", "FileSource", "ImageSource", "eight_bit"]
+__all__ = ["DEFAULT", "ArraySource", "Decoding", "EncodedSource", "FileSource", "ImageSource", "to_8_bit"]
 
 Targets = NDArray[np.int64]
 
 
 class Decoding(NamedTuple):
-    """Options of decoding an image.
+    """Options for decoding an image.
 
     Attributes:
-        max_pixels: Most pixels of an image; None: no limit.
-        upright: Turn images upright, as their EXIF orientation says.
+        max_pixels: Largest number of pixels of an image; None: no limit.
+        upright: Turn images upright by their EXIF orientation.
         limit_key: Configuration key of `max_pixels`, for messages.
     """
 
@@ -48,7 +48,7 @@ class ImageSource(ABC):
     """Images of one split with their classes.
 
     Attributes:
-        targets: (N,) class of each image.
+        targets: Class of each image, (N,).
     """
 
     targets: Targets
@@ -58,80 +58,80 @@ class ImageSource(ABC):
 
     @abstractmethod
     def image(self, index: int) -> Image.Image:
-        """The image as an 8-bit picture, in whatever mode it is stored."""
+        """Return an image with 8 bits a channel, in the color mode in which it is stored."""
 
     @abstractmethod
     def select(self, indices: NDArray[np.int64]) -> ImageSource:
-        """A source of these images only, in this order."""
+        """Return a source of chosen images, in the order of the indices."""
 
 
 class ArraySource(ImageSource):
-    """Small images of one size, all in memory as one array.
+    """Small images of one size in one array in memory.
 
     Args:
-        pixels: (N, H, W) gray or (N, H, W, 3) color, uint8.
-        targets: (N,) class of each image.
+        pixels: Gray (N, H, W) or color (N, H, W, 3), uint8.
+        targets: Class of each image, (N,).
     """
 
     def __init__(self, pixels: NDArray[np.uint8], targets: Targets) -> None:
         assert len(pixels) == len(targets)
-        # torch refuses to share read-only memory, which is what np.frombuffer gives.
+        # torch does not share read-only memory, which np.frombuffer returns.
         self.pixels = pixels if pixels.flags.writeable else pixels.copy()
         self.targets = targets
 
     def image(self, index: int) -> Image.Image:
-        """A picture of these pixels."""
+        """Return an image of the stored pixels."""
         return Image.fromarray(self.pixels[index])
 
     def select(self, indices: NDArray[np.int64]) -> ArraySource:
-        """A copy of these images only."""
+        """Return a source with copies of chosen images."""
         return ArraySource(self.pixels[indices], self.targets[indices])
 
     def stack(self, indices: NDArray[np.int64]) -> Tensor:
-        """The images as one tensor (B, C, H, W), uint8; the quick way round Pillow."""
+        """Return images as one tensor, (B, C, H, W) uint8, without Pillow."""
         pixels = torch.from_numpy(self.pixels[indices])
         return pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
 
 
 class EncodedSource(ImageSource):
-    """Images in some format that Pillow reads, decoded when they are asked for.
+    """Encoded images in a format that Pillow reads, decoded one by one on access.
 
     Attributes:
-        fail: Makes the error for an image that cannot be read, from a list of problems.
-        decoding: Options of decoding.
+        fail: Builds the error for an image that cannot be read from a list of problems.
+        decoding: Options for decoding.
     """
 
     unit: ClassVar[str]
-    """What an image is kept in, for messages."""
+    """Noun for messages: the kind of file that holds an image."""
     fail: Callable[[list[str]], DataError]
     decoding: Decoding = DEFAULT
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """Where the image is, for messages."""
+        """Return the location of an image for messages."""
 
     @abstractmethod
-    def stored(self, index: int) -> bytes:
-        """The encoded image.
+    def read_bytes(self, index: int) -> bytes:
+        """Return the bytes of an encoded image.
 
         Raises:
             OSError: If it cannot be read.
         """
 
     def image(self, index: int) -> Image.Image:
-        """The decoded picture.
+        """Return a decoded image.
 
         Raises:
             DataError: If it cannot be read as an image.
         """
         try:
-            content = self.stored(index)
+            content = self.read_bytes(index)
             if not content:
                 raise ValueError("0 bytes")
             limit = pixel_limit(self.decoding.max_pixels, self.decoding.limit_key)
             with limit, open_picture(io.BytesIO(content)) as image:
                 image.load()
-                return eight_bit(turn_upright(image) if self.decoding.upright else image)
+                return to_8_bit(turn_upright(image) if self.decoding.upright else image)
         except PictureError as error:
             raise self.fail([f"{self.name(index)}: {error}"]) from error
         # Pillow's plugins raise OSError, SyntaxError, struct.error, ValueError and more on broken files.
@@ -142,13 +142,13 @@ class EncodedSource(ImageSource):
 
 
 class FileSource(EncodedSource):
-    """Image files.
+    """Source of image files.
 
     Args:
         files: Paths.
-        targets: (N,) class of each file.
-        fail: Makes the error for a file that cannot be read, from a list of problems.
-        decoding: Options of decoding.
+        targets: Class of each file, (N,).
+        fail: Builds the error for a file that cannot be read from a list of problems.
+        decoding: Options for decoding.
     """
 
     unit: ClassVar = "file"
@@ -161,8 +161,8 @@ class FileSource(EncodedSource):
         decoding: Decoding = DEFAULT,
     ) -> None:
         assert len(files) == len(targets)
-        # One block of bytes instead of a million str objects: loader processes share it, because reading an
-        # item changes no reference count inside it.
+        # One block of bytes instead of a million str objects: loader processes share its memory, because
+        # reading an item changes no reference count in it.
         self.files = (
             files if isinstance(files, np.ndarray) else np.array([os.fsencode(f) for f in files], "S")
         )
@@ -171,24 +171,24 @@ class FileSource(EncodedSource):
         self.decoding = decoding
 
     def path(self, index: int) -> Path:
-        """File of this image."""
+        """Return the path of an image."""
         return Path(os.fsdecode(self.files[index]))
 
     def name(self, index: int) -> str:
-        """Path of the file."""
+        """Return the path of an image as text."""
         return str(self.path(index))
 
-    def stored(self, index: int) -> bytes:
-        """The bytes of the file."""
+    def read_bytes(self, index: int) -> bytes:
+        """Return the bytes of an image file."""
         return self.path(index).read_bytes()
 
     def select(self, indices: NDArray[np.int64]) -> FileSource:
-        """The same files, fewer of them."""
+        """Return a source of chosen files, in the order of the indices."""
         return FileSource(self.files[indices], self.targets[indices], self.fail, self.decoding)
 
 
-def eight_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit gray to 8 bits, which Pillow's own conversion would clip to white."""
+def to_8_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit gray to 8 bits, which conversion by Pillow would clip to white."""
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers; 8 or 16 bits are legal")
     if not image.mode.startswith("I"):

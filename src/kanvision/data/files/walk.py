@@ -1,4 +1,4 @@
-"""Files below a folder, through symbolic links too, but never in a circle."""
+"""Lists of the files below a folder, through symbolic links too but never in a circle."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Listing", "link_problems", "list_files"]
+__all__ = ["Listing", "find_duplicate_links", "list_files", "natural_key"]
 
 
 class Listing(NamedTuple):
@@ -15,8 +15,8 @@ class Listing(NamedTuple):
 
     Attributes:
         files: Paths; the files of a folder come before those of the folders inside it, both sorted.
-        links: Real path of those that symbolic links lead to.
-        problems: Complaints about links that lead in a circle, and folders that cannot be listed.
+        links: Real path of each file that a symbolic link leads to.
+        problems: Problems with links that lead in a circle and with folders that cannot be listed.
     """
 
     files: list[str]
@@ -29,7 +29,7 @@ def list_files(folder: Path, *, deep: bool = True, inside: Path | None = None) -
 
     Args:
         folder: The folder.
-        deep: List folders inside it too.
+        deep: List the folders in it too.
         inside: A folder around it, to which no link may lead either.
     """
     listing = Listing([], {}, [])
@@ -38,25 +38,25 @@ def list_files(folder: Path, *, deep: bool = True, inside: Path | None = None) -
     return listing
 
 
-def _list(path: str, around: tuple[str, ...], is_linked: bool, listing: Listing, deep: bool) -> None:
-    """Add what is in a folder.
+def _list(folder: str, around: tuple[str, ...], is_linked: bool, listing: Listing, deep: bool) -> None:
+    """Add the contents of a folder to a listing.
 
     Args:
-        path: The folder.
-        around: Real paths of the folders that were gone through.
+        folder: The folder.
+        around: Real paths of the folders on the way to it.
         is_linked: A link leads to the folder.
-        listing: Gets the files.
-        deep: Go into folders.
+        listing: Listing to extend.
+        deep: List the folders in it too.
     """
-    real = os.path.realpath(path)
-    if any(folder == real or folder.startswith(os.path.join(real, "")) for folder in around):
-        listing.problems.append(f"{path}: is a link to {real}, a folder around it; delete the link")
+    real = os.path.realpath(folder)
+    if any(outer == real or outer.startswith(os.path.join(real, "")) for outer in around):
+        listing.problems.append(f"{folder}: is a link to {real}, a folder around it; delete the link")
         return
     try:
-        with os.scandir(path) as entries:
+        with os.scandir(folder) as entries:
             named = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
     except OSError as error:
-        listing.problems.append(f"{path}: cannot be listed ({error.strerror}); make it readable")
+        listing.problems.append(f"{folder}: cannot be listed ({error.strerror}); make it readable")
         return
     inner: list[os.DirEntry[str]] = []
     for entry in named:
@@ -77,11 +77,26 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def link_problems(paths: Iterable[Path]) -> list[str]:
-    """Return complaints about paths that lead to one and the same file."""
+def find_duplicate_links(paths: Iterable[Path]) -> list[str]:
+    """Return the problems with paths that lead to the same file."""
     first: dict[str, Path] = {}
     return [
         f"{path}: is the same file as {other}; delete one of them"
         for path in paths
         if (other := first.setdefault(os.path.realpath(path), path)) != path
     ]
+
+
+def natural_key(name: str) -> tuple[tuple[int, str], ...]:
+    """Return a sort key that orders numbers by value: 2 before 10."""
+    digits = ""
+    parts: list[tuple[int, str]] = []
+    for sign in [*name, ""]:
+        if sign.isdecimal():
+            digits += sign
+            continue
+        if digits:
+            parts.append((int(digits), ""))
+            digits = ""
+        parts.append((-1, sign))
+    return tuple(parts)

@@ -1,9 +1,9 @@
-"""Looks at every file of a data set and says what is wrong with each.
+"""Inspection of every file of a data set.
 
 inspection = Inspection(reader)
-for seen in inspection.look(num_workers=2):
-    ...                                  # the samples, in their order
-inspection.issues()                    # of all of them together
+for sample in inspection.inspect_samples(num_workers=2):
+    ...                                  # the samples in their order
+inspection.collect_issues()            # the issues about single samples and about the whole data set
 """
 
 from .issues import DataIssue, write_issues

@@ -1,4 +1,4 @@
-"""Looks at single images: is the file what its name says, can all of it be read, does it show anything."""
+"""Inspectors of single images, which read them completely and check their formats and contents."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Final
 from PIL import Image
 
 from kanvision.data.errors import DataError
-from kanvision.data.files.pillow import PictureError, has_more_bits, open_picture, pixel_limit
+from kanvision.data.files.pillow import PictureError, has_high_bit_depth, open_picture, pixel_limit
 from kanvision.data.readers import ArraySource, EncodedSource
 
 from .issues import REPLACE, DataIssue, InspectedSample, Inspector, parse_issue
 
-__all__ = ["ArrayInspector", "PictureInspector", "detect_format", "digest"]
+__all__ = ["ArrayInspector", "PictureInspector", "compute_digest", "detect_format"]
 
-STARTS: Final = {
+MAGIC: Final = {
     b"version https://git-lfs": "a pointer of Git LFS (the file itself was not fetched: git lfs pull)",
     b"<!DOCTYPE": "a web page",
     b"<html": "a web page",
@@ -33,15 +33,15 @@ STARTS: Final = {
 }
 
 
-def digest(content: bytes | memoryview) -> bytes:
-    """Twelve bytes that only equal contents share."""
+def compute_digest(content: bytes | memoryview) -> bytes:
+    """Return a digest of twelve bytes."""
     return blake2b(content, digest_size=12).digest()
 
 
 def detect_format(content: bytes) -> str:
-    """What a file that is no image holds instead, as far as its beginning tells; empty if it does not."""
+    """Return the kind of contents of a file that is not an image, by its beginning; "" if it is unknown."""
     start = content[:64].lstrip()
-    for beginning, kind in STARTS.items():
+    for beginning, kind in MAGIC.items():
         if start[: len(beginning)].lower() == beginning.lower():
             return kind
     if not content.strip(b"\0"):
@@ -50,33 +50,34 @@ def detect_format(content: bytes) -> str:
 
 
 class PictureInspector(Inspector[EncodedSource]):
-    """Looks at images that Pillow decodes."""
+    """Inspector of images that Pillow decodes."""
 
-    def look(self, index: int) -> InspectedSample:
-        """Read and decode one image."""
+    def inspect(self, index: int) -> InspectedSample:
+        """Read and decode one image, and return its issues."""
         name = self.source.name(index)
         labels = (int(self.source.targets[index]),)
         try:
-            content = self.source.stored(index)
+            content = self.source.read_bytes(index)
         except OSError as error:
             wrong = f"cannot be read ({error.strerror or error})"
             return InspectedSample((DataIssue(name, wrong, REPLACE, self.split),), name, b"", labels)
         issues = tuple(
-            found._replace(file=name, split=self.split) for found in self._judge(content, index, name)
+            found._replace(file=name, split=self.split)
+            for found in self._check_contents(content, index, name)
         )
-        return InspectedSample(issues, name, digest(content) if content else b"", labels)
+        return InspectedSample(issues, name, compute_digest(content) if content else b"", labels)
 
-    def _judge(self, content: bytes, index: int, name: str) -> Iterator[DataIssue]:
+    def _check_contents(self, content: bytes, index: int, name: str) -> Iterator[DataIssue]:
         if not content:
             yield DataIssue("", "is empty (0 bytes)", REPLACE)
             return
         try:
             with pixel_limit(self.source.decoding.max_pixels), open_picture(io.BytesIO(content)) as picture:
                 kind, mode, frames = picture.format or "", picture.mode, getattr(picture, "n_frames", 1)
-                is_deep = has_more_bits(picture)
+                is_deep = has_high_bit_depth(picture)
                 if mode.startswith("I") or mode == "F":
-                    self.source.image(index)  # says which of these it refuses
-                # All of the file is read, but a JPEG is decoded at an eighth of its size, which is quicker.
+                    self.source.image(index)  # raises the error for modes that it refuses
+                # The whole file is read, but a JPEG is decoded at an eighth of its size, which is faster.
                 picture.draft(None, (1, 1))
                 picture.load()
                 extrema = picture.getextrema()
@@ -99,27 +100,29 @@ class PictureInspector(Inspector[EncodedSource]):
         if mode == "CMYK":
             yield DataIssue("", "is in printing colors (CMYK)", "converted to RGB", is_bad=False)
         if is_deep or mode.startswith("I"):
-            yield DataIssue("", "has more than 8 bits a channel", "brought to 8 bits", is_bad=False)
+            yield DataIssue("", "has more than 8 bits a channel", "converted to 8 bits", is_bad=False)
         if frames > 1:
             yield DataIssue("", f"holds {frames} pictures", "the first one is used", is_bad=False)
         ranges = extrema if isinstance(extrema[0], tuple) else (extrema,)
         if all(low == high for low, high in ranges):
-            yield DataIssue("", "all pixels are equal", "look at it", is_bad=False)
+            yield DataIssue("", "all pixels are equal", "check it", is_bad=False)
 
 
 @lru_cache(maxsize=1)
 def _formats() -> dict[str, str]:
-    """Format by ending, in lower case."""
+    """Return the format of each suffix in lower case."""
     return dict(Image.registered_extensions())
 
 
 class ArrayInspector(Inspector[ArraySource]):
-    """Looks at images that are in memory; whether their files are sound was found out by reading them."""
+    """Inspector of images in memory, whose files were checked when they were read."""
 
-    def look(self, index: int) -> InspectedSample:
-        """Look at one image."""
+    def inspect(self, index: int) -> InspectedSample:
+        """Check the pixels of one image and return its issues."""
         name, pixels = f"{self.split}[{index}]", self.source.pixels[index]
         issues: tuple[DataIssue, ...] = ()
         if pixels.min() == pixels.max():
-            issues = (DataIssue(name, "all pixels are equal", "look at it", self.split, is_bad=False),)
-        return InspectedSample(issues, name, digest(pixels.tobytes()), (int(self.source.targets[index]),))
+            issues = (DataIssue(name, "all pixels are equal", "check it", self.split, is_bad=False),)
+        return InspectedSample(
+            issues, name, compute_digest(pixels.tobytes()), (int(self.source.targets[index]),)
+        )

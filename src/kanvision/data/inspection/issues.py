@@ -1,4 +1,4 @@
-"""What is wrong with a file, what would be right, and how bad it is."""
+"""Issues that an inspection finds: problems with files and their remedies."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ REPLACE: Final = "replace the file or delete it"
 
 
 class DataIssue(NamedTuple):
-    """Something about a file, or a folder."""
+    """Issue with a file or a folder."""
 
     file: str
     wrong: str
     right: str = ""
     split: str = ""
-    """train, val or test; empty where it is about none of them, or about all."""
+    """train, val or test; empty if the issue is about no split or about all."""
     is_bad: bool = True
-    """Otherwise it is merely unusual, and read as what it means."""
+    """False for a note about an unusual file that is read correctly."""
 
 
 class InspectedSample(NamedTuple):
-    """What was found out about one sample."""
+    """Sample with its issues, and the facts that checks of the whole data set need."""
 
     issues: tuple[DataIssue, ...] = ()
     name: str = ""
-    """Its file, for messages about others."""
+    """File of the sample, for messages."""
     digest: bytes = b""
-    """Of the stored image; empty where it could not be read."""
+    """Digest of the stored image; empty if it could not be read."""
     labels: tuple[int, ...] = ()
     """Classes that the sample shows."""
 
 
 class Inspector(ABC, Generic[Source]):
-    """Looks at the samples of one split.
+    """Inspector of the samples of one split.
 
     Args:
-        source: The samples.
-        split: The part of the data set that they are.
+        source: Source of the samples.
+        split: Name of the split.
     """
 
     def __init__(self, source: Source, split: str) -> None:
@@ -55,12 +55,12 @@ class Inspector(ABC, Generic[Source]):
         return len(self.source)
 
     @abstractmethod
-    def look(self, index: int) -> InspectedSample:
-        """Look at one sample, all of it."""
+    def inspect(self, index: int) -> InspectedSample:
+        """Read one sample completely and return its issues."""
 
 
 def parse_issue(problem: str, split: str = "", *, is_bad: bool = True) -> DataIssue:
-    """A problem as readers word it (`file: what is wrong; what would be right`) as a finding."""
+    """Return the issue of a problem that a reader describes as `file: problem; remedy`."""
     file, found, rest = problem.partition(": ")
     if not found:
         return DataIssue("", problem, "", split, is_bad)

@@ -1,4 +1,4 @@
-"""A whole data set: which samples there are, who looks at them, and what they tell together."""
+"""Inspection of a whole data set, sample by sample and as a whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kanvision.data.readers import ArraySource, EncodedSource, FileSource, Segme
 from kanvision.data.readers.base import DataReader
 from kanvision.data.readers.sentinel_crops import CropSource
 
-from .dataset_checks import absent_classes, copies, strays
+from .dataset_checks import find_absent_classes, find_duplicates, find_unused_files
 from .image_checks import ArrayInspector, PictureInspector
 from .issues import DataIssue, InspectedSample, Inspector, parse_issue
 from .segmentation_checks import CropInspector, ImageMaskInspector, SampleInspector
@@ -21,70 +21,71 @@ from .segmentation_checks import CropInspector, ImageMaskInspector, SampleInspec
 __all__ = ["Inspection"]
 
 CHUNK: Final = 32
-"""Samples that a worker looks at between two words with the process that counts."""
+"""Number of samples that a worker inspects before it sends them to the main process."""
 
 
 class Inspection:
-    """Everything that can be found out about a data set.
+    """Inspection of a data set.
 
     Args:
-        reader: Finds the data set; anything that is wrong with it is tolerated and told.
+        reader: Reader of the data set, whose problems are collected.
 
     Attributes:
-        inspectors: Who looks at the samples of each split; none where folders or files are missing that
-            reading needs.
+        inspectors: Inspector of each split; empty if folders or files are missing that reading needs.
     """
 
     def __init__(self, reader: DataReader) -> None:
         self.reader = reader
         self.inspectors: list[Inspector[Any]] = []
         self.class_names: tuple[str, ...] = ()
-        self._of_folders: list[DataIssue] = []
-        self._seen: dict[str, list[InspectedSample]] = {}
+        self._folder_issues: list[DataIssue] = []
+        self._samples: dict[str, list[InspectedSample]] = {}
         reader.tolerance = "all"
         try:
             splits: Any = reader.read()  # type: ignore[attr-defined]
         except DataError as error:
-            self._of_folders = [parse_issue(problem) for problem in error.problems or (str(error),)]
+            self._folder_issues = [parse_issue(problem) for problem in error.problems or (str(error),)]
             return
-        self._of_folders = [parse_issue(problem) for problem in reader.problems]
+        self._folder_issues = [parse_issue(problem) for problem in reader.problems]
         self.class_names = splits.class_names
         parts = {"train": splits.train, "val": splits.val, "test": splits.test}
         self.inspectors = [
-            self._inspector(source, split) for split, source in parts.items() if source is not None
+            self._build_inspector(source, split) for split, source in parts.items() if source is not None
         ]
 
     def __len__(self) -> int:
         return sum(map(len, self.inspectors))
 
-    def look(self, num_workers: int = 0) -> Iterator[InspectedSample]:
-        """Look at all samples, one after another.
+    def inspect_samples(self, num_workers: int = 0) -> Iterator[InspectedSample]:
+        """Yield all inspected samples in their order.
 
         Args:
-            num_workers: Processes that do so; 0: this one.
+            num_workers: Number of loader processes; 0: inspect in this process.
         """
-        self._seen = {inspector.split: [] for inspector in self.inspectors}
+        self._samples = {inspector.split: [] for inspector in self.inspectors}
         for inspector in self.inspectors:
             chunks: Any = _Chunks(inspector)
-            loader = DataLoader(chunks, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is)
+            loader = DataLoader(chunks, batch_size=None, num_workers=num_workers, collate_fn=_identity)
             for samples in loader:
-                for seen in samples:
-                    self._seen[inspector.split].append(seen)
-                    yield seen
+                for sample in samples:
+                    self._samples[inspector.split].append(sample)
+                    yield sample
 
-    def issues(self) -> list[DataIssue]:
-        """All of them, bad ones first; of single samples those that were looked at."""
-        of_classes = not isinstance(self.reader, SegmentationReader)
-        found = [*self._of_folders]
-        found += [issue for samples in self._seen.values() for seen in samples for issue in seen.issues]
-        found += copies(self._seen, self.class_names, of_classes=of_classes)
-        found += absent_classes(self._seen, self.class_names, of_classes=of_classes)
-        used = self._used()
+    def collect_issues(self) -> list[DataIssue]:
+        """Return all issues, bad ones first, about the inspected samples and about the whole data set."""
+        has_targets = not isinstance(self.reader, SegmentationReader)
+        found = [*self._folder_issues]
+        found += [
+            issue for samples in self._samples.values() for sample in samples for issue in sample.issues
+        ]
+        found += find_duplicates(self._samples, self.class_names, has_targets=has_targets)
+        found += find_absent_classes(self._samples, self.class_names, has_targets=has_targets)
+        used = self._list_used_files()
         if used and self.reader.root is not None:
-            found += strays(self.reader.root, used)
+            found += find_unused_files(self.reader.root, used)
         return sorted(dict.fromkeys(found), key=lambda issue: (not issue.is_bad, issue.split, issue.file))
 
-    def _inspector(self, source: Any, split: str) -> Inspector[Any]:
+    def _build_inspector(self, source: Any, split: str) -> Inspector[Any]:
         if isinstance(source, ArraySource):
             return ArrayInspector(source, split)
         if isinstance(source, EncodedSource):
@@ -96,8 +97,8 @@ class Inspection:
             return CropInspector(source, split)
         return SampleInspector(source, split)
 
-    def _used(self) -> set[str]:
-        """Paths of all files of the samples; empty where samples are not files each."""
+    def _list_used_files(self) -> set[str]:
+        """Return the paths of all files of the samples; empty if samples are not files."""
         used: set[str] = set()
         for inspector in self.inspectors:
             source = inspector.source
@@ -109,7 +110,7 @@ class Inspection:
 
 
 class _Chunks(Dataset[Any]):
-    """An inspector's samples, some at a time."""
+    """Dataset of the samples of an inspector in chunks."""
 
     def __init__(self, inspector: Inspector[Any]) -> None:
         self.inspector = inspector
@@ -121,8 +122,8 @@ class _Chunks(Dataset[Any]):
         if not 0 <= chunk < len(self):
             raise IndexError(chunk)
         start = chunk * CHUNK
-        return [self.inspector.look(i) for i in range(start, min(start + CHUNK, len(self.inspector)))]
+        return [self.inspector.inspect(i) for i in range(start, min(start + CHUNK, len(self.inspector)))]
 
 
-def _as_it_is(samples: list[InspectedSample]) -> list[InspectedSample]:
+def _identity(samples: list[InspectedSample]) -> list[InspectedSample]:
     return samples

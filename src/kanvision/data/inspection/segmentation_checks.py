@@ -1,4 +1,4 @@
-"""Looks at images with masks.
+"""Inspectors of images with masks.
 
 C channels, H W space, K classes.
 """
@@ -17,27 +17,27 @@ from kanvision.data.files.pixels import FileError
 from kanvision.data.readers import SegmentationSource
 from kanvision.data.readers.sentinel_crops import CropSource
 
-from .image_checks import detect_format, digest
+from .image_checks import compute_digest, detect_format
 from .issues import DataIssue, InspectedSample, Inspector, parse_issue
 
 __all__ = ["CropInspector", "ImageMaskInspector", "SampleInspector"]
 
 
 class ImageMaskInspector(Inspector[ImageMaskPairs]):
-    """Looks at images and masks in files.
+    """Inspector of images and masks in files.
 
     Args:
-        source: The images with their masks.
-        split: The part of the data set that they are.
-        expects_foreground: Whether the masks of a kind of image must show something.
+        source: Source of the images and masks.
+        split: Name of the split.
+        expects_foreground: Returns True for a kind of image whose masks must have foreground.
     """
 
     def __init__(self, source: ImageMaskPairs, split: str, expects_foreground: Callable[[int], bool]) -> None:
         super().__init__(source, split)
         self.expects_foreground = expects_foreground
 
-    def look(self, index: int) -> InspectedSample:
-        """Read one image and its mask, each whole."""
+    def inspect(self, index: int) -> InspectedSample:
+        """Read one image and its mask completely, and return their issues."""
         entry = self.source.entries[index]
         issues: list[DataIssue] = []
         sizes: list[tuple[int, ...]] = []
@@ -46,23 +46,23 @@ class ImageMaskInspector(Inspector[ImageMaskPairs]):
             with pixel_limit(self.source.max_pixels):
                 sizes.append(tuple(self.source.image(entry.image).shape[-2:]))
         except FileError as problem:
-            issues.append(self._unusable(problem))
+            issues.append(self._describe(problem))
         try:
             with pixel_limit(self.source.max_pixels):
                 mask = self.source.mask(entry.masks)["mask"]
             sizes.append(mask.shape[-2:])
-            shown, found = self._contents(mask, str(entry.masks[0]), entry.kind)
+            shown, found = self._check_contents(mask, str(entry.masks[0]), entry.kind)
             labels = tuple(shown)
             issues += found
         except FileError as problem:
-            issues.append(self._unusable(problem))
+            issues.append(self._describe(problem))
         if len(sizes) == 2 and sizes[0] != sizes[1]:
             (rows, cols), (height, width) = sizes
             wrong = f"{width} x {height} pixels, but its image {entry.image.name} has {cols} x {rows} pixels"
             issues.append(DataIssue(str(entry.masks[0]), wrong, "make them the same size", self.split))
-        return InspectedSample(tuple(issues), str(entry.image), _digest_of(entry.image), labels)
+        return InspectedSample(tuple(issues), str(entry.image), _compute_file_digest(entry.image), labels)
 
-    def _unusable(self, problem: FileError) -> DataIssue:
+    def _describe(self, problem: FileError) -> DataIssue:
         found = parse_issue(str(problem), self.split)
         path = Path(found.file)
         if "cannot be read (" in found.wrong and path.is_file():
@@ -72,9 +72,9 @@ class ImageMaskInspector(Inspector[ImageMaskPairs]):
                 return found._replace(wrong=f"cannot be read (holds {what})")
         return found
 
-    def _contents(self, mask: np.ndarray, name: str, kind: int) -> tuple[list[int], list[DataIssue]]:
+    def _check_contents(self, mask: np.ndarray, name: str, kind: int) -> tuple[list[int], list[DataIssue]]:
         ignored = getattr(self.source.mask, "ignore_index", None)
-        if mask.ndim == 3:  # a plane for each class
+        if mask.ndim == 3:  # one plane for each class
             shown = [label for label, plane in enumerate(mask) if (plane == 1).any()]
             foreground = shown
             is_full = False
@@ -84,25 +84,27 @@ class ImageMaskInspector(Inspector[ImageMaskPairs]):
             is_full = bool(foreground) and shown == foreground and len(shown) == 1
         if not foreground:
             is_bad = self.expects_foreground(kind)
-            right = "mend the mask, or delete both files" if is_bad else "right if there is nothing to show"
+            right = (
+                "correct the mask, or delete both files" if is_bad else "legal if the image has no foreground"
+            )
             return shown, [DataIssue(name, "mask is empty", right, self.split, is_bad)]
         if is_full:
-            wrong, right = f"every pixel has label {shown[0]}", "right if there is no background"
+            wrong, right = f"every pixel has label {shown[0]}", "legal if the image has no background"
             return shown, [DataIssue(name, wrong, right, self.split, is_bad=False)]
         return shown, []
 
 
 class CropInspector(Inspector[CropSource]):
-    """Looks at the areas of South Africa Crop Type, each on all the days that training may choose."""
+    """Inspector of the areas of South Africa Crop Type on all days that training may choose."""
 
-    def look(self, index: int) -> InspectedSample:
-        """Read the labels of one area, and its bands on all days."""
+    def inspect(self, index: int) -> InspectedSample:
+        """Read the labels of one area and its bands on all days, and return their issues."""
         area = self.source.areas[index]
         issues: list[DataIssue] = []
         labels: tuple[int, ...] = ()
         for date in area.dates:
             one_day = CropSource(
-                [area.on([date])],
+                [area.select_days([date])],
                 self.source.bands,
                 self.source.fail,
                 binary=self.source.binary,
@@ -117,10 +119,10 @@ class CropInspector(Inspector[CropSource]):
 
 
 class SampleInspector(Inspector[SegmentationSource]):
-    """Looks at samples of which nothing is known but that they can be asked for."""
+    """Inspector of samples of any other source."""
 
-    def look(self, index: int) -> InspectedSample:
-        """Ask for one sample."""
+    def inspect(self, index: int) -> InspectedSample:
+        """Load one sample and return its issues."""
         name = f"{self.split}[{index}] {self.source.names[index]}"
         try:
             sample = self.source[index]
@@ -129,16 +131,18 @@ class SampleInspector(Inspector[SegmentationSource]):
                 tuple(parse_issue(problem, self.split) for problem in error.problems), name
             )
         return InspectedSample(
-            tuple(self._judge(sample["image"].numpy(), name)), name, digest(sample["image"].numpy().tobytes())
+            tuple(self._check_image(sample["image"].numpy(), name)),
+            name,
+            compute_digest(sample["image"].numpy().tobytes()),
         )
 
-    def _judge(self, image: np.ndarray, name: str) -> Iterator[DataIssue]:
+    def _check_image(self, image: np.ndarray, name: str) -> Iterator[DataIssue]:
         if not np.isfinite(image).all():
             yield DataIssue(name, "holds NaN or infinity", "fill these pixels", self.split)
 
 
-def _digest_of(path: Path) -> bytes:
+def _compute_file_digest(path: Path) -> bytes:
     try:
-        return digest(path.read_bytes())
+        return compute_digest(path.read_bytes())
     except OSError:
         return b""

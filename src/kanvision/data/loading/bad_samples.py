@@ -1,4 +1,4 @@
-"""Samples that cannot be read: a run ends at them, or goes on without them and says so."""
+"""Handling of samples that cannot be read, which end a run, are replaced or are skipped."""
 
 from __future__ import annotations
 
@@ -9,90 +9,94 @@ from typing import Final, Generic, Literal, NamedTuple, TypeVar
 from kanvision.data.errors import DataError
 from kanvision.spec.data import FaultPolicy
 
-__all__ = ["Answer", "BadSample", "answer_for", "read_samples"]
+__all__ = ["BadSample", "OnBadSample", "read_samples", "resolve_on_bad_sample"]
 
-Answer = Literal["raise", "leave_out", "replace"]
-"""What is done with a sample that cannot be read."""
+OnBadSample = Literal["raise", "leave_out", "replace"]
+"""Treatment of a sample that cannot be read."""
 Sample = TypeVar("Sample")
 
 MAX_IN_A_ROW: Final = 20
-"""Samples next to each other that may be unreadable; more mean that the disk is away."""
+"""Largest number of unreadable samples in a row; more mean that the disk is missing."""
 
 
 class BadSample(NamedTuple):
-    """A sample that could not be read.
+    """Sample that could not be read.
 
-    Batches carry them from the process that has read them to the one that counts them.
+    Batches carry bad samples from the loader process to the process that counts them.
     """
 
-    position: int
-    """Its index."""
+    sample_index: int
+    """Index of the sample."""
     problem: str
-    """The file, what is wrong with it, and what would be right."""
+    """File, problem and remedy."""
 
 
 @dataclass
 class LoadedBatch(Generic[Sample]):
-    """What was read of a batch."""
+    """Samples of a batch that were read, and those that could not be."""
 
     positions: list[int] = field(default_factory=list)
-    """Places of the samples that are there."""
+    """Positions of the samples that were read."""
     samples: list[Sample] = field(default_factory=list)
     bad_samples: list[BadSample] = field(default_factory=list)
-    """Places that could not be read."""
+    """Samples that could not be read."""
 
 
-def answer_for(policy: FaultPolicy, *, training: bool) -> Answer:
-    """Return what `data.on_bad_sample` means for a split: evaluation never counts a sample twice."""
+def resolve_on_bad_sample(policy: FaultPolicy, *, training: bool) -> OnBadSample:
+    """Return the treatment that `data.on_bad_sample` means for a split.
+
+    Evaluation leaves bad samples out, because a replacement would count twice.
+    """
     if policy == "raise":
         return "raise"
     return "replace" if training else "leave_out"
 
 
 def read_samples(
-    positions: Sequence[int], read: Callable[[int], Sample], answer: Answer, length: int
+    positions: Sequence[int], read: Callable[[int], Sample], on_bad_sample: OnBadSample, length: int
 ) -> LoadedBatch[Sample]:
     """Read samples one after another.
 
-    A replacement is the next sample that can be read, counted from the unreadable one and from the end on to
-    the beginning: a function of the place alone, so that a batch is the same for any number of workers, on
-    any process, and after a resume. In folders of classes it mostly has the same class.
+    A replacement is the next sample that can be read, after the last sample from the first on. It depends on
+    the position alone, so that a batch is the same for any number of workers, on any rank, and after a
+    resume. In class folders it mostly has the same class.
 
     Args:
-        positions: Places of the samples.
-        read: Reads one; raises DataError where it cannot.
-        answer: What is done then.
-        length: Number of places.
+        positions: Positions of the samples.
+        read: Reads a sample; raises DataError if it cannot be read.
+        on_bad_sample: Treatment of samples that cannot be read.
+        length: Number of positions.
 
     Raises:
-        DataError: A sample cannot be read and `answer` is raise; or too many next to each other cannot.
+        DataError: If a sample cannot be read and `on_bad_sample` is raise, or too many in a row cannot be
+            read.
     """
-    served: LoadedBatch[Sample] = LoadedBatch()
+    loaded: LoadedBatch[Sample] = LoadedBatch()
     for position in positions:
-        for candidate in _candidates(position, answer, length):
+        for candidate in _candidates(position, on_bad_sample, length):
             try:
                 sample = read(candidate)
             except DataError as error:
-                if answer == "raise":
+                if on_bad_sample == "raise":
                     raise
-                served.bad_samples.append(BadSample(candidate, "; ".join(error.problems) or str(error)))
+                loaded.bad_samples.append(BadSample(candidate, "; ".join(error.problems) or str(error)))
                 continue
-            served.positions.append(candidate)
-            served.samples.append(sample)
+            loaded.positions.append(candidate)
+            loaded.samples.append(sample)
             break
         else:
-            if answer == "replace":
+            if on_bad_sample == "replace":
                 count = min(MAX_IN_A_ROW, length)
                 raise DataError(
                     f"data.on_bad_sample=skip: {count} samples in a row cannot be read, the last one is "
-                    f"{served.bad_samples[-1].problem}; is the disk there?"
+                    f"{loaded.bad_samples[-1].problem}; is the disk mounted?"
                 )
-    return served
+    return loaded
 
 
-def _candidates(position: int, answer: Answer, length: int) -> Iterator[int]:
-    """The sample itself, and those that may stand in for it."""
+def _candidates(position: int, on_bad_sample: OnBadSample, length: int) -> Iterator[int]:
+    """Yield the position of a sample and those of its replacements."""
     yield position
-    if answer == "replace":
+    if on_bad_sample == "replace":
         for step in range(1, min(MAX_IN_A_ROW, length)):
             yield (position + step) % length

@@ -1,4 +1,4 @@
-"""Loaders over datasets that hand out whole batches; shared by all tasks."""
+"""Data loaders over datasets that load whole batches, for all tasks."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from kanvision.data.seeding import derive_seed
 
 from .samplers import EvenBatchSampler, TrainBatchSampler
 
-__all__ = ["TrainLoader", "epoch_to_come", "make_loader"]
+__all__ = ["TrainLoader", "get_upcoming_epoch", "make_loader"]
 
 Batch = TypeVar("Batch")
 
 
 class TrainLoader(DataLoader[Any]):
-    """A loader that can go on within an epoch, at the batch after those that it has given out.
+    """Training loader that resumes within an epoch, after the last batch that it returned.
 
-    Batches are functions of (seed, epoch, rank, step) alone, so that their number is all there is to know;
-    those that workers have loaded ahead do not count. Lightning keeps `state_dict` in checkpoints.
+    Batches depend on (seed, epoch, rank, step) alone, so that the state is their number; batches that workers
+    have prefetched do not count. Lightning stores `state_dict` in checkpoints.
 
     Args:
-        dataset: Gives a batch for a list of places (`__getitems__`).
-        batches: Lists of places.
+        dataset: Returns a batch for a list of indices (`__getitems__`).
+        batches: Sampler of lists of indices.
         **options: As for torch's loader.
     """
 
@@ -38,12 +38,12 @@ class TrainLoader(DataLoader[Any]):
         super().__init__(dataset, batch_sampler=batches, **options)
         self.batches = batches
         self.position = 0
-        """Number of batches of the epoch that were given out."""
+        """Number of batches of the epoch that were returned."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self.position = self.batches.start
         iterator = super().__iter__()
-        self.batches.start = 0  # for the next epoch, even if nobody asks for a batch of this one
+        self.batches.start = 0  # for the next epoch, even if no batch of this one is loaded
         return self._counted(iterator)
 
     def _counted(self, iterator: Iterable[Any]) -> Iterator[Any]:
@@ -51,8 +51,8 @@ class TrainLoader(DataLoader[Any]):
             self.position += 1
             yield batch
 
-    def again(self, steps: Iterable[int]) -> Iterator[Any]:
-        """Load batches of some steps of the epoch in this process, whether they were given out or not."""
+    def reload_batches(self, steps: Iterable[int]) -> Iterator[Any]:
+        """Load the batches of given steps of the epoch in this process, whether or not they were returned."""
         for indices in self.batches.batches(steps):
             yield self.dataset.__getitems__(indices)  # type: ignore[attr-defined]
 
@@ -61,7 +61,7 @@ class TrainLoader(DataLoader[Any]):
         return fingerprint(self.dataset)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where in which epoch the loader is, and what that epoch is made of."""
+        """Return the epoch, the position in it, and the facts that make its batches."""
         return {
             "epoch": self.batches.epoch,
             "position": self.position,
@@ -72,13 +72,13 @@ class TrainLoader(DataLoader[Any]):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there when the epoch is the same; call it before iterating.
+        """Resume at the stored position if the epoch is the same; call it before iterating.
 
         Raises:
             ValueError: If an epoch of the loader has another number of batches.
         """
         if state["epoch"] != self.batches.epoch:
-            return  # that of an epoch's end
+            return  # the checkpoint is from the end of an epoch
         if state["length"] != len(self):
             raise ValueError(
                 f"resume: the checkpoint is from within an epoch of {state['length']} batches a process, "
@@ -88,11 +88,11 @@ class TrainLoader(DataLoader[Any]):
         self.batches.start = self.position = state["position"]
 
 
-def epoch_to_come(trainer: Any) -> int:
-    """The epoch that a trainer begins or goes on with.
+def get_upcoming_epoch(trainer: Any) -> int:
+    """Return the epoch that a trainer begins or resumes.
 
-    After a resume Lightning starts the loader's workers before it tells the sampler the epoch, and until
-    training starts its `current_epoch` is that of the checkpoint, even if the checkpoint is of its end.
+    After a resume, Lightning starts the workers of the loader before it sets the epoch of the sampler. Until
+    training starts, its `current_epoch` is that of the checkpoint, even if the checkpoint is from its end.
     """
     return int(trainer.fit_loop.epoch_progress.current.processed)
 
@@ -100,20 +100,20 @@ def epoch_to_come(trainer: Any) -> int:
 def make_loader(
     dataset: Dataset[Any], batches: TrainBatchSampler | EvenBatchSampler, *, num_workers: int = 0
 ) -> DataLoader[Any]:
-    """A loader whose batches are what the sampler says.
+    """Return a loader of the batches of a sampler.
 
     Args:
-        dataset: Gives a batch for a list of places (`__getitems__`).
-        batches: Lists of places.
-        num_workers: Loader processes; 0: load in this process.
+        dataset: Returns a batch for a list of indices (`__getitems__`).
+        batches: Sampler of lists of indices.
+        num_workers: Number of loader processes; 0: load in this process.
     """
     options: dict[str, Any] = {
         "num_workers": num_workers,
         "collate_fn": _as_it_is,
         "pin_memory": torch.cuda.is_available(),
         "persistent_workers": num_workers > 0,
-        "worker_init_fn": _heed_only_parent,
-        # The loader draws a number that we do not use; without its own generator it would move the model's.
+        "worker_init_fn": _ignore_foreign_signals,
+        # The loader draws a random number, which would advance the global generator of the model.
         "generator": torch.Generator().manual_seed(derive_seed("loader")),
     }
     if isinstance(batches, TrainBatchSampler):
@@ -121,21 +121,21 @@ def make_loader(
     return DataLoader(dataset, batch_sampler=batches, **options)
 
 
-def _heed_only_parent(worker: int) -> None:
-    """Let this worker end when the process that it works for says so, and not when somebody else does.
+def _ignore_foreign_signals(worker: int) -> None:
+    """Make a worker exit on SIGTERM of its parent process only, and ignore all other signals.
 
-    torchrun, Slurm and terminals (Ctrl-C) send a signal that is meant for a run to all its processes. Workers
-    would end at once, and the run with them, while it finishes its step and saves.
+    torchrun, Slurm and terminals (Ctrl-C) send signals to all processes of a run. Workers would exit at once
+    and end the run, which has to finish its step and save a checkpoint.
     """
     for name in ("SIGUSR1", "SIGUSR2", "SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # a handler in Python would not know who has sent it
+    if hasattr(signal, "sigwaitinfo"):  # a handler in Python does not know the sender
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_exit_on_signal_of_parent, args=(os.getppid(),), daemon=True).start()
 
 
-def _end_when_told(parent: int) -> None:
+def _exit_on_signal_of_parent(parent: int) -> None:
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
         pass
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Which images go into which batch on which process."""
+"""Batch samplers for training and evaluation on any number of processes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ __all__ = ["EvenBatchSampler", "TrainBatchSampler"]
 
 
 class TrainBatchSampler(Sampler[list[int]]):
-    """Shuffled batches of one process; order and augmentation are a function of (seed, epoch, rank) alone.
+    """Sampler of shuffled training batches of one process, which depend on (seed, epoch, rank) alone.
 
-    Lightning (and anybody else) calls `set_epoch` before each epoch. With more than one process the last
-    images are filled up with the first, so that all processes make the same number of steps. An incomplete
-    last batch is dropped, unless it is the only one.
+    Callers, such as Lightning, call `set_epoch` before each epoch. With more than one process, the first
+    images repeat at the end, so that all processes take the same number of steps. An incomplete last batch is
+    dropped, unless it is the only one.
 
     Args:
         dataset: Training images.
-        batch_size: Images per batch of this process.
+        batch_size: Number of images of a batch of this process.
         seed: Seed of the run.
         num_replicas: Number of processes.
-        rank: This process.
-        num_repeats: Copies of each image in one global batch, spread over processes (repeated augmentation,
-            Hoffer et al. 2020, arXiv 1901.09335, as in DeiT); an epoch keeps its length. 1: off.
-        fixed: Repeat the order of epoch 0 for ever (to overfit a few batches).
+        rank: Rank of this process.
+        num_repeats: Number of copies of each image in one global batch, distributed over processes (repeated
+            augmentation, Hoffer et al. 2020, arXiv 1901.09335, as in DeiT); an epoch keeps its length. 1:
+            off.
+        fixed: Use the order of epoch 0 in all epochs (to overfit a few batches).
     """
 
     def __init__(
@@ -57,26 +58,25 @@ class TrainBatchSampler(Sampler[list[int]]):
         self.fixed = fixed
         self.epoch = 0
         self.start = 0
-        """Step that an iteration begins with; what is before it is not loaded."""
+        """First step of the next iteration; earlier steps are not loaded."""
 
     @property
     def sampler(self) -> TrainBatchSampler:
-        """Itself: Lightning sets the epoch of `loader.batch_sampler.sampler`."""
+        """Sampler of which Lightning sets the epoch (`loader.batch_sampler.sampler`), which is this one."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration gives."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
         return self.batches(range(self.start, len(self)))
 
     def batches(self, steps: Iterable[int]) -> Iterator[SeededBatch]:
-        """The batches of some steps of the epoch, the same whenever and in whatever order they are asked."""
+        """Yield the batches of given steps of the epoch, which do not depend on earlier calls."""
         epoch = self.epoch
-        # Both samplers seed their permutation with their epoch and would give seed 1, epoch 0 the order of
-        # seed 0, epoch 1; a derived number keeps runs apart. It is the same on all ranks, which must agree on
-        # the order.
+        # Both samplers seed their permutation with their epoch, so that seed 1, epoch 0 would have the order
+        # of seed 0, epoch 1; a derived seed avoids that. It is equal on all ranks, which share the order.
         self.order.set_epoch(derive_seed("order", self.seed, 0 if self.fixed else epoch))
         indices = list(self.order)
         for step in steps:
@@ -90,12 +90,12 @@ class TrainBatchSampler(Sampler[list[int]]):
 
 
 class EvenBatchSampler(Sampler[list[int]]):
-    """Batches for evaluation: each image exactly once, and as many batches on each process.
+    """Sampler of evaluation batches, with each image once and equally many batches on each process.
 
-    Rank r of W gets images r, r + W, r + 2 W, ... and cuts them into equal parts (to within one image), as
-    many as the largest share needs. Collective calls thus never go out of step, and no image is counted
-    twice. A batch never exceeds `batch_size`, except where batch_size is 1 and shares differ: one batch of
-    each larger share then holds two.
+    Rank r of W gets images r, r + W, r + 2 W, ... and divides them into batches that are equal to within one
+    image, as many as the largest share needs. Collective calls thus stay in step, and no image counts twice.
+    No batch exceeds `batch_size`, except if batch_size is 1 and shares differ: one batch of each larger share
+    then holds two images.
 
     Raises:
         ValueError: If there are fewer images than processes.

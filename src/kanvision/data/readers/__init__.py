@@ -1,4 +1,4 @@
-"""Readers: one file a family of layouts on disk. Nothing here knows the trainer.
+"""Readers of data sets, with one file for each family of layouts on disk.
 
 `READERS` (classification) and `SEGMENTATION_READERS` map the names that `data.name` takes to readers.
 """
@@ -77,5 +77,5 @@ __getattr__ = load_on_demand(__name__, _HOME)
 
 
 def list_datasets() -> list[str]:
-    """Names that `data.name` takes, sorted."""
+    """Return the legal values of `data.name`, sorted."""
     return sorted([*READERS, *__getattr__("SEGMENTATION_READERS")])

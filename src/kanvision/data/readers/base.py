@@ -1,4 +1,4 @@
-"""What every data set reader has in common."""
+"""Bases of the readers of data sets, and their rules for splits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanvision.data.errors import DataError
-from kanvision.data.files.exclusive import one_at_a_time
+from kanvision.data.files.download_lock import hold_download_lock
 from kanvision.data.files.images import Decoding, ImageSource
 from kanvision.data.files.pillow import MAX_PIXELS
-from kanvision.data.files.safe_extract import unpacking_safely
+from kanvision.data.files.safe_unpacking import safe_unpacking
 from kanvision.data.splits.holdout import stratified_holdout
 from kanvision.spec.data import EVAL_SPLITS
 
@@ -27,14 +27,14 @@ __all__ = [
     "Reader",
     "Splits",
     "Tolerance",
-    "arrange",
-    "hold_out",
-    "missing_parts",
+    "arrange_splits",
+    "find_missing_splits",
+    "hold_out_test",
 ]
 
 
 Tolerance = Literal["none", "files", "all"]
-"""none: any problem is an error; files: bad files are gathered; all: what is wrong with folders is, too."""
+"""none: any problem is an error; files: problems of files are collected; all: those of folders too."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class DatasetInfo:
 
     Attributes:
         name: Name in `READERS`.
-        tree: Files expected below the root, one a line.
-        source: Where to get them.
+        tree: Expected files below the root, one a line.
+        source: Source of the files.
     """
 
     name: str
@@ -52,22 +52,22 @@ class DatasetInfo:
     source: str
 
     def error(self, root: str | Path | None, problems: Sequence[str]) -> DataError:
-        """The error that says what is wrong with the data in `root` and what would be right."""
-        shown_root = "null" if root is None else str(Path(root).absolute())
-        return DataError.of(
-            name=self.name, root=shown_root, problems=problems, tree=self.tree, source=self.source
+        """Return the error for problems with the data in `root`."""
+        folder = "null" if root is None else str(Path(root).absolute())
+        return DataError.from_problems(
+            name=self.name, root=folder, problems=problems, tree=self.tree, source=self.source
         )
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set in memory, or found on disk.
+    """Splits of a data set.
 
     Attributes:
-        class_names: Name of each class, in the order of the targets.
-        train: Images to learn from.
-        test: Images for the final score.
-        val: Images to choose the best checkpoint by, where the data set brings its own.
+        class_names: Class names in the order of the targets.
+        train: Training images.
+        test: Test images.
+        val: Validation images, if the data set has its own.
     """
 
     class_names: tuple[str, ...]
@@ -77,23 +77,23 @@ class Splits:
 
 
 class DataReader(ABC):
-    """Finds a data set on disk; what its labels are for is up to the subclasses.
+    """Base of the readers, which find a data set on disk and check it.
 
     Args:
-        root: Folder on disk; null for data that ship with a package.
-        num_classes: Number of classes that the user expects; null: whatever is there.
-        download: Fetch the data set when it is missing.
+        root: Folder of the data set; null for data that ship with a package.
+        num_classes: Expected number of classes; null: any number.
+        download: Download the data set if it is missing.
     """
 
     info: ClassVar[DatasetInfo]
     upright: ClassVar[bool] = True
-    """Turn images upright, as their EXIF orientation says."""
+    """Turn images upright by their EXIF orientation."""
     tolerance: Tolerance = "none"
-    """What reading goes on after; set it before. What is tolerated is gathered in `problems`."""
+    """Problems that do not end reading but are collected in `problems`; set it before reading."""
     known_classes: tuple[str, ...] = ()
-    """Classes of a trained network, in the order of its outputs; set it before reading. Empty: not known."""
+    """Classes of a trained network in the order of its outputs, or empty; set it before reading."""
     max_pixels: int | None = MAX_PIXELS
-    """Most pixels of an image; None: no limit. Set it before reading."""
+    """Largest number of pixels of an image; None: no limit. Set it before reading."""
 
     def __init__(
         self, root: str | Path | None, num_classes: int | None = None, download: bool = False
@@ -103,19 +103,19 @@ class DataReader(ABC):
         self.download = download
         self.problems: list[str] = []
         self.facts: dict[str, str] = {}
-        """What reading found out that a run should say before it starts."""
+        """Facts about the data for the header of a run, by name; reading fills them in."""
 
     @property
     def decoding(self) -> Decoding:
-        """Options of decoding images in files."""
+        """Options for decoding image files."""
         return Decoding(self.max_pixels, self.upright)
 
     def refuse(self, problems: Sequence[str], *, of_files: bool = False) -> None:
-        """Raise an error for problems, if there are any, or gather them where they are tolerated.
+        """Raise an error for problems, or collect them if they are tolerated.
 
         Args:
-            problems: What is wrong.
-            of_files: They are about single files, so that the rest of the data can be used without them.
+            problems: Descriptions of the problems.
+            of_files: The problems concern single files, without which the rest of the data can be used.
 
         Raises:
             DataError: If there are problems that are not tolerated.
@@ -125,75 +125,77 @@ class DataReader(ABC):
         self.problems += problems
 
     def prepare(self) -> None:
-        """Fetch the data set if it is missing and that is wanted; called in one process of a run only.
+        """Download the data set if it is missing and `download` is set; call it in one process of a run only.
 
-        Of several runs that start together one fetches, and the others wait.
+        Of several runs that start together, one downloads and the others wait.
         """
         if not self.download:
             return
         try:
-            # what is only half unpacked may look present
-            with nullcontext() if self.root is None else one_at_a_time(self.root), unpacking_safely():
+            # a download that is not unpacked yet may look present
+            with nullcontext() if self.root is None else hold_download_lock(self.root), safe_unpacking():
                 if not self.present():
                     self.fetch()
         except tarfile.TarError as error:
             raise self.error(
-                f"data.download=true: the archive is refused or damaged ({error}); get the data by hand"
+                f"data.download=true: the archive is refused or damaged ({error}); download the data by hand"
             ) from error
 
     @abstractmethod
     def present(self) -> bool:
-        """Whether the files seem to be there."""
+        """Return True if the files seem to exist."""
 
     def fetch(self) -> None:
         """Download the data set.
 
         Raises:
-            DataError: If it cannot be fetched automatically.
+            DataError: If there is no automatic download.
         """
-        raise self.error("data.download=true: this data set cannot be fetched automatically; get it by hand")
+        raise self.error("data.download=true: this data set has no automatic download; download it by hand")
 
     def error(self, *problems: str) -> DataError:
-        """The error for these problems."""
+        """Return the error for problems with the data."""
         return self.info.error(self.root, problems)
 
     def fail(self, problems: list[str]) -> DataError:
-        """`error` as the sources call it; a method, so that loader processes can be sent it."""
+        """Return the error for a list of problems; sources hold this method, which can be pickled."""
         return self.error(*problems)
 
-    def existing_root(self) -> Path:
-        """The root folder.
+    def require_root(self) -> Path:
+        """Return the root folder.
 
         Raises:
-            DataError: If there is none.
+            DataError: If it does not exist.
         """
         if self.root is None:
             raise self.error("data.root is null; it must be the folder of the data set")
         if not self.root.is_dir():
             what = "is a file, not a folder" if self.root.exists() else "does not exist"
-            fetched = self.can_fetch() and not self.download
-            hint = "; data.root must be the folder of the data" + ", data.download=true fetches it" * fetched
+            can_fetch = self.can_fetch() and not self.download
+            hint = (
+                "; data.root must be the folder of the data" + ", data.download=true downloads it" * can_fetch
+            )
             raise self.error(f"{self.root}: {what}{hint}")
         return self.root
 
     def can_fetch(self) -> bool:
-        """Whether the data set has an automatic download."""
+        """Return True if the data set has an automatic download."""
         return type(self).fetch is not DataReader.fetch
 
-    def class_count_problems(self, found: int) -> list[str]:
-        """Complaint about a number of classes that differs from the user's, if it does.
+    def find_class_count_problems(self, found: int) -> list[str]:
+        """Return the problem of a number of classes that differs from the expected one, if it does.
 
-        Classes that have to be those of a trained network are compared by name.
+        Classes that must be those of a trained network are compared by name instead.
         """
         if self.known_classes or self.num_classes in (None, found):
             return []
-        return [f"data.num_classes={self.num_classes}, but {found} classes are there; set it to {found}"]
+        return [f"data.num_classes={self.num_classes}, but the data have {found} classes; set it to {found}"]
 
-    def class_problems(self, names: Sequence[str]) -> list[str]:
-        """Complain about classes that the network does not know or, without one, about their number."""
+    def find_class_problems(self, names: Sequence[str]) -> list[str]:
+        """Return the problems with classes that a network does not know, or else with their number."""
         known = self.known_classes
         if not (unknown := [name for name in names if name not in known]) or not known:
-            return self.class_count_problems(len(names))
+            return self.find_class_count_problems(len(names))
         few = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
         return [
             f"{self.root}: the classes {', '.join(unknown)} are not among the {len(known)} that the network "
@@ -202,7 +204,7 @@ class DataReader(ABC):
 
 
 class Reader(DataReader):
-    """Finds a data set of images with one class each, and checks it."""
+    """Base of the readers of images with one class each."""
 
     @abstractmethod
     def read(self) -> Splits:
@@ -213,8 +215,8 @@ class Reader(DataReader):
         """
 
 
-def label_problems(labels: NDArray[np.int64], num_classes: int, where: str | Path) -> list[str]:
-    """Complaint about the first label outside 0 ... num_classes - 1, if there is one."""
+def find_label_problems(labels: NDArray[np.int64], num_classes: int, where: str | Path) -> list[str]:
+    """Return the problem of labels outside 0 ... num_classes - 1, if there are any."""
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if not len(wrong):
         return []
@@ -224,32 +226,32 @@ def label_problems(labels: NDArray[np.int64], num_classes: int, where: str | Pat
     ]
 
 
-# Of images that come without a test split; a change would move everybody's test images into training.
+# For images without a test split; a change would move test images of existing runs into training.
 _TEST_FRACTION: Final = 0.2
 _TEST_SEED: Final = 0
 
 
-def missing_parts(root: Path, present: Collection[str]) -> list[str]:
-    """Complaints about parts that are needed beside those that are present."""
+def find_missing_splits(root: Path, present: Collection[str]) -> list[str]:
+    """Return the problems of splits that are missing beside those that are present."""
     problems = []
     if "train" not in present:
         problems.append(f"{root / 'train'}: is missing, but there is {' and '.join(present)}")
     if set(present) == {"train"}:
         problems.append(
-            f"{root / 'test'}: is missing, and so is val; add one of them, or name no part, "
-            "to have a fifth of each class held out"
+            f"{root / 'test'}: is missing, and so is val; add one of them, or remove the split "
+            "folders, to have a fifth of each class held out for the test"
         )
     return problems
 
 
-def arrange(class_names: tuple[str, ...], parts: Mapping[str, ImageSource]) -> Splits:
-    """With test and val both present, val is for validation; with one of them, it is the test."""
+def arrange_splits(class_names: tuple[str, ...], parts: Mapping[str, ImageSource]) -> Splits:
+    """Return the splits; without a test split, the validation split is the test."""
     held_out = [parts[name] for name in reversed(EVAL_SPLITS) if name in parts]
     return Splits(class_names, parts["train"], held_out[0], held_out[1] if len(held_out) == 2 else None)
 
 
-def hold_out(reader: Reader, class_names: tuple[str, ...], everything: ImageSource) -> Splits:
-    """A fixed fifth of each class is the test.
+def hold_out_test(reader: Reader, class_names: tuple[str, ...], everything: ImageSource) -> Splits:
+    """Return the splits of images of which a fixed fifth of each class is the test.
 
     Raises:
         DataError: If no class has two images.

@@ -1,4 +1,4 @@
-"""BUSI: ultrasound images of the breast."""
+"""Reader of BUSI, ultrasound images of the breast."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-from kanvision.data.files.folders import image_files
+from kanvision.data.files.folders import list_image_files
 from kanvision.data.files.image_mask_pairs import BinaryMask, Entry, ImageFile, ImageMaskPairs
-from kanvision.data.splits.near_duplicates import duplicate_groups
-from kanvision.data.splits.published import published_parts
+from kanvision.data.files.walk import natural_key
+from kanvision.data.splits.near_duplicates import group_duplicates
+from kanvision.data.splits.published import assign_published_splits
 from kanvision.spec.data import BUSISplit
 
 from .base import DatasetInfo
-from .image_mask_base import ImageMaskReader, natural
+from .image_mask_base import ImageMaskReader
 from .segmentation_base import SegmentationSplits
 
 __all__ = ["BUSI"]
@@ -25,14 +26,14 @@ MASK = re.compile(r"(?P<name>.+)_mask(_\d+)?")
 class BUSI(ImageMaskReader):
     """780 ultrasound images of the breast with masks of lesions (Al-Dhabyani et al. 2020).
 
-    Several masks of one image are taken together. The data set holds the same image several times, in other
-    sizes and with other marks, and tells no patients apart; split=groups keeps near duplicates together.
+    The mask of an image is the union of its mask files. The data set holds images several times, in other
+    sizes and with other marks, and does not name patients; split=groups keeps near duplicates in one split.
 
     Args:
-        root: The folder, or the one around it.
-        normals: Use the 133 images without a lesion too, whose masks are empty.
-        split: groups: a fifth of each kind is the test, near duplicates together; published: a random fifth,
-            as in U-KAN.
+        root: Folder of the data set, or the folder around it.
+        normals: Include the 133 images without a lesion, whose masks are empty.
+        split: groups: a fifth of each kind is the test, without near duplicates across splits; published: a
+            random fifth, as in U-KAN.
         **options: Arguments of `ImageMaskReader`.
     """
 
@@ -61,12 +62,12 @@ class BUSI(ImageMaskReader):
         self.split = split
 
     def expects_foreground(self, kind: int) -> bool:
-        """All but the normal images show a lesion."""
+        """Return True for all kinds but normal images, which show no lesion."""
         return KINDS[kind] != "normal"
 
     def read(self) -> SegmentationSplits:
         """Index all images, compare the sizes of images and masks, and split."""
-        root = self.existing_root()
+        root = self.require_root()
         if (root / self.folder).is_dir():
             root = root / self.folder
         kinds = KINDS if self.normals else KINDS[:2]
@@ -78,16 +79,16 @@ class BUSI(ImageMaskReader):
         source = ImageMaskPairs(
             entries, ImageFile(self.in_chans, self.max_value), BinaryMask(threshold=127), self.fail
         )
-        return self.checked_splits(
+        return self.check_and_split(
             source,
-            self.foreground_names("lesion"),
+            self.list_class_names("lesion"),
             lambda: self._parts(source),
             problems=problems,
-            look_at=[index for index, entry in enumerate(entries) if self.expects_foreground(entry.kind)],
+            nonempty=[i for i, entry in enumerate(entries) if self.expects_foreground(entry.kind)],
         )
 
     def _entries(self, folder: Path, kind: int, problems: list[str]) -> list[Entry]:
-        files = sorted(map(Path, image_files(folder)), key=lambda path: natural(path.stem))
+        files = sorted(map(Path, list_image_files(folder)), key=lambda path: natural_key(path.stem))
         masks: dict[str, list[Path]] = {}
         images: list[Path] = []
         for path in files:
@@ -110,7 +111,7 @@ class BUSI(ImageMaskReader):
 
     def _parts(self, source: ImageMaskPairs) -> list[str]:
         if self.split == "published":
-            return published_parts(self.info.name, source.names, self.split_seed)
+            return assign_published_splits(self.info.name, source.names, self.split_seed)
         images = [entry.image for entry in source.entries]
-        source.groups = duplicate_groups(images, skip_faults=self.tolerance != "none")
-        return self.by_groups(source)
+        source.groups = group_duplicates(images, skip_bad_samples=self.tolerance != "none")
+        return self.split_by_groups(source)

@@ -1,7 +1,7 @@
-"""CIFAR-10 and CIFAR-100 in their "python version": pickled batches.
+"""Readers of CIFAR-10 and CIFAR-100 in the "python version", pickled batches.
 
-A pickle can run any code when it is read. The reader here builds only numpy arrays and plain Python values,
-and refuses a file that asks for anything else before the request is carried out.
+A pickle can run any code when it is read. The unpickler here builds only numpy arrays and plain Python
+values, and refuses any other request of a file before it is executed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from kanvision.data.files.images import ArraySource
 
-from .base import DatasetInfo, Splits, label_problems
-from .torchvision import FetchedReader
+from .base import DatasetInfo, Splits, find_label_problems
+from .torchvision import TorchvisionReader
 
 __all__ = ["CIFAR10", "CIFAR100"]
 
 
-class CIFAR10(FetchedReader):
+class CIFAR10(TorchvisionReader):
     """Photographs of 32 x 32 pixels in 10 classes (Krizhevsky 2009)."""
 
     torchvision_name = "CIFAR10"
@@ -42,32 +42,32 @@ class CIFAR10(FetchedReader):
         "https://www.cs.toronto.edu/~kriz/cifar.html; for folders of pictures use data=image_folder",
     )
 
-    def _there(self, folder: Path) -> list[bool]:
-        """Whether each of the files is in a folder."""
+    def _find_files(self, folder: Path) -> list[bool]:
+        """Return for each of the expected files True if it is in a folder."""
         names = [self.meta[0], *self.batches["train"], *self.batches["test"]]
         return [(folder / name).is_file() for name in names]
 
     def _folder(self) -> Path | None:
-        return self.unpacked(lambda folder: any(self._there(folder)))
+        return self.find_unpacked(lambda folder: any(self._find_files(folder)))
 
     def present(self) -> bool:
-        """Whether all files are in one folder."""
+        """Return True if all files are in one folder."""
         folder = self._folder()
-        return folder is not None and all(self._there(folder))
+        return folder is not None and all(self._find_files(folder))
 
     def read(self) -> Splits:
         """Read all batches into memory."""
-        root = self.existing_root()
+        root = self.require_root()
         folder = self._folder()
         if folder is None:
-            raise self.error(f"{root}: holds none of the files; is this the folder that was unpacked?")
-        problems = self.class_count_problems(self.total)
+            raise self.error(f"{root}: holds none of the files; is this the unpacked folder?")
+        problems = self.find_class_count_problems(self.total)
         names = self._load(folder / self.meta[0], self._names, problems)
         parts: dict[str, list[tuple[NDArray[np.uint8], NDArray[np.int64]]]] = {"train": [], "test": []}
         for part, files in self.batches.items():
             for file in files:
                 if (batch := self._load(folder / file, self._batch, problems)) is not None:
-                    problems += label_problems(batch[1], self.total, folder / file)
+                    problems += find_label_problems(batch[1], self.total, folder / file)
                     parts[part].append(batch)
         if problems or names is None:
             raise self.error(*problems)
@@ -78,7 +78,7 @@ class CIFAR10(FetchedReader):
 
     @staticmethod
     def _load(path: Path, parse: Callable[[dict[str, Any]], Any], problems: list[str]) -> Any:
-        """What `parse` makes of the file; None, and one problem more, if it cannot be read."""
+        """Return the parsed contents of a file; None, and one more problem, if it cannot be read."""
         if not path.is_file():
             problems.append(f"{path}: is missing; unpack the archive again")
             return None
@@ -91,17 +91,17 @@ class CIFAR10(FetchedReader):
     def _names(self, content: dict[str, Any]) -> tuple[str, ...]:
         names = content.get(self.meta[1])
         if not isinstance(names, list) or len(names) != self.total:
-            raise ValueError(f"must hold {self.total} names under {self.meta[1]!r}; get the file again")
+            raise ValueError(f"must hold {self.total} names under {self.meta[1]!r}; download the file again")
         return tuple(str(name) for name in names)
 
     def _batch(self, content: dict[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         data, labels = content.get("data"), content.get(self.labels_key)
         if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3072,):
-            raise ValueError("'data' must be an array of bytes with 3072 columns; get the file again")
+            raise ValueError("'data' must be an array of bytes with 3072 columns; download the file again")
         if not isinstance(labels, list) or not all(isinstance(label, int) for label in labels):
-            raise ValueError(f"{self.labels_key!r} must be a list of whole numbers; get the file again")
+            raise ValueError(f"{self.labels_key!r} must be a list of whole numbers; download the file again")
         if len(labels) != len(data):
-            raise ValueError(f"{len(labels)} labels for {len(data)} images; they must be as many")
+            raise ValueError(f"{len(labels)} labels for {len(data)} images; both numbers must be equal")
         planes = data.reshape(-1, 3, 32, 32)  # (N, C, H, W)
         return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.array(labels, dtype=np.int64)
 
@@ -123,7 +123,7 @@ class CIFAR100(CIFAR10):
 
 
 def _encode_latin1(text: str, encoding: str) -> bytes:
-    """What Python 3 pickles of protocol 2 call to rebuild bytes, without the other codecs."""
+    """Return encoded text, as pickles of protocol 2 rebuild bytes; other codecs are refused."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"codec {encoding!r}")
     return text.encode("latin1")
@@ -142,7 +142,7 @@ _LEGAL_GLOBALS: dict[tuple[str, str], Any] = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Reads numpy arrays and plain values only."""
+    """Unpickler of numpy arrays and plain values only."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         try:
@@ -152,10 +152,10 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """The dictionary of a pickled batch.
+    """Return the dictionary of a pickled batch.
 
     Raises:
-        ValueError: If the file is cut short, holds something else, or asks to run code.
+        ValueError: If the file is truncated, holds other contents, or would run code.
     """
     with path.open("rb") as file:
         try:
@@ -163,13 +163,13 @@ def read_pickle(path: Path) -> dict[str, Any]:
         except pickle.UnpicklingError as error:
             raise ValueError(
                 f"is refused or broken ({error}): legal are numpy arrays and plain values, and no code; "
-                "get the file again from its official place"
+                "download the file again from its official source"
             ) from error
         # A damaged pickle can fail in as many ways as it has instructions.
         except Exception as error:
             raise ValueError(
-                f"cannot be read ({type(error).__name__}: {error}); get the file again"
+                f"cannot be read ({type(error).__name__}: {error}); download the file again"
             ) from error
     if not isinstance(content, dict):
-        raise ValueError(f"holds a {type(content).__name__} instead of a dictionary; get the file again")
+        raise ValueError(f"holds a {type(content).__name__} instead of a dictionary; download the file again")
     return content

@@ -1,4 +1,4 @@
-"""CVC-ClinicDB: frames of colonoscopy videos with masks of polyps."""
+"""Reader of CVC-ClinicDB, frames of colonoscopy videos with masks of polyps."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from kanvision.data.files.folders import image_files
+from kanvision.data.files.folders import list_image_files
 from kanvision.data.files.image_mask_pairs import BinaryMask, Entry, ImageFile, ImageMaskPairs
-from kanvision.data.splits.published import published_parts
+from kanvision.data.files.walk import natural_key
+from kanvision.data.splits.published import assign_published_splits
 from kanvision.spec.data import CVCSplit
 
 from .base import DatasetInfo
-from .image_mask_base import ImageMaskReader, natural
+from .image_mask_base import ImageMaskReader, index_by_stem
 from .segmentation_base import SegmentationSplits
 
 __all__ = ["CVCClinicDB"]
@@ -27,9 +28,9 @@ class CVCClinicDB(ImageMaskReader):
     """612 frames of colonoscopy videos, each with a polyp (Bernal et al. 2015).
 
     Args:
-        root: The folder.
+        root: Folder of the data set.
         split: published: a random fifth of the frames is the test, as in U-KAN, though frames of one video
-            look alike; sequences: a fifth of the frames, and no video is in both parts.
+            are similar; sequences: a fifth of the frames, without a video in both splits.
         **options: Arguments of `ImageMaskReader`.
     """
 
@@ -54,18 +55,21 @@ class CVCClinicDB(ImageMaskReader):
         self.split = split
 
     def expects_foreground(self, kind: int) -> bool:
-        """Each frame shows a polyp."""
+        """Return True, because each frame shows a polyp."""
         return True
 
     def read(self) -> SegmentationSplits:
         """Index all frames, compare the sizes of frames and masks, and split."""
-        root = self.existing_root()
-        candidates = [root / inner for inner in INSIDE]
-        folder = next((candidate for candidate in candidates if (candidate / IMAGES).is_dir()), root)
+        root = self.require_root()
+        folders = [root / inner for inner in INSIDE]
+        folder = next((inner for inner in folders if (inner / IMAGES).is_dir()), root)
         problems = [
             f"{folder / name}: folder is missing" for name in (IMAGES, MASKS) if not (folder / name).is_dir()
         ]
-        images, masks = (self._by_stem(folder / name, problems) for name in (IMAGES, MASKS))
+        images, masks = (
+            index_by_stem(map(Path, list_image_files(path)) if path.is_dir() else (), problems)
+            for path in (folder / IMAGES, folder / MASKS)
+        )
         if not problems:
             problems += [
                 f"{path}: has no mask in {MASKS}" for stem, path in images.items() if stem not in masks
@@ -73,7 +77,7 @@ class CVCClinicDB(ImageMaskReader):
             problems += [
                 f"{path}: has no frame in {IMAGES}" for stem, path in masks.items() if stem not in images
             ]
-        names = sorted(images.keys() & masks.keys(), key=natural)
+        names = sorted(images.keys() & masks.keys(), key=natural_key)
         sequences = self._sequences(root, folder, names, problems) if self.split == "sequences" else None
         entries = [Entry(name, images[name], (masks[name],)) for name in names]
         source = ImageMaskPairs(
@@ -81,29 +85,20 @@ class CVCClinicDB(ImageMaskReader):
         )
         if sequences is not None and not problems:
             source.groups = np.array([sequences[name] for name in names], dtype=np.int64)
-        return self.checked_splits(
-            source, self.foreground_names("polyp"), lambda: self._parts(source), problems=problems
+        return self.check_and_split(
+            source, self.list_class_names("polyp"), lambda: self._parts(source), problems=problems
         )
-
-    def _by_stem(self, folder: Path, problems: list[str]) -> dict[str, Path]:
-        """Files by their names without ending."""
-        found: dict[str, Path] = {}
-        for path in map(Path, image_files(folder)) if folder.is_dir() else ():
-            if path.stem in found:
-                problems.append(f"{path}: stands beside {found[path.stem].name}; keep one of them")
-            found[path.stem] = path
-        return found
 
     def _sequences(
         self, root: Path, folder: Path, names: list[str], problems: list[str]
     ) -> dict[str, int] | None:
-        """Video of each frame."""
-        candidates = (candidate / TABLE for candidate in (root, folder, folder.parent))
-        path = next((candidate for candidate in candidates if candidate.is_file()), None)
+        """Return the video of each frame."""
+        paths = (inner / TABLE for inner in (root, folder, folder.parent))
+        path = next((path for path in paths if path.is_file()), None)
         if path is None:
             problems.append(
-                f"{root / TABLE}: is missing, and only it tells which frames are of one video "
-                "(Kaggle's copy has it); without it, take data.split=published"
+                f"{root / TABLE}: is missing, and only it lists the video of each frame "
+                "(Kaggle's copy has it); without it, set data.split=published"
             )
             return None
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -127,5 +122,5 @@ class CVCClinicDB(ImageMaskReader):
 
     def _parts(self, source: ImageMaskPairs) -> list[str]:
         if self.split == "published":
-            return published_parts(self.info.name, source.names, self.split_seed)
-        return self.by_groups(source)
+            return assign_published_splits(self.info.name, source.names, self.split_seed)
+        return self.split_by_groups(source)

@@ -1,4 +1,4 @@
-"""Handwritten digits that ship inside scikit-learn: a real data set that needs no file and no network."""
+"""Reader of the handwritten digits in scikit-learn, which need no file and no network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .base import DatasetInfo, Reader, Splits
 
 __all__ = ["Digits"]
 
-# scikit-learn defines no test split. This rule is ours and must never change: scores depend on it.
+# scikit-learn defines no test split. This split is our own and must not change, because scores depend on it.
 _TEST_FRACTION = 0.2
 _TEST_SEED = 0
 
@@ -24,8 +24,7 @@ _TEST_SEED = 0
 class Digits(Reader):
     """1,797 scans of 8 x 8 pixels (Alpaydin and Kaynak 1998, UCI).
 
-    A fixed rule takes a fifth of each class for the test. The 17 gray levels of the original are stretched to
-    0 ... 255.
+    A fixed fifth of each class is the test. The 17 gray levels of the original are scaled to 0 ... 255.
     """
 
     info = DatasetInfo(
@@ -35,7 +34,7 @@ class Digits(Reader):
     )
 
     def present(self) -> bool:
-        """Always: scikit-learn is a dependency."""
+        """Return True, because scikit-learn is a dependency."""
         return True
 
     def read(self) -> Splits:
@@ -44,7 +43,7 @@ class Digits(Reader):
             warnings.warn(
                 f"data.root={self.root} has no effect on digits, which ship with scikit-learn", stacklevel=2
             )
-        if problems := self.class_count_problems(10):
+        if problems := self.find_class_count_problems(10):
             raise self.error(*problems)
         table = self._table()
         pixels = (table[:, :-1].reshape(-1, 8, 8) * 255 / 16 + 0.5).astype(np.uint8)
@@ -54,10 +53,9 @@ class Digits(Reader):
         return Splits(names, everything.select(train), everything.select(test))
 
     def _table(self) -> NDArray[np.float64]:
-        """Return (1797, 65), gray levels of an image and its class in each row.
+        """Return the table, (1797, 65), with the gray levels of an image and its class in each row.
 
-        The file is read as scikit-learn reads it; importing that package for one table would take longer than
-        many trainings.
+        The file is read as scikit-learn reads it, because importing that package takes seconds.
         """
         package = importlib.util.find_spec("sklearn")
         locations = package.submodule_search_locations if package is not None else None

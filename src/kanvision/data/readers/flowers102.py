@@ -1,4 +1,4 @@
-"""Oxford Flowers, 102 categories."""
+"""Reader of Oxford Flowers 102."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from numpy.typing import NDArray
 
 from kanvision.data.files.images import FileSource
 
-from .base import DatasetInfo, Splits, label_problems
-from .torchvision import FetchedReader, mat_vector, read_mat
+from .base import DatasetInfo, Splits, find_label_problems
+from .torchvision import TorchvisionReader, read_mat, read_mat_vector
 
 __all__ = ["Flowers102"]
 
 _NUM_CLASSES = 102
 
 
-class Flowers102(FetchedReader):
+class Flowers102(TorchvisionReader):
     """Photographs of flowers in 102 classes (Nilsback and Zisserman 2008).
 
-    The official training and validation images train together, 2,040, as is usual where weights are
-    transferred; `data.val_fraction` holds some out. The other 6,149 are the test.
+    The official training and validation images, 2,040 together, are the training split, as is usual in
+    transfer learning; `data.val_fraction` holds some of them out. The other 6,149 are the test.
     """
 
     torchvision_name = "Flowers102"
-    fetched_splits = ("train",)  # brings all of them
+    download_splits = ("train",)  # downloads all splits
     folder = "flowers-102"
     info = DatasetInfo(
         name="flowers102",
@@ -36,19 +36,19 @@ class Flowers102(FetchedReader):
     )
 
     def _folder(self) -> Path | None:
-        return self.unpacked(lambda folder: (folder / "jpg").is_dir())
+        return self.find_unpacked(lambda folder: (folder / "jpg").is_dir())
 
     def present(self) -> bool:
-        """Whether the images are there."""
+        """Return True if the folder of the images exists."""
         return self._folder() is not None
 
     def read(self) -> Splits:
         """Index the images and read both tables."""
-        root = self.existing_root()
+        root = self.require_root()
         folder = self._folder()
         if folder is None:
-            raise self.error(f"{root}: holds no folder jpg; is this the folder that was unpacked?")
-        problems = self.class_count_problems(_NUM_CLASSES)
+            raise self.error(f"{root}: holds no folder jpg; is this the unpacked folder?")
+        problems = self.find_class_count_problems(_NUM_CLASSES)
         tables: dict[str, dict[str, Any]] = {}
         for name in ("imagelabels", "setid"):
             try:
@@ -58,14 +58,16 @@ class Flowers102(FetchedReader):
         if problems:
             raise self.error(*problems)
         try:
-            labels = mat_vector(tables["imagelabels"], "labels") - 1
+            labels = read_mat_vector(tables["imagelabels"], "labels") - 1
             parts = {
-                "train": np.concatenate([mat_vector(tables["setid"], key) for key in ("trnid", "valid")]),
-                "test": mat_vector(tables["setid"], "tstid"),
+                "train": np.concatenate(
+                    [read_mat_vector(tables["setid"], key) for key in ("trnid", "valid")]
+                ),
+                "test": read_mat_vector(tables["setid"], "tstid"),
             }
         except ValueError as error:
             raise self.error(f"{folder}: {error}") from error
-        problems += label_problems(labels, _NUM_CLASSES, folder / "imagelabels.mat")
+        problems += find_label_problems(labels, _NUM_CLASSES, folder / "imagelabels.mat")
         sources = {name: self._source(folder, numbers, labels, problems) for name, numbers in parts.items()}
         if problems:
             raise self.error(*problems)
@@ -76,7 +78,7 @@ class Flowers102(FetchedReader):
     def _source(
         self, folder: Path, numbers: NDArray[np.int64], labels: NDArray[np.int64], problems: list[str]
     ) -> FileSource:
-        """Images by their numbers, which count from 1."""
+        """Return the source of images by their numbers, which count from 1."""
         if numbers.min() < 1 or numbers.max() > len(labels):
             problems.append(
                 f"{folder / 'setid.mat'}: names image {numbers.max()}, but there are {len(labels)} labels"

@@ -1,4 +1,4 @@
-"""GlaS: histology images of the colon with every gland outlined."""
+"""Reader of GlaS, histology images of the colon with instance masks of the glands."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from kanvision.data.files.folders import image_files, subfolders
+from kanvision.data.files.folders import list_image_files, list_subfolders
 from kanvision.data.files.image_mask_pairs import Entry, ImageFile, ImageMaskPairs, InstanceMask
-from kanvision.data.splits.published import published_parts
+from kanvision.data.files.walk import natural_key
+from kanvision.data.splits.published import assign_published_splits
 from kanvision.spec.data import GlaSSplit, GlaSTest
 
 from .base import DatasetInfo
-from .image_mask_base import ImageMaskReader, natural
+from .image_mask_base import ImageMaskReader
 from .segmentation_base import SegmentationSplits
 
 __all__ = ["GlaS"]
@@ -30,10 +31,10 @@ class GlaS(ImageMaskReader):
     """165 stained sections of the colon with numbered glands (Sirinukunwattana et al. 2017).
 
     Args:
-        root: The folder, or the one around it.
-        split: official: 85 images to train on, 60 and 20 to test; patients: all of them, a fifth is the test
-            and no patient is in both parts; published: all of them, a random fifth, as in U-KAN.
-        test_part: Which of the two official tests: A, B or AB.
+        root: Folder of the data set, or the folder around it.
+        split: official: 85 training images, 60 and 20 test images; patients: a fifth of all images is the
+            test, without a patient in both splits; published: a random fifth of all images, as in U-KAN.
+        test_part: Official test to use: A, B or AB.
         **options: Arguments of `ImageMaskReader`.
     """
 
@@ -62,16 +63,16 @@ class GlaS(ImageMaskReader):
         self.test_part = test_part
 
     def expects_foreground(self, kind: int) -> bool:
-        """Each section has glands."""
+        """Return True, because each section shows glands."""
         return True
 
     def read(self) -> SegmentationSplits:
         """Index all images, compare the sizes of images and masks, and split."""
-        root = self._folder(self.existing_root())
+        root = self._folder(self.require_root())
         problems: list[str] = []
-        files = {Path(file).stem: Path(file) for file in image_files(root)}
+        files = {Path(file).stem: Path(file) for file in list_image_files(root)}
         masks = {match["name"]: path for stem, path in files.items() if (match := MASK.fullmatch(stem))}
-        names = sorted((stem for stem in files if IMAGE.fullmatch(stem)), key=natural)
+        names = sorted((stem for stem in files if IMAGE.fullmatch(stem)), key=natural_key)
         problems += [f"{files[name]}: has no mask {name}_anno.bmp" for name in names if name not in masks]
         problems += [f"{masks[name]}: its image {name}.bmp is missing" for name in masks if name not in files]
         patients, kinds = self._grades(root, names, problems)
@@ -79,31 +80,31 @@ class GlaS(ImageMaskReader):
             Entry(name, files[name], (masks[name],), kinds.get(name, 0)) for name in names if name in masks
         ]
         source = ImageMaskPairs(entries, ImageFile(self.in_chans, self.max_value), InstanceMask(), self.fail)
-        # A published split mixes patients; its validation part is drawn as its test is.
+        # A published split mixes patients, so its validation split mixes them too.
         if patients and not problems and self.split != "published":
             source.groups = np.array([patients[entry.name] for entry in entries], dtype=np.int64)
-        return self.checked_splits(
-            source, self.foreground_names("gland"), lambda: self._parts(source), problems=problems
+        return self.check_and_split(
+            source, self.list_class_names("gland"), lambda: self._parts(source), problems=problems
         )
 
     def _folder(self, root: Path) -> Path:
-        """The folder of the images: the root, or a folder in it."""
-        for folder in [root, *(root / name for name in subfolders(root))]:
-            if any(IMAGE.fullmatch(Path(file).stem) for file in image_files(folder)):
+        """Return the folder of the images: the root, or a folder in it."""
+        for folder in [root, *(root / name for name in list_subfolders(root))]:
+            if any(IMAGE.fullmatch(Path(file).stem) for file in list_image_files(folder)):
                 return folder
         return root
 
     def _grades(
         self, root: Path, names: list[str], problems: list[str]
     ) -> tuple[dict[str, int], dict[str, int]]:
-        """Patient and kind of each image; nothing where the table is missing and not needed."""
+        """Return patient and kind of each image; empty if the table is missing and not needed."""
         path = root / self.table
         if not path.is_file():
             if self.split == "patients":
-                problems.append(f"{path}: is missing, and only it tells which images are of one patient")
+                problems.append(f"{path}: is missing, and only it lists the patient of each image")
             return {}, {}
         with path.open(newline="", encoding="utf-8-sig") as file:
-            # Names of columns and values begin with spaces.
+            # Column names and values begin with spaces.
             rows = [
                 {str(key).strip(): str(value).strip() for key, value in row.items()}
                 for row in csv.DictReader(file)
@@ -131,9 +132,9 @@ class GlaS(ImageMaskReader):
 
     def _parts(self, source: ImageMaskPairs) -> list[str]:
         if self.split == "published":
-            return published_parts(self.info.name, source.names, self.split_seed)
+            return assign_published_splits(self.info.name, source.names, self.split_seed)
         if self.split == "patients":
-            return self.by_groups(source)
+            return self.split_by_groups(source)
         tests = TESTS[self.test_part]
         parts = {name: name.partition("_")[0] for name in source.names}
         return [

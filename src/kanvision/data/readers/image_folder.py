@@ -1,23 +1,23 @@
-"""Your own classes: one folder of pictures a class."""
+"""Reader of your own images in one folder for each class."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from kanvision.data.files.folders import FolderIndex, subfolders
+from kanvision.data.files.folders import FolderIndex, list_subfolders
 from kanvision.spec.data import SPLITS
 
-from .base import DatasetInfo, Reader, Splits, arrange, hold_out, missing_parts
+from .base import DatasetInfo, Reader, Splits, arrange_splits, find_missing_splits, hold_out_test
 
 __all__ = ["ImageFolder"]
 
 
 class ImageFolder(Reader):
-    """Classes are the folders below train/, in alphabetical order.
+    """Images in class folders; the classes are the folders below train/, in alphabetical order.
 
-    With test/ and val/ both present, val/ is used for validation and data.val_fraction has no effect; with
-    one of them, it is the test split. Without train/, the root's own folders are the classes, and a fixed
-    fifth of each is the test split.
+    With test/ and val/, val/ is the validation split and data.val_fraction has no effect; with one of them,
+    that one is the test split. Without train/, the folders of the root are the classes, and a fixed fifth of
+    each class is the test split.
     """
 
     info = DatasetInfo(
@@ -30,32 +30,32 @@ class ImageFolder(Reader):
     )
 
     def present(self) -> bool:
-        """Whether the root is a folder."""
+        """Return True if the root is a folder."""
         return self.root is not None and self.root.is_dir()
 
     def read(self) -> Splits:
         """Index all image files."""
-        root = self.existing_root()
+        root = self.require_root()
         splits = {name: root / name for name in SPLITS if (root / name).is_dir()}
         if not splits:
             return self._whole(root)
-        if problems := missing_parts(root, splits):
+        if problems := find_missing_splits(root, splits):
             raise self.error(*problems)
         index, names = self._index(splits["train"])
-        parts = {name: index.by_class(folder) for name, folder in splits.items()}
-        index.finish(*parts.values())
-        return arrange(names, parts)
+        parts = {name: index.index_class_folders(folder) for name, folder in splits.items()}
+        index.check(*parts.values())
+        return arrange_splits(names, parts)
 
     def _whole(self, root: Path) -> Splits:
         index, names = self._index(root)
-        everything = index.by_class(root)
-        index.finish(everything)
-        return hold_out(self, names, everything)
+        everything = index.index_class_folders(root)
+        index.check(everything)
+        return hold_out_test(self, names, everything)
 
     def _index(self, folder: Path) -> tuple[FolderIndex, tuple[str, ...]]:
-        names = tuple(subfolders(folder))
+        names = tuple(list_subfolders(folder))
         if not names:
             raise self.error(f"{folder}: holds no class folder")
         index = FolderIndex(self, {name: label for label, name in enumerate(names)})
-        index.problems += self.class_problems(names)
+        index.problems += self.find_class_problems(names)
         return index, names

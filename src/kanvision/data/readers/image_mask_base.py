@@ -1,9 +1,9 @@
-"""What the readers of images and masks in files share: splits, and checks before a run starts."""
+"""Base of the readers of images and masks in files, with their splits and checks."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,23 @@ from numpy.typing import NDArray
 
 from kanvision.data.errors import DataError
 from kanvision.data.files.image_mask_pairs import ImageMaskPairs
-from kanvision.data.files.walk import link_problems
+from kanvision.data.files.walk import find_duplicate_links
 from kanvision.data.splits.holdout import grouped_holdout
 from kanvision.data.splits.published import TEST_SHARE
 from kanvision.spec.data import SPLITS
 
 from .segmentation_base import SegmentationReader, SegmentationSplits
 
-__all__ = ["ImageMaskReader", "natural"]
+__all__ = ["ImageMaskReader", "index_by_stem"]
 
 
 class ImageMaskReader(SegmentationReader):
-    """Reader of images and masks in files.
+    """Base of the readers of images and masks in files.
 
     Args:
-        root: Folder on disk.
-        split_file: Table with the columns name and split (train, val or test), which then decides; None: the
-            data set's own rule.
+        root: Folder of the data set.
+        split_file: Table with the columns name and split (train, val or test), which defines the splits;
+            None: the rule of the data set.
         **options: Arguments of `SegmentationReader`.
     """
 
@@ -36,47 +36,51 @@ class ImageMaskReader(SegmentationReader):
         super().__init__(root, **options)
         self.split_file = None if split_file is None else Path(split_file).expanduser()
 
-    def checked_splits(
+    def check_and_split(
         self,
         source: ImageMaskPairs,
         class_names: tuple[str, ...],
         rule: Callable[[], Sequence[str]],
         *,
         problems: Sequence[str] = (),
-        look_at: Sequence[int] | None = None,
+        nonempty: Sequence[int] | None = None,
     ) -> SegmentationSplits:
-        """The splits, after everything that is wrong has been said at once.
+        """Return the splits, after raising one error for all problems.
 
         Args:
-            source: All images.
-            class_names: Names of the classes.
-            rule: Part of each image where no table decides; called when the files are known to be sound.
-            problems: What is wrong already.
-            look_at: Images whose masks are expected to show something; None: all.
+            source: Source of all images.
+            class_names: Class names.
+            rule: Returns the split of each image if no table defines it; called after the files were checked.
+            problems: Problems that are known already.
+            nonempty: Indices of images whose masks must have foreground; None: all.
 
         Raises:
-            DataError: If files cannot be used, or a part is empty.
+            DataError: If files cannot be used, or a split is empty.
         """
         source.max_pixels = self.max_pixels
-        images: dict[str, list[Path]] = {}  # of each part that the folders tell apart
+        images: dict[str, list[Path]] = {}  # by the folder of their split
         for entry in source.entries:
             images.setdefault(entry.name.rpartition("/")[0], []).append(entry.image)
-        problems = [*problems, *(text for paths in images.values() for text in link_problems(paths))]
+        problems = [*problems, *(text for paths in images.values() for text in find_duplicate_links(paths))]
         if not problems and not len(source):
             problems = [f"{self.root}: holds no image"]
-        # Who tolerates everything looks at every file.
-        bad_files = source.size_problems() if self.tolerance != "all" else []
+        # With tolerance "all", the inspection reads every file itself.
+        bad_files = source.find_size_problems() if self.tolerance != "all" else []
         if problems and self.tolerance != "all":
             raise self.error(*dict.fromkeys([*problems, *bad_files]))
         self.refuse(problems)
         if not len(source):
             raise self.error(*problems)
         if not bad_files and self.tolerance != "all":
-            looked_at = source if look_at is None else source.select(look_at)
-            bad_files, nothing_there = looked_at.content_problems()
-            self.refuse(nothing_there)
+            checked = source if nonempty is None else source.select(nonempty)
+            bad_files, all_empty = checked.find_content_problems()
+            self.refuse(all_empty)
+        if "masks" not in self.facts:
+            masks = [entry.masks for entry in source.entries]
+            counted = self.count_mask_values(masks, source.mask.read_values)[1]
+            bad_files = list(dict.fromkeys([*bad_files, *counted]))
         self.refuse(bad_files, of_files=True)
-        parts = self._parts_of(source, rule)
+        parts = self._assign_splits(source, rule)
         chosen = {part: source.select(np.flatnonzero(parts == part)) for part in SPLITS}
         if empty := [part for part in ("train", "test") if not len(chosen[part])]:
             where = self.split_file or f"{self.root} ({len(source)} images)"
@@ -87,28 +91,28 @@ class ImageMaskReader(SegmentationReader):
             class_names, chosen["train"], chosen["test"], chosen["val"] if len(chosen["val"]) else None
         )
 
-    def _parts_of(self, source: ImageMaskPairs, rule: Callable[[], Sequence[str]]) -> NDArray[np.str_]:
-        """Part of each image; all are in train where that cannot be told and is tolerated."""
+    def _assign_splits(self, source: ImageMaskPairs, rule: Callable[[], Sequence[str]]) -> NDArray[np.str_]:
+        """Return the split of each image; all are in train if problems with the splits are tolerated."""
         try:
             table = self.split_file
-            return np.array(rule() if table is None else self._listed(table, source.names))
+            return np.array(rule() if table is None else self._read_split_file(table, source.names))
         except DataError as error:
             if self.tolerance != "all":
                 raise
             self.refuse(error.problems)
             return np.full(len(source), "train")
 
-    def by_groups(self, source: ImageMaskPairs) -> list[str]:
-        """Train or test: a fifth of the images of each kind, and no group straddles the parts."""
+    def split_by_groups(self, source: ImageMaskPairs) -> list[str]:
+        """Return train or test for each image, with a fifth of each kind in test and no group in both."""
         groups = np.arange(len(source)) if source.groups is None else source.groups
         _, test = grouped_holdout(groups, source.strata, TEST_SHARE, self.split_seed)
         parts = np.full(len(source), "train")
         parts[test] = "test"
         return [str(part) for part in parts]
 
-    def _listed(self, table: Path, names: Sequence[str]) -> list[str]:
+    def _read_split_file(self, table: Path, names: Sequence[str]) -> list[str]:
         if not table.is_file():
-            raise self.error(f"data.split_file={table}: there is no such file")
+            raise self.error(f"data.split_file={table}: the file does not exist")
         with table.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         if not rows or not {"name", "split"} <= rows[0].keys():
@@ -125,16 +129,11 @@ class ImageMaskReader(SegmentationReader):
         return [listed[name] for name in names]
 
 
-def natural(name: str) -> tuple[tuple[int, str], ...]:
-    """A key that sorts numbers by their value: 2 before 10."""
-    digits = ""
-    parts: list[tuple[int, str]] = []
-    for sign in [*name, ""]:
-        if sign.isdecimal():
-            digits += sign
-            continue
-        if digits:
-            parts.append((int(digits), ""))
-            digits = ""
-        parts.append((-1, sign))
-    return tuple(parts)
+def index_by_stem(paths: Iterable[Path], problems: list[str]) -> dict[str, Path]:
+    """Return the files by their names without suffix; two files of one name are a problem."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in found:
+            problems.append(f"{path}: stands beside {found[path.stem].name}; keep one of them")
+        found[path.stem] = path
+    return found

@@ -1,4 +1,4 @@
-"""ImageNet-1k (ILSVRC 2012)."""
+"""Reader of ImageNet-1k (ILSVRC 2012)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kanvision.data.files.folders import FolderIndex, image_files, subfolders
+from kanvision.data.files.folders import FolderIndex, list_image_files, list_subfolders
 from kanvision.data.files.images import FileSource, ImageSource
 from kanvision.data.shards.names import has_shards
 
@@ -22,9 +22,9 @@ __all__ = ["ImageNet"]
 class ImageNet(ShardReader):
     """1.28 million photographs in 1,000 classes (Russakovsky et al. 2015).
 
-    The 50,000 validation images are the test. A class has the place of its WordNet id in the official order,
-    so that a copy with some classes only still gets the labels that published weights use. In shards, labels
-    are these places. Published accuracies are measured on the pixels as they are stored, so the EXIF
+    The 50,000 validation images are the test. The label of a class is the position of its WordNet id in the
+    official order, so that a copy with few classes has the labels of published weights; labels in shards are
+    these positions too. Published accuracies are measured on the pixels as they are stored, so the EXIF
     orientation of some photographs is not applied.
     """
 
@@ -42,14 +42,14 @@ class ImageNet(ShardReader):
     )
 
     def present(self) -> bool:
-        """Whether there is a folder train, or shards."""
+        """Return True if there is a folder train, or shards."""
         root = self.root
         return root is not None and ((self._folder(root) / "train").is_dir() or self.in_shards(root))
 
     def in_shards(self, root: Path) -> bool:
-        """Whether there are tar files and no class folders, beside which the downloaded archives may lie."""
+        """Return True if there are tar files and no class folders, beside which the archives may lie."""
         train = self._folder(root) / "train"
-        return not (train.is_dir() and subfolders(train)) and root.is_dir() and has_shards(root)
+        return not (train.is_dir() and list_subfolders(train)) and root.is_dir() and has_shards(root)
 
     def _folder(self, root: Path) -> Path:
         return root / self.inner if (root / self.inner).is_dir() else root
@@ -59,7 +59,7 @@ class ImageNet(ShardReader):
         # timm ships the official order and the names.
         from timm.data.imagenet_info import ImageNetInfo
 
-        root = self.existing_root()
+        root = self.require_root()
         facts: Any = ImageNetInfo()
         wnids: list[str] = facts.label_names()
         read = self._from_shards if self.in_shards(root) else self._from_folders
@@ -78,15 +78,15 @@ class ImageNet(ShardReader):
         if missing:
             raise self.error(*(f"{path}: folder is missing" for path in missing))
         index = FolderIndex(self, {wnid: label for label, wnid in enumerate(wnids)})
-        index.problems += self.class_count_problems(len(wnids))
-        train = index.by_class(folder / "train")
+        index.problems += self.find_class_count_problems(len(wnids))
+        train = index.index_class_folders(folder / "train")
         val = self._val(folder / "val", [root, folder], index)
-        index.finish(train, val)
+        index.check(train, val)
         return train, val
 
     def _from_shards(self, root: Path, wnids: list[str]) -> tuple[ImageSource, ImageSource]:
-        sources, problems = self.shards(root)
-        problems += self.class_count_problems(len(wnids)) + self.label_problems(sources, len(wnids))
+        sources, problems = self.index_shards(root)
+        problems += self.find_class_count_problems(len(wnids)) + self.find_label_problems(sources, len(wnids))
         train, held_out = sources.get("train", ()), sources.get("val", sources.get("test", ()))
         if not (train and held_out):
             absent = [] if problems else [f"{root}: shards of train and of val are needed"]
@@ -95,13 +95,13 @@ class ImageNet(ShardReader):
         return train, held_out
 
     def _val(self, folder: Path, folders: list[Path], index: FolderIndex) -> FileSource:
-        if subfolders(folder) or not image_files(folder):
-            return index.by_class(folder)
-        listing = next((base / self.solution for base in folders if (base / self.solution).is_file()), None)
+        if list_subfolders(folder) or not list_image_files(folder):
+            return index.index_class_folders(folder)
+        listing = next((path / self.solution for path in folders if (path / self.solution).is_file()), None)
         if listing is None:
             raise self.error(
-                f"{folder}: holds loose images, whose classes only {folders[0] / self.solution} can tell; "
-                "add that file or sort the images into val/<wnid>/"
+                f"{folder}: holds images without class folders, whose classes only "
+                f"{folders[0] / self.solution} lists; add that file or sort the images into val/<wnid>/"
             )
         with listing.open(newline="") as file:
             rows = list(csv.DictReader(file))
@@ -111,11 +111,11 @@ class ImageNet(ShardReader):
             raise self.error(
                 f"{listing}: must have columns ImageId and PredictionString in each row"
             ) from error
-        return index.by_list(folder, classes, listing)
+        return index.index_listed_files(folder, classes, listing)
 
 
 def _short_names(descriptions: list[str], wnids: list[str]) -> tuple[str, ...]:
-    """The first word for each class, with its WordNet id where two classes share a word (crane, maillot)."""
+    """Return the first word for each class, with its WordNet id if classes share a word (crane, maillot)."""
     words = [text.split(",")[0] for text in descriptions]
     return tuple(
         word if words.count(word) == 1 else f"{word} ({wnid})"

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST in their original idx files.
+"""Readers of MNIST and Fashion-MNIST in their original idx files.
 
 Format: two zero bytes, type code 8 (uint8), number of dimensions d, then d sizes as big-endian 32-bit
 integers, then the values.
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from kanvision.data.files.images import ArraySource
 
-from .base import DatasetInfo, Splits, label_problems
-from .torchvision import FetchedReader
+from .base import DatasetInfo, Splits, find_label_problems
+from .torchvision import TorchvisionReader
 
 __all__ = ["MNIST", "FashionMNIST"]
 
@@ -34,7 +34,7 @@ _TREE = """\
   t10k-labels-idx1-ubyte.gz"""
 
 
-class MNIST(FetchedReader):
+class MNIST(TorchvisionReader):
     """Handwritten digits, 28 x 28 gray (LeCun et al. 1998)."""
 
     torchvision_name = folder = "MNIST"
@@ -46,18 +46,18 @@ class MNIST(FetchedReader):
     )
 
     def present(self) -> bool:
-        """Whether each file is in one of the legal places."""
+        """Return True if each file is in one of the legal folders."""
         return all(path is not None for path in self._files().values())
 
     def _files(self) -> dict[tuple[str, str], Path | None]:
-        """Path of each file, looked for in all legal places; None where missing."""
+        """Return the path of each file in one of the legal folders; None if it is missing."""
         if self.root is None:
             return dict.fromkeys(((part, kind) for part in _PARTS for kind in _KINDS), None)
         folders = [self.root, self.root / "raw", self.root / self.folder / "raw"]
         found: dict[tuple[str, str], Path | None] = {}
         for part, prefix in _PARTS.items():
             for kind, ndim in _KINDS.items():
-                # Both spellings are in circulation.
+                # Both spellings exist.
                 names = [f"{prefix}-{kind}{mark}idx{ndim}-ubyte" for mark in "-."]
                 paths = [folder / (name + ext) for folder in folders for name in names for ext in ("", ".gz")]
                 found[part, kind] = next((path for path in paths if path.is_file()), None)
@@ -65,8 +65,8 @@ class MNIST(FetchedReader):
 
     def read(self) -> Splits:
         """Read all files into memory."""
-        root = self.existing_root()
-        problems = self.class_count_problems(len(self.class_names))
+        root = self.require_root()
+        problems = self.find_class_count_problems(len(self.class_names))
         arrays: dict[tuple[str, str], NDArray[np.uint8]] = {}
         files = self._files()
         for (part, kind), path in files.items():
@@ -86,10 +86,10 @@ class MNIST(FetchedReader):
             assert where is not None
             if len(pixels) != len(labels):
                 problems.append(
-                    f"{where}: {len(labels)} labels for {len(pixels)} images; they must be as many"
+                    f"{where}: {len(labels)} labels for {len(pixels)} images; both numbers must be equal"
                 )
                 continue
-            problems += label_problems(labels, len(self.class_names), where)
+            problems += find_label_problems(labels, len(self.class_names), where)
             sources[part] = ArraySource(pixels, labels)
         if problems:
             raise self.error(*problems)
@@ -121,25 +121,25 @@ class FashionMNIST(MNIST):
 
 
 def read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
-    """The array of an idx file of bytes, packed by gzip or not.
+    """Return the array of an idx file of bytes, compressed by gzip or not.
 
     Raises:
-        ValueError: If the file is no such file, is cut short or has another number of dimensions.
+        ValueError: If the file is not an idx file, is truncated or has another number of dimensions.
     """
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
         try:
             content = gzip.decompress(content)
         except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"cannot be unpacked ({error}); get the file again") from error
+            raise ValueError(f"cannot be unpacked ({error}); download the file again") from error
     head = 4 + 4 * ndim
     if len(content) < head or content[:3] != b"\x00\x00\x08":
-        raise ValueError("is not an idx file of bytes; get the file again")
+        raise ValueError("is not an idx file of bytes; download the file again")
     if content[3] != ndim:
         raise ValueError(f"has {content[3]} dimensions instead of {ndim}")
     shape = struct.unpack(f">{ndim}I", content[4:head])
     if math.prod(shape) != len(content) - head:
         raise ValueError(
-            f"holds {len(content) - head} values, its header says {math.prod(shape)}; get it again"
+            f"holds {len(content) - head} values, its header says {math.prod(shape)}; download it again"
         )
     return np.frombuffer(content, dtype=np.uint8, offset=head).reshape(shape)

@@ -1,4 +1,4 @@
-"""Readers of data with masks, by the names that `data.name` takes."""
+"""Readers of images with masks, by the values of `data.name`."""
 
 from __future__ import annotations
 

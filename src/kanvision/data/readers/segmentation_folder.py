@@ -1,14 +1,12 @@
-"""Your own images with masks."""
+"""Reader of your own images with masks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
-import numpy as np
-
-from kanvision.data.files.folders import mask_data_files, subfolders
+from kanvision.data.files.folders import list_image_and_array_files, list_subfolders
 from kanvision.data.files.image_mask_pairs import (
     BinaryMask,
     Entry,
@@ -17,50 +15,47 @@ from kanvision.data.files.image_mask_pairs import (
     IndexMask,
     MaskFile,
     MaskPlanes,
-    binary_values,
-    numbered_labels,
 )
-from kanvision.data.files.mask_values import Codes, MaskValues, count_values, list_values, name_value
+from kanvision.data.files.mask_values import Codes, MaskValues, format_value, format_values
 from kanvision.data.files.palette import IGNORE, Palette, PaletteMask, load_palette
-from kanvision.data.files.pillow import pixel_limit
-from kanvision.data.files.pixels import gray_levels
+from kanvision.data.files.walk import natural_key
 from kanvision.data.splits.holdout import stratified_holdout
 from kanvision.data.splits.published import TEST_SHARE
 from kanvision.spec.data import SPLITS
 from kanvision.spec.tasks import MaskMode
 
 from .base import DatasetInfo
-from .image_mask_base import ImageMaskReader, natural
-from .label_checks import absent_labels, check_foreground, check_labels
+from .image_mask_base import ImageMaskReader, index_by_stem
+from .label_checks import check_foreground, check_labels, find_absent_labels
 from .segmentation_base import SegmentationSplits
 
 __all__ = ["SegmentationFolder"]
 
 IMAGES = "images"
-MOST_MASKS: Final = 500
-"""Masks whose values are counted before a run starts; what the others hold is checked when they are read."""
 
 
 class SegmentationFolder(ImageMaskReader):
-    """An image and its mask have the same name, whatever their endings.
+    """Images and masks in two folders, in which an image and its mask have the same name without suffix.
 
-    With train/, val/ and test/, val/ is used for validation; with train/ and one of the others, that one is
+    With train/, val/ and test/, val/ is the validation split; with train/ and one of the others, that one is
     the test. Without them, a fixed fifth of the images is the test.
 
     Args:
-        root: The folder.
-        mode: binary: foreground or not; multiclass: masks hold the class of each pixel; multilabel: one
-            folder of masks a class.
+        root: Folder of the data set.
+        mode: binary: foreground or background; multiclass: masks hold the class of each pixel; multilabel:
+            one folder of masks for each class.
         mask_folder: Name of the folder of the masks.
-        mask_suffix: What the name of a mask has behind that of its image, for example _mask.
+        mask_suffix: Text between the name of the image and the file suffix in the name of a mask, such as
+            _mask.
         threshold: For binary and multilabel: gray level (0 to 255) above which a pixel is foreground; 0:
-            every stored value but zero.
-        foreground: For threshold=0: all: every stored value but zero is foreground; numbers: these are, and
-            all others are background; None: the only one but zero, and several are refused.
-        palette: Class of each color or stored number, or a file with them; None: masks hold numbers of
-            classes.
+            stored values decide.
+        foreground: For threshold=0: all: every value but zero is foreground; numbers: these values are
+            foreground and all others background; None: the only value but zero is foreground, and several are
+            refused.
+        palette: Class of each color or stored number, or a file with them; None: masks hold class numbers.
         bands: Bands of an image to use, counted from 1; None: all.
-        ignore_index: Stored value of pixels that neither train nor count, as it is in batches; None: all do.
+        ignore_index: Stored value, and label in batches, of pixels that count in neither loss nor metrics;
+            None: all count.
         **options: Arguments of `ImageMaskReader`.
     """
 
@@ -101,12 +96,12 @@ class SegmentationFolder(ImageMaskReader):
 
     def read(self) -> SegmentationSplits:
         """Index all images, compare the sizes of images and masks, and split."""
-        root, problems = self.existing_root(), list[str]()
-        split_folders = self._find_split_folders(root)
+        root, problems = self.require_root(), list[str]()
+        folders_by_split = self._find_splits(root)
         classes: list[str] | None = None
         entries: list[Entry] = []
         parts: list[str] = []
-        for split, images, masks in split_folders:
+        for split, images, masks in folders_by_split:
             missing = [f"{folder}: folder is missing" for folder in (images, masks) if not folder.is_dir()]
             if missing:
                 problems += missing
@@ -123,10 +118,12 @@ class SegmentationFolder(ImageMaskReader):
         source = ImageMaskPairs(
             entries, ImageFile(self.in_chans, self.max_value, self.bands), mask, self.fail
         )
-        return self.checked_splits(source, class_names, lambda: self._parts(parts, source), problems=problems)
+        return self.check_and_split(
+            source, class_names, lambda: self._parts(parts, source), problems=problems
+        )
 
-    def _find_split_folders(self, root: Path) -> list[tuple[str, Path, Path]]:
-        """Name of each split with its folders of images and masks; one without a name if there are none."""
+    def _find_splits(self, root: Path) -> list[tuple[str, Path, Path]]:
+        """Return the name of each split with its folders of images and masks; "" without split folders."""
         outer = [s for s in SPLITS if (root / s / IMAGES).is_dir()]
         if outer:
             return [(s, root / s / IMAGES, root / s / self.mask_folder) for s in outer]
@@ -136,9 +133,9 @@ class SegmentationFolder(ImageMaskReader):
         return [("", root / IMAGES, root / self.mask_folder)]
 
     def _mask_folders(self, masks: Path, problems: list[str]) -> list[Path]:
-        """The folders that each hold one mask an image."""
-        inner = [masks / name for name in sorted(subfolders(masks), key=natural)]
-        loose = bool(mask_data_files(masks))
+        """Return the folders that hold one mask for each image."""
+        inner = [masks / name for name in sorted(list_subfolders(masks), key=natural_key)]
+        loose = bool(list_image_and_array_files(masks))
         if self.mode == "multilabel":
             if not inner:
                 problems.append(f"{masks}: has no folder for each class, which data.mode=multilabel needs")
@@ -148,24 +145,24 @@ class SegmentationFolder(ImageMaskReader):
         if self.mode == "binary" and len(inner) == 1:
             return inner
         names = ", ".join(folder.name for folder in inner[:5])
-        problems.append(f"{masks}: has the folders {names}: one a class? take data.mode=multilabel")
+        problems.append(f"{masks}: has the folders {names}: one for each class? set data.mode=multilabel")
         return []
 
     def _entries(self, images: Path, folders: list[Path], prefix: str, problems: list[str]) -> list[Entry]:
-        files = _by_stem(images, problems)
-        masks = [_by_stem(folder, problems) for folder in folders]
+        files = index_by_stem(list_image_and_array_files(images), problems)
+        masks = [index_by_stem(list_image_and_array_files(folder), problems) for folder in folders]
         if not files:
             problems.append(f"{images}: holds no image")
         entries = []
-        for stem in sorted(files, key=natural):
+        for stem in sorted(files, key=natural_key):
             lacking = [
                 folder
                 for folder, found in zip(folders, masks, strict=True)
                 if stem + self.mask_suffix not in found
             ]
             for folder in lacking:
-                wanted = f"{folder / (stem + self.mask_suffix)}.*"
-                text = f"{files[stem]}: has no mask {wanted}; add it, or delete the image"
+                expected = f"{folder / (stem + self.mask_suffix)}.*"
+                text = f"{files[stem]}: has no mask {expected}; add it, or delete the image"
                 others = [name for name in masks[folders.index(folder)] if name.startswith(stem)]
                 hint = f"; there is {others[0]}: data.mask_suffix={others[0][len(stem) :]}?" if others else ""
                 problems.append(text + hint)
@@ -177,12 +174,12 @@ class SegmentationFolder(ImageMaskReader):
     def _classes(
         self, folders: list[str], entries: list[Entry], problems: list[str]
     ) -> tuple[MaskFile, tuple[str, ...]]:
-        """Return how masks are read and the names of the classes, after a look at what the masks hold."""
+        """Return the reader of masks and the class names, after counting the stored values of the masks."""
         if self.palette is not None:
-            return self._palette_classes(self.palette, entries, problems)
+            return self._read_palette_classes(self.palette, entries, problems)
         if self.mode == "multiclass":
-            return self._numbered_classes(entries, problems)
-        values = self._look(entries, gray_levels if self.threshold else binary_values, problems)
+            return self._read_label_classes(entries, problems)
+        values = self._count(entries, BinaryMask(self.threshold).read_values, problems)
         found = check_foreground(values, self.mode, self.ignore_index) if self._is_strict else []
         problems += found
         foreground = None if self.foreground == "all" else self.foreground
@@ -195,37 +192,37 @@ class SegmentationFolder(ImageMaskReader):
             is_strict=self._is_strict,
         )
         if self.mode == "binary":
-            return mask, self.foreground_names("foreground")
-        problems += self.class_problems(folders) if folders else []
+            return mask, self.list_class_names("foreground")
+        problems += self.find_class_problems(folders) if folders else []
         return MaskPlanes(mask), tuple(folders)
 
     @property
     def _is_strict(self) -> bool:
-        """Whether only one stored value may be foreground."""
+        """True if only one stored value may be foreground."""
         return self.foreground is None and not self.threshold
 
-    def _numbered_classes(
+    def _read_label_classes(
         self, entries: list[Entry], problems: list[str]
     ) -> tuple[MaskFile, tuple[str, ...]]:
         count = self.num_classes
-        values = self._look(entries, numbered_labels, problems, whole=count is None)
+        values = self._count(entries, IndexMask(None).read_values, problems, whole=count is None)
         if count is None:
             problems += check_labels(values, self.ignore_index)
             count = 1 + max(set(values.pixels) - {self.ignore_index}, default=0)
-        if values.pixels and (absent := absent_labels(values, count)):
-            self.facts["masks"] += f"; none shows {list_values(absent)}"
+        if values.pixels and (absent := find_absent_labels(values, count)):
+            self.facts["masks"] += f"; none shows {format_values(absent)}"
         names = ("background", *(f"class_{label}" for label in range(1, count)))
         return IndexMask(count, self.ignore_index), names
 
-    def _palette_classes(
+    def _read_palette_classes(
         self, palette: Palette, entries: list[Entry], problems: list[str]
     ) -> tuple[MaskFile, tuple[str, ...]]:
         names, is_ignoring = palette.names, None in palette.labels.values()
         if is_ignoring and (self.ignore_index is None or 0 <= self.ignore_index < len(names)):
             given = "null" if self.ignore_index is None else self.ignore_index
             problems.append(
-                f"data.palette: has pixels to {IGNORE}, which get the label data.ignore_index={given}; "
-                "take one that no class has, as 255"
+                f"data.palette: the label of the class {IGNORE} is data.ignore_index={given}; set one that "
+                "no class has, such as 255"
             )
         if self.mode == "binary":
             if len(names) != 2:
@@ -234,11 +231,11 @@ class SegmentationFolder(ImageMaskReader):
                 )
             names = names[1:] if self.num_classes == 1 else names
         else:
-            problems += self.class_problems(names)
-        self._look(entries, palette.read, problems)
+            problems += self.find_class_problems(names)
+        self._count(entries, palette.read, problems)
         return PaletteMask(palette, self.ignore_index), names
 
-    def _look(
+    def _count(
         self,
         entries: list[Entry],
         read: Callable[[Path], Codes],
@@ -246,38 +243,18 @@ class SegmentationFolder(ImageMaskReader):
         *,
         whole: bool = False,
     ) -> MaskValues:
-        """Return what masks hold, and keep it for the header of a run; nothing where files are missing.
-
-        Args:
-            entries: The images with their masks.
-            read: Reads the stored values of a file.
-            problems: Gets what is wrong with files, unless that is tolerated.
-            whole: Look at all masks, rather than at some at even distances.
-        """
-        if problems or not entries:
-            return MaskValues()
-        most = len(entries) if whole else min(len(entries), MOST_MASKS)
-        indices = np.linspace(0, len(entries) - 1, most).round().astype(int)
-        paths = [path for index in indices for path in entries[index].masks]
-
-        def read_within_limit(path: Path) -> Codes:
-            with pixel_limit(self.max_pixels):
-                return read(path)
-
-        values, bad_files = count_values(paths, read_within_limit, sum(len(entry.masks) for entry in entries))
-        # Where they are tolerated they are found again, and counted, when they are read.
-        if self.tolerance == "none" or (self.tolerance == "files" and not values.pixels):
-            problems += bad_files
-        if values.pixels:
-            self.facts["masks"] = values.describe(self.ignore_index, self._name)
+        """Return the values that masks hold; nothing where there are problems already."""
+        masks = [] if problems else [entry.masks for entry in entries]
+        values, bad_files = self.count_mask_values(masks, read, whole=whole)
+        problems += bad_files
         return values
 
-    def _name(self, code: int) -> str:
-        """Return what a stored value is called in the header of a run."""
+    def describe_value(self, code: int) -> str:
+        """Return the name of a stored value in the header of a run, with its class if a palette gives one."""
         if self.palette is None:
-            return name_value(code)
+            return format_value(code)
         label = self.palette.labels.get(code, -1)
-        shown = name_value(code, as_color=self.palette.by_color)
+        shown = format_value(code, as_color=self.palette.by_color)
         known = "unknown" if label == -1 else IGNORE if label is None else self.palette.names[label]
         return f"{shown} {known}"
 
@@ -288,19 +265,10 @@ class SegmentationFolder(ImageMaskReader):
             chosen = set(test.tolist())
             return ["test" if index in chosen else "train" for index in range(len(source))]
         if "train" not in given or len(given) == 1:
-            wanted = "train" if "train" not in given else "test, and so is val"
+            missing = "train" if "train" not in given else "test, and so is val"
             raise self.error(
-                f"{self.root}: the split {wanted} is missing; there is {', '.join(sorted(given))}"
+                f"{self.root}: the split {missing} is missing; there is {', '.join(sorted(given))}"
             )
         if "test" in given:
             return parts
         return ["test" if part == "val" else part for part in parts]
-
-
-def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in mask_data_files(folder):
-        if path.stem in found:
-            problems.append(f"{path}: stands beside {found[path.stem].name}; keep one of them")
-        found[path.stem] = path
-    return found

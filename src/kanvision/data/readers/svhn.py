@@ -1,4 +1,4 @@
-"""Street View House Numbers, cropped digits, in MATLAB's files."""
+"""Reader of Street View House Numbers, cropped digits in MATLAB files."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import numpy as np
 
 from kanvision.data.files.images import ArraySource
 
-from .base import DatasetInfo, Splits, label_problems
-from .torchvision import FetchedReader, mat_vector, read_mat
+from .base import DatasetInfo, Splits, find_label_problems
+from .torchvision import TorchvisionReader, read_mat, read_mat_vector
 
 __all__ = ["SVHN"]
 
 _NUM_CLASSES = 10
 
 
-class SVHN(FetchedReader):
+class SVHN(TorchvisionReader):
     """Digits of house numbers, 32 x 32 color (Netzer et al. 2011); the extra images are not used."""
 
     torchvision_name = "SVHN"
-    fetched_splits = ("train", "test")
+    download_splits = ("train", "test")
     info = DatasetInfo(
         name="svhn",
         tree="<root>/\n  train_32x32.mat\n  test_32x32.mat",
@@ -26,30 +26,32 @@ class SVHN(FetchedReader):
     )
 
     def present(self) -> bool:
-        """Whether both files are there."""
+        """Return True if both files exist."""
         return self.root is not None and all(
-            (self.root / f"{part}_32x32.mat").is_file() for part in self.fetched_splits
+            (self.root / f"{part}_32x32.mat").is_file() for part in self.download_splits
         )
 
     def read(self) -> Splits:
         """Read both files into memory."""
-        root = self.existing_root()
-        problems = self.class_count_problems(_NUM_CLASSES)
+        root = self.require_root()
+        problems = self.find_class_count_problems(_NUM_CLASSES)
         sources = {}
-        for part in self.fetched_splits:
+        for part in self.download_splits:
             path = root / f"{part}_32x32.mat"
             try:
                 content = read_mat(path)
-                labels, pixels = mat_vector(content, "y"), content.get("X")
+                labels, pixels = read_mat_vector(content, "y"), content.get("X")
                 if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 4:
-                    raise ValueError("'X' must be bytes (height, width, 3, images); get the file again")
+                    raise ValueError("'X' must be bytes (height, width, 3, images); download the file again")
                 if pixels.shape[-1] != len(labels):
-                    raise ValueError(f"{len(labels)} labels for {pixels.shape[-1]} images; must be as many")
+                    raise ValueError(
+                        f"{len(labels)} labels for {pixels.shape[-1]} images; both numbers must be equal"
+                    )
             except ValueError as error:
                 problems.append(f"{path}: {error}")
                 continue
-            labels = np.where(labels == 10, 0, labels)  # a zero is stored as 10
-            problems += label_problems(labels, _NUM_CLASSES, path)
+            labels = np.where(labels == 10, 0, labels)  # digit 0 is stored as 10
+            problems += find_label_problems(labels, _NUM_CLASSES, path)
             sources[part] = ArraySource(
                 np.ascontiguousarray(pixels.transpose(3, 0, 1, 2)), labels
             )  # (N, H, W, C)

@@ -1,6 +1,6 @@
 """Synthetic farmland: generated multispectral images of crop fields with exact masks.
 
-No image here was ever taken. Parcels are the cells of a Voronoi diagram under a random linear map, so their
+Parcels are the cells of a Voronoi diagram under a random linear map, so their
 borders are straight; a strip along each border is road. Crops have smooth spectra, the same in all images;
 brightness, growth and sowing rows differ from field to field. Pixels and mask come from one formula, so the
 mask has no errors.
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kanvision.data.files.mask_values import format_values
 from kanvision.data.seeding import derive_seed
 
 from .base import DatasetInfo
@@ -28,29 +29,29 @@ Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 NUM_IMAGES = {"train": 640, "test": 160}
-"""Size of the data set that `SyntheticFieldsReader` gives."""
+"""Number of images of each split of `SyntheticFieldsReader`."""
 ROAD_WIDTH = 0.03
-"""Width of a road as a share of the image's side."""
+"""Width of a road as a fraction of the side of the image."""
 FALLOW_RATE = 0.2
-"""Share of parcels where nothing grows; they are background, as roads are."""
+"""Fraction of parcels without a crop, which are background as roads are."""
 NUM_SMOOTH_TERMS = 4
-"""A spectrum is a sum of this many cosines over the bands: neighboring bands are alike."""
+"""Number of cosines over the bands of which a spectrum is a sum, so that neighboring bands are similar."""
 
 
 class SyntheticFieldsReader(SegmentationReader):
-    """The data set `synthetic_fields`: always the same images for the same sizes; `root` has no effect."""
+    """Reader of `synthetic_fields`, which generates equal images for equal sizes; `root` has no effect."""
 
-    info = DatasetInfo(name="synthetic_fields", tree="(no files)", source="generated: nothing to get")
+    info = DatasetInfo(name="synthetic_fields", tree="(no files)", source="generated, without a download")
 
     def present(self) -> bool:
-        """Always: they are generated."""
+        """Return True, because the images are generated."""
         return True
 
     def read(self) -> SegmentationSplits:
-        """The two splits.
+        """Return the two splits.
 
         Raises:
-            ValueError: A number is missing or out of range.
+            ValueError: If a number is missing or out of range.
         """
         if self.root is not None:
             why = "has no effect on synthetic_fields: they are generated"
@@ -60,28 +61,29 @@ class SyntheticFieldsReader(SegmentationReader):
                 "data.num_classes=null: generated data have no classes to count; legal: 2 or more"
             )
         sizes = {"img_size": self.img_size, "in_chans": self.in_chans, "num_classes": self.num_classes}
+        self.facts["masks"] = f"{format_values(range(self.num_classes))}, generated"
         train, test = (SyntheticFields(count, split=split, **sizes) for split, count in NUM_IMAGES.items())
         return SegmentationSplits(train.class_names, train, test)
 
 
 class SyntheticFields(SegmentationSource):
-    """Generated fields; image i is a function of (seed, split, i) and the sizes alone.
+    """Source of generated fields; image i depends on (seed, split, i) and the sizes alone.
 
     The spectra of the classes depend on (seed, num_classes, in_chans) and are common to all splits.
 
     Args:
-        num_images: Length of the data set.
+        num_images: Number of images.
         img_size: Side of the images in pixels.
         in_chans: Number of bands.
         num_classes: Background and num_classes - 1 crops.
-        seed: Another seed is another landscape with other crops.
-        split: Another split has other fields of the same crops.
-        num_fields: Parcels of an image, on average.
-        noise: Standard deviation of the sensor's noise, in units of [0, 1].
-        cloud_rate: Share of images that a cloud covers in part; the mask shows the ground below it.
+        seed: Seed of the landscape and of the spectra of crops.
+        split: Name of the split, each of which has other fields of the same crops.
+        num_fields: Mean number of parcels of an image.
+        noise: Standard deviation of the sensor noise, in units of [0, 1].
+        cloud_rate: Fraction of images that a cloud covers in part; the mask shows the ground below it.
 
     Raises:
-        ValueError: A size, count or rate is out of range.
+        ValueError: If a size, count or rate is out of range.
     """
 
     def __init__(
@@ -97,11 +99,11 @@ class SyntheticFields(SegmentationSource):
         noise: float = 0.1,
         cloud_rate: float = 0.0,
     ) -> None:
-        _at_least("num_images", num_images, 1)
-        _at_least("img_size", img_size, 8)
-        _at_least("in_chans", in_chans, 1)
-        _at_least("num_classes", num_classes, 2)
-        _at_least("num_fields", num_fields, 1)
+        _check_at_least("num_images", num_images, 1)
+        _check_at_least("img_size", img_size, 8)
+        _check_at_least("in_chans", in_chans, 1)
+        _check_at_least("num_classes", num_classes, 2)
+        _check_at_least("num_fields", num_fields, 1)
         if noise < 0:
             raise ValueError(f"noise={noise}; legal: 0 or more")
         if not 0 <= cloud_rate <= 1:
@@ -122,7 +124,7 @@ class SyntheticFields(SegmentationSource):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Name of each class."""
+        """Class names in the order of the labels."""
         return ("background", *(f"synthetic_crop_{k}" for k in range(1, self.num_classes)))
 
     def __getitem__(self, index: int) -> SegmentationSample:
@@ -148,13 +150,15 @@ class SyntheticFields(SegmentationSource):
         }
 
     def _parcels(self, rng: np.random.Generator) -> tuple[Labels, NDArray[np.bool_]]:
-        """Parcel of each pixel and whether a road runs there, both (H*W,).
+        """Return the parcel of each pixel and a mask of roads, both (H*W,).
 
         With d1 <= d2 the distances of a pixel to the two nearest sites s1, s2, the border between their cells
         is (d2^2 - d1^2) / (2 |s2 - s1|) away.
         """
         num = max(2, rng.poisson(self.num_fields))
-        sites = rng.random((num, 2), dtype=np.float32) * 1.4 - 0.2  # some lie outside: fields are cut off
+        sites = (
+            rng.random((num, 2), dtype=np.float32) * 1.4 - 0.2
+        )  # some sites lie outside, so that fields are cut off
         angle, stretch = rng.uniform(0, math.pi), rng.uniform(1, 2)
         cos, sin, root = math.cos(angle), math.sin(angle), math.sqrt(stretch)
         warp = np.array([[cos * root, -sin / root], [sin * root, cos / root]], np.float32)
@@ -169,7 +173,7 @@ class SyntheticFields(SegmentationSource):
     def _relief(
         self, rng: np.random.Generator, field: Labels, crops: Labels, is_road: NDArray[np.bool_]
     ) -> Floats:
-        """Factor on the spectrum of each pixel, (H*W,): state of the field, sowing rows, uneven growth."""
+        """Return the factor on the spectrum of each pixel, (H*W,), from field state, rows and growth."""
         num = len(crops)
         level = rng.uniform(0.8, 1.2, num)
         angle = rng.uniform(0, math.pi, num)
@@ -182,14 +186,14 @@ class SyntheticFields(SegmentationSource):
         return np.where(is_road, np.float32(1), factor)
 
     def _swell(self, rng: np.random.Generator) -> Floats:
-        """A smooth random surface between -1 and 1, (H*W,): the mean of three plane waves."""
+        """Return a smooth random surface between -1 and 1, (H*W,): the mean of three plane waves."""
         waves = rng.normal(0, 8, (2, 3)).astype(np.float32)
         phases = rng.uniform(0, 2 * math.pi, 3).astype(np.float32)
         surface: Floats = np.sin(self._pixels @ waves + phases).mean(axis=1)
         return surface
 
     def _cloud(self, rng: np.random.Generator) -> Floats:
-        """Opacity of a cloud, (H*W,): a soft disc with an uneven rim."""
+        """Return the opacity of a cloud, (H*W,): a soft disc with an uneven rim."""
         center = rng.random(2, dtype=np.float32)
         distance = np.linalg.norm(self._pixels - center, axis=1) + 0.1 * self._swell(rng)
         opacity: Floats = (1.5 - distance / np.float32(rng.uniform(0.1, 0.3))).clip(0, 0.9)
@@ -197,10 +201,10 @@ class SyntheticFields(SegmentationSource):
 
 
 def _spectra(num_classes: int, in_chans: int, seed: int) -> Floats:
-    """Reflectance of each class in each band, (num_classes, C), between 0.15 and 0.65.
+    """Return the reflectance of each class in each band, (num_classes, C), between 0.15 and 0.65.
 
-    Each is a point in the space of the first cosines over the bands; of many random points those are taken
-    that lie farthest from each other, so that no two crops look the same.
+    Each spectrum is a point in the space of the first cosines over the bands; of many random points, those
+    farthest from each other are chosen, so that all crops differ.
     """
     rng = np.random.default_rng(derive_seed("synthetic_fields spectra", seed, num_classes, in_chans))
     terms = np.arange(min(in_chans, NUM_SMOOTH_TERMS))
@@ -215,6 +219,6 @@ def _spectra(num_classes: int, in_chans: int, seed: int) -> Floats:
     return spectra
 
 
-def _at_least(name: str, value: int, least: int) -> None:
+def _check_at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise ValueError(f"{name}={value}; legal: {least} or more")

@@ -1,10 +1,10 @@
-"""Tiny ImageNet: 200 classes of 64 x 64 photographs."""
+"""Reader of Tiny ImageNet, 64 x 64 photographs in 200 classes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from kanvision.data.files.folders import FolderIndex, subfolders
+from kanvision.data.files.folders import FolderIndex, list_subfolders
 from kanvision.data.files.images import FileSource
 
 from .base import DatasetInfo, Reader, Splits
@@ -31,7 +31,7 @@ class TinyImageNet(Reader):
     )
 
     def present(self) -> bool:
-        """Whether there is a folder train."""
+        """Return True if there is a folder train."""
         return self.root is not None and (self._folder(self.root) / "train").is_dir()
 
     def _folder(self, root: Path) -> Path:
@@ -40,16 +40,16 @@ class TinyImageNet(Reader):
 
     def read(self) -> Splits:
         """Index all image files."""
-        folder = self._folder(self.existing_root())
+        folder = self._folder(self.require_root())
         wnids = self._wnids(folder)
         index = FolderIndex(self, {wnid: label for label, wnid in enumerate(wnids)})
         names = _names(folder / "words.txt", wnids)
-        index.problems += self.class_problems(names)
-        present = set(subfolders(folder / "train"))
+        index.problems += self.find_class_problems(names)
+        present = set(list_subfolders(folder / "train"))
         index.problems += [f"{folder / 'train' / wnid}: is missing" for wnid in wnids if wnid not in present]
-        train = index.by_class(folder / "train")
+        train = index.index_class_folders(folder / "train")
         val = self._val(folder / "val", index)
-        index.finish(train, val)
+        index.check(train, val)
         return Splits(names, train, val)
 
     def _wnids(self, folder: Path) -> list[str]:
@@ -57,26 +57,29 @@ class TinyImageNet(Reader):
         if missing:
             raise self.error(*(f"{path}: folder is missing" for path in missing))
         listing = folder / "wnids.txt"
-        # Re-sorted copies often lost the list; the folders then say which classes there are.
-        wnids = listing.read_text().split() if listing.is_file() else subfolders(folder / "train")
+        # Re-sorted copies often lack the list; their folders then define the classes.
+        wnids = listing.read_text().split() if listing.is_file() else list_subfolders(folder / "train")
         return sorted(set(wnids))
 
     def _val(self, folder: Path, index: FolderIndex) -> FileSource:
         listing = folder / "val_annotations.txt"
-        # A re-sorted copy may still hold the old list beside an emptied images folder, so the folders decide.
-        if any(name in index.labels for name in subfolders(folder)):
-            return index.by_class(folder)
+        # A re-sorted copy may hold the old list beside an emptied images folder, so class folders take
+        # precedence.
+        if any(name in index.labels for name in list_subfolders(folder)):
+            return index.index_class_folders(folder)
         if not listing.is_file():
             raise self.error(f"{listing}: is missing, and there are no folders val/<wnid>")
         rows = [line.split("\t") for line in listing.read_text().splitlines() if line.strip()]
         short = [number for number, row in enumerate(rows, start=1) if len(row) < 2]
         if short:
             raise self.error(f"{listing}:{short[0]}: must read <file><tab><wnid>...")
-        return index.by_list(folder / "images", {Path(row[0]).stem: row[1] for row in rows}, listing)
+        return index.index_listed_files(
+            folder / "images", {Path(row[0]).stem: row[1] for row in rows}, listing
+        )
 
 
 def _names(listing: Path, wnids: list[str]) -> tuple[str, ...]:
-    """Readable class names where the list is there, else the WordNet ids."""
+    """Return readable class names if the list exists, else the WordNet ids."""
     if not listing.is_file():
         return tuple(wnids)
     rows = (line.partition("\t") for line in listing.read_text().splitlines())

@@ -1,4 +1,4 @@
-"""Data sets that torchvision knows how to fetch, read from the same files, and MATLAB's files in them."""
+"""Base of the readers of data sets that torchvision downloads, and readers of MATLAB files."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 from .base import Reader
 
-__all__ = ["FetchedReader", "mat_vector", "read_mat"]
+__all__ = ["TorchvisionReader", "read_mat", "read_mat_vector"]
 
 
-class FetchedReader(Reader):
-    """A data set with a class of its own in torchvision, which downloads and compares checksums.
+class TorchvisionReader(Reader):
+    """Reader of a data set that torchvision downloads and compares with checksums.
 
-    Reading is ours, so that a broken file is named and a part of the data will do.
+    Reading is our own, so that errors name a broken file, and unused parts of the data may be missing.
     """
 
     torchvision_name: ClassVar[str]
-    fetched_splits: ClassVar[tuple[str, ...]] = ()
-    """Splits that have to be asked for one by one; none: all come at once."""
+    download_splits: ClassVar[tuple[str, ...]] = ()
+    """Splits to download one by one; empty: one download holds all."""
     folder: ClassVar[str] = ""
-    """What the archive unpacks to, below the root."""
+    """Folder below the root to which the archive unpacks."""
 
     def fetch(self) -> None:
         """Download through torchvision."""
@@ -32,22 +32,22 @@ class FetchedReader(Reader):
 
         assert self.root is not None
         try:
-            for options in [{"split": split} for split in self.fetched_splits] or [{}]:
+            for options in [{"split": split} for split in self.download_splits] or [{}]:
                 getattr(datasets, self.torchvision_name)(root=self.root, download=True, **options)
         except (OSError, RuntimeError) as error:
             raise self.error(f"data.download=true failed: {error}") from error
 
-    def unpacked(self, is_there: Callable[[Path], bool]) -> Path | None:
-        """The root, or the folder below it: the first one of which this is true."""
-        candidates = [] if self.root is None else [self.root, self.root / self.folder]
-        return next(filter(is_there, candidates), None)
+    def find_unpacked(self, is_unpacked: Callable[[Path], bool]) -> Path | None:
+        """Return the first of the root and the folder below it that passes a test."""
+        folders = [] if self.root is None else [self.root, self.root / self.folder]
+        return next(filter(is_unpacked, folders), None)
 
 
 def read_mat(path: Path) -> dict[str, Any]:
-    """The arrays of a MATLAB file by name.
+    """Return the arrays of a MATLAB file by name.
 
     Raises:
-        ValueError: If it is missing, cut short or no such file.
+        ValueError: If the file is missing, truncated or not a MATLAB file.
     """
     from scipy.io import loadmat
 
@@ -58,15 +58,15 @@ def read_mat(path: Path) -> dict[str, Any]:
     # A damaged file can fail in as many ways as it has fields.
     except Exception as error:
         raise ValueError(
-            f"is no MATLAB file or damaged ({type(error).__name__}: {error}); get it again"
+            f"is not a MATLAB file or is damaged ({type(error).__name__}: {error}); download it again"
         ) from error
 
 
-def mat_vector(content: dict[str, Any], name: str) -> NDArray[np.int64]:
-    """Whole numbers of a MATLAB file, which knows no arrays of one dimension.
+def read_mat_vector(content: dict[str, Any], name: str) -> NDArray[np.int64]:
+    """Return an array of whole numbers of a MATLAB file, flattened to (N,).
 
     Raises:
-        ValueError: If they are not there or no whole numbers.
+        ValueError: If the array is missing or does not hold whole numbers.
     """
     values = np.asarray(content.get(name, [])).reshape(-1)
     if (
@@ -74,5 +74,5 @@ def mat_vector(content: dict[str, Any], name: str) -> NDArray[np.int64]:
         or values.dtype.kind not in "iuf"
         or not np.array_equal(values, values.astype(np.int64))
     ):
-        raise ValueError(f"{name!r} must hold whole numbers; get the file again")
+        raise ValueError(f"{name!r} must hold whole numbers; download the file again")
     return values.astype(np.int64)

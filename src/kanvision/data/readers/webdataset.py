@@ -1,4 +1,4 @@
-"""Your own images in tar shards, as WebDataset has them."""
+"""Reader of your own images in tar shards in WebDataset format."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Final
 import numpy as np
 
 from kanvision.data.shards.index import index_shards
-from kanvision.data.shards.names import WHOLE, find_shards
+from kanvision.data.shards.names import UNSPLIT, find_shards
 from kanvision.data.shards.source import ShardSource
 from kanvision.spec.data import SPLITS
 
-from .base import DatasetInfo, Reader, Splits, arrange, hold_out, missing_parts
+from .base import DatasetInfo, Reader, Splits, arrange_splits, find_missing_splits, hold_out_test
 
 __all__ = ["CLASS_FILES", "ShardReader", "WebDataset"]
 
@@ -21,17 +21,17 @@ CLASS_FILES: Final = ("classes.txt", "classnames.txt")
 
 
 class ShardReader(Reader):
-    """Finds and checks tar shards; which classes their numbers mean is up to the subclasses.
+    """Base of the readers of tar shards.
 
     Args:
         root: Folder of the shards.
-        num_classes: Number of classes that the user expects; null: whatever is there.
-        download: Fetch the data set when it is missing.
-        label_key: Entry of .json members that is the label.
-        train_shards: File names of the training shards below the root, as imagenet-train-{0000..1023}.tar;
-            null: names tell.
-        val_shards: The same for validation.
-        test_shards: The same for the test.
+        num_classes: Expected number of classes; null: any number.
+        download: Download the data set if it is missing.
+        label_key: Entry of .json members that holds the label.
+        train_shards: File names of the training shards below the root, such as
+            imagenet-train-{0000..1023}.tar; null: by the names of the shards.
+        val_shards: File names of the validation shards.
+        test_shards: File names of the test shards.
     """
 
     def __init__(
@@ -50,26 +50,28 @@ class ShardReader(Reader):
         self.patterns = {"train": train_shards, "val": val_shards, "test": test_shards}
 
     def prepare(self) -> None:
-        """Index the shards, so that other processes find it done; what is wrong is told by `read`."""
+        """Index the shards, so that other processes find the index; `read` raises the error for problems."""
         super().prepare()
         if self.root is not None and self.root.is_dir() and self.in_shards(self.root):
-            self.shards(self.root)
+            self.index_shards(self.root)
 
     def in_shards(self, root: Path) -> bool:
-        """Whether the images are in shards."""
+        """Return True if the images are in shards."""
         return True
 
-    def shards(self, root: Path) -> tuple[dict[str, ShardSource], list[str]]:
-        """Sources by split, of the sound shards only, and what is wrong with the others."""
+    def index_shards(self, root: Path) -> tuple[dict[str, ShardSource], list[str]]:
+        """Return the sources of the valid shards by split, and the problems with the other shards."""
         splits, problems = find_shards(root, self.patterns)
         everything = [shard for shards in splits.values() for shard in shards]
         found, wrong = index_shards(root, everything, self.label_key)
         sound = {name: {shard: found[shard] for shard in splits[name] if shard in found} for name in splits}
-        sources = {name: ShardSource.of(shards, self.fail, self.decoding) for name, shards in sound.items()}
+        sources = {
+            name: ShardSource.from_shards(shards, self.fail, self.decoding) for name, shards in sound.items()
+        }
         return sources, [*problems, *wrong]
 
-    def label_problems(self, sources: dict[str, ShardSource], num_classes: int) -> list[str]:
-        """Complaints about labels that are no class, one a shard."""
+    def find_label_problems(self, sources: dict[str, ShardSource], num_classes: int) -> list[str]:
+        """Return the problems of labels that are not classes, one for each shard."""
         problems = []
         for source in sources.values():
             wrong = np.flatnonzero((source.targets < 0) | (source.targets >= num_classes))
@@ -85,8 +87,8 @@ class ShardReader(Reader):
 class WebDataset(ShardReader):
     """Images in tar shards with the number of their class.
 
-    Splits are arranged as those of `ImageFolder`. The classes are those of classes.txt or
-    classnames.txt or, without them, numbers.
+    Splits follow the rules of `ImageFolder`. Class names are those of classes.txt or classnames.txt or,
+    without these files, numbers.
     """
 
     info = DatasetInfo(
@@ -100,28 +102,36 @@ class WebDataset(ShardReader):
     )
 
     def present(self) -> bool:
-        """Whether the root is a folder."""
+        """Return True if the root is a folder."""
         return self.root is not None and self.root.is_dir()
 
     def read(self) -> Splits:
         """Index all shards."""
-        root = self.existing_root()
-        sources, problems = self.shards(root)
+        root = self.require_root()
+        sources, problems = self.index_shards(root)
         if not sources:
             raise self.error(*(problems or [f"{root}: holds no .tar file"]))
         names, wrong = self._class_names(root, sources)
-        problems += [*wrong, *self.label_problems(sources, len(names))]
-        absent = [] if WHOLE in sources else missing_parts(root, [name for name in SPLITS if name in sources])
+        problems += [*wrong, *self.find_label_problems(sources, len(names))]
+        absent = (
+            []
+            if UNSPLIT in sources
+            else find_missing_splits(root, [name for name in SPLITS if name in sources])
+        )
         if absent or not all(map(len, sources.values())):
             raise self.error(*absent, *problems)
         self.refuse(problems)
-        return hold_out(self, names, sources[WHOLE]) if WHOLE in sources else arrange(names, sources)
+        return (
+            hold_out_test(self, names, sources[UNSPLIT])
+            if UNSPLIT in sources
+            else arrange_splits(names, sources)
+        )
 
     def _class_names(self, root: Path, sources: dict[str, ShardSource]) -> tuple[tuple[str, ...], list[str]]:
         listing = next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
         if listing is not None:
             names = tuple(line.strip() for line in listing.read_text("utf-8").splitlines() if line.strip())
-            wrong = [f"{listing}: {problem}" for problem in self.class_problems(names)]
+            wrong = [f"{listing}: {problem}" for problem in self.find_class_problems(names)]
             return names, wrong
         labels = np.concatenate([source.targets for source in sources.values()])
         count = self.num_classes or int(labels.max(initial=-1)) + 1

@@ -1,7 +1,7 @@
-"""Where the images of many shards lie: found once, kept in a small file.
+"""Index of the images of many shards, which is built once and stored in a small file.
 
-The file is `kanvision_index.npz` beside the shards or, where they are read-only, in the user's cache folder.
-An entry of it holds as long as size and time of change of its shard are the same.
+The file is `kanvision_index.npz` beside the shards or, if their folder is read-only, in the cache folder of
+the user. An entry is valid as long as size and modification time of its shard are the same.
 """
 
 from __future__ import annotations
@@ -25,48 +25,48 @@ from kanvision.data.cores import num_cores
 
 from .tar import ShardContents, read_shard
 
-__all__ = ["INDEX_FILE", "IndexedShard", "Stamp", "index_shards"]
+__all__ = ["INDEX_FILE", "FileStamp", "IndexedShard", "index_shards"]
 
 INDEX_FILE: Final = "kanvision_index.npz"
 _FORMAT: Final = 1
-_MANY: Final = 8
-"""Shards from which on it is worth to start processes."""
+_MIN_PARALLEL: Final = 8
+"""Number of shards from which on several processes are faster."""
 
 
-class Stamp(NamedTuple):
-    """What tells that a file is still the same."""
+class FileStamp(NamedTuple):
+    """Size and modification time of a file, by which a change is detected."""
 
     size: int
     changed: int
-    """Time of change in nanoseconds."""
+    """Modification time in nanoseconds."""
 
     @classmethod
-    def of(cls, status: os.stat_result) -> Stamp:
-        """Of a file's status."""
+    def from_status(cls, status: os.stat_result) -> FileStamp:
+        """Return the stamp of the status of a file."""
         return cls(status.st_size, status.st_mtime_ns)
 
 
 class IndexedShard(NamedTuple):
-    """A shard and what it holds."""
+    """Contents of a shard, and its stamp when they were read."""
 
-    stamp: Stamp
+    stamp: FileStamp
     contents: ShardContents
 
 
 def index_shards(
     root: Path, shards: Sequence[Path], label_key: str
 ) -> tuple[dict[Path, IndexedShard], list[str]]:
-    """Contents of the shards below a folder, from the file or found anew; the file is brought up to date.
+    """Return the contents of the shards below a folder, and update the index file.
 
     Args:
         root: Folder of the data set.
         shards: Tar files below it.
-        label_key: Entry of .json members that is the label.
+        label_key: Entry of .json members that holds the label.
 
     Returns:
-        The sound shards, and what is wrong with the others.
+        The valid shards, and the problems with the others.
     """
-    stamps = {shard: Stamp.of(shard.stat()) for shard in shards}
+    stamps = {shard: FileStamp.from_status(shard.stat()) for shard in shards}
     known = {root / name: shard for name, shard in _load(root, label_key).items()}
     found = {
         shard: known[shard] for shard in shards if shard in known and known[shard].stamp == stamps[shard]
@@ -96,36 +96,36 @@ class _Shards(Dataset[tuple[ShardContents, list[str]]]):
 
 
 def _read_all(shards: Sequence[Path], label_key: str) -> Iterator[tuple[ShardContents, list[str]]]:
-    """In their order; many of them by several processes, with a progress bar."""
-    if len(shards) < _MANY:
+    """Yield the contents of shards in their order; many are read by several processes with a progress bar."""
+    if len(shards) < _MIN_PARALLEL:
         yield from (read_shard(shard, label_key) for shard in shards)
         return
-    # torch's loader starts processes as it will for training; without its own generator it would move the
-    # model's.
+    # The loader starts processes as in training. It draws a random number, which would advance the global
+    # generator of the model.
     loader: DataLoader[tuple[ShardContents, list[str]]] = DataLoader(
         _Shards(shards, label_key),
         batch_size=None,
         num_workers=min(num_cores(), 16),
-        collate_fn=_as_it_is,
+        collate_fn=_identity,
         generator=torch.Generator(),
     )
     yield from track(loader, description="Indexing shards", total=len(shards), transient=True)
 
 
-def _as_it_is(found: Any) -> Any:
+def _identity(found: Any) -> Any:
     return found
 
 
-def _list_index_files(root: Path) -> tuple[Path, Path]:
+def _index_paths(root: Path) -> tuple[Path, Path]:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     name = hashlib.blake2b(os.fsencode(root.absolute()), digest_size=12).hexdigest()
     return root / INDEX_FILE, cache / "kanvision" / "shards" / f"{name}.npz"
 
 
 def _load(root: Path, label_key: str) -> dict[str, IndexedShard]:
-    """Entries by path below the root; none where there is no file, or one of another label."""
+    """Return the entries by path below the root; empty without an index file of the same label key."""
     found: dict[str, IndexedShard] = {}
-    for path in reversed(_list_index_files(root)):
+    for path in reversed(_index_paths(root)):
         if not path.is_file():
             continue
         try:
@@ -133,7 +133,7 @@ def _load(root: Path, label_key: str) -> dict[str, IndexedShard]:
                 if int(arrays["format"]) == _FORMAT and str(arrays["label_key"]) == label_key:
                     found |= _entries({name: arrays[name] for name in arrays.files})
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-            warnings.warn(f"{path}: index is damaged ({error}) and is made anew", stacklevel=2)
+            warnings.warn(f"{path}: the index is damaged ({error}) and is built again", stacklevel=2)
     return found
 
 
@@ -144,13 +144,13 @@ def _entries(arrays: dict[str, NDArray[Any]]) -> dict[str, IndexedShard]:
         raise ValueError("its columns have different lengths")
     rows = zip(arrays["names"], arrays["sizes"], arrays["changed"], *columns, strict=True)
     return {
-        os.fsdecode(name): IndexedShard(Stamp(int(size), int(changed)), ShardContents(*contents))
+        os.fsdecode(name): IndexedShard(FileStamp(int(size), int(changed)), ShardContents(*contents))
         for name, size, changed, *contents in rows
     }
 
 
 def _save(root: Path, label_key: str, shards: dict[Path, IndexedShard]) -> None:
-    """Write the file at once or not at all, at the first place that can be written."""
+    """Write the index file atomically to the first of its paths that can be written."""
     arrays = {
         "format": np.array(_FORMAT),
         "label_key": np.array(label_key),
@@ -159,15 +159,15 @@ def _save(root: Path, label_key: str, shards: dict[Path, IndexedShard]) -> None:
         "changed": np.array([kept.stamp.changed for kept in shards.values()], np.int64),
         "counts": np.array([len(kept.contents.targets) for kept in shards.values()], np.int64),
     }
-    arrays |= ShardContents.joined([kept.contents for kept in shards.values()])._asdict()
-    for path in _list_index_files(root):
+    arrays |= ShardContents.concatenate([kept.contents for kept in shards.values()])._asdict()
+    for path in _index_paths(root):
         try:
             _write(path, arrays)
         except OSError as error:
             reason = error
         else:
             return
-    warnings.warn(f"the index of the shards in {root} cannot be kept ({reason})", stacklevel=2)
+    warnings.warn(f"the index of the shards in {root} cannot be stored ({reason})", stacklevel=2)
 
 
 def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Which tar files are shards of which split: by their names, or by patterns."""
+"""Assignment of tar files to splits, by their names or by patterns."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-__all__ = ["WHOLE", "expand_braces", "find_shards", "has_shards"]
+__all__ = ["UNSPLIT", "expand_braces", "find_shards", "has_shards"]
 
-WHOLE: Final = "whole"
-"""Split of shards whose names speak of none."""
+UNSPLIT: Final = "whole"
+"""Split of shards whose names hold no split."""
 _WORDS: Final = {
     "train": "train",
     "training": "train",
@@ -28,37 +28,38 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
 def has_shards(root: Path) -> bool:
-    """Whether a folder, or one of a split in it, holds tar files."""
+    """Return True if a folder, or the folder of a split in it, holds tar files."""
     return any(True for _ in _tar_files(root))
 
 
 def find_shards(root: Path, patterns: Mapping[str, str | None]) -> tuple[dict[str, list[Path]], list[str]]:
-    """The shards of each split.
+    """Return the shards of each split.
 
-    Without patterns the word train, val (valid, validation) or test in the name of a file, or of the folder
-    it is in, tells the split; if no name has one, all are of the split `WHOLE`.
+    Without patterns, the word train, val (valid, validation) or test in the name of a file or of its folder
+    is the split; if no name has one, all files are in the split `UNSPLIT`.
 
     Args:
         root: Folder of the data set.
-        patterns: For each split, file names below the root: ranges {0000..1023}, choices {a,b} and
-            wildcards; null: none is given.
+        patterns: File names below the root for each split, with ranges {0000..1023}, choices {a,b} and
+            wildcards;
+            null: no pattern.
 
     Returns:
-        Sorted files by split, and what is wrong: a split that names do not tell, a gap in the numbers.
+        Sorted files by split, and the problems: names without a split beside names with one, gaps in numbers.
     """
     given = {split: pattern for split, pattern in patterns.items() if pattern}
     if given:
         return _by_pattern(root, given)
     splits: dict[str, list[Path]] = defaultdict(list)
     for path in _tar_files(root):
-        splits[_split_of(path, root)].append(path)
+        splits[_detect_split(path, root)].append(path)
     problems = []
-    if len(splits) > 1 and WHOLE in splits:
-        named = " and ".join(sorted(splits.keys() - {WHOLE}))
+    if len(splits) > 1 and UNSPLIT in splits:
+        named = " and ".join(sorted(splits.keys() - {UNSPLIT}))
         problems += [
-            f"{path}: name tells no split, but others are {named}; name it train-*.tar, val-*.tar or "
+            f"{path}: the name holds no split, but others are {named}; name it train-*.tar, val-*.tar or "
             "test-*.tar, or set data.train_shards and so on"
-            for path in splits.pop(WHOLE)
+            for path in splits.pop(UNSPLIT)
         ]
     for paths in splits.values():
         problems += _gaps(paths)
@@ -66,12 +67,12 @@ def find_shards(root: Path, patterns: Mapping[str, str | None]) -> tuple[dict[st
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """imagenet-train-{0000..1023}.tar to 1024 names; {a,b} to two; all braces of the pattern.
+    """Return the names of a pattern with braces: 1024 for x-{0000..1023}.tar, two for {a,b}.
 
-    Numbers have as many digits as the first one is written with.
+    Numbers have as many digits as the first number of their range.
 
     Raises:
-        ValueError: If a brace holds neither a range nor a list.
+        ValueError: If braces hold neither a range nor a list.
     """
     found = _BRACES.search(pattern)
     if found is None:
@@ -106,7 +107,7 @@ def _by_pattern(root: Path, patterns: Mapping[str, str]) -> tuple[dict[str, list
             found += there
             missing += [] if there else [name]
         if missing:
-            problems.append(f"{key}: {_listed(missing)} missing in {root}")
+            problems.append(f"{key}: {_summarize(missing)} missing in {root}")
         splits[split] = list(dict.fromkeys(found))
     return splits, problems
 
@@ -119,15 +120,15 @@ def _tar_files(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def _split_of(path: Path, root: Path) -> str:
+def _detect_split(path: Path, root: Path) -> str:
     if path.parent != root:
         return _WORDS[path.parent.name.lower()]
     words = re.split(r"[^a-z]+", path.name.lower())
-    return next((_WORDS[word] for word in words if word in _WORDS), WHOLE)
+    return next((_WORDS[word] for word in words if word in _WORDS), UNSPLIT)
 
 
 def _gaps(paths: Iterable[Path]) -> Iterator[str]:
-    """Complaints about numbers left out between the first and the last, or of the total that names state."""
+    """Yield the problems of numbers that are missing between the first and the last, or in a stated total."""
     series: dict[tuple[Path, str, str], list[re.Match[str]]] = defaultdict(list)
     for path in paths:
         name, dot, ending = path.name.partition(".")
@@ -143,10 +144,10 @@ def _gaps(paths: Iterable[Path]) -> Iterator[str]:
         if absent := [number for number in expected if number not in there]:
             digits = len(members[0]["number"])
             names = [f"{prefix}{number:0{digits}}{suffix}" for number in absent]
-            yield f"{folder}: {_listed(names)} missing in the sequence; copy the shards anew"
+            yield f"{folder}: {_summarize(names)} missing in the sequence; copy the shards again"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _summarize(names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"{names[0]} is"
     return f"{names[0]} and {len(names) - 1} more are"

@@ -1,4 +1,4 @@
-"""Pictures read at their place in tar shards."""
+"""Source of images in tar shards, each read at its offset."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ from numpy.typing import NDArray
 from kanvision.data.errors import DataError
 from kanvision.data.files.images import DEFAULT, Decoding, EncodedSource
 
-from .index import IndexedShard, Stamp
+from .index import FileStamp, IndexedShard
 from .tar import ShardContents
 
 __all__ = ["MAX_OPEN_SHARDS", "ShardSource"]
 
 MAX_OPEN_SHARDS: Final = 64
-"""Shards that a process keeps open, whatever number of sources it has."""
+"""Largest number of shards that a process keeps open, for all sources together."""
 
 
 class ShardSource(EncodedSource):
-    """Images in uncompressed tar files.
+    """Source of images in uncompressed tar files.
 
-    An image costs one read of exactly its bytes. Reads name their place in the file and move no shared
-    position, so that threads may read at once and a loader process may go on with the files that its parent
-    has opened.
+    Reading an image is one read of exactly its bytes. Reads give their offset and move no shared position, so
+    that threads may read concurrently, and a loader process may use the files that its parent has opened.
 
     Args:
-        shards: Paths.
-        stamps: What each shard was like when it was indexed.
-        which: (N,) shard of each image.
-        contents: Place and class of each image.
-        fail: Makes the error for an image that cannot be read, from a list of problems.
-        decoding: Options of decoding.
+        shards: Paths of the shards.
+        stamps: Stamp of each shard when it was indexed.
+        which: Index of the shard of each image, (N,).
+        contents: Offset and class of each image.
+        fail: Builds the error for an image that cannot be read from a list of problems.
+        decoding: Options for decoding.
     """
 
     unit: ClassVar = "shard"
@@ -44,7 +43,7 @@ class ShardSource(EncodedSource):
     def __init__(
         self,
         shards: Sequence[Path],
-        stamps: Sequence[Stamp],
+        stamps: Sequence[FileStamp],
         which: NDArray[np.int64],
         contents: ShardContents,
         fail: Callable[[list[str]], DataError],
@@ -59,46 +58,46 @@ class ShardSource(EncodedSource):
         self.decoding = decoding
 
     @classmethod
-    def of(
+    def from_shards(
         cls,
         shards: dict[Path, IndexedShard],
         fail: Callable[[list[str]], DataError],
         decoding: Decoding = DEFAULT,
     ) -> ShardSource:
-        """All images of some shards."""
+        """Return a source of all images of indexed shards."""
         counts = [len(shard.contents.targets) for shard in shards.values()]
         return cls(
             list(shards),
             [shard.stamp for shard in shards.values()],
             np.repeat(np.arange(len(counts)), counts),
-            ShardContents.joined([shard.contents for shard in shards.values()]),
+            ShardContents.concatenate([shard.contents for shard in shards.values()]),
             fail,
             decoding,
         )
 
     def name(self, index: int) -> str:
-        """Shard and key."""
+        """Return shard and key of an image."""
         return f"{self.shards[self.which[index]]}: {os.fsdecode(self.contents.keys[index])}"
 
-    def stored(self, index: int) -> bytes:
-        """The bytes of the image.
+    def read_bytes(self, index: int) -> bytes:
+        """Return the bytes of an encoded image.
 
         Raises:
-            OSError: If the shard is gone or was changed.
+            OSError: If the shard is missing or was changed.
         """
         which = self.which[index]
         shard = _open(self.shards[which], self.stamps[which])
         return shard.read(int(self.contents.offsets[index]), int(self.contents.lengths[index]))
 
     def select(self, indices: NDArray[np.int64]) -> ShardSource:
-        """The same shards, fewer images."""
+        """Return a source of chosen images, in the order of the indices."""
         contents = self.contents.take(indices)
         which = self.which[indices]
         return ShardSource(self.shards, self.stamps, which, contents, self.fail, self.decoding)
 
 
 class _OpenShard:
-    """A file that is closed when nobody uses it any more."""
+    """Open file that is closed when its last user is deleted."""
 
     def __init__(self, path: Path) -> None:
         self.handle = os.open(path, os.O_RDONLY)
@@ -115,8 +114,8 @@ class _OpenShard:
 
 
 @lru_cache(maxsize=MAX_OPEN_SHARDS)
-def _open(path: Path, stamp: Stamp) -> _OpenShard:
+def _open(path: Path, stamp: FileStamp) -> _OpenShard:
     shard = _OpenShard(path)
-    if Stamp.of(os.fstat(shard.handle)) != stamp:
-        raise OSError("the shard has changed since this run has read its index; start again")
+    if FileStamp.from_status(os.fstat(shard.handle)) != stamp:
+        raise OSError("the shard has changed since this run read its index; start the run again")
     return shard

@@ -1,6 +1,6 @@
-"""What one tar shard of WebDataset's layout holds, found without unpacking anything.
+"""Contents of one tar shard in WebDataset format, found without unpacking it.
 
-Members that share a key are one sample; the key is the path up to the first dot of the file name.
+Members with the same key are one sample; the key is the path up to the first dot of the file name.
 N samples.
 """
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 __all__ = ["PICTURES", "ShardContents", "read_shard"]
 
 PICTURES: Final = (".jpg", ".jpeg", ".png", ".webp")
-"""Endings of members that are images."""
+"""Suffixes of members that are images."""
 _COMPRESSED: Final = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -28,19 +28,19 @@ _COMPRESSED: Final = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\x04\x22\x4d\x18": "lz4",
 }
-_MOST_LABEL_BYTES: Final = 1 << 20
-_MOST_TOLD: Final = 3
-"""Problems told of one shard, so that a message has room for the others."""
+_MAX_LABEL_BYTES: Final = 1 << 20
+_MAX_PROBLEMS: Final = 3
+"""Number of problems of one shard in a message, which has to list other shards too."""
 
 
 class ShardContents(NamedTuple):
-    """Samples of one shard in the order in which they lie in it.
+    """Samples of one shard in their order.
 
     Attributes:
-        keys: (N,) path and name up to the first dot, as bytes.
-        offsets: (N,) first byte of the image.
-        lengths: (N,) bytes of the image.
-        targets: (N,) class.
+        keys: Path and name up to the first dot, as bytes, (N,).
+        offsets: Offset of the image in bytes, (N,).
+        lengths: Number of bytes of the image, (N,).
+        targets: Class of the image, (N,).
     """
 
     keys: NDArray[np.bytes_]
@@ -49,18 +49,18 @@ class ShardContents(NamedTuple):
     targets: NDArray[np.int64]
 
     @classmethod
-    def of(cls, rows: list[tuple[bytes, int, int, int]]) -> ShardContents:
-        """From one row a sample."""
+    def from_rows(cls, rows: list[tuple[bytes, int, int, int]]) -> ShardContents:
+        """Return the contents of rows (key, offset, length, target)."""
         keys, *numbers = zip(*rows, strict=True) if rows else ((), (), (), ())
         return cls(np.array(keys, "S"), *(np.array(column, np.int64) for column in numbers))
 
     @classmethod
-    def joined(cls, parts: Sequence[ShardContents]) -> ShardContents:
-        """Of several shards, one after another."""
-        return cls(*(np.concatenate(column) for column in zip(cls.of([]), *parts, strict=True)))
+    def concatenate(cls, parts: Sequence[ShardContents]) -> ShardContents:
+        """Return the contents of several shards as one."""
+        return cls(*(np.concatenate(column) for column in zip(cls.from_rows([]), *parts, strict=True)))
 
     def take(self, indices: NDArray[np.int64]) -> ShardContents:
-        """These samples, in this order."""
+        """Return chosen samples, in the order of the indices."""
         picked = (self.offsets[indices], self.lengths[indices], self.targets[indices])
         return ShardContents(self.keys[indices], *picked)
 
@@ -69,13 +69,13 @@ class ShardContents(NamedTuple):
 class _Sample:
     key: str
     members: list[str] = field(default_factory=list)
-    """Endings, as `.jpg`."""
+    """Suffixes of the members, such as `.jpg`."""
     pictures: list[tuple[int, int]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def check(self) -> list[str]:
-        """Everything that is wrong with a sample that has an image or a label."""
+        """Return the problems of a sample that has an image or a label."""
         if not self.pictures and not self.labels:
             return self.problems
         if twice := [ending for ending in self.members if self.members.count(ending) > 1]:
@@ -95,15 +95,15 @@ class _Sample:
 def read_shard(path: Path, label_key: str) -> tuple[ShardContents, list[str]]:
     """Find the images of a shard and read their labels.
 
-    A label is the text of `.cls`, a number, or the entry `label_key` of `.json`; where both are there, they
-    must agree. Members that are neither an image nor a label are passed over.
+    A label is the number in `.cls`, or the entry `label_key` of `.json`; both must agree. Members that are
+    neither an image nor a label are ignored.
 
     Args:
-        path: An uncompressed tar.
-        label_key: Entry of `.json` that is the label.
+        path: Uncompressed tar file.
+        label_key: Entry of `.json` that holds the label.
 
     Returns:
-        The samples, and what is wrong: nothing if the shard is sound.
+        The samples and the problems, of which a valid shard has none.
     """
     rows: list[tuple[bytes, int, int, int]] = []
     problems: list[str] = []
@@ -125,24 +125,22 @@ def read_shard(path: Path, label_key: str) -> tuple[ShardContents, list[str]]:
         problems.append(f"{path}: {error}")
     if not rows and not problems:
         problems.append(f"{path}: holds no image; legal: members named <key>.jpg and <key>.cls")
-    if len(problems) > _MOST_TOLD:
-        more = len(problems) - _MOST_TOLD
-        problems[_MOST_TOLD:] = [f"{path}: and {more} more problem{'s' * (more > 1)}"]
-    return ShardContents.of(rows), problems
+    if len(problems) > _MAX_PROBLEMS:
+        more = len(problems) - _MAX_PROBLEMS
+        problems[_MAX_PROBLEMS:] = [f"{path}: and {more} more problem{'s' * (more > 1)}"]
+    return ShardContents.from_rows(rows), problems
 
 
 def _samples(raw: BinaryIO, label_key: str) -> Iterator[_Sample]:
-    """Groups of members with the same key.
+    """Yield the samples, which are groups of members with the same key.
 
     Raises:
-        ValueError: If the file is compressed, cut off or damaged.
+        ValueError: If the file is compressed, truncated or damaged.
     """
     head = raw.read(6)
     for magic, kind in _COMPRESSED.items():
         if head.startswith(magic):
-            raise ValueError(
-                f"is compressed ({kind}), so that members cannot be read at their place; unpack it to .tar"
-            )
+            raise ValueError(f"is compressed ({kind}), so that members have no offset; decompress it to .tar")
     raw.seek(0)
     sample: _Sample | None = None
     for member, key, ending in _members(raw):
@@ -153,12 +151,14 @@ def _samples(raw: BinaryIO, label_key: str) -> Iterator[_Sample]:
         sample.members.append(ending)
         if ending in PICTURES and not (member.isreg() and not member.issparse()):
             sample.pictures.append((0, 0))
-            sample.problems.append(f"{ending} is a link or has holes, so that its bytes are not in one place")
+            sample.problems.append(
+                f"{ending} is a link or a sparse file, so that its bytes are not contiguous"
+            )
         elif ending in PICTURES:
             sample.pictures.append((member.offset_data, member.size))
         elif ending in (".cls", ".json"):
             try:
-                label = _label(raw, member, label_key if ending == ".json" else None)
+                label = _read_label(raw, member, label_key if ending == ".json" else None)
                 sample.labels += [] if label is None else [label]
             except ValueError as error:
                 sample.problems.append(f"{ending} {error}")
@@ -167,52 +167,52 @@ def _samples(raw: BinaryIO, label_key: str) -> Iterator[_Sample]:
 
 
 def _members(raw: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
-    """Members with key and ending in lower case; hidden files and those without an ending are passed over."""
+    """Yield members with key and suffix in lower case, without hidden files and files without a suffix."""
     try:
         with tarfile.open(fileobj=raw, mode="r:") as archive:
             for member in archive:
-                archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+                archive.members = []  # type: ignore[attr-defined]  # which would keep all members
                 folder, slash, name = member.name.rpartition("/")
                 stem, dot, ending = name.partition(".")
                 if stem and dot and not member.isdir():
                     yield member, f"{folder}{slash}{stem}", f".{ending.lower()}"
             end = archive.offset
     except tarfile.ReadError as error:
-        raise ValueError(f"is cut off or no tar ({error}); copy or make it anew") from error
-    # tarfile takes the end of the file, and a damaged header, for the end of the archive.
+        raise ValueError(f"is truncated or not a tar file ({error}); copy or create it again") from error
+    # For tarfile, the end of the file and a damaged header both mean the end of the archive.
     raw.seek(end)
     block = raw.read(tarfile.BLOCKSIZE)
     if len(block) < tarfile.BLOCKSIZE:
-        raise ValueError(f"is cut off at byte {end}: the two empty blocks at its end are missing")
+        raise ValueError(f"is truncated at byte {end}: the two empty blocks at its end are missing")
     if block.strip(b"\0"):
-        raise ValueError(f"is damaged at byte {end}: no header of a member; copy or make it anew")
+        raise ValueError(f"is damaged at byte {end}: no header of a member; copy or create it again")
 
 
-def _label(raw: BinaryIO, member: tarfile.TarInfo, label_key: str | None) -> int | None:
-    """The class in a member; None if it is json without the entry.
+def _read_label(raw: BinaryIO, member: tarfile.TarInfo, label_key: str | None) -> int | None:
+    """Return the class in a member; None for .json without the entry.
 
     Raises:
-        ValueError: If it is no whole number.
+        ValueError: If the label is not a whole number.
     """
-    if not member.isreg() or member.size > _MOST_LABEL_BYTES:
-        raise ValueError("is no small file; legal: the number of a class")
+    if not member.isreg() or member.size > _MAX_LABEL_BYTES:
+        raise ValueError("is not a small file; legal: the number of a class")
     raw.seek(member.offset_data)
     text = raw.read(member.size)
     if label_key is None:
         try:
             return int(text)
         except ValueError:
-            raise ValueError(f"holds {_short(text)}; legal: the number of a class") from None
+            raise ValueError(f"holds {_shorten(text)}; legal: the number of a class") from None
     try:
         entries: Any = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"is no json ({error})") from None
+        raise ValueError(f"is not valid JSON ({error})") from None
     label = entries.get(label_key) if isinstance(entries, dict) else None
     if label is not None and (isinstance(label, bool) or not isinstance(label, int)):
-        raise ValueError(f"has {label_key}={_short(label)}; legal: the number of a class")
+        raise ValueError(f"has {label_key}={_shorten(label)}; legal: the number of a class")
     return label
 
 
-def _short(value: object) -> str:
+def _shorten(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,7 +1,7 @@
-"""Fixed choices of images: a held-out share and a limit, both by class.
+"""Fixed choices of images by class: a held-out fraction and a limit.
 
-The order within a class comes from a hash of (seed, index), so a choice is the same on every platform and in
-every version of numpy and torch, and no global random state is read or changed.
+The order within a class comes from a hash of (seed, index), so that a choice is the same on every platform
+and in every version of numpy and torch, and no global random state is read or changed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Indices = NDArray[np.int64]
 
 
 def _hashes(num: int, seed: int) -> NDArray[np.uint64]:
-    """One pseudo-random number per index: the finalizer of SplitMix64 (Steele et al. 2014) on seed and index.
+    """Return a hash of each index, the finalizer of SplitMix64 (Steele et al. 2014) on seed and index.
 
     With 2**64 as modulus and g = 0x9E3779B97F4A7C15:  z = mix(mix(seed + g) + (index + 1) g).
     """
@@ -34,7 +34,7 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _ranks(targets: Indices, seed: int) -> Indices:
-    """Place of each index in the shuffled order of its own class: 0, 1, 2, ..."""
+    """Return the position of each index in the shuffled order of its class: 0, 1, 2, ..."""
     order = np.lexsort((np.arange(len(targets)), _hashes(len(targets), seed), targets))
     sorted_targets = targets[order]
     starts = np.flatnonzero(np.r_[True, sorted_targets[1:] != sorted_targets[:-1]])
@@ -45,18 +45,18 @@ def _ranks(targets: Indices, seed: int) -> Indices:
 
 
 def stratified_holdout(targets: Indices, fraction: float, seed: int = 0) -> tuple[Indices, Indices]:
-    """Split by class into a kept and a held-out part.
+    """Split indices by class into a kept and a held-out set.
 
-    A class of n >= 2 images gives round(n * fraction) of them, but at least one and never all; the only image
-    of a class is kept.
+    Of a class of n >= 2 images, round(n * fraction) are held out, but at least one and at most n - 1; the
+    only image of a class is kept.
 
     Args:
-        targets: (N,) class of each image.
-        fraction: Held-out share, in (0, 1).
-        seed: Another seed holds out other images.
+        targets: Class of each image, (N,).
+        fraction: Held-out fraction, in (0, 1).
+        seed: Seed of the choice.
 
     Returns:
-        Indices kept and indices held out, each in rising order.
+        Kept and held-out indices, both ascending.
 
     Raises:
         ValueError: If fraction is not between 0 and 1.
@@ -75,21 +75,21 @@ def stratified_holdout(targets: Indices, fraction: float, seed: int = 0) -> tupl
 def grouped_holdout(
     groups: Indices, targets: Indices, fraction: float, seed: int = 0
 ) -> tuple[Indices, Indices]:
-    """Split into a kept and a held-out part that no group straddles.
+    """Split indices into a kept and a held-out set without a group in both.
 
-    A group counts for the class of its first image. Within a class, groups come in the order of a hash of
-    (seed, index of the group's first image), and each is held out that brings the number of held-out images
-    closer to fraction times the size of the class, in images. If that leaves nothing held out, the smallest
-    group is.
+    The class of a group is that of its first image. Within a class, groups follow the order of a hash of
+    (seed, index of the first image of the group), and a group is held out if that brings the number of
+    held-out images closer to fraction times the number of images of the class. If no group is held out by
+    this rule, the smallest group is.
 
     Args:
-        groups: (N,) number of the group of each image.
-        targets: (N,) class of each image.
-        fraction: Held-out share, in (0, 1).
-        seed: Another seed holds out other groups.
+        groups: Number of the group of each image, (N,).
+        targets: Class of each image, (N,).
+        fraction: Held-out fraction, in (0, 1).
+        seed: Seed of the choice.
 
     Returns:
-        Indices kept and indices held out, each in rising order; nothing is held out of a single group.
+        Kept and held-out indices, both ascending; of a single group, no image is held out.
 
     Raises:
         ValueError: If fraction is not between 0 and 1.
@@ -118,10 +118,10 @@ def grouped_holdout(
 
 
 def stratified_limit(targets: Indices, limit: int | None, seed: int = 0) -> Indices:
-    """At most `limit` indices, as equal over classes as their sizes allow, in rising order.
+    """Return at most `limit` indices in ascending order, as equal over classes as their sizes allow.
 
-    Classes take turns: each gives its first image, then each its second, and so on until the limit is
-    reached. A smaller limit is a subset of a larger one.
+    The choice holds the first image of each class, then the second of each, and so on up to the limit, so
+    that a smaller limit gives a subset of a larger one.
     """
     if limit is None or limit >= len(targets):
         return np.arange(len(targets), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""torchvision's automatic augmentation policies by short name, beside the ones of timm."""
+"""Automatic augmentation policies of torchvision by short name, beside those of timm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from PIL import Image
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy, RandomChoice, TrivialAugmentWide
 
-__all__ = ["POLICIES", "torchvision_policy"]
+__all__ = ["POLICIES", "build_torchvision_policy"]
 
 Policy = Callable[[Image.Image], Image.Image]
 
@@ -21,14 +21,14 @@ POLICIES: dict[str, Callable[[], Policy]] = {
 and Hutter 2021, arXiv 2103.10158)."""
 
 
-def torchvision_policy(text: str | None) -> Policy | None:
-    """The policy that `text` names; several names joined by + are drawn from anew for each image.
+def build_torchvision_policy(text: str | None) -> Policy | None:
+    """Return the policy that a text names; of several names joined by +, one is drawn for each image.
 
     Args:
         text: tv-trivial, or tv-cifar10+tv-svhn, and so on.
 
     Returns:
-        The policy, or None when the text does not begin like one of these names, so that it is timm's.
+        The policy; None if the text does not begin with tv-, so that it names a policy of timm.
 
     Raises:
         ValueError: If a name is unknown.

@@ -1,8 +1,9 @@
-"""Random geometry on a whole batch of bytes at once, with random numbers of its own for each image.
+"""Random geometric transforms of a whole batch of bytes, with separate random numbers for each image.
 
-Per-image calls cost more than the arithmetic on small images: these are about ten times as quick at 28 x 28.
+On small images, calls for each image take longer than the arithmetic: these transforms are about ten times as
+fast at 28 x 28.
 
-Legend: B batch, C channels, H W space.
+B batch, C channels, H W space.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ __all__ = ["Flip", "PadCrop", "RandomAffine"]
 
 
 class PadCrop:
-    """Zero-pad every side and cut a random window of the old size.
+    """Zero padding on all sides, followed by a random crop of the original size.
 
     Args:
         pad: Pixels of padding; shifts are uniform in -pad ... pad.
@@ -28,7 +29,7 @@ class PadCrop:
         self.pad = pad
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 to the same."""
+        """Transform images, (B, C, H, W) uint8."""
         batch, channels, height, width = images.shape
         padded = F.pad(images, [self.pad] * 4)
         top, left = torch.randint(2 * self.pad + 1, (2, batch))
@@ -39,7 +40,7 @@ class PadCrop:
 
 
 class Flip:
-    """Mirror some images.
+    """Random flip of images.
 
     Args:
         dim: -1: left and right; -2: top and bottom.
@@ -51,22 +52,22 @@ class Flip:
         self.prob = prob
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) to the same."""
+        """Transform images, (B, C, H, W)."""
         chosen = torch.rand(len(images)) < self.prob
         flipped = images.clone()
-        # torch.where over the batch takes ten times as long on large images, and as long on small ones.
+        # torch.where over the batch takes ten times as long on large images, and equally long on small ones.
         for index in chosen.nonzero()[:, 0].tolist():
             flipped[index] = images[index].flip(self.dim)
         return flipped
 
 
 class RandomAffine:
-    """Rotate, zoom and shift about the center; bilinear, black outside.
+    """Random rotation, scaling and translation about the center, bilinear and black outside.
 
     Args:
         degrees: Rotation is uniform in -degrees ... degrees.
-        translate: Each shift is uniform in -translate ... translate, as a share of the side.
-        scale: Range of the zoom (above 1: larger).
+        translate: Each shift is uniform in -translate ... translate, as a fraction of the side.
+        scale: Range of the scale (above 1: larger).
     """
 
     def __init__(
@@ -77,16 +78,16 @@ class RandomAffine:
         self.scale = tuple(scale)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 to the same."""
+        """Transform images, (B, C, H, W) uint8."""
         batch, _, height, width = images.shape
         turn, zoom, right, down = torch.rand(4, batch)
         angle = math.radians(self.degrees) * (2 * turn - 1)
         zoom = self.scale[0] + (self.scale[1] - self.scale[0]) * zoom
-        # grid_sample's unit is half a side, and its map goes from output to input.
+        # The unit of grid_sample is half a side, and its map goes from output to input.
         right, down = (2 * self.translate * (2 * shift - 1) for shift in (right, down))
         cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
         aspect = height / width
-        # Input position of output (x, y): rotate by -angle and shrink what the shift leaves.
+        # Input position of output (x, y): shift back, rotate by -angle and divide by the scale.
         rows = torch.stack(
             [
                 torch.stack([cos, sin * aspect, -cos * right - sin * aspect * down], dim=-1),

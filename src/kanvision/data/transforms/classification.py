@@ -1,16 +1,15 @@
-"""From stored pictures to a normalized batch.
+"""Transforms from stored images to normalized batches, for classification.
 
 A transform handles a whole batch in four stages, in timm's order:
 
-1. each picture alone, through Pillow: color mode, resize or random resized crop to S x S
-2. the batch of bytes at once: pad and crop, flips, affine map, with random numbers of their own for each
-   image
-3. each picture alone, through Pillow: timm's policies (RandAugment, ...) and color jitter
-4. the batch at once: to [0, 1], to in_chans channels, normalize, random erasing
+1. each image alone, by Pillow: color mode, resize or random resized crop to S x S
+2. the whole batch of bytes: pad and crop, flips, affine map, with separate random numbers for each image
+3. each image alone, by Pillow: policies of timm (RandAugment, ...) and color jitter
+4. the whole batch: scale to [0, 1], expand to in_chans channels, normalize, random erasing
 
-Stages without work are skipped; small images that are kept in memory at the right size never meet Pillow.
+Stages without work are skipped; small images in memory of size S x S are not converted to Pillow.
 
-Legend: B batch, C channels, S side of the square image.
+B batch, C channels, S side of the square image.
 """
 
 from __future__ import annotations
@@ -27,21 +26,20 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision.transforms import Compose
 
-from kanvision.spec.data import CROPS
-
-from .auto_augment import torchvision_policy
+from .auto_augment import build_torchvision_policy
 from .batch_ops import Flip, PadCrop, RandomAffine
 
-__all__ = ["BatchTransform", "ImageSpec", "evaluation_transform", "training_transform"]
+__all__ = ["BatchTransform", "ImageSpec", "build_evaluation_transform", "build_training_transform"]
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What the model is to be given.
+    """Size, channels and normalization of the input of a model.
 
     Attributes:
-        img_size: Side in pixels.
-        in_chans: Channels. 1: gray; 3: color; any other number: red, green, blue, red, ... in turn.
+        img_size: Side in pixels, S.
+        in_chans: Number of channels. 1: gray; 3: color; any other number: red, green, blue, red, ...
+            repeated.
         mean: Mean of each channel, in units of [0, 1].
         std: Standard deviation of each channel, in units of [0, 1].
 
@@ -64,20 +62,20 @@ class ImageSpec:
 
     @property
     def bands(self) -> int:
-        """Channels of the stored picture that are used: 1 (gray) or 3 (color)."""
+        """Number of channels of the stored image in use: 1 (gray) or 3 (color)."""
         return 1 if self.in_chans == 1 else 3
 
 
 class BatchTransform:
-    """Pictures of any size to a float batch.
+    """Transform from images of any size to a float batch.
 
     Args:
-        spec: What comes out.
-        resize: Stage 1 beyond the color mode, from a picture of any size to one of S x S.
-        keep_fitting: Whether `resize` leaves pictures of S x S alone, so that it can be skipped for them.
-        batch_ops: Stage 2, from bytes (B, C, S, S) to the same.
-        policy: Stage 3, from a picture to one of the same size.
-        erase: The end of stage 4, in place on the normalized batch.
+        spec: Size, channels and normalization of the batch.
+        resize: Stage 1 without the color mode, from an image of any size to S x S.
+        keep_fitting: True if `resize` does not change images of S x S, so that it can be skipped for them.
+        batch_ops: Stage 2, functions of bytes (B, C, S, S).
+        policy: Stage 3, a function of an image that keeps its size.
+        erase: End of stage 4, in place on the normalized batch.
     """
 
     def __init__(
@@ -104,19 +102,19 @@ class BatchTransform:
         """Transform a batch.
 
         Args:
-            images: Pictures, or bytes (B, 1 or 3, H, W) that are one already.
+            images: Images of Pillow, or one tensor of bytes (B, 1 or 3, H, W).
 
         Returns:
-            (B, in_chans, S, S), float32.
+            Batch, (B, in_chans, S, S) float32.
         """
         if isinstance(images, Tensor) and self._fits(images):
             batch = images.expand(-1, self.spec.bands, -1, -1)
         else:
-            batch = self._stack([self.resize(self._in_mode(image)) for image in _pictures(images)])
+            batch = self._stack([self.resize(self._in_mode(image)) for image in _to_pictures(images)])
         for op in self.batch_ops:
             batch = op(batch)
         if self.policy is not None:
-            batch = self._stack([self.policy(image) for image in _pictures(batch)])
+            batch = self._stack([self.policy(image) for image in _to_pictures(batch)])
         pixels = batch.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
         if self.spec.in_chans != self.spec.bands:
             pixels = pixels[:, self.channels]
@@ -140,38 +138,42 @@ class BatchTransform:
         return torch.from_numpy(arrays).permute(0, 3, 1, 2)  # (B, S, S, C) -> (B, C, S, S)
 
 
-def _pictures(images: Sequence[Image.Image] | Tensor) -> Sequence[Image.Image]:
+def _to_pictures(images: Sequence[Image.Image] | Tensor) -> Sequence[Image.Image]:
     if not isinstance(images, Tensor):
         return images
     arrays = images[:, 0] if images.shape[1] == 1 else images.permute(0, 2, 3, 1)
     return [Image.fromarray(array) for array in np.ascontiguousarray(arrays.numpy())]
 
 
-def _center(spec: ImageSpec, interpolation: str, crop_pct: float) -> Callable[[Image.Image], Image.Image]:
-    """Timm's evaluation geometry: short side to S / crop_pct, then the central S x S."""
+def _build_center_crop(
+    spec: ImageSpec, interpolation: str, crop_pct: float
+) -> Callable[[Image.Image], Image.Image]:
+    """Return timm's evaluation geometry: resize the short side to S / crop_pct, crop the central S x S."""
     whole = create_transform(spec.img_size, interpolation=interpolation, crop_pct=crop_pct, normalize=False)
     geometry: Callable[[Image.Image], Image.Image] = Compose(whole.transforms[:2])  # resize, center crop
     return geometry
 
 
-def evaluation_transform(
+def build_evaluation_transform(
     spec: ImageSpec, *, interpolation: str = "bilinear", crop_pct: float = 1.0
 ) -> BatchTransform:
-    """The transform of validation and test, the same numbers as timm's `create_transform(is_training=False)`.
+    """Return the transform of validation and test, equal to timm's `create_transform(is_training=False)`.
 
     Args:
-        spec: What comes out.
+        spec: Size, channels and normalization of the batch.
         interpolation: nearest, bilinear or bicubic.
-        crop_pct: Share of the resized image that the center crop keeps.
+        crop_pct: Fraction of the resized image that the center crop keeps.
     """
-    return BatchTransform(spec, _center(spec, interpolation, crop_pct), keep_fitting=_same(spec, crop_pct))
+    return BatchTransform(
+        spec, _build_center_crop(spec, interpolation, crop_pct), keep_fitting=_keeps_size(spec, crop_pct)
+    )
 
 
-def _same(spec: ImageSpec, crop_pct: float) -> bool:
+def _keeps_size(spec: ImageSpec, crop_pct: float) -> bool:
     return int(spec.img_size / crop_pct) == spec.img_size
 
 
-def training_transform(
+def build_training_transform(
     spec: ImageSpec,
     *,
     crop: str = "none",
@@ -190,42 +192,42 @@ def training_transform(
     backend: str = "albumentations",
     **others: float,
 ) -> BatchTransform:
-    """The random transform of training, from timm's parts; arguments are the keys of `augment`.
+    """Return the random transform of training, with the keys of `augment` as arguments.
 
     Args:
-        spec: What comes out.
+        spec: Size, channels and normalization of the batch.
         crop: random_resized; pad (resize to S, zero-pad by `pad`, random S x S crop); none (resize to S).
         pad: Pixels of padding for crop=pad.
         scale: Area range of the random resized crop.
         ratio: Aspect range of the random resized crop.
-        interpolation: random (random_resized only; elsewhere bilinear, as in timm), nearest, bilinear or
-            bicubic.
+        interpolation: nearest, bilinear, bicubic, or random (for random_resized; else bilinear, as in timm).
         hflip: Probability of a horizontal flip.
         vflip: Probability of a vertical flip.
-        auto_augment: timm's policy string, for example rand-m9-mstd0.5, or torchvision's policies by the
-            names of `kanvision.data.transforms.auto_augment`.
-        color_jitter: Strength of brightness, contrast and saturation jitter; off under auto_augment, but for
+        auto_augment: Policy string of timm, such as rand-m9-mstd0.5, or names of policies of torchvision in
+            `kanvision.data.transforms.auto_augment`.
+        color_jitter: Strength of brightness, contrast and saturation jitter; off under auto_augment, except
             3a.
         random_affine: Arguments of `RandomAffine`.
         re_prob: Probability of random erasing.
         re_mode: const, rand or pixel.
-        re_count: Most boxes per image.
-        backend: Without effect; it is for images with masks.
-        **others: Further keys of `augment`, for images with masks only: they must be 0.
+        re_count: Largest number of boxes of an image.
+        backend: Without effect; for images with masks only.
+        **others: Further keys of `augment`, for images with masks only, which must be 0.
 
     Raises:
-        ValueError: If crop is unknown, something is on that only images with masks have, or timm does not
-            understand auto_augment.
+        ValueError: If crop is unknown, an option for images with masks is on, or timm does not know
+            auto_augment.
     """
     if on := [f"augment.{key}={value}" for key, value in others.items() if value]:
         raise ValueError(f"{', '.join(on)}: not available for classification; legal: 0")
-    if crop not in CROPS:
-        raise ValueError(f"augment.crop={crop}; legal: {', '.join(CROPS)}")
-    own_policy = torchvision_policy(auto_augment)
-    jitter: Any = color_jitter or None  # timm would call a jitter of 0 for each image
+    legal = ("random_resized", "pad", "none")
+    if crop not in legal:
+        raise ValueError(f"augment.crop={crop}; legal: {', '.join(legal)}")
+    own_policy = build_torchvision_policy(auto_augment)
+    jitter: Any = color_jitter or None  # with 0, timm would call the jitter for each image
     colors = [channel % spec.in_chans for channel in range(spec.bands)]
     try:
-        # Flips are made on the whole batch, between timm's first and second stage, where timm has them too.
+        # Flips are applied to the whole batch, between the first and the second stage of timm, as in timm.
         resized_crop, policy, _ = create_transform(
             spec.img_size,
             is_training=True,
@@ -240,9 +242,7 @@ def training_transform(
             std=tuple(spec.std[channel] for channel in colors),
         )
     except (AssertionError, KeyError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"augment.auto_augment={auto_augment}: timm does not understand it ({error!r})"
-        ) from error
+        raise ValueError(f"augment.auto_augment={auto_augment}: timm does not know it ({error!r})") from error
     batch_ops: list[Callable[[Tensor], Tensor]] = []
     if crop == "pad" and pad:
         batch_ops.append(PadCrop(pad))
@@ -252,8 +252,10 @@ def training_transform(
         batch_ops.append(Flip(-2, vflip))
     if random_affine is not None:
         batch_ops.append(RandomAffine(**random_affine))
-    erasing: Any = RandomErasing  # has no types
-    center = _center(spec, "bilinear" if interpolation == "random" else interpolation, crop_pct=1.0)
+    erasing: Any = RandomErasing  # without type hints
+    center = _build_center_crop(
+        spec, "bilinear" if interpolation == "random" else interpolation, crop_pct=1.0
+    )
     return BatchTransform(
         spec,
         resized_crop if crop == "random_resized" else center,

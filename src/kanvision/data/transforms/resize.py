@@ -1,4 +1,4 @@
-"""Resizing of images and labels: our own, which keeps their pixel centers together, and OpenCV's.
+"""Resizing of images and labels, with aligned pixel centers or as in OpenCV.
 
 C channels, L label planes, H W space, S side.
 """
@@ -21,15 +21,15 @@ MODES: dict[Interpolation, str] = {"nearest": "nearest-exact", "bilinear": "bili
 
 
 def resize_image(image: Tensor, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> Tensor:
-    """Interpolate, without a low-pass filter before, as OpenCV and so the published pipelines do.
+    """Resize an image without a low-pass filter, as OpenCV and thus the published pipelines do.
 
     Args:
-        image: (C, H, W) float32.
-        size: Height and width that are wanted.
+        image: Image, (C, H, W) float32.
+        size: Height and width of the result.
         interpolation: nearest, bilinear or bicubic.
 
     Returns:
-        (C, *size).
+        Image, (C, *size).
     """
     if image.shape[-2:] == size:
         return image
@@ -38,17 +38,17 @@ def resize_image(image: Tensor, size: tuple[int, int], interpolation: Interpolat
 
 
 def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Take for each new pixel the label at its center.
+    """Resize labels by taking the label at the center of each new pixel.
 
-    OpenCV's and torch's `nearest` take the label up to half a pixel beside it (`resize_labels_as_opencv`),
-    so that mirrored masks would differ from masks of mirrored images.
+    The `nearest` of OpenCV and torch takes a label up to half a pixel beside the center
+    (`resize_labels_as_opencv`), so that mirrored masks would differ from masks of mirrored images.
 
     Args:
-        labels: (L, H, W) of any type.
-        size: Height and width that are wanted.
+        labels: Labels, (L, H, W) of any type.
+        size: Height and width of the result.
 
     Returns:
-        (L, *size).
+        Labels, (L, *size).
     """
     if labels.shape[-2:] == size:
         return labels
@@ -57,22 +57,22 @@ def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _centers(old: int, new: int) -> Tensor:
-    """floor((i + 1/2) old / new) for i = 0 ... new - 1, in whole numbers."""
+    """Return floor((i + 1/2) old / new) for i = 0 ... new - 1, in whole numbers."""
     return (2 * torch.arange(new) + 1) * old // (2 * new)
 
 
 def resize_image_as_opencv(
     image: Tensor, size: tuple[int, int], interpolation: Interpolation = "bilinear"
 ) -> Tensor:
-    """Interpolate by OpenCV itself, in 8 bits, as pipelines do that read images by `cv2.imread`.
+    """Resize an image by OpenCV in 8 bits, as pipelines do that read images by `cv2.imread`.
 
     Args:
-        image: (C, H, W) float32 in units of [0, 1]; rounded to 8 bits.
-        size: Height and width that are wanted.
+        image: Image, (C, H, W) float32 in units of [0, 1], which is rounded to 8 bits.
+        size: Height and width of the result.
         interpolation: nearest, bilinear or bicubic.
 
     Returns:
-        (C, *size), whole multiples of 1 / 255.
+        Image, (C, *size), in multiples of 1 / 255.
     """
     library = _opencv()
     modes: dict[Interpolation, int] = {
@@ -86,14 +86,14 @@ def resize_image_as_opencv(
 
 
 def resize_labels_as_opencv(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Take the labels that OpenCV's INTER_NEAREST takes, which lie up to half an old pixel off the centers.
+    """Resize labels as OpenCV does by INTER_NEAREST, up to half an old pixel off the pixel centers.
 
     Args:
-        labels: (L, H, W) of any type.
-        size: Height and width that are wanted.
+        labels: Labels, (L, H, W) of any type.
+        size: Height and width of the result.
 
     Returns:
-        (L, *size).
+        Labels, (L, *size).
     """
     rows, cols = (_corners(old, new) for old, new in zip(labels.shape[-2:], size, strict=True))
     return labels[:, rows[:, None], cols]
@@ -109,6 +109,6 @@ def _corners(old: int, new: int) -> Tensor:
 def _opencv() -> Any:
     import cv2
 
-    # Loader processes are as many as there are cores already; threads of each would get in each other's way.
+    # There is a loader process for each core already, so that threads would compete.
     cv2.setNumThreads(0)
     return cv2

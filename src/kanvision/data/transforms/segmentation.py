@@ -1,7 +1,7 @@
-"""Random changes of images with masks: an image and its mask always move together.
+"""Random transforms of images with masks, which share the geometry of their image.
 
-The geometry is albumentations' or, with `backend="torchvision"`, torchvision's (`augment_torchvision`), under
-the same names. Random numbers come from torch's global generator.
+The geometry is that of albumentations or, with `backend="torchvision"`, of torchvision
+(`segmentation_torchvision`), under the same names. Random numbers come from torch's global generator.
 
 C channels (any number), L label planes, H W space.
 """
@@ -20,7 +20,7 @@ from torchvision.transforms import RandomResizedCrop
 
 from kanvision.spec.data import BACKENDS
 
-__all__ = ["MaskedAugment", "segmentation_augment"]
+__all__ = ["SegmentationAugment", "build_segmentation_augment"]
 
 Geometry = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -29,12 +29,12 @@ _NO_UPDATE_CHECK: Final = "NO_ALBUMENTATIONS_UPDATE"
 _MIRROR: Final = 4  # cv2.BORDER_REFLECT_101
 
 
-class MaskedAugment:
-    """A random transform of an image and its labels, whose size may change.
+class SegmentationAugment:
+    """Random transform of an image and its labels, which may change their size.
 
     Args:
-        geometry: Moves image and labels alike; None: nothing moves.
-        crop: Area range and aspect range of the window that is cut out; None: none is.
+        geometry: Geometric transform of image and labels; None: no geometric transform.
+        crop: Area range and aspect range of a random crop; None: no crop.
         brightness: The image is multiplied by a factor between 1 - brightness and 1 + brightness.
     """
 
@@ -49,7 +49,7 @@ class MaskedAugment:
         self.brightness = brightness
 
     def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Image (C, H, W) float32 and labels (L, H, W) int64 to another such pair."""
+        """Transform an image, (C, H, W) float32, and its labels, (L, H, W) int64."""
         if self.geometry is not None:
             image, labels = self.geometry(image, labels)
         if self.crop is not None:
@@ -62,7 +62,7 @@ class MaskedAugment:
         return image, labels
 
 
-def segmentation_augment(
+def build_segmentation_augment(
     *,
     backend: str = "albumentations",
     crop: str = "none",
@@ -75,34 +75,34 @@ def segmentation_augment(
     random_affine: Mapping[str, Any] | None = None,
     brightness: float = 0.0,
     **others: Any,
-) -> MaskedAugment | None:
-    """The random transform of training; arguments are the keys of `augment`.
+) -> SegmentationAugment | None:
+    """Return the random transform of training, with the keys of `augment` as arguments.
 
-    In this order: flips, transposition, quarter turns, affine map, crop, brightness. What an affine map
-    brings in from outside is mirrored, in image and mask; masks take the nearest label. Whoever serves the
-    result resizes it to the size of the data set.
+    The order is flips, transposition, rotation by multiples of 90 degrees, affine map, crop, brightness. An
+    affine map pads by reflection, in image and mask; masks take the nearest label. The dataset resizes the
+    result.
 
-    Published for U-KAN (arXiv 2406.02918): hflip=0.5, vflip=0.5, rot90=0.5 and nothing else.
+    Published for U-KAN (arXiv 2406.02918): hflip=0.5, vflip=0.5, rot90=0.5 and no other transform.
 
     Args:
         backend: albumentations or torchvision.
-        crop: random_resized cuts out a window of random area and aspect; none.
+        crop: random_resized (a window of random area and aspect) or none.
         scale: Area range of the window.
         ratio: Aspect range of the window.
         hflip: Probability of a horizontal flip.
         vflip: Probability of a vertical flip.
-        transpose: Probability that rows become columns.
-        rot90: Probability of a turn by 0, 90, 180 or 270 degrees, each as likely.
-        random_affine: `degrees` (largest rotation), `translate` (largest shift as a share of the side) and
-            `scale` (range of the zoom).
+        transpose: Probability of transposition.
+        rot90: Probability of a rotation by 0, 90, 180 or 270 degrees, all equally likely.
+        random_affine: `degrees` (largest rotation), `translate` (largest shift as a fraction of the side) and
+            `scale` (range of the scale).
         brightness: Largest relative change of the brightness of the image.
-        **others: Further keys of `augment`: they must be off. Settings of what is off have no effect.
+        **others: Further keys of `augment`, which must be off.
 
     Returns:
-        The transform, or None where there is nothing to do.
+        The transform; None if all transforms are off.
 
     Raises:
-        ValueError: If something is on that does not exist for masks, or a name is unknown.
+        ValueError: If an option is on that does not exist for masks, or a name is unknown.
     """
     if on := [f"augment.{key}={others[key]}" for key, off in _OFF.items() if others.get(key, off) != off]:
         legal = ", ".join(f"{key}={'null' if off is None else off}" for key, off in _OFF.items())
@@ -115,52 +115,52 @@ def segmentation_augment(
     geometry: Geometry | None = None
     if any(moves.values()) or random_affine:
         if backend == "torchvision":
-            from .segmentation_torchvision import torchvision_geometry
+            from .segmentation_torchvision import build_torchvision_geometry
 
-            geometry = torchvision_geometry(random_affine=random_affine, **moves)
+            geometry = build_torchvision_geometry(random_affine=random_affine, **moves)
         else:
-            geometry = _albumentations_geometry(random_affine=random_affine, **moves)
+            geometry = _build_albumentations_geometry(random_affine=random_affine, **moves)
     window = (tuple(scale), tuple(ratio)) if crop == "random_resized" else None
     if geometry is None and window is None and not brightness:
         return None
-    return MaskedAugment(geometry, window, brightness)
+    return SegmentationAugment(geometry, window, brightness)
 
 
 class AlbumentationsGeometry:
-    """Moves image and labels by a Compose of albumentations."""
+    """Geometric transform of image and labels by a Compose of albumentations."""
 
     def __init__(self, compose: Any) -> None:
         self.compose = compose
 
     def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Image (C, H, W) and labels (L, H, W) to another such pair."""
-        # albumentations has generators of its own; seeded from torch's, they follow the seed of the batch.
-        # Its set_random_seed would give every step the same numbers: two flips would always come together.
+        """Transform an image, (C, H, W), and its labels, (L, H, W)."""
+        # albumentations has its own generators; seeded from torch's, they follow the seed of the batch. Its
+        # set_random_seed would give equal numbers to all steps, so that two flips would always coincide.
         seed = int(torch.randint(2**31, ()))
         self.compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        # Channels last; and OpenCV knows no 64-bit integers.
+        # Channels last; OpenCV has no 64-bit integers.
         pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
         planes = np.ascontiguousarray(labels.permute(1, 2, 0).numpy().astype(np.int32))
         moved = self.compose(image=pixels, mask=planes)
-        # Flipped arrays have negative strides, which torch does not take. The channels stay last in memory:
-        # whatever comes next is as quick there, and interpolation twice as quick, with the same numbers.
+        # torch does not accept the negative strides of flipped arrays. Channels stay last in memory, where
+        # later steps are equally fast and interpolation is twice as fast, with the same numbers.
         image, labels = (
             torch.from_numpy(np.ascontiguousarray(moved[key])).permute(2, 0, 1) for key in ("image", "mask")
         )
         return image, labels.long()
 
 
-def _albumentations_geometry(
+def _build_albumentations_geometry(
     *, hflip: float, vflip: float, transpose: float, rot90: float, random_affine: Mapping[str, Any] | None
 ) -> AlbumentationsGeometry:
-    library = _albumentations()
-    wanted = {
+    library = _import_albumentations()
+    probabilities = {
         library.HorizontalFlip: hflip,
         library.VerticalFlip: vflip,
         library.Transpose: transpose,
         library.RandomRotate90: rot90,
     }
-    steps = [step(p=prob) for step, prob in wanted.items() if prob]
+    steps = [step(p=prob) for step, prob in probabilities.items() if prob]
     if random_affine:
         degrees, shift = random_affine.get("degrees", 0.0), random_affine.get("translate", 0.0)
         affine = library.Affine(
@@ -175,8 +175,8 @@ def _albumentations_geometry(
     return AlbumentationsGeometry(library.Compose(steps))
 
 
-def _albumentations() -> Any:
-    """The library, imported without the call over the network that it makes to look for a newer version."""
+def _import_albumentations() -> Any:
+    """Import albumentations without its network request for a newer version."""
     before = os.environ.get(_NO_UPDATE_CHECK)
     os.environ[_NO_UPDATE_CHECK] = "1"
     try:
@@ -187,6 +187,6 @@ def _albumentations() -> Any:
             del os.environ[_NO_UPDATE_CHECK]
         else:
             os.environ[_NO_UPDATE_CHECK] = before
-    # Loader processes are as many as there are cores already; threads of each would get in each other's way.
+    # There is a loader process for each core already, so that threads would compete.
     cv2.setNumThreads(0)
     return albumentations

@@ -1,4 +1,4 @@
-"""The geometry of `augment` by torchvision's second transforms, under the same names.
+"""Geometric transforms of `augment` by torchvision's transforms.v2, under the same names.
 
 C channels (any number), L label planes, H W space.
 """
@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["TorchvisionGeometry", "torchvision_geometry"]
+__all__ = ["TorchvisionGeometry", "build_torchvision_geometry"]
 
 
-def torchvision_geometry(
+def build_torchvision_geometry(
     *, hflip: float, vflip: float, transpose: float, rot90: float, random_affine: Mapping[str, Any] | None
 ) -> TorchvisionGeometry:
-    """Moves of an image and its labels; see `augment.segmentation_augment` for the arguments."""
+    """Return the geometric transform, with the arguments of `build_segmentation_augment`."""
     from torchvision.transforms import v2
 
     steps: list[Any] = [v2.RandomHorizontalFlip(hflip), v2.RandomVerticalFlip(vflip)]
@@ -36,11 +36,11 @@ def torchvision_geometry(
 
 
 class TorchvisionGeometry:
-    """Moves image and labels by torchvision's transforms.
+    """Geometric transform of image and labels by torchvision.
 
     Args:
-        moves: Flips and turns.
-        affine: A random affine map, or None.
+        moves: Flips and rotations.
+        affine: Random affine map, or None.
     """
 
     def __init__(self, moves: Any, affine: Any) -> None:
@@ -48,16 +48,18 @@ class TorchvisionGeometry:
         self.affine = affine
 
     def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Image (C, H, W) and labels (L, H, W) to another such pair."""
+        """Transform an image, (C, H, W), and its labels, (L, H, W)."""
         from torchvision import tv_tensors
 
         image, labels = self.moves(tv_tensors.Image(image), tv_tensors.Mask(labels))
         if self.affine is not None:
-            # torchvision fills what comes from outside with one number; with a mirrored frame, it is the
-            # mirror image that comes in, as with albumentations.
+            # torchvision pads with one number; a reflected frame gives padding by reflection, as in
+            # albumentations.
             (height, width), border = image.shape[-2:], min(image.shape[-2:]) - 1
             frame, type_of_labels = [border] * 4, labels.dtype
-            params = self.affine.make_params([tv_tensors.Image(image)])  # shifts are shares of the bare size
+            params = self.affine.make_params(
+                [tv_tensors.Image(image)]
+            )  # shifts are fractions of the size without frame
             framed = tv_tensors.Image(F.pad(image, frame, mode="reflect"))
             framed_labels = tv_tensors.Mask(F.pad(labels.double(), frame, mode="reflect").to(type_of_labels))
             window = (..., slice(border, border + height), slice(border, border + width))
@@ -67,14 +69,14 @@ class TorchvisionGeometry:
 
 
 class _Transpose(torch.nn.Module):
-    """Rows become columns."""
+    """Transposition of rows and columns."""
 
     def forward(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return _as(image, image.mT), _as(labels, labels.mT)
 
 
 class _QuarterTurns(torch.nn.Module):
-    """A turn by 0, 90, 180 or 270 degrees, each as likely."""
+    """Random rotation by 0, 90, 180 or 270 degrees, all equally likely."""
 
     def forward(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         turns = int(torch.randint(4, ()))
@@ -82,7 +84,7 @@ class _QuarterTurns(torch.nn.Module):
 
 
 def _as(kind: Tensor, value: Tensor) -> Tensor:
-    """`value` with the class of `kind`, which tells an image from labels."""
+    """Return a value as the tensor class of another, which is that of images or of masks."""
     from torchvision import tv_tensors
 
     wrapped: Tensor = tv_tensors.wrap(value.as_subclass(Tensor), like=kind)

@@ -1,4 +1,4 @@
-"""Archives from elsewhere are unpacked below the folder that is meant, and hold files and folders only."""
+"""Safe unpacking of downloaded archives, which write files and folders below their folder only."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["unpacking_safely"]
+__all__ = ["safe_unpacking"]
 
 
 @contextmanager
-def unpacking_safely() -> Iterator[None]:
-    """Let `tarfile` refuse members that lead out of the folder, links that do, and devices (PEP 706).
+def safe_unpacking() -> Iterator[None]:
+    """Make `tarfile` refuse members and links that lead out of the folder, and devices (PEP 706).
 
-    Python does so by itself from 3.14 on; torchvision leaves it to Python. Releases before 3.10.12 and 3.11.4
-    know nothing of it (Debian 12 has one): there, all links are refused as well. What is fetched is compared
-    with a checksum before it is unpacked, too; zip archives are never written outside their folder.
+    Python does so by default from 3.14 on, and torchvision relies on Python. Releases before 3.10.12 and
+    3.11.4 lack the filter (Debian 12 has such a release): there, all links are refused as well. Downloads are
+    also compared with a checksum before they are unpacked; zip archives never write outside their folder.
 
     Raises:
-        tarfile.TarError: In the block, at the first such member.
+        tarfile.TarError: At the first such member inside the block.
     """
     kind: Any = tarfile.TarFile
-    knows = hasattr(tarfile, "data_filter")
-    name = "extraction_filter" if knows else "extractall"
+    has_filter = hasattr(tarfile, "data_filter")
+    name = "extraction_filter" if has_filter else "extractall"
     before = getattr(kind, name, None)
     was_there = name in vars(kind)
-    setattr(kind, name, staticmethod(tarfile.data_filter) if knows else _checked(kind.extractall))
+    setattr(kind, name, staticmethod(tarfile.data_filter) if has_filter else _with_checks(kind.extractall))
     try:
         yield
     finally:
@@ -37,8 +37,8 @@ def unpacking_safely() -> Iterator[None]:
             delattr(kind, name)
 
 
-def _checked(extractall: Any) -> Any:
-    """`extractall`, which looks at all members before it writes the first one."""
+def _with_checks(extractall: Any) -> Any:
+    """Return an `extractall` that checks all members before it writes the first one."""
 
     def extract(archive: tarfile.TarFile, path: Any = ".", *args: Any, **options: Any) -> None:
         folder = os.path.realpath(path)

@@ -1,4 +1,4 @@
-"""Work on a folder that one process does at a time."""
+"""Lock of a folder, which one process holds at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["one_at_a_time"]
+__all__ = ["hold_download_lock"]
 
 NAME = ".download.lock"
 
@@ -24,14 +24,14 @@ fcntl = _optional("fcntl")  # Windows has none
 
 
 @contextmanager
-def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Let one process after the other into the block; those that come later wait.
+def hold_download_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder inside the block; processes that come later wait.
 
-    Where no file can be written, or the file system has no locks, nobody waits. The file of the lock stays:
-    to remove it would let two in.
+    If no file can be written, or the file system has no locks, no process waits. The lock file stays:
+    removing it would let two processes hold a lock each.
 
     Args:
-        folder: What the block works on; made if it is not there.
+        folder: The folder, which is created if it does not exist.
     """
     with ExitStack() as stack:
         with suppress(OSError):
