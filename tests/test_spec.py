@@ -23,9 +23,9 @@ from kanvision.config.schema import training as schema_training
 from kanvision.config.schema import transformers
 from kanvision.config.schema.base import Section
 from kanvision.data import SEGMENTATION_READERS, ImageDataModule, SegmentationDataModule
-from kanvision.data.transforms.classification import ImageSpec, training_transform
+from kanvision.data.transforms.classification import ImageSpec, build_training_transform
 from kanvision.data.transforms.normalize import Preprocessing
-from kanvision.data.transforms.segmentation import segmentation_augment
+from kanvision.data.transforms.segmentation import build_segmentation_augment
 from kanvision.layers import KArAtOperator
 from kanvision.losses import classification_loss, segmentation_loss
 from kanvision.metrics import OverlapScore
@@ -312,7 +312,7 @@ def test_each_form_and_norm_of_convolutions_is_built(form: str, norm: str) -> No
 
 @pytest.mark.parametrize("crop", LEGAL["Crop"])
 def test_each_crop_is_built(crop: data.Crop) -> None:
-    training_transform(ImageSpec(8, 1, (0.5,), (0.5,)), crop=crop)
+    build_training_transform(ImageSpec(8, 1, (0.5,), (0.5,)), crop=crop)
 
 
 @pytest.mark.parametrize("name", LEGAL["PreprocessingName"])
@@ -333,8 +333,8 @@ BUILDERS: list[tuple[Callable[..., Any], type[Section]]] = [
     (EMAWeights, schema_training.EMAConfig),
     (ImageDataModule, schema_data.DataConfig),
     (SegmentationDataModule, schema_data.MaskDataConfig),
-    (training_transform, schema_data.AugmentConfig),
-    (segmentation_augment, schema_data.AugmentConfig),
+    (build_training_transform, schema_data.AugmentConfig),
+    (build_segmentation_augment, schema_data.AugmentConfig),
     (SEGMENTATION_READERS["busi"], schema_data.BUSIConfig),
     (SEGMENTATION_READERS["glas"], schema_data.GlaSConfig),
     (SEGMENTATION_READERS["cvc"], schema_data.CVCConfig),
