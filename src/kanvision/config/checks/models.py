@@ -108,7 +108,7 @@ def name_legal_kinds(problem: Problem, choices: ConfigGroups) -> Problem:
     kind, task = (given.partition("=")[2] for given in problem.given)
     kinds = {name: choices.content("model", name).get("kind") for name in choices.of("model")}
     tasks = {name: choices.content("data", name).get("task", "") for name in choices.of("data")}
-    models = [name for name in kinds if kinds[name] == KIND_BY_TASK[task]]
+    models = [name for name in kinds if kinds[name] == dict[str, str](KIND_BY_TASK)[task]]
     data = [name for name in tasks if KIND_BY_TASK.get(tasks[name]) == kind]
     lines = (
         f"models for {task}: {', '.join(models) or 'none yet'}",
