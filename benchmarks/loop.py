@@ -75,7 +75,7 @@ def configured(words: Sequence[str]) -> Any:
 def bare(cfg: Any) -> None:
     """The loop that one would write by hand."""
     building = importlib.import_module(APP[0])
-    building.prepare(cfg)
+    building.prepare_process(cfg)
     datamodule = building.setup_datamodule(cfg)
     cfg = building.fill_data_facts(cfg, datamodule)
     model = building.build_model(cfg).train()

@@ -16,8 +16,8 @@ def test_names_are_no_markup(capsys: pytest.CaptureFixture[str], monkeypatch: py
     table = Table(NAME, title=NAME)
     table.add_row(NAME)
     console.print(table)
-    record.header(console, NAME, {"run": NAME})
-    record.results_table(console, NAME, {"test/acc1": 0.5}, {"files": NAME})
+    record.print_header(console, NAME, {"run": NAME})
+    record.print_results(console, NAME, {"test/acc1": 0.5}, {"files": NAME})
     assert capsys.readouterr().out.count(NAME) == 8
 
 

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
-from kanvision.app.build import built
+from kanvision.app.instantiate import instantiate_target
 from kanvision.config import check_command_line
 from kanvision.data import READERS, DataError
 from kanvision.data.files.safe_unpacking import safe_unpacking
@@ -129,18 +129,24 @@ OUTSIDE = [
 @pytest.mark.parametrize("base", [Callback, Logger])
 def test_only_classes_of_the_right_kind_are_built(target: str, base: type, tmp_path: Path):
     with pytest.raises(ValueError, match="_target_="):
-        built({"_target_": target, "args": ["touch", str(tmp_path / "touched")]}, base)
+        instantiate_target({"_target_": target, "args": ["touch", str(tmp_path / "touched")]}, base)
     inner = {"_target_": target, "args": ["touch", str(tmp_path / "touched")]}
     if target != "pytorch_lightning.Trainer":
         with pytest.raises(ValueError, match="_target_="):
-            built({"_target_": "kanvision.callbacks.LastCheckpoint", "dirpath": [{"deep": inner}]}, Callback)
+            instantiate_target(
+                {"_target_": "kanvision.callbacks.LastCheckpoint", "dirpath": [{"deep": inner}]}, Callback
+            )
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_legal_is_built(tmp_path: Path):
-    callback = built({"_target_": "kanvision.callbacks.LastCheckpoint", "dirpath": str(tmp_path)}, Callback)
+    callback = instantiate_target(
+        {"_target_": "kanvision.callbacks.LastCheckpoint", "dirpath": str(tmp_path)}, Callback
+    )
     assert type(callback).__name__ == "LastCheckpoint"
-    logger = built({"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": str(tmp_path)}, Logger)
+    logger = instantiate_target(
+        {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": str(tmp_path)}, Logger
+    )
     assert isinstance(logger, Logger)
 
 

@@ -53,7 +53,7 @@ def test_all_that_differs_is_named_on_all_processes(tmp_path: Path) -> None:
         "optimizer.lr=0.1 in process 0, 1; optimizer.lr=0.2 in process 2",
         "run.dir=here in process 0, 1; run.dir=there in process 2",
         "run.root must be one folder that all machines share",
-        "the checkpoint to go on from=a/last.ckpt in process 0, 1",
+        "the checkpoint to resume=a/last.ckpt in process 0, 1",
     ):
         assert words in said[0]
 
@@ -64,7 +64,7 @@ def test_one_process_has_nobody_to_ask() -> None:
 
 @pytest.mark.parametrize("name", ["optimizer.lr", "data.root"])
 def test_the_keys_are_those_of_the_schema(name: str) -> None:
-    from kanvision.app.distributed import _flat
+    from kanvision.app.distributed import _flatten
     from kanvision.config import to_primitive
 
-    assert name in _flat(to_primitive(parse_train(compose("train", ["run.dir=here"], CONF))))
+    assert name in _flatten(to_primitive(parse_train(compose("train", ["run.dir=here"], CONF))))

@@ -14,7 +14,7 @@ BASE = ("run.dir=here", "trainer.max_epochs=20", "optimizer.lr=0.001", "recipe.b
 
 
 def effort(num_processes: int, *words: str) -> EffectiveBatch:
-    return EffectiveBatch.of(
+    return EffectiveBatch.from_config(
         split_global_batch(parse_train(compose("train", [*BASE, *words], CONF)), num_processes), num_processes
     )
 

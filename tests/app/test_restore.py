@@ -34,7 +34,7 @@ def test_a_run_from_before_limit_test_is_tested_on_all_images_with_a_note(tmp_pa
             warnings.simplefilter("always")
             restored = restore(cfg)
         assert [str(warning.message) for warning in caught] == note
-        images = create_datamodule(restored.run).num_images
+        images = create_datamodule(restored.train_cfg).num_images
         assert (images["train"], images["test"]) == (20, 20 if change else 359)
 
 

@@ -57,7 +57,7 @@ def test_where_nothing_can_be_loaded_the_advice_leads_out(tmp_path: Path, resume
     given = cfg.model_copy(update={"resume": resume.format(folder=folder)})
     with pytest.raises(CheckpointError, match=r"no checkpoint in .* can be loaded \(last\.ckpt\)") as error:
         find_resume_point(given)
-    assert "Delete or rename the folder, and resume=auto starts anew" in str(error.value)
+    assert "Delete or rename the folder, and resume=auto starts a new run" in str(error.value)
     folder.rename(tmp_path / "renamed")
     assert find_resume_point(given.model_copy(update={"resume": "auto"})) is None
 
@@ -66,7 +66,7 @@ def test_settings_are_those_of_the_checkpoint(tmp_path: Path) -> None:
     """Not those of config.yaml, which an older version may have written over."""
     path = written(tmp_path, "last.ckpt", configured(tmp_path, "seed=1"))
     asked = configured(tmp_path, "seed=2", "optimizer.name=sgd", "optimizer.lr=0.1")
-    with pytest.raises(ConfigError, match="2 problems in what is to go on from") as error:
+    with pytest.raises(ConfigError, match="2 problems in resuming from") as error:
         ResumePoint(str(path), asked).check_settings(asked)
     text = str(error.value)
     assert f"  2. seed=2\n     the run in {path} has seed=1; another value makes it another training" in text
@@ -89,8 +89,8 @@ def test_a_checkpoint_without_a_configuration(tmp_path: Path) -> None:
     [
         ({"images": 59}, ("59 training images", "now 60 training images")),
         ({"fingerprint": "another"}, ("60 training images", "and not the same")),
-        ({"processes": 2}, ("1 processes (trainer.devices", "take 2 processes")),
-        ({"processes": 2, "images": 61}, ("2 problems", "61 training images", "take 2 processes")),
+        ({"processes": 2}, ("1 processes (trainer.devices", "use 2 processes")),
+        ({"processes": 2, "images": 61}, ("2 problems", "61 training images", "use 2 processes")),
     ],
 )
 def test_images_and_processes_are_those_of_the_epoch(

@@ -342,7 +342,7 @@ def test_illegal_numbers(options: dict[str, Any], message: str | None) -> None:
     [
         (TinyKAN, {1: 8, 2: 12}, "12 cells are no multiple of the 8 that conv has"),
         (TinyKAN, {2: 2}, "2 cells are no multiple of the 4"),
-        (partial(TinyKAN, basis="rbf"), {1: 8}, "no basis of this network can be refined"),
+        (partial(TinyKAN, basis="rbf"), {1: 8}, "no basis of this model can be refined"),
     ],
 )
 def test_refinements_that_will_not_work_are_refused_at_the_start(

@@ -12,12 +12,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from kanvision.callbacks import EMAWeights, PredictionImages
 from kanvision.callbacks.prediction_images import (
+    CORRECT,
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
     FRAME,
-    INK,
-    MISSED,
-    MISTAKEN,
-    RIGHT,
-    WRONG,
+    OTHER_CLASS,
+    TEXT,
     Panel,
     class_panels,
     mask_panels,
@@ -106,8 +106,8 @@ def test_wrong_predictions_are_marked_and_named() -> None:
     assert [panel.lines for panel in panels] == [["dog 90%"], ["cat 80%", "is \u732b"]]
     picture = np.asarray(panel_grid(panels, 16))
     width = 16 + 2 * FRAME
-    assert tuple(picture[2, 5]) == RIGHT
-    assert tuple(picture[2, width + 5]) == WRONG
+    assert tuple(picture[2, 5]) == CORRECT
+    assert tuple(picture[2, width + 5]) == FALSE_POSITIVE
     assert class_panels(images, targets, predicted, torch.rand(2), None)[1].lines[1] == "is 2"
 
 
@@ -122,7 +122,7 @@ def test_masks_and_errors_are_shown_side_by_side() -> None:
     truth[0, 0, :3] = 1
     guess[0, 0, 1:4] = torch.tensor([1, 2, 1])
     (panel,) = mask_panels(images, truth, guess)
-    assert panel.color == INK
+    assert panel.color == TEXT
     assert panel.lines == ["85.0% of pixels"]
     image, right, found, errors = parts(panel)
     assert (image == 100).all()
@@ -130,10 +130,13 @@ def test_masks_and_errors_are_shown_side_by_side() -> None:
         assert np.array_equal((picture != 100).any(axis=2), mask[0].numpy() > 0)
     assert not np.array_equal(found[0, 1], found[0, 2])  # two classes, two colors
     nearest = [
-        min((MISSED, RIGHT, MISTAKEN, WRONG), key=lambda color, j=j: np.abs(errors[0, j] - color).sum())
+        min(
+            (FALSE_NEGATIVE, CORRECT, OTHER_CLASS, FALSE_POSITIVE),
+            key=lambda color, j=j: np.abs(errors[0, j] - color).sum(),
+        )
         for j in range(4)
     ]
-    assert nearest == [MISSED, RIGHT, MISTAKEN, WRONG]
+    assert nearest == [FALSE_NEGATIVE, CORRECT, OTHER_CLASS, FALSE_POSITIVE]
     assert (errors[1:] == 50).all()
     assert panel_grid([panel], 8).width == 4 * 10 + 2 * FRAME
 
@@ -151,7 +154,7 @@ def test_planes_of_classes_are_shown_together() -> None:
     assert np.array_equal(found[0, 1], right[0, 0])
     assert [
         np.abs(errors[pixel] - color).sum() < 150
-        for pixel, color in (((0, 0), RIGHT), ((0, 1), MISTAKEN), ((2, 3), WRONG))
+        for pixel, color in (((0, 0), CORRECT), ((0, 1), OTHER_CLASS), ((2, 3), FALSE_POSITIVE))
     ] == [True] * 3
     assert panel.lines == ["91.7% of pixels"]
 

@@ -59,7 +59,7 @@ def test_stops_after_the_step(tmp_path: Path, number: int, status: int) -> None:
     path = parts / "step.ckpt"
     assert load_checkpoint(path)["global_step"] == 13
     assert said.name == signal.Signals(number).name
-    assert said.text == f"stopped after step 13, saved in {path}; resume={parts} goes on with it"
+    assert said.text == f"stopped after step 13, saved in {path}; resume={parts} continues from it"
     if number != signal.SIGINT:
         return
     whole = train(tmp_path / "whole")

@@ -110,7 +110,7 @@ def test_three_phases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         {"kind": "select_basis", "layer": "conv", "arguments": {"member": "wavelet"}},
         {"kind": "select_basis", "layer": "head", "arguments": {"member": "rbf"}},
     ]
-    assert "chosen bases: 1 wavelet, 1 rbf (conv wavelet, head rbf)" in capsys.readouterr().out
+    assert "selected bases: 1 wavelet, 1 rbf (conv wavelet, head rbf)" in capsys.readouterr().out
     logged = {key: float(v) for key, v in trainer.callback_metrics.items() if key.startswith("selection/")}
     assert 0 < logged.pop("selection/entropy") < 1
     assert logged == {

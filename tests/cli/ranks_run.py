@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import Callback
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from kanvision.app import train as training
+from kanvision.app import run as building
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -91,14 +91,14 @@ class Report(Callback):
 
 def main(folder: Path, words: list[str]) -> None:
     """Train as `train.py` does, with a report."""
-    made = training.build_trainer
+    made = building.build_trainer
 
     def reporting(*arguments: Any, **options: Any) -> pl.Trainer:
         trainer = made(*arguments, **options)
         trainer.callbacks.append(Report(folder))
         return trainer
 
-    training.build_trainer = reporting
+    building.build_trainer = reporting
     folder.mkdir(parents=True, exist_ok=True)
     sys.argv = [str(REPOSITORY / "train.py"), *words]
     runpy.run_path(sys.argv[0], run_name="__main__")

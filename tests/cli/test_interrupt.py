@@ -38,7 +38,7 @@ def test_a_disk_that_takes_no_checkpoint(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     path = tmp_path / "run" / "checkpoints" / "best.ckpt"
     assert f"{path}: the checkpoint could not be written ([Errno 27] File too large)" in done.stderr
-    assert "Stopped in the training; no checkpoint is in run, so it can only start over" in done.stderr
+    assert "Stopped during training; run holds no checkpoint, so training has to start over" in done.stderr
     assert list(path.parent.iterdir()) == []
 
 
@@ -69,4 +69,4 @@ def test_a_lost_process_is_named(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "process 0 of 2 has lost the connection to another one, whose output may say why: " in done.stderr
-    assert "Stopped in the training; resume=run goes on from its latest checkpoint" in done.stderr
+    assert "Stopped during training; resume=run continues from its latest checkpoint" in done.stderr

@@ -56,8 +56,8 @@ def config(ckpt: Path, images: Path, output: Path, **predict) -> EvalConfig:
 
 def as_tested(cfg: EvalConfig):
     """The task, and the first batch of the test images with their stored pixels."""
-    _, run, task = restore(cfg)
-    datamodule = setup_datamodule(run)
+    restored = restore(cfg)
+    task, datamodule = restored.task, setup_datamodule(restored.train_cfg)
     batch = next(iter(datamodule.test_dataloader()))
     source = datamodule.datasets["test"].source
     return task.eval(), batch, [source[int(index)]["image"].numpy() for index in batch["index"]]
@@ -201,8 +201,8 @@ def test_classes_of_pictures_are_those_of_the_test_by_their_names(tmp_path: Path
     predict(cfg)
     with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
         rows = {row["file"]: row for row in csv.DictReader(file)}
-    _, kept, task = restore(cfg)
-    datamodule = setup_datamodule(kept)
+    restored = restore(cfg)
+    task, datamodule = restored.task, setup_datamodule(restored.train_cfg)
     names = datamodule.class_names
     dataset = datamodule.datasets["test"]
     assert len(rows) == len(dataset) > 0

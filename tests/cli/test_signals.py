@@ -61,7 +61,7 @@ def finished(stopped: tuple[Path, int, str]) -> Path:
 def test_a_stopped_test_is_not_a_finished_run(stopped: tuple[Path, int, str]) -> None:
     folder, status, said = stopped
     assert status == 143
-    assert said == "SIGTERM: stopped in the test; resume=run goes on from its latest checkpoint"
+    assert said == "SIGTERM: stopped during the test; resume=run continues from its latest checkpoint"
     assert not (folder / "run" / "metrics.json").exists()
 
 
@@ -74,7 +74,10 @@ def test_the_same_run_goes_on_with_its_test(finished: Path) -> None:
 @pytest.mark.parametrize(("name", "status"), [("SIGUSR1", 143), ("SIGINT", 130), ("SIGHUP", 129)])
 def test_each_signal_stops_the_test(tmp_path: Path, finished: Path, name: str, status: int) -> None:
     ended = signaled(finished, TEST, name, "train.py", *QUICK, "resume=run")
-    assert ended == (status, f"{name}: stopped in the test; resume=run goes on from its latest checkpoint")
+    assert ended == (
+        status,
+        f"{name}: stopped during the test; resume=run continues from its latest checkpoint",
+    )
 
 
 def test_a_signal_before_training(tmp_path: Path) -> None:
@@ -88,7 +91,7 @@ def test_a_signal_in_training_where_nothing_is_saved(tmp_path: Path) -> None:
     ended = signaled(tmp_path, function, "SIGTERM", "train.py", *QUICK, "callbacks=none", "run.dir=run")
     assert ended == (
         143,
-        "SIGTERM: stopped in the training; no checkpoint is in run, so it can only start over",
+        "SIGTERM: stopped during training; run holds no checkpoint, so training has to start over",
     )
 
 
@@ -96,7 +99,7 @@ def test_a_signal_in_training_where_nothing_is_saved(tmp_path: Path) -> None:
     ("function", "words"),
     [
         (TEST, ()),
-        ("kanvision.app.predict.inference:Applied.classes", ("mode=predict", "input=pictures")),
+        ("kanvision.app.predict.inference:Predictor.predict_classes", ("mode=predict", "input=pictures")),
         ("kanvision.data.inspection:Inspection.collect_issues", ("mode=check_data",)),
         ("kanvision.app.explain.run:explanation_targets", ("mode=explain",)),
         ("kanvision.app.analyze.run:write_page", ("mode=analyze", "analysis=histograms")),

@@ -148,7 +148,7 @@ def test_sigterm_ends_a_run_with_143_and_a_checkpoint_of_the_step(tmp_path):
     assert process.returncode == 143
     newest = newest_sound_checkpoint(tmp_path / "run")
     step = torch.load(newest, weights_only=True)["global_step"]
-    assert f"SIGTERM: stopped after step {step}; resume=auto goes on" in output
+    assert f"SIGTERM: stopped after step {step}, saved in {newest}" in output
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 

@@ -1,4 +1,4 @@
-"""Processes that torchrun or Slurm have started meet, before one of them looks at the disk or at the data."""
+"""Distributed training: process groups, settings equal on all ranks, FSDP, synchronized batch norm."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ __all__ = [
 
 
 class SyncBatchNormPlugin(TorchSyncBatchNorm):
-    """Exchanges batch-norm layers while a network trains, and puts them back afterwards.
+    """Plugin that trains with synchronized batch norms and restores the original layers afterwards.
 
-    Lightning's own turns timm's `BatchNormAct2d`, a norm with an activation, into a norm without one.
+    Lightning's own plugin turns timm's `BatchNormAct2d`, a norm with an activation, into a norm without one.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class SyncBatchNormPlugin(TorchSyncBatchNorm):
         self._replaced: dict[nn.Module, nn.Module] = {}
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """The network with synchronized layers in the places of its batch norms; they share all tensors."""
+        """Return the model with synchronized layers for its batch norms; they share all tensors."""
         batch_norms = [
             (parent, name, child)
             for parent in model.modules()
@@ -47,7 +47,7 @@ class SyncBatchNormPlugin(TorchSyncBatchNorm):
         return converted
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """The network with its own layers, and with what the others have learned."""
+        """Return the model with its original layers, which get the trained tensors."""
         for parent in list(model.modules()):
             for name, child in list(parent.named_children()):
                 if (own := self._replaced.get(child)) is not None:
@@ -61,15 +61,16 @@ class SyncBatchNormPlugin(TorchSyncBatchNorm):
 class FSDPStrategy(ModelParallelStrategy):
     """Lightning's strategy for torch's `fully_shard`, over all processes, with checkpoints of whole tensors.
 
-    What is sharded together says `Task.configure_model`. A checkpoint is one file, the same as that of a run
-    on one device, and each may go on from the other's. It works on GPUs (NCCL) and on CPUs (gloo).
+    `Task.configure_model` decides which parameters are sharded together. A checkpoint is one file, the same
+    as that of a run on one device, and runs of either kind resume from it. The strategy works on GPUs (NCCL)
+    and on CPUs (gloo).
     """
 
     def __init__(self) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
 
     def setup_environment(self) -> None:
-        """Connect the processes; the first time there may be no network yet."""
+        """Create the process group; at the first call there may be no model yet."""
         if self.lightning_module is None:
             self._setup_distributed()
             return
@@ -77,62 +78,63 @@ class FSDPStrategy(ModelParallelStrategy):
         super().setup_environment()
 
 
-OWN = ("data.root", "data.num_workers")
-"""What may differ between machines: each has its disks and its cores."""
+MACHINE_KEYS = ("data.root", "data.num_workers")
+"""Settings that may differ between machines, which have their own disks and cores."""
 
 
 def init_process_group(trainer: pl.Trainer) -> None:
-    """Connect the processes of a job now, not when training starts.
+    """Create the process group of torchrun or Slurm now, before training starts.
 
-    Those that Lightning itself starts come later, with the first one's command line and run folder.
+    Processes that Lightning itself launches start later, with the command line and run folder of rank 0.
     """
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if environment is None or isinstance(environment, LightningEnvironment) or trainer.world_size == 1:
         return
-    trainer.strategy.setup_environment()  # a second call, by training, finds it done
+    trainer.strategy.setup_environment()  # the second call, by training, has no effect
 
 
-def check_same_on_all_ranks(cfg: TrainConfig, resume: str | None) -> None:
-    """Make sure that all processes were told the same and have found the same; a collective call.
+def check_same_on_all_ranks(cfg: TrainConfig, checkpoint: str | None) -> None:
+    """Check that all ranks have the same settings and the same checkpoint; a collective call.
 
-    Commands are given on each machine by hand, and the folder of the run and the checkpoint to go on from are
-    looked for on each machine's disks. What differs would be two trainings in one: weights that drift apart,
-    or processes that wait for each other for ever.
+    Commands may be typed on each machine, and each machine looks for the run folder and the checkpoint on its
+    own disks. Ranks that differ would train diverging weights or wait for each other for ever.
 
     Args:
-        cfg: The configuration of this process.
-        resume: The checkpoint that it would go on from.
+        cfg: Configuration of this rank.
+        checkpoint: Checkpoint that this rank would resume from.
 
     Raises:
-        ConfigError: On all processes, where something differs; names all of it.
+        ConfigError: On all ranks, if anything differs; lists every difference.
     """
-    ours = _flat(to_primitive(cfg)) | {"the checkpoint to go on from": resume}
-    states = all_gather_object(ours)
+    settings = _flatten(to_primitive(cfg)) | {"the checkpoint to resume": checkpoint}
+    ranks = all_gather_object(settings)
     problems = [
-        _problem(key, [state.get(key) for state in states])
-        for key in dict.fromkeys(key for state in states for key in state)
-        if key not in OWN and any(state.get(key) != states[0].get(key) for state in states)
+        _problem(key, [rank.get(key) for rank in ranks])
+        for key in dict.fromkeys(key for rank in ranks for key in rank)
+        if key not in MACHINE_KEYS and any(rank.get(key) != ranks[0].get(key) for rank in ranks)
     ]
     if problems:
-        raise ConfigError(problems, "what the processes of this run were started with")
+        raise ConfigError(problems, "the settings of the processes of this run")
 
 
 def _problem(key: str, values: list[Any]) -> Problem:
     ranks: dict[str, list[int]] = {}
     for rank, value in enumerate(values):
         ranks.setdefault(format_yaml(value), []).append(rank)
-    given = "; ".join(f"{key}={value} in process {', '.join(map(str, who))}" for value, who in ranks.items())
-    of_folder = key == "run.dir" or "checkpoint" in key
-    fix = "run.root must be one folder that all machines share" if of_folder else ""
-    return Problem((key,), (given,), "all processes of a run need the same", fix)
+    given = "; ".join(
+        f"{key}={value} in process {', '.join(map(str, numbers))}" for value, numbers in ranks.items()
+    )
+    is_path = key == "run.dir" or "checkpoint" in key
+    fix = "run.root must be one folder that all machines share" if is_path else ""
+    return Problem((key,), (given,), "all processes of a run need the same value", fix)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted keys."""
-    found: dict[str, Any] = {}
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values by their dotted keys."""
+    flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
-            found |= _flat(value, f"{prefix}{name}.")
+            flat |= _flatten(value, f"{prefix}{name}.")
         else:
-            found[f"{prefix}{name}"] = value
-    return found
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -1,4 +1,4 @@
-"""What a run's settings come to on the devices that are there."""
+"""Effective batch, learning rates and warm-up of a run on the available devices."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SCALED = {"linear": "{lr:g} x {batch} / {reference}", "sqrt": "{lr:g} x sqrt({ba
 
 
 def split_global_batch(cfg: TrainConfig, num_processes: int) -> TrainConfig:
-    """Return the configuration with the batches of one process: `data.batch_size` and how many make a step.
+    """Return the configuration with `data.batch_size` and `trainer.accumulate_grad_batches` of one process.
 
     Raises:
-        ConfigError: If the global batch cannot be shared out.
+        ConfigError: If the global batch cannot be split evenly.
     """
     share = share_batch(cfg, num_processes)
     if share is None:
@@ -27,42 +27,42 @@ def split_global_batch(cfg: TrainConfig, num_processes: int) -> TrainConfig:
 
 
 def clamp_warmup(cfg: TrainConfig) -> tuple[TrainConfig, str]:
-    """Return the configuration with a warm-up that is shorter than the run, and a line on it if it was not.
+    """Return the configuration with a warm-up shorter than the run, and a note if it had to be shortened.
 
-    Half of the run is left to the warm-up; of epochs with one rate each, the smaller half.
+    A warm-up that is too long is set to half of the run, rounded down where rates change by epoch.
     """
-    asked, epochs = cfg.scheduler.warmup_epochs, cfg.trainer.max_epochs
-    if asked < epochs:
+    requested, epochs = cfg.scheduler.warmup_epochs, cfg.trainer.max_epochs
+    if requested < epochs:
         return cfg, ""
     warmup = epochs / 2 if cfg.scheduler.interval == "step" else float(epochs // 2)
     scheduler = cfg.scheduler.model_copy(update={"warmup_epochs": warmup})
-    line = f"{warmup:g} of {epochs} epochs; scheduler.warmup_epochs={asked:g} is as long as the run"
-    return cfg.model_copy(update={"scheduler": scheduler}), line
+    note = f"{warmup:g} of {epochs} epochs; scheduler.warmup_epochs={requested:g} is as long as the run"
+    return cfg.model_copy(update={"scheduler": scheduler}), note
 
 
 @dataclass(frozen=True)
 class EffectiveBatch:
-    """What the settings come to on the devices that are there."""
+    """Effective batch and learning rates of a run on the available devices."""
 
     batch: int
-    """Images of one batch of one process."""
+    """Number of images in one batch of one process."""
     num_processes: int
     accumulated: int
-    """Batches of one process in an optimizer step."""
+    """Number of batches of one process in an optimizer step."""
     epochs: int
     lr: float
     kan_lr: float | None
     recipe_batch: int | None
     rule: str
-    """How the learning rates came about; empty where they are as given."""
+    """Formula of the scaled learning rate; empty if rates are not scaled."""
 
     @classmethod
-    def of(cls, cfg: TrainConfig, num_processes: int) -> EffectiveBatch:
-        """Batches and learning rates of a run on so many processes, of all machines together.
+    def from_config(cls, cfg: TrainConfig, num_processes: int) -> EffectiveBatch:
+        """Return batches and learning rates of a run.
 
         Args:
-            cfg: A configuration that `split_global_batch` has returned.
-            num_processes: Number of processes.
+            cfg: Configuration that `split_global_batch` has returned.
+            num_processes: Number of processes on all machines together.
         """
         images, accumulated = cfg.data.batch_size, cfg.trainer.accumulate_grad_batches
         assert images is not None
@@ -74,7 +74,7 @@ class EffectiveBatch:
             return scaled_lr(lr, rule, batch, reference)
 
         lr, kan_lr = cfg.optimizer.lr, cfg.optimizer.kan_lr
-        words = SCALED.get(rule, "").format(lr=lr, batch=batch, reference=reference)
+        formula = SCALED.get(rule, "").format(lr=lr, batch=batch, reference=reference)
         return cls(
             batch=images,
             num_processes=num_processes,
@@ -83,12 +83,12 @@ class EffectiveBatch:
             lr=scaled(lr),
             kan_lr=None if kan_lr is None else scaled(kan_lr),
             recipe_batch=reference,
-            rule="" if batch == reference else words,
+            rule="" if batch == reference else formula,
         )
 
     @property
     def global_batch(self) -> int:
-        """Images of an optimizer step."""
+        """Number of images in an optimizer step."""
         return self.batch * self.num_processes * self.accumulated
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What stops a run from outside: signals, and the loss of one of its processes."""
+"""Interruption of a run from outside: signals, a full disk, and the loss of one of its processes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from kanvision.callbacks import CheckpointWriteError, Preempted
 from kanvision.config import disk_error, list_checkpoints, shell_word
 from kanvision.signals import Stopped, set_stop_message
 
-__all__ = ["RunStoppedError", "listens_alone", "told_how_to_go_on"]
+__all__ = ["RunStoppedError", "disable_signal_handlers", "explain_interruption"]
 
-# What torch says of a connection to a process that is gone; over gloo it has no class of its own.
-LOSSES = (
+# torch's messages on a lost connection to another process; over gloo the error has no class of its own
+CONNECTION_ERRORS = (
     "connection closed by peer",
     "connection reset by peer",
     "broken pipe",
@@ -28,72 +28,74 @@ LOSSES = (
 
 
 class RunStoppedError(RuntimeError):
-    """A run cannot go on for a reason outside of it: a full disk, or a process of it that is gone."""
+    """The error of a run that was stopped from outside: the disk is full or one of its processes is lost."""
 
 
-def listens_alone(trainer: pl.Trainer) -> pl.Trainer:
-    """Return the trainer without Lightning's own answers to signals.
+def disable_signal_handlers(trainer: pl.Trainer) -> pl.Trainer:
+    """Return the trainer without Lightning's signal handlers.
 
-    It ends with status 0 at SIGTERM, and begins a collective call in the handler.
+    That of SIGTERM ends the program with status 0 and begins a collective call within the handler.
     """
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     return trainer
 
 
 @contextmanager
-def told_how_to_go_on(trainer: pl.Trainer, folder: Path, stage: str) -> Iterator[None]:
-    """Tell a user whose run is stopped within the block what is on the disk, and end its other processes.
+def explain_interruption(trainer: pl.Trainer, folder: Path, stage: str) -> Iterator[None]:
+    """Print how to resume a run that is interrupted within the block, and end its other processes.
 
     Args:
-        trainer: The trainer.
-        folder: The folder of the run.
-        stage: What the block does: training, test.
+        trainer: Trainer of the run.
+        folder: Folder of the run.
+        stage: Name of the stage, for the message: training, the test.
 
     Raises:
-        RunStoppedError: The disk takes no more, or another process of the run is gone.
+        RunStoppedError: If the disk is full or another process of the run is lost.
     """
     try:
-        with set_stop_message(lambda: f"stopped in the {stage}; {_rest(folder)}"):
+        with set_stop_message(lambda: f"stopped during {stage}; {_resume_advice(folder)}"):
             yield
     except Stopped as stopped:
-        if not isinstance(stopped, Preempted):  # after which all of them end by themselves
-            _end_others(trainer)
+        if not isinstance(stopped, Preempted):  # after which all processes end by themselves
+            _terminate_others(trainer)
         raise
     except Exception as error:
-        if (reason := _reason(error, trainer)) is None:
+        if (reason := _outside_reason(error, trainer)) is None:
             raise
-        _end_others(trainer)
-        stop = RunStoppedError(f"{reason}\nStopped in the {stage}; {_rest(folder)}")
+        _terminate_others(trainer)
+        stop = RunStoppedError(f"{reason}\nStopped during {stage}; {_resume_advice(folder)}")
         if trainer.global_rank == 1:
-            print(f"\n{stop}", file=sys.stderr)  # process 0, which shows errors, may be the lost one
+            print(f"\n{stop}", file=sys.stderr)  # rank 0, which shows errors, may be the lost process
         raise stop from error
 
 
-def _reason(error: Exception, trainer: pl.Trainer) -> str | None:
-    """What has stopped the run, if it is nothing of its own."""
+def _outside_reason(error: Exception, trainer: pl.Trainer) -> str | None:
+    """Return what has stopped the run from outside; None for an error of the run itself."""
     if isinstance(error, CheckpointWriteError):
         return str(error)
     if (cause := disk_error(error)) is not None:
         return f"The disk does not take a file: {cause}"
-    said = str(error).partition("\n")[0]
-    is_loss = isinstance(error, distributed.DistError) or any(loss in said.lower() for loss in LOSSES)
-    if trainer.world_size == 1 or not isinstance(error, RuntimeError) or not is_loss:
+    message = str(error).partition("\n")[0]
+    is_lost = isinstance(error, distributed.DistError) or any(
+        text in message.lower() for text in CONNECTION_ERRORS
+    )
+    if trainer.world_size == 1 or not isinstance(error, RuntimeError) or not is_lost:
         return None
-    # without the place in torch's code before it, and the advice after it
-    said = re.sub(r"^\[\S*\] ", "", said).partition(". This is")[0]
-    who = f"process {trainer.global_rank} of {trainer.world_size}"
-    return f"{who} has lost the connection to another one, whose output may say why: {said}"
+    # without the line of torch's source before it, and the advice after it
+    message = re.sub(r"^\[\S*\] ", "", message).partition(". This is")[0]
+    process = f"process {trainer.global_rank} of {trainer.world_size}"
+    return f"{process} has lost the connection to another one, whose output may say why: {message}"
 
 
-def _rest(folder: Path) -> str:
-    """What a run has left."""
+def _resume_advice(folder: Path) -> str:
+    """Return how a run in this folder can be resumed."""
     if not list_checkpoints(folder):
-        return f"no checkpoint is in {folder}, so it can only start over"
-    return f"{shell_word('resume', str(folder))} goes on from its latest checkpoint"
+        return f"{folder} holds no checkpoint, so training has to start over"
+    return f"{shell_word('resume', str(folder))} continues from its latest checkpoint"
 
 
-def _end_others(trainer: pl.Trainer) -> None:
-    """End the processes that Lightning has started for this one."""
+def _terminate_others(trainer: pl.Trainer) -> None:
+    """Terminate the processes that Lightning has started for this one."""
     launcher = trainer.strategy.launcher
     for process in getattr(launcher, "procs", ()):
         process.terminate()

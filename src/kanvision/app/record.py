@@ -1,4 +1,4 @@
-"""What a run tells people: its configuration, its numbers, the table at its end, and no more than that."""
+"""Record of a run: its configuration, its numbers, and the tables that it prints."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from rich.table import Table
 
 __all__ = [
     "environment",
-    "header",
-    "results_table",
+    "print_header",
+    "print_results",
     "silence_libraries",
     "update_latest_link",
     "write_config",
@@ -31,25 +31,25 @@ __all__ = [
 ]
 
 PACKAGES = ("kanvision", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "hydra-core")
-# What Lightning tells at each start (devices, ranks, an advertisement) stands in our header where it matters.
-TALKATIVE = (
+VERBOSE_LOGGERS = (
     "pytorch_lightning",
     "pytorch_lightning.utilities.rank_zero",
     "lightning_fabric.utilities.distributed",
 )
-# Warnings that a user can do nothing about, or that question what the configuration says on purpose.
-OF_NO_USE = (
+"""Loggers of Lightning's messages at each start (devices, ranks, advertisement)."""
+IGNORED_WARNINGS = (
     ".*LeafSpec",
     "The number of training batches .* is smaller than the logging interval",
     "The '.*_dataloader' does not have many workers",
     r"`ModelCheckpoint\(monitor=.* could not find the monitored key",  # nothing was validated
     r"Found \d+ module\(s\) in eval mode",  # a frozen teacher
 )
+"""Warnings that a user cannot act on, or about settings that are made on purpose."""
 PACKAGE = Path(__file__).parents[1]
 
 
 def environment() -> dict[str, Any]:
-    """What the numbers depend on beside the configuration: commit, versions, machine."""
+    """Return what results depend on beside the configuration: commit, versions, machine."""
     return {
         "commit": _commit(),
         "versions": {name: version(name) for name in PACKAGES},
@@ -62,9 +62,9 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """Commit of the code, marked +dirty when files differ from it.
+    """Return the commit of the code, marked +dirty if files differ from it.
 
-    Outside a git checkout it is what KANVISION_COMMIT says, as in an image (docker/Dockerfile); else None.
+    Outside a git checkout it is the value of KANVISION_COMMIT, as in an image (docker/Dockerfile); else None.
     """
 
     def git(*arguments: str) -> str:
@@ -85,20 +85,20 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def write_metrics(path: Path, record: Mapping[str, Any]) -> None:
-    """Write the final numbers as json; values that json does not know (NaN, infinity) become null."""
+    """Write results as json; NaN and infinity, which json does not have, become null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
     _write(path, json.dumps(finite, indent=2, allow_nan=False) + "\n")
 
 
 def update_latest_link(root: Path, folder: Path) -> None:
-    """Let `<root>/latest` point to a run; does nothing where links are not allowed or the name is taken."""
+    """Link `<root>/latest` to a run; warn where links are not allowed or the name is taken."""
     link = root / "latest"
     try:
         root.mkdir(parents=True, exist_ok=True)
         if link.exists() and not link.is_symlink():
             raise FileExistsError("it is a file or a folder of its own")
-        # Jobs of a sweep that start at one time each put their own link there; there is one at any time.
+        # replaced in one step: jobs of a sweep that start together write the link at the same time
         draft = root / f".latest_{uuid.uuid4().hex}"
         draft.symlink_to(os.path.relpath(folder, root), target_is_directory=True)
         draft.replace(link)
@@ -107,7 +107,7 @@ def update_latest_link(root: Path, folder: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    # A reader never sees half a file, even when the process is killed here; nor do two writers share a draft.
+    # replaced in one step, by a draft of this writer alone: a reader never sees part of a file
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         draft.write_text(text)
@@ -117,15 +117,15 @@ def _write(path: Path, text: str) -> None:
 
 
 def silence_libraries() -> None:
-    """Silence what libraries say at each run, and show our own warnings without a place in the code."""
-    for name in TALKATIVE:
+    """Silence the messages that libraries print at each run, and shorten our own warnings to their text."""
+    for name in VERBOSE_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in OF_NO_USE:
+    for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=message, module=r"pytorch_lightning|torch\.")
-    warnings.formatwarning = _format
+    warnings.formatwarning = _format_warning
 
 
-def _format(
+def _format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
     if Path(filename).is_relative_to(PACKAGE):  # about data and settings, not about code
@@ -133,8 +133,8 @@ def _format(
     return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
-def header(console: Console, title: str, rows: Mapping[str, str]) -> None:
-    """Print what is about to run."""
+def print_header(console: Console, title: str, rows: Mapping[str, str]) -> None:
+    """Print the table of facts before a run."""
     console.print(title, style="bold")
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="dim")
@@ -144,10 +144,10 @@ def header(console: Console, title: str, rows: Mapping[str, str]) -> None:
     console.print(table)
 
 
-def results_table(
+def print_results(
     console: Console, title: str, metrics: Mapping[str, float], facts: Mapping[str, str]
 ) -> None:
-    """Print metrics (fractions, four digits) and facts of the model."""
+    """Print the table of metrics (fractions, four digits) and of facts of the model."""
     console.print(title, style="bold")
     table = Table(show_header=False)
     table.add_column()

@@ -1,12 +1,18 @@
-"""A checkpoint becomes the task that it was saved from: its own configuration, network and weights."""
+"""A run restored from its checkpoint for `eval.py`: its configuration, data, model and weights."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from kanvision.checkpoints import (
@@ -16,27 +22,89 @@ from kanvision.checkpoints import (
     load_checkpoint,
     match_structure,
 )
-from kanvision.config import ConfigError, EvalConfig, TrainConfig, train_config
+from kanvision.config import ConfigError, EvalConfig, TrainConfig, as_config_error, train_config
 from kanvision.config.errors import problem_at
 from kanvision.config.schema.data import AnyData, SegmentationFolderConfig
+from kanvision.console import build_console
+from kanvision.data import ImageDataModule
 from kanvision.tasks import Task
 
-from .build import build_model, build_task, prepare
+from .build import build_model, build_task, prepare_process, setup_datamodule
+from .results_folder import results_folder
+
+__all__ = [
+    "RestoredRun",
+    "matching_state_dict",
+    "override_data",
+    "read_checkpoint_config",
+    "restore",
+]
+
+Item = TypeVar("Item")
 
 
-class Restored(NamedTuple):
-    """A trained network as `eval.py` works with it."""
+@dataclass(frozen=True)
+class RestoredRun:
+    """A trained model with its run, as `eval.py` works with it."""
 
+    cfg: EvalConfig
+    """Configuration of the evaluation."""
     path: Path
-    """The checkpoint file."""
-    run: TrainConfig
-    """Configuration of the run that wrote it, with what the evaluation asks to be different."""
+    """Path of the checkpoint."""
+    train_cfg: TrainConfig
+    """Configuration of the run that wrote the checkpoint, with the overrides of the evaluation."""
     task: Task
-    """The task with the weights of the checkpoint and what else it had found out (such as a threshold)."""
+    """Task with the weights and the other state of the checkpoint (such as a threshold)."""
+
+    @property
+    def title(self) -> str:
+        """Names of model and data set."""
+        return f"{self.train_cfg.model.name} on {self.train_cfg.data.name}"
+
+    @cached_property
+    def console(self) -> Console:
+        """Console of the evaluation."""
+        return build_console()
+
+    @cached_property
+    def datamodule(self) -> ImageDataModule:
+        """Data, which are read at the first use."""
+        return setup_datamodule(self.train_cfg, self.task.class_names)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Device of the evaluation."""
+        with as_config_error(self.cfg, "trainer.accelerator"):
+            return Fabric(accelerator=self.cfg.trainer.accelerator, devices=1).device
+
+    def freeze(self) -> None:
+        """Put the task into evaluation mode, in float32, without gradients, on the device."""
+        self.task.eval().requires_grad_(False).to(self.device, torch.float32)
+
+    def results_folder(self, kind: str) -> Path:
+        """Return the folder of results of one kind, such as eval."""
+        return results_folder(self.cfg, self.path, self.task.config, kind)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what was evaluated, for a record."""
+        return {
+            "checkpoint": str(self.path),
+            "model": self.train_cfg.model.name,
+            "data": self.train_cfg.data.name,
+            "root": self.train_cfg.data.root,
+            "seed": self.train_cfg.seed,
+        }
+
+    def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+        """Yield the items, with a progress bar."""
+        is_quiet = not self.cfg.trainer.enable_progress_bar
+        yield from track(
+            items, description, total=total, console=self.console, transient=True, disable=is_quiet
+        )
 
 
-def restore(cfg: EvalConfig) -> Restored:
-    """Load what `cfg.ckpt` names; the process gets the run's seed and precision of matrix products.
+def restore(cfg: EvalConfig) -> RestoredRun:
+    """Restore the run of a checkpoint; the process gets its seed and its precision of matrix products.
 
     Raises:
         CheckpointError: If the file is none of ours, is damaged, or does not fit its own configuration.
@@ -44,19 +112,23 @@ def restore(cfg: EvalConfig) -> Restored:
     """
     path = find_checkpoint(cfg.ckpt, runs_root=cfg.run_root)
     checkpoint = load_checkpoint(path)
-    run = _changed(read_checkpoint_config(path, checkpoint), cfg)
-    prepare(run)
-    if cfg.mode != "predict" and (note := _limit_note(run)):
+    train_cfg = _override(read_checkpoint_config(path, checkpoint), cfg)
+    prepare_process(train_cfg)
+    if cfg.mode != "predict" and (note := _limit_note(train_cfg)):
         warnings.warn(note, stacklevel=2)
-    task = build_task(run, build_model(run), {})
+    task = build_task(train_cfg, build_model(train_cfg), {})
     task.model.load_state_dict(matching_state_dict(task, checkpoint, path))
     task.load_extra_state(checkpoint["kanvision"])
-    task.config = checkpoint["kanvision"]["config"]  # the run's own, without what is different here
-    return Restored(path, run, task)
+    task.config = checkpoint["kanvision"]["config"]  # that of the run, without overrides
+    return RestoredRun(cfg, path, train_cfg, task)
 
 
 def matching_state_dict(task: Task, checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """The checkpoint's weights under the network's own names; the network gets its structure."""
+    """Return a checkpoint's weights by the names of the task's model, which gets the checkpoint's structure.
+
+    Raises:
+        CheckpointError: If they do not fit the model.
+    """
     try:
         match_structure(task.model, checkpoint)
         return extract_state_dict(task.model, checkpoint)
@@ -66,7 +138,12 @@ def matching_state_dict(task: Task, checkpoint: Mapping[str, Any], path: str | P
 
 
 def read_checkpoint_config(path: Path, checkpoint: Mapping[str, Any]) -> TrainConfig:
-    """The configuration of the run that wrote a checkpoint."""
+    """Return the configuration of the run that wrote a checkpoint.
+
+    Raises:
+        CheckpointError: If the checkpoint holds none.
+        ConfigError: If this version does not know it.
+    """
     config = (checkpoint.get("kanvision") or {}).get("config")
     if config is None:
         raise CheckpointError(
@@ -81,17 +158,17 @@ def read_checkpoint_config(path: Path, checkpoint: Mapping[str, Any]) -> TrainCo
         ) from None
 
 
-def override_data(run: TrainConfig, cfg: EvalConfig) -> AnyData:
-    """A run's data with what the evaluation asks to be different; fetched if the evaluation asks for it.
+def override_data(train_cfg: TrainConfig, cfg: EvalConfig) -> AnyData:
+    """Return the data of a run with the overrides of the evaluation; downloaded only if these say so.
 
     Raises:
-        ConfigError: If something is asked for that this data set does not have.
+        ConfigError: If the data set does not have an overridden key.
     """
-    asked = cfg.data.model_dump(exclude_none=True)
-    if absent := [f"data.{key}" for key in asked if key not in type(run.data).model_fields]:
-        why = f"data.name={run.data.name} of the run does not have it"
+    overrides = cfg.data.model_dump(exclude_none=True)
+    if absent := [f"data.{key}" for key in overrides if key not in type(train_cfg.data).model_fields]:
+        why = f"data.name={train_cfg.data.name} of the run does not have it"
         raise ConfigError([problem_at(cfg, absent, why, "leave it out")])
-    data = run.data.model_copy(update={"download": False, **asked})
+    data = train_cfg.data.model_copy(update={"download": False, **overrides})
     if isinstance(data, SegmentationFolderConfig) and data.foreground is not None and data.threshold:
         why = "a threshold decides by gray levels"
         raise ConfigError(
@@ -102,10 +179,10 @@ def override_data(run: TrainConfig, cfg: EvalConfig) -> AnyData:
     return data
 
 
-def _limit_note(run: TrainConfig) -> str:
-    """Return a remark about a run of an older version, whose `data.limit` cut validation and test as well."""
-    limit = run.data.limit
-    if limit is None or "limit_test" in run.data.model_fields_set:
+def _limit_note(train_cfg: TrainConfig) -> str:
+    """Return a note on a run of an older version, whose `data.limit` applied to validation and test too."""
+    limit = train_cfg.data.limit
+    if limit is None or "limit_test" in train_cfg.data.model_fields_set:
         return ""
     return (
         f"this run is older than data.limit_test: its data.limit={limit} limited validation and test as "
@@ -113,16 +190,12 @@ def _limit_note(run: TrainConfig) -> str:
     )
 
 
-def _changed(run: TrainConfig, cfg: EvalConfig) -> TrainConfig:
-    """A run's configuration with what the evaluation asks to be different."""
-    data = override_data(run, cfg)
+def _override(train_cfg: TrainConfig, cfg: EvalConfig) -> TrainConfig:
+    """Return the configuration of a run with the overrides of the evaluation."""
+    data = override_data(train_cfg, cfg)
     precision = {} if cfg.trainer.precision is None else {"precision": cfg.trainer.precision}
-    # One pass over the images seldom pays for compiling.
-    trainer = run.trainer.model_copy(update={"compile": False, **precision})
-    # The weights are in the checkpoint, which may come from anywhere: nothing is fetched or read for it.
-    return run.model_copy(update={"data": data, "trainer": trainer, "model": run.model.without_weights()})
-
-
-def run_folder(path: Path) -> Path:
-    """The run that a checkpoint lies in, or the checkpoint's own folder."""
-    return path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    # one pass over the images is seldom worth compiling
+    trainer = train_cfg.trainer.model_copy(update={"compile": False, **precision})
+    # The weights are in the checkpoint, which may come from anywhere: no other file is read for it.
+    model = train_cfg.model.without_weights()
+    return train_cfg.model_copy(update={"data": data, "trainer": trainer, "model": model})

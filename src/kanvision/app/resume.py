@@ -1,8 +1,8 @@
-"""A run that goes on: from which checkpoint, and whether it is still the same training."""
+"""Checkpoint that a run resumes from, and the check that the run is still the same training."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,25 @@ from kanvision.checkpoints import (
     newest_sound_checkpoint,
     read_progress,
     require_resumable,
+    require_same_classes,
 )
 from kanvision.config import ConfigError, Problem, TrainConfig
 from kanvision.config.checks.resume import changed_settings, epoch_end_advice, resume_problems
 from kanvision.config.runtime.run_folder import list_checkpoints
 from kanvision.data import ImageDataModule
 from kanvision.data.fingerprints import fingerprint
+from kanvision.tasks import Task
+
+from .restore import matching_state_dict
 
 __all__ = ["ResumePoint", "find_resume_point"]
 
 
 def find_resume_point(cfg: TrainConfig) -> str | None:
-    """Return the checkpoint to go on from; None for a fresh start.
+    """Return the checkpoint to resume from; None for a fresh start.
 
     Raises:
-        CheckpointError: If there is none where `cfg.resume` says, or none that can be loaded.
+        CheckpointError: If `cfg.resume` names none, or none that can be loaded.
     """
     if cfg.resume is None:
         return None
@@ -37,22 +41,22 @@ def find_resume_point(cfg: TrainConfig) -> str | None:
     found = newest_sound_checkpoint(folder)
     if found is None and (names := ", ".join(path.name for path in list_checkpoints(folder))):
         raise CheckpointError(
-            f"resume={cfg.resume}: no checkpoint in {folder} can be loaded ({names}); that run cannot go on. "
-            "Delete or rename the folder, and resume=auto starts anew; or give run.dir=<a new folder> and no "
-            "resume"
+            f"resume={cfg.resume}: no checkpoint in {folder} can be loaded ({names}), so that run cannot be "
+            "resumed. Delete or rename the folder, and resume=auto starts a new run; or set "
+            "run.dir=<a new folder> without resume"
         )
     return None if found is None else str(found)
 
 
 class ResumePoint:
-    """A checkpoint that a run goes on from, compared with what is asked for.
+    """A checkpoint to resume from.
 
     Args:
-        path: The file.
-        cfg: The configuration that is asked for.
+        path: Path of the checkpoint.
+        cfg: Configuration of the resumed run.
 
     Raises:
-        CheckpointError: If training cannot go on from it.
+        CheckpointError: If training cannot be resumed from it.
     """
 
     def __init__(self, path: str, cfg: TrainConfig) -> None:
@@ -65,33 +69,50 @@ class ResumePoint:
         self.progress = read_progress(self.checkpoint)
 
     def __str__(self) -> str:
-        """The file, and how far its training has come."""
+        """Return the path and the progress of training."""
         return f"{self.path} (epochs done: {self.progress.epochs}, steps: {self.progress.steps})"
 
     @property
     def is_within_epoch(self) -> bool:
-        """Whether the checkpoint is from within an epoch."""
+        """True if the checkpoint is from within an epoch."""
         epochs = self.checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
         return bool(epochs["processed"] < epochs["ready"])
 
-    def check_settings(self, cfg: TrainConfig) -> list[str]:
-        """Refuse settings that would make another training.
+    def check_run(
+        self, cfg: TrainConfig, datamodule: ImageDataModule, task: Task, num_processes: int
+    ) -> list[str]:
+        """Check that classes, settings, data and model are those of the checkpoint.
 
         Returns:
-            The changed settings that take effect from here on, a line each.
+            Changes that are legal, a line each.
+
+        Raises:
+            CheckpointError: If the classes or the weights differ.
+            ConfigError: If settings or data make it another training.
+        """
+        require_same_classes(self.checkpoint, self.path, datamodule.class_names)
+        changes = self.check_settings(cfg) + self.check_data(datamodule, num_processes)
+        matching_state_dict(task, self.checkpoint, self.path)
+        return changes
+
+    def check_settings(self, cfg: TrainConfig) -> list[str]:
+        """Check that no setting makes it another training.
+
+        Returns:
+            Changed settings that take effect from here on, a line each.
 
         Raises:
             ConfigError: If there are such settings; names all of them.
         """
         changes = changed_settings(self.config, cfg)
-        self._raise_for(resume_problems(changes, Path(self.path), within_epoch=self.is_within_epoch))
+        self._refuse(resume_problems(changes, Path(self.path), within_epoch=self.is_within_epoch))
         return [str(change) for change in changes]
 
     def check_data(self, datamodule: ImageDataModule, num_processes: int) -> list[str]:
-        """Refuse to go on within an epoch with other training images, or with another number of processes.
+        """Check that training images and number of processes are the same, if resumed within an epoch.
 
         Returns:
-            What has changed since the epoch before, a line each.
+            Changes since the epoch before, a line each.
 
         Raises:
             ConfigError: If an image would be seen twice in this epoch, or not at all.
@@ -101,7 +122,7 @@ class ResumePoint:
         before = self.checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]
         changed = {key for key in now if before.get(key, now[key]) != now[key]}
         if self.is_within_epoch:
-            self._raise_for(_data_problems(changed, before, now, datamodule.root, Path(self.path)))
+            self._refuse(_data_problems(changed, before, now, datamodule.root, Path(self.path)))
         lines = []
         if changed & {"images", "fingerprint"}:
             lines.append(f"training images: {before['images']} -> {now['images']}, and not the same")
@@ -109,9 +130,10 @@ class ResumePoint:
             lines.append(f"processes: {before['processes']} -> {now['processes']}")
         return lines
 
-    def _raise_for(self, found: Iterator[Problem]) -> None:
-        if problems := list(found):
-            raise ConfigError(problems, f"what is to go on from {self.path}")
+    def _refuse(self, problems: Iterable[Problem]) -> None:
+        """Raise a ConfigError if there are any problems."""
+        if listed := list(problems):
+            raise ConfigError(listed, f"resuming from {self.path}")
 
 
 def _data_problems(
@@ -121,9 +143,9 @@ def _data_problems(
     if changed & {"images", "fingerprint"}:
         images = f"{before['images']} training images"
         given = f"data.root={root}: now {now['images']} training images, and not the same"
-        fix = f"put the images back as they were, or {epoch_end_advice(checkpoint)}"
+        fix = f"restore the images as they were, or {epoch_end_advice(checkpoint)}"
         yield Problem(("data.root",), (given,), why.format(images), fix)
     if "processes" in changed:
         given = f"{now['processes']} processes (trainer.devices, trainer.num_nodes)"
-        fix = f"take {before['processes']} processes, or {epoch_end_advice(checkpoint)}"
+        fix = f"use {before['processes']} processes, or {epoch_end_advice(checkpoint)}"
         yield Problem(("trainer.devices",), (given,), why.format(f"{before['processes']} processes"), fix)

@@ -1,4 +1,4 @@
-"""A student that sees by a teacher's attention: the teacher comes from another run's checkpoint.
+"""Teachers: a student uses the attention of another run's model.
 
 The run keeps how the teacher is built in its own configuration (`model.teacher_config`), and its checkpoints
 keep the teacher's weights, so that nothing needs the teacher's run once training has begun.
@@ -6,7 +6,7 @@ keep the teacher's weights, so that nothing needs the teacher's run once trainin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -21,42 +21,42 @@ from kanvision.models import AttentionTransfer
 __all__ = ["attach_teacher", "load_teacher", "resolve_teacher"]
 
 
-def resolve_teacher(cfg: TrainConfig, resume: str | None) -> TrainConfig:
-    """The configuration with the network of its teacher, if it names one.
+def resolve_teacher(cfg: TrainConfig, resumed: Mapping[str, Any] | None) -> TrainConfig:
+    """Return the configuration with that of the teacher's model, if it names a teacher.
 
     Args:
-        cfg: Of the student.
-        resume: Checkpoint of the student's own run that it goes on from, which then says it.
+        cfg: Configuration of the student.
+        resumed: Configuration in the checkpoint that the student resumes from, which then holds the
+            teacher's; None: the teacher's own checkpoint is read.
 
     Raises:
-        CheckpointError: If there is no such checkpoint, or it does not say what it is of.
+        CheckpointError: If there is no such checkpoint, or it holds no configuration.
     """
     if not isinstance(cfg.model, ViTConfig) or cfg.model.teacher is None:
         return cfg
-    given = _checkpoint(cfg) if resume is None else load_checkpoint(resume)
-    written = (given.get("kanvision") or {}).get("config")
-    if written is None:
-        raise CheckpointError(
-            f"model.teacher={cfg.model.teacher}: carries no configuration, so train.py did not write it; "
-            "a teacher is a run of train.py"
-        )
-    if resume is None:
-        run = to_primitive(train_config(written))
-        teacher = {"model": run["model"], "basis": run["basis"]}
+    if resumed is not None:
+        teacher = resumed["model"].get("teacher_config")
     else:
-        teacher = written["model"].get("teacher_config")
+        saved = (_load_teacher_checkpoint(cfg).get("kanvision") or {}).get("config")
+        if saved is None:
+            raise CheckpointError(
+                f"model.teacher={cfg.model.teacher}: carries no configuration, so train.py did not write it; "
+                "a teacher is a run of train.py"
+            )
+        run = to_primitive(train_config(saved))
+        teacher = {"model": run["model"], "basis": run["basis"]}
     return cfg.model_copy(update={"model": cfg.model.model_copy(update={"teacher_config": teacher})})
 
 
 def attach_teacher(
     cfg: TrainConfig, student: nn.Module, build: Callable[[TrainConfig], nn.Module]
 ) -> nn.Module:
-    """A student joined with its teacher, which has fresh weights; a network without a teacher as it is.
+    """Return a student joined with its teacher, which has fresh weights; or the student alone.
 
     Args:
-        cfg: Of the student, with the network of the teacher.
-        student: The network alone.
-        build: Makes the network of a configuration.
+        cfg: Configuration of the student, with that of the teacher's model.
+        student: Model of the student.
+        build: Function that builds the model of a configuration.
 
     Raises:
         ConfigError: If the two do not fit together.
@@ -80,17 +80,17 @@ def attach_teacher(
 
 
 def load_teacher(cfg: TrainConfig, model: nn.Module) -> None:
-    """Give a teacher the weights of its run.
+    """Load the weights of the teacher's run into a model that has a teacher, and freeze them.
 
     Raises:
-        CheckpointError: If they do not fit its own configuration.
+        CheckpointError: If they do not fit the teacher's own configuration.
     """
     if isinstance(model, AttentionTransfer):
-        load_state_dict(model.teacher, _checkpoint(cfg))
+        load_state_dict(model.teacher, _load_teacher_checkpoint(cfg))
         model.teacher.requires_grad_(False)
 
 
-def _checkpoint(cfg: TrainConfig) -> dict[str, Any]:
+def _load_teacher_checkpoint(cfg: TrainConfig) -> dict[str, Any]:
     teacher = str(getattr(cfg.model, "teacher", None))
     try:
         return load_checkpoint(find_checkpoint(teacher, runs_root=cfg.run.root))

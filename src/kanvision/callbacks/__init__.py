@@ -1,4 +1,4 @@
-"""What happens around the training loop: checkpoints, averaged weights, random states, logs and pictures."""
+"""Callbacks of training: checkpoints, averaged weights, random states, logs and pictures."""
 
 from .atomic_io import CheckpointWriteError
 from .bad_samples import BadSampleCounter, TooManyBadSamplesError

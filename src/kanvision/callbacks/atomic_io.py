@@ -1,4 +1,4 @@
-"""Checkpoints to the disk and back, as Lightning asks for it."""
+"""Lightning plugin that writes and reads checkpoint files."""
 
 from __future__ import annotations
 
@@ -16,25 +16,24 @@ __all__ = ["AtomicCheckpointIO", "CheckpointWriteError"]
 
 
 class CheckpointWriteError(OSError):
-    """A checkpoint could not be written."""
+    """The error of a checkpoint that could not be written."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all, whatever happens meanwhile, and reads it with its checksums.
+    """Plugin that writes a checkpoint whole or not at all, and checks its checksums when it reads one.
 
-    It is written beside its place, forced onto the disk and then renamed, which nobody ever sees half done.
-    Lightning's own writes into the machine's folder for temporary files first; where that is on another disk,
-    as on clusters, moving it is copying, and a kill while it copies leaves half a file in the place of the
-    sound one.
+    The file is written to the same folder under another name, flushed to the disk and then renamed, which is
+    atomic. Lightning's own plugin writes to the machine's temporary folder first. Where that is on another
+    disk, as on clusters, the move is a copy, and a kill during the copy leaves a damaged file.
     """
 
     def save_checkpoint(
         self, checkpoint: Mapping[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write it.
+        """Write a checkpoint.
 
         Raises:
-            CheckpointWriteError: If the disk does not take it; the file that was there before is as it was.
+            CheckpointWriteError: If the file cannot be written; a previous file of that name is unchanged.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,22 +43,22 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-        except (OSError, RuntimeError) as error:  # torch says RuntimeError where a write fails
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError if a write fails
             part.unlink(missing_ok=True)
-            # torch's own words are of positions in the file
+            # torch's own message is about positions in the file
             cause = error.__context__ if isinstance(error, RuntimeError) else error
             reason = cause if isinstance(cause, OSError) else "torch could not write all of it"
             raise CheckpointWriteError(
                 f"{path}: the checkpoint could not be written ({reason}); is there room on the disk? "
-                "A checkpoint of that name that was there before is as it was"
+                "A previous checkpoint of that name is unchanged"
             ) from error
         os.replace(part, path)
-        _force_entry(path.parent)
+        _sync_folder(path.parent)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read it to the CPU.
+        """Read a checkpoint to the CPU.
 
         Raises:
             CheckpointError: If it is damaged or holds more than tensors and primitives.
@@ -67,8 +66,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return load_checkpoint(path)
 
 
-def _force_entry(folder: Path) -> None:
-    """Force a folder's list of names onto the disk, where the system can."""
+def _sync_folder(folder: Path) -> None:
+    """Flush the entries of a folder to the disk, where the system can."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:  # Windows opens no folders

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the best by the monitored metric, the last epoch's, and one within epochs."""
+"""Checkpoint callbacks: the best by the monitored metric, the last epoch's, and one within epochs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["BestCheckpoint", "LastCheckpoint", "StepCheckpoint"]
 
 
 class _RunCheckpoint(ModelCheckpoint):
-    """Files `<name>*.ckpt` of one kind, written at the end of the epochs that earn them."""
+    """Base of the callbacks that write files `<name>*.ckpt` at the end of epochs."""
 
     def __init__(self, dirpath: str | Path, name: str, suffix: str = "", **options: Any) -> None:
         super().__init__(
@@ -35,12 +35,12 @@ class _RunCheckpoint(ModelCheckpoint):
 
     @property
     def path(self) -> Path:
-        """Where `<name>.ckpt` is."""
+        """Path of `<name>.ckpt`."""
         assert self.dirpath is not None
         return Path(self.dirpath) / f"{self.name}{self.FILE_EXTENSION}"
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Resolve the folder, which holds files when a run is resumed; have files written whole."""
+        """Resolve the folder, which may hold files of a resumed run, and write files atomically."""
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         with warnings.catch_warnings():
@@ -48,47 +48,48 @@ class _RunCheckpoint(ModelCheckpoint):
             super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse to train into the folder of another run.
+        """Check that the folder holds no checkpoints of another run.
 
         Raises:
-            ValueError: If such a file is there already, and neither written by this run nor resumed from.
+            ValueError: If it holds a file that this run has neither written nor resumed from.
         """
         super().on_train_start(trainer, pl_module)
         folder = self.path.parent
         resumed = trainer.ckpt_path is not None and Path(trainer.ckpt_path).resolve().parent == folder
         own = resumed or bool(self._last_checkpoint_saved)
         writes = not trainer.fast_dev_run  # type: ignore[attr-defined]
-        there = [path for path in folder.glob(f"{self.name}*{self.FILE_EXTENSION}") if writes and not own]
-        if there := trainer.strategy.broadcast(there):
+        others = [path for path in folder.glob(f"{self.name}*{self.FILE_EXTENSION}") if writes and not own]
+        if others := trainer.strategy.broadcast(others):
             raise ValueError(
-                f"run.dir: {there[0]} belongs to another run and would be overwritten; "
-                f"choose another run.dir, or go on with that run by {shlex.quote(f'resume={folder}')}"
+                f"run.dir: {others[0]} belongs to another run and would be overwritten; "
+                f"choose another run.dir, or resume that run by {shlex.quote(f'resume={folder}')}"
             )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the record of the best score, also when the run's folder has been moved or renamed.
+        """Restore the best scores, even if the run's folder was moved or renamed.
 
-        Lightning forgets the record then, and overwrites the best checkpoint by the first one after resuming.
-        A record whose file is gone is of no use: the next score is the best one.
+        Lightning drops them then, and overwrites the best checkpoint by the first one after the resume. If
+        the file of the best score is missing, the next score is the best one.
         """
         if self.monitor is None or not state_dict["best_model_path"]:
             return
-        kept = {self._here(path): score for path, score in state_dict["best_k_models"].items()}
-        kept = {path: score for path, score in kept.items() if Path(path).exists()}
-        best = self._here(state_dict["best_model_path"])
-        if best not in kept:
+        scores = {self._relocate(path): score for path, score in state_dict["best_k_models"].items()}
+        scores = {path: score for path, score in scores.items() if Path(path).exists()}
+        best = self._relocate(state_dict["best_model_path"])
+        if best not in scores:
             return
-        worst = (min if self.mode == "max" else max)(kept, key=lambda path: float(kept[path]))
-        record = {
+        worst = (min if self.mode == "max" else max)(scores, key=lambda path: float(scores[path]))
+        relocated = {
             "dirpath": self.dirpath,
-            "best_k_models": kept,
+            "best_k_models": scores,
             "best_model_path": best,
             "kth_best_model_path": worst,
-            "kth_value": kept[worst],
+            "kth_value": scores[worst],
         }
-        super().load_state_dict({**state_dict, **record})
+        super().load_state_dict({**state_dict, **relocated})
 
-    def _here(self, path: str) -> str:
+    def _relocate(self, path: str) -> str:
+        """Return the path of a checkpoint in the folder that the run has now."""
         return str(self.path.parent / Path(path).name)
 
 
@@ -99,8 +100,8 @@ class BestCheckpoint(_RunCheckpoint):
         dirpath: Folder of the checkpoints.
         monitor: Logged metric.
         mode: min or max.
-        keep: Number of epochs to keep; those of several are `best_<epoch>.ckpt`, and `best.ckpt` is a link to
-            the best of them.
+        keep: Number of epochs to keep. Above 1, files are `best_<epoch>.ckpt`, and `best.ckpt` links to the
+            best one.
 
     Raises:
         ValueError: If keep is below 1.
@@ -113,12 +114,12 @@ class BestCheckpoint(_RunCheckpoint):
         super().__init__(dirpath, "best", suffix, monitor=monitor, mode=mode, save_top_k=keep)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save if the epoch was validated; here, and not after validation, is where training can go on."""
+        """Save if the epoch was validated; unlike after validation, training can be resumed from here."""
         if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0:
             super().on_train_epoch_end(trainer, pl_module)
 
-    def start_over(self) -> None:
-        """Let the next score be the best one: those before are of a network that is not the same any more.
+    def reset_best(self) -> None:
+        """Drop the best scores, which are of a model with another structure; the next score is the best.
 
         The file of the best score so far stays until then.
         """
@@ -151,15 +152,15 @@ class LastCheckpoint(_RunCheckpoint):
 
 
 class StepCheckpoint(_RunCheckpoint):
-    """Writes `step.ckpt` within epochs, from which a run goes on at the very next step.
+    """Writes `step.ckpt` within epochs, from which a run resumes at the next step.
 
-    Once the epoch is over and `last.ckpt` written, it is of no more use and removed. It is never written
-    while gradients of several batches are being gathered, which no checkpoint holds, but after their step.
+    The file is removed at the end of the epoch, when `last.ckpt` is written. It is written only after an
+    optimizer step, since no checkpoint holds accumulated gradients.
 
     Args:
         dirpath: Folder of the checkpoints.
-        every_n_minutes: Minutes since a checkpoint was last written, this one or another; None: no clock.
-        every_n_steps: Optimizer steps between two of them; None: do not count.
+        every_n_minutes: Minutes since the last checkpoint of any kind; None: not by time.
+        every_n_steps: Optimizer steps between two of these checkpoints; None: not by steps.
 
     Raises:
         ValueError: If a number is not positive.
@@ -177,7 +178,7 @@ class StepCheckpoint(_RunCheckpoint):
         super().__init__(dirpath, "step")
         self.every_n_minutes = every_n_minutes
         self.every_n_steps = every_n_steps
-        self._agreement = AsyncAllReduce()
+        self._all_reduce = AsyncAllReduce()
         self._written = 0.0
         self._is_due = False
 
@@ -189,17 +190,17 @@ class StepCheckpoint(_RunCheckpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write the file when it is due."""
+        """Write the file if it is due."""
         if self.every_n_minutes is not None:
             waited = time.monotonic() - self._written
-            self._is_due |= self._agreement.largest(int(waited >= 60 * self.every_n_minutes)) > 0
+            self._is_due |= self._all_reduce.max(int(waited >= 60 * self.every_n_minutes)) > 0
         if is_between_steps(trainer, batch_idx):
             counted = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
             if self._is_due or counted:
                 self.save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remove the file if that of the epoch's end is there."""
+        """Remove the file if the checkpoint of the epoch's end was written."""
         last = [c for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint)]
         if any(c._last_global_step_saved == trainer.global_step for c in last):
             self._written, self._is_due = time.monotonic(), False
@@ -207,13 +208,13 @@ class StepCheckpoint(_RunCheckpoint):
                 self.path.unlink(missing_ok=True)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Write the file now, unless it is there or the run writes nothing; a collective call."""
+        """Write the file now, unless it exists or the run writes nothing; a collective call."""
         if not self._should_skip_saving_checkpoint(trainer):
             self._save_checkpoint(trainer, str(self.path))
         self._written, self._is_due = time.monotonic(), False
 
 
 def is_between_steps(trainer: pl.Trainer, batch_idx: int) -> bool:
-    """Whether the batch that has ended made an optimizer step and is not the last of its epoch."""
+    """Return True if the batch that has ended made an optimizer step and is not the last of its epoch."""
     done = batch_idx + 1
     return done % trainer.accumulate_grad_batches == 0 and done < trainer.num_training_batches

@@ -16,20 +16,20 @@ __all__ = ["CSVLog"]
 
 
 class CSVLog(CSVLogger):
-    """Lightning's csv logger, which a resumed run goes on with; Lightning's own deletes the file then.
+    """Lightning's csv logger, but a resumed run appends to the file, which Lightning's own logger deletes.
 
     Args:
         save_dir: Folder of the run.
-        name: As for Lightning's.
-        version: As for Lightning's.
+        name: Name of the subfolder; see Lightning's `CSVLogger`.
+        version: Name of the folder of this log; see Lightning's `CSVLogger`.
     """
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """The writer, started with the rows that are there."""
+        """Writer, which starts with the rows of an existing file."""
         if self._experiment is None:
-            rows = _rows(Path(self.log_dir) / "metrics.csv")
+            rows = _read_rows(Path(self.log_dir) / "metrics.csv")
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Experiment logs directory .* is not empty")
                 writer: Any = super().experiment
@@ -38,13 +38,13 @@ class CSVLog(CSVLogger):
         return super().experiment
 
     @rank_zero_only
-    def forget_from(self, step: int) -> None:
-        """Forget the rows of this step and later ones: a run that goes on from there writes them again."""
+    def drop_rows(self, first_step: int) -> None:
+        """Delete the rows of `first_step` and later steps, which a resumed run writes again."""
         self.experiment.save()
         path = Path(self.log_dir) / "metrics.csv"
-        rows = _rows(path)
+        rows = _read_rows(path)
         # a kill may have cut off the last row
-        kept = [row for row in rows if str(row.get("step")).isdigit() and int(row["step"]) < step]
+        kept = [row for row in rows if str(row.get("step")).isdigit() and int(row["step"]) < first_step]
         if len(kept) < len(rows):
             part = path.with_suffix(".part")
             with part.open("w", newline="", encoding="utf-8") as file:
@@ -54,7 +54,7 @@ class CSVLog(CSVLogger):
             os.replace(part, path)
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _read_rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""What processes of a run tell each other."""
+"""Exchange of values between the ranks of a run."""
 
 from __future__ import annotations
 
@@ -10,53 +10,53 @@ from torch import Tensor, distributed
 __all__ = ["AsyncAllReduce", "all_gather_object"]
 
 
-def all_gather_object(state: Any) -> list[Any]:
-    """The states of all processes, in the order of their ranks; a collective call."""
+def all_gather_object(value: Any) -> list[Any]:
+    """Return the values of all ranks, in the order of the ranks; a collective call."""
     if not (distributed.is_available() and distributed.is_initialized()):
-        return [state]
-    states: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(states, state)
-    return states
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 class AsyncAllReduce:
-    """Lets all processes learn what one of them wants, and all at the same step.
+    """Reduction of an integer over all ranks, once a step, that no rank waits for.
 
-    Each calls `largest`, or each calls `total`, once a step. One process alone gets its own answer at once.
-    Several get that of the step before: the question travels while the step runs, over sockets, so that
-    nobody waits for it, and neither the device nor the exchange of gradients knows of it.
+    Every rank calls `max`, or every rank calls `sum`, once a step. With several ranks the result is that of
+    the step before, since the values travel while the step runs: over sockets, so that neither the device nor
+    the reduction of gradients is involved. A single process gets its own value at once.
     """
 
     def __init__(self) -> None:
         self._group: Any = None
-        self._asked: tuple[Tensor, Any] | None = None
+        self._pending: tuple[Tensor, Any] | None = None
 
-    def largest(self, wish: int) -> int:
-        """Largest wish of any process at the step before (one process: at this step); 0 is none.
+    def max(self, value: int) -> int:
+        """Return the largest value of any rank at the step before (one process: at this step).
 
-        A collective call.
+        A collective call; the result of the first one is 0.
         """
-        return self._ask(wish, distributed.ReduceOp.MAX)
+        return self._reduce(value, distributed.ReduceOp.MAX)
 
-    def total(self, count: int) -> int:
-        """Sum of the counts of all processes at the step before (one process: at this step).
+    def sum(self, value: int) -> int:
+        """Return the sum over all ranks at the step before (one process: at this step).
 
-        A collective call.
+        A collective call; the result of the first one is 0.
         """
-        return self._ask(count, distributed.ReduceOp.SUM)
+        return self._reduce(value, distributed.ReduceOp.SUM)
 
-    def _ask(self, wish: int, operation: Any) -> int:
+    def _reduce(self, value: int, operation: Any) -> int:
         if not (distributed.is_available() and distributed.is_initialized()):
-            return wish
+            return value
         if self._group is None:
-            # of its own: questions must not come between the collective calls of the backward pass
+            # a group of its own, so that no call comes between the collective calls of the backward pass
             self._group = distributed.new_group(backend="gloo")
-        answer = 0
-        if self._asked is not None:
-            number, work = self._asked
+        result = 0
+        if self._pending is not None:
+            tensor, work = self._pending
             work.wait()
-            answer = int(number)
-        number = torch.tensor(wish)
-        work = distributed.all_reduce(number, operation, group=self._group, async_op=True)
-        self._asked = number, work
-        return answer
+            result = int(tensor)
+        tensor = torch.tensor(value)
+        work = distributed.all_reduce(tensor, operation, group=self._group, async_op=True)
+        self._pending = tensor, work
+        return result

@@ -16,27 +16,36 @@ __all__ = ["EMAWeights", "ema_decay"]
 
 
 def ema_decay(decay: float, warmup: bool, num_updates: int) -> float:
-    """Share of the old average at the next update: `decay`, with warm-up at most (1 + t) / (10 + t)."""
+    """Return the weight of the old average at the next update: `decay`, or min(decay, (1 + t) / (10 + t)).
+
+    Args:
+        decay: Decay after the warm-up.
+        warmup: Take the minimum.
+        num_updates: Number of updates so far, t.
+    """
     return min(decay, (1 + num_updates) / (10 + num_updates)) if warmup else decay
 
 
 class EMAWeights(WeightAveraging):
-    """Keeps average = d * average + (1 - d) * weights over optimizer steps, from the initial weights on.
+    """Exponential moving average of the weights: average = d * average + (1 - d) * weights at each step.
 
-    Running statistics are averaged like weights, counters are copied. Validation runs on the average; in
-    checkpoints `state_dict` is the average and `current_model_state` the weights of the optimizer; when
-    training ends the task's network holds the average, and whatever is loaded for a later test is tested as
-    loaded.
+    The average starts from the initial weights. Running statistics are averaged like weights, and counters
+    are copied. Validation uses the average. In checkpoints `state_dict` is the average and
+    `current_model_state` the weights of the optimizer. When training ends the task's model holds the average;
+    a later test uses the weights that are loaded for it.
 
-    Differences from Lightning's callback, whose state and swapping this uses: the average starts from the
-    initial weights and not from those after the first step (so timm, with which the published recipes were
-    run); integers are copied, not truncated averages; the average lives on the device of training, not where
-    the network was built, in float32 at least (steps of 1e-4 vanish in bfloat16); it ends with the training
-    run, since it would otherwise be swapped into, or loaded over, what a later `trainer.validate` or
-    `trainer.test` is given; and an exception within validation leaves the right weights behind.
+    Differences from Lightning's callback, whose state and swapping this one uses:
+
+    * The average starts from the initial weights and not from those after the first step, as in timm, with
+      which the published recipes were run.
+    * Integers are copied, not averaged and truncated.
+    * The average is on the device of training, in float32 at least (steps of 1e-4 vanish in bfloat16).
+    * The average ends with training. It would otherwise be swapped into, or loaded over, the model of a later
+      `trainer.validate` or `trainer.test`.
+    * After an exception within validation, the task has the weights of the optimizer.
 
     Args:
-        decay: d.
+        decay: Decay of the average, d.
         warmup: Use min(d, (1 + t) / (10 + t)) for the t-th update, t = 0, 1, ...
 
     Raises:
@@ -52,11 +61,11 @@ class EMAWeights(WeightAveraging):
 
     @property
     def averaged(self) -> pl.LightningModule | None:
-        """The task with the average; None outside of training. Who changes a network changes this too."""
+        """Task with the average; None outside of training. Changes of structure apply to it as well."""
         return None if self._average_model is None else cast(pl.LightningModule, self._average_model.module)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Start the average from the network as it is."""
+        """Start the average from the initial weights."""
         if stage == "fit":
             self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
@@ -74,40 +83,40 @@ class EMAWeights(WeightAveraging):
 
     @torch.no_grad()
     def update(self, pl_module: pl.LightningModule) -> None:
-        """Take the weights of a task into the average."""
+        """Update the average with the weights of a task."""
         assert self._average_model is not None
         average = self._average_model
-        kept = _tensors(average.module)
-        new = [value.to(old.dtype) for old, value in zip(kept, _tensors(pl_module), strict=True)]
-        is_float = [value.is_floating_point() for value in kept]
-        # reading the counter waits for the device, so only where it is needed
+        averaged = _tensors(average.module)
+        new = [value.to(old.dtype) for old, value in zip(averaged, _tensors(pl_module), strict=True)]
+        is_float = [value.is_floating_point() for value in averaged]
+        # only if needed: to read the counter is to wait for the device
         num_updates = int(average.n_averaged) - 1 if self.warmup else 0
-        share = 1.0 - ema_decay(self.decay, self.warmup, num_updates)
-        torch._foreach_lerp_(list(compress(kept, is_float)), list(compress(new, is_float)), share)
-        for old, value, floating in zip(kept, new, is_float, strict=True):
+        weight = 1.0 - ema_decay(self.decay, self.warmup, num_updates)
+        torch._foreach_lerp_(list(compress(averaged, is_float)), list(compress(new, is_float)), weight)
+        for old, value, floating in zip(averaged, new, is_float, strict=True):
             if not floating:
                 old.copy_(value)
         average.n_averaged += 1
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validate the average."""
-        self._share_statistics(trainer)
+        """Swap the average into the task."""
+        self._reduce_statistics(trainer)
         super().on_validation_epoch_start(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Make the average that is saved that of all processes."""
+        """Reduce the batch-norm statistics of the average before it is saved."""
         super().on_train_epoch_end(trainer, pl_module)
-        self._share_statistics(trainer)
+        self._reduce_statistics(trainer)
 
-    def _share_statistics(self, trainer: pl.Trainer) -> None:
-        """Average batch-norm statistics over processes, each of which has seen its own images."""
+    def _reduce_statistics(self, trainer: pl.Trainer) -> None:
+        """Average batch-norm statistics over the ranks, each of which has seen its own images."""
         if self._average_model is not None and trainer.world_size > 1:
             distribute_bn(self._average_model, trainer.world_size, reduce=True)  # type: ignore[no-untyped-call]
 
     def _swap_models(self, pl_module: pl.LightningModule) -> None:
-        """Lend the network the average, or give it its own weights back; the average stays as it is.
+        """Copy the average into the model, or restore the model's own weights; the average is unchanged.
 
-        Lightning exchanges the two, which would round the average to the precision of the network.
+        Lightning swaps the two, which would round the average to the precision of the model.
         """
         tensors = _tensors(pl_module)
         if self._own_weights is None:
@@ -121,28 +130,28 @@ class EMAWeights(WeightAveraging):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Undo a swap that validation could not, before any checkpoint is written."""
+        """Undo a swap that the end of validation did not, before any checkpoint is written."""
         if self._own_weights is not None:
             self._swap_models(pl_module)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let go of the average once the network holds it."""
+        """Delete the average, which the model holds by now."""
         self._average_model = None
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Put the average into `state_dict`."""
+        """Save the average as `state_dict`."""
         if self._average_model is not None:
             super().on_save_checkpoint(trainer, pl_module, checkpoint)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take up weights and average again, to train on."""
+        """Restore weights and average when training is resumed."""
         if trainer.state.fn == TrainerFn.FITTING:
             if self.averaged is not None:
-                self.averaged.on_load_checkpoint(checkpoint)  # its structure
+                self.averaged.on_load_checkpoint(checkpoint)  # restores its structure
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
 

@@ -1,4 +1,4 @@
-"""What an unfinished epoch has gathered, in checkpoints: a resumed epoch ends as the uninterrupted one."""
+"""State of an unfinished epoch in checkpoints, with which a resumed epoch equals the uninterrupted one."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ from .csv_log import CSVLog
 from .distributed import all_gather_object
 from .ema import EMAWeights
 
-__all__ = ["EpochState", "resumes_within_epoch"]
+__all__ = ["EpochState", "is_resumed_within_epoch"]
 
 REDUCTIONS = ("mean", "sum", "max", "min")
 SETTINGS = ("fx", "name", "prog_bar", "logger", "on_step", "on_epoch", "enable_graph", "add_dataloader_idx")
 
 
-def resumes_within_epoch(trainer: pl.Trainer) -> bool:
-    """Whether training, at `on_train_start`, goes on within an epoch, whose start is not called again."""
+def is_resumed_within_epoch(trainer: pl.Trainer) -> bool:
+    """Return True if training resumes within an epoch, whose `on_train_epoch_start` is not called again.
+
+    Valid from `on_train_start` on.
+    """
     return bool(trainer.fit_loop.restarted_mid_epoch)
 
 
 class EpochState(Callback):
-    """Saves what every process has gathered within an epoch and what Lightning forgets.
+    """Saves the state of every rank within an epoch that Lightning does not save.
 
-    * Sums behind the means of the epoch that are logged (`train/loss`), and the numbers last shown.
-    * Buffers in which processes differ, as running statistics of batch norm do until they are averaged before
-      validation: of the network and of the average of its weights. Checkpoints hold those of process 0.
+    * Sums of the logged means of the epoch (`train/loss`), and the latest displayed values.
+    * Buffers that differ between ranks, as running statistics of batch norm do until they are averaged before
+      validation, of the model and of the average of its weights. Checkpoints hold those of rank 0 alone.
 
-    A csv log forgets rows of steps that come again. All states are tensors and primitives.
+    Rows of the csv log that a resumed run writes again are deleted. All states are tensors and primitives.
     """
 
     def __init__(self) -> None:
@@ -40,28 +43,28 @@ class EpochState(Callback):
         self._restored: list[dict[str, Any]] = []
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Forget what an earlier run of the same trainer has loaded."""
+        """Drop the state that an earlier run of the same trainer has loaded."""
         self._trainer, self._restored = trainer, []
 
     def state_dict(self) -> dict[str, Any]:
-        """States of all processes, in the order of their ranks; none at an epoch's end. A collective call."""
+        """Return the states of all ranks, in their order; none at an epoch's end. A collective call."""
         assert self._trainer is not None
         epochs: Any = self._trainer.fit_loop.epoch_progress.current
         if epochs.processed == epochs.ready:
             return {"ranks": []}
         connector = self._trainer._logger_connector
         state = {
-            "sums": _sums(self._trainer.fit_loop.epoch_loop._results),
+            "sums": _collect_sums(self._trainer.fit_loop.epoch_loop._results),
             "callback_metrics": {name: value.cpu() for name, value in connector._callback_metrics.items()},
             "progress_bar_metrics": dict(connector._progress_bar_metrics),
-            "buffers": _own_buffers(self._trainer),
+            "buffers": _collect_buffers(self._trainer),
         }
         return {"ranks": all_gather_object(state)}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the patience of the configuration, which early stopping replaces by the saved one."""
+        """Replace the saved patience of early stopping by that of the configuration."""
         states = checkpoint.get("callbacks", {})
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, EarlyStopping) and callback.state_key in states:
@@ -72,16 +75,16 @@ class EpochState(Callback):
         self._restored = state_dict["ranks"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Restore the state of this process."""
+        """Restore the state of this rank."""
         states, self._restored = self._restored, []
         _leave_finished_epoch(trainer)
         if trainer.ckpt_path is not None:
             for logger in trainer.loggers:
                 if isinstance(logger, CSVLog):
-                    # Lightning counts the step of a checkpoint within an epoch only when the epoch goes on
-                    done = trainer.fit_loop.epoch_loop._batches_that_stepped
-                    logger.forget_from(done + resumes_within_epoch(trainer))
-        if len(states) != trainer.world_size or not resumes_within_epoch(trainer):
+                    # Lightning counts the step of a checkpoint within an epoch only once the epoch continues
+                    num_steps = trainer.fit_loop.epoch_loop._batches_that_stepped
+                    logger.drop_rows(num_steps + is_resumed_within_epoch(trainer))
+        if len(states) != trainer.world_size or not is_resumed_within_epoch(trainer):
             return
         state = states[trainer.global_rank]
         connector = trainer._logger_connector
@@ -89,18 +92,18 @@ class EpochState(Callback):
             _restore_sum(trainer, pl_module.device, **settings)
         connector._callback_metrics.update(state["callback_metrics"])
         connector._progress_bar_metrics.update(state["progress_bar_metrics"])
-        # The epoch's first batch, at which sums start from nothing, is over.
+        # past the epoch's first batch, at which Lightning resets sums
         connector._first_loop_iter = True
-        modules = _modules(trainer)
-        for (owner, name), value in state["buffers"].items():
-            modules[owner].get_buffer(name).copy_(value)
+        modules = _modules_with_buffers(trainer)
+        for (kind, name), value in state["buffers"].items():
+            modules[kind].get_buffer(name).copy_(value)
 
 
 def _leave_finished_epoch(trainer: pl.Trainer) -> None:
-    """Begin with the epoch after that of the checkpoint.
+    """Continue with the epoch after that of a checkpoint of an epoch's end.
 
-    With trainer.max_steps, Lightning takes every checkpoint for one from within an epoch: it would end an
-    epoch that is over once more, and count it as another one.
+    With trainer.max_steps, Lightning treats every checkpoint as one from within an epoch: it would end the
+    finished epoch again, and count it twice.
     """
     loop = trainer.fit_loop
     if loop.restarted_on_epoch_end:
@@ -111,8 +114,8 @@ def _leave_finished_epoch(trainer: pl.Trainer) -> None:
             progress.completed = progress.processed  # type: ignore[attr-defined]
 
 
-def _sums(results: Any) -> list[dict[str, Any]]:
-    """Everything logged in this epoch for its end, as primitives and tensors."""
+def _collect_sums(results: Any) -> list[dict[str, Any]]:
+    """Return the sums of all values logged by epoch, as primitives and tensors."""
     return [
         {
             **{name: getattr(item.meta, name) for name in SETTINGS},
@@ -150,29 +153,29 @@ def _restore_sum(
         item.cumulated_batch_size = count.to(device)
 
 
-def _modules(trainer: pl.Trainer) -> dict[str, nn.Module]:
-    """What has buffers: the task, and the task with the average of the weights."""
-    found: dict[str, nn.Module] = {"task": trainer.lightning_module}
+def _modules_with_buffers(trainer: pl.Trainer) -> dict[str, nn.Module]:
+    """Return the task, and the task with the average of the weights if there is one."""
+    modules: dict[str, nn.Module] = {"task": trainer.lightning_module}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EMAWeights) and callback.averaged is not None:
-            found["average"] = callback.averaged
-    return found
+            modules["average"] = callback.averaged
+    return modules
 
 
-def _own_buffers(trainer: pl.Trainer) -> dict[tuple[str, str], Tensor]:
-    """The buffers in which this process differs from process 0; a collective call."""
+def _collect_buffers(trainer: pl.Trainer) -> dict[tuple[str, str], Tensor]:
+    """Return the buffers of this rank that differ from those of rank 0; a collective call."""
     if trainer.world_size == 1:
         return {}
     buffers = {
-        (owner, name): buffer.detach().cpu()
-        for owner, module in _modules(trainer).items()
+        (kind, name): buffer.detach().cpu()
+        for kind, module in _modules_with_buffers(trainer).items()
         for name, buffer in module.named_buffers()
     }
-    digests = {key: _digest(buffer) for key, buffer in buffers.items()}
-    firsts = all_gather_object(digests)[0]
-    return {key: buffer for key, buffer in buffers.items() if firsts[key] != digests[key]}
+    digests = {key: _hash_tensor(buffer) for key, buffer in buffers.items()}
+    rank_zero = all_gather_object(digests)[0]
+    return {key: buffer for key, buffer in buffers.items() if rank_zero[key] != digests[key]}
 
 
-def _digest(tensor: Tensor) -> bytes:
+def _hash_tensor(tensor: Tensor) -> bytes:
     data = tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
     return hashlib.blake2b(data, digest_size=16).digest()

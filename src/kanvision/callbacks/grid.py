@@ -1,9 +1,9 @@
-"""Care for the grids of KAN layers in training: watching what they cover, moving them, making them finer."""
+"""Callback that monitors, moves and refines the grids of KAN layers in training."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 import pytorch_lightning as pl
@@ -24,52 +24,53 @@ from kanvision.layers import (
 )
 from kanvision.optim import replace_parameter
 
-from .epoch_state import resumes_within_epoch
-from .structure_change import exchange_again, list_ema_networks, network_of
+from .epoch_state import is_resumed_within_epoch
+from .structure_change import get_model, list_ema_models, rewrap_ddp
 
 __all__ = ["GridUpdate"]
 
 
 @runtime_checkable
 class Rereadable(Protocol):
-    """A loader that knows how many batches of the epoch it has given, and can load them again."""
+    """A loader that counts the batches of the epoch and can load them again."""
 
     position: int
 
-    def again(self, steps: range) -> Iterator[Any]: ...
+    def reload_batches(self, steps: range) -> Iterator[Any]: ...
 
 
 class GridUpdate(Callback):
-    """Watches what reaches the grids of KAN layers, moves them and refines them at the end of epochs.
+    """Measures the inputs of the grids of KAN layers, and moves and refines grids at the end of epochs.
 
-    It looks at the last training images of the epoch (before mixing), on every process at its own, and counts
-    them together; all processes change their networks alike. Logged for every epoch, as found before it acts:
+    The inputs are those of the last training images of the epoch (before mixing). Each rank takes its own
+    images, and the statistics are reduced over all ranks, so that all of them change their models alike.
+    Logged for every epoch, as measured before any change:
 
     * `grid/outside`: share of the inputs outside the domain of their basis, mean over bases;
-    * `grid/outside_worst`: that of the worst basis;
-    * `grid/change`, where grids were moved: largest relative change of a layer's functions.
+    * `grid/outside_worst`: the same share for the worst basis;
+    * `grid/change`, if grids were moved: largest relative change of a layer's functions.
 
-    Moving keeps shapes, and works under every strategy that keeps whole parameters. Refining makes new
-    parameters: their place in the groups of the optimizer, momenta and mean squares go with them, through the
-    map of the weights (for moves as well). An average of the weights (`EMAWeights`) is changed in the same
-    way. Checkpoints carry grids in the weights, and how many functions they have as changes of structure, so
-    that resuming and evaluating work.
+    Moving a grid keeps shapes, and works under every strategy that keeps whole parameters. Refining makes new
+    parameters, which keep their parameter group. In both cases momenta and mean squares of the optimizer are
+    transformed by the map of the weights, and the average of the weights (`EMAWeights`) changes in the same
+    way. Checkpoints hold grids in the weights and numbers of functions as changes of structure, so that
+    resume and evaluation work.
 
     Args:
-        at_start: Before the first step of a fresh run, put the grids where the inputs of the first batch
-            are. Weights stay, so not for networks that have learned.
-        move_every_n_epochs: Move the grids after each so many epochs; None: never.
-        move_at: Numbers of epochs after which grids are moved, beside these.
-        refine_at: Cells of the grid by the number of epochs after which it gets so many; each a multiple of
-            what was before, as {10: 10, 20: 20} for a basis that starts with 5.
-        num_batches: Batches to look at.
+        at_start: Before the first step of a fresh run, fit the grids to the inputs of the first batch.
+            Weights are kept, so this is not for trained models.
+        move_every_n_epochs: Number of epochs between moves; None: never.
+        move_at: Numbers of epochs after which grids are moved as well.
+        refine_at: Number of grid cells by the number of epochs after which grids are refined. Each is a
+            multiple of the number before, as {10: 10, 20: 20} for a basis that starts with 5.
+        num_batches: Number of batches whose inputs are measured.
         quantile: Share of the inputs that a grid may leave out at either end.
-        margin: Width beside the inputs at either end, relative to theirs.
-        max_change: How far a move may change the functions of a layer; None: no limit.
+        margin: Width beside the inputs at either end, relative to their range.
+        max_change: Largest relative change of a layer's functions by a move; None: no limit.
 
     Raises:
-        ValueError: If a number is out of range, or (at the start of training) a grid cannot be refined as
-            asked.
+        ValueError: If a number is out of range, or (at the start of training) a grid cannot be refined to
+            the given size.
     """
 
     def __init__(
@@ -105,45 +106,47 @@ class GridUpdate(Callback):
         self._images: deque[Tensor] = deque(maxlen=num_batches)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look whether there is something to care for, and whether all refinements to come are possible."""
+        """Check that all refinements to come are possible; warn if the model has no grids."""
         self._images.clear()
-        if resumes_within_epoch(trainer):
-            self._images.extend(_latest_images(trainer, self.num_batches))
-        sites = grid_sites(network_of(pl_module))
+        if is_resumed_within_epoch(trainer):
+            self._images.extend(_reload_latest_images(trainer, self.num_batches))
+        sites = grid_sites(get_model(pl_module))
         if not sites:
             rank_zero_warn(
-                "callbacks.grid has nothing to do: no basis of this network has inputs outside its domain "
+                "callbacks.grid has nothing to do: no basis of this model has inputs outside its domain "
                 "(bspline, rbf or rswaf without a squash have)"
             )
         sizes = [size for epoch, size in sorted(self.refine_at.items()) if epoch > trainer.current_epoch]
         cells = {site.name: site.num_cells for site in sites if site.num_cells is not None}
         if sizes and not cells:
             raise ValueError(
-                "callbacks.grid.refine_at: no basis of this network can be refined; basis=bspline can"
+                "callbacks.grid.refine_at: no basis of this model can be refined; basis=bspline can"
             )
         if sizes and trainer.world_size > 1 and type(trainer.strategy) is not DDPStrategy:
             raise ValueError(
                 f"callbacks.grid.refine_at makes new parameters, which {type(trainer.strategy).__name__} "
-                "cannot take up in training; legal: one process, or trainer.strategy=ddp"
+                "does not support in training; legal: one process, or trainer.strategy=ddp"
             )
         for name, size in cells.items():
-            for wanted in sizes:
-                if wanted % size:
+            for refined in sizes:
+                if refined % size:
                     raise ValueError(
-                        f"callbacks.grid.refine_at: {wanted} cells are no multiple of the {size} that "
+                        f"callbacks.grid.refine_at: {refined} cells are no multiple of the {size} that "
                         f"{name} has before"
                     )
-                size = wanted
+                size = refined
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Put the grids of a fresh run where the first inputs are."""
+        """Fit the grids of a fresh run to the first inputs."""
         if not self.at_start or batch_idx or trainer.global_step or trainer.current_epoch:
             return
         with trainer.precision_plugin.forward_context():
-            domains = init_grids(network_of(pl_module), [_prepared(pl_module, batch["image"])], **self._range)
-        for average in list_ema_networks(trainer):
+            domains = init_grids(
+                get_model(pl_module), [_to_memory_format(pl_module, batch["image"])], **self._range
+            )
+        for average in list_ema_models(trainer):
             for site in grid_sites(average):
                 if site.name in domains:
                     site.grid.move(*domains[site.name])
@@ -151,37 +154,37 @@ class GridUpdate(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Remember the images."""
+        """Keep the images."""
         self._images.append(batch["image"])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure, move and refine, in this order."""
-        network = network_of(pl_module)
-        sites = grid_sites(network)
+        """Measure inputs, move grids and refine grids, in this order."""
+        model = get_model(pl_module)
+        sites = grid_sites(model)
         if not sites or not self._images:
             return
-        images = [_prepared(pl_module, batch) for batch in self._images]
-        done = trainer.current_epoch + 1
+        images = [_to_memory_format(pl_module, batch) for batch in self._images]
+        num_epochs = trainer.current_epoch + 1
         with trainer.precision_plugin.forward_context():
-            ranges = measure_inputs(network, images, sites)
+            ranges = measure_inputs(model, images, sites)
             shares = [values.share_outside for values in ranges.values()]
-            found = {"grid/outside": sum(shares) / len(shares), "grid/outside_worst": max(shares)}
-            if self._moves(done):
-                moves = move_grids(network, images, ranges=ranges, max_change=self.max_change, **self._range)
+            metrics = {"grid/outside": sum(shares) / len(shares), "grid/outside_worst": max(shares)}
+            if self._is_move_due(num_epochs):
+                moves = move_grids(model, images, ranges=ranges, max_change=self.max_change, **self._range)
                 for move in moves:
-                    self._follow(trainer, sites, move.site, move.new, move.weights)
-                found["grid/change"] = max((move.change for move in moves), default=0.0)
-        for name, value in found.items():
+                    self._apply_move(trainer, sites, move.site, move.new, move.weights)
+                metrics["grid/change"] = max((move.change for move in moves), default=0.0)
+        for name, value in metrics.items():
             pl_module.log(name, value, on_step=False, on_epoch=True, sync_dist=True)
-        if done in self.refine_at:
-            self._refine(trainer, pl_module, self.refine_at[done])
+        if num_epochs in self.refine_at:
+            self._refine(trainer, pl_module, self.refine_at[num_epochs])
         self._images.clear()
 
-    def _moves(self, done: int) -> bool:
+    def _is_move_due(self, num_epochs: int) -> bool:
         every = self.move_every_n_epochs
-        return done in self.move_at or (every is not None and done % every == 0)
+        return num_epochs in self.move_at or (every is not None and num_epochs % every == 0)
 
-    def _follow(
+    def _apply_move(
         self,
         trainer: pl.Trainer,
         sites: Sequence[GridSite],
@@ -189,14 +192,14 @@ class GridUpdate(Callback):
         domain: tuple[float, float],
         maps: Mapping[str, Tensor],
     ) -> None:
-        """What belongs to weights that were moved goes with them."""
+        """Apply the maps of moved weights to the optimizer's state and to averaged weights."""
         (site,) = (site for site in sites if site.name == name)
         for layer_name, matrix in maps.items():
             layer = site.layers[layer_name]
             weight = layer.basis_weight
             for optimizer in trainer.optimizers:
-                replace_parameter(optimizer, weight, weight, _momenta(matrix, layer.groups))
-        for average in list_ema_networks(trainer) if maps else ():
+                replace_parameter(optimizer, weight, weight, _map_state(matrix, layer.groups))
+        for average in list_ema_models(trainer) if maps else ():
             for layer_name, matrix in maps.items():
                 averaged: Any = average.get_submodule(layer_name)
                 with torch.no_grad():
@@ -204,40 +207,40 @@ class GridUpdate(Callback):
             averaged.basis.move(*domain)
 
     def _refine(self, trainer: pl.Trainer, pl_module: pl.LightningModule, size: int) -> None:
-        network = network_of(pl_module)
-        for site in grid_sites(network):
+        model = get_model(pl_module)
+        for site in grid_sites(model):
             if site.num_cells is None or site.num_cells == size:
                 continue
             factor = size // site.num_cells
             before = {name: layer.basis_weight for name, layer in site.layers.items()}
-            matrix = change_structure(network, "refine_grid", site.name, factor=factor)
-            for average in list_ema_networks(trainer):
+            matrix = change_structure(model, "refine_grid", site.name, factor=factor)
+            for average in list_ema_models(trainer):
                 change_structure(average, "refine_grid", site.name, factor=factor)
             for name, layer in site.layers.items():
                 for optimizer in trainer.optimizers:
-                    convert = _momenta(matrix, layer.groups)
+                    convert = _map_state(matrix, layer.groups)
                     replace_parameter(optimizer, before[name], layer.basis_weight, convert)
-        exchange_again(trainer, pl_module)
+        rewrap_ddp(trainer, pl_module)
 
 
-def _latest_images(trainer: pl.Trainer, num_batches: int) -> Iterator[Tensor]:
-    """Images of the latest batches of the epoch that goes on, loaded again."""
+def _reload_latest_images(trainer: pl.Trainer, num_batches: int) -> Iterator[Tensor]:
+    """Yield the images of the latest batches of a resumed epoch, loaded again."""
     loader = trainer.train_dataloader
     if isinstance(loader, Rereadable):
         for batch in loader.reload_batches(range(max(0, loader.position - num_batches), loader.position)):
             yield trainer.strategy.batch_to_device(batch["image"])
 
 
-def _prepared(pl_module: pl.LightningModule, images: Tensor) -> Tensor:
+def _to_memory_format(pl_module: pl.LightningModule, images: Tensor) -> Tensor:
     return images.to(memory_format=cast(torch.memory_format, pl_module.memory_format))
 
 
-def _momenta(matrix: Tensor, groups: int) -> Any:
-    """What becomes of an optimizer's state when weights are mapped by w' = M w.
+def _map_state(matrix: Tensor, groups: int) -> Callable[[Tensor], Tensor]:
+    """Return the map of an optimizer's state for weights that are mapped by w' = M w.
 
-    Directions (momenta) are mapped like weights, so that the function goes on in the direction that it had.
-    Sizes, which are nowhere negative (mean squares), become means over the functions that a new one is made
-    of, weighted by |M|; where it is made of none, over all.
+    Momenta are mapped like weights, so that the function keeps its direction of change. Mean squares, which
+    are not negative, become means over the functions that a new function is a sum of, weighted by |M|; if it
+    is a sum of none, over all functions.
     """
     sizes = matrix.abs()
     total = sizes.sum(-1, keepdim=True)

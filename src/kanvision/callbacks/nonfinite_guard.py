@@ -1,4 +1,4 @@
-"""No step on numbers that are none."""
+"""Callback that stops or skips optimizer steps whose loss or gradient is not finite."""
 
 from __future__ import annotations
 
@@ -20,31 +20,30 @@ from kanvision.tasks import NonFiniteError
 __all__ = ["NonFiniteGuard"]
 
 MAX_OVERFLOWS = 50
-"""Steps in a row that a gradient scaler may refuse: it halves its factor, at first 2**16, at each of them."""
-NUM_NAMED = 20
+"""Number of steps in a row that a gradient scaler may skip; each halves its scale, which starts at 2**16."""
 
 
 class NonFiniteGuard(Callback):
-    """Looks at loss and gradient before each optimizer step: one NaN makes all weights NaN for good.
+    """Checks loss and gradient before each optimizer step, since one NaN makes all weights NaN.
 
-    All processes decide alike, by the loss of each of them and the gradient that they have exchanged. Where
-    something is not finite, each process writes a file `epoch<e>_step<s>_rank<r>.json` with the loss, the
-    indices of the images since the last step (those of `batch["index"]`), the parameters whose gradient it is
-    and the run's configuration. Then
+    All ranks decide alike, by the losses of all ranks and the reduced gradient. If a value is not finite,
+    each rank writes a file `epoch<e>_step<s>_rank<r>.json` with the loss, the indices of the images since the
+    last step (those of `batch["index"]`), the parameters with such a gradient, and the run's configuration.
+    Then, by mode:
 
-    * raise: training ends before the step, so that weights and checkpoints are as they were;
-    * skip: the step is left out. Weights, momenta and running statistics stay as they were before the batch,
-      the schedule goes on, and the mean loss of the epoch is NaN. Logged as `train/skipped_steps`.
+    * raise: training ends before the step, so that weights and checkpoints are unchanged;
+    * skip: the step is skipped. Weights, momenta and running statistics stay as they were before the batch,
+      the schedule continues, and the mean loss of the epoch is NaN. Logged as `train/skipped_steps`.
 
-    A gradient scaler (precision=16-mixed) tries out how far it can go: a gradient that is not finite while
-    the loss is means that it went too far and is its own business, up to `MAX_OVERFLOWS` times in a row.
+    A gradient scaler (precision=16-mixed) raises its scale until gradients overflow. A gradient that is not
+    finite while the loss is finite is therefore left to the scaler, up to `MAX_OVERFLOWS` times in a row.
 
-    It costs a pass over the gradients, and the processor waits for the device once a step.
+    The check costs a pass over the gradients and one synchronization with the device per step.
 
     Args:
         dirpath: Folder of the files.
-        mode: raise or skip.
-        max_skipped: Steps of an epoch that may be skipped; one more is an error.
+        mode: Name of the mode, raise or skip.
+        max_skipped: Number of steps of an epoch that may be skipped; one more is an error.
 
     Raises:
         ValueError: If an argument is not legal.
@@ -61,29 +60,29 @@ class NonFiniteGuard(Callback):
         self.mode = mode
         self.max_skipped = max_skipped
         self.skipped = 0
-        """Steps skipped in this epoch."""
+        """Number of steps skipped in this epoch."""
         self.overflows = 0
-        """Steps in a row that the gradient scaler has refused."""
+        """Number of steps in a row that the gradient scaler has skipped."""
         self._images: list[Any] = []
         self._losses: list[Tensor] = []
         self._buffers: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, int]:
-        """The counts."""
+        """Return the counts."""
         return {"skipped": self.skipped, "overflows": self.overflows}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on counting."""
+        """Restore the counts."""
         self.skipped, self.overflows = state_dict["skipped"], state_dict["overflows"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count anew."""
+        """Reset the count of skipped steps."""
         self.skipped = 0
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Remember which images there are, and what a step that is skipped must not change."""
+        """Keep the indices of the images, and the buffers that a skipped step must not change."""
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._images, self._losses = [], []
             if self.mode == "skip":
@@ -92,21 +91,22 @@ class NonFiniteGuard(Callback):
             self._images.append(batch.get("index"))
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Remember the loss, which is looked at together with the gradient."""
+        """Keep the loss, which is checked together with the gradient."""
         self._losses.append(loss.detach())
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Look, and act.
+        """Check loss and gradient.
 
         Raises:
-            NonFiniteError: If something is not finite, and it is not to be skipped or no longer.
+            NonFiniteError: If a value is not finite, and the mode is raise or too many steps were skipped.
         """
         gradients = [
             p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
         ]
-        flags = torch.stack([torch.stack(self._losses).isfinite().all(), _norm(gradients).isfinite()]).float()
+        is_finite = torch.stack(self._losses).isfinite().all(), _gradient_norm(gradients).isfinite()
+        flags = torch.stack(is_finite).float()
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(flags, distributed.ReduceOp.MIN)
         loss_is_finite, gradient_is_finite = (bool(flag) for flag in flags.tolist())
@@ -115,66 +115,66 @@ class NonFiniteGuard(Callback):
         self.overflows = self.overflows + 1 if overflows else 0
         if (loss_is_finite and gradient_is_finite) or (overflows and self.overflows <= MAX_OVERFLOWS):
             return
-        what = "the gradient" if loss_is_finite else "the loss"
-        path = self._write(trainer, pl_module, what)
+        quantity = "the gradient" if loss_is_finite else "the loss"
+        path = self._write_report(trainer, pl_module, quantity)
         if self.mode == "skip" and not overflows and self.skipped < self.max_skipped:
-            self._skip(pl_module, optimizer)
-            rank_zero_warn(f"Step {trainer.global_step} is skipped, {what} is not finite: {path}")
+            self._skip_step(pl_module, optimizer)
+            rank_zero_warn(f"Step {trainer.global_step} is skipped, {quantity} is not finite: {path}")
             return
-        raise NonFiniteError(self._message(trainer, what, path, overflows))
+        raise NonFiniteError(self._error_message(trainer, quantity, path, overflows))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log how many steps were skipped."""
+        """Log the number of skipped steps."""
         if self.mode == "skip":
             pl_module.log("train/skipped_steps", float(self.skipped), rank_zero_only=True)
 
-    def _skip(self, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
+    def _skip_step(self, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
         self.skipped += 1
-        # optimizers pass over parameters without a gradient: no decay, no momentum
+        # optimizers ignore parameters without a gradient: no decay, no momentum
         optimizer.zero_grad(set_to_none=True)
         for name, before in self._buffers.items():
             pl_module.get_buffer(name).copy_(before)
 
-    def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule, what: str) -> Path:
-        bad = [
+    def _write_report(self, trainer: pl.Trainer, pl_module: pl.LightningModule, quantity: str) -> Path:
+        parameters = [
             name
             for name, parameter in pl_module.named_parameters()
             if parameter.grad is not None and not bool(parameter.grad.isfinite().all())
         ]
-        found = {
-            "not_finite": what,
+        report = {
+            "not_finite": quantity,
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "rank": trainer.global_rank,
             "losses": [float(loss) for loss in self._losses],
             "images": [None if images is None else images.tolist() for images in self._images],
-            "parameters": bad,
+            "parameters": parameters,
             "config": getattr(pl_module, "config", None),
         }
         name = f"epoch{trainer.current_epoch}_step{trainer.global_step}_rank{trainer.global_rank}.json"
         self.dirpath.mkdir(parents=True, exist_ok=True)
         path = self.dirpath / name
-        path.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        path.write_text(json.dumps(report, indent=1), encoding="utf-8")
         return path
 
-    def _message(self, trainer: pl.Trainer, what: str, path: Path, overflows: bool) -> str:
-        where = f"{what} is not finite at step {trainer.global_step}, epoch {trainer.current_epoch}"
+    def _error_message(self, trainer: pl.Trainer, quantity: str, path: Path, overflows: bool) -> str:
+        fault = f"{quantity} is not finite at step {trainer.global_step}, epoch {trainer.current_epoch}"
         if overflows:
-            where += f", at any scale: the gradient scaler has refused {self.overflows} steps in a row"
+            fault += f", at any scale: the gradient scaler has skipped {self.overflows} steps in a row"
         elif self.mode == "skip":
-            where += (
+            fault += (
                 f", and callbacks.nonfinite_guard.max_skipped={self.max_skipped} steps were skipped already"
             )
         return (
-            f"{where}; the weights are as they were. The images and parameters are listed in {path}. To go "
-            "on: a lower optimizer.lr, trainer.gradient_clip_val=1, callbacks.nonfinite_guard.mode=skip; "
+            f"{fault}; the weights are unchanged. The images and parameters are listed in {path}. Try a "
+            "lower optimizer.lr, trainer.gradient_clip_val=1, callbacks.nonfinite_guard.mode=skip; "
             "debug=nan finds the operation"
         )
 
 
-def _norm(gradients: Sequence[Tensor]) -> Tensor:
-    """Norm of all of them: not finite if any number is not; on CPUs much quicker than the largest."""
+def _gradient_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the norm of all gradients: finite only if all are, and fast on CPUs."""
     exact = [gradient.float() if gradient.dtype == torch.float16 else gradient for gradient in gradients]
     norm = torch.nn.utils.get_total_norm(exact)
-    whole: Tensor = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of shards
+    whole: Tensor = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # sharded parameters
     return whole

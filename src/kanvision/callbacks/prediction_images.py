@@ -1,4 +1,4 @@
-"""Pictures of example predictions."""
+"""Callback that draws example predictions."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ __all__ = ["Panel", "PredictionImages", "class_panels", "mask_panels", "panel_gr
 Pixels = NDArray[np.uint8]
 Color = tuple[int, int, int]
 
-RIGHT, WRONG, PAPER, INK = (46, 125, 50), (198, 40, 40), (255, 255, 255), (20, 20, 20)
-MISSED, MISTAKEN = (33, 90, 220), (250, 200, 40)
-FRAME, LINE, NUM_LINES = (
-    4,
-    12,
-    2,
-)  # pixels: width of the frame, height of a line of text; lines below an image
+CORRECT, FALSE_POSITIVE = (46, 125, 50), (198, 40, 40)
+FALSE_NEGATIVE, OTHER_CLASS = (33, 90, 220), (250, 200, 40)
+BACKGROUND, TEXT = (255, 255, 255), (20, 20, 20)
+FRAME_WIDTH = 4
+LINE_HEIGHT = 12
+NUM_LINES = 2
+"""Number of lines of text below an image."""
 
 
 class Panel(NamedTuple):
-    """One example: pixels (H, W, 3), color of the frame and of the first line, up to two lines of text."""
+    """Image (H, W, 3) with the color of its frame and first line, and up to two lines of text."""
 
     pixels: Pixels
     color: Color
@@ -43,11 +43,11 @@ class Panel(NamedTuple):
 
 
 class PredictionImages(Callback):
-    """Draws the first validation images with what the network says of them, after validation.
+    """Draws the first validation images with their predictions, after validation.
 
-    The images are the same every time, so that epochs compare. Goes to `dirpath` as a png and to TensorBoard
-    as `val/samples`; only process 0 draws. The datamodule gives `mean`, `std` and, where it has them,
-    `class_names` and `rgb`, the channels to show as red, green and blue.
+    The images are the same in every epoch. The picture is written to `dirpath` as a png and to TensorBoard as
+    `val/samples`, by rank 0. The datamodule has `mean`, `std` and optionally `class_names` and `rgb`, the
+    channels shown as red, green and blue.
 
     Args:
         dirpath: Folder of the png files; None: TensorBoard only.
@@ -66,7 +66,7 @@ class PredictionImages(Callback):
         self._samples: list[list[Tensor]] = []
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget what an interrupted validation has left."""
+        """Drop the samples of an interrupted validation."""
         self._samples = []
 
     def on_validation_batch_end(
@@ -78,19 +78,19 @@ class PredictionImages(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the images that are still wanted, and what is predicted for them."""
-        wanted = self.num_images - sum(len(images) for images, *_ in self._samples)
-        if wanted > 0 and outputs is not None and self._draws(trainer):
-            images = batch["image"][:wanted].float()
+        """Keep the first images with their targets and predictions."""
+        missing = self.num_images - sum(len(images) for images, *_ in self._samples)
+        if missing > 0 and outputs is not None and self._is_due(trainer):
+            images = batch["image"][:missing].float()
             if "mask" in batch:
-                truth = batch["mask"]
+                target = batch["mask"]
                 if pl_module.ignore_index is not None:
-                    truth = truth.masked_fill(truth == pl_module.ignore_index, -1)
-                masks = (truth, outputs["measured"]["preds"])
-                sample = [images, *(of_size(mask[:wanted], images.shape[-2:]) for mask in masks)]
+                    target = target.masked_fill(target == pl_module.ignore_index, -1)
+                masks = (target, outputs["measured"]["preds"])
+                sample = [images, *(resize_masks(mask[:missing], images.shape[-2:]) for mask in masks)]
             else:
-                confidence, predicted = outputs["predictions"][:wanted].max(dim=1)
-                sample = [images, batch["target"][:wanted], predicted, confidence]
+                confidence, predicted = outputs["predictions"][:missing].max(dim=1)
+                sample = [images, batch["target"][:missing], predicted, confidence]
             self._samples.append([tensor.detach().cpu() for tensor in sample])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -118,7 +118,7 @@ class PredictionImages(Callback):
                 pixels = np.asarray(picture)
                 logger.experiment.add_image("val/samples", pixels, trainer.global_step, dataformats="HWC")
 
-    def _draws(self, trainer: pl.Trainer) -> bool:
+    def _is_due(self, trainer: pl.Trainer) -> bool:
         return (
             trainer.is_global_zero
             and trainer.state.fn == TrainerFn.FITTING
@@ -128,8 +128,8 @@ class PredictionImages(Callback):
         )
 
 
-def of_size(masks: Tensor, size: Sequence[int]) -> Tensor:
-    """Masks (B, ..., H, W) brought to another size by the nearest pixel."""
+def resize_masks(masks: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize masks (B, ..., H, W) by nearest neighbor."""
     if masks.shape[-2:] == tuple(size):
         return masks
     stacked = masks if masks.ndim == 4 else masks[:, None]
@@ -140,91 +140,97 @@ def of_size(masks: Tensor, size: Sequence[int]) -> Tensor:
 def class_panels(
     images: Pixels, targets: Tensor, predicted: Tensor, confidences: Tensor, class_names: Sequence[str] | None
 ) -> list[Panel]:
-    """Panels that name the predicted class and, where it is wrong (red), the right one.
+    """Return panels with the predicted class and, if it is wrong (red), the target class.
 
     Args:
-        images: (N, H, W, 3).
-        targets: Classes (N,).
-        predicted: Classes (N,).
+        images: Images (N, H, W, 3).
+        targets: Target classes (N,).
+        predicted: Predicted classes (N,).
         confidences: Probabilities of the predicted classes (N,).
         class_names: Names by class, or None for numbers.
     """
     panels = []
     for image, *labels, confidence in zip(images, predicted, targets, confidences, strict=True):
-        guess, truth = (str(int(i)) if class_names is None else class_names[int(i)] for i in labels)
-        says = f"{guess} {float(confidence):.0%}"
+        prediction, target = (str(int(i)) if class_names is None else class_names[int(i)] for i in labels)
+        line = f"{prediction} {float(confidence):.0%}"
         if int(labels[0]) == int(labels[1]):
-            panels.append(Panel(image, RIGHT, [says]))
+            panels.append(Panel(image, CORRECT, [line]))
         else:
-            panels.append(Panel(image, WRONG, [says, f"is {truth}"]))
+            panels.append(Panel(image, FALSE_POSITIVE, [line, f"is {target}"]))
     return panels
 
 
 def mask_panels(images: Pixels, targets: Tensor, predicted: Tensor) -> list[Panel]:
-    """Panels of four pictures side by side: image, right mask, predicted mask, and what is wrong.
+    """Return panels of four pictures side by side: image, target mask, predicted mask, and errors.
 
-    Classes have colors; background is clear, and where several classes are, their colors are mixed. In the
-    last picture, found foreground is green, a pixel that is no foreground but was taken for it red, one that
-    was missed blue, and one that was taken for another class yellow.
+    Each class has a color; background is transparent, and colors of overlapping classes are mixed. In the
+    last picture, correct foreground is green, false positives are red, false negatives blue, and foreground
+    of another class yellow.
 
     Args:
-        images: (N, H, W, 3).
-        targets: Classes of the pixels (N, H, W), or a plane of 0 and 1 for each class (N, K, H, W);
-            -1 stands for pixels that do not count; they are clear.
-        predicted: The same of what was predicted; -1 is no class.
+        images: Images (N, H, W, 3).
+        targets: Classes of the pixels (N, H, W), or a plane of 0 and 1 for each class (N, K, H, W). Ignored
+            pixels are -1, and transparent.
+        predicted: Predictions in the form of `targets`; -1 is no class.
     """
     panels = []
-    for image, truth, guess in zip(images, targets.numpy(), predicted.numpy(), strict=True):
-        counts = truth != -1
-        shown = np.where(counts, guess, -1)
+    for image, target, prediction in zip(images, targets.numpy(), predicted.numpy(), strict=True):
+        is_valid = target != -1
+        shown = np.where(is_valid, prediction, -1)
         pictures = [
             image,
-            overlay_mask(image, truth),
+            overlay_mask(image, target),
             overlay_mask(image, shown),
-            _errors(image, truth, shown),
+            _draw_errors(image, target, shown),
         ]
-        share = (truth == guess)[counts].mean() if counts.any() else 1.0
-        panels.append(Panel(np.concatenate(pictures, axis=1), INK, [f"{share:.1%} of pixels"]))
+        share = (target == prediction)[is_valid].mean() if is_valid.any() else 1.0
+        panels.append(Panel(np.concatenate(pictures, axis=1), TEXT, [f"{share:.1%} of pixels"]))
     return panels
 
 
 def panel_grid(panels: Sequence[Panel], tile: int) -> Image.Image:
-    """A near-square grid of panels, images `tile` pixels high, each in its frame and with its text below."""
+    """Return a near-square grid of panels, each with its frame and with its text below.
+
+    Args:
+        panels: Panels of one size.
+        tile: Height of an image in the grid, in pixels.
+    """
     columns = math.ceil(math.sqrt(len(panels)))
     rows = math.ceil(len(panels) / columns)
     inner = round(tile * panels[0].pixels.shape[1] / panels[0].pixels.shape[0])
-    width, height = inner + 2 * FRAME, tile + 2 * FRAME + NUM_LINES * LINE
-    picture = Image.new("RGB", (columns * width, rows * height), PAPER)
+    width, height = inner + 2 * FRAME_WIDTH, tile + 2 * FRAME_WIDTH + NUM_LINES * LINE_HEIGHT
+    picture = Image.new("RGB", (columns * width, rows * height), BACKGROUND)
     draw = ImageDraw.Draw(picture)
     for i, panel in enumerate(panels):
         left, top = i % columns * width, i // columns * height
-        draw.rectangle((left + 1, top + 1, left + width - 2, top + tile + 2 * FRAME - 2), fill=panel.color)
+        bottom = top + tile + 2 * FRAME_WIDTH
+        draw.rectangle((left + 1, top + 1, left + width - 2, bottom - 2), fill=panel.color)
         resized = Image.fromarray(panel.pixels).resize((inner, tile), Image.Resampling.NEAREST)
-        picture.paste(resized, (left + FRAME, top + FRAME))
-        for row, (text, color) in enumerate(zip(panel.lines, (panel.color, INK), strict=False)):
-            position = (left + FRAME, top + tile + 2 * FRAME + row * LINE - 1)
-            draw.text(position, _fitting(draw, text, inner), fill=color)
+        picture.paste(resized, (left + FRAME_WIDTH, top + FRAME_WIDTH))
+        for row, (text, color) in enumerate(zip(panel.lines, (panel.color, TEXT), strict=False)):
+            position = (left + FRAME_WIDTH, bottom + row * LINE_HEIGHT - 1)
+            draw.text(position, _truncate(draw, text, inner), fill=color)
     return picture
 
 
-def _errors(image: Pixels, truth: NDArray[np.int64], guess: NDArray[np.int64]) -> Pixels:
-    """The image in gray, colored where there is foreground or was said to be any."""
+def _draw_errors(image: Pixels, target: NDArray[np.int64], prediction: NDArray[np.int64]) -> Pixels:
+    """Return the image in gray, with colors for foreground of the target or of the prediction."""
     gray = image.mean(axis=2, keepdims=True).repeat(3, axis=2) / 2
-    right, found = (x > 0 if x.ndim == 2 else (x > 0).any(axis=0) for x in (truth, guess))
-    same = truth == guess if truth.ndim == 2 else ((truth > 0) == (guess > 0)).all(axis=0)
-    for where, color in (
-        (right & found & same, RIGHT),
-        (right & found & ~same, MISTAKEN),
-        (found & ~right, WRONG),
-        (right & ~found, MISSED),
+    is_target, is_predicted = (x > 0 if x.ndim == 2 else (x > 0).any(axis=0) for x in (target, prediction))
+    is_equal = target == prediction if target.ndim == 2 else ((target > 0) == (prediction > 0)).all(axis=0)
+    for pixels, color in (
+        (is_target & is_predicted & is_equal, CORRECT),
+        (is_target & is_predicted & ~is_equal, OTHER_CLASS),
+        (is_predicted & ~is_target, FALSE_POSITIVE),
+        (is_target & ~is_predicted, FALSE_NEGATIVE),
     ):
-        gray[where] = gray[where] / 2 + np.array(color) * 0.75
+        gray[pixels] = gray[pixels] / 2 + np.array(color) * 0.75
     marked: Pixels = gray.clip(0, 255).astype(np.uint8)
     return marked
 
 
-def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
-    """`text`, cut off where it is wider than `width` pixels; only letters that the built-in font has."""
+def _truncate(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
+    """Return the text, cut off at `width` pixels, with letters of the built-in font alone."""
     text = text.encode("latin-1", "replace").decode("latin-1")
     while draw.textlength(text) > width:
         text = text[:-1]

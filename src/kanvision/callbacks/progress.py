@@ -1,4 +1,4 @@
-"""Progress for people at a terminal, and for log files."""
+"""Progress bar at a terminal, and lines in a log file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar(RichProgressBar):
-    """A bar per stage at a terminal; elsewhere one line per epoch, which a log file can hold.
+    """Progress bar per stage at a terminal; elsewhere one line per epoch, as for log files.
 
     Args:
-        refresh_rate: Redraws per second.
+        refresh_rate: Number of redraws per second.
     """
 
     def __init__(self, refresh_rate: int = 4) -> None:
@@ -25,7 +25,7 @@ class ProgressBar(RichProgressBar):
         self._epoch_start = 0.0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Choose between bar and lines, on the first process."""
+        """Choose between bar and lines, on rank 0."""
         super().setup(trainer, pl_module, stage)
         self._writes_lines = trainer.is_global_zero and not get_console().is_terminal
         if self._writes_lines:
@@ -34,12 +34,12 @@ class ProgressBar(RichProgressBar):
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """The logged metrics without the version number, which says nothing."""
+        """Return the logged metrics without the version number."""
         metrics = super().get_metrics(trainer, pl_module)
         return {key: value for key, value in metrics.items() if key not in get_standard_metrics(trainer)}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock of an epoch that goes on."""
+        """Start the clock of a resumed epoch."""
         super().on_train_start(trainer, pl_module)
         self._epoch_start = time.perf_counter()
 

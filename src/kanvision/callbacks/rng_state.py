@@ -1,4 +1,4 @@
-"""Random states in checkpoints: a resumed run draws what the uninterrupted one would have drawn."""
+"""Callback that saves random states, with which a resumed run equals the uninterrupted one."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ __all__ = ["RNGState"]
 
 
 class RNGState(Callback):
-    """Saves the states of Python's, numpy's, torch's and the accelerator's generators of every process.
+    """Saves the states of the generators of Python, numpy, torch and the accelerator, of every rank.
 
-    With it (and `EpochState`), a resumed run is equal to the uninterrupted one bit for bit, on the same
-    number of processes. Lightning saves none of these states: shuffling, dropout, drop path and mixup would
-    start again with the numbers of the first epoch. All states are tensors and primitives.
+    With this callback and `EpochState`, a resumed run is equal to the uninterrupted one bit for bit, on the
+    same number of processes. Lightning saves none of these states: shuffling, dropout, drop path and mixup
+    would draw the numbers of the first epoch again. All states are tensors and primitives.
     """
 
     def __init__(self) -> None:
         self._restored: list[dict[str, Any]] | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Forget what an earlier run of the same trainer has loaded."""
+        """Drop the states that an earlier run of the same trainer has loaded."""
         self._restored = None
 
     def state_dict(self) -> dict[str, Any]:
-        """States of all processes, in the order of their ranks; a collective call."""
-        return {"ranks": all_gather_object(_random_state())}
+        """Return the states of all ranks, in their order; a collective call."""
+        return {"ranks": all_gather_object(_get_rng_state())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the states until the loop is about to start."""
         self._restored = state_dict["ranks"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Restore the state of this process; by `on_train_start` the loaders have drawn their seeds."""
+        """Restore the state of this rank, before the loaders draw their seeds."""
         self._restore(trainer)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The same for strategies that shard, which load checkpoints only then."""
+        """Restore the state under a strategy that shards, which loads checkpoints after `on_fit_start`."""
         self._restore(trainer)
 
     def _restore(self, trainer: pl.Trainer) -> None:
@@ -52,17 +52,17 @@ class RNGState(Callback):
         if states is None:
             return
         if len(states) == trainer.world_size:
-            _set_random_state(states[trainer.global_rank])
+            _set_rng_state(states[trainer.global_rank])
         else:
             rank_zero_warn(
                 f"The checkpoint is from {len(states)} processes, this run has {trainer.world_size}: "
-                "training goes on, but not with the same random numbers."
+                "training is resumed with other random numbers."
             )
 
 
-def _random_state() -> dict[str, Any]:
+def _get_rng_state() -> dict[str, Any]:
     version, words, gauss = random.getstate()
-    # numpy arrays are refused by torch's safe loading
+    # as tensors, since torch's safe loading refuses numpy arrays
     numpy_state: Any = np.random.get_state(legacy=False)
     return {
         "python": {"version": version, "words": torch.tensor(words), "gauss": gauss},
@@ -78,7 +78,7 @@ def _random_state() -> dict[str, Any]:
     }
 
 
-def _set_random_state(state: dict[str, Any]) -> None:
+def _set_rng_state(state: dict[str, Any]) -> None:
     python, numpy_state = state["python"], state["numpy"]
     random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
     np.random.set_state(

@@ -1,4 +1,4 @@
-"""Choosing the basis of each layer in training (S-KAN): train all, let gates decide, keep the chosen."""
+"""Selection of each layer's basis in training (S-KAN): train all bases, train gates, keep one basis."""
 
 from __future__ import annotations
 
@@ -25,42 +25,42 @@ from kanvision.layers import (
 from kanvision.optim import replace_parameter
 
 from .checkpointing import BestCheckpoint
-from .epoch_state import resumes_within_epoch
-from .structure_change import exchange_again, list_ema_networks, network_of
+from .epoch_state import is_resumed_within_epoch
+from .structure_change import get_model, list_ema_models, rewrap_ddp
 
 __all__ = ["BasisSelection"]
 
 
 class BasisSelection(Callback):
-    """Takes the selectable bases of a network through their three phases.
+    """Trains the selectable bases of a model in three phases, and keeps one basis per layer.
 
     Yang et al. 2024, "Activation Space Selectable Kolmogorov-Arnold Networks" (arXiv 2408.08338):
 
-    1. `train_epochs` epochs in which all gates are alike;
+    1. `train_epochs` epochs in which all gates are equal;
     2. `select_epochs` epochs in which the gates follow the learned logits, at a temperature that falls from
-       epoch to epoch by the same factor;
-    3. the rest, with the basis of the largest logit in each layer and nothing else.
+       epoch to epoch by a constant factor;
+    3. the other epochs, in which each layer has only the basis of its largest logit.
 
-    At the start of the third phase the other members are cut out of the network
-    (`kanvision.layers.select_basis`), of the average of its weights (`EMAWeights`) and of the optimizer,
-    whose momenta go with the weights that stay; and the best checkpoint is looked for anew, among networks
-    with one basis a layer. Checkpoints carry the choices as changes of structure, so that resuming and
-    evaluating work.
+    At the start of the third phase the other bases are removed from the model
+    (`kanvision.layers.select_basis`), from the average of its weights (`EMAWeights`) and from the optimizer,
+    which keeps the momenta of the remaining weights. The best checkpoint is reset, so that it is one with a
+    single basis per layer. Checkpoints hold the selection as changes of structure, so that resume and
+    evaluation work.
 
-    Logged at the end of every epoch of the second phase, and once the choice is made:
+    Logged at the end of every epoch of the second phase, and once at the selection:
 
     * `selection/<basis>`: number of layers whose largest logit is that of this basis;
-    * `selection/entropy`: mean entropy of the gates, 1: all alike, 0: decided;
-    * `selection/layers/<layer>`: place in the pool of the layer's basis, from 0.
+    * `selection/entropy`: mean entropy of the gates, from 0 (one gate open) to 1 (all equal);
+    * `selection/layers/<layer>`: index of the layer's basis in its pool, from 0.
 
     Args:
-        train_epochs: Of the first phase; None: a third of the epochs.
-        select_epochs: Of the second phase; None: a third of the epochs. Both are shortened, in proportion,
-            where they would leave no epoch to the third phase.
-        start_temperature: Of the gates in the first epoch of the second phase.
-        end_temperature: In its last epoch.
-        entropy_weight: Weight of the mean entropy of the gates in the training loss of the second phase, on
-            top of `loss.auxiliary`: above 0 it makes them decide.
+        train_epochs: Number of epochs of the first phase; None: a third of all epochs.
+        select_epochs: Number of epochs of the second phase; None: a third of all epochs. Both are shortened
+            in proportion if they would leave no epoch to the third phase.
+        start_temperature: Temperature of the gates in the first epoch of the second phase.
+        end_temperature: Temperature of the gates in the last epoch of the second phase.
+        entropy_weight: Weight of the mean entropy of the gates in the training loss of the second phase,
+            multiplied by `loss.auxiliary`. Above 0, the gates become sharper.
 
     Raises:
         ValueError: If a number is out of range, or (at the start of training) the training has one epoch.
@@ -92,85 +92,85 @@ class BasisSelection(Callback):
         self._penalty: torch.utils.hooks.RemovableHandle | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look whether there is something to choose, and time to choose it."""
-        network = network_of(pl_module)
-        if not selection_sites(network):
-            if not any(change["kind"] == "select_basis" for change in structure_changes(network)):
+        """Check that there are epochs for all phases; warn if the model has no selectable basis."""
+        model = get_model(pl_module)
+        if not selection_sites(model):
+            if not any(change["kind"] == "select_basis" for change in structure_changes(model)):
                 rank_zero_warn(
-                    "callbacks.selection has nothing to do: no layer of this network has a selectable basis; "
+                    "callbacks.selection has nothing to do: no layer of this model has a selectable basis; "
                     "basis=selectable gives them one"
                 )
             return
-        first, second = self._lengths(trainer)
+        first, second = self._phase_lengths(trainer)
         epochs = trainer.max_epochs or 0
         if epochs < 2:
             raise ValueError(
-                f"trainer.max_epochs={epochs}: callbacks.selection needs 2, one to choose the bases and "
+                f"trainer.max_epochs={epochs}: callbacks.selection needs 2, one to select the bases and "
                 "one to train them"
             )
-        if (first, second) != self._wanted(epochs):
+        if (first, second) != self._requested_lengths(epochs):
             rank_zero_warn(
                 f"callbacks.selection: train_epochs={first} and select_epochs={second}, so that "
-                f"trainer.max_epochs={epochs} leaves an epoch for the chosen bases"
+                f"trainer.max_epochs={epochs} leaves an epoch for the selected bases"
             )
         if trainer.world_size > 1 and type(trainer.strategy) is not DDPStrategy:
             raise ValueError(
-                f"callbacks.selection takes parameters out, which {type(trainer.strategy).__name__} does not "
-                "learn of in training; legal: one process, or trainer.strategy=ddp"
+                f"callbacks.selection removes parameters, which {type(trainer.strategy).__name__} does not "
+                "support in training; legal: one process, or trainer.strategy=ddp"
             )
-        if resumes_within_epoch(trainer):
+        if is_resumed_within_epoch(trainer):
             self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set the phase of the epoch, and prune at the first one of the third phase."""
-        network = network_of(pl_module)
-        sites = selection_sites(network)
+        """Set the phase of the epoch, and prune in the first epoch of the third phase."""
+        model = get_model(pl_module)
+        sites = selection_sites(model)
         if not sites:
             return
-        first, second = self._lengths(trainer)
-        step = trainer.current_epoch - first
-        if step >= second:
+        first, second = self._phase_lengths(trainer)
+        epoch = trainer.current_epoch - first
+        if epoch >= second:
             self._prune(trainer, pl_module, sites)
             return
-        selects = step >= 0
-        for model in (network, *list_ema_networks(trainer)):
-            for site in selection_sites(model):
-                if selects:
-                    site.basis.set_phase("select", self._temperature(step, second))
+        is_second = epoch >= 0
+        for each in (model, *list_ema_models(trainer)):
+            for site in selection_sites(each):
+                if is_second:
+                    site.basis.set_phase("select", self._temperature(epoch, second))
                 else:
                     site.basis.set_phase("train")
-        if selects and self.entropy_weight and self._penalty is None:
-            self._penalty = pl_module.register_forward_hook(self._penalize)
+        if is_second and self.entropy_weight and self._penalty is None:
+            self._penalty = pl_module.register_forward_hook(self._add_entropy)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log what the gates have come to."""
-        sites = selection_sites(network_of(pl_module))
-        if sites and trainer.current_epoch >= self._lengths(trainer)[0]:
+        """Log the gates."""
+        sites = selection_sites(get_model(pl_module))
+        if sites and trainer.current_epoch >= self._phase_lengths(trainer)[0]:
             self._log(pl_module, sites)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Leave nothing behind on the task."""
+        """Remove the hook from the task."""
         self._remove_penalty()
 
-    def _lengths(self, trainer: pl.Trainer) -> tuple[int, int]:
-        """Epochs of the first two phases."""
+    def _phase_lengths(self, trainer: pl.Trainer) -> tuple[int, int]:
+        """Return the numbers of epochs of the first two phases."""
         epochs = trainer.max_epochs or 0
-        first, second = self._wanted(epochs)
+        first, second = self._requested_lengths(epochs)
         if first + second < epochs:
             return first, second
         shortened = max(1, (epochs - 1) * second // (first + second))
         return max(0, epochs - 1 - shortened), shortened
 
-    def _wanted(self, epochs: int) -> tuple[int, int]:
+    def _requested_lengths(self, epochs: int) -> tuple[int, int]:
         third = max(1, epochs // 3)
         first, second = (third if n is None else n for n in (self.train_epochs, self.select_epochs))
         return first, second
 
-    def _temperature(self, step: int, steps: int) -> float:
-        share = step / (steps - 1) if steps > 1 else 1.0
-        return float(self.start_temperature ** (1 - share) * self.end_temperature**share)
+    def _temperature(self, epoch: int, epochs: int) -> float:
+        progress = epoch / (epochs - 1) if epochs > 1 else 1.0
+        return float(self.start_temperature ** (1 - progress) * self.end_temperature**progress)
 
-    def _penalize(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _add_entropy(self, module: nn.Module, args: Any, output: Any) -> None:
         if module.training:
             entropies = [site.basis.entropy() for site in selection_sites(module)]
             add_auxiliary(self.entropy_weight * torch.stack(entropies).mean())
@@ -182,54 +182,55 @@ class BasisSelection(Callback):
 
     def _log(self, pl_module: pl.LightningModule, sites: Collection[SelectionSite]) -> None:
         pools = {name: list(site.basis.members) for site in sites for name in site.layers}
-        choices = {name: site.basis.selection()[0] for site in sites for name in site.layers}
-        counts = Counter(choices.values())
-        found: dict[str, float] = {
+        selected = {name: site.basis.selection()[0] for site in sites for name in site.layers}
+        counts = Counter(selected.values())
+        metrics: dict[str, float] = {
             f"selection/{name}": counts[name]
             for name in dict.fromkeys(name for pool in pools.values() for name in pool)
         }
         entropies = [float(site.basis.entropy().detach()) for site in sites]
-        found["selection/entropy"] = sum(entropies) / len(entropies)
-        found |= {f"selection/layers/{name}": pools[name].index(chosen) for name, chosen in choices.items()}
-        # The same on all processes, which have the same logits.
-        for name, value in found.items():
+        metrics["selection/entropy"] = sum(entropies) / len(entropies)
+        metrics |= {f"selection/layers/{name}": pools[name].index(basis) for name, basis in selected.items()}
+        # equal on all ranks, which have the same logits
+        for name, value in metrics.items():
             pl_module.log(name, float(value), on_step=False, on_epoch=True, rank_zero_only=True)
 
     def _prune(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, sites: Collection[SelectionSite]
     ) -> None:
         self._remove_penalty()
-        network = network_of(pl_module)
-        choices = {site.name: site.basis.selection()[0] for site in sites}
+        model = get_model(pl_module)
+        selected = {site.name: site.basis.selection()[0] for site in sites}
         self._log(pl_module, sites)
         for site in sites:
-            member = choices[site.name]
+            member = selected[site.name]
             before = {name: layer.basis_weight for name, layer in site.layers.items()}
-            matrix = change_structure(network, "select_basis", site.name, member=member)
+            matrix = change_structure(model, "select_basis", site.name, member=member)
             for name, layer in site.layers.items():
                 for optimizer in trainer.optimizers:
-                    convert = _of_scaled_weights(matrix, layer.groups)
+                    convert = _map_state_of_scaled(matrix, layer.groups)
                     replace_parameter(optimizer, before[name], layer.basis_weight, convert)
-        # The average has gates of its own, and goes the way of the network.
-        for average in list_ema_networks(trainer):
-            for name, member in choices.items():
+        # the average has gates of its own, and gets the selection of the trained model
+        for average in list_ema_models(trainer):
+            for name, member in selected.items():
                 change_structure(average, "select_basis", name, member=member)
-        alive = {id(parameter) for parameter in pl_module.parameters()}
-        shrunk = [_forget(optimizer, alive) for optimizer in trainer.optimizers]
-        if any(shrunk):
-            pl_module.on_train_start()  # a schedule of fewer groups
-        exchange_again(trainer, pl_module)
+        parameters = {id(parameter) for parameter in pl_module.parameters()}
+        has_fewer_groups = [_remove_others(optimizer, parameters) for optimizer in trainer.optimizers]
+        if any(has_fewer_groups):
+            pl_module.on_train_start()  # builds a schedule of fewer groups
+        rewrap_ddp(trainer, pl_module)
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, BestCheckpoint):
-                callback.start_over()
-        pl_module.print(_sentence({name: choices[site.name] for site in sites for name in site.layers}))
+                callback.reset_best()
+        bases = {name: selected[site.name] for site in sites for name in site.layers}
+        pl_module.print(_describe_selection(bases))
 
 
-def _of_scaled_weights(matrix: Tensor, groups: int) -> Callable[[Tensor], Tensor]:
-    """What becomes of an optimizer's state when some weights stay, times a factor f.
+def _map_state_of_scaled(matrix: Tensor, groups: int) -> Callable[[Tensor], Tensor]:
+    """Return the map of an optimizer's state for weights of which some remain, scaled by a factor f.
 
-    As if they had been trained like that from the start: gradients, and with them momenta, are divided by f,
-    and their squares, which are nowhere negative, by its square.
+    Gradients of the scaled weights are 1/f times as large. So momenta are divided by f, and mean squares,
+    which are not negative, by its square.
     """
     factor = float(matrix.max())
 
@@ -240,20 +241,25 @@ def _of_scaled_weights(matrix: Tensor, groups: int) -> Callable[[Tensor], Tensor
     return convert
 
 
-def _forget(optimizer: Optimizer, alive: Collection[int]) -> bool:
-    """Take parameters that are not in the network any more out of an optimizer; whether groups went too."""
+def _remove_others(optimizer: Optimizer, parameters: Collection[int]) -> bool:
+    """Remove all other parameters from an optimizer; return True if it has fewer groups then.
+
+    Args:
+        optimizer: Optimizer to change.
+        parameters: Identities of the parameters that stay.
+    """
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            if id(parameter) not in alive:
+            if id(parameter) not in parameters:
                 optimizer.state.pop(parameter, None)
-        group["params"] = [parameter for parameter in group["params"] if id(parameter) in alive]
-    left = [group for group in optimizer.param_groups if group["params"]]
-    shrunk = len(left) < len(optimizer.param_groups)
-    optimizer.param_groups[:] = left
-    return shrunk
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) in parameters]
+    groups = [group for group in optimizer.param_groups if group["params"]]
+    has_fewer_groups = len(groups) < len(optimizer.param_groups)
+    optimizer.param_groups[:] = groups
+    return has_fewer_groups
 
 
-def _sentence(choices: dict[str, str]) -> str:
-    counts = Counter(choices.values()).most_common()
-    layers = ", ".join(f"{name or 'the layer'} {member}" for name, member in choices.items())
-    return f"chosen bases: {', '.join(f'{count} {name}' for name, count in counts)} ({layers})"
+def _describe_selection(bases: dict[str, str]) -> str:
+    counts = Counter(bases.values()).most_common()
+    layers = ", ".join(f"{name or 'the layer'} {member}" for name, member in bases.items())
+    return f"selected bases: {', '.join(f'{count} {name}' for name, count in counts)} ({layers})"

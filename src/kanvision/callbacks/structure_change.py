@@ -1,4 +1,4 @@
-"""What a callback that changes the network in training has to see to: its average, and other processes."""
+"""Changes of a model's structure in training: its averaged copies and the wrapper of DDP follow."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from torch import nn
 
 from .ema import EMAWeights
 
-__all__ = ["exchange_again", "list_ema_networks", "network_of"]
+__all__ = ["get_model", "list_ema_models", "rewrap_ddp"]
 
 
-def network_of(pl_module: pl.LightningModule) -> nn.Module:
-    """The network of a task."""
+def get_model(pl_module: pl.LightningModule) -> nn.Module:
+    """Return the model of a task."""
     return cast(nn.Module, pl_module.model)
 
 
-def list_ema_networks(trainer: pl.Trainer) -> Iterator[nn.Module]:
-    """Networks of averaged weights, which have to change like the one in training."""
+def list_ema_models(trainer: pl.Trainer) -> Iterator[nn.Module]:
+    """Yield the models with averaged weights, whose structure must change with that of the trained model."""
     for callback in cast(Any, trainer).callbacks:
         if isinstance(callback, EMAWeights) and callback.averaged is not None:
-            yield network_of(callback.averaged)
+            yield get_model(callback.averaged)
 
 
-def exchange_again(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-    """Let processes exchange gradients of the parameters that the network has now."""
+def rewrap_ddp(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    """Wrap the task in DDP again, so that gradients of its new parameters are reduced over the ranks."""
     strategy = trainer.strategy
     if isinstance(strategy, DDPStrategy):
-        strategy.model = None  # the old wrapper takes its hooks with it
+        strategy.model = None  # deletes the old wrapper with its hooks
         strategy.model = pl_module
         strategy.configure_ddp()

@@ -1,4 +1,4 @@
-"""How long a run has trained, over all its pieces."""
+"""Callback that measures the time of training, over all resumes of a run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ KEY = "train_seconds"
 
 
 class TrainingClock(Callback):
-    """Counts the seconds of training and keeps them in checkpoints, so that a run that goes on counts on.
+    """Counts the seconds of training and saves them in checkpoints, so that a resumed run adds to them.
 
-    What was trained after the checkpoint and lost with the process does not count, for it is done again. The
-    seconds are no state of the callback: of two runs that are equal otherwise they differ.
+    Time after the checkpoint that a run resumes from does not count, because that training is repeated. The
+    seconds are not part of the callback's state, because they differ between two otherwise equal runs.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class TrainingClock(Callback):
 
     @property
     def seconds(self) -> float:
-        """Seconds of training up to now, or to its end."""
+        """Number of seconds of training up to now or to its end."""
         return self._before + (time.perf_counter() - self._started if self._started is not None else 0.0)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -48,6 +48,6 @@ class TrainingClock(Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Count on from those of the checkpoint that training goes on from; a test loads one too."""
+        """Start with the seconds of the checkpoint that training resumes from, but not of one to test."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._before = float(checkpoint.get(KEY, 0.0))

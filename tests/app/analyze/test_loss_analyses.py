@@ -132,7 +132,7 @@ def test_the_hessian_is_that_of_the_training_images(runs: Path) -> None:
 
     # the largest eigenvalue by power iteration on differences of gradients, over the same 30 images
     config = parse_eval(compose("eval", [f"ckpt={runs / 'kept'}", "trainer.accelerator=cpu"], CONF))
-    _, _, task = restore(config)
+    task = restore(config).task
     task.double().eval()
     study = _images(runs)
     parameters = [p for p in task.model.parameters() if p.requires_grad]

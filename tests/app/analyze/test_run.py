@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from kanvision.app.analyze.inputs import sample_positions
 from kanvision.app.analyze.run import analyze
-from kanvision.app.analyze.study import AnalysisContext
 from kanvision.app.build import build_model, build_task
-from kanvision.app.restore import restore
+from kanvision.app.restore import RestoredRun, restore
 from kanvision.config import ConfigError, EvalConfig, compose, parse_train
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -78,9 +78,10 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def study_of(cfg: EvalConfig) -> AnalysisContext:
-    path, configuration, task = restore(cfg)
-    return AnalysisContext(cfg, path, configuration, task.eval(), torch.device("cpu"), console=None)  # type: ignore[arg-type]
+def restore_frozen(cfg: EvalConfig) -> RestoredRun:
+    run = restore(cfg)
+    run.freeze()
+    return run
 
 
 def check_files(folder: Path, *pictures: str) -> dict:
@@ -106,13 +107,13 @@ def test_maps_of_attention_are_those_of_the_network(model, run):
     assert len(rows) == 3 * 3  # images x heads
     after = data[f"{BLOCK}/after"]
     assert after.shape == (3, 3, 4, 4)
-    study = study_of(config(folder, "attention"))
-    image = study.datamodule.datasets["test"].__getitems__(data["positions"].tolist())["image"]
+    restored = restore_frozen(config(folder, "attention"))
+    image = restored.datamodule.datasets["test"].__getitems__(data["positions"].tolist())["image"]
     caught = {}
-    block = study.task.model.blocks[1]
+    block = restored.task.model.blocks[1]
     block.attn.register_forward_hook(lambda m, args, out: caught.update(x=args[0]))
     with torch.no_grad():
-        study.task(image)
+        restored.task(image)
         q, k, _ = block.attn.qkv(caught["x"]).reshape(3, 17, 3, 3, -1).permute(2, 0, 3, 1, 4)
     logits = (q @ k.mT * block.attn.scale)[:, :, 0, 1:].reshape(3, 3, 4, 4)
     np.testing.assert_allclose(data[f"{BLOCK}/before"], logits.numpy(), atol=1e-5)
@@ -161,9 +162,9 @@ def test_spectra_of_learned_attention_end_at_its_rank(overrides, run):
     # the table again, by numpy from the maps of all queries
     from kanvision.analysis.attention.capture import attentions
 
-    study = study_of(config(folder, "spectra"))
-    images = study.datamodule.datasets["test"].__getitems__(study.sample(3))["image"]
-    (each,) = attentions(study.task.model, images, [BLOCK])
+    restored = restore_frozen(config(folder, "spectra"))
+    images = restored.datamodule.datasets["test"].__getitems__(sample_positions(restored, 3))["image"]
+    (each,) = attentions(restored.task.model, images, [BLOCK])
     for side in ("before", "after"):
         values = np.linalg.svd(getattr(each, side).numpy().reshape(9, 17, 17), compute_uv=False)
         mine = [row for row in rows if row["side"] == side]
@@ -183,14 +184,14 @@ def test_spectra_of_weights_where_nothing_attends(run):
     numbers = analyze(config(folder, "spectra"))
     out = folder / "analyses" / "spectra"
     check_files(out, "weights")
-    weight = study_of(config(folder, "spectra")).task.model.state_dict()["head.fc.weight"].double()
+    weight = restore_frozen(config(folder, "spectra")).task.model.state_dict()["head.fc.weight"].double()
     rows = [row for row in read(out / "singular_values.csv") if row["weight"] == "head.fc.weight"]
     values = torch.linalg.svdvals(weight)
     assert [float(row["value"]) for row in rows] == pytest.approx(values.tolist(), rel=1e-5)
     stable = float((values**2).sum() / values[0] ** 2)
     assert numbers["head.fc.weight/stable_rank"] == pytest.approx(stable)
-    with pytest.raises(ConfigError, match=r"analyze\.spectra\.largest=1\n"):
-        analyze(config(folder, "spectra", largest=1))
+    with pytest.raises(ConfigError, match=r"analyze\.spectra\.max_size=1\n"):
+        analyze(config(folder, "spectra", max_size=1))
 
 
 def test_histograms_count_all_weights_of_every_epoch_that_was_kept(run):
@@ -199,8 +200,8 @@ def test_histograms_count_all_weights_of_every_epoch_that_was_kept(run):
     out = folder / "analyses" / "histograms"
     summary = check_files(out, "histograms", "over_training", "operators")
     assert summary["sentences"][0] == "The run has kept the weights after epochs 0, 1, 3."
-    study = study_of(config(folder, "histograms"))
-    total = sum(p.numel() for p in study.task.model.parameters())
+    restored = restore_frozen(config(folder, "histograms"))
+    total = sum(p.numel() for p in restored.task.model.parameters())
     assert numbers["all weights/number"] == total
     rows = [row for row in read(out / "histograms.csv") if row["kind"] == "all weights"]
     for epoch in ("0", "1", "3"):
@@ -208,7 +209,7 @@ def test_histograms_count_all_weights_of_every_epoch_that_was_kept(run):
         assert len(mine) == 12  # ten bins and what is outside
         assert sum(int(row["count"]) for row in mine) == total
     start = torch.load(folder / "checkpoints" / "epoch_000.ckpt", weights_only=True)["state_dict"]
-    names = [f"model.{name}" for name, _ in study.task.model.named_parameters()]
+    names = [f"model.{name}" for name, _ in restored.task.model.named_parameters()]
     values = torch.cat([start[name].flatten() for name in names]).double().numpy()
     counts = [int(row["count"]) for row in rows if row["epoch"] == "0"][1:-1]
     assert counts == np.histogram(values, 10, (-0.1, 0.1))[0].tolist()

@@ -49,7 +49,7 @@ def checkpoint(tmp_path):
 
 def config(ckpt: Path, **options) -> EvalConfig:
     trainer = {"accelerator": "cpu", "enable_progress_bar": False}
-    explain = {"num_images": 1, "steps": 2, **options}
+    explain = {"num_images": 1, "num_steps": 2, **options}
     return EvalConfig.model_validate(
         {"ckpt": str(ckpt), "mode": "explain", "trainer": trainer, "explain": explain}
     )
@@ -109,7 +109,9 @@ def test_classifiers_are_explained_without_masks(model, overrides, checkpoint):
 
 def test_binary_masks_and_options(checkpoint):
     path = checkpoint("ukan", *FIELDS, *BINARY)
-    means = explain(config(path, num_images=2, threshold=0.25, baseline="black", channels=False, pictures=1))
+    means = explain(
+        config(path, num_images=2, threshold=0.25, baseline="black", channels=False, num_pictures=1)
+    )
     folder = path.parent.parent / "explain"
     assert means["grad_cam@decoder_last/selected"] == 0.25
     assert not (folder / "channels.csv").exists()

@@ -83,7 +83,7 @@ def test_scores_of_a_run_are_those_of_the_other_pixels(tmp_path: Path, mode: str
     found = evaluate(EvalConfig(ckpt=str(run)))
     assert list(run.rglob("val_epoch0001.png"))
     restored = restore(EvalConfig(ckpt=str(run)))
-    data = setup_datamodule(restored.run)
+    data = setup_datamodule(restored.train_cfg)
     task, counts = restored.task.eval(), torch.zeros(3, 2)
     for batch in data.test_dataloader():
         with torch.no_grad():

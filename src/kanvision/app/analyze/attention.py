@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from kanvision.analysis.attention.capture import attentions, has_class_token, maps
 from kanvision.analysis.attention.maps import BlockMaps, likeness, map_facts, map_sheet
 from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
+from kanvision.app.restore import RestoredRun
 from kanvision.config import ConfigError, as_config_error
 from kanvision.config.errors import problem_at
 from kanvision.visualization import to_uint8_rgb
 
-from .study import AnalysisContext, collect_attention, select_blocks
+from .inputs import collect_attention, iter_split, sample_positions, select_blocks
 
 __all__ = ["attention"]
 
@@ -29,50 +30,50 @@ LIMITS = (
 )
 
 
-def attention(study: AnalysisContext) -> AnalysisResult:
+def attention(run: RestoredRun) -> AnalysisResult:
     """Maps of some images: pictures, the maps as arrays, and facts of each map as a table."""
-    options = study.cfg.analyze.attention
-    found = collect_attention(study)
-    names = select_blocks(study, "analyze.attention.blocks", options.blocks, found)
-    heads = _heads(study, options.heads, {a.name: a.before.shape[1] for a in found if a.name in names})
-    positions = _positions(study)
-    model = study.task.model
+    options = run.cfg.analyze.attention
+    found = collect_attention(run)
+    names = select_blocks(run, "analyze.attention.blocks", options.blocks, found)
+    heads = _heads(run, options.heads, {a.name: a.before.shape[1] for a in found if a.name in names})
+    positions = _positions(run)
+    model = run.task.model
     collected: dict[str, list[list[NDArray[Any]]]] = {name: [[], []] for name in names}
     pictures, labels = [], []
-    for batch in study.track(list(study.batches(positions)), "Attending"):
+    for batch in run.track(list(iter_split(run, positions)), "Attending"):
         images = batch["image"]
         with torch.no_grad():
-            answers = study.task.predictions(study.task(images))
-        labels += _labels(study, batch, answers)
-        facts = study.datamodule
+            answers = run.task.predictions(run.task(images))
+        labels += _labels(run, batch, answers)
+        facts = run.datamodule
         rgb = getattr(facts, "rgb", None)
         pictures.append(to_uint8_rgb(images.cpu(), facts.mean, facts.std, rgb))
         for each in attentions(model, images, names):
             for kept, matrix in zip(collected[each.name], (each.before, each.after), strict=True):
-                with as_config_error(study.cfg, "analysis"):
+                with as_config_error(run.cfg, "analysis"):
                     kept.append(maps(model, each.name, matrix, len(images))[:, heads].cpu().numpy())
     soft = {each.name: each.num_softmax_heads for each in found}
     blocks = [
         BlockMaps(name, heads, soft[name], *(np.concatenate(kept) for kept in collected[name]))
         for name in names
     ]
-    return _summarize(study, positions, np.concatenate(pictures), labels, blocks)
+    return _summarize(run, positions, np.concatenate(pictures), labels, blocks)
 
 
 def _summarize(
-    study: AnalysisContext,
+    run: RestoredRun,
     positions: list[int],
     pictures: NDArray[np.uint8],
     labels: list[str],
     blocks: list[BlockMaps],
 ) -> AnalysisResult:
-    options = study.cfg.analyze.attention
+    options = run.cfg.analyze.attention
     drawn = options.num_pictures if options.images is None else len(positions)
     rows: list[list[object]] = []
     numbers: dict[str, float] = {}
     sentences, figures = [], []
     arrays: dict[str, NDArray[Any]] = {"positions": np.array(positions), "images": pictures}
-    whose = "the class token's row" if has_class_token(study.task.model) else "the mean row of all tokens"
+    whose = "the class token's row" if has_class_token(run.task.model) else "the mean row of all tokens"
     for block in blocks:
         facts = []
         for index, position in enumerate(positions):
@@ -110,20 +111,20 @@ def _summarize(
     return AnalysisResult(sentences, LIMITS, numbers, figures, [table], arrays)
 
 
-def _positions(study: AnalysisContext) -> list[int]:
+def _positions(run: RestoredRun) -> list[int]:
     """The images that the user wants."""
-    options = study.cfg.analyze.attention
+    options = run.cfg.analyze.attention
     if options.images is None:
-        return study.sample(options.num_images)
-    count = len(study.datamodule.datasets[study.cfg.split])
+        return sample_positions(run, options.num_images)
+    count = len(run.datamodule.datasets[run.cfg.split])
     if wrong := [position for position in options.images if position >= count]:
         why = f"there is no image {', '.join(map(str, wrong))}"
-        fix = f"split={study.cfg.split} has {count}, from 0 to {count - 1}"
-        raise ConfigError([problem_at(study.cfg, ["analyze.attention.images", "split"], why, fix)])
+        fix = f"split={run.cfg.split} has {count}, from 0 to {count - 1}"
+        raise ConfigError([problem_at(run.cfg, ["analyze.attention.images", "split"], why, fix)])
     return options.images
 
 
-def _heads(study: AnalysisContext, wanted: Sequence[int] | None, counts: dict[str, int]) -> list[int]:
+def _heads(run: RestoredRun, wanted: Sequence[int] | None, counts: dict[str, int]) -> list[int]:
     """Heads that all chosen blocks have."""
     fewest = min(counts.values())
     if wanted is None:
@@ -131,14 +132,14 @@ def _heads(study: AnalysisContext, wanted: Sequence[int] | None, counts: dict[st
     if wrong := [head for head in wanted if head >= fewest]:
         why = f"there is no head {', '.join(map(str, wrong))}"
         fix = f"legal: 0 to {fewest - 1} in {', '.join(counts)}"
-        raise ConfigError([problem_at(study.cfg, ["analyze.attention.heads"], why, fix)])
+        raise ConfigError([problem_at(run.cfg, ["analyze.attention.heads"], why, fix)])
     return list(wanted)
 
 
-def _labels(study: AnalysisContext, batch: dict[str, torch.Tensor], answers: torch.Tensor) -> list[str]:
+def _labels(run: RestoredRun, batch: dict[str, torch.Tensor], answers: torch.Tensor) -> list[str]:
     """Right and predicted class of images."""
     if "target" not in batch:
         return [""] * len(answers)
-    names = study.datamodule.class_names
+    names = run.datamodule.class_names
     pairs = zip(batch["target"].tolist(), answers.argmax(1).tolist(), strict=True)
     return [names[r] if r == p else f"{names[r]}\n(said: {names[p]})" for r, p in pairs]

@@ -10,35 +10,36 @@ from kanvision.analysis.curvature.figures import spectrum_picture
 from kanvision.analysis.curvature.hessian import Hessian, spectrum
 from kanvision.analysis.curvature.lanczos import Estimate, density, extreme_eigenvalues, mean_and_error
 from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
+from kanvision.app.restore import RestoredRun
 
-from .study import AnalysisContext, batch_loss, describe_images, fixed_batches, trainable_parameter_names
+from .inputs import batch_loss, describe_images, fixed_batches, trainable_parameter_names
 
 __all__ = ["hessian"]
 
 
-def hessian(study: AnalysisContext) -> AnalysisResult:
+def hessian(run: RestoredRun) -> AnalysisResult:
     """Ask for the spectrum of the Hessian at the checkpoint's weights."""
-    options = study.cfg.analyze.hessian
-    names = trainable_parameter_names(study)
-    batches = fixed_batches(study, options.images, options.num_images)
-    images = describe_images(study, options.images, batches)
-    parameters = [p for name, p in study.task.model.named_parameters() if name in names]
+    options = run.cfg.analyze.hessian
+    names = trainable_parameter_names(run)
+    batches = fixed_batches(run, options.images, options.num_images)
+    images = describe_images(run, options.images, batches)
+    parameters = [p for name, p in run.task.model.named_parameters() if name in names]
     for parameter in parameters:
         parameter.requires_grad_(True)
-    matrix = Hessian(lambda batch: batch_loss(study, batch), parameters, batches)
+    matrix = Hessian(lambda batch: batch_loss(run, batch), parameters, batches)
     steps = min(options.num_steps, matrix.size)
-    study.console.print(
+    run.console.print(
         f"{matrix.size:,} parameters; Lanczos' method keeps {steps} vectors of them, "
         f"{steps * matrix.size * parameters[0].element_size() / 2**20:,.0f} MiB",
     )
     total = options.num_runs * steps + max(0, options.num_trace_vectors - options.num_runs)
-    bar = study.track(range(total), "Products with the Hessian")
+    bar = run.track(range(total), "Products with the Hessian")
     found = spectrum(
         matrix,
         runs=options.num_runs,
         steps=steps,
         trace_vectors=options.num_trace_vectors,
-        seed=study.cfg.analyze.seed,
+        seed=run.cfg.analyze.seed,
         tick=lambda: next(bar, None),
     )
     for _ in bar:  # a run may have needed fewer products
@@ -48,10 +49,15 @@ def hessian(study: AnalysisContext) -> AnalysisResult:
 
     curve = density(found.runs, options.kernel_width)
     values, bounds = extreme_eigenvalues(found.runs, options.num_eigenvalues)
-    largest, smallest = max(run.values[-1] for run in found.runs), min(run.values[0] for run in found.runs)
+    largest, smallest = (
+        max(lanczos.values[-1] for lanczos in found.runs),
+        min(lanczos.values[0] for lanczos in found.runs),
+    )
     near = options.kernel_width * max(abs(largest), abs(smallest))
-    below = mean_and_error([float(run.weights[run.values < -near].sum()) for run in found.runs])
-    zero = mean_and_error([float(run.weights[np.abs(run.values) <= near].sum()) for run in found.runs])
+    below = mean_and_error([float(lanczos.weights[lanczos.values < -near].sum()) for lanczos in found.runs])
+    zero = mean_and_error(
+        [float(lanczos.weights[np.abs(lanczos.values) <= near].sum()) for lanczos in found.runs]
+    )
     sentences = [
         f"Hessian of the loss over {images}, by {found.size:,} parameters: largest eigenvalue {largest:.4g}, "
         f"smallest {smallest:.4g}.",
@@ -79,8 +85,8 @@ def hessian(study: AnalysisContext) -> AnalysisResult:
     rows = zip(range(1, len(values) + 1), values, bounds, strict=True)
     ritz = [
         (index + 1, *numbers_of)
-        for index, run in enumerate(found.runs)
-        for numbers_of in zip(run.values, run.weights, run.bounds, strict=True)
+        for index, lanczos in enumerate(found.runs)
+        for numbers_of in zip(lanczos.values, lanczos.weights, lanczos.bounds, strict=True)
     ]
     tables = [
         ResultTable(
@@ -100,7 +106,7 @@ def hessian(study: AnalysisContext) -> AnalysisResult:
             num_shown=0,
         ),
     ]
-    picture = spectrum_picture(curve, found.runs, found.size, title=f"{study.run.model.name}, {images}")
+    picture = spectrum_picture(curve, found.runs, found.size, title=f"{run.train_cfg.model.name}, {images}")
     caption = (
         f"Density of the eigenvalues, a mean over {options.num_runs} random vectors (band: its standard "
         f"error), kernel of {options.kernel_width:g} of the span; red: the values that Lanczos' method found."

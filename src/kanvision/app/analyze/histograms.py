@@ -19,10 +19,11 @@ from kanvision.analysis.histograms import (
     training_chart,
 )
 from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
+from kanvision.app.restore import RestoredRun
 from kanvision.config import ConfigError
 from kanvision.config.errors import problem_at
 
-from .study import AnalysisContext
+from .inputs import find_run_snapshots, load_snapshot
 
 __all__ = ["histograms"]
 
@@ -31,22 +32,22 @@ Found = Mapping[str, Mapping[int, Counts]]
 Distances = Mapping[str, Mapping[int, float]]
 
 
-def histograms(study: AnalysisContext) -> AnalysisResult:
+def histograms(run: RestoredRun) -> AnalysisResult:
     """Counts of all weights and of each kind: charts of some epochs, facts of all that the run has kept."""
-    options = study.cfg.analyze.histograms
-    groups, kept = kinds(study.task.model), study.snapshots
-    shown = _shown(study, list(kept))
+    options = run.cfg.analyze.histograms
+    groups, kept = kinds(run.task.model), find_run_snapshots(run)
+    shown = _shown(run, list(kept))
     limits = {kind: options.limit if kind == ALL else 0.0 for kind in groups}
     for epoch in (shown[0], shown[-1]):
-        weights = study.weights(kept[epoch])
+        weights = load_snapshot(run, kept[epoch])
         for kind in groups:
             if kind != ALL:
                 limits[kind] = max(limits[kind], reach(weights, groups[kind]))
     found: dict[str, dict[int, Counts]] = {kind: {} for kind in groups}
     distances: dict[str, dict[int, float]] = {kind: {} for kind in groups}
-    start = study.weights(min(kept.items())[1])
-    for epoch, path in study.track(list(kept.items()), "Counting"):
-        weights = study.weights(path)
+    start = load_snapshot(run, min(kept.items())[1])
+    for epoch, path in run.track(list(kept.items()), "Counting"):
+        weights = load_snapshot(run, path)
         for kind, names in groups.items():
             found[kind][epoch] = count(weights, names, limits[kind], options.num_bins)
             distances[kind][epoch] = changed(start, weights, names)
@@ -66,7 +67,7 @@ def histograms(study: AnalysisContext) -> AnalysisResult:
             "Right: distance from the first of them, relative to its norm."
         )
         pictures.append(Picture("over_training", training_chart(found, distances), caption))
-    operators = operator_chart(study.task.model, study.weights(kept[shown[-1]]))
+    operators = operator_chart(run.task.model, load_snapshot(run, kept[shown[-1]]))
     if operators is not None:
         caption = (
             f"Operators of KArAt after epoch {shown[-1]}: coefficients a, b of the functions and W, each "
@@ -74,7 +75,7 @@ def histograms(study: AnalysisContext) -> AnalysisResult:
         )
         pictures.append(Picture("operators", operators, caption))
     return AnalysisResult(
-        _sentences(study, drawn, distances, list(kept)),
+        _sentences(run, drawn, distances, list(kept)),
         LIMITS,
         _numbers(found, distances),
         pictures,
@@ -88,25 +89,25 @@ LIMITS = (
 )
 
 
-def _shown(study: AnalysisContext, kept: list[int]) -> list[int]:
+def _shown(run: RestoredRun, kept: list[int]) -> list[int]:
     """Epochs to draw."""
-    wanted = study.cfg.analyze.histograms.epochs
+    wanted = run.cfg.analyze.histograms.epochs
     if wanted is None:
         return sorted({kept[0], kept[len(kept) // 2], kept[-1]})
     if wrong := [epoch for epoch in wanted if epoch not in kept]:
         why = f"the run has kept no weights after epoch {', '.join(map(str, wrong))}"
         fix = f"legal: {', '.join(map(str, kept))}; train with callbacks=snapshots to keep every epoch's"
-        raise ConfigError([problem_at(study.cfg, ["analyze.histograms.epochs"], why, fix)])
+        raise ConfigError([problem_at(run.cfg, ["analyze.histograms.epochs"], why, fix)])
     return sorted(set(wanted))
 
 
-def _sentences(study: AnalysisContext, drawn: Found, distances: Distances, kept: list[int]) -> list[str]:
+def _sentences(run: RestoredRun, drawn: Found, distances: Distances, kept: list[int]) -> list[str]:
     first, last = min(drawn[ALL]), max(drawn[ALL])
-    limit = study.cfg.analyze.histograms.limit
+    limit = run.cfg.analyze.histograms.limit
     start, end = drawn[ALL][first], drawn[ALL][last]
     sentences = [
         f"The run has kept the weights after epochs {', '.join(map(str, kept))}."
-        if any(path.name.startswith("epoch_") for path in study.snapshots.values())
+        if any(path.name.startswith("epoch_") for path in find_run_snapshots(run).values())
         else f"The run has kept the weights after epoch {' and '.join(map(str, kept))} alone; train with "
         "callbacks=snapshots to keep those of every epoch."
     ]

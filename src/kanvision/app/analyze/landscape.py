@@ -23,11 +23,19 @@ from kanvision.analysis.curvature.landscape import (
     surface,
 )
 from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
+from kanvision.app.restore import RestoredRun
 from kanvision.config import ConfigError
 from kanvision.config.errors import problem_at
 from kanvision.spec.evaluation import DirectionScaling
 
-from .study import AnalysisContext, batch_loss, describe_images, fixed_batches, trainable_parameter_names
+from .inputs import (
+    batch_loss,
+    describe_images,
+    find_run_snapshots,
+    fixed_batches,
+    load_snapshot,
+    trainable_parameter_names,
+)
 
 __all__ = ["landscape"]
 
@@ -39,22 +47,22 @@ UNIT: dict[DirectionScaling, str] = {
 }
 
 
-def landscape(study: AnalysisContext) -> AnalysisResult:
+def landscape(run: RestoredRun) -> AnalysisResult:
     """Draw the loss around the checkpoint's weights."""
-    options = study.cfg.analyze.landscape
-    names = trainable_parameter_names(study)
-    model = study.task.model
+    options = run.cfg.analyze.landscape
+    names = trainable_parameter_names(run)
+    model = run.task.model
     center = get_weights(model, names)
-    snapshots = _snapshots(study, names) if options.directions != "random" else {}
-    plane, scaling = _plane(study, center, snapshots)
-    batches = fixed_batches(study, options.images, options.num_images)
-    images = describe_images(study, options.images, batches)
+    snapshots = _snapshots(run, names) if options.directions != "random" else {}
+    plane, scaling = _plane(run, center, snapshots)
+    batches = fixed_batches(run, options.images, options.num_images)
+    images = describe_images(run, options.images, batches)
     has_batch_norms = any(isinstance(module, _BatchNorm) for module in model.modules())
     anew = has_batch_norms and options.batch_norm == "batch"
 
     @torch.no_grad()
     def loss() -> float:
-        total = sum(float(batch_loss(study, batch)) * len(batch["image"]) for batch in batches)
+        total = sum(float(batch_loss(run, batch)) * len(batch["image"]) for batch in batches)
         return total / sum(len(batch["image"]) for batch in batches)
 
     projections = {epoch: plane.project(weights) for epoch, weights in snapshots.items()}
@@ -62,12 +70,12 @@ def landscape(study: AnalysisContext) -> AnalysisResult:
     with batch_statistics(model) if anew else nullcontext():
         middle = loss()
         along = []
-        for epoch, projection in study.track(projections.items(), "Loss along the path"):
+        for epoch, projection in run.track(projections.items(), "Loss along the path"):
             with at_weights(model, snapshots[epoch]):
                 own = loss()
             with at_weights(model, plane.point(projection.x, projection.y)):
                 along.append((epoch, *projection, own, loss()))
-        bar = study.track(range(len(xs) * len(ys)), "Loss over the plane")
+        bar = run.track(range(len(xs) * len(ys)), "Loss over the plane")
         losses = surface(loss, model, plane, xs, ys, lambda: next(bar, None))
 
     kind = "path" if projections else "random"
@@ -83,7 +91,7 @@ def landscape(study: AnalysisContext) -> AnalysisResult:
         numbers["path_share"] = share
         sentences.append(
             f"The plane holds {share:.1%} of the squared distance of the {len(projections)} snapshots from "
-            f"the checkpoint; the rest of their way is perpendicular to the picture."
+            "the checkpoint; the rest of their path is perpendicular to the picture."
         )
     limits = [
         f"Two directions of {sum(t.numel() for t in center.values()):,}: valleys and walls elsewhere do not "
@@ -91,7 +99,7 @@ def landscape(study: AnalysisContext) -> AnalysisResult:
         "The plane through two networks is not the same plane: compare shapes with care, and heights only "
         "over the same images.",
     ]
-    if projections and study.run.ema is not None:
+    if projections and run.train_cfg.ema is not None:
         limits.append(
             "The run averages its weights (ema): snapshots and checkpoint are averages, and their way is "
             "smoother than the optimizer's own."
@@ -126,7 +134,7 @@ def landscape(study: AnalysisContext) -> AnalysisResult:
         xs,
         ys,
         losses,
-        title=f"{study.run.model.name}, {images}",
+        title=f"{run.train_cfg.model.name}, {images}",
         labels=_labels(kind),
         track=[(projection.x, projection.y, epoch) for epoch, projection in projections.items()],
     )
@@ -145,24 +153,24 @@ def landscape(study: AnalysisContext) -> AnalysisResult:
     )
 
 
-def _snapshots(study: AnalysisContext, names: set[str]) -> dict[int, Weights]:
+def _snapshots(run: RestoredRun, names: set[str]) -> dict[int, Weights]:
     """Weights of the run by epoch; empty if there are not enough of them."""
-    limit = study.cfg.analyze.landscape.num_snapshots
-    found = list(study.snapshots.items())
+    limit = run.cfg.analyze.landscape.num_snapshots
+    found = list(find_run_snapshots(run).items())
     if len(found) < 3:
         return {}
     chosen = sorted({round(i) for i in np.linspace(0, len(found) - 1, min(limit, len(found)))})
-    device = study.device
+    device = run.device
     return {
-        epoch: {name: value.to(device) for name, value in study.weights(path).items() if name in names}
+        epoch: {name: value.to(device) for name, value in load_snapshot(run, path).items() if name in names}
         for epoch, path in (found[index] for index in chosen)
     }
 
 
 def _plane(
-    study: AnalysisContext, center: Weights, snapshots: dict[int, Weights]
+    run: RestoredRun, center: Weights, snapshots: dict[int, Weights]
 ) -> tuple[Plane, DirectionScaling]:
-    options = study.cfg.analyze.landscape
+    options = run.cfg.analyze.landscape
     scaling = options.scaling
     why = "the run has kept fewer than three checkpoints"
     if snapshots:
@@ -175,10 +183,10 @@ def _plane(
             why = str(error)
     if options.directions == "path":
         fix = "train with callbacks=snapshots, or take analyze.landscape.directions=random"
-        raise ConfigError([problem_at(study.cfg, ["analyze.landscape.directions"], why, fix)])
+        raise ConfigError([problem_at(run.cfg, ["analyze.landscape.directions"], why, fix)])
     snapshots.clear()
     at_random: DirectionScaling = "filter" if scaling == "auto" else scaling
-    return random_plane(center, at_random, study.cfg.analyze.seed, vectors=options.include_vectors), at_random
+    return random_plane(center, at_random, run.cfg.analyze.seed, vectors=options.include_vectors), at_random
 
 
 def _axes(

@@ -1,20 +1,15 @@
-"""`eval.py mode=analyze`: a look inside a trained network."""
+"""Command `eval.py mode=analyze`: analyze a trained model."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-import torch
-from lightning_fabric import Fabric
-
 from kanvision.analysis.html_page import SUMMARY, write_index, write_page
 from kanvision.analysis.results import AnalysisResult
 from kanvision.app import record
-from kanvision.app.evaluation_results import results_folder
-from kanvision.app.restore import restore
-from kanvision.config import EvalConfig, as_config_error
-from kanvision.console import build_console
+from kanvision.app.restore import RestoredRun, restore
+from kanvision.config import EvalConfig
 from kanvision.spec.evaluation import Analysis
 
 from .attention import attention
@@ -22,17 +17,12 @@ from .hessian import hessian
 from .histograms import histograms
 from .landscape import landscape
 from .spectra import spectra
-from .study import AnalysisContext
 from .transfer import transfer
 
-__all__ = [
-    "ANALYSES",
-    "AnalysisContext",
-    "analyze",
-]
+__all__ = ["ANALYSES", "analyze"]
 
 
-ANALYSES: dict[Analysis, Callable[[AnalysisContext], AnalysisResult]] = {
+ANALYSES: dict[Analysis, Callable[[RestoredRun], AnalysisResult]] = {
     "attention": attention,
     "spectra": spectra,
     "histograms": histograms,
@@ -40,49 +30,41 @@ ANALYSES: dict[Analysis, Callable[[AnalysisContext], AnalysisResult]] = {
     "hessian": hessian,
     "transfer": transfer,
 }
-"""Analyses by the name that `analysis=` takes."""
+"""Analyses by the name in `analysis=`."""
 
 
 def analyze(cfg: EvalConfig) -> dict[str, float]:
-    """Look at a checkpoint in the way that `cfg.analysis` names.
+    """Run the analysis `cfg.analysis` on a checkpoint.
 
-    Writes pictures, tables, `summary.json` and a page `index.html` to `<run>/analyses/<analysis>`, and the
-    page that leads to those of all analyses to `<run>/analyses`; `cfg.output` takes the place of the latter.
+    Writes pictures, tables, `summary.json` and a page `index.html` to `<run>/analyses/<analysis>`, and an
+    index of all analyses to `<run>/analyses`; `cfg.output` replaces `<run>/analyses`.
 
     Returns:
-        What was found, as numbers by name.
+        Numbers of the result, by name.
 
     Raises:
         CheckpointError: If a file is none of ours, is damaged, or does not fit its own configuration.
         DataError: If the data are missing or broken.
-        ConfigError: If this version does not know the checkpoint's configuration, or the network or the run
-            has nothing of what is asked for.
+        ConfigError: If this version does not know the checkpoint's configuration, or the analysis does not
+            apply to the model or the run.
     """
     assert cfg.analysis is not None
-    path, run, task = restore(cfg)
-    with as_config_error(cfg, "trainer.accelerator"):
-        device = Fabric(accelerator=cfg.trainer.accelerator, devices=1).device
-    task.eval().requires_grad_(False).to(device, torch.float32)
-    console = build_console()
-    result = ANALYSES[cfg.analysis](AnalysisContext(cfg, path, run, task, device, console))
-    root = results_folder(cfg, path, task.config, "analyses")
+    run = restore(cfg)
+    run.freeze()
+    result = ANALYSES[cfg.analysis](run)
+    root = run.results_folder("analyses")
     folder = root / cfg.analysis
     result.write(folder)
-    title = f"{cfg.analysis}: {run.model.name} on {run.data.name}"
+    title = f"{cfg.analysis}: {run.title}"
     options = getattr(cfg.analyze, cfg.analysis, None)
-    about = {
-        "checkpoint": str(path),
-        "model": run.model.name,
-        "data": run.data.name,
-        "root": run.data.root,
+    facts = run.facts() | {
         "split": cfg.split,
-        "seed": run.seed,
         "options": {"seed": cfg.analyze.seed} | (options.model_dump(mode="json") if options else {}),
     }
-    write_page(folder, title, about | record.environment(), result)
+    write_page(folder, title, facts | record.environment(), result)
     summary = {
         "title": title,
-        **about,
+        **facts,
         "sentences": list(result.sentences),
         "numbers": {k: v if math.isfinite(v) else None for k, v in result.numbers.items()},
         "pictures": [picture.name for picture in result.pictures],
@@ -90,8 +72,8 @@ def analyze(cfg: EvalConfig) -> dict[str, float]:
     }
     record.write_metrics(folder / SUMMARY, summary)
     write_index(root)
-    console.print(title, style="bold")
+    run.console.print(title, style="bold")
     for sentence in result.sentences:
-        console.print(f"- {sentence}")
-    console.print(f"Written: {folder}", soft_wrap=True)
+        run.console.print(f"- {sentence}")
+    run.console.print(f"Written: {folder}", soft_wrap=True)
     return dict(result.numbers)

@@ -21,29 +21,30 @@ from kanvision.analysis.spectra import (
     weight_chart,
     weight_matrices,
 )
+from kanvision.app.restore import RestoredRun
 from kanvision.config import ConfigError
 from kanvision.config.errors import problem_at
 
-from .study import AnalysisContext, collect_attention, select_blocks
+from .inputs import collect_attention, iter_split, sample_positions, select_blocks
 
 __all__ = ["spectra"]
 
 
-def spectra(study: AnalysisContext) -> AnalysisResult:
+def spectra(run: RestoredRun) -> AnalysisResult:
     """Singular values of matrices: a chart, all values as a table, ranks as numbers."""
-    of = study.cfg.analyze.spectra.matrices
-    found = collect_attention(study) if of != "weights" else []
-    return _of_attention(study, found) if found or of == "attention" else _of_weights(study)
+    of = run.cfg.analyze.spectra.matrices
+    found = collect_attention(run) if of != "weights" else []
+    return _of_attention(run, found) if found or of == "attention" else _of_weights(run)
 
 
-def _of_attention(study: AnalysisContext, found: list[Attention]) -> AnalysisResult:
-    options = study.cfg.analyze.spectra
-    names = select_blocks(study, "analyze.spectra.blocks", options.blocks, found)
-    positions = study.sample(options.num_images)
+def _of_attention(run: RestoredRun, found: list[Attention]) -> AnalysisResult:
+    options = run.cfg.analyze.spectra
+    names = select_blocks(run, "analyze.spectra.blocks", options.blocks, found)
+    positions = sample_positions(run, options.num_images)
     parts: dict[tuple[str, bool], list[tuple[Values, Values]]] = {}
     about = {each.name: each for each in found}
-    for batch in study.track(list(study.batches(positions)), "Decomposing"):
-        for each in attentions(study.task.model, batch["image"], names):
+    for batch in run.track(list(iter_split(run, positions)), "Decomposing"):
+        for each in attentions(run.task.model, batch["image"], names):
             soft = each.num_softmax_heads
             for is_soft, heads in ((True, slice(None, soft)), (False, slice(soft, None))):
                 matrices = each.before[:, heads], each.after[:, heads]
@@ -117,15 +118,15 @@ def _sentence(each: Spectra, facts: dict[str, float]) -> str:
     )
 
 
-def _of_weights(study: AnalysisContext) -> AnalysisResult:
-    matrices, too_large = weight_matrices(study.task.model, study.cfg.analyze.spectra.max_size)
+def _of_weights(run: RestoredRun) -> AnalysisResult:
+    matrices, too_large = weight_matrices(run.task.model, run.cfg.analyze.spectra.max_size)
     if not matrices:
-        why = f"{study.run.model.name} has no weight whose smaller side is at most that"
+        why = f"{run.train_cfg.model.name} has no weight whose smaller side is at most that"
         fix = f"sizes: {', '.join(f'{name} {size}' for name, size in too_large.items()) or 'no matrices'}"
-        raise ConfigError([problem_at(study.cfg, ["analyze.spectra.max_size"], why, fix)])
+        raise ConfigError([problem_at(run.cfg, ["analyze.spectra.max_size"], why, fix)])
     found = {
         name: singular_values(matrix)
-        for name, matrix in study.track(matrices.items(), "Decomposing", len(matrices))
+        for name, matrix in run.track(matrices.items(), "Decomposing", len(matrices))
     }
     rows: list[list[Any]] = []
     numbers: dict[str, float] = {}

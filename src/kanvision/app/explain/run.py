@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from rich.progress import track
 
 from kanvision.analysis.explain.explainer import ChannelWorth, Explainer
 from kanvision.app import record
-from kanvision.app.build import setup_datamodule
-from kanvision.app.evaluation_results import results_folder
 from kanvision.app.restore import restore
 from kanvision.config import EvalConfig, as_config_error
-from kanvision.console import build_console
 from kanvision.data import ImageDataModule
 from kanvision.models.feature_locations import FeatureLocation, feature_location, feature_locations
 from kanvision.spec.models import LOCATIONS
@@ -44,27 +40,20 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
         ConfigError: If this version does not know the checkpoint's configuration, or a place or a class is
             asked for that the network does not have.
     """
-    path, run, task = restore(cfg)
-    # Each image is explained by itself: one that cannot be read has nothing in its place.
-    datamodule = setup_datamodule(
-        run.model_copy(update={"data": run.data.model_copy(update={"on_bad_sample": "raise"})}),
-        task.class_names,
-    )
+    run = restore(cfg)
+    # single images are explained, so that an unreadable one cannot be replaced
+    data = run.train_cfg.data.model_copy(update={"on_bad_sample": "raise"})
+    run = replace(run, train_cfg=run.train_cfg.model_copy(update={"data": data}))
+    task, datamodule, device = run.task, run.datamodule, run.device
     check_classes(cfg, task, datamodule.class_names)
-    with as_config_error(cfg, "trainer.accelerator"):
-        device = Fabric(accelerator=cfg.trainer.accelerator, devices=1).device
-    task.eval().requires_grad_(False).to(device, torch.float32)
+    run.freeze()
     explainer = _explainer(cfg, task, datamodule, device)
-    folder = results_folder(cfg, path, task.config, "explain")
+    folder = run.results_folder("explain")
     drawing = Drawing(folder, datamodule)
     rows: list[Row] = []
     worth: list[ChannelWorth] = []
-    console = build_console()
     positions = _spread(len(datamodule.datasets[cfg.split]), cfg.explain.num_images)
-    is_quiet = not cfg.trainer.enable_progress_bar
-    for count, position in enumerate(
-        track(positions, "Explaining", console=console, transient=True, disable=is_quiet)
-    ):
+    for count, position in enumerate(run.track(positions, "Explaining")):
         sample = datamodule.datasets[cfg.split].__getitems__([position])
         image = sample["image"].to(device)
         answers = []
@@ -83,23 +72,18 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
     channels: Mapping[str, Any] = {}
     if worth:
         names = channel_names(datamodule)
-        channels = write_channels(folder, names, worth, f"{run.model.name} on {run.data.name}")
-    about = {
-        "checkpoint": str(path),
-        "model": run.model.name,
-        "data": run.data.name,
-        "root": run.data.root,
+        channels = write_channels(folder, names, worth, run.title)
+    facts = run.facts() | {
         "split": cfg.split,
         "images": len(positions),
         "answers": len({(row.image, row.class_name) for row in rows}),
         "options": cfg.explain.model_dump(mode="json"),
-        "seed": run.seed,
     }
     record.write_metrics(
-        folder / "summary.json", {**about, "scores": means, "channels": channels, **record.environment()}
+        folder / "summary.json", {**facts, "scores": means, "channels": channels, **record.environment()}
     )
-    print_scores(console, f"{run.model.name} on {run.data.name}: {about['answers']} answers", means)
-    console.print(f"Written: {folder}", soft_wrap=True)
+    print_scores(run.console, f"{run.title}: {facts['answers']} answers", means)
+    run.console.print(f"Written: {folder}", soft_wrap=True)
     return {f"{method}/{name}": value for method, scores in means.items() for name, value in scores.items()}
 
 

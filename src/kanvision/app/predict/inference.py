@@ -1,6 +1,6 @@
-"""A trained task as functions from images to probabilities, on the device and in the precision of the user.
+"""Inference with a trained task, on the device and in the precision of the configuration.
 
-B batch, C channels, K classes, H W space.
+B batch, C channels, K classes, H W height and width.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from kanvision.app.build import resolve_precision
-from kanvision.config import EvalConfig, TrainConfig, as_config_error
+from kanvision.app.restore import RestoredRun
+from kanvision.config import as_config_error
 from kanvision.spec.evaluation import TestTimeAugmentation
-from kanvision.tasks import SegmentationTask, Task
+from kanvision.tasks import SegmentationTask
 
 __all__ = ["Predictor"]
 
@@ -25,34 +26,37 @@ VIEWS: dict[TestTimeAugmentation, tuple[tuple[int, ...], ...]] = {
     "hflip": ((), (-1,)),
     "flips": ((), (-1,), (-2,), (-2, -1)),
 }
-"""Axes along which images are mirrored, for each mean over views."""
+"""Axes along which images are flipped, for each view of test-time augmentation."""
 
 
 class Predictor:
-    """A task that answers.
+    """A trained task as functions from images to probabilities.
 
     Args:
-        cfg: Names device, precision and views.
-        run: The run that it comes from.
-        task: The task with its weights.
+        run: Restored run, whose configuration holds device, precision and views.
     """
 
-    def __init__(self, cfg: EvalConfig, run: TrainConfig, task: Task) -> None:
-        precision = resolve_precision(run.trainer.precision, cfg.trainer.accelerator)
+    def __init__(self, run: RestoredRun) -> None:
+        cfg = run.cfg
+        precision = resolve_precision(run.train_cfg.trainer.precision, cfg.trainer.accelerator)
         with as_config_error(cfg, "trainer.accelerator", "trainer.precision"):
             self.fabric = Fabric(accelerator=cfg.trainer.accelerator, devices=1, precision=precision)
-            self.network: Any = self.fabric.setup_module(task.eval())
-        self.task = task
+            self.network: Any = self.fabric.setup_module(run.task.eval())
+        self.task = run.task
         self.views = VIEWS[cfg.predict.tta]
 
-    def classes(self, images: Tensor) -> Tensor:
-        """Normalized images (B, C, H, W) to probabilities (B, K)."""
-        return self._mean(images, lambda logits, _: self.task.predictions(logits))
+    def predict_classes(self, images: Tensor) -> Tensor:
+        """Return class probabilities (B, K) of normalized images (B, C, H, W)."""
+        return self._mean_over_views(images, lambda logits, _: self.task.predictions(logits))
 
-    def masks(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Normalized images (B, C, h, w) to probabilities (B, K, H, W) of `size`, H and W.
+    def predict_masks(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return pixel probabilities (B, K, H, W) of normalized images (B, C, h, w).
 
-        Of masks that are foreground or not, there are those of the foreground alone.
+        Binary masks have the probabilities of the foreground alone.
+
+        Args:
+            images: Normalized images.
+            size: Height and width of the probabilities, H and W.
         """
         task = self.task
         assert isinstance(task, SegmentationTask)
@@ -63,10 +67,12 @@ class Predictor:
             planes = task.predictions(logits).flip(view)
             return planes[:, -1:] if task.mode == "binary" else planes
 
-        return self._mean(images, probabilities)
+        return self._mean_over_views(images, probabilities)
 
     @torch.inference_mode()
-    def _mean(self, images: Tensor, probabilities: Callable[[Tensor, tuple[int, ...]], Tensor]) -> Tensor:
+    def _mean_over_views(
+        self, images: Tensor, probabilities: Callable[[Tensor, tuple[int, ...]], Tensor]
+    ) -> Tensor:
         images = self.fabric.to_device(images)
-        found = [probabilities(self.network(images.flip(view)), view) for view in self.views]
-        return torch.stack(found).mean(dim=0).float().cpu()
+        views = [probabilities(self.network(images.flip(view)), view) for view in self.views]
+        return torch.stack(views).mean(dim=0).float().cpu()

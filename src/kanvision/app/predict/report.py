@@ -1,4 +1,4 @@
-"""What predictions tell people: tables and notes."""
+"""Tables and notes on predictions."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from rich.table import Table
 
 from kanvision.prediction import MaskPredictor, Outcome
 
-__all__ = ["FileRow", "class_lines", "mask_lines", "mask_notes", "write_table"]
+__all__ = ["FileRow", "mask_notes", "print_classes", "print_masks", "write_table"]
 
-MOST_ROWS = 20
-FAR = 3.0
-"""Standard deviations that the mean of an image may lie off that of the training images."""
-MUCH_LARGER = 2
+MAX_ROWS = 20
+MAX_OFFSET = 3.0
+"""Standard deviations by which the mean of an image may differ from that of the training images."""
+MAX_REDUCTION = 2
+"""Factor by which an image may be reduced before a note is printed."""
 
 
 class FileRow(NamedTuple):
-    """What was found in one file."""
+    """Result of one file."""
 
     name: str
     outcome: Outcome
     tiles: int | None
-    """None: it was resized."""
+    """Number of tiles; None: the image was resized."""
     seconds: float
 
 
 def write_table(path: Path, rows: Sequence[FileRow], classes: Sequence[str]) -> None:
-    """Write a row for each image: size, pixels without a class, shares of the classes."""
+    """Write a row per image: size, pixels without a class, shares of the classes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
@@ -46,24 +47,24 @@ def write_table(path: Path, rows: Sequence[FileRow], classes: Sequence[str]) -> 
             table.writerow([row.name, width, height, row.outcome.no_data, row.outcome.undecided, *shares])
 
 
-def class_lines(console: Console, counts: Counter[str], total: int, seconds: float) -> None:
-    """Print how many images have each class."""
+def print_classes(console: Console, counts: Counter[str], total: int, seconds: float) -> None:
+    """Print the number of images of each class."""
     table = Table("class", "images", "share")
-    for name, count in counts.most_common(MOST_ROWS):
+    for name, count in counts.most_common(MAX_ROWS):
         table.add_row(name or "none: the network gave no number", str(count), f"{count / total:.1%}")
-    if len(counts) > MOST_ROWS:
-        rest = sum(count for _, count in counts.most_common()[MOST_ROWS:])
-        table.add_row(f"{len(counts) - MOST_ROWS} more", str(rest), f"{rest / total:.1%}")
+    if len(counts) > MAX_ROWS:
+        rest = sum(count for _, count in counts.most_common()[MAX_ROWS:])
+        table.add_row(f"{len(counts) - MAX_ROWS} more", str(rest), f"{rest / total:.1%}")
     console.print(table)
     console.print(f"{total} images in {seconds:.1f} s")
 
 
-def mask_lines(console: Console, rows: Sequence[FileRow], predictor: MaskPredictor) -> None:
-    """Print what was found in each image."""
+def print_masks(console: Console, rows: Sequence[FileRow], predictor: MaskPredictor) -> None:
+    """Print the result of each image."""
     table = Table("file", "pixels", "predicted as", "no data", "classes", "seconds")
-    for row in rows[:MOST_ROWS]:
+    for row in rows[:MAX_ROWS]:
         (height, width), found = row.outcome.size, zip(predictor.foreground, row.outcome.shares, strict=True)
-        how = (
+        method = (
             f"{row.tiles} tiles of {predictor.tile}"
             if row.tiles
             else f"{predictor.img_size} x {predictor.img_size}"
@@ -74,20 +75,20 @@ def mask_lines(console: Console, rows: Sequence[FileRow], predictor: MaskPredict
         table.add_row(
             row.name,
             f"{width} x {height}",
-            how,
+            method,
             f"{empty / (height * width):.1%}" if empty else "",
             shares,
             f"{row.seconds:.1f}",
         )
-    if len(rows) > MOST_ROWS:
+    if len(rows) > MAX_ROWS:
         table.add_row(
-            f"{len(rows) - MOST_ROWS} more", "", "", "", "", f"{sum(r.seconds for r in rows[MOST_ROWS:]):.1f}"
+            f"{len(rows) - MAX_ROWS} more", "", "", "", "", f"{sum(r.seconds for r in rows[MAX_ROWS:]):.1f}"
         )
     console.print(table)
 
 
 def mask_notes(rows: Sequence[FileRow], predictor: MaskPredictor) -> Iterator[str]:
-    """What a user should know of the results."""
+    """Yield notes on results that may be wrong."""
     for verb, name in (("hold no data", "no_data"), ("got no number from the network", "undecided")):
         counts = {row.name: getattr(row.outcome, name) for row in rows if getattr(row.outcome, name)}
         if counts:
@@ -96,7 +97,7 @@ def mask_notes(rows: Sequence[FileRow], predictor: MaskPredictor) -> Iterator[st
     far = {
         row.name: offset
         for row in rows
-        if (offset := max(row.outcome.offsets, key=abs)) and abs(offset) > FAR
+        if (offset := max(row.outcome.offsets, key=abs)) and abs(offset) > MAX_OFFSET
     }
     if far:
         worst = max(far.values(), key=abs)
@@ -104,11 +105,11 @@ def mask_notes(rows: Sequence[FileRow], predictor: MaskPredictor) -> Iterator[st
             f"{_files(list(far))}: values lie up to {abs(worst):.1f} standard deviations off those of "
             "the training images; are they scaled alike (predict.max_value, predict.bands)?"
         )
-    limit = MUCH_LARGER * predictor.img_size
+    limit = MAX_REDUCTION * predictor.img_size
     large = [row.name for row in rows if row.tiles is None and math.sqrt(math.prod(row.outcome.size)) > limit]
     if large:
         yield (
-            f"{_files(large)}: brought to {predictor.img_size} x {predictor.img_size}, as evaluation does; "
+            f"{_files(large)}: resized to {predictor.img_size} x {predictor.img_size}, as evaluation does; "
             f"predict.tile={predictor.img_size} keeps their own resolution"
         )
 

@@ -1,22 +1,22 @@
-"""`eval.py mode=predict`: what a trained network says of images that nobody has labeled."""
+"""Command `eval.py mode=predict`: predict images without labels."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kanvision.app import record
 from kanvision.app.build import create_datamodule
-from kanvision.app.restore import Restored, restore, run_folder
+from kanvision.app.restore import RestoredRun, restore
+from kanvision.app.results_folder import run_folder
 from kanvision.config import ConfigError, EvalConfig, TrainConfig, lock_folder
 from kanvision.config.errors import problem_at
-from kanvision.console import build_console
 from kanvision.data import ClassificationDataModule, ImageDataModule, SegmentationDataModule
 from kanvision.data.files.pillow import pixel_limit
 from kanvision.prediction import (
@@ -38,7 +38,7 @@ from kanvision.prediction import (
 from kanvision.tasks import NonFiniteError, SegmentationTask
 
 from .inference import Predictor
-from .report import FileRow, class_lines, mask_lines, mask_notes, write_table
+from .report import FileRow, mask_notes, print_classes, print_masks, write_table
 
 __all__ = ["predict"]
 
@@ -49,139 +49,152 @@ def predict(cfg: EvalConfig) -> list[Path]:
     """Predict images, and write masks, probabilities and overlays, or a table of classes.
 
     Returns:
-        What was written.
+        Paths of the written files.
 
     Raises:
         CheckpointError: If the checkpoint is none of ours, is damaged, or does not fit its configuration.
         DataError: If images cannot be used, or results exist; nothing is predicted then.
         ConfigError: If a setting does not fit the checkpoint.
-        NonFiniteError: If the network gave no number for any image.
+        NonFiniteError: If the model's output is not finite for all images.
     """
-    restored = restore(cfg)
     assert cfg.input is not None
-    source = Path(cfg.input).expanduser()
-    is_masks = isinstance(restored.task, SegmentationTask)
-    suffix = getattr(restored.run.data, "mask_suffix", "")
-    inputs = find_inputs(source, classes=not is_masks, mask_suffix=suffix)
-    is_multilabel = isinstance(restored.task, SegmentationTask) and restored.task.mode == "multilabel"
-    file = resolve_output_file(cfg.output, len(inputs.names), classes=not is_masks, multilabel=is_multilabel)
-    default = run_folder(restored.path) / "predict" / source.stem
-    folder = file.parent if file else Path(cfg.output).expanduser() if cfg.output else default
-    job = _Job(cfg, restored, create_datamodule(restored.run), folder, file, build_console())
+    job = _PredictionJob(restore(cfg), Path(cfg.input).expanduser())
     started = time.perf_counter()
-    # single files may have one folder
-    lock = nullcontext() if file else lock_folder(folder, key="output")
+    # several single files may be written to one folder
+    lock = nullcontext() if job.file else lock_folder(job.folder, key="output")
     with lock, pixel_limit(cfg.predict.max_pixels, "predict.max_pixels"):
-        written = _masks(job, inputs) if is_masks else _classes(job, inputs)
-    about: dict[str, Any] = {"checkpoint": str(restored.path), "input": str(source)}
-    about |= {"model": job.run.model.name, "data": job.run.data.name, "images": len(inputs.names)}
-    about |= {"predict": cfg.predict.model_dump(), "class_names": list(restored.task.class_names)}
-    about |= {"protocol": restored.task.metric_notes(), "seconds": round(time.perf_counter() - started, 2)}
-    record.write_metrics(job.record, about | record.environment())
-    job.say(f"Written: {folder}")
-    for what in [*written, f"{job.record.name}: how they were made"]:
-        job.say(f"  {what}")
+        written = _write_masks(job) if job.has_masks else _write_classes(job)
+    run, inputs = job.run, job.inputs
+    facts: dict[str, Any] = {
+        "checkpoint": str(run.path),
+        "input": str(job.input),
+        "model": run.train_cfg.model.name,
+        "data": run.train_cfg.data.name,
+        "images": len(inputs.names),
+        "predict": cfg.predict.model_dump(),
+        "class_names": list(run.task.class_names),
+        "protocol": run.task.metric_notes(),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+    record.write_metrics(job.record, facts | record.environment())
+    job.print(f"Written: {job.folder}")
+    for line in [*written, f"{job.record.name}: how they were made"]:
+        job.print(f"  {line}")
     for why, names in (("no images", inputs.others), ("masks of other images", inputs.masks)):
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            job.say(f"Left out, being {why}: {', '.join(map(str, names[:5]))}{more}")
-    if file:
-        return [file, job.record]
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+            job.print(f"Left out, being {why}: {', '.join(map(str, names[:5]))}{more}")
+    if job.file:
+        return [job.file, job.record]
+    return sorted(path for path in job.folder.rglob("*") if path.is_file())
 
 
-class _Job(NamedTuple):
-    """What both kinds of prediction need."""
+class _PredictionJob:
+    """Inputs and outputs of a prediction.
 
-    cfg: EvalConfig
-    restored: Restored
-    datamodule: ImageDataModule
-    folder: Path
-    file: Path | None
-    """The only result, but for the record; None: the folder has them."""
-    console: Console
+    Args:
+        run: Restored run.
+        path: Image, or folder of images.
+    """
+
+    def __init__(self, run: RestoredRun, path: Path) -> None:
+        cfg, task = run.cfg, run.task
+        self.run = run
+        self.input = path
+        self.has_masks = isinstance(task, SegmentationTask)
+        suffix = getattr(run.train_cfg.data, "mask_suffix", "")
+        self.inputs: Inputs = find_inputs(path, classes=not self.has_masks, mask_suffix=suffix)
+        is_multilabel = isinstance(task, SegmentationTask) and task.mode == "multilabel"
+        count = len(self.inputs.names)
+        self.file: Path | None = resolve_output_file(
+            cfg.output, count, classes=not self.has_masks, multilabel=is_multilabel
+        )
+        """Only result beside the record; None: results are in the folder."""
+        default = run_folder(run.path) / "predict" / path.stem
+        output = Path(cfg.output).expanduser() if cfg.output else default
+        self.folder: Path = self.file.parent if self.file else output
+        self.datamodule: ImageDataModule = create_datamodule(run.train_cfg)
 
     @property
     def record(self) -> Path:
-        """File that says how the results were made."""
+        """File with the settings of the prediction."""
         return self.file.with_suffix(".json") if self.file else self.folder / "predictions.json"
 
-    @property
-    def run(self) -> TrainConfig:
-        return self.restored.run
+    @cached_property
+    def predictor(self) -> Predictor:
+        """Model on its device."""
+        return Predictor(self.run)
 
-    def say(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True)
-
-    def applied(self) -> Predictor:
-        return Predictor(self.cfg, self.run, self.restored.task)
+    def print(self, text: str) -> None:
+        """Print a line."""
+        self.run.console.print(text, soft_wrap=True)
 
     @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[ADVANCE]:
-        """A bar with the time that is left, at a terminal; gives what counts."""
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        off = not (self.cfg.trainer.enable_progress_bar and self.console.is_terminal)
-        with Progress(*columns, console=self.console, disable=off, transient=True) as bar:
-            bar_task = bar.add_task(what, total=total)
-            yield lambda count: bar.advance(bar_task, count)
+    def progress(self, stage: str, total: int) -> Iterator[ADVANCE]:
+        """Show a progress bar at a terminal; gives the function that advances it."""
+        columns = (TextColumn(stage), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        console = self.run.console
+        off = not (self.run.cfg.trainer.enable_progress_bar and console.is_terminal)
+        with Progress(*columns, console=console, disable=off, transient=True) as bar:
+            task_id = bar.add_task(stage, total=total)
+            yield lambda count: bar.advance(task_id, count)
 
 
-def _classes(job: _Job, inputs: Inputs) -> list[str]:
-    """Write the table of the classes of pictures; returns what was written, in words."""
-    data, predicted = job.datamodule, job.cfg.predict.model_dump(exclude={"tta", "overwrite", "max_pixels"})
-    defaults = type(job.cfg.predict)().model_dump()
-    if given := [f"predict.{key}" for key, value in predicted.items() if value != defaults[key]]:
-        why = f"{job.run.model.name} names the class of a whole image"
-        raise ConfigError([problem_at(job.cfg, given, why, "leave out what is for masks")])
+def _write_classes(job: _PredictionJob) -> list[str]:
+    """Write the table of classes; return lines on what was written."""
+    data, inputs, cfg = job.datamodule, job.inputs, job.run.cfg
+    mask_options = cfg.predict.model_dump(exclude={"tta", "overwrite", "max_pixels"})
+    defaults = type(cfg.predict)().model_dump()
+    if given := [f"predict.{key}" for key, value in mask_options.items() if value != defaults[key]]:
+        why = f"{job.run.train_cfg.model.name} names the class of a whole image"
+        raise ConfigError([problem_at(cfg, given, why, "leave out what is for masks")])
     assert isinstance(data, ClassificationDataModule)
-    table, limit = job.file or job.folder / "predictions.csv", job.cfg.predict.max_pixels
+    table, limit = job.file or job.folder / "predictions.csv", cfg.predict.max_pixels
     with job.progress("checking", len(inputs.names)) as advance:
         problems = find_unusable_pictures(inputs.paths, limit, advance)
-    raise_problems(
-        [*problems, *find_overwritten_files([table, job.record], inputs, job.cfg.predict.overwrite)]
-    )
-    names = _names(job, job.run.data.num_classes or 0)
+    raise_problems([*problems, *find_overwritten_files([table, job.record], inputs, cfg.predict.overwrite)])
+    names = _class_names(job.run, job.run.train_cfg.data.num_classes or 0)
     started = time.perf_counter()
     with job.progress("predicting", len(inputs.names)) as advance:
         counts = predict_classes(
             inputs,
             table,
-            job.applied().classes,
+            job.predictor.predict_classes,
             data.eval_transform,
             names,
             data.eval_batch_size,
             max_pixels=limit,
             advance=advance,
         )
-    class_lines(job.console, counts, len(inputs.names), time.perf_counter() - started)
+    print_classes(job.run.console, counts, len(inputs.names), time.perf_counter() - started)
     if counts[""] == len(inputs.names):
-        raise _without_numbers(job, inputs, table)
+        raise _non_finite_error(job, table)
     return [f"{table.name}: {len(inputs.names)} images, the first {min(5, len(names))} classes of each"]
 
 
-def _masks(job: _Job, inputs: Inputs) -> list[str]:
-    """Write masks, probabilities and overlays of images; returns what was written, in words."""
-    cfg, data = job.cfg.predict, job.datamodule
+def _write_masks(job: _PredictionJob) -> list[str]:
+    """Write masks, probabilities and overlays of images; return lines on what was written."""
+    cfg, data, inputs = job.run.cfg.predict, job.datamodule, job.inputs
     assert isinstance(data, SegmentationDataModule)
     bands = Bands(
         data.spec.in_chans,
         data.preprocessing,
-        tuple(cfg.bands) if cfg.bands else _bands(job.run),
-        cfg.max_value or getattr(job.run.data, "max_value", None),
+        tuple(cfg.bands) if cfg.bands else _numbered_bands(job.run.train_cfg),
+        cfg.max_value or getattr(job.run.train_cfg.data, "max_value", None),
     )
-    predictor = _predictor(job, data)
+    predictor = _build_mask_predictor(job, data)
     outputs = [predictor.plan_outputs(name, job.folder, cfg.probabilities) for name in inputs.names]
     table, tiles = job.folder / "predictions.csv", list[int]()
     if job.file:
         outputs = [Outputs((job.file,))]
 
-    def look(scene: Scene) -> None:
+    def check(scene: Scene) -> None:
         if predictor.is_resized(scene):
             scene.check_size()
         tiles.append(predictor.num_tiles(scene))
 
     with job.progress("checking", len(inputs.names)) as advance:
-        problems = find_unusable_scenes(inputs.paths, bands, look, advance)
+        problems = find_unusable_scenes(inputs.paths, bands, check, advance)
     files = [path for result in outputs for path in result.files]
     files += [job.record] if job.file else [table, job.record]
     raise_problems(
@@ -198,65 +211,63 @@ def _masks(job: _Job, inputs: Inputs) -> list[str]:
             rows.append(FileRow(name.as_posix(), outcome, None if resized else count, seconds))
     if not job.file:
         write_table(table, rows, predictor.foreground)
-    mask_lines(job.console, rows, predictor)
+    print_masks(job.run.console, rows, predictor)
     for note in mask_notes(rows, predictor):
-        job.say(f"Note: {note}")
+        job.print(f"Note: {note}")
     if all(row.outcome.undecided and not any(row.outcome.shares) for row in rows):
-        raise _without_numbers(job, inputs, job.file or table)
-    return _described(outputs, predictor)
+        raise _non_finite_error(job, job.file or table)
+    return _describe_outputs(outputs, predictor)
 
 
-def _without_numbers(job: _Job, inputs: Inputs, table: Path) -> NonFiniteError:
+def _non_finite_error(job: _PredictionJob, table: Path) -> NonFiniteError:
     return NonFiniteError(
-        f"{job.restored.path}: the output of the network is not finite (NaN or infinity) for all of "
-        f"{len(inputs.names)} images; {table} and the files beside it hold no prediction"
+        f"{job.run.path}: the output of the network is not finite (NaN or infinity) for all of "
+        f"{len(job.inputs.names)} images; {table} and the files beside it hold no prediction"
     )
 
 
-def _predictor(job: _Job, data: SegmentationDataModule) -> MaskPredictor:
-    cfg, task, size = job.cfg.predict, job.restored.task, data.spec.img_size
+def _build_mask_predictor(job: _PredictionJob, data: SegmentationDataModule) -> MaskPredictor:
+    cfg, task, size = job.run.cfg, job.run.task, data.spec.img_size
     assert isinstance(task, SegmentationTask)
-    names = _names(job, 1 if task.mode == "binary" else task.num_classes)
-    tile = cfg.tile or size
-    is_tiled = cfg.tile is not None or cfg.overlap is not None
-    applied = job.applied()
+    names = _class_names(job.run, 1 if task.mode == "binary" else task.num_classes)
+    tile, overlap = cfg.predict.tile or size, cfg.predict.overlap
+    is_tiled = cfg.predict.tile is not None or overlap is not None
     return MaskPredictor(
-        applied.masks,
+        job.predictor.predict_masks,
         task.predicted_masks,
         task.mode,
         tuple(names),
         img_size=size,
         interpolation=data.interpolation,
         tile=tile,
-        overlap=tile // 4 if cfg.overlap is None else cfg.overlap,
-        # As many pixels as a batch of the run's evaluation has, whatever the size of tiles.
-        batch_size=job.cfg.data.batch_size or max(1, data.eval_batch_size * size**2 // tile**2),
-        resize=False if is_tiled else cfg.resize,
-        rgb=data.rgb if cfg.bands is None else (),
+        overlap=tile // 4 if overlap is None else overlap,
+        # as many pixels as in a batch of the run's evaluation, whatever the size of tiles
+        batch_size=cfg.data.batch_size or max(1, data.eval_batch_size * size**2 // tile**2),
+        resize=False if is_tiled else cfg.predict.resize,
+        rgb=data.rgb if cfg.predict.bands is None else (),
         colors=data.colors,
     )
 
 
-def _bands(run: TrainConfig) -> tuple[int, ...] | None:
-    """Bands of a file that the run used, where it counted them; names are those of separate files."""
-    bands = getattr(run.data, "bands", None) or ()
+def _numbered_bands(train_cfg: TrainConfig) -> tuple[int, ...] | None:
+    """Return the numbers of the run's bands in a file; None if it names bands of separate files."""
+    bands = getattr(train_cfg.data, "bands", None) or ()
     return tuple(bands) if bands and all(isinstance(band, int) for band in bands) else None
 
 
-def _names(job: _Job, count: int) -> list[str]:
-    """Names of classes from the checkpoint, or numbers where it is too old to hold them."""
-    task = job.restored.task
-    names = list(task.class_names)
-    if isinstance(task, SegmentationTask) and task.mode == "binary":
+def _class_names(run: RestoredRun, count: int) -> list[str]:
+    """Return the class names in the checkpoint, or numbers if it is too old to hold names."""
+    names = list(run.task.class_names)
+    if isinstance(run.task, SegmentationTask) and run.task.mode == "binary":
         return names[-1:] or ["foreground"]
     if len(names) == count:
         return names
-    if isinstance(task, SegmentationTask):
+    if isinstance(run.task, SegmentationTask):
         return [f"class_{number}" for number in range(count)]
     return [str(number) for number in range(count)]
 
 
-def _described(outputs: Sequence[Any], predictor: MaskPredictor) -> list[str]:
+def _describe_outputs(outputs: Sequence[Any], predictor: MaskPredictor) -> list[str]:
     count = len(outputs)
     labels = "0 and 1" if predictor.mode != "multiclass" else f"0 to {len(predictor.names) - 1}"
     planes = "a band or folder for each of " if predictor.mode == "multilabel" else ""

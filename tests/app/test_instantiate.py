@@ -6,7 +6,7 @@ import pytest
 from pytorch_lightning.callbacks import Callback, GradientAccumulationScheduler
 from pytorch_lightning.loggers import CSVLogger, Logger
 
-from kanvision.app.build import built
+from kanvision.app.instantiate import instantiate_target
 
 
 def test_a_variable_of_the_environment_reaches_the_object(
@@ -18,7 +18,7 @@ def test_a_variable_of_the_environment_reaches_the_object(
         "save_dir": str(tmp_path),
         "name": "${oc.env:KANVISION_TEST_SECRET}",
     }
-    logger = built(entry, Logger)
+    logger = instantiate_target(entry, Logger)
     assert isinstance(logger, CSVLogger)
     assert logger.name == "hunter2"
     assert entry["name"] == "${oc.env:KANVISION_TEST_SECRET}"
@@ -30,7 +30,7 @@ def test_a_target_that_is_looked_up_late_is_still_judged(tmp_path: Path) -> None
     call = f"{{_target_: os.system, command: 'touch {touched}'}}"
     for text in ('${oc.decode:"' + call + '"}', '\\${oc.decode:"' + call + '"}'):
         with pytest.raises(ValueError, match="legal"):
-            built({"_target_": "kanvision.callbacks.LastCheckpoint", "dirpath": text}, Callback)
+            instantiate_target({"_target_": "kanvision.callbacks.LastCheckpoint", "dirpath": text}, Callback)
     assert not touched.exists()
 
 
@@ -45,13 +45,13 @@ def test_a_target_that_is_looked_up_late_is_still_judged(tmp_path: Path) -> None
 def test_an_argument_that_starts_something_is_refused(target: str, tmp_path: Path) -> None:
     inner = {"_target_": target, "entrypoint": "touch", "args": [str(tmp_path / "touched")], "env": {}}
     with pytest.raises(ValueError, match="is no Callback or Logger or Module"):
-        built({"_target_": "kanvision.callbacks.LastCheckpoint", "dirpath": inner}, Callback)
+        instantiate_target({"_target_": "kanvision.callbacks.LastCheckpoint", "dirpath": inner}, Callback)
     assert not list(tmp_path.iterdir())
 
 
 def test_arguments_that_are_plain_data_or_modules_are_built() -> None:
     theme = "pytorch_lightning.callbacks.progress.rich_progress.RichProgressBarTheme"
-    bar = built(
+    bar = instantiate_target(
         {"_target_": "pytorch_lightning.callbacks.RichProgressBar", "theme": {"_target_": theme}}, Callback
     )
     assert type(bar).__name__ == "RichProgressBar"
@@ -60,7 +60,7 @@ def test_arguments_that_are_plain_data_or_modules_are_built() -> None:
 def test_whole_numbers_as_keys_reach_the_class() -> None:
     """A configuration has texts as keys, also after it went through a checkpoint."""
     entry = {"_target_": "pytorch_lightning.callbacks.GradientAccumulationScheduler"}
-    callback = built({**entry, "scheduling": {"0": 1, "2": 4}}, Callback)
+    callback = instantiate_target({**entry, "scheduling": {"0": 1, "2": 4}}, Callback)
     assert isinstance(callback, GradientAccumulationScheduler)
     assert callback.scheduling == {0: 1, 2: 4}
     assert type(callback.scheduling) is dict

@@ -1,0 +1,145 @@
+"""Instantiation of the classes that `_target_` names in `callbacks` and `logger`.
+
+The beginning of a name does not say where it leads: `torch.os.system` and
+`kanvision.app.record.subprocess.Popen` begin with a legal package. So each `_target_`, those of arguments
+included, must be a class that was defined in a legal package, never a function. Arguments are callbacks,
+loggers, modules or dataclasses, because a package as large as torch has classes that start programs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import OmegaConf
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger
+from torch import nn
+
+from kanvision.config.errors import Problem
+from kanvision.config.targets import ALLOWED_TARGETS
+
+__all__ = ["instantiate_section", "instantiate_target"]
+
+Built = TypeVar("Built")
+ARGUMENTS = (Callback, Logger, nn.Module)
+"""Base classes that arguments may have; dataclasses are legal besides."""
+
+
+def instantiate_section(
+    section: str,
+    entries: Mapping[str, Mapping[str, Any]],
+    base: Callable[..., Built],
+    problems: list[Problem],
+) -> list[Built]:
+    """Return the objects of a section of the configuration, in order, without those that cannot be built.
+
+    Args:
+        section: Dotted key of the section.
+        entries: `_target_` and arguments of each object, by its name in the section.
+        base: Class that the objects must have.
+        problems: Gets one more for each object that cannot be built.
+    """
+    objects = []
+    for name, entry in entries.items():
+        try:
+            objects.append(instantiate_target(entry, base))
+        except Exception as error:  # libraries raise TypeError, AssertionError, RuntimeError and more
+            key = f"{section}.{name}"
+            given = f"{key}._target_={entry.get('_target_')}"
+            problems.append(Problem((key,), (given,), _reason(error), _legal_arguments(entry, error)))
+    return objects
+
+
+def instantiate_target(entry: Mapping[str, Any], base: Callable[..., Built]) -> Built:
+    """Return the object that an entry of the configuration describes.
+
+    References to environment variables are resolved here and nowhere before.
+
+    Args:
+        entry: `_target_` and its arguments.
+        base: Class that the object must have.
+
+    Raises:
+        ValueError: If a `_target_` is not legal.
+    """
+    assert isinstance(base, type)
+    resolved: Any = OmegaConf.to_container(OmegaConf.create(dict(entry)), resolve=True)
+    if unresolved := [text for text in _iter_strings(resolved) if "${" in text]:
+        raise ValueError(f"{unresolved[0]} would be looked up twice; legal: the value itself")
+    outermost, *inner = _iter_targets(resolved)
+    _check_class(outermost, (base,))
+    for target in inner:
+        _check_class(target, ARGUMENTS)
+    instance: Built = instantiate(_with_integer_keys(resolved), _convert_="all")
+    return instance
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of the class itself, where Hydra has wrapped it."""
+    cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+    return str(cause) or repr(cause)
+
+
+def _legal_arguments(entry: Mapping[str, Any], error: Exception) -> str:
+    """Return the names of the arguments of a class, if the error is that it was given others."""
+    if not isinstance(error.__cause__, TypeError):
+        return ""
+    names = inspect.signature(get_object(str(entry["_target_"]))).parameters
+    return f"its arguments: {', '.join(names)}"
+
+
+def _with_integer_keys(node: Any) -> Any:
+    """Convert keys to integers in each mapping whose keys are all digits; configurations hold strings."""
+    if isinstance(node, list):
+        return [_with_integer_keys(value) for value in node]
+    if not isinstance(node, Mapping):
+        return node
+    are_integers = all(str(key).isdigit() for key in node)
+    return {int(key) if are_integers else key: _with_integer_keys(value) for key, value in node.items()}
+
+
+def _iter_targets(node: Any) -> Iterator[str]:
+    """Yield every `_target_`, the outermost one first."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        for value in node.values():
+            yield from _iter_targets(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _iter_targets(value)
+
+
+def _iter_strings(node: Any) -> Iterator[str]:
+    """Yield every string."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping | list | tuple):
+        for value in node.values() if isinstance(node, Mapping) else node:
+            yield from _iter_strings(value)
+
+
+def _check_class(target: str, bases: tuple[type, ...]) -> None:
+    """Check that a `_target_` is a class of a legal package with one of the base classes.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not target.startswith(ALLOWED_TARGETS):
+        raise ValueError(f"_target_={target}; legal beginnings: {', '.join(ALLOWED_TARGETS)}")
+    found: Any = get_object(target)
+    module = getattr(found, "__module__", None) or ""
+    if not isinstance(found, type) or not f"{module}.".startswith(ALLOWED_TARGETS):
+        kind = "a class" if isinstance(found, type) else f"no class but a {type(found).__name__}"
+        raise ValueError(
+            f"_target_={target} is {kind} of {module or 'no package'}; legal are classes of "
+            f"{', '.join(name.rstrip('.') for name in ALLOWED_TARGETS)}"
+        )
+    if not issubclass(found, bases) and not (bases is ARGUMENTS and dataclasses.is_dataclass(found)):
+        names = " or ".join(base.__name__ for base in bases)
+        raise ValueError(f"_target_={target} is no {names}, and nothing else is legal here")
