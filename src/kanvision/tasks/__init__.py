@@ -1,4 +1,4 @@
-"""Training problems: a network with its loss, metrics, optimizer and schedule, as Lightning modules."""
+"""Tasks: a model with its loss, metrics, optimizer and schedule, as Lightning modules."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def create_task(name: TaskName, model: nn.Module, **options: Any) -> Task:
     """Return the task that `data.task` names; all of them take the same arguments.
 
     Args:
-        name: classification or segmentation.
-        model: The network.
-        **options: See the class.
+        name: Name of the task, classification or segmentation.
+        model: Model to train.
+        **options: Arguments of the class.
     """
     task: Task = __getattr__(_TASKS[name])(model, **options)
     return task

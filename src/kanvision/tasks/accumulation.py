@@ -1,4 +1,4 @@
-"""Batches of an optimizer step, which a callback may change between epochs."""
+"""Number of batches in an optimizer step, which a callback may change between epochs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["batches_per_step", "steps_per_epoch"]
 
 
 def batches_per_step(trainer: pl.Trainer, epoch: int) -> int:
-    """Return the batches that an optimizer step of an epoch (from 0) takes together."""
+    """Return the number of batches in an optimizer step of an epoch (from 0)."""
     callbacks: Any = trainer
     for callback in callbacks.callbacks:
         if isinstance(callback, GradientAccumulationScheduler):

@@ -1,4 +1,4 @@
-"""What all tasks share: how a network is run, optimized, measured and saved."""
+"""Base class of tasks: runs, optimizes, measures and saves a model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from kanvision.optim import (
 )
 
 from .accumulation import batches_per_step, steps_per_epoch
-from .finite import require_scores
+from .finite import check_finite_scores
 
 __all__ = ["Batch", "Task", "repeated_blocks"]
 
@@ -36,33 +36,36 @@ Batch = dict[str, Tensor]
 
 
 class Task(pl.LightningModule):
-    """A network in training; subclasses say what is predicted, what the loss is and what is measured.
+    """Base class of tasks; subclasses define predictions, training loss and metrics.
 
-    A batch is a dict with `image` (B, C, H, W) and what the subclass needs besides.
+    A batch is a dict with `image` (B, C, H, W) and the labels that the subclass needs.
 
-    Logged: `train/loss` (mean of the epoch over all processes), `train/loss_step` (of one process),
-    `train/lr` (before the factors of single parameter groups), `train/auxiliary` (what layers and penalties
-    add to the training loss, where there is any), and `val/...`, `test/...` for the loss and each metric,
-    exact over all images of all processes.
+    Logged values:
 
-    Checkpoints carry `checkpoint["kanvision"] = {"config": ..., "version": ..., "structure": ...}`, and what
-    `kept` gives, and hold nothing but tensors and primitives, so that they load without running code.
-    `structure` lists how the network was changed since it was built (`kanvision.layers.structure`); loading
-    does the same to it.
+    * `train/loss`: mean of the epoch over all ranks; `train/loss_step`: loss of one rank at one step;
+    * `train/lr`: learning rate before the factors of single parameter groups;
+    * `train/auxiliary`: auxiliary losses of layers and penalties, if there are any;
+    * `val/...` and `test/...`: the loss and each metric, exact over all images of all ranks.
+
+    Checkpoints hold `checkpoint["kanvision"] = {"config": ..., "version": ..., "structure": ...}` and the
+    items of `extra_state`. They hold only tensors and primitives, so that they load without running code.
+    `structure` lists the changes of the model's structure since it was built (`kanvision.layers.structure`);
+    loading a checkpoint applies them.
 
     Args:
-        model: The network.
-        metrics: What is measured on validation and test images.
-        test_metrics: What is measured on test images besides.
+        model: Model to train.
+        metrics: Metrics of validation and test.
+        test_metrics: Metrics of the test alone.
         optimizer: Arguments of `kanvision.optim.build_optimizer`.
-        scheduler: Arguments of `kanvision.optim.build_scheduler` but the numbers of epochs and steps; and
-            `monitor`, the metric of validation that a schedule called plateau watches.
-        auxiliary: Factor of the losses that layers add in training (`kanvision.layers.add_auxiliary`).
-        penalty: Coefficients of `kanvision.layers.KANPenalty`; its activation terms are such losses of
-            layers.
-        config: The run's configuration as plain dicts, lists, strings and numbers, kept in every checkpoint.
+        scheduler: Arguments of `kanvision.optim.build_scheduler` without the numbers of epochs and steps; and
+            `monitor`, the validation metric of the schedule plateau.
+        auxiliary: Factor of the auxiliary losses that layers add in training
+            (`kanvision.layers.add_auxiliary`).
+        penalty: Coefficients of `kanvision.layers.KANPenalty`, whose activation terms are auxiliary losses.
+        config: Configuration of the run as plain dicts, lists, strings and numbers, saved in every
+            checkpoint.
         channels_last: Keep images and feature maps in channels-last order.
-        compile: Compile the network at its first use.
+        compile: Compile the model at its first use.
 
     Raises:
         ValueError: If `config` holds anything but primitives.
@@ -87,65 +90,65 @@ class Task(pl.LightningModule):
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.model = model.to(memory_format=self.memory_format)
         self.auxiliary = auxiliary
-        wanted = {name: value for name, value in (penalty or {}).items() if value}
-        self.penalty = KANPenalty(self.model, **wanted) if wanted else None
+        coefficients = {name: value for name, value in (penalty or {}).items() if value}
+        self.penalty = KANPenalty(self.model, **coefficients) if coefficients else None
         if compile:
             # in place: torch.compile(model) would prefix every name in the checkpoint with _orig_mod.
             self.model.compile()
-        # A NaN loss must stay NaN: the default drops it from the mean, and "disable" drops the weights.
-        measured = metrics.clone()
-        measured.add_metrics({"loss": MeanMetric(nan_strategy=float("nan"))})
-        self.val_metrics = measured.clone(prefix="val/")
+        # The mean of a NaN loss must be NaN: the default drops it, and "disable" drops the weights.
+        metrics = metrics.clone()
+        metrics.add_metrics({"loss": MeanMetric(nan_strategy=float("nan"))})
+        self.val_metrics = metrics.clone(prefix="val/")
         if test_metrics is not None:
-            measured.add_metrics(dict(test_metrics.items()))
-        self.test_metrics = measured.clone(prefix="test/")
+            metrics.add_metrics(dict(test_metrics.items()))
+        self.test_metrics = metrics.clone(prefix="test/")
         self.non_finite = NonFiniteImages()
         self.optimizer_options = dict(optimizer)
         self.scheduler_options = dict(scheduler)
         self.monitor: str | None = self.scheduler_options.pop("monitor", None)
         self.monitored: list[float] = []
-        """The monitored metric after each validation, for a schedule that watches it."""
+        """Monitored metric after each validation, for the schedule plateau."""
         self.class_names: tuple[str, ...] = ()
-        """What the classes are called, for predictions from a checkpoint; empty: not known."""
+        """Class names, for predictions from a checkpoint; empty: not known."""
         self.config = config
 
     @abstractmethod
     def training_loss(self, batch: Batch) -> Tensor:
-        """Mean loss of a training batch, a scalar."""
+        """Return the mean loss of a training batch, a scalar."""
 
     @abstractmethod
     def predictions(self, logits: Tensor) -> Tensor:
-        """Probabilities from the network's output."""
+        """Return probabilities from the model's output."""
 
     @abstractmethod
     def metric_inputs(self, logits: Tensor, batch: Batch) -> dict[str, Any]:
-        """Arguments of the metrics by name, and the mean loss of the batch as `value`."""
+        """Return the arguments of the metrics by name, and the mean loss of the batch as `value`."""
 
     def test_metric_inputs(self, logits: Tensor, batch: Batch) -> dict[str, Any]:
-        """The same for a test, which may measure more."""
+        """Return the arguments of the metrics of a test, which may have more metrics."""
         return self.metric_inputs(logits, batch)
 
     def metric_notes(self) -> dict[str, str]:
-        """How metrics are to be read, by their names; for those that have more than one reading."""
+        """Return the definitions of metrics that have more than one, by their names."""
         return {}
 
     def extra_state(self) -> dict[str, Any]:
-        """What a checkpoint holds of a task beside weights: primitives only."""
+        """Return the state of the task beside weights, for a checkpoint: primitives only."""
         names = {"class_names": list(self.class_names)} if self.class_names else {}
         return names if self.monitor is None else {**names, "monitored": list(self.monitored)}
 
-    def load_extra_state(self, kept: Mapping[str, Any]) -> None:
-        """Go on with what a checkpoint holds beside weights; keys that are not there are left alone."""
-        self.monitored = list(kept.get("monitored", self.monitored))
-        self.class_names = tuple(kept.get("class_names", self.class_names))
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Restore the state of a checkpoint beside weights; missing keys change nothing."""
+        self.monitored = list(state.get("monitored", self.monitored))
+        self.class_names = tuple(state.get("class_names", self.class_names))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Output of the network for images (B, C, H, W)."""
+        """Return the output of the model for images (B, C, H, W)."""
         output: Tensor = self.model(images.to(memory_format=self.memory_format))
         return output
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch."""
+        """Return the loss of one batch."""
         size = len(batch["image"])
         with collect_auxiliary() as losses:
             loss = self.training_loss(batch)
@@ -157,8 +160,7 @@ class Task(pl.LightningModule):
             loss = loss + auxiliary
             self._log_step("train/auxiliary", auxiliary, size, on_step=False, on_epoch=True, sync_dist=True)
         self._log_step("train/loss", loss, size, on_step=False, on_epoch=True, sync_dist=True)
-        # The curve within an epoch is that of one process: averaging it would cost a collective at every
-        # step.
+        # of one rank, since a mean over ranks would cost a collective call at every step
         self._log_step("train/loss_step", loss, size, on_step=True, on_epoch=False, prog_bar=True)
         group = self.trainer.optimizers[0].param_groups[0]
         rate = torch.tensor(group["lr"] / group["lr_scale"], device=self.device)
@@ -166,32 +168,32 @@ class Task(pl.LightningModule):
         return loss
 
     def _log_step(self, name: str, value: Tensor, size: int, **options: Any) -> None:
-        """`self.log` of a training step.
+        """Log a value of a training step, as `self.log` does.
 
-        From the second batch of an epoch on, without what Lightning does with the settings of a metric each
-        time: taking them apart costs 0.5 ms for each of them, of a step of 50.
+        From the second batch of an epoch on, the value is added to Lightning's sums directly. `self.log`
+        parses the settings of a metric at each call, which takes 0.5 ms per metric, in a step of 50 ms.
         """
         connector: Any = self.trainer._logger_connector
         results, key = self.trainer._results, f"training_step.{name}"
-        begun = not connector._first_loop_iter and connector._current_fx == "training_step"
-        if begun and results is not None and key in results:
+        is_begun = not connector._first_loop_iter and connector._current_fx == "training_step"
+        if is_begun and results is not None and key in results:
             results.update_metrics(key, value.detach().clone(), size)
         else:
             self.log(name, value, batch_size=size, **options)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any] | None:
-        """Measure one batch; returns its `predictions`, and what the metrics were given as `measured`.
+        """Update the metrics; return the `predictions`, and the arguments of the metrics as `measured`.
 
-        A batch may be empty, where none of its images could be read; then None.
+        Return None for an empty batch, of which no image could be read.
         """
         return self._evaluate(batch, self.val_metrics, self.metric_inputs)
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any] | None:
-        """Measure one batch; returns the same as `validation_step`."""
+        """Update the metrics; return the dict that `validation_step` returns."""
         return self._evaluate(batch, self.test_metrics, self.test_metric_inputs)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Probabilities of one batch."""
+        """Return the probabilities of one batch."""
         return self.predictions(self(batch["image"]))
 
     def _evaluate(
@@ -202,7 +204,7 @@ class Task(pl.LightningModule):
     ) -> dict[str, Any] | None:
         size = len(batch["image"])
         if not size:
-            # the epoch's end is a collective call, whether this process has measured anything or not
+            # the epoch's end is a collective call, for a rank without images as well
             self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=True, batch_size=1)
             self.non_finite.update(batch["image"], torch.zeros_like(batch["image"]).sum())
             return None
@@ -214,21 +216,20 @@ class Task(pl.LightningModule):
         return {"predictions": self.predictions(logits), "measured": measured}
 
     def on_validation_epoch_end(self) -> None:
-        """Raise an error where there is nothing to score, before any score is logged."""
-        training = self.trainer.state.fn == "fit"
-        require_scores(
-            self.non_finite, f"validation after epoch {self.current_epoch}" if training else "validation"
+        """Check that all outputs are finite, before any score is logged."""
+        is_training = self.trainer.state.fn == "fit"
+        check_finite_scores(
+            self.non_finite, f"validation after epoch {self.current_epoch}" if is_training else "validation"
         )
 
     def on_test_epoch_end(self) -> None:
-        """Do the same for a test."""
-        require_scores(self.non_finite, "test")
+        """Check that all outputs are finite, before any score is logged."""
+        check_finite_scores(self.non_finite, "test")
 
     def configure_model(self) -> None:
-        """Spread the weights over processes, where the trainer's strategy has given them a place (FSDP).
+        """Shard the weights over the ranks under FSDP.
 
-        The repeated blocks of a network are gathered one by one when they are needed, and what is left
-        together.
+        Each repeated block of the model is one unit of sharding, and all other weights are another one.
         """
         if self.device_mesh is None:
             return
@@ -242,22 +243,22 @@ class Task(pl.LightningModule):
         fully_shard(self.model, mesh=mesh)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer, and a place for its schedule, which `on_train_start` fills."""
+        """Return the optimizer with a placeholder for its schedule, which `on_train_start` builds."""
         optimizer = build_optimizer(self.model, **self.optimizer_options)
         self._group_settings = group_settings(optimizer)
         interval = self.scheduler_options.get("interval", "epoch")
-        # The length of an epoch is not known yet, and asking the trainer for it (estimated_stepping_batches)
-        # would start the loaders, and draw their seeds, before a checkpoint's random states are restored.
-        scheduler: Any = build_scheduler(
+        # The length of an epoch is not known yet. `trainer.estimated_stepping_batches` would start the
+        # loaders, which draw their seeds, before the random states of a checkpoint are restored.
+        placeholder: Any = build_scheduler(
             optimizer, max_epochs=1, steps_per_epoch=1, name="constant", interval=interval
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": placeholder, "interval": interval}}
 
     def on_train_start(self) -> None:
-        """Build the schedule, and set the rates for where training starts and the optimizer's other settings.
+        """Build the schedule, and set learning rates and the other settings of the optimizer.
 
-        They come from the configuration, never from a checkpoint: one made at the end of an epoch holds the
-        rates from before the schedule's update, and the settings and the curve of its own run.
+        They come from the configuration, never from a checkpoint: a checkpoint of an epoch's end holds the
+        rates from before the schedule's update, and the settings of its own run.
 
         Raises:
             ValueError: If the length of the training is not known.
@@ -266,10 +267,11 @@ class Task(pl.LightningModule):
         if math.isinf(batches) or epochs is None or epochs < 1:
             raise ValueError("a schedule needs trainer.max_epochs and training data of known length")
         apply_settings(self.trainer.optimizers[0], self._group_settings)
-        # of several numbers, the largest: the schedule counts as if all epochs had as many steps
+        # the largest of all epochs: the schedule counts as if every epoch had as many steps
         self._steps_per_epoch = max(steps_per_epoch(self.trainer, epoch) for epoch in range(epochs))
         loop: Any = self.trainer.fit_loop
-        self._begin(loop.epoch_loop.batch_progress.current.processed if loop.restarted_mid_epoch else 0)
+        num_batches = loop.epoch_loop.batch_progress.current.processed if loop.restarted_mid_epoch else 0
+        self._set_first_step(num_batches)
         for config in self.trainer.lr_scheduler_configs:
             schedule: Any = build_scheduler(
                 self.trainer.optimizers[0],
@@ -283,55 +285,59 @@ class Task(pl.LightningModule):
         self._set_rates(self.current_epoch)
 
     def on_train_epoch_start(self) -> None:
-        """Set the rates, which a run that goes on after an epoch's last step has not seen set."""
-        self._begin(0)
+        """Set the rates of the epoch, which a run resumed from an epoch's end needs."""
+        self._set_first_step(0)
         self._set_rates(self.current_epoch)
 
-    def _begin(self, done: int) -> None:
-        """Take note of where an epoch begins in the schedule, some batches of which may be done already.
+    def _set_first_step(self, num_batches: int) -> None:
+        """Set the number of the epoch's first step, and the number of accumulated batches.
 
-        Lightning asks a `GradientAccumulationScheduler` at the start of epochs only, so that a run that is
-        resumed within one would go on without it.
+        Lightning applies a `GradientAccumulationScheduler` at the start of epochs alone, and so not to an
+        epoch that is resumed.
+
+        Args:
+            num_batches: Number of batches of the epoch before a resume.
         """
         accumulated = batches_per_step(self.trainer, self.current_epoch)
         self.trainer.accumulate_grad_batches = accumulated
-        self._first_step = self.global_step - math.ceil(done / accumulated)
+        self._first_step = self.global_step - math.ceil(num_batches / accumulated)
 
     def on_train_epoch_end(self) -> None:
-        """Let a schedule see the monitored metric, before any checkpoint of this epoch is written.
+        """Pass the monitored metric to the schedule, before any checkpoint of this epoch is written.
 
         Lightning sets the rates of the next epoch before it validates this one.
         """
-        validated = (self.current_epoch + 1) % (self.trainer.check_val_every_n_epoch or 1) == 0
-        if self.monitor is not None and validated:
+        is_validated = (self.current_epoch + 1) % (self.trainer.check_val_every_n_epoch or 1) == 0
+        if self.monitor is not None and is_validated:
             self.monitored.append(float(self.trainer.callback_metrics[self.monitor]))
             self._set_rates(self.current_epoch + 1)
 
     def lr_scheduler_step(self, scheduler: Scheduler, metric: Any) -> None:  # type: ignore[override]
-        """Set the rates for what comes after the epoch or optimizer step that has just ended.
+        """Set the rates after an epoch or an optimizer step.
 
-        timm's schedules are none of torch's, and Lightning refuses them where this is not overridden.
+        timm's schedules are not torch's, and Lightning refuses them unless this method is overridden.
         """
         self._set_rates(self.current_epoch + 1)
 
     def _set_rates(self, epoch: int) -> None:
-        """Set the rates for `epoch` or, where they change within epochs, for the optimizer step to come."""
-        taken, whole = self.global_step - self._first_step, steps_per_epoch(self.trainer, self.current_epoch)
-        done = self.current_epoch * self._steps_per_epoch + taken * self._steps_per_epoch // whole
+        """Set the rates of an epoch or, if they change within epochs, of the next optimizer step."""
+        num_steps = self.global_step - self._first_step
+        epoch_steps = steps_per_epoch(self.trainer, self.current_epoch)
+        step = self.current_epoch * self._steps_per_epoch + num_steps * self._steps_per_epoch // epoch_steps
         for config in self.trainer.lr_scheduler_configs:
             schedule: Any = config.scheduler
-            # a timm schedule ignores the one of the two calls that is not its interval
+            # a timm schedule ignores the call that is not of its interval
             schedule.step(epoch)
-            schedule.step_update(done)
+            schedule.step_update(step)
 
     def setup(self, stage: str) -> None:
-        """Give each process but the first random numbers of its own, for dropout, drop path and mixup."""
+        """Seed each rank but the first with a seed of its own, for dropout, drop path and mixup."""
         if stage == "fit" and self.global_rank > 0:
             seed = torch.initial_seed() % (2**32 - self.trainer.world_size)  # numpy takes 32 bits
             random_seed(seed, self.global_rank)  # type: ignore[no-untyped-call]
 
     def on_validation_start(self) -> None:
-        """Average batch-norm statistics over processes, so that all of them validate what is saved."""
+        """Average batch-norm statistics over the ranks, so that all of them validate the saved model."""
         if self.trainer.world_size > 1:
             distribute_bn(self.model, self.trainer.world_size, reduce=True)  # type: ignore[no-untyped-call]
 
@@ -345,26 +351,26 @@ class Task(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Change the network as that of the checkpoint was changed, and take up what else it holds.
+        """Apply the checkpoint's changes of structure to the model, and restore the extra state.
 
-        The optimizer's state is brought into the groups that the configuration asks for now.
+        The optimizer's state is sorted into the parameter groups of the current configuration.
 
         Raises:
-            ValueError: If the network was changed otherwise or further.
+            ValueError: If the structure of the model was changed in another way.
         """
-        kept = checkpoint.get("kanvision") or {}
-        restore_structure(self.model, kept.get("structure") or [])
-        self.load_extra_state(kept)
-        options = (kept.get("config") or {}).get("optimizer") or self.optimizer_options
+        state = checkpoint.get("kanvision") or {}
+        restore_structure(self.model, state.get("structure") or [])
+        self.load_extra_state(state)
+        options = (state.get("config") or {}).get("optimizer") or self.optimizer_options
         states = checkpoint.get("optimizer_states", [])
         checkpoint["optimizer_states"] = [
-            regroup_state(state, self.model, options, self.optimizer_options) for state in states
+            regroup_state(each, self.model, options, self.optimizer_options) for each in states
         ]
 
 
-def repeated_blocks(network: nn.Module) -> Iterator[nn.Module]:
-    """The elements of each list of two or more modules of one class that have weights, outermost first."""
-    for child in network.children():
+def repeated_blocks(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield the elements of each list of two or more modules of one class with weights, outermost first."""
+    for child in model.children():
         kinds = {type(element) for element in child.children()}
         alike = isinstance(child, nn.Sequential | nn.ModuleList) and len(kinds) == 1 and len(child) > 1
         if alike and all(any(True for _ in element.parameters()) for element in child.children()):

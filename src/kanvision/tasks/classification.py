@@ -1,4 +1,4 @@
-"""One class per image."""
+"""Image classification."""
 
 from __future__ import annotations
 
@@ -21,22 +21,20 @@ __all__ = ["ClassificationTask"]
 
 
 class ClassificationTask(Task):
-    """Trains a network to name the class of an image.
+    """Trains a model to predict the class of an image.
 
     A batch is `{"image": (B, C, H, W), "target": (B,) int64, ...}`. Images are mixed on the device, in
-    training only; validation and test loss is the plain cross-entropy whatever the training loss is, so that
-    runs compare.
+    training only. The loss of validation and test is always the plain cross-entropy, so that runs with
+    different training losses can be compared.
 
     Args:
-        model: Network giving logits (B, num_classes).
+        model: Model with logits (B, num_classes).
         num_classes: Number of classes.
         optimizer: See `Task`.
         scheduler: See `Task`.
         loss: Arguments of `kanvision.losses.classification_loss`.
-        mixup: Arguments of timm's Mixup (mixup_alpha, cutmix_alpha, prob, switch_prob, mode); both alphas 0
-            or
-            nothing at all: no mixing (Zhang et al. 2018, arXiv 1710.09412; Yun et al. 2019, arXiv
-            1905.04899).
+        mixup: Arguments of timm's Mixup (mixup_alpha, cutmix_alpha, prob, switch_prob, mode). None or both
+            alphas 0: no mixing (Zhang et al. 2018, arXiv 1710.09412; Yun et al. 2019, arXiv 1905.04899).
         auxiliary: See `Task`.
         penalty: See `Task`.
         config: See `Task`.
@@ -79,20 +77,20 @@ class ClassificationTask(Task):
         self.loss = classification_loss(**loss, soft_targets=self.mixup is not None)
 
     def training_loss(self, batch: Batch) -> Tensor:
-        """Loss of the mixed batch; the sum over all logits where a nested classifier gives several."""
+        """Return the loss of the mixed batch, summed over all logits if a nested classifier has several."""
         images, target = batch["image"], batch["target"]
         if self.mixup is not None:
             images, target = self._mix(self.mixup, images, target)
         outputs: Tensor | tuple[Tensor, ...] = self(images)
         parts = outputs if isinstance(outputs, tuple) else (outputs,)
-        return torch.stack([self.loss(_precise(logits), target) for logits in parts]).sum()
+        return torch.stack([self.loss(_to_fp32(logits), target) for logits in parts]).sum()
 
     def predictions(self, logits: Tensor) -> Tensor:
-        """Class probabilities (B, num_classes), in at least fp32."""
+        """Return class probabilities (B, num_classes), in at least fp32."""
         return class_probabilities(logits)
 
     def metric_inputs(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Probabilities against classes, and the cross-entropy."""
+        """Return probabilities, classes and the cross-entropy."""
         target = batch["target"]
         probabilities = wrong_where_not_finite(self.predictions(logits), target)
         value = F.cross_entropy(logits.to(probabilities.dtype), target)
@@ -100,30 +98,30 @@ class ClassificationTask(Task):
 
     @staticmethod
     def _mix(mixup: Mixup, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Mix pairs of images; the last one of an odd batch has no partner and stays as it is.
+        """Mix pairs of images; the last image of an odd batch is not mixed.
 
-        Weights of classes have at least fp32: in bf16 they sum to 0.998 and differ from how images are mixed.
+        Class weights have at least fp32: in bf16 they sum to 0.998 and differ from the weights of the images.
         """
         even = len(images) - len(images) % 2
         smoothing, rest = mixup.label_smoothing, target[even:]
-        with _precise_by_default():
-            alone = mixup_target(rest, mixup.num_classes, smoothing=smoothing)  # type: ignore[no-untyped-call]
+        with _fp32_by_default():
+            unmixed = mixup_target(rest, mixup.num_classes, smoothing=smoothing)  # type: ignore[no-untyped-call]
             if not even:
-                return images, alone
-            # timm mixes in place, and the batch is not ours to change
-            mixed, weights = mixup(_precise(images[:even]).clone(), target[:even])
+                return images, unmixed
+            # a clone, since timm mixes in place and callbacks see the batch
+            mixed, weights = mixup(_to_fp32(images[:even]).clone(), target[:even])
         whole = torch.cat([mixed.to(images.dtype), images[even:]])  # (B, C, H, W)
-        return whole, torch.cat([weights, alone])  # (B, num_classes)
+        return whole, torch.cat([weights, unmixed])  # (B, num_classes)
 
 
-def _precise(values: Tensor) -> Tensor:
-    """In at least fp32."""
+def _to_fp32(values: Tensor) -> Tensor:
+    """Convert to fp32 if the type is less precise."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 @contextmanager
-def _precise_by_default() -> Iterator[None]:
-    """Make new tensors in at least fp32, though precision=bf16-true would have them in bf16."""
+def _fp32_by_default() -> Iterator[None]:
+    """Create new tensors in at least fp32, also under precision=bf16-true."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.promote_types(before, torch.float32))
     try:

@@ -1,31 +1,31 @@
-"""The error of a run whose numbers are none."""
+"""Error and check for outputs that are not finite."""
 
 from __future__ import annotations
 
 from kanvision.metrics import NonFiniteImages
 
-__all__ = ["NonFiniteError", "require_scores"]
+__all__ = ["NonFiniteError", "check_finite_scores"]
 
 
 class NonFiniteError(RuntimeError):
-    """A loss, a gradient or the output of a network is not finite."""
+    """The error of a loss, a gradient or a model output that is not finite."""
 
 
-def require_scores(counted: NonFiniteImages, stage: str) -> None:
-    """Reset a count, and raise an error on all processes if it is not zero.
+def check_finite_scores(metric: NonFiniteImages, stage: str) -> None:
+    """Reset the count of images without finite outputs, and check on all ranks that it was zero.
 
     Args:
-        counted: Images for which the network gave no numbers.
-        stage: Where they were counted, for the message.
+        metric: Count of images for which the model's output or loss is not finite.
+        stage: Name of the stage, for the message.
 
     Raises:
-        NonFiniteError: There is such an image.
+        NonFiniteError: If there is such an image.
     """
-    bad, seen = map(int, counted.compute())
-    counted.reset()
-    if bad:
+    num_bad, num_images = map(int, metric.compute())
+    metric.reset()
+    if num_bad:
         raise NonFiniteError(
-            f"{stage}: the output of the network or its loss is not finite (NaN or infinity) for {bad} "
-            f"of {seen} images, so there is no score. Look at data.mean and data.std, at the values of "
-            "the images, and at trainer.precision; train.py debug=nan finds the operation"
+            f"{stage}: the output of the network or its loss is not finite (NaN or infinity) for {num_bad} "
+            f"of {num_images} images, so there is no score. Check data.mean and data.std, the values of the "
+            "images, and trainer.precision; train.py debug=nan finds the operation"
         )

@@ -1,6 +1,6 @@
-"""The class, or the classes, of each pixel.
+"""Semantic segmentation.
 
-B batch, C channels of the image, K foreground classes, H W space.
+B batch, C channels of the image, K foreground classes, H W height and width.
 """
 
 from __future__ import annotations
@@ -39,43 +39,43 @@ from .base import Batch, Task
 
 __all__ = ["SegmentationTask"]
 
-EVEN = 0.5
-"""The threshold that stands until another one is found."""
+DEFAULT_THRESHOLD = 0.5
+"""Threshold of probabilities before a search."""
 
 
 class SegmentationTask(Task):
-    """Trains a network to name the class of each pixel.
+    """Trains a model to predict the class of each pixel.
 
     A batch is `{"image": (B, C, H, W), "mask": int64, ...}`. Masks are (B, H, W): 0 and 1 (mode=binary), or
-    classes of which 0 is background (multiclass); or (B, K, H, W) of 0 and 1 (multilabel). They may be larger
-    or smaller than the image; logits are then resized to them for measuring. `instances`, (B, H, W), numbers
-    the objects.
+    classes of which 0 is background (multiclass); or (B, K, H, W) of 0 and 1 (multilabel). Their size may
+    differ from that of the image; logits are then resized to the mask for the metrics. `instances`,
+    (B, H, W), numbers the objects.
 
-    Measured are the scores of `kanvision.metrics.segmentation_metrics`; `loss`, the plain cross-entropy of
-    the pixels, so that runs compare whatever they were trained with; `training_loss`, the loss that training
-    minimizes; and in the test alone the scores of `slow_segmentation_metrics`.
+    Metrics are the scores of `kanvision.metrics.segmentation_metrics`; `loss`, the plain cross-entropy of the
+    pixels, so that runs with different training losses can be compared; `training_loss`, the loss that
+    training minimizes; and in the test alone the scores of `slow_segmentation_metrics`.
 
-    A pixel is foreground where its probability is above a threshold. With `threshold=search` that is found
-    anew by every validation of a training run, see `ThresholdSearch`; the scores of these validations are at
-    0.5, and what was found stays with the checkpoint and is used by every later test. A test never looks for
-    one. Of multiclass masks, the most probable class is taken.
+    A pixel is foreground if its probability is above a threshold. With `threshold=search`, every validation
+    of a training run searches the best threshold (see `ThresholdSearch`). Its scores are at 0.5, and the
+    threshold is saved in the checkpoint and used by every later test, which never searches one. For
+    multiclass masks, the prediction is the most probable class.
 
-    A network may give a tuple of logits (deep supervision): the training loss is the sum of their losses, and
-    the first ones are measured and predicted from.
+    A model may have a tuple of logits (deep supervision): the training loss is the sum of their losses, and
+    metrics and predictions use the first logits.
 
     Args:
-        model: Network giving logits (B, num_classes, H, W), or a tuple of such.
-        num_classes: Number of logits: classes, background included where mode=multiclass; 2 or 1 where
+        model: Model with logits (B, num_classes, H, W), or a tuple of such logits.
+        num_classes: Number of logits: classes, background included if mode=multiclass; 2 or 1 if
             mode=binary.
         optimizer: See `Task`.
         scheduler: See `Task`.
         loss: Arguments of `kanvision.losses.segmentation_loss` but `mode` and `ignore_index`.
-        mode: What masks are.
+        mode: Kind of the masks.
         metrics: `protocol`, a list of `kanvision.spec.tasks.PROTOCOLS`; `threshold`, a number or search;
             `per_class`; `hd95`, diagonal, exclude or None; `objects`. See `segmentation_metrics` and
             `slow_segmentation_metrics`.
-        ignore_index: Label of pixels that neither train nor count; None: all do.
-        mixup: As for classification; must be off, masks are not mixed.
+        ignore_index: Label of pixels that are neither trained nor scored; None: all pixels are.
+        mixup: Must be off, since masks are not mixed; see `ClassificationTask`.
         auxiliary: See `Task`.
         penalty: See `Task`.
         config: See `Task`.
@@ -108,19 +108,20 @@ class SegmentationTask(Task):
         for key in ("mixup_alpha", "cutmix_alpha"):
             if alpha := (mixup or {}).get(key):
                 raise ValueError(f"mixup.{key}={alpha}: masks are not mixed; legal for segmentation: 0")
-        wanted = {"protocol": DEFAULT_PROTOCOLS, "threshold": EVEN, "per_class": False, **(metrics or {})}
+        defaults = {"protocol": DEFAULT_PROTOCOLS, "threshold": DEFAULT_THRESHOLD, "per_class": False}
+        options = {**defaults, **(metrics or {})}
         num_foreground = _num_foreground(mode, num_classes)
-        _check_metrics(mode, wanted)
-        measured = segmentation_metrics(
+        _check_metrics(mode, options)
+        scores = segmentation_metrics(
             num_foreground,
-            protocols=wanted["protocol"],
-            per_class=wanted["per_class"] and num_foreground > 1,
+            protocols=options["protocol"],
+            per_class=options["per_class"] and num_foreground > 1,
         )
-        measured.add_metrics({"training_loss": TrainingLoss()})
-        slow = {key: wanted[key] for key in ("hd95", "objects") if key in wanted}
+        scores.add_metrics({"training_loss": TrainingLoss()})
+        slow = {key: options[key] for key in ("hd95", "objects") if key in options}
         super().__init__(
             model,
-            metrics=measured,
+            metrics=scores,
             test_metrics=slow_segmentation_metrics(**slow),
             optimizer=optimizer,
             scheduler=scheduler,
@@ -133,20 +134,20 @@ class SegmentationTask(Task):
         self.mode = mode
         self.num_classes = 2 if mode == "binary" else num_classes
         self.ignore_index = ignore_index
-        self.wanted = wanted
+        self.metric_options = options
         self.loss = segmentation_loss(**loss, mode=mode, ignore_index=ignore_index)
         plain: Loss = "bce" if mode == "multilabel" else "cross_entropy"
         self.plain_loss = segmentation_loss(plain, mode=mode, ignore_index=ignore_index)
-        self.search = ThresholdSearch(num_foreground) if wanted["threshold"] == "search" else None
-        start = EVEN if self.search is not None else wanted["threshold"]
-        self.thresholds: tuple[float, ...] = (start,) * num_foreground
-        """Of each foreground class; not used for multiclass masks."""
-        self._searches = self._has_found = False
+        self.search = ThresholdSearch(num_foreground) if options["threshold"] == "search" else None
+        threshold = DEFAULT_THRESHOLD if self.search is not None else options["threshold"]
+        self.thresholds: tuple[float, ...] = (threshold,) * num_foreground
+        """Threshold of each foreground class; not used for multiclass masks."""
+        self._is_searching = self._is_found = False
 
-    # --- what the network says
+    # --- predictions
 
     def forward(self, images: Tensor) -> Tensor:
-        """The logits (B, num_classes, H, W) that count, for images (B, C, H, W)."""
+        """Return the first logits (B, num_classes, H, W) for images (B, C, H, W)."""
         return self._all_logits(images)[0]
 
     def _all_logits(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -154,29 +155,29 @@ class SegmentationTask(Task):
         return (output,) if isinstance(output, Tensor) else tuple(output)
 
     def training_loss(self, batch: Batch) -> Tensor:
-        """Loss of the batch, summed over all logits."""
+        """Return the loss of the batch, summed over all logits."""
         parts = self._all_logits(batch["image"])
         return torch.stack([self.loss(logits, batch["mask"]) for logits in parts]).sum()
 
     def predictions(self, logits: Tensor) -> Tensor:
-        """Probabilities (B, num_classes, H, W), in at least fp32; they sum to 1 where classes exclude."""
+        """Return probabilities (B, num_classes, H, W), in at least fp32; exclusive classes sum to 1."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        is_apart = self.mode == "multilabel" or logits.shape[1] == 1
-        return logits.sigmoid() if is_apart else logits.softmax(dim=1)
+        is_independent = self.mode == "multilabel" or logits.shape[1] == 1
+        return logits.sigmoid() if is_independent else logits.softmax(dim=1)
 
     def predicted_masks(self, probabilities: Tensor, thresholds: Sequence[float] | None = None) -> Tensor:
-        """Masks from probabilities.
+        """Return the masks of probabilities.
 
         Args:
             probabilities: See `predictions`.
-            thresholds: One of each foreground class; None: the task's own.
+            thresholds: Threshold of each foreground class; None: `self.thresholds`.
 
         Returns:
-            Masks in the form of the batch's, int64. -1 stands for no class at all, where the network gave no
-            number; of binary and multilabel masks, that is background.
+            Masks in the form of the batch's masks, int64. Pixels whose probabilities are not finite are -1 in
+            multiclass masks, and background in binary and multilabel masks.
         """
         if self.mode == "multiclass":
-            # argmax gives the place of a NaN; such a pixel must not count as a guess of that class.
+            # argmax returns the index of a NaN, which must not count as a prediction of that class
             return probabilities.argmax(dim=1).where(probabilities.isfinite().all(dim=1), -1)
         foreground = self._foreground(probabilities)
         limits = foreground.new_tensor(thresholds or self.thresholds)[:, None, None]
@@ -186,18 +187,18 @@ class SegmentationTask(Task):
     def _foreground(self, probabilities: Tensor) -> Tensor:
         return probabilities[:, -1:] if self.mode == "binary" else probabilities
 
-    # --- measuring
+    # --- metrics
 
     def metric_inputs(self, logits: Tensor, batch: Batch) -> dict[str, Any]:
-        """Counted pixels, the masks themselves, and both losses."""
+        """Return counts of pixels, predicted and target masks, and both losses."""
         target = batch["mask"]
         if logits.shape[-2:] != target.shape[-2:]:
             logits = F.interpolate(logits, target.shape[-2:], mode="bilinear")
         probabilities = self.predictions(logits)
         thresholds = self.thresholds
-        if self._searches and self.search is not None:
-            self._add_to_search(self.search, probabilities, target)
-            thresholds = (EVEN,) * len(thresholds)
+        if self._is_searching and self.search is not None:
+            self._update_search(self.search, probabilities, target)
+            thresholds = (DEFAULT_THRESHOLD,) * len(thresholds)
         preds = self.predicted_masks(probabilities, thresholds)
         return {
             "counts": pixel_counts(preds, target, self.num_classes, self.ignore_index),
@@ -208,83 +209,84 @@ class SegmentationTask(Task):
         }
 
     def test_metric_inputs(self, logits: Tensor, batch: Batch) -> dict[str, Any]:
-        """The same, and what takes long."""
+        """Return the arguments of all metrics, those that take long included."""
         values = self.metric_inputs(logits, batch)
         preds, target = values["preds"], values["target"]
-        if self.wanted.get("hd95") is not None:
-            valid = self._valid(target)
-            found, right = (foreground_planes(x, self.num_classes, valid) for x in (preds, target))
-            values["distances"] = border_distances(found, right)
+        if self.metric_options.get("hd95") is not None:
+            valid = self._valid_pixels(target)
+            pred_planes, target_planes = (
+                foreground_planes(x, self.num_classes, valid) for x in (preds, target)
+            )
+            values["distances"] = border_distances(pred_planes, target_planes)
             values["diagonal"] = math.hypot(*target.shape[-2:])
-        if self.wanted.get("objects"):
+        if self.metric_options.get("objects"):
             values["tallies"] = object_tallies(preds > 0, batch.get("instances", target))
         return values
 
-    def _valid(self, target: Tensor) -> Tensor | None:
+    def _valid_pixels(self, target: Tensor) -> Tensor | None:
         return None if self.ignore_index is None else target != self.ignore_index
 
-    def _add_to_search(self, search: ThresholdSearch, probabilities: Tensor, target: Tensor) -> None:
-        planes, valid = target, self._valid(target)
+    def _update_search(self, search: ThresholdSearch, probabilities: Tensor, target: Tensor) -> None:
+        planes, valid = target, self._valid_pixels(target)
         if self.mode == "binary":
             planes, valid = target[:, None], None if valid is None else valid[:, None]
         search.update(self._foreground(probabilities), planes == 1, valid)
 
-    # --- the threshold
+    # --- threshold search
 
     def on_validation_start(self) -> None:
-        """Look for thresholds if this is the validation of a training run."""
+        """Start a threshold search if this is the validation of a training run."""
         super().on_validation_start()
-        self._searches = self.search is not None and self.trainer.state.fn == "fit"
+        self._is_searching = self.search is not None and self.trainer.state.fn == "fit"
         if self.search is not None:
             self.search.reset()
 
     def on_validation_epoch_end(self) -> None:
-        """Keep the thresholds that were found."""
+        """Set and log the thresholds of a search."""
         super().on_validation_epoch_end()
-        if not self._searches or self.search is None:
+        if not self._is_searching or self.search is None:
             return
-        self._searches = False
-        found: list[float] = [round(value, 6) for value in self.search.compute().reshape(-1).tolist()]
-        self.thresholds, self._has_found = tuple(found), True
-        names = ["threshold"] if len(found) == 1 else [f"threshold_class{i + 1}" for i in range(len(found))]
-        # equal on all processes already
-        for name, value in zip(names, found, strict=True):
+        self._is_searching = False
+        values: list[float] = [round(value, 6) for value in self.search.compute().reshape(-1).tolist()]
+        self.thresholds, self._is_found = tuple(values), True
+        names = ["threshold"] if len(values) == 1 else [f"threshold_class{i + 1}" for i in range(len(values))]
+        # equal on all ranks, since `compute` reduces over them
+        for name, value in zip(names, values, strict=True):
             self.log(f"val/{name}", value, sync_dist=True)
 
     def extra_state(self) -> dict[str, Any]:
-        """What a checkpoint holds of a task beside weights."""
-        found = {"thresholds": list(self.thresholds)} if self._has_found else {}
-        return {**super().extra_state(), **found}
+        """Return the state of the task beside weights, with the thresholds of a search."""
+        thresholds = {"thresholds": list(self.thresholds)} if self._is_found else {}
+        return {**super().extra_state(), **thresholds}
 
-    def load_extra_state(self, kept: Mapping[str, Any]) -> None:
-        """Use the thresholds of a checkpoint, if they are to be searched for."""
-        super().load_extra_state(kept)
-        found = kept.get("thresholds")
-        if self.search is not None and found is not None and len(found) == len(self.thresholds):
-            self.thresholds, self._has_found = tuple(float(value) for value in found), True
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Restore the state beside weights; thresholds only with `threshold=search`."""
+        super().load_extra_state(state)
+        values = state.get("thresholds")
+        if self.search is not None and values is not None and len(values) == len(self.thresholds):
+            self.thresholds, self._is_found = tuple(float(value) for value in values), True
 
-    # --- telling
+    # --- notes
 
     def metric_notes(self) -> dict[str, str]:
-        """How the scores were taken, by their names."""
+        """Return the definitions of the scores, by their names."""
         lines = {
-            ", ".join(
-                score + PROTOCOL_SUFFIXES[protocol] for score in SCORES
-            ): f"{protocol}: {PROTOCOLS[protocol]}"
-            for protocol in self.wanted["protocol"]
+            ", ".join(score + suffix for score in SCORES): f"{protocol}: {PROTOCOLS[protocol]}"
+            for protocol in self.metric_options["protocol"]
+            for suffix in [PROTOCOL_SUFFIXES[protocol]]
         }
-        if policy := self.wanted.get("hd95"):
+        if policy := self.metric_options.get("hd95"):
             lines["hd95"] = EMPTY_MASK_POLICIES[policy]
-        if self.wanted.get("objects"):
+        if self.metric_options.get("objects"):
             lines[", ".join(OBJECT_SCORES)] = "as in the GlaS challenge, all images together"
         if self.mode != "multiclass":
-            origin = ", found on the validation images" if self._has_found else ""
+            origin = ", found on the validation images" if self._is_found else ""
             lines["threshold"] = ", ".join(f"{value:g}" for value in self.thresholds) + origin
         return lines
 
 
 def _num_foreground(mode: MaskMode, num_classes: int) -> int:
-    """Number of classes that are scored."""
+    """Return the number of scored classes."""
     legal = {"binary": (1, 2), "multiclass": range(2, 2**16), "multilabel": range(1, 2**16)}[mode]
     if num_classes not in legal:
         expected = {
@@ -296,11 +298,11 @@ def _num_foreground(mode: MaskMode, num_classes: int) -> int:
     return {"binary": 1, "multiclass": num_classes - 1, "multilabel": num_classes}[mode]
 
 
-def _check_metrics(mode: str, wanted: Mapping[str, Any]) -> None:
-    if mode == "multiclass" and wanted["threshold"] != EVEN:
+def _check_metrics(mode: str, options: Mapping[str, Any]) -> None:
+    if mode == "multiclass" and options["threshold"] != DEFAULT_THRESHOLD:
         raise ValueError(
-            f"metrics.threshold={wanted['threshold']}: of multiclass masks the most probable class is taken; "
-            f"legal: {EVEN}"
+            f"metrics.threshold={options['threshold']}: of multiclass masks the most probable class is "
+            f"predicted; legal: {DEFAULT_THRESHOLD}"
         )
-    if mode != "binary" and wanted.get("objects"):
+    if mode != "binary" and options.get("objects"):
         raise ValueError(f"metrics.objects=True: objects are scored for binary masks, not for {mode} ones")
