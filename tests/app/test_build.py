@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
-from kanvision.app.build import build_model, build_task, measure_cost
-from kanvision.config import compose, parse_train
+from kanvision.app import build
+from kanvision.app.build import build_model, build_task, build_trainer, measure_cost
+from kanvision.config import ConfigError, compose, parse_train
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -26,3 +28,27 @@ def test_float64_weights_are_loaded_as_they_are(tmp_path: Path) -> None:
     task.load_state_dict(weights)
     assert all(torch.equal(value, weights[name]) for name, value in task.state_dict().items())
     assert measure_cost(cfg, task.model).flops > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "has_psutil", "problem"),
+    [
+        ([], False, "pip install psutil"),
+        (["+callbacks.stats.cpu_stats=false"], False, ""),
+        ([], True, ""),
+        (["logger=none"], True, "the run has none"),
+    ],
+)
+def test_device_statistics_are_refused_where_lightning_would_stop_in_training(
+    words: list[str], has_psutil: bool, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning raises ModuleNotFoundError or MisconfigurationException once training starts."""
+    monkeypatch.setattr(build, "find_spec", lambda name: name if has_psutil else None)
+    stats = "+callbacks.stats._target_=pytorch_lightning.callbacks.DeviceStatsMonitor"
+    words = [stats, "trainer=cpu", f"run.dir={tmp_path}", *words]
+    cfg = parse_train(compose("train", words, CONF))
+    if problem:
+        with pytest.raises(ConfigError, match=problem):
+            build_trainer(cfg)
+    else:
+        assert build_trainer(cfg).loggers

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.accelerators import AcceleratorRegistry
-from pytorch_lightning.callbacks import Callback, Checkpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint, DeviceStatsMonitor
 from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
@@ -201,7 +202,29 @@ def build_trainer(cfg: TrainConfig) -> pl.Trainer:
             enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
             enable_model_summary=False,
         )
+    check_device_stats(trainer)
     return disable_signal_handlers(trainer)
+
+
+def check_device_stats(trainer: pl.Trainer) -> None:
+    """Check that Lightning's `DeviceStatsMonitor`, if there is one, can measure and log.
+
+    Raises:
+        ConfigError: If it has no logger, or measures a CPU without psutil.
+    """
+    all_callbacks: Any = trainer
+    if not (monitors := [c for c in all_callbacks.callbacks if isinstance(c, DeviceStatsMonitor)]):
+        return
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    if not trainer.loggers:
+        why, fix = "it writes to loggers, and the run has none", "take logger=default"
+    elif any(on_cpu if c._cpu_stats is None else c._cpu_stats for c in monitors) and not find_spec("psutil"):
+        why = "it measures the CPU with the package psutil, which is not installed"
+        fix = "pip install psutil, or set cpu_stats: false, which measures GPUs only"
+    else:
+        return
+    given = "callbacks: pytorch_lightning.callbacks.DeviceStatsMonitor"
+    raise ConfigError([Problem(("callbacks",), (given,), why, fix)])
 
 
 def check_accelerator(cfg: TrainConfig) -> None:

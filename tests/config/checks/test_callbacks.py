@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pytorch_lightning.callbacks import SpikeDetection
 
 from kanvision.config import ConfigError, compose, parse_train
 
@@ -15,6 +16,7 @@ LIGHTNING = "+callbacks.x._target_=pytorch_lightning.callbacks."
     [
         ("StochasticWeightAveraging", ["after the last checkpoint", "ema.decay=0.99"]),
         ("stochastic_weight_avg.StochasticWeightAveraging", ["ema.decay=0.99"]),
+        ("SpikeDetection", ["load its state", "trainer.gradient_clip_val=1"]),
         ("LearningRateFinder", ["does not hold", "-m optimizer.lr="]),
         ("BatchSizeFinder", ["does not hold", "data.batch_size"]),
         ("BackboneFinetuning", ["backbone", "finetune.freeze"]),
@@ -28,6 +30,12 @@ def test_callbacks_that_cannot_work_are_refused(target, told):
         for word in [f"callbacks.x._target_=pytorch_lightning.callbacks.{target}", *told]
         if word not in str(refusal.value)
     ] == []
+
+
+def test_spike_detection_still_cannot_load_its_state():
+    """Fails once Lightning has repaired it: then it need not be refused any more."""
+    with pytest.raises(AttributeError, match="running"):
+        SpikeDetection().load_state_dict(SpikeDetection().state_dict())
 
 
 @pytest.mark.parametrize(

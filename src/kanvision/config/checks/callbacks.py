@@ -16,6 +16,10 @@ _UNSUPPORTED = {
         "its average reaches the network after the last checkpoint: no test and no resumed run would have it",
         "take ema.decay=0.99, an average that is validated, tested and kept as best",
     ),
+    "SpikeDetection": (
+        "Lightning cannot load its state from a checkpoint, so no test and no resumed run could start",
+        "take trainer.gradient_clip_val=1; callbacks.nonfinite_guard stops at losses that are not finite",
+    ),
     "LearningRateFinder": (
         "it would train with a learning rate that the run's configuration does not hold",
         "compare values in short runs: python train.py -m optimizer.lr=1e-4,3e-4,1e-3 trainer.max_epochs=2",
