@@ -3,7 +3,8 @@
 Usage: stepwise_run.py <folder> <epochs> [--devices N] [--resume CHECKPOINT] [--every-n-steps N]
     [--signal-at STEP --signal-rank RANK]
 
-With --signal-at, that process sends itself SIGTERM in that step.
+With --signal-at, that process gets SIGTERM in that step: by `raise_signal`, whose handler has run when it
+returns, while a signal of `os.kill` may reach another thread first and be handled a step later.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if __name__ == "__main__":
     given = parser.parse_args()
     more = []
     if given.signal_at and int(os.environ.get("LOCAL_RANK", "0")) == given.signal_rank:
-        more.append(At(given.signal_at, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+        more.append(At(given.signal_at, lambda: signal.raise_signal(signal.SIGTERM)))
     train(
         given.folder,
         *more,
