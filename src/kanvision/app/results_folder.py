@@ -51,7 +51,7 @@ def _differences(cfg: EvalConfig, path: Path, train_config: Any) -> Iterator[str
     if data.root is not None:
         root = _resolve_path(data.root)
         if own.get("root") is None or root != _resolve_path(own["root"]):
-            # the checksum tells folders of one name apart
+            # with a checksum, since several folders may have one name
             name = re.sub(r"[^0-9A-Za-z.-]+", "_", root.name)
             yield f"{name}_{zlib.crc32(str(root).encode()):08x}"
     for key in SCORED_DATA:

@@ -1,7 +1,7 @@
 """Teachers: a student uses the attention of another run's model.
 
-The run keeps how the teacher is built in its own configuration (`model.teacher_config`), and its checkpoints
-keep the teacher's weights, so that nothing needs the teacher's run once training has begun.
+The configuration of the student's run contains that of the teacher (`model.teacher_config`), and its
+checkpoints contain the teacher's weights, so that the teacher's run is not needed once training has begun.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ def test_histograms_count_all_weights_of_every_epoch_that_was_kept(run):
     numbers = analyze(config(folder, "histograms", num_bins=10))
     out = folder / "analyses" / "histograms"
     summary = check_files(out, "histograms", "over_training", "operators")
-    assert summary["sentences"][0] == "The run has kept the weights after epochs 0, 1, 3."
+    assert summary["sentences"][0] == "The run has saved the weights after epochs 0, 1, 3."
     restored = restore_frozen(config(folder, "histograms"))
     total = sum(p.numel() for p in restored.task.model.parameters())
     assert numbers["all weights/number"] == total

@@ -1,4 +1,4 @@
-"""`analysis=attention`: where the heads of a network look, before and after the activation."""
+"""Analysis of attention maps, before and after the activation (`analysis=attention`)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ __all__ = ["attention"]
 
 LIMITS = (
     "Each map has a color scale of its own: colors of two maps do not compare.",
-    "A map is one step of one block. What a token holds has been mixed by all blocks before, and values and "
-    "the way around the block are not in the map: it is no explanation of the answer (mode=explain).",
-    "Maps without negative entries have a cosine well above 0 whatever they show: it does not compare across "
-    "softmax and learned functions, but with that of the same network before training.",
+    "A map is one step of one block. All blocks before have mixed the tokens, and the map does not contain "
+    "values and the residual connection: it does not explain the prediction (see mode=explain).",
+    "Maps without negative entries always have a cosine well above 0: compare it with that of the same "
+    "network before training, not between softmax and learned functions.",
 )
 
 
 def attention(run: RestoredRun) -> AnalysisResult:
-    """Maps of some images: pictures, the maps as arrays, and facts of each map as a table."""
+    """Return the attention maps of some images, as pictures and arrays, with a table of their statistics."""
     options = run.cfg.analyze.attention
     found = collect_attention(run)
     names = select_blocks(run, "analyze.attention.blocks", options.blocks, found)
@@ -43,18 +43,23 @@ def attention(run: RestoredRun) -> AnalysisResult:
     for batch in run.track(list(iter_split(run, positions)), "Attending"):
         images = batch["image"]
         with torch.no_grad():
-            answers = run.task.predictions(run.task(images))
-        labels += _labels(run, batch, answers)
+            predictions = run.task.predictions(run.task(images))
+        labels += _labels(run, batch, predictions)
         facts = run.datamodule
         rgb = getattr(facts, "rgb", None)
         pictures.append(to_uint8_rgb(images.cpu(), facts.mean, facts.std, rgb))
         for each in attentions(model, images, names):
-            for kept, matrix in zip(collected[each.name], (each.before, each.after), strict=True):
+            for batches, matrix in zip(collected[each.name], (each.before, each.after), strict=True):
                 with as_config_error(run.cfg, "analysis"):
-                    kept.append(maps(model, each.name, matrix, len(images))[:, heads].cpu().numpy())
+                    batches.append(maps(model, each.name, matrix, len(images))[:, heads].cpu().numpy())
     soft = {each.name: each.num_softmax_heads for each in found}
     blocks = [
-        BlockMaps(name, heads, soft[name], *(np.concatenate(kept) for kept in collected[name]))
+        BlockMaps(
+            name,
+            heads,
+            soft[name],
+            *(np.concatenate(batches) for batches in collected[name]),
+        )
         for name in names
     ]
     return _summarize(run, positions, np.concatenate(pictures), labels, blocks)
@@ -73,7 +78,7 @@ def _summarize(
     numbers: dict[str, float] = {}
     sentences, figures = [], []
     arrays: dict[str, NDArray[Any]] = {"positions": np.array(positions), "images": pictures}
-    whose = "the class token's row" if has_class_token(run.task.model) else "the mean row of all tokens"
+    row_name = "the class token's row" if has_class_token(run.task.model) else "the mean row of all tokens"
     for block in blocks:
         facts = []
         for index, position in enumerate(positions):
@@ -87,7 +92,7 @@ def _summarize(
         numbers[f"{block.name}/likeness"] = alike
         patches = block.after[0, 0].size
         sentences.append(
-            f"{block.name}, {len(block.heads)} heads, {len(positions)} images, {whose} over {patches} "
+            f"{block.name}, {len(block.heads)} heads, {len(positions)} images, {row_name} over {patches} "
             f"patches: after the activation {means['negative_share']:.1%} of the weight is negative, a map "
             f"is spread over {means['effective_patches']:.1f} patches, and maps of two images have a cosine "
             f"of {alike:.3f} (1: the image does not matter)."
@@ -96,7 +101,7 @@ def _summarize(
             Picture(
                 f"maps_{block.name}",
                 map_sheet(pictures[:drawn], labels[:drawn], block),
-                f"{block.name}: {whose}, for each image and head. Logits: q k / sqrt(d) where they are "
+                f"{block.name}: {row_name}, for each image and head. Logits: q k / sqrt(d) where they are "
                 "positive, from black to yellow. After: the entries that values are mixed by, red positive, "
                 "blue negative, white 0. Above each map: the end of its color scale.",
             )
@@ -112,7 +117,7 @@ def _summarize(
 
 
 def _positions(run: RestoredRun) -> list[int]:
-    """The images that the user wants."""
+    """Return the positions of the selected images."""
     options = run.cfg.analyze.attention
     if options.images is None:
         return sample_positions(run, options.num_images)
@@ -124,22 +129,22 @@ def _positions(run: RestoredRun) -> list[int]:
     return options.images
 
 
-def _heads(run: RestoredRun, wanted: Sequence[int] | None, counts: dict[str, int]) -> list[int]:
-    """Heads that all chosen blocks have."""
+def _heads(run: RestoredRun, selected: Sequence[int] | None, counts: dict[str, int]) -> list[int]:
+    """Return the selected heads, which all selected blocks must have."""
     fewest = min(counts.values())
-    if wanted is None:
+    if selected is None:
         return list(range(fewest))
-    if wrong := [head for head in wanted if head >= fewest]:
+    if wrong := [head for head in selected if head >= fewest]:
         why = f"there is no head {', '.join(map(str, wrong))}"
         fix = f"legal: 0 to {fewest - 1} in {', '.join(counts)}"
         raise ConfigError([problem_at(run.cfg, ["analyze.attention.heads"], why, fix)])
-    return list(wanted)
+    return list(selected)
 
 
-def _labels(run: RestoredRun, batch: dict[str, torch.Tensor], answers: torch.Tensor) -> list[str]:
-    """Right and predicted class of images."""
+def _labels(run: RestoredRun, batch: dict[str, torch.Tensor], predictions: torch.Tensor) -> list[str]:
+    """Return the target class of each image, and the predicted one if it differs."""
     if "target" not in batch:
-        return [""] * len(answers)
+        return [""] * len(predictions)
     names = run.datamodule.class_names
-    pairs = zip(batch["target"].tolist(), answers.argmax(1).tolist(), strict=True)
-    return [names[r] if r == p else f"{names[r]}\n(said: {names[p]})" for r, p in pairs]
+    pairs = zip(batch["target"].tolist(), predictions.argmax(1).tolist(), strict=True)
+    return [names[t] if t == p else f"{names[t]}\n(predicted: {names[p]})" for t, p in pairs]

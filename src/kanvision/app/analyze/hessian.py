@@ -1,4 +1,4 @@
-"""analysis=hessian: eigenvalues of the loss's second derivatives."""
+"""Analysis of the eigenvalues of the loss's Hessian (`analysis=hessian`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["hessian"]
 
 
 def hessian(run: RestoredRun) -> AnalysisResult:
-    """Ask for the spectrum of the Hessian at the checkpoint's weights."""
+    """Estimate the spectrum of the Hessian at the checkpoint's weights."""
     options = run.cfg.analyze.hessian
     names = trainable_parameter_names(run)
     batches = fixed_batches(run, options.images, options.num_images)
@@ -34,7 +34,7 @@ def hessian(run: RestoredRun) -> AnalysisResult:
     )
     total = options.num_runs * steps + max(0, options.num_trace_vectors - options.num_runs)
     bar = run.track(range(total), "Products with the Hessian")
-    found = spectrum(
+    estimate = spectrum(
         matrix,
         runs=options.num_runs,
         steps=steps,
@@ -47,21 +47,23 @@ def hessian(run: RestoredRun) -> AnalysisResult:
     for parameter in parameters:
         parameter.requires_grad_(False)
 
-    curve = density(found.runs, options.kernel_width)
-    values, bounds = extreme_eigenvalues(found.runs, options.num_eigenvalues)
+    curve = density(estimate.runs, options.kernel_width)
+    values, bounds = extreme_eigenvalues(estimate.runs, options.num_eigenvalues)
     largest, smallest = (
-        max(lanczos.values[-1] for lanczos in found.runs),
-        min(lanczos.values[0] for lanczos in found.runs),
+        max(lanczos.values[-1] for lanczos in estimate.runs),
+        min(lanczos.values[0] for lanczos in estimate.runs),
     )
     near = options.kernel_width * max(abs(largest), abs(smallest))
-    below = mean_and_error([float(lanczos.weights[lanczos.values < -near].sum()) for lanczos in found.runs])
+    below = mean_and_error(
+        [float(lanczos.weights[lanczos.values < -near].sum()) for lanczos in estimate.runs]
+    )
     zero = mean_and_error(
-        [float(lanczos.weights[np.abs(lanczos.values) <= near].sum()) for lanczos in found.runs]
+        [float(lanczos.weights[np.abs(lanczos.values) <= near].sum()) for lanczos in estimate.runs]
     )
     sentences = [
-        f"Hessian of the loss over {images}, by {found.size:,} parameters: largest eigenvalue {largest:.4g}, "
-        f"smallest {smallest:.4g}.",
-        f"Trace {found.trace.mean:.4g}{_error(found.trace, '.2g')} over "
+        f"Hessian of the loss over {images}, by {estimate.size:,} parameters: largest eigenvalue "
+        f"{largest:.4g}, smallest {smallest:.4g}.",
+        f"Trace {estimate.trace.mean:.4g}{_error(estimate.trace, '.2g')} over "
         f"{max(options.num_runs, options.num_trace_vectors)} random vectors.",
         f"{zero.mean:.2%}{_error(zero, '.2%')} of the eigenvalues lie within {near:.2g} of zero, "
         f"{below.mean:.2%}{_error(below, '.2%')} below.",
@@ -71,21 +73,22 @@ def hessian(run: RestoredRun) -> AnalysisResult:
         "smoothed estimate, and equal eigenvalues of the list appear once.",
         "Loss of validation: without mixing, label smoothing, penalties, dropout and augmentation; batch "
         "norms with their stored statistics.",
-        "Rescaling weights between layers changes eigenvalues and not the function: compare like with like.",
+        "Rescaling weights between layers changes eigenvalues and not the function: compare models of one "
+        "architecture only.",
     ]
     numbers = {
         "largest": float(largest),
         "smallest": float(smallest),
-        "trace": found.trace.mean,
-        "trace_error": found.trace.error,
+        "trace": estimate.trace.mean,
+        "trace_error": estimate.trace.error,
         "share_near_zero": zero.mean,
         "share_negative": below.mean,
-        "parameters": float(found.size),
+        "parameters": float(estimate.size),
     }
     rows = zip(range(1, len(values) + 1), values, bounds, strict=True)
     ritz = [
         (index + 1, *numbers_of)
-        for index, lanczos in enumerate(found.runs)
+        for index, lanczos in enumerate(estimate.runs)
         for numbers_of in zip(lanczos.values, lanczos.weights, lanczos.bounds, strict=True)
     ]
     tables = [
@@ -106,14 +109,17 @@ def hessian(run: RestoredRun) -> AnalysisResult:
             num_shown=0,
         ),
     ]
-    picture = spectrum_picture(curve, found.runs, found.size, title=f"{run.train_cfg.model.name}, {images}")
+    title = f"{run.train_cfg.model.name}, {images}"
+    picture = spectrum_picture(
+        curve, estimate.runs, estimate.size, title=f"{run.train_cfg.model.name}, {images}"
+    )
     caption = (
         f"Density of the eigenvalues, a mean over {options.num_runs} random vectors (band: its standard "
-        f"error), kernel of {options.kernel_width:g} of the span; red: the values that Lanczos' method found."
+        f"error), kernel of {options.kernel_width:g} of the span; red: the values of Lanczos' method."
     )
     return AnalysisResult(sentences, limits, numbers, [Picture("hessian", picture, caption)], tables)
 
 
 def _error(estimate: Estimate, form: str) -> str:
-    """The standard error, or nothing where a single vector does not tell it."""
+    """Format the standard error; empty if there is a single vector."""
     return "" if math.isnan(estimate.error) else f" ± {estimate.error:{form}}"

@@ -1,4 +1,4 @@
-"""`analysis=histograms`: how the weights of a run are distributed over its epochs."""
+"""Analysis of the distribution of weights over the epochs of a run (`analysis=histograms`)."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ Distances = Mapping[str, Mapping[int, float]]
 
 
 def histograms(run: RestoredRun) -> AnalysisResult:
-    """Counts of all weights and of each kind: charts of some epochs, facts of all that the run has kept."""
+    """Count all weights and each kind of weights: charts of some epochs, statistics of all saved epochs."""
     options = run.cfg.analyze.histograms
-    groups, kept = kinds(run.task.model), find_run_snapshots(run)
-    shown = _shown(run, list(kept))
+    groups, snapshots = kinds(run.task.model), find_run_snapshots(run)
+    shown = _shown(run, list(snapshots))
     limits = {kind: options.limit if kind == ALL else 0.0 for kind in groups}
     for epoch in (shown[0], shown[-1]):
-        weights = load_snapshot(run, kept[epoch])
+        weights = load_snapshot(run, snapshots[epoch])
         for kind in groups:
             if kind != ALL:
                 limits[kind] = max(limits[kind], reach(weights, groups[kind]))
     found: dict[str, dict[int, Counts]] = {kind: {} for kind in groups}
     distances: dict[str, dict[int, float]] = {kind: {} for kind in groups}
-    start = load_snapshot(run, min(kept.items())[1])
-    for epoch, path in run.track(list(kept.items()), "Counting"):
+    start = load_snapshot(run, min(snapshots.items())[1])
+    for epoch, path in run.track(list(snapshots.items()), "Counting"):
         weights = load_snapshot(run, path)
         for kind, names in groups.items():
             found[kind][epoch] = count(weights, names, limits[kind], options.num_bins)
@@ -57,17 +57,18 @@ def histograms(run: RestoredRun) -> AnalysisResult:
             "histograms",
             histogram_chart(drawn, limits),
             f"Share of the weights in each of {options.num_bins} bins after some epochs. All weights between "
-            f"-{options.limit:g} and {options.limit:g}, each kind where nearly all of its own are; in "
-            "brackets how many there are. What starts as one number, such as biases, leaves its panel.",
+            f"-{options.limit:g} and {options.limit:g}, each kind over the range of nearly all of its "
+            "weights; in brackets their number. Weights that start with one value, such as biases, exceed "
+            "their panel.",
         )
     ]
-    if len(kept) > 1:
+    if len(snapshots) > 1:
         caption = (
-            "Of each kind, after every epoch that the run has kept. The range is that of the histograms. "
-            "Right: distance from the first of them, relative to its norm."
+            "Each kind of weights after every saved epoch. The range is that of the histograms. Right: "
+            "distance from the weights of the first saved epoch, relative to their norm."
         )
         pictures.append(Picture("over_training", training_chart(found, distances), caption))
-    operators = operator_chart(run.task.model, load_snapshot(run, kept[shown[-1]]))
+    operators = operator_chart(run.task.model, load_snapshot(run, snapshots[shown[-1]]))
     if operators is not None:
         caption = (
             f"Operators of KArAt after epoch {shown[-1]}: coefficients a, b of the functions and W, each "
@@ -75,7 +76,7 @@ def histograms(run: RestoredRun) -> AnalysisResult:
         )
         pictures.append(Picture("operators", operators, caption))
     return AnalysisResult(
-        _sentences(run, drawn, distances, list(kept)),
+        _sentences(run, drawn, distances, list(snapshots)),
         LIMITS,
         _numbers(found, distances),
         pictures,
@@ -84,32 +85,33 @@ def histograms(run: RestoredRun) -> AnalysisResult:
 
 
 LIMITS = (
-    "A histogram forgets where a weight is: two networks with the same one can compute anything.",
-    "Weights that are averaged over training (EMA) are the averages.",
+    "A histogram ignores the position of a weight: two networks with equal histograms may compute different "
+    "functions.",
+    "Weights of a run with a moving average (EMA) are the averages.",
 )
 
 
-def _shown(run: RestoredRun, kept: list[int]) -> list[int]:
-    """Epochs to draw."""
-    wanted = run.cfg.analyze.histograms.epochs
-    if wanted is None:
-        return sorted({kept[0], kept[len(kept) // 2], kept[-1]})
-    if wrong := [epoch for epoch in wanted if epoch not in kept]:
-        why = f"the run has kept no weights after epoch {', '.join(map(str, wrong))}"
-        fix = f"legal: {', '.join(map(str, kept))}; train with callbacks=snapshots to keep every epoch's"
+def _shown(run: RestoredRun, saved: list[int]) -> list[int]:
+    """Return the epochs to draw."""
+    epochs = run.cfg.analyze.histograms.epochs
+    if epochs is None:
+        return sorted({saved[0], saved[len(saved) // 2], saved[-1]})
+    if wrong := [epoch for epoch in epochs if epoch not in saved]:
+        why = f"the run has saved no weights after epoch {', '.join(map(str, wrong))}"
+        fix = f"legal: {', '.join(map(str, saved))}; train with callbacks=snapshots to save every epoch"
         raise ConfigError([problem_at(run.cfg, ["analyze.histograms.epochs"], why, fix)])
-    return sorted(set(wanted))
+    return sorted(set(epochs))
 
 
-def _sentences(run: RestoredRun, drawn: Found, distances: Distances, kept: list[int]) -> list[str]:
+def _sentences(run: RestoredRun, drawn: Found, distances: Distances, saved: list[int]) -> list[str]:
     first, last = min(drawn[ALL]), max(drawn[ALL])
     limit = run.cfg.analyze.histograms.limit
     start, end = drawn[ALL][first], drawn[ALL][last]
     sentences = [
-        f"The run has kept the weights after epochs {', '.join(map(str, kept))}."
+        f"The run has saved the weights after epochs {', '.join(map(str, saved))}."
         if any(path.name.startswith("epoch_") for path in find_run_snapshots(run).values())
-        else f"The run has kept the weights after epoch {' and '.join(map(str, kept))} alone; train with "
-        "callbacks=snapshots to keep those of every epoch."
+        else f"The run has saved the weights after epoch {' and '.join(map(str, saved))} only; train with "
+        "callbacks=snapshots to save those of every epoch."
     ]
     inside = 1 - (end.below + end.above) / end.number
     sentences.append(
@@ -118,18 +120,20 @@ def _sentences(run: RestoredRun, drawn: Found, distances: Distances, kept: list[
     )
     if first != last:
         sentences.append(
-            f"After epoch {first} there were {start.near_zero:.1%} so near 0; {moved(start, end):.1%} of all "
-            f"weights would have to change their bin to make one histogram the other."
+            f"After epoch {first} it was {start.near_zero:.1%}; the total variation distance of the two "
+            f"histograms is {total_variation(start, end):.1%}."
         )
         stds = [f"{kind} {each[first].std:.3g} to {each[last].std:.3g}" for kind, each in drawn.items()]
         sentences.append(f"Standard deviations, epoch {first} to {last}: {'; '.join(stds)}.")
         ways = [f"{kind} {by_epoch[last]:.2g}" for kind, by_epoch in distances.items()]
-        sentences.append(f"Distance |w - w0| / |w0| of epoch {last} from epoch {kept[0]}: {'; '.join(ways)}.")
+        sentences.append(
+            f"Distance |w - w0| / |w0| of epoch {last} from epoch {saved[0]}: {'; '.join(ways)}."
+        )
     return sentences
 
 
-def moved(start: Counts, end: Counts) -> float:
-    """Total variation distance of two histograms, what is outside of the range counted as two more bins."""
+def total_variation(start: Counts, end: Counts) -> float:
+    """Return the total variation distance of two histograms, with two more bins outside of the range."""
     shares = [np.array([c.below, *c.inside, c.above]) / c.number for c in (start, end)]
     return float(np.abs(shares[0] - shares[1]).sum() / 2)
 
@@ -143,7 +147,7 @@ def _numbers(found: Found, distances: Distances) -> dict[str, float]:
             f"{kind}/number": float(counts.number),
             f"{kind}/std": counts.std,
             f"{kind}/near_zero": counts.near_zero,
-            f"{kind}/moved": moved(by_epoch[min(by_epoch)], counts),
+            f"{kind}/moved": total_variation(by_epoch[min(by_epoch)], counts),
             f"{kind}/changed": distances[kind][last],
         }
     return numbers
@@ -171,7 +175,7 @@ def _tables(
             "weights",
             columns,
             facts,
-            "below, above: outside of the range that is drawn; changed: |w - w0| / |w0|, from the first.",
+            "below, above: outside of the drawn range; changed: |w - w0| / |w0|, from the first epoch.",
             60,
         ),
         ResultTable(

@@ -1,4 +1,4 @@
-"""analysis=landscape: the loss over a plane through the weights, and the way of the optimizer in it."""
+"""Analysis of the loss on a plane of weights, and the optimizer's path in it (`analysis=landscape`)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = ["landscape"]
 
 MARGIN = 0.2  # around the path, as a share of its extent
 UNIT: dict[DirectionScaling, str] = {
-    "network": "all weights that move, together",
+    "network": "all moved weights together",
     "tensor": "each tensor",
     "filter": "the weights of each output",
 }
@@ -58,7 +58,7 @@ def landscape(run: RestoredRun) -> AnalysisResult:
     batches = fixed_batches(run, options.images, options.num_images)
     images = describe_images(run, options.images, batches)
     has_batch_norms = any(isinstance(module, _BatchNorm) for module in model.modules())
-    anew = has_batch_norms and options.batch_norm == "batch"
+    uses_batch_statistics = has_batch_norms and options.batch_norm == "batch"
 
     @torch.no_grad()
     def loss() -> float:
@@ -67,7 +67,7 @@ def landscape(run: RestoredRun) -> AnalysisResult:
 
     projections = {epoch: plane.project(weights) for epoch, weights in snapshots.items()}
     xs, ys = _axes(options.num_points, options.range, list(projections.values()))
-    with batch_statistics(model) if anew else nullcontext():
+    with batch_statistics(model) if uses_batch_statistics else nullcontext():
         middle = loss()
         along = []
         for epoch, projection in run.track(projections.items(), "Loss along the path"):
@@ -101,19 +101,19 @@ def landscape(run: RestoredRun) -> AnalysisResult:
     ]
     if projections and run.train_cfg.ema is not None:
         limits.append(
-            "The run averages its weights (ema): snapshots and checkpoint are averages, and their way is "
+            "The run averages its weights (ema): snapshots and checkpoint are averages, and their path is "
             "smoother than the optimizer's own."
         )
     if not options.include_vectors:
         limits.append(
-            "Biases, norms and tokens stay as at the checkpoint (analyze.landscape.include_vectors)."
+            "Biases, norms and tokens are those of the checkpoint (analyze.landscape.include_vectors)."
         )
     if has_batch_norms:
         limits.append(
-            "Batch norms use the statistics of each batch, at each point anew: the loss in the middle is not "
-            "that of evaluation."
-            if anew
-            else "Batch norms keep the statistics of the checkpoint, which are wrong for all other weights."
+            "Batch norms use the statistics of each batch, computed at each point: the loss at the "
+            "checkpoint differs from that of evaluation."
+            if uses_batch_statistics
+            else "Batch norms use the statistics of the checkpoint, which do not fit other weights."
         )
     rows = [(x, y, losses[j, i]) for j, y in enumerate(ys) for i, x in enumerate(xs)]
     tables = [
@@ -154,7 +154,7 @@ def landscape(run: RestoredRun) -> AnalysisResult:
 
 
 def _snapshots(run: RestoredRun, names: set[str]) -> dict[int, Weights]:
-    """Weights of the run by epoch; empty if there are not enough of them."""
+    """Return the weights of the run by epoch; empty if there are fewer than three checkpoints."""
     limit = run.cfg.analyze.landscape.num_snapshots
     found = list(find_run_snapshots(run).items())
     if len(found) < 3:
@@ -172,7 +172,7 @@ def _plane(
 ) -> tuple[Plane, DirectionScaling]:
     options = run.cfg.analyze.landscape
     scaling = options.scaling
-    why = "the run has kept fewer than three checkpoints"
+    why = "the run has saved fewer than three checkpoints"
     if snapshots:
         by_path: DirectionScaling = "network" if scaling == "auto" else scaling
         try:
@@ -192,7 +192,7 @@ def _plane(
 def _axes(
     points: int, limit: float | None, projections: Sequence[Projection]
 ) -> tuple[list[float], list[float]]:
-    """Coordinates of the grid along both axes."""
+    """Return the coordinates of the grid along both axes."""
     if limit is not None or not projections:
         side = np.linspace(-(limit or 1.0), limit or 1.0, points)
         return side.tolist(), side.tolist()

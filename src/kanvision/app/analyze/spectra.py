@@ -1,4 +1,4 @@
-"""`analysis=spectra`: singular values of attention, or of weights where a network does not attend."""
+"""Analysis of the singular values of attention, or of weights in models without it (`analysis=spectra`)."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ __all__ = ["spectra"]
 
 
 def spectra(run: RestoredRun) -> AnalysisResult:
-    """Singular values of matrices: a chart, all values as a table, ranks as numbers."""
-    of = run.cfg.analyze.spectra.matrices
-    found = collect_attention(run) if of != "weights" else []
-    return _of_attention(run, found) if found or of == "attention" else _of_weights(run)
+    """Return singular values of matrices: a chart, all values as a table, ranks as numbers."""
+    kind = run.cfg.analyze.spectra.matrices
+    found = collect_attention(run) if kind != "weights" else []
+    return _analyze_attention(run, found) if found or kind == "attention" else _analyze_weights(run)
 
 
-def _of_attention(run: RestoredRun, found: list[Attention]) -> AnalysisResult:
+def _analyze_attention(run: RestoredRun, found: list[Attention]) -> AnalysisResult:
     options = run.cfg.analyze.spectra
     names = select_blocks(run, "analyze.spectra.blocks", options.blocks, found)
     positions = sample_positions(run, options.num_images)
     parts: dict[tuple[str, bool], list[tuple[Values, Values]]] = {}
-    about = {each.name: each for each in found}
+    attention_by_name = {each.name: each for each in found}
     for batch in run.track(list(iter_split(run, positions)), "Decomposing"):
         for each in attentions(run.task.model, batch["image"], names):
             soft = each.num_softmax_heads
@@ -54,8 +54,8 @@ def _of_attention(run: RestoredRun, found: list[Attention]) -> AnalysisResult:
     all_spectra = []
     for (name, is_soft), pairs in parts.items():
         before, after = (np.concatenate(values) for values in zip(*pairs, strict=True))
-        rank = None if is_soft else about[name].rank
-        all_spectra.append(Spectra(name, before, after, about[name].head_dim, rank))
+        rank = None if is_soft else attention_by_name[name].rank
+        all_spectra.append(Spectra(name, before, after, attention_by_name[name].head_dim, rank))
     sentences: list[str] = []
     numbers: dict[str, float] = {}
     rows: list[list[object]] = []
@@ -72,16 +72,16 @@ def _of_attention(run: RestoredRun, found: list[Attention]) -> AnalysisResult:
     caption = (
         f"Singular values of the matrices of {count} random images and all heads, on a logarithmic axis: "
         "line, their mean at each index; band, from the smallest to the largest. Left: logits q k / sqrt(d), "
-        "whose rank is the width d of a head at most. Right: the matrices that values are mixed by; learned "
-        "functions of r hidden units have rank r at most. Gray: smaller than float32 can tell from 0."
+        "whose rank is the width d of a head at most. Right: the matrices that mix values; learned functions "
+        "of r hidden units have rank r at most. Gray: 0 within the precision of float32."
     )
     table = ResultTable(
         "singular_values", ["attention", "kind", "side", "index", "min", "mean", "max"], rows,
         "At each index over all images and heads.", 0,
     )  # fmt: skip
     limits = (
-        "A spectrum counts directions, not what they are good for: a matrix of low rank can serve as well.",
-        "Rows of a softmax sum to 1, those of learned functions do not: the largest values do not compare.",
+        "A spectrum counts directions and not their use: a matrix of low rank can be as accurate.",
+        "Rows of a softmax sum to 1 and those of learned functions do not: largest values do not compare.",
     )
     return AnalysisResult(
         sentences, limits, numbers, [Picture("spectra", attention_chart(all_spectra), caption)], [table]
@@ -118,7 +118,7 @@ def _sentence(each: Spectra, facts: dict[str, float]) -> str:
     )
 
 
-def _of_weights(run: RestoredRun) -> AnalysisResult:
+def _analyze_weights(run: RestoredRun) -> AnalysisResult:
     matrices, too_large = weight_matrices(run.task.model, run.cfg.analyze.spectra.max_size)
     if not matrices:
         why = f"{run.train_cfg.model.name} has no weight whose smaller side is at most that"
@@ -149,9 +149,9 @@ def _of_weights(run: RestoredRun) -> AnalysisResult:
         sizes = ", ".join(f"{name} ({size[0]} x {size[1]})" for name, size in too_large.items())
         sentences.append(f"Left out, larger than analyze.spectra.max_size: {sizes}.")
     caption = (
-        "Weights as matrices of outputs x (inputs, functions, places of the kernel). Left: their singular "
-        "values, the largest as 1. Right: sum of squares over the largest square, as a share of what it can "
-        "be at most; a random matrix has a share of a quarter (square) and more (oblong)."
+        "Weights as matrices of outputs x (inputs, functions, kernel positions). Left: singular values, "
+        "relative to the largest. Right: stable rank, the sum of squares over the largest square, relative "
+        "to the full rank; that of a random matrix is a quarter if it is square, and more if it is not."
     )
     columns = ["weight", "rows", "columns", "largest", "smallest", "rank", "energy_rank", "stable_rank"]
     table = ResultTable(
@@ -163,8 +163,8 @@ def _of_weights(run: RestoredRun) -> AnalysisResult:
         "All of them.", 0,
     )  # fmt: skip
     limits = (
-        "A convolution is more than the matrix of its weights: its own singular values depend on the size of "
-        "the image and on the stride.",
+        "The singular values of a convolution as a linear map differ from those of its weight matrix: they "
+        "depend on the size of the image and on the stride.",
     )
     return AnalysisResult(
         sentences, limits, numbers, [Picture("weights", weight_chart(found), caption)], [table, every]

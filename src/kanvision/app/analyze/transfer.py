@@ -1,4 +1,4 @@
-"""analysis=transfer: how far the frozen features of a network go on other images."""
+"""Analysis of a model's frozen features on other images by probes (`analysis=transfer`)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["transfer"]
 
 
 def transfer(run: RestoredRun) -> AnalysisResult:
-    """Train probes on frozen features of a data set's training images, and score them on its test."""
+    """Train probes on frozen features of training images, and score them on test images."""
     options = run.cfg.analyze.transfer
     datamodule = _datamodule(run)
     name = options.data or run.train_cfg.data.name
@@ -51,11 +51,11 @@ def transfer(run: RestoredRun) -> AnalysisResult:
             "nearest neighbors": neighbor_score(train, test, options.num_neighbors),
             "linear": linear_score(train, test, run.cfg.analyze.seed),
         }
-    known, asked = (sets["trained"][i][1] for i in (0, 1))
-    chance = float((asked == np.bincount(known).argmax()).mean())
+    train_labels, test_labels = (sets["trained"][i][1] for i in (0, 1))
+    chance = float((test_labels == np.bincount(train_labels).argmax()).mean())
     trained, untrained, pixels = (scores[kind] for kind in ("trained", "untrained", "pixels"))
     sentences = [
-        f"Frozen features on {name}, {len(known)} images to learn from and {len(asked)} of its test: linear "
+        f"Frozen features on {name}, {len(train_labels)} training and {len(test_labels)} test images: linear "
         f"{trained['linear'].accuracy:.1%} ± {trained['linear'].error:.1%}, nearest neighbors "
         f"{trained['nearest neighbors'].accuracy:.1%} ± {trained['nearest neighbors'].error:.1%}.",
         f"The same network with random weights: {untrained['linear'].accuracy:.1%} and "
@@ -63,10 +63,10 @@ def transfer(run: RestoredRun) -> AnalysisResult:
         f"{pixels['nearest neighbors'].accuracy:.1%}; always the most frequent class: {chance:.1%}.",
     ]
     limits = [
-        "Errors are those of the number of test images; the choice of training images and of the network's "
-        "seed is not in them.",
-        "Features are what the classifier is given. What fine-tuning makes of all weights is another "
-        "question: python train.py finetune.init_from=<run>.",
+        "Errors are due to the number of test images; they do not include the choice of training images and "
+        "of the network's seed.",
+        "Features are the input of the classifier. Fine-tuning of all weights may give other scores: "
+        "python train.py finetune.init_from=<run>.",
     ]
     if options.data in (None, run.train_cfg.data.name):
         limits.append("The network was trained on these data: this is no transfer, analyze.transfer.data is.")
@@ -86,7 +86,7 @@ def transfer(run: RestoredRun) -> AnalysisResult:
 
 
 def _datamodule(run: RestoredRun) -> ImageDataModule:
-    """The other data as the network takes them: its size of images, channels, mean and std."""
+    """Return the other data with the model's image size, channels, mean and std."""
     options, train_cfg = run.cfg.analyze.transfer, run.train_cfg
     if train_cfg.data.task != "classification":
         why, fix = "the network names no class of an image", "take a checkpoint of a classifier"
@@ -113,7 +113,7 @@ def _datamodule(run: RestoredRun) -> ImageDataModule:
 def _batches(
     run: RestoredRun, datamodule: ImageDataModule, split: str, number: int
 ) -> Iterator[dict[str, Tensor]]:
-    """Images of a split without augmentation, as many of each class, on the CPU."""
+    """Yield images of a split without augmentation, as many of each class, on the CPU."""
     dataset = without_augmentation(datamodule, split)
     targets = datamodule.get_strata(dataset.source)[dataset.indices]
     return iter_batches(datamodule, dataset, stratified_limit(targets, number, run.cfg.analyze.seed))

@@ -1,4 +1,4 @@
-"""What explanations tell people: pictures, tables and charts."""
+"""Pictures, tables and charts of explanations."""
 
 from __future__ import annotations
 
@@ -48,13 +48,14 @@ COLUMNS = (
     "comprehensiveness",
     "incomplete",
 )
-"""Scores that the table at the end has; all others are in the files."""
+"""Scores in the printed table; all others are in the files."""
 
-Answer = tuple[str, ExplanationTarget, list[SaliencyResult], Tensor | None]
+Explanation = tuple[str, ExplanationTarget, list[SaliencyResult], Tensor | None]
+"""Class name, target, saliency maps, and attributions (C, H, W) of integrated gradients."""
 
 
 class Row(NamedTuple):
-    """Scores of one map."""
+    """Scores of one saliency map."""
 
     image: str
     class_name: str
@@ -64,16 +65,16 @@ class Row(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Method and layer."""
+        """Names of method and layer."""
         return f"{self.method}@{self.layer}" if self.layer else self.method
 
 
 class Drawing:
-    """Draws images with their maps as they come, and some of them together at the end.
+    """Draws each image with its saliency maps, and an overview of the first images.
 
     Args:
-        folder: Of the results.
-        datamodule: Knows how images become visible.
+        folder: Folder of the results.
+        datamodule: Data with mean, std and channels to display.
     """
 
     def __init__(self, folder: Path, datamodule: ImageDataModule) -> None:
@@ -81,24 +82,33 @@ class Drawing:
         self.datamodule = datamodule
         self.overview: list[tuple[str, list[Panel]]] = []
 
-    def add(self, name: str, image: Tensor, answers: Sequence[Answer], right: str | None = None) -> None:
-        """Draw an image (1, C, H, W) and its answers; `right` is the class of a whole image."""
+    def add(
+        self, name: str, image: Tensor, explanations: Sequence[Explanation], class_name: str | None = None
+    ) -> None:
+        """Draw an image and its explanations.
+
+        Args:
+            name: Name of the image.
+            image: Image (1, C, H, W).
+            explanations: Explanations of this image, one per class.
+            class_name: Target class of a whole image; None for masks.
+        """
         data: Any = self.datamodule
         shown = to_uint8_rgb(image.cpu(), data.mean, data.std, getattr(data, "rgb", None))[0]
-        rows = [self._panels(shown, image, answer) for answer in answers]
+        rows = [self._panels(shown, image, explanation) for explanation in explanations]
         labels = [
-            class_name if right in (None, class_name) else f"{class_name} (is {right})"
-            for class_name, *_ in answers
+            explained if class_name in (None, explained) else f"{explained} (is {class_name})"
+            for explained, *_ in explanations
         ]
         self._write(rows, labels, f"images/{re.sub(r'[^0-9A-Za-z._-]+', '_', name)}.png")
-        # the class with the largest mask stands for the image
-        sizes = [0 if q.truth is None else int(q.truth.sum()) for _, q, *_ in answers]
+        # the overview has the class with the largest mask
+        sizes = [0 if q.truth is None else int(q.truth.sum()) for _, q, *_ in explanations]
         largest = sizes.index(max(sizes))
         if len(self.overview) < OVERVIEW_ROWS:
             self.overview.append((f"{name}: {labels[largest]}", rows[largest]))
 
     def finish(self) -> None:
-        """Draw the first images together."""
+        """Draw the overview of the first images."""
         if self.overview:
             self._write(
                 [row for _, row in self.overview], [label for label, _ in self.overview], "overview.png"
@@ -106,7 +116,7 @@ class Drawing:
 
     def _write(self, rows: Sequence[Sequence[Panel]], labels: Sequence[str], name: str) -> None:
         has_masks = any(panel.outline is not None for row in rows for panel in row)
-        note = "line: edge of the right mask;  " if has_masks else ""
+        note = "line: edge of the target mask;  " if has_masks else ""
         signed = any(panel.signed for row in rows for panel in row)
         note += "Grad-CAM: dark is 0, bright is evidence for the class" if len(rows[0]) > 1 else ""
         note += ";  gradients: red speaks for the class, blue against it" if signed else ""
@@ -114,14 +124,15 @@ class Drawing:
 
     @staticmethod
     @torch.no_grad()
-    def _panels(shown: NDArray[np.uint8], image: Tensor, answer: Answer) -> list[Panel]:
-        _, target, results, attributions = answer
+    def _panels(shown: NDArray[np.uint8], image: Tensor, explanation: Explanation) -> list[Panel]:
+        _, target, results, attributions = explanation
         panels = [Panel("image", shown)]
         edge = None
         if target.decided is not None and target.truth is not None:
             edge = target.truth[0].cpu().numpy()
-            found = target.decided(image)[0].cpu().numpy()
-            panels = [Panel("image and mask", shown, edge), Panel("prediction", _lit(shown, found), edge)]
+            predicted = target.decided(image)[0].cpu().numpy()
+            panels = [Panel("image and mask", shown, edge)]
+            panels.append(Panel("prediction", _darken_background(shown, predicted), edge))
         for result in results:
             if result.method == "grad_cam":
                 title = f"Grad-CAM\n{result.layer}"
@@ -133,14 +144,14 @@ class Drawing:
         return panels
 
 
-def _lit(shown: NDArray[np.uint8], found: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The image, dark where nothing was found."""
-    lit: NDArray[np.uint8] = np.where(found[..., None], shown, shown // 4).astype(np.uint8)
-    return lit
+def _darken_background(shown: NDArray[np.uint8], predicted: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the image, darkened outside of the predicted mask."""
+    darkened: NDArray[np.uint8] = np.where(predicted[..., None], shown, shown // 4).astype(np.uint8)
+    return darkened
 
 
 def channel_names(datamodule: ImageDataModule) -> list[str]:
-    """Names of the channels of a batch, for people."""
+    """Return the names of the channels of a batch."""
     number = datamodule.spec.in_chans
     bands = getattr(getattr(datamodule, "reader", None), "bands", None)
     if bands:
@@ -152,7 +163,7 @@ def channel_names(datamodule: ImageDataModule) -> list[str]:
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Write all scores; returns their means, by `<method>@<layer>` and score."""
+    """Write all scores; return their means, by `<method>@<layer>` and score."""
     path.parent.mkdir(parents=True, exist_ok=True)
     present = [name for name in SCORES if any(name in row.scores for row in rows)]
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -169,30 +180,30 @@ def write_rows(path: Path, rows: Sequence[Row]) -> dict[str, dict[str, float]]:
 def write_channels(
     folder: Path, names: Sequence[str], worth: Sequence[ChannelWorth], title: str
 ) -> dict[str, dict[str, float]]:
-    """Write what channels are worth as a table and as charts; returns means by channel and measure."""
-    found: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+    """Write the relevance of channels as a table and as charts; return means by channel and measure."""
+    statistics: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     for measure in MEASURES:
         values = torch.stack([getattr(one, measure) for one in worth]).double().cpu().numpy()  # (N, C)
         values = values[~np.isnan(values).any(axis=1)]
         if len(values):
-            found[measure] = (values.mean(axis=0), values.std(axis=0))
+            statistics[measure] = (values.mean(axis=0), values.std(axis=0))
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "channels.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["channel", *(f"{name}{end}" for name in found for end in ("", "_std"))])
+        table.writerow(["channel", *(f"{name}{end}" for name in statistics for end in ("", "_std"))])
         for index, name in enumerate(names):
-            numbers = [f"{values[index]:.6f}" for pair in found.values() for values in pair]
+            numbers = [f"{values[index]:.6f}" for pair in statistics.values() for values in pair]
             table.writerow([name, *numbers])
     paths = [folder / f"channels.{ending}" for ending in ("png", "svg")]
-    channel_chart(names, {MEASURES[name]: pair for name, pair in found.items()}, paths, title)
+    channel_chart(names, {MEASURES[name]: pair for name, pair in statistics.items()}, paths, title)
     return {
-        name: {measure: float(mean[index]) for measure, (mean, _) in found.items()}
+        name: {measure: float(mean[index]) for measure, (mean, _) in statistics.items()}
         for index, name in enumerate(names)
     }
 
 
 def print_scores(console: Console, title: str, means: Mapping[str, Mapping[str, float]]) -> None:
-    """Print the means, and what they mean."""
+    """Print the mean scores and their definitions."""
     columns = [name for name in COLUMNS if any(name in scores for scores in means.values())]
     table = Table(title=title, title_justify="left")
     table.add_column("score")
@@ -204,11 +215,11 @@ def print_scores(console: Console, title: str, means: Mapping[str, Mapping[str, 
     legend = Table(show_header=False, box=None, pad_edge=False)
     for name in columns:
         legend.add_row(name, SCORES[name])
-    legend.add_row(CHANCE, "a map of random numbers, which the other maps have to beat")
+    legend.add_row(CHANCE, "a map of random numbers, as a baseline of the other maps")
     console.print(legend)
-    answer = next(iter(means.values()), {})
-    if "prediction_iou" in answer:
-        console.print(f"IoU of the predictions themselves: {answer['prediction_iou']:.4f}")
+    scores = next(iter(means.values()), {})
+    if "prediction_iou" in scores:
+        console.print(f"IoU of the predictions themselves: {scores['prediction_iou']:.4f}")
 
 
 def _texts(values: Iterable[float | None]) -> list[str]:

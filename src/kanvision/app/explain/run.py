@@ -1,4 +1,4 @@
-"""`eval.py mode=explain`: what a network's answers rest on."""
+"""Command `eval.py mode=explain`: explain the predictions of a model, and score the explanations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kanvision.analysis.explain.explainer import ChannelWorth, Explainer
 from kanvision.app import record
-from kanvision.app.restore import restore
+from kanvision.app.restore import RestoredRun, restore
 from kanvision.config import EvalConfig, as_config_error
 from kanvision.data import ImageDataModule
 from kanvision.models.feature_locations import FeatureLocation, feature_location, feature_locations
@@ -26,10 +26,10 @@ __all__ = ["explain"]
 
 
 def explain(cfg: EvalConfig) -> dict[str, float]:
-    """Explain a checkpoint's answers on the data that it was made for, and judge the explanations.
+    """Explain the predictions of a checkpoint, and score the explanations.
 
-    Writes a picture of each image and of some together, `scores.csv` (a row for each image, class and
-    method), `channels.csv` with the chart `channels.png` and `channels.svg`, and `summary.json`.
+    Writes a picture of each image, an overview, `scores.csv` (a row for each image, class and method),
+    `channels.csv` with the chart `channels.png` and `channels.svg`, and `summary.json`.
 
     Returns:
         Mean scores, by `<method>@<layer>/<score>`.
@@ -37,8 +37,8 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
     Raises:
         CheckpointError: If the file is none of ours, is damaged, or does not fit its own configuration.
         DataError: If the data are missing or broken.
-        ConfigError: If this version does not know the checkpoint's configuration, or a place or a class is
-            asked for that the network does not have.
+        ConfigError: If this version does not know the checkpoint's configuration, or the model does not have
+            a selected layer or class.
     """
     run = restore(cfg)
     # single images are explained, so that an unreadable one cannot be replaced
@@ -47,7 +47,7 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
     task, datamodule, device = run.task, run.datamodule, run.device
     check_classes(cfg, task, datamodule.class_names)
     run.freeze()
-    explainer = _explainer(cfg, task, datamodule, device)
+    explainer = _build_explainer(run)
     folder = run.results_folder("explain")
     drawing = Drawing(folder, datamodule)
     rows: list[Row] = []
@@ -56,17 +56,17 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
     for count, position in enumerate(run.track(positions, "Explaining")):
         sample = datamodule.datasets[cfg.split].__getitems__([position])
         image = sample["image"].to(device)
-        answers = []
+        explanations = []
         for class_name, target in explanation_targets(cfg, task, image, sample, datamodule.class_names):
             results, attributions = explainer.explain(image, target)
             if cfg.explain.channels:
                 worth.append(explainer.channels(image, target, attributions))
-            name = _name(datamodule, cfg.split, position)
+            name = _sample_name(datamodule, cfg.split, position)
             rows += [Row(name, class_name, f.method, f.layer, f.scores) for f in results]
-            answers.append((class_name, target, results, attributions))
-        if answers and (cfg.explain.num_pictures is None or count < cfg.explain.num_pictures):
-            right = datamodule.class_names[int(sample["target"])] if "target" in sample else None
-            drawing.add(_name(datamodule, cfg.split, position), image, answers, right)
+            explanations.append((class_name, target, results, attributions))
+        if explanations and (cfg.explain.num_pictures is None or count < cfg.explain.num_pictures):
+            label = datamodule.class_names[int(sample["target"])] if "target" in sample else None
+            drawing.add(_sample_name(datamodule, cfg.split, position), image, explanations, label)
     drawing.finish()
     means = write_rows(folder / "scores.csv", rows)
     channels: Mapping[str, Any] = {}
@@ -87,7 +87,8 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
     return {f"{method}/{name}": value for method, scores in means.items() for name, value in scores.items()}
 
 
-def _explainer(cfg: EvalConfig, task: Task, datamodule: ImageDataModule, device: torch.device) -> Explainer:
+def _build_explainer(run: RestoredRun) -> Explainer:
+    cfg, task, datamodule, device = run.cfg, run.task, run.datamodule, run.device
     options = cfg.explain
     locations = _find_locations(cfg, task)
     shape = (datamodule.spec.in_chans, 1, 1)
@@ -110,7 +111,7 @@ def _explainer(cfg: EvalConfig, task: Task, datamodule: ImageDataModule, device:
 
 
 def _find_locations(cfg: EvalConfig, task: Task) -> dict[str, FeatureLocation]:
-    """The places for Grad-CAM, those near the answer first."""
+    """Return the layers of Grad-CAM by name, those near the output first."""
     if "grad_cam" not in cfg.explain.methods:
         return {}
     if cfg.explain.layers is not None:
@@ -124,14 +125,14 @@ def _find_locations(cfg: EvalConfig, task: Task) -> dict[str, FeatureLocation]:
     return found
 
 
-def _spread(number: int, wanted: int | None) -> list[int]:
-    """Positions spread evenly over a split, so that data sorted by kind give all of their kinds."""
-    if wanted is None or wanted >= number:
-        return list(range(number))
-    indices: NDArray[np.int64] = np.round(np.linspace(0, number - 1, wanted)).astype(np.int64)
+def _spread(count: int, num_images: int | None) -> list[int]:
+    """Return positions spread evenly over a split, so that sorted data have samples of every kind."""
+    if num_images is None or num_images >= count:
+        return list(range(count))
+    indices: NDArray[np.int64] = np.round(np.linspace(0, count - 1, num_images)).astype(np.int64)
     return [int(index) for index in indices]
 
 
-def _name(datamodule: ImageDataModule, split: str, position: int) -> str:
+def _sample_name(datamodule: ImageDataModule, split: str, position: int) -> str:
     names = getattr(datamodule.datasets[split], "names", None)
     return str(position) if names is None else str(names[position])

@@ -1,6 +1,6 @@
-"""The classes of an image whose prediction is to be explained.
+"""Explanation targets: the classes of an image whose prediction is explained.
 
-B batch, C channels, H W space.
+B batch, C channels, H W height and width.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ __all__ = ["check_classes", "explanation_targets"]
 
 
 def check_classes(cfg: EvalConfig, task: Task, names: Sequence[str]) -> None:
-    """Refuse classes that the data do not have.
+    """Check that the data have all selected classes.
 
     Raises:
-        ConfigError: There are such.
+        ConfigError: If they do not.
     """
-    legal = _legal(task, names)
+    legal = _legal_classes(task, names)
     if wrong := [number for number in cfg.explain.classes or () if number not in legal]:
         known = ", ".join(f"{number} ({name})" for number, name in legal.items())
         why = f"there is no class {', '.join(map(str, wrong))}"
         raise ConfigError([problem_at(cfg, ["explain.classes"], why, f"legal: {known}")])
 
 
-def _legal(task: Task, names: Sequence[str]) -> dict[int, str]:
-    """Number and name of the classes that can be explained."""
+def _legal_classes(task: Task, names: Sequence[str]) -> dict[int, str]:
+    """Return the names of the classes that can be explained, by number."""
     if isinstance(task, SegmentationTask) and task.mode == "binary":
         return {1: names[-1]}
     return dict(enumerate(names))
@@ -42,21 +42,21 @@ def _legal(task: Task, names: Sequence[str]) -> dict[int, str]:
 def explanation_targets(
     cfg: EvalConfig, task: Task, image: Tensor, sample: Mapping[str, Tensor], names: Sequence[str]
 ) -> Iterator[tuple[str, ExplanationTarget]]:
-    """The classes to explain, by name.
+    """Yield the name and the target of each class to explain.
 
-    Of masks, those that are wanted and that the mask has; of whole images, those that are wanted, or the
-    predicted one.
+    For masks, these are the selected classes (by default all) that are in the mask. For whole images, these
+    are the selected classes or the predicted one.
 
     Args:
-        cfg: Says what is wanted.
-        task: The trained network.
-        image: (1, C, H, W).
-        sample: The batch of this one image, with its labels.
-        names: Of all classes.
+        cfg: Configuration with the selected classes.
+        task: Trained task.
+        image: Image (1, C, H, W).
+        sample: Batch of this one image, with its labels.
+        names: Names of all classes.
     """
-    legal = _legal(task, names)
+    legal = _legal_classes(task, names)
     if isinstance(task, SegmentationTask):
-        yield from _about_masks(cfg, task, image, sample["mask"].to(image.device), legal)
+        yield from _mask_targets(cfg, task, image, sample["mask"].to(image.device), legal)
         return
     with torch.no_grad():
         predicted = int(task.predictions(task(image)).argmax(dim=1))
@@ -68,7 +68,7 @@ def explanation_targets(
         yield legal[number], ExplanationTarget(number, probability)
 
 
-def _about_masks(
+def _mask_targets(
     cfg: EvalConfig, task: SegmentationTask, image: Tensor, mask: Tensor, legal: Mapping[int, str]
 ) -> Iterator[tuple[str, ExplanationTarget]]:
     size = image.shape[-2:]
@@ -86,13 +86,13 @@ def _about_masks(
             return masks[:, number] == 1 if task.mode == "multilabel" else masks == number
 
         with torch.no_grad():
-            found = decided(image)  # (1, H, W)
+            predicted = decided(image)  # (1, H, W)
 
-        def probability(images: Tensor, channel: int = channel, found: Tensor = found) -> Tensor:
-            # NaN where nothing was found, so that there is nothing to be lost
-            return task.predictions(task(images))[:, channel][:, found[0]].mean(dim=1)
+        def probability(images: Tensor, channel: int = channel, predicted: Tensor = predicted) -> Tensor:
+            # NaN if no pixel is predicted, since there is no probability to lose
+            return task.predictions(task(images))[:, channel][:, predicted[0]].mean(dim=1)
 
-        region = found[0] if cfg.explain.region == "predicted" else None
+        region = predicted[0] if cfg.explain.region == "predicted" else None
         if region is not None and not region.any():
             continue
         yield legal[number], ExplanationTarget(channel, probability, decided, truth, region)
