@@ -16,7 +16,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from kanvision.callbacks import EMAWeights, GridUpdate, LastCheckpoint, RNGState
-from kanvision.callbacks.grid import _momenta
+from kanvision.callbacks.grid import _map_state
 from kanvision.checkpoints import CheckpointError, load_checkpoint, load_state_dict
 from kanvision.layers import KANLinear, grid_sites, measure_inputs, measure_share_outside, refine_grid
 from kanvision.optim import build_optimizer, replace_parameter
@@ -225,12 +225,12 @@ def test_momenta_go_on_in_the_same_direction() -> None:
     direction, squares = torch.randn_like(layer.basis_weight), torch.rand_like(layer.basis_weight)
     with torch.no_grad():
         expected = torch.func.functional_call(layer, {"basis_weight": direction}, (x,))
-        convert = _momenta(refine_grid(layer), 1)
+        convert = _map_state(refine_grid(layer), 1)
         found = torch.func.functional_call(layer, {"basis_weight": convert(direction)}, (x,))
         fine = convert(squares)
     torch.testing.assert_close(found, expected)
     assert squares.min() <= fine.min() <= fine.max() <= squares.max()
-    assert torch.equal(_momenta(torch.zeros(5, 8), 1)(torch.ones(2, 24)), torch.ones(2, 15))
+    assert torch.equal(_map_state(torch.zeros(5, 8), 1)(torch.ones(2, 24)), torch.ones(2, 15))
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lion", "adafactor", "lamb", "nadamw", "rmsprop"])
@@ -249,7 +249,7 @@ def test_optimizers_take_a_refined_layer(name: str) -> None:
     first = step()
     old = layer.basis_weight
     matrix = refine_grid(layer)
-    replace_parameter(optimizer, old, layer.basis_weight, _momenta(matrix, 1))
+    replace_parameter(optimizer, old, layer.basis_weight, _map_state(matrix, 1))
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in layer.parameters())
     weight = layer.basis_weight.detach().clone()

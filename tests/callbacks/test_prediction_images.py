@@ -15,7 +15,7 @@ from kanvision.callbacks.prediction_images import (
     CORRECT,
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
-    FRAME,
+    FRAME_WIDTH,
     OTHER_CLASS,
     TEXT,
     Panel,
@@ -105,7 +105,7 @@ def test_wrong_predictions_are_marked_and_named() -> None:
     panels = class_panels(images, targets, predicted, torch.tensor([0.9, 0.8]), ["cat", "dog", "\u732b"])
     assert [panel.lines for panel in panels] == [["dog 90%"], ["cat 80%", "is \u732b"]]
     picture = np.asarray(panel_grid(panels, 16))
-    width = 16 + 2 * FRAME
+    width = 16 + 2 * FRAME_WIDTH
     assert tuple(picture[2, 5]) == CORRECT
     assert tuple(picture[2, width + 5]) == FALSE_POSITIVE
     assert class_panels(images, targets, predicted, torch.rand(2), None)[1].lines[1] == "is 2"
@@ -138,7 +138,7 @@ def test_masks_and_errors_are_shown_side_by_side() -> None:
     ]
     assert nearest == [FALSE_NEGATIVE, CORRECT, OTHER_CLASS, FALSE_POSITIVE]
     assert (errors[1:] == 50).all()
-    assert panel_grid([panel], 8).width == 4 * 10 + 2 * FRAME
+    assert panel_grid([panel], 8).width == 4 * 10 + 2 * FRAME_WIDTH
 
 
 def test_planes_of_classes_are_shown_together() -> None:
@@ -190,7 +190,7 @@ def test_pictures_of_masks_of_other_sizes(tmp_path: Path, mode: str, ignore_inde
     trainer = tiny_trainer(tmp_path, callbacks=[PredictionImages(tmp_path / "p", tile=12)], max_epochs=1)
     trainer.fit(task, small, loader)
     picture = Image.open(tmp_path / "p" / "val_epoch0001.png")
-    assert picture.width == 2 * (4 * 14 + 2 * FRAME)
+    assert picture.width == 2 * (4 * 14 + 2 * FRAME_WIDTH)
 
 
 def test_drawing_leaves_the_random_numbers_alone(tmp_path: Path) -> None:

@@ -110,9 +110,7 @@ def hessian(run: RestoredRun) -> AnalysisResult:
         ),
     ]
     title = f"{run.train_cfg.model.name}, {images}"
-    picture = spectrum_picture(
-        curve, estimate.runs, estimate.size, title=f"{run.train_cfg.model.name}, {images}"
-    )
+    picture = spectrum_picture(curve, estimate.runs, estimate.size, title=title)
     caption = (
         f"Density of the eigenvalues, a mean over {options.num_runs} random vectors (band: its standard "
         f"error), kernel of {options.kernel_width:g} of the span; red: the values of Lanczos' method."
