@@ -15,12 +15,14 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
 from kanvision.app.instantiate import instantiate_target
 from kanvision.config import check_command_line
+from kanvision.config.experiments import YamlLoader
 from kanvision.data import READERS, DataError
 from kanvision.data.files.safe_unpacking import safe_unpacking
 
@@ -56,7 +58,7 @@ def unsafe_calls(source: str) -> list[str]:
             bad |= not (isinstance(value := words.get(word), ast.Constant) and value.value is right)
         if name == "yaml.load":
             bad |= (
-                ast.unparse(node.args[1]) not in {"LOADER", "yaml.SafeLoader", *safe}
+                ast.unparse(node.args[1]) not in {"LOADER", "YamlLoader", "yaml.SafeLoader", *safe}
                 if len(node.args) > 1
                 else True
             )
@@ -107,6 +109,7 @@ def test_no_source_runs_what_it_reads():
         for line in unsafe_calls(path.read_text("utf-8"))
     ]
     assert found == []
+    assert issubclass(YamlLoader, yaml.SafeLoader | yaml.CSafeLoader)
     loader = (ROOT / "src/kanvision/sweep/runs.py").read_text("utf-8")
     assert "SafeLoader" in loader.split("LOADER", 2)[1]
 

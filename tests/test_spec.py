@@ -113,6 +113,7 @@ LEGAL: dict[str, tuple[Any, ...]] = {
 }
 """Legal values of each Literal of kanvision.spec."""
 TWICE = {
+    "config/renames.py": "old names of values, some of which are legal elsewhere",
     "checkpoints/published/torch_conv_kan/head.py": "layout of the published heads, which lack one of ours",
     "layers/presets.py": "what the fully connected form of each layer of the same file changes",
     "checkpoints/published/torch_conv_kan/conv.py": "names of the published code, which has more layers",

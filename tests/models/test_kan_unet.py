@@ -185,7 +185,7 @@ def test_the_first_convolution_drops_nothing():
         ),
         (KANUNet, {"depth": 1}, "depth=1 must be at least 2"),
         (KANUNet, {"layers": 0}, "layers=0 must be at least 1"),
-        (KANUNet, {"focal_kwargs": {"focal_level": 3}}, "mixer='conv' takes none"),
+        (KANUNet, {"focal_kwargs": {"focal_level": 3}}, "mixer='conv' has no such arguments"),
         (KANUNet, {"widht": 3}, "KANUNet has no argument widht"),
         (KANUNet, {"drop_path_rate": 0.1}, "KANUNet has no residual branches"),
         (ResKANUNet, {"block": "wide"}, "block='wide' is not known; legal values: basic, bottleneck"),

@@ -147,7 +147,7 @@ def test_a_wrong_number_of_bands_names_file_and_numbers(have, wanted, words, kin
 
 def test_a_type_that_says_nothing_of_its_range_needs_a_key(tmp_path: Path) -> None:
     path = geotiff(tmp_path / "a.tif", np.zeros((3, 6, 5), np.int16))
-    with pytest.raises(FileError, match=r"int16; say by predict\.max_value"):
+    with pytest.raises(FileError, match=r"int16; set predict\.max_value"):
         image(path, bands())
     assert image(path, bands(max_value=10000.0))[1].all()
 

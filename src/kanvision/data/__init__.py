@@ -34,7 +34,10 @@ __all__ = [
 ]
 
 # The module of each name: datamodules need Lightning, which other names do without.
-_DATAMODULES = {"classification": "ClassificationDataModule", "segmentation": "SegmentationDataModule"}
+_DATAMODULES: dict[TaskName, str] = {
+    "classification": "ClassificationDataModule",
+    "segmentation": "SegmentationDataModule",
+}
 _HOME = {
     "SEGMENTATION_READERS": ".readers",
     "ClassificationDataModule": ".datamodules.base",

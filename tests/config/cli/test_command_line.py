@@ -4,16 +4,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import hydra
 import pytest
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from omegaconf import DictConfig, OmegaConf
 
-from kanvision.config import Problem, check_command_line, launch
+from kanvision.config import Problem, check_command_line
 from kanvision.config.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -299,41 +293,6 @@ def test_a_sound_command_line_is_returned_with_the_flags_first(conf: Path) -> No
     assert check_command_line("train", ["debug=nan"], conf).argv == ["debug='nan'"]
     # Hydra would refuse a key of a section that is null
     assert check_command_line("train", ["ema.decay=0.9"], conf).argv == ["++ema.decay=0.9"]
-
-
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["seed=2", "model=kat", "ema.decay=0.9", "hydra.verbose=false", "+model.kwargs.a=1", "seed=3"],
-        ["experiment=kat/imagenet_tiny", "~recipe", "data.root=a=b"],
-        [],
-    ],
-)
-def test_the_checked_composition_is_the_one_of_hydra(argv: list[str], conf: Path) -> None:
-    """Catches a run whose configuration or Hydra section differs from what Hydra composes by itself."""
-    line = check_command_line("train", argv, conf)
-    with initialize_config_dir(str(conf), job_name="train", version_base="1.3"):
-        expected = hydra_compose("train", line.argv, return_hydra_config=True)
-    assert line.config is not None
-    found, wanted = (OmegaConf.to_container(cfg, resolve=False) for cfg in (line.config, expected))
-    assert found == wanted
-
-
-def test_one_run_is_composed_once(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a second composition between the command line and the training."""
-    compositions, runs = [], []
-    load = ConfigLoaderImpl.load_configuration
-
-    def counted(self: ConfigLoaderImpl, *args: Any, **kwargs: Any) -> DictConfig:
-        compositions.append(args)
-        return load(self, *args, **kwargs)
-
-    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", counted)
-    monkeypatch.setattr(sys, "argv", ["train.py", "debug=fdr", "seed=7"])
-    main = hydra.main(version_base="1.3", config_path=str(conf), config_name="train")(runs.append)
-    launch(main, "train", conf)
-    assert len(compositions) == 1
-    assert (runs[0].seed, runs[0].trainer.fast_dev_run) == (7, True)
 
 
 @pytest.mark.parametrize("flags", [["--cfg", "job"], ["--info", "config"], ["--hydra-help"], ["-c", "all"]])

@@ -83,7 +83,7 @@ def test_digits_are_those_of_scikit_learn():
 def test_digits_warn_of_a_root_and_refuse_a_wrong_number_of_classes(tmp_path: Path):
     with pytest.warns(UserWarning, match="no effect"):
         read("digits", tmp_path)
-    with pytest.raises(DataError, match="num_classes=11, but 10"):
+    with pytest.raises(DataError, match="num_classes=11, but the data have 10 classes"):
         read("digits", None, num_classes=11)
 
 
@@ -114,7 +114,7 @@ def test_all_problems_of_idx_files_come_in_one_message(tmp_path: Path):
     assert "train-labels-idx1-ubyte[.gz] is missing" in message
     assert f"{tmp_path / 'train-images-idx3-ubyte'}: holds" in message
     assert f"{tmp_path / 't10k-labels-idx1-ubyte'}: label 10 at index 10 (10 such); legal: 0 to 9" in message
-    assert "data.num_classes=5, but 10" in message
+    assert "data.num_classes=5, but the data have 10" in message
 
 
 @pytest.mark.parametrize(

@@ -106,10 +106,11 @@ def name_legal_kinds(problem: Problem, choices: ConfigGroups) -> Problem:
     if problem.keys != ("model.kind", "data.task"):
         return problem
     kind, task = (given.partition("=")[2] for given in problem.given)
+    kind_by_task: dict[str, str] = {task: kind for task, kind in KIND_BY_TASK.items()}
     kinds = {name: choices.content("model", name).get("kind") for name in choices.of("model")}
     tasks = {name: choices.content("data", name).get("task", "") for name in choices.of("data")}
-    models = [name for name in kinds if kinds[name] == dict[str, str](KIND_BY_TASK)[task]]
-    data = [name for name in tasks if KIND_BY_TASK.get(tasks[name]) == kind]
+    models = [name for name in kinds if kinds[name] == kind_by_task[task]]
+    data = [name for name in tasks if kind_by_task.get(tasks[name]) == kind]
     lines = (
         f"models for {task}: {', '.join(models) or 'none yet'}",
         f"data for a {kind}: {', '.join(data) or 'none yet'}",

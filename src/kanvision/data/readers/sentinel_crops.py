@@ -132,7 +132,7 @@ class SentinelCrops(SegmentationReader):
             chosen = self._select_clear_days(chosen)
         else:
             first = {
-                part: [area.select_days(area.dates[:1]) for area in chosen[part]] for part in ("val", "test")
+                part: [area.select_days(area.dates[:1]) for area in chosen[part]] for part in EVAL_SPLITS
             }
             chosen |= first
         for part, found in chosen.items():

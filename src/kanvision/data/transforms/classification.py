@@ -26,6 +26,8 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision.transforms import Compose
 
+from kanvision.spec.data import CROPS
+
 from .auto_augment import build_torchvision_policy
 from .batch_ops import Flip, PadCrop, RandomAffine
 
@@ -220,9 +222,8 @@ def build_training_transform(
     """
     if on := [f"augment.{key}={value}" for key, value in others.items() if value]:
         raise ValueError(f"{', '.join(on)}: not available for classification; legal: 0")
-    legal = ("random_resized", "pad", "none")
-    if crop not in legal:
-        raise ValueError(f"augment.crop={crop}; legal: {', '.join(legal)}")
+    if crop not in CROPS:
+        raise ValueError(f"augment.crop={crop}; legal: {', '.join(CROPS)}")
     own_policy = build_torchvision_policy(auto_augment)
     jitter: Any = color_jitter or None  # with 0, timm would call the jitter for each image
     colors = [channel % spec.in_chans for channel in range(spec.bands)]

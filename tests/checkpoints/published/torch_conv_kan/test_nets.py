@@ -8,16 +8,7 @@ import torch.nn.functional as F
 
 from kanvision.checkpoints import CheckpointError, load_official
 from kanvision.models import create_model
-from tests.checkpoints.published.reference_nets import (
-    Head,
-    MixedDense,
-    Net,
-    dense_net,
-    res_net,
-    simple_net,
-    vgg_net,
-    wrapped,
-)
+from tests.checkpoints.published import reference_nets as nets
 
 SOURCE = "torch-conv-kan"
 KINDS = ("kan", "fastkan", "kaln", "kacn", "kagn", "wavkan", "bottleneck_kagn", "bottleneck_moe_kagn")
@@ -65,20 +56,20 @@ def reloads(model, name, **arguments):
 @pytest.mark.parametrize("kind", KINDS)
 def test_simple_networks(kind):
     groups = 1 if kind == "bottleneck_moe_kagn" else 2
-    net = Net(kind, groups=groups)
-    forward = simple_net(net, (4, 6, 4, 8), STRIDES[4])
-    head = Head("linear", kind, 8)
-    model = load(wrapped(with_head(net, head, "output.")))
+    net = nets.Net(kind, groups=groups)
+    forward = nets.simple_net(net, (4, 6, 4, 8), STRIDES[4])
+    head = nets.Head("linear", kind, 8)
+    model = load(nets.wrapped(with_head(net, head, "output.")))
     check(model, net, lambda x: head(forward(x)), 12)
 
 
 @pytest.mark.parametrize("depth", STRIDES)
 def test_simple_networks_of_all_depths(depth):
-    net = Net("kagn", norm="instance", affine=False)
+    net = nets.Net("kagn", norm="instance", affine=False)
     widths = [2 + index % 3 for index in range(depth)]
-    forward = simple_net(net, widths, STRIDES[depth])
-    head = Head("linear", "kagn", widths[-1])
-    model = load(wrapped(with_head(net, head, "output.")))
+    forward = nets.simple_net(net, widths, STRIDES[depth])
+    head = nets.Head("linear", "kagn", widths[-1])
+    model = load(nets.wrapped(with_head(net, head, "output.")))
     check(model, net, lambda x: head(forward(x)), 16)
     stages = [[layer.out_channels for layer in stage] for stage in model.stages]
     basis = {"basis": "gram", "basis_kwargs": {"degree": 4, "parity": True}, "norm": "instance"}
@@ -88,10 +79,10 @@ def test_simple_networks_of_all_depths(depth):
 @pytest.mark.parametrize("kind", ["kan", "fastkan", "kaln", "kacn", "kagn", "wavkan"])
 @pytest.mark.parametrize("dropout", [True, False])
 def test_simple_networks_with_a_kan_classifier(kind, dropout):
-    net = Net(kind)
-    forward = simple_net(net, (4, 6, 4, 8), STRIDES[4])
-    head = Head("kan", kind, 8, dropout=dropout)
-    check(load(wrapped(with_head(net, head, "output."))), net, lambda x: head(forward(x)), 12)
+    net = nets.Net(kind)
+    forward = nets.simple_net(net, (4, 6, 4, 8), STRIDES[4])
+    head = nets.Head("kan", kind, 8, dropout=dropout)
+    check(load(nets.wrapped(with_head(net, head, "output."))), net, lambda x: head(forward(x)), 12)
 
 
 VGG11 = [2, "M", 4, "M", 8, 8, "M", 16, 16, "M", 16, 16]
@@ -108,9 +99,9 @@ PATTERNS = {
 
 @pytest.mark.parametrize("name", PATTERNS)
 def test_vgg(name):
-    net = Net("kagn", norm="instance")
-    forward = vgg_net(net, PATTERNS[name], 1)
-    head = Head("linear", "kagn", PATTERNS[name][-1])
+    net = nets.Net("kagn", norm="instance")
+    forward = nets.vgg_net(net, PATTERNS[name], 1)
+    head = nets.Head("linear", "kagn", PATTERNS[name][-1])
     model = load(with_head(net, head, "classifier."))
     check(model, net, lambda x: head(forward(x)), 64)
     size, version = name[:2], name[2:] or "v1"
@@ -121,18 +112,18 @@ def test_vgg(name):
 @pytest.mark.parametrize("kind", KINDS)
 def test_vgg_of_all_kinds(kind):
     options = {"base_act": F.gelu} if kind == "fastkan" else {}
-    net = Net(kind, groups=1 if "moe" in kind else 2, **options)
-    forward = vgg_net(net, VGG11, 2)
-    head = Head("linear", kind, 64)
+    net = nets.Net(kind, groups=1 if "moe" in kind else 2, **options)
+    forward = nets.vgg_net(net, VGG11, 2)
+    head = nets.Head("linear", kind, 64)
     check(load(with_head(net, head, "classifier.")), net, lambda x: head(forward(x)), 32)
 
 
 @pytest.mark.parametrize("form", ["linear", "vgg", "kan", "hidden_kan", "matryoshka", "kantryoshka"])
 @pytest.mark.parametrize("kind", ["kagn", "kan"])
 def test_heads_of_vgg(kind, form):
-    net = Net(kind)
-    forward = vgg_net(net, VGG11, 2)
-    head = Head(form, kind, 64, act=F.gelu, hidden=32)
+    net = nets.Net(kind)
+    forward = nets.vgg_net(net, VGG11, 2)
+    head = nets.Head(form, kind, 64, act=F.gelu, hidden=32)
     state = with_head(net, head, "classifier.")
     check(load(state), net, lambda x: head(forward(x)), 32)
     if form in ("kan", "hidden_kan") and kind == "kagn":
@@ -153,9 +144,9 @@ def test_heads_of_vgg(kind, form):
 )
 def test_published_activation_in_heads_of_vgg(kind, head_kind, act):
     """That of `mlp_<kind>`: it follows the layer in the head, not the convolutions before it."""
-    net = Net(kind, **({"base_act": F.gelu} if kind == "fastkan" else {}))
-    forward = vgg_net(net, VGG11, 1)
-    head = Head("kan", head_kind, 16, act=act or F.silu)
+    net = nets.Net(kind, **({"base_act": F.gelu} if kind == "fastkan" else {}))
+    forward = nets.vgg_net(net, VGG11, 1)
+    head = nets.Head("kan", head_kind, 16, act=act or F.silu)
     state = with_head(net, head, "classifier.")
     check(load(state), net, lambda x: head(forward(x)), 32)
     if act is None:
@@ -164,22 +155,22 @@ def test_published_activation_in_heads_of_vgg(kind, head_kind, act):
 
 
 def test_published_activation_in_heads_of_simple_mixtures():
-    net = Net("bottleneck_moe_kagn")
-    forward = simple_net(net, (4, 6, 4, 8), STRIDES[4])
-    head = Head("kan", "kagn", 8)
-    check(load(wrapped(with_head(net, head, "output."))), net, lambda x: head(forward(x)), 12)
+    net = nets.Net("bottleneck_moe_kagn")
+    forward = nets.simple_net(net, (4, 6, 4, 8), STRIDES[4])
+    head = nets.Head("kan", "kagn", 8)
+    check(load(nets.wrapped(with_head(net, head, "output."))), net, lambda x: head(forward(x)), 12)
 
 
 def test_published_activation_in_heads_of_dense_mixtures():
-    net = MixedDense("bottleneck_moe_kagn")
-    forward, channels = dense_net(net, (2, 1), stem=5, pool=False, last=True)
-    head = Head("kan", "bottleneck_kagn", channels, dropout=False)
+    net = nets.MixedDense("bottleneck_moe_kagn")
+    forward, channels = nets.dense_net(net, (2, 1), stem=5, pool=False, last=True)
+    head = nets.Head("kan", "bottleneck_kagn", channels, dropout=False)
     check(load(with_head(net, head, "classifier.")), net, lambda x: head(forward(x)), 32)
 
 
 def test_vgg_without_a_head():
-    net = Net("kagn")
-    forward = vgg_net(net, VGG11, 1)
+    net = nets.Net("kagn")
+    forward = nets.vgg_net(net, VGG11, 1)
     check(load(net.state), net, forward, 32)
 
 
@@ -190,9 +181,9 @@ def test_vgg_without_a_head():
 def test_vgg_with_attention(kind, pools, last, inner):
     pool = "SAM" if pools else "M"
     pattern = [2, "M", 4, "M", 8, 8, "M", 16, 16, pool, 16, 16, pool, 32, 32]
-    net = Net(kind)
-    forward = vgg_net(net, pattern, 1, last_attention=last, inner=inner)
-    head = Head("linear", kind, 32)
+    net = nets.Net(kind)
+    forward = nets.vgg_net(net, pattern, 1, last_attention=last, inner=inner)
+    head = nets.Head("linear", kind, 32)
     model = load(with_head(net, head, "classifier."))
     check(model, net, lambda x: head(forward(x)), 64)
     if pools or last:
@@ -213,10 +204,10 @@ def test_res_networks(kind):
         special["stem_norm"] = "instance"
     elif kind not in ("kagn", "bottleneck_kagn"):
         special = {"stem_norm": "instance"}
-    net = Net(kind, **options)
+    net = nets.Net(kind, **options)
     net.norms = {} if kind == "kaln" else {"kaln": "instance"}
-    forward, channels = res_net(net, (2, 2, 2, 2), 2, **special)
-    head = Head("bare", kind, channels)
+    forward, channels = nets.res_net(net, (2, 2, 2, 2), 2, **special)
+    head = nets.Head("bare", kind, channels)
     check(load(with_head(net, head, "fc."), stem="32p"), net, lambda x: head(forward(x)), 24)
 
 
@@ -230,10 +221,10 @@ STEMS = {
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
 @pytest.mark.parametrize("stem", STEMS)
 def test_res_networks_of_all_stems(stem, block):
-    net = Net("kagn", groups=2 if block == "basic" else 1)
+    net = nets.Net("kagn", groups=2 if block == "basic" else 1)
     depths = (3, 4, 6, 3)
-    forward, channels = res_net(net, depths, 2, block=block, **STEMS[stem])
-    head = Head("bare", "kagn", channels)
+    forward, channels = nets.res_net(net, depths, 2, block=block, **STEMS[stem])
+    head = nets.Head("bare", "kagn", channels)
     model = load(with_head(net, head, "fc."), **({} if stem == "plain" else {"stem": stem}))
     check(model, net, lambda x: head(forward(x)), 32)
     basis = {"basis_kwargs": {"degree": 4, "parity": True}, "groups": net.groups}
@@ -242,9 +233,9 @@ def test_res_networks_of_all_stems(stem, block):
 
 
 def test_the_stem_has_to_be_said():
-    net = Net("kagn")
-    _, channels = res_net(net, (1, 1, 1, 1), 2)
-    state = with_head(net, Head("bare", "kagn", channels), "fc.")
+    net = nets.Net("kagn")
+    _, channels = nets.res_net(net, (1, 1, 1, 1), 2)
+    state = with_head(net, nets.Head("bare", "kagn", channels), "fc.")
     with pytest.raises(ValueError, match=r"stem=None: no tensor tells stride.*'64p', '32p'"):
         load(state)
     with pytest.raises(ValueError, match="stem='plain'"):
@@ -254,27 +245,27 @@ def test_the_stem_has_to_be_said():
 @pytest.mark.parametrize("kind", [*KINDS[:5], *KINDS[6:]])
 def test_dense_networks(kind):
     options = {"base_act": F.gelu} if kind == "fastkan" else {}
-    net = Net(kind, **options)
+    net = nets.Net(kind, **options)
     if kind == "bottleneck_moe_kagn":
-        net = MixedDense(kind)
-    forward, channels = dense_net(net, (2, 3, 2))
-    head = Head("bare", kind, channels)
+        net = nets.MixedDense(kind)
+    forward, channels = nets.dense_net(net, (2, 3, 2))
+    head = nets.Head("bare", kind, channels)
     check(load(with_head(net, head, "classifier.")), net, lambda x: head(forward(x)), 64)
 
 
 @pytest.mark.parametrize("kind", ["kan", "fastkan", "kaln", "kacn", "kagn", "bottleneck_kagn"])
 def test_tiny_dense_networks(kind):
     gelu = {"base_act": F.gelu} if kind == "fastkan" else {}
-    net = Net(kind, groups=2, **gelu)
-    forward, channels = dense_net(net, (2, 1, 2), stem=5, pool=False, last=True)
-    head = Head("kan", kind, channels, dropout=False, act=F.gelu if kind == "fastkan" else F.silu)
+    net = nets.Net(kind, groups=2, **gelu)
+    forward, channels = nets.dense_net(net, (2, 1, 2), stem=5, pool=False, last=True)
+    head = nets.Head("kan", kind, channels, dropout=False, act=F.gelu if kind == "fastkan" else F.silu)
     check(load(with_head(net, head, "classifier.")), net, lambda x: head(forward(x)), 32)
 
 
 def test_dense_networks_reload():
-    net = Net("kagn", norm="instance")
-    forward, channels = dense_net(net, (5, 5, 5), growth=2, stem=5, pool=False, last=True)
-    head = Head("kan", "kagn", channels)
+    net = nets.Net("kagn", norm="instance")
+    forward, channels = nets.dense_net(net, (5, 5, 5), growth=2, stem=5, pool=False, last=True)
+    head = nets.Head("kan", "kagn", channels)
     model = load(with_head(net, head, "classifier."))
     check(model, net, lambda x: head(forward(x)), 32)
     basis = {"basis_kwargs": {"degree": 4, "parity": True}, "norm": "instance"}
@@ -282,27 +273,27 @@ def test_dense_networks_reload():
 
 
 def simple():
-    net = Net("kagn", groups=2)
-    simple_net(net, (4, 6, 4, 8), STRIDES[4])
-    return with_head(net, Head("linear", "kagn", 8), "output.")
+    net = nets.Net("kagn", groups=2)
+    nets.simple_net(net, (4, 6, 4, 8), STRIDES[4])
+    return with_head(net, nets.Head("linear", "kagn", 8), "output.")
 
 
 def vgg():
-    net = Net("bottleneck_kagn")
-    vgg_net(net, [*VGG11, "M", 32, 32], 1, last_attention=True)
-    return with_head(net, Head("vgg", "kagn", 32), "classifier.")
+    net = nets.Net("bottleneck_kagn")
+    nets.vgg_net(net, [*VGG11, "M", 32, 32], 1, last_attention=True)
+    return with_head(net, nets.Head("vgg", "kagn", 32), "classifier.")
 
 
 def res():
-    net = Net("kacn")
-    _, channels = res_net(net, (1, 2, 1, 1), 2, stem=7)
-    return with_head(net, Head("bare", "kacn", channels), "fc.")
+    net = nets.Net("kacn")
+    _, channels = nets.res_net(net, (1, 2, 1, 1), 2, stem=7)
+    return with_head(net, nets.Head("bare", "kacn", channels), "fc.")
 
 
 def dense():
-    net = Net("kan")
-    _, channels = dense_net(net, (1, 2), stem=5, last=True)
-    return with_head(net, Head("kan", "kan", channels), "classifier.")
+    net = nets.Net("kan")
+    _, channels = nets.dense_net(net, (1, 2), stem=5, last=True)
+    return with_head(net, nets.Head("kan", "kan", channels), "classifier.")
 
 
 @pytest.mark.parametrize("make", [simple, vgg, res, dense])
@@ -334,9 +325,9 @@ def test_every_tensor_is_needed(make):
 
 @pytest.mark.parametrize("kind", ["kaln", "kagn"])
 def test_one_layer_cannot_become_of_another_kind(kind):
-    net = Net(kind)
-    simple_net(net, (2, 2, 2, 2), STRIDES[4])
-    state = with_head(net, Head("linear", kind, 2), "output.")
+    net = nets.Net(kind)
+    nets.simple_net(net, (2, 2, 2, 2), STRIDES[4])
+    state = with_head(net, nets.Head("linear", kind, 2), "output.")
     if kind == "kagn":
         del state["layers.2.beta_weights"]
     else:
@@ -362,16 +353,16 @@ def test_one_norm_cannot_become_another(gone):
     ],
 )
 def test_options_reach_the_layers(kind, there, here):
-    net = Net(kind, **there)
-    forward = simple_net(net, (2, 2, 2, 2), STRIDES[4])
-    head = Head("linear", kind, 2)
+    net = nets.Net(kind, **there)
+    forward = nets.simple_net(net, (2, 2, 2, 2), STRIDES[4])
+    head = nets.Head("linear", kind, 2)
     check(load(with_head(net, head, "output."), **here), net, lambda x: head(forward(x)), 12)
 
 
 def test_another_pooling():
-    net = Net("kagn")
-    vgg_net(net, VGG11, 1)
-    head = Head("linear", "kagn", 16)
+    net = nets.Net("kagn")
+    nets.vgg_net(net, VGG11, 1)
+    head = nets.Head("linear", "kagn", 16)
     model = load(with_head(net, head, "classifier."), global_pool="max")
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad():
@@ -383,15 +374,15 @@ def test_networks_that_were_not_published():
         load({name: value for name, value in simple().items() if not name.startswith("layers.2.")})
     with pytest.raises(CheckpointError, match=r"3 layers; the published ones have 4, 8 and 16"):
         load({name: value for name, value in simple().items() if not name.startswith("layers.3.")})
-    net = Net("kagn")
-    vgg_net(net, [2, "M", 4, "M", 8, 8, "M", 16, 16, "M", 16, 18], 1)
+    net = nets.Net("kagn")
+    nets.vgg_net(net, [2, "M", 4, "M", 8, 8, "M", 16, 16, "M", 16, 18], 1)
     with pytest.raises(CheckpointError, match=r"widths .*18.* no published VGG"):
         load(net.state)
-    net = Net("kagn")
-    vgg_net(net, VGG11, 1)
+    net = nets.Net("kagn")
+    nets.vgg_net(net, VGG11, 1)
     with pytest.raises(CheckpointError, match=r"say pool_size=\(height, width\)"):
-        load(with_head(net, Head("linear", "kagn", 32), "classifier."))
-    model = load(with_head(net, Head("linear", "kagn", 32), "classifier."), pool_size=(1, 2))
+        load(with_head(net, nets.Head("linear", "kagn", 32), "classifier."))
+    model = load(with_head(net, nets.Head("linear", "kagn", 32), "classifier."), pool_size=(1, 2))
     assert model(torch.randn(1, 3, 32, 32, dtype=torch.float64)).shape == (1, 3)
     with pytest.raises(ValueError, match=r"degree=3: a published VGG has the options"):
         load(net.state, degree=3)

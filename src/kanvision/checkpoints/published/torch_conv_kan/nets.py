@@ -254,7 +254,7 @@ class ResNet(PublishedNetwork):
             arguments["stem_norm"] = stem.norm.name
         pointwise = self.parts["layer1.0.conv1." if self.block == "bottleneck" else "layer1.0.conv2."]
         if getattr(pointwise, "kind", None) == "kaln" and getattr(lead, "kind", None) != "kaln":
-            arguments["pointwise_layer"] = "kaln"
+            arguments["pointwise_preset"] = "kaln"
         return arguments
 
     def map_modules(self, model: nn.Module) -> dict[str, str]:
