@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kanvision.config import ConfigGroups
 from kanvision.config.targets import hydra_problems
 
 from .conftest import CONF, Judge
@@ -65,7 +66,9 @@ def test_what_is_ours_is_legal() -> None:
 
 def test_an_experiment_of_ours_that_sets_something_of_hydra_is_legal(judge: Judge) -> None:
     name = "karat/cifar10_tiny_simplex"
-    assert "\nhydra:" in (CONF / f"experiment/{name}.yaml").read_text("utf-8")
+    experiment = ConfigGroups([CONF]).experiment(name)
+    assert experiment is not None
+    assert "hydra" in experiment.config()
     assert judge(f"experiment={name}", multirun=True) == []
 
 

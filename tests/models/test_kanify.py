@@ -75,7 +75,7 @@ def test_hosts_compute_what_they_did(name):
         assert (model(x) - before).norm() > 0.1 * before.norm()
     added = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in plain.parameters())
     rationals = [module for module in model.modules() if isinstance(module, GroupRational)]
-    assert added == sum(6 + 4 * module.groups for module in rationals)
+    assert added == sum(6 + 4 * module.num_groups for module in rationals)
     assert not any(module.training for module in model.modules())
 
 
@@ -140,7 +140,7 @@ def test_options():
 def test_groups_that_do_not_divide_a_width():
     block = nn.Sequential(Mlp(49, 36))
     kanify(block, mlp="group_rational")
-    assert (block[0].act1.groups, block[0].act2.groups) == (1, 4)
+    assert (block[0].act1.num_groups, block[0].act2.num_groups) == (1, 4)
 
 
 def test_dropout_stays_where_it_was():
@@ -172,7 +172,7 @@ def test_learned_activations_are_fitted_as_they_are():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({}, "nothing to do"),
+        ({}, "nothing to convert"),
         ({"mlp": "kan"}, r"mlp='kan' is not known; legal values: None, group_rational"),
         (
             {"mlp": "group_rational", "attention": "kan"},
@@ -199,7 +199,7 @@ def test_hosts_of_another_kind_are_refused():
     with pytest.raises(ValueError, match="Eva has nothing to convert; similar modules: GluMlp"):
         kanify(gated, mlp="group_rational")
     normed = nn.Sequential(ConvMlp(8, 16, norm_layer=nn.BatchNorm2d))
-    with pytest.raises(ValueError, match="it has ConvMlp"):
+    with pytest.raises(ValueError, match="similar modules: ConvMlp"):
         kanify(normed, mlp="group_rational")
     with pytest.raises(ValueError, match=r"Softmax\(dim=-1\) is not elementwise"):
         kanify(nn.Sequential(Mlp(8, 16, act_layer=lambda: nn.Softmax(dim=-1))), mlp="group_rational")

@@ -48,7 +48,7 @@ def test_a_place_without_images_is_refused(folder: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         find_inputs(folder / "nowhere", classes=False)
     (folder.parent / "x" / "images").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"holds no image; it has the folders images: give one"):
+    with pytest.raises(DataError, match=r"holds no image; it has the folders images: choose one of them"):
         find_inputs(folder.parent / "x", classes=False)
 
 
@@ -118,11 +118,11 @@ def test_other_names_are_folders(tmp_path: Path) -> None:
             {"num_images": 3},
             "output=mask.tif: is one file, but there are 3 images; choose a folder",
         ),
-        ("mask.jpg", {}, "output=mask.jpg: masks are written as .tif or .tiff or .png; give such a file"),
+        ("mask.jpg", {}, "output=mask.jpg: masks are written as .tif or .tiff or .png; choose such a file"),
         ("mask.npy", {}, "masks are written as"),
         ("table.csv", {}, "masks are written as"),
         ("mask.png", {"multilabel": True}, "masks of several labels a pixel are written as .tif or .tiff"),
-        ("mask.tif", {"classes": True}, "output=mask.tif: classes are written as .csv; give such a file"),
+        ("mask.tif", {"classes": True}, "output=mask.tif: classes are written as .csv; choose such a file"),
     ],
 )
 def test_a_file_that_cannot_hold_the_results_is_refused(output: str, options: dict, words: str) -> None:

@@ -128,7 +128,7 @@ def test_every_layer_has_second_derivatives(kind: str) -> None:
     step = 1e-5
 
     def gradient(shift: float) -> Tensor:
-        pieces = hessian._apart(vector)
+        pieces = hessian._split(vector)
         with torch.no_grad():
             for parameter, piece in zip(hessian.parameters, pieces, strict=True):
                 parameter.add_(piece, alpha=shift)

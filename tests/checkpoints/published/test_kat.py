@@ -38,7 +38,7 @@ def test_a_whole_published_network(source: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("size", VIT_SIZES)
+@pytest.mark.parametrize("size", VIT_SIZES.keys() - {"micro"})
 def test_sizes_are_told_from_the_tensors(size: str) -> None:
     width, depth, num_heads = VIT_SIZES[size].values()
     with torch.device("meta"):
@@ -87,7 +87,7 @@ def test_groups_of_one_channel() -> None:
     wide = random_kat("flashkat", depth=1, rows=(1, 192))
     state |= {k: v for k, v in wide.items() if "act2" in k}
     model: Any = load_official(state, source="flashkat", **SMALL)
-    assert (model.blocks[0].mlp.act1.groups, model.blocks[0].mlp.act2.groups) == (48, 192)
+    assert (model.blocks[0].mlp.act1.num_groups, model.blocks[0].mlp.act2.num_groups) == (48, 192)
     image = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     torch.testing.assert_close(model(image), forward(state, image, 3, "flashkat"), rtol=1e-9, atol=1e-9)
 

@@ -292,7 +292,7 @@ def test_mistakes_are_refused():
         digits(in_chans=3)
     with pytest.raises(ValueError, match=r"data\.task=sculpture has no datamodule; legal: classification"):
         build_datamodule("sculpture", name="digits")
-    with pytest.raises(DataError, match=r"data\.num_classes=3, but 10"):
+    with pytest.raises(DataError, match=r"data\.num_classes=3, but the data have 10"):
         digits(num_classes=3).setup()
 
 

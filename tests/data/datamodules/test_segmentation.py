@@ -201,7 +201,7 @@ def test_loading_leaves_the_global_generators_alone():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "digits"}, "data.name=digits is no data set with masks; legal: busi, "),
+        ({"name": "digits"}, "data.name=digits is not a data set with masks; legal: busi, "),
         ({"crop_pct": 0.9}, "data.crop_pct=0.9"),
         ({"mean": [0.5]}, "data.mean has 1 values, data.in_chans is 2"),
         ({"augment": {"re_prob": 0.5}}, "augment.re_prob=0.5"),

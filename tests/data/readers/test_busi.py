@@ -149,7 +149,7 @@ def test_a_table_decides_instead(root: Path, tmp_path: Path):
     assert "other has split tset; legal: train, val, test" in message
     table.write_text("a,b\n1,2\n")
     assert "must have the columns name and split" in refusal("busi", root, split_file=str(table))
-    assert "there is no such file" in refusal("busi", root, split_file=str(tmp_path / "none.csv"))
+    assert "the file does not exist" in refusal("busi", root, split_file=str(tmp_path / "none.csv"))
 
 
 def test_everything_that_is_wrong_is_said_at_once(root: Path):

@@ -30,7 +30,7 @@ def test_tiny_imagenet_names_what_is_missing(tmp_path: Path):
     assert f"{tmp_path / 'train' / fake.WNIDS[0]}: class folder is empty" in message
     assert "val_1: is missing" in message
     assert "val_9.JPEG: is not listed" in message
-    assert "data.num_classes=200, but 3" in message
+    assert "data.num_classes=200, but the data have 3" in message
     (tmp_path / "val" / "val_annotations.txt").unlink()
     assert "val_annotations.txt: is missing" in refusal("tiny_imagenet", tmp_path)
 
@@ -65,7 +65,7 @@ def test_imagenet_refuses_folders_that_are_no_classes(tmp_path: Path):
     message = refusal("imagenet", tmp_path, num_classes=12)
     assert f"{tmp_path / 'train' / 'tench'}: not one of the 1000 classes (n01440764, " in message
     assert "n01443537: class folder is empty" in message
-    assert "data.num_classes=12, but 1000" in message
+    assert "data.num_classes=12, but the data have 1000" in message
 
 
 def test_image_folder_counts_classes_and_takes_what_pillow_reads(tmp_path: Path):

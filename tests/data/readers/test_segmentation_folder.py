@@ -76,7 +76,7 @@ def test_a_folder_of_masks_for_each_class(tmp_path: Path):
     assert torch.equal(stored[0] > 0, torch.from_numpy(disc(corner=(2, 2)) > 0))
     assert torch.equal(stored[1] > 0, torch.from_numpy(disc(corner=(5, 5)) > 0))
     assert "one for each class? set data.mode=multilabel" in refused(tmp_path, mask_suffix="_mask")
-    assert "data.num_classes=3, but 2 classes" in refused(
+    assert "data.num_classes=3, but the data have 2 classes" in refused(
         tmp_path, mode="multilabel", mask_suffix="_mask", num_classes=3
     )
     wanted = {"mode": "multilabel", "mask_suffix": "_mask", "num_classes": 2}

@@ -70,7 +70,7 @@ def test_the_hash_gives_the_published_shares():
     from kanvision.data.readers.sentinel_crops import SentinelCrops
 
     reader = SentinelCrops("unused", num_classes=2, in_chans=12, img_size=8)
-    parts = [reader._part(str(area)) for area in range(1, 2651)]
+    parts = [reader._hash_split(str(area)) for area in range(1, 2651)]
     for part, published in {"train": 2019, "val": 267, "test": 364}.items():
         assert abs(parts.count(part) - published) < 80
 
@@ -188,7 +188,7 @@ def test_bands_are_chosen_by_name(root: Path):
     data.setup()
     image = data.datasets["test"].source[0]["image"]
     assert [round(float(band[0, 0]) * 255) % 20 for band in image] == [7, 3, 2]
-    with pytest.raises(ValueError, match=r"data\.bands: B10 is no band of s2"):
+    with pytest.raises(ValueError, match=r"data\.bands: B10 is not a band of s2"):
         fields(root, bands=["B10"], in_chans=1)
     with pytest.raises(ValueError, match=r"data\.in_chans=3, but s2 gives 12 bands"):
         fields(root, in_chans=3)

@@ -175,12 +175,12 @@ WRONG = {
     "train-003.tar: 0000": "appears again after other samples",
     "train-004.tar: 0000": "has .png twice",
     "train-005.tar: 1": "has 2 images (.png, .jpg, .cls)",
-    "train-006.tar": "is cut off",
+    "train-006.tar": "is truncated",
     "train-007.tar": "is compressed (gzip)",
     "train-008.tar": "is missing in the sequence",
     "train-009.tar: 1": ".cls holds b'one'; legal: the number of a class",
     "train-010.tar: 1": "has a label but no image (.tif, .cls)",
-    "train-011.tar: 1": ".json is no json",
+    "train-011.tar: 1": ".json is not valid JSON",
     "train-012.tar: 0001": "label 7 (1 such in the shard); legal: 0 to 4",
 }
 
@@ -207,9 +207,9 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path):
             lambda content: content[: -(-len(content.rstrip(b"\0")) // 512) * 512],  # only the end is missing
             "the two empty blocks at its end are missing",
         ),
-        (lambda content: content[: 2 * 512 + 100], "is cut off"),
+        (lambda content: content[: 2 * 512 + 100], "is truncated"),
         (lambda content: content[:1024] + b"x" * 512 + content[1536:], "is damaged at byte 1024: no header"),
-        (lambda content: b"", "is truncated or not a tar (empty file)"),
+        (lambda content: b"", "is truncated or not a tar file (empty file)"),
         (lambda content: b"no tar" * 300, "is truncated or not a tar"),
     ],
 )
@@ -248,7 +248,7 @@ def test_names_that_tell_a_split_do_not_mix_with_others(tmp_path: Path):
     shards(tmp_path, "train", 1)
     shards(tmp_path, "val", 1)
     shards(tmp_path, "more", 1)
-    assert "more-000.tar: name tells no split, but others are train and val" in refusal(
+    assert "more-000.tar: the name holds no split, but others are train and val" in refusal(
         "webdataset", tmp_path
     )
     (tmp_path / "empty").mkdir()

@@ -86,15 +86,15 @@ def _arguments(found: Tensors, stem: tuple[int, int]) -> dict[str, Any]:
     outputs = [shape[0] for shape in _shapes(found, r"final\.(weight|bias)") if shape]
     layers = {int(m[1]) for name in found if (m := re.search(r"\.layer\.(?:fc|dwconv_)(\d+)\.", name))}
     num_layers = most_voted("the number of layers of a block", [max(layers)] if layers else [])
-    kan = tuple(_is_kan(found, number + 1) for number in range(num_layers))
+    plain = tuple(not _is_kan(found, number + 1) for number in range(num_layers))
     return {
         "embed_dims": (third, fourth, fifth),
         "stem_dims": (third // stem[0], third // stem[1]),
         "num_layers": num_layers,
-        "kan": kan,
+        "plain": plain,
         "in_chans": most_voted("the channels of the image", inputs),
         "num_classes": most_voted("the number of classes", outputs),
-        **(_spline(found) if any(kan) else {}),
+        **(_spline(found) if not all(plain) else {}),
     }
 
 

@@ -80,15 +80,15 @@ INSTANCE = {"degree": 3, "norm": "instance"}
 DEEP = {"degree": 5, "norm": "instance"}
 # published parameters, tensors, options of the reader, and name and some arguments of the network here
 NETWORKS = {
-    "simple kan": (3_494_958, lambda: simple(Net("kan"), FOUR), {}, "convkan_4", {"layer": "kan"}),
+    "simple kan": (3_494_958, lambda: simple(Net("kan"), FOUR), {}, "convkan_4", {"preset": "kan"}),
     "simple fastkan": (
         3_494_448,
         lambda: simple(Net("fastkan"), FOUR),
         {},
         "convkan_4",
-        {"layer": "fastkan"},
+        {"preset": "fastkan"},
     ),
-    "simple kaln": (1_943_210, lambda: simple(Net("kaln", **D3), FOUR), {}, "convkan_4", {"layer": "kaln"}),
+    "simple kaln": (1_943_210, lambda: simple(Net("kaln", **D3), FOUR), {}, "convkan_4", {"preset": "kaln"}),
     "simple kacn": (
         394_058,
         lambda: simple(Net("kacn", groups=4, **D3), FOUR),
@@ -103,8 +103,8 @@ NETWORKS = {
         "convkan_4",
         {"groups": 4},
     ),
-    "simple wavkan": (952_650, lambda: simple(Net("wavkan"), FOUR), {}, "convkan_4", {"layer": "wavkan"}),
-    "eight kagn": (22_613_114, lambda: simple(Net("kagn", **D3), EIGHT), {}, "convkan_8", {"layer": "kagn"}),
+    "simple wavkan": (952_650, lambda: simple(Net("wavkan"), FOUR), {}, "convkan_4", {"preset": "wavkan"}),
+    "eight kagn": (22_613_114, lambda: simple(Net("kagn", **D3), EIGHT), {}, "convkan_8", {"preset": "kagn"}),
     "vgg_kagn11_v2": (
         24_652_420,
         lambda: v2(Net("kagn", **DEEP)),
