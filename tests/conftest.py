@@ -1,5 +1,6 @@
 """Settings of the whole suite, and the seconds of each folder beside its budget."""
 
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -43,6 +44,13 @@ def _one_thread_each():
 def own_folder(tmp_path, monkeypatch):
     """Work in an empty folder: a run is refused where nothing can be written."""
     monkeypatch.chdir(tmp_path)
+
+
+def pytest_configure() -> None:
+    """Undo what `nohup` and background jobs of a shell do: programs leave a signal that is ignored alone."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -136,7 +136,7 @@ def test_overflow_is_the_scalers_business(tmp_path: Path) -> None:
 
 def test_a_scaler_that_finds_no_scale_is_an_error(tmp_path: Path) -> None:
     spoil = Spoil(*range(1, 100), what="gradient", value=math.nan)
-    with pytest.raises(NonFiniteError, match=f"refused {MAX_OVERFLOWS + 1} steps in a row"):
+    with pytest.raises(NonFiniteError, match=f"skipped {MAX_OVERFLOWS + 1} steps in a row"):
         train(tmp_path, NonFiniteGuard(tmp_path / "found"), spoil, plugins=[Scaled()], max_epochs=8)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,6 @@ from kanvision.signals import STOP_SIGNALS, Stopped
 
 from .stepwise import NUM_STEPS, At, train
 from .test_steps import same_end
-
-
-@pytest.fixture(autouse=True)
-def _no_ignored_signals() -> Iterator[None]:
-    """Undo what `nohup` and background jobs of a shell do: a signal that is ignored stays ignored."""
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    for number, handler in before.items():
-        if handler is signal.SIG_IGN:
-            is_interrupt = number == signal.SIGINT
-            signal.signal(number, signal.default_int_handler if is_interrupt else signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def notify(number: int = signal.SIGTERM) -> None:

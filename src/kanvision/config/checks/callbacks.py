@@ -88,7 +88,7 @@ RULES = (
     Rule("callbacks.{name}.at_start {key}", _moved_grids,
          "grids would move away from functions that are already trained",
          "take callbacks.{name}.at_start=false; grids then move together with their functions", reads="*"),
-    Rule("trainer.strategy callbacks.{name}._target_",
+    Rule("trainer.strategy callbacks.{name}",
          lambda strategy, callbacks: strategy == "fsdp"
          and [{"name": name} for name, _ in _named(callbacks, "GridUpdate", "BasisSelection")],
          "a callback that changes layers during training needs whole weights", "take trainer.strategy=ddp",
