@@ -7,6 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+LONGEST = (
+    "tests/test_readme.py",
+    "tests/test_contributing.py",
+    "tests/cli/",
+    "tests/callbacks/",
+    "tests/app/",
+)
 SMOKE = "test_smoke.py"
 BUDGET = {
     "analysis": 30,
@@ -51,6 +58,11 @@ def pytest_configure() -> None:
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first, so that no process is left with one of them at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

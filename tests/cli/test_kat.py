@@ -101,7 +101,7 @@ def test_faults_of_the_start_name_the_key(folder):
         CheckpointError, match=r"(?s)model\.init_from=vit\.pth: .*cls_token \(1, 1, 16\), not"
     ):
         run(*words, "model.init_from=vit.pth")
-    with pytest.raises(ConfigError, match="both give the network its weights"):
+    with pytest.raises(ConfigError, match="both set the weights of the network"):
         run(*words, "model.init_from=vit.pth", "finetune.init_from=vit.pth")
     assert not Path("refused").exists()
 

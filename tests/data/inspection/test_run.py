@@ -79,7 +79,7 @@ def test_every_fault_of_pictures_is_found_at_once(tmp_path: Path):
         "cow": "not one of the 3 classes (ant, bee, dog); add it to the training images, or delete it",
     }
     notes = said(found, bad=False)
-    assert notes.pop("") == "1 of 3 classes have no image; right for a part of the data set"
+    assert notes.pop("") == "1 of 3 classes have no image; legal for a part of the data set"
     assert {name: text.partition(";")[0] for name, text in notes.items()} == {
         "train_bee_0.png": f"has the same content as {bee}/again.png",
         "jpeg.png": "holds JPEG, though its name says PNG",
@@ -192,7 +192,7 @@ def test_an_empty_mask_is_bad_where_each_image_shows_something(tmp_path: Path):
     busi(tmp_path / "busi")
     save(tmp_path / "busi" / "benign" / "benign (7)_mask.png", np.zeros((37, 41), np.uint8))
     found = inspected("segmentation", "busi", tmp_path / "busi", mode="binary", num_classes=2, normals=True)
-    assert said(found)["benign (7)_mask.png"].startswith("mask is empty; mend the mask")
+    assert said(found)["benign (7)_mask.png"].startswith("mask is empty; correct the mask")
     notes = said(found, bad=False)
     assert sum(text.startswith("mask is empty") for text in notes.values()) == 4  # those of normal images
     glas(tmp_path / "glas")
@@ -200,7 +200,7 @@ def test_an_empty_mask_is_bad_where_each_image_shows_something(tmp_path: Path):
     (tmp_path / "glas" / "testA_2_anno.bmp").unlink()
     bad = said(inspected("segmentation", "glas", tmp_path / "glas", mode="binary", num_classes=2))
     assert (bad.pop("train_3_anno.bmp"), bad.pop("testA_2.bmp")) == (
-        "mask is empty; mend the mask, or delete both files",
+        "mask is empty; correct the mask, or delete both files",
         "has no mask testA_2_anno.bmp; ",
     )
     assert bad.keys() == {f"train_{i}.bmp" for i in range(1, 5)}  # our fake tests show what is trained on
