@@ -77,7 +77,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for reports in terminalreporter.stats.values():
         for report in reports:
             if isinstance(report, pytest.TestReport):
-                folder, slash, _ = report.nodeid.removeprefix("tests/").partition("/")
+                path = report.nodeid.partition("::")[0]
+                folder, slash, _ = path.removeprefix("tests/").partition("/")
                 seconds[folder if slash else "other"] += report.duration
     if sum(seconds.values()) > 60:
         terminalreporter.section("seconds by folder (budget)")
