@@ -12,10 +12,10 @@ from rasterio.transform import from_origin
 from kanvision.data.files.mask_pixels import read_label_values
 from kanvision.prediction.files import (
     choose_nodata_value,
-    draft,
     open_array_file,
     open_picture_files,
     open_raster_file,
+    write_atomically,
 )
 
 GEOREFERENCE = {"crs": rasterio.CRS.from_epsg(32634), "transform": from_origin(300000, -3700000, 10, 20)}
@@ -114,6 +114,6 @@ def test_nothing_stays_after_an_error_and_what_was_there_is_left(kind: str, tmp_
 
 def test_a_draft_takes_the_place_of_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("old")
-    with draft(tmp_path / "x") as path:
+    with write_atomically(tmp_path / "x") as path:
         path.write_text("new")
     assert (tmp_path / "x").read_text() == "new"
