@@ -58,7 +58,7 @@ def test_there_is_something_to_test() -> None:
 
 def cover(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return pairs that have every first and every second member: all pairs take minutes."""
-    return sorted({(side, pair[side]): pair for side in (0, 1) for pair in pairs}.values())
+    return sorted(set({(side, pair[side]): pair for side in (0, 1) for pair in pairs}.values()))
 
 
 def with_slow_rest(pairs: list[tuple[str, str]]) -> list[Any]:
