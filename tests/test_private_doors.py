@@ -30,9 +30,11 @@ _EPOCH_LOOP = "pytorch_lightning.loops.training_epoch_loop._TrainingEpochLoop"
 _MODULE = "torch.nn.modules.module.Module"
 _LOADER = "hydra._internal.config_loader_impl.ConfigLoaderImpl"
 _NODE = "omegaconf.base.Node"
+_DEVICE_STATS = "pytorch_lightning.callbacks.device_stats_monitor.DeviceStatsMonitor"
 
 DOORS = {
     # --- Lightning
+    f"{_DEVICE_STATS}._cpu_stats": "DeviceStatsMonitor without psutil fails in training, not before",
     f"{_CHECKPOINT}._last_checkpoint_saved": "a checkpoint folder of another run is not recognized",
     f"{_CHECKPOINT}._last_global_step_saved": "the step checkpoint is not removed at the end of its epoch",
     f"{_CHECKPOINT}._save_checkpoint": "best.ckpt does not point to the best checkpoint; no step checkpoints",
