@@ -7,7 +7,7 @@ import pytest
 
 from kanvision.app import EVALUATIONS
 from kanvision.config import EvalConfig
-from kanvision.lazy import load_on_demand
+from kanvision.lazy import import_optional, load_on_demand
 
 PACKAGES = ("checkpoints", "data", "data.readers", "losses", "metrics", "tasks")
 
@@ -24,6 +24,12 @@ def test_a_name_of_a_module_gives_the_module() -> None:
     get = load_on_demand("kanvision", {"models": ".models", "kanify": ".models"})
     assert get("models") is importlib.import_module("kanvision.models")
     assert get("kanify") is importlib.import_module("kanvision.models").kanify
+
+
+def test_an_absent_module_is_none() -> None:
+    """Catches a lock that fails on a system without fcntl instead of doing without it."""
+    assert import_optional("json") is importlib.import_module("json")
+    assert import_optional("no_such_module") is None
 
 
 def test_each_mode_of_evaluation_has_a_function() -> None:

@@ -1,4 +1,4 @@
-"""Import of the members of a package on first use."""
+"""Imports on first use, and imports of modules that may be absent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["load_on_demand"]
+__all__ = ["import_optional", "load_on_demand"]
+
+
+def import_optional(module: str) -> Any:
+    """Return a module, or None if it is not installed or does not exist on this system."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        return None
 
 
 def load_on_demand(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:

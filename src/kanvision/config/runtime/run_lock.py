@@ -12,7 +12,6 @@ from __future__ import annotations
 import atexit
 import errno
 import functools
-import importlib
 import json
 import os
 import socket
@@ -23,9 +22,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from kanvision.config.errors import ConfigError, Problem
+from kanvision.lazy import import_optional
 
 __all__ = [
     "FolderInUseError",
@@ -48,14 +47,7 @@ SETTLE = 1.0
 """Seconds after which all machines read the last record, on a file system without locks."""
 
 
-def _optional(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        return None
-
-
-fcntl = _optional("fcntl")  # Windows has none
+fcntl = import_optional("fcntl")  # Windows has none
 
 
 @dataclass(frozen=True)

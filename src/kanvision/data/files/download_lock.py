@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+
+from kanvision.lazy import import_optional
 
 __all__ = ["hold_download_lock"]
 
 NAME = ".download.lock"
 
 
-def _optional(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        return None
-
-
-fcntl = _optional("fcntl")  # Windows has none
+fcntl = import_optional("fcntl")  # Windows has none
 
 
 @contextmanager
