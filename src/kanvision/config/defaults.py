@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from .keys import section_types
+from .keys import own_keys, section_types
 from .schema.base import Section
 from .schema.evaluation import CheckConfig
 from .schema.root import EvalConfig, TrainConfig
@@ -42,9 +42,9 @@ def default_nodes() -> dict[str, dict[str, Any]]:
     for group in GROUPS:
         for section in section_types(TrainConfig.model_fields[group].annotation):
             for ancestor in _sections(section):
-                own = vars(ancestor).get("__annotations__", {})
                 values = _default_values(ancestor)
-                nodes[f"{group}/_{ancestor.__name__}"] = {key: values[key] for key in own if key in values}
+                own = {key: values[key] for key in own_keys(ancestor) if key in values}
+                nodes[f"{group}/_{ancestor.__name__}"] = own
     return nodes
 
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from .errors import ConfigError, Problem
 from .experiments import GROUP, TABLES, Experiment, YamlLoader, find_experiment, list_experiments
+from .keys import closest_first
 
 __all__ = ["ConfigGroups"]
 
@@ -79,7 +80,7 @@ class ConfigGroups:
         if group == GROUP and (rows := self.experiments):
             start = ", ".join([*near, "..."]) if near else "..."
             return f"legal: {start} ({len(rows)} rows of conf/tables; python train.py --help {GROUP}=<table>)"
-        names = [*near, *(name for name in self.of(group) if name not in near)]
+        names = closest_first(near, self.of(group))
         return f"legal: {', '.join(names)}" if names else f"conf/{group} holds no file yet"
 
     def _files(self, group: str) -> set[str]:

@@ -220,6 +220,17 @@ def with_its_section(word: str, root: type[Section]) -> str:
     return f"++{word}" if key in index and any(k.expected == "section or null" for k in around) else word
 
 
+def closest_first(near: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Return names in their order behind those that are closest to a word."""
+    return [*near, *(name for name in names if name not in near)]
+
+
+def own_keys(section: type[Section]) -> list[str]:
+    """Return the keys that a section itself defines, without those that it inherits."""
+    annotated = inspect.get_annotations(section)
+    return [name for name in section.model_fields if name in annotated]
+
+
 def closest(word: str, words: Iterable[str], limit: int = 3) -> list[str]:
     """Return the words closest to `word`, best first; the last part of a dotted key counts most.
 

@@ -106,13 +106,13 @@ def rename_override(override: str) -> tuple[list[str], str | None]:
         return [override], None
     sign, key, value = match[1] or "", _rename_key(match[2]), match[3]
     if match[2] in NEGATED and value is not None:
-        value = _NAME_OF_BOOL.sub(lambda name: _format(name[0].lower() == "false"), value)
+        value = _NAME_OF_BOOL.sub(lambda name: format_yaml(name[0].lower() == "false"), value)
     section = key.rpartition(".")[0] + "." if "." in key else ""
     if value is None or sign == "~":
         words = [sign + key + ("" if value is None else f"={value}")]
     else:
         words = [
-            f"{sign}{section}{name}={_format(item)}"
+            f"{sign}{section}{name}={format_yaml(item)}"
             for name, item in _replacement(key, CLASSES.get(value, value)).items()
         ]
     return words, None if words == [override] else f"{override} -> {' '.join(words)}"
@@ -147,12 +147,12 @@ def rename_settings(values: Mapping[str, Any], section: str = "") -> tuple[dict[
         renamed |= replaced
         is_old = name not in replaced or (not isinstance(value, Mapping) and replaced[name] != value)
         if is_old:
-            settings = " ".join(f"{section}{key}={_format(item)}" for key, item in replaced.items())
+            settings = " ".join(f"{section}{key}={format_yaml(item)}" for key, item in replaced.items())
             is_alias = [*replaced] == [today] and name != today and f"{section}{name}" not in NEGATED
             notes.append(
                 f"{section}{name} -> {section}{today}"
                 if is_alias
-                else f"{section}{name}={_format(value)} -> {settings}"
+                else f"{section}{name}={format_yaml(value)} -> {settings}"
             )
     return renamed, notes
 
@@ -215,7 +215,3 @@ def _rename_key(key: str) -> str:
     for name in key.split("."):
         section += f"{'.' if section else ''}{KEYS.get(f'{section}.{name}' if section else name, name)}"
     return section
-
-
-def _format(value: Any) -> str:
-    return format_yaml(value)

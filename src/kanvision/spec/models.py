@@ -77,7 +77,6 @@ KARAT_FREQUENCIES: Final[dict[KArAtSize, int]] = {"micro": 3, "tiny": 3, "small"
 KArAtShare = Literal["blockwise", "universal"]
 KARAT_SHARES: Final[tuple[KArAtShare, ...]] = get_args(KArAtShare)
 KArAtOrder = Literal["w_phi", "phi_w", "phi_phi"]
-KARAT_ORDERS: Final[tuple[KArAtOrder, ...]] = get_args(KArAtOrder)
 KArAtBaseAct = Literal["zero", "identity", "silu", "gelu"]
 KArAtInit = Literal["scaled", "paper"]
 KArAtBias = Literal["none", "layer", "head"]
@@ -86,7 +85,7 @@ KArAtMask = Literal["zero", "additive_paper"]
 KARAT_MASKS: Final[tuple[KArAtMask, ...]] = get_args(KArAtMask)
 KArAtImplementation = Literal["auto", "naive", "gemm", "recompute", "triton"]
 KARAT_OPTIONS: Final[dict[str, tuple[str, ...]]] = {
-    "order": KARAT_ORDERS,
+    "order": get_args(KArAtOrder),
     "init": get_args(KArAtInit),
     "w_bias": get_args(KArAtBias),
     "project": get_args(KArAtProjection),

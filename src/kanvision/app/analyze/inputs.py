@@ -38,9 +38,15 @@ __all__ = [
 ]
 
 
-def sample_positions(run: RestoredRun, number: int) -> list[int]:
-    """Return positions of random images of the split, in random order; all if there are no more."""
-    count = len(run.datamodule.datasets[run.cfg.split])
+def sample_positions(run: RestoredRun, number: int, dataset: Any = None) -> list[int]:
+    """Return positions of random images by `analyze.seed`, in random order; all if there are no more.
+
+    Args:
+        run: The restored run.
+        number: Maximum number of images.
+        dataset: Dataset that holds the images; None for the split.
+    """
+    count = len(run.datamodule.datasets[run.cfg.split] if dataset is None else dataset)
     positions = np.random.default_rng(run.cfg.analyze.seed).permutation(count)[:number]
     return [int(position) for position in positions]
 
@@ -69,8 +75,7 @@ def fixed_batches(run: RestoredRun, images: LossImages, number: int) -> list[dic
     datamodule = run.datamodule
     is_split = images == "split"
     dataset = datamodule.datasets[run.cfg.split] if is_split else without_augmentation(datamodule, "train")
-    order = np.random.default_rng(run.cfg.analyze.seed).permutation(len(dataset))
-    return list(iter_batches(datamodule, dataset, sorted(order[:number])))
+    return list(iter_batches(datamodule, dataset, sorted(sample_positions(run, number, dataset))))
 
 
 def describe_images(run: RestoredRun, images: LossImages, batches: list[dict[str, Tensor]]) -> str:

@@ -66,7 +66,7 @@ def _uneven_share(config: TrainConfig, num_processes: int | None = None) -> dict
         return None
     parts = num_processes * steps * (2 if mixes_images(config) else 1)
     near = sorted({max(whole // parts, 1) * parts, (whole // parts + 1) * parts})
-    each = f"{num_processes} processes with {plural(steps, 'batch')} each".replace("batchs", "batches")
+    each = f"{num_processes} processes with {plural(steps, 'batch', 'es')} each"
     pairs = ", in pairs that are mixed" if mixes_images(config) else ""
     return {"whole": whole, "each": f"{each}{pairs}", "near": " or ".join(map(str, near))}
 

@@ -11,7 +11,7 @@ from kanvision.config.schema.evaluation import AnalysisConfig
 from kanvision.config.schema.root import EvalConfig
 from kanvision.spec.evaluation import ANALYSES, Mode
 
-from .rules import Rule
+from .rules import CHECKPOINT, Rule
 
 __all__ = ["KEYS_BY_MODE", "RULES"]
 
@@ -110,7 +110,6 @@ RULES = (
     Rule("trainer.devices",
          lambda devices, mode: mode in ("predict", "analyze") and devices not in (1, "auto"),
          "mode={mode} runs on one device", "leave it out", reads="trainer.devices mode"),
-    Rule("ckpt", _missing_checkpoint, "{why}", "give a checkpoint file, a run folder, or latest",
-         reads="ckpt run_root"),
+    Rule("ckpt", _missing_checkpoint, "{why}", CHECKPOINT, reads="ckpt run_root"),
 )
 # fmt: on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kanvision.config.keys import closest
+from kanvision.config.keys import closest, closest_first
 from kanvision.config.schema.data import MaskDataConfig
 from kanvision.config.schema.root import TrainConfig
 from kanvision.spec.tasks import (
@@ -37,10 +37,6 @@ def logged(config: TrainConfig) -> list[str]:
     return ["loss", "training_loss", *scores]
 
 
-def _legal_first(near: list[str], names: list[str]) -> str:
-    return ", ".join([*near, *(name for name in names if name not in near)])
-
-
 def _unfit_loss(name: str, data: Any) -> dict[str, Any] | None:
     if isinstance(data, MaskDataConfig):
         legal = [loss for loss, modes in SEGMENTATION_LOSSES.items() if data.mode in modes]
@@ -66,7 +62,7 @@ def _unknown_metrics(config: TrainConfig, _: str) -> list[dict[str, Any]]:
         if isinstance(metric, str) and metric != config.monitor:
             monitors[f"callbacks.{name}.monitor"] = metric
     return [
-        {"key": key, "legal": _legal_first(closest(metric, list(names), limit=1), list(names))}
+        {"key": key, "legal": ", ".join(closest_first(closest(metric, names, limit=1), names))}
         for key, metric in monitors.items()
         if names and metric not in names
     ]

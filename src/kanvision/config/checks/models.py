@@ -9,7 +9,7 @@ from typing import Any
 
 from kanvision.config.errors import Problem
 from kanvision.config.groups import ConfigGroups
-from kanvision.config.keys import closest, format_yaml
+from kanvision.config.keys import closest, closest_first, format_yaml
 from kanvision.config.schema.root import TrainConfig
 from kanvision.config.timm_names import is_own, timm_models
 from kanvision.spec.models import VIT_SIZES, ViTSize
@@ -123,16 +123,15 @@ def basis_problems(config: TrainConfig, choices: ConfigGroups) -> Iterator[Probl
     legal = choices.of("basis")
     name = config.basis.name
     if name not in legal:
-        near = closest(name, legal)
-        order = [*near, *(other for other in legal if other not in near)]
+        order = closest_first(closest(name, legal), legal)
         yield Problem(("basis.name",), (f"basis.name={name}",), "no such basis", f"legal: {', '.join(order)}")
         return
     defaults = choices.content("basis", name)
     for key, value in config.basis.arguments().items():
         given = (f"basis.{key}={format_yaml(value)}",)
         if key not in defaults:
-            near = closest(key, list(defaults), limit=1)
-            fix = f"keys of basis={name}: {', '.join([*near, *(k for k in defaults if k not in near)])}"
+            order = closest_first(closest(key, defaults, limit=1), defaults)
+            fix = f"keys of basis={name}: {', '.join(order)}"
             yield Problem((f"basis.{key}",), given, f"basis={name} has no such key", fix)
         elif not _is_same_type(value, defaults[key]):
             fix = f"its default is {format_yaml(defaults[key])}"

@@ -16,6 +16,8 @@ from kanvision.config.renames import rename_settings
 from kanvision.config.schema.base import Section
 from kanvision.config.schema.root import TrainConfig
 
+from .rules import MISSING
+
 __all__ = [
     "RESUME_RULES",
     "Change",
@@ -93,7 +95,6 @@ REGROUPING = ("optimizer.kan_lr", "optimizer.layer_decay", "optimizer.decay_all"
 """Keys that change the parameter groups of the optimizer."""
 WITHOUT_WEIGHTS = ("model", "basis", "ema")
 """Sections with whose changes the weights of the run cannot be loaded."""
-MISSING = object()
 
 
 class Change(NamedTuple):

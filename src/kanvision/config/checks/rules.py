@@ -11,6 +11,7 @@ from kanvision.config.schema.base import Section
 
 __all__ = ["Rule", "find_problems", "plural", "value_at"]
 
+CHECKPOINT = "give a checkpoint file, a run folder, or latest"
 MISSING = object()
 
 
@@ -74,6 +75,6 @@ def value_at(node: Any, key: str) -> Any:
     return value_at(getattr(node, name), rest) if hasattr(node, name) else MISSING
 
 
-def plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str, ending: str = "s") -> str:
     """Return a count with its noun: `1 value`, `2 values`."""
-    return f"{count} {noun}{'s' * (count != 1)}"
+    return f"{count} {noun}{ending * (count != 1)}"

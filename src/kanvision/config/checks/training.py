@@ -12,11 +12,9 @@ from kanvision.config.schema.root import TrainConfig
 from kanvision.config.schema.training import FinetuneConfig, PenaltyConfig, TrainerConfig
 from kanvision.spec.optimizers import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS, base_optimizer_name
 
-from .rules import Rule
+from .rules import CHECKPOINT, Rule
 
 __all__ = ["RULES"]
-
-CHECKPOINT = "give a checkpoint file, a run folder, or latest"
 
 
 def _unknown_optimizer(name: str) -> dict[str, str] | None:

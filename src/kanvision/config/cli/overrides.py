@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +200,8 @@ class _OverrideChecker:
         base = self.composing.compose(texts, [])
         wanted = [word for word in words if not self.is_choice(word)]
         wanted.extend(self._searched(base, multirun))
-        sound = self._composable([word for word in wanted if self._exists(word, base)], texts)
+        present = dict(_flat(base))
+        sound = self._composable([word for word in wanted if self._exists(word, base, present)], texts)
         while sound is not None:
             cfg = self.composing.compose(texts, [word.parsed for word in sound])
             config, problems = check(without_hydra(cfg), self.root, self.choices)
@@ -265,9 +266,8 @@ class _OverrideChecker:
         words = self.parse_all(f"{key}={value}" for key, value in dict(params).items())
         return [self.expand(word, multirun=True)[0] for word in words]
 
-    def _exists(self, word: ParsedOverride, cfg: DictConfig) -> bool:
-        """Return True if an override sets a key that exists, or may add it; if not, collect the problem."""
-        present = dict(_flat(cfg))
+    def _exists(self, word: ParsedOverride, cfg: DictConfig, present: Mapping[str, Any]) -> bool:
+        """Return True if an override sets a key of `present`, or may add it; if not, collect the problem."""
         override, key = word.parsed, word.key
         if override.package is not None:
             groups = ", ".join(self.choices.groups)

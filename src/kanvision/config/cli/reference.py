@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator
 
-from kanvision.config.keys import Key, section_types, tag_values
+from kanvision.config.keys import Key, own_keys, section_types, tag_values
 from kanvision.config.schema.base import Section
 from kanvision.config.schema.evaluation import CheckConfig
 from kanvision.config.schema.root import EvalConfig, TrainConfig
@@ -63,14 +63,10 @@ def _sections(root: type[Section], prefix: str) -> Iterator[str]:
 def _shared_bases(alternatives: Iterable[type[Section]]) -> list[type[Section]]:
     """Return the classes from which several alternatives inherit keys, the most general first."""
     lines = [section.__mro__ for section in alternatives]
-    bases = dict.fromkeys(kind for line in lines for kind in reversed(line) if _own_keys(kind))
+    bases = dict.fromkeys(
+        kind for line in lines for kind in reversed(line) if issubclass(kind, Section) and own_keys(kind)
+    )
     return [base for base in bases if sum(base in line for line in lines) > 1]
-
-
-def _own_keys(kind: type) -> list[str]:
-    """Return the keys that a class itself defines, without those that it inherits."""
-    annotated = inspect.get_annotations(kind)
-    return [name for name in kind.model_fields if name in annotated] if issubclass(kind, Section) else []
 
 
 def _choices(group: str, words: Iterable[str]) -> str:
@@ -87,9 +83,9 @@ def _table(section: type[Section], prefix: str, elsewhere: Iterable[type[Section
         name
         for base in elsewhere
         if base is not section and issubclass(section, base)
-        for name in _own_keys(base)
+        for name in own_keys(base)
     }
-    own = set(_own_keys(section))
+    own = set(own_keys(section))
     names = [name for name in section.model_fields if name in own or name not in printed]
     keys = [Key(prefix + name, section.model_fields[name], section, None) for name in names]
     return "\n".join([HEAD, *map(_row, keys)]) + "\n" if keys else "No keys of its own.\n"
