@@ -39,18 +39,21 @@ _UNSUPPORTED = {
 _LEARNED = ("finetune.init_from", "model.pretrained")
 
 
-def _named(callbacks: dict[str, dict[str, Any]], *endings: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return the callbacks whose class has one of these names, with their arguments."""
-    return [item for item in callbacks.items() if str(item[1].get("_target_")).rpartition(".")[2] in endings]
+def _find(
+    callbacks: dict[str, dict[str, Any]], *classes: str, package: str = "kanvision"
+) -> list[tuple[str, str]]:
+    """Return the key and the class of each callback that is one of these classes of a package."""
+    targets = {name: str(arguments.get("_target_")) for name, arguments in callbacks.items()}
+    return [
+        (name, target.rpartition(".")[2])
+        for name, target in targets.items()
+        if target.startswith(f"{package}.") and target.rpartition(".")[2] in classes
+    ]
 
 
 def _unsupported(callbacks: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    found = []
-    for name, arguments in _named(callbacks, *_UNSUPPORTED):
-        why, fix = _UNSUPPORTED[arguments["_target_"].rpartition(".")[2]]
-        if arguments["_target_"].startswith("pytorch_lightning."):
-            found.append({"name": name, "why": why, "fix": fix})
-    return found
+    found = _find(callbacks, *_UNSUPPORTED, package="pytorch_lightning")
+    return [{"name": name, "why": _UNSUPPORTED[cls][0], "fix": _UNSUPPORTED[cls][1]} for name, cls in found]
 
 
 def _accumulation(config: TrainConfig) -> list[dict[str, Any]]:
@@ -64,9 +67,9 @@ def _accumulation(config: TrainConfig) -> list[dict[str, Any]]:
     }
     return [
         {"name": name, "key": key, "fix": "set it" if key == "data.batch_size" else "leave one out"}
-        for name, arguments in _named(config.callbacks, "GradientAccumulationScheduler")
+        for name, _ in _find(config.callbacks, "GradientAccumulationScheduler", package="pytorch_lightning")
         for key, fits in is_default.items()
-        if not fits and arguments["_target_"].startswith("pytorch_lightning.")
+        if not fits
     ]
 
 
@@ -74,9 +77,9 @@ def _moved_grids(config: TrainConfig) -> list[dict[str, Any]]:
     set_keys = [key for key in _LEARNED if value_at(config, key) not in (MISSING, None, False)]
     return [
         {"name": name, "key": key}
-        for name, arguments in _named(config.callbacks, "GridUpdate")
+        for name, _ in _find(config.callbacks, "GridUpdate")
         for key in set_keys
-        if arguments.get("at_start") and config.resume is None
+        if config.callbacks[name].get("at_start") and config.resume is None
     ]
 
 
@@ -90,7 +93,7 @@ RULES = (
          "take callbacks.{name}.at_start=false; grids then move together with their functions", reads="*"),
     Rule("trainer.strategy callbacks.{name}",
          lambda strategy, callbacks: strategy == "fsdp"
-         and [{"name": name} for name, _ in _named(callbacks, "GridUpdate", "BasisSelection")],
+         and [{"name": name} for name, _ in _find(callbacks, "GridUpdate", "BasisSelection")],
          "a callback that changes layers during training needs whole weights", "take trainer.strategy=ddp",
          reads="trainer.strategy callbacks"),
     Rule("{key}", lambda config: [{"key": key} for key in foreign_targets(config)],

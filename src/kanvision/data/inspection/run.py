@@ -65,7 +65,7 @@ class Inspection:
         self._samples = {inspector.split: [] for inspector in self.inspectors}
         for inspector in self.inspectors:
             chunks: Any = _Chunks(inspector)
-            loader = DataLoader(chunks, batch_size=None, num_workers=num_workers, collate_fn=_identity)
+            loader = DataLoader(chunks, batch_size=None, num_workers=num_workers, collate_fn=list)
             for samples in loader:
                 for sample in samples:
                     self._samples[inspector.split].append(sample)
@@ -123,7 +123,3 @@ class _Chunks(Dataset[Any]):
             raise IndexError(chunk)
         start = chunk * CHUNK
         return [self.inspector.inspect(i) for i in range(start, min(start + CHUNK, len(self.inspector)))]
-
-
-def _identity(samples: list[InspectedSample]) -> list[InspectedSample]:
-    return samples

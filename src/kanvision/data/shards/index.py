@@ -106,14 +106,10 @@ def _read_all(shards: Sequence[Path], label_key: str) -> Iterator[tuple[ShardCon
         _Shards(shards, label_key),
         batch_size=None,
         num_workers=min(num_cores(), 16),
-        collate_fn=_identity,
+        collate_fn=tuple,
         generator=torch.Generator(),
     )
     yield from track(loader, description="Indexing shards", total=len(shards), transient=True)
-
-
-def _identity(found: Any) -> Any:
-    return found
 
 
 def _index_paths(root: Path) -> tuple[Path, Path]:
