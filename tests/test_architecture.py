@@ -33,8 +33,9 @@ ROOMS: dict[str, set[str]] = {
     "console": set(),
     "visualization": set(),
     "signals": set(),
+    "statistics": set(),
     "prediction": {"data", "visualization"},  # knows a network only as a function
-    "sweep": {"config", "console"},  # reads what runs have written; knows no run
+    "sweep": {"config", "console", "statistics"},  # reads what runs have written; knows no run
     "tasks": {"models", "layers", "losses", "metrics", "optim"},
     "callbacks": {"tasks", "layers", "optim", "visualization", "checkpoints", "signals"},
     "analysis": MODEL_ROOMS,
@@ -56,6 +57,7 @@ OUTSIDE_WORLD: dict[str, set[str]] = {
     "layers": {"torch", "timm", "typing_extensions"},  # the last one for Unpack, in annotations only
     "models": {"torch", "timm", "segmentation_models_pytorch"},
     "spec": set(),
+    "statistics": {"numpy", "scipy"},
     "config": {"hydra", "omegaconf", "pydantic", "pydantic_core", "yaml"},
 }
 # package -> the modules (below kanvision) that may import it
