@@ -1,11 +1,15 @@
 """The seconds of a run that was interrupted are those of all its pieces."""
 
+import multiprocessing
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kanvision.callbacks import TrainingClock
+from kanvision.callbacks.training_clock import measure_cpu_seconds
 from kanvision.checkpoints import load_checkpoint
 
 from .stepwise import At, CrashError, crash, train
@@ -28,6 +32,7 @@ def test_pieces_add_up(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "last.ckpt")["train_seconds"] <= total
     time.sleep(0.05)
     assert second.seconds == total  # it stands still after training
+    assert 0 < load_checkpoint(tmp_path / "last.ckpt")["train_cpu_seconds"] <= second.cpu_seconds
 
 
 def test_a_run_that_only_goes_on_with_its_test_keeps_its_seconds(tmp_path: Path) -> None:
@@ -44,3 +49,30 @@ def test_a_new_training_starts_at_nothing(tmp_path: Path) -> None:
     start = time.perf_counter()
     train(tmp_path / "b", clock)
     assert load_checkpoint(tmp_path / "b" / "last.ckpt")["train_seconds"] < time.perf_counter() - start
+
+
+def spin(seconds: float, ready: Any, go_on: Any) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+    ready.set()
+    go_on.wait()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="live children count on Linux only")
+def test_the_work_of_a_live_worker_counts_and_waiting_does_not() -> None:
+    """A loader's workers live as long as training, so their time must not wait for their end."""
+    context = multiprocessing.get_context("fork")
+    ready, go_on = context.Event(), context.Event()
+    before = measure_cpu_seconds()
+    child = context.Process(target=spin, args=(0.3, ready, go_on))
+    child.start()
+    ready.wait()
+    living = measure_cpu_seconds() - before
+    go_on.set()
+    child.join()
+    ended = measure_cpu_seconds() - before
+    assert 0.28 < living < 0.6
+    assert living - 0.02 < ended < 0.6  # counted once
+    time.sleep(0.2)
+    assert measure_cpu_seconds() - before - ended < 0.1

@@ -23,6 +23,7 @@ from kanvision.layers import structure_changes
 from kanvision.optim import build_optimizer
 from kanvision.tasks import Task
 
+from .budget import match_width
 from .build import (
     build_model,
     build_task,
@@ -140,7 +141,8 @@ def build_run(settings: Settings) -> TrainingRun:
     """
     cfg, trainer, resume, warmup = settings
     datamodule = setup_datamodule(cfg)
-    cfg = resolve_teacher(fill_data_facts(cfg, datamodule), None if resume is None else resume.config)
+    resumed = None if resume is None else resume.config
+    cfg = match_width(resolve_teacher(fill_data_facts(cfg, datamodule), resumed), resumed)
     effective_batch = EffectiveBatch.from_config(cfg, trainer.world_size)
     model = build_model(cfg)
     start = _load_initial_weights(cfg, model, datamodule.class_names) if resume is None else None

@@ -12,6 +12,8 @@ from kanvision.callbacks import BadSampleCounter, TrainingClock
 from kanvision.config import TrainConfig, live_owner, notes
 from kanvision.config.checks.resume import why_other_training
 from kanvision.config.runtime.run_folder import is_resumable
+from kanvision.data import ImageDataModule
+from kanvision.data.fingerprints import fingerprint
 
 from .build import is_dry_run
 from .run import TrainingRun
@@ -32,6 +34,10 @@ def run_summary(run: TrainingRun) -> dict[str, str]:
         "model": f"{run.cost.parameters:,} parameters, {_format_gflops(run.cost)} GFLOP an image",
         "precision": precision,
     }
+    if cfg.model.matched_width is not None:
+        lines["width"] = (
+            f"{cfg.model.width_key()}={cfg.model.matched_width:g}, by model.match={cfg.model.match}"
+        )
     if precision != cfg.trainer.precision:
         lines["precision"] += f" ({cfg.trainer.precision} would only slow a CPU down)"
     origin = cfg.finetune.init_from or getattr(cfg.model, "init_from", None)
@@ -91,10 +97,16 @@ def record_bad_samples(trainer: pl.Trainer) -> dict[str, Any]:
     }
 
 
-def train_seconds(trainer: pl.Trainer) -> float:
-    """Return the seconds of training, those before a resume included."""
+def get_training_clock(trainer: pl.Trainer) -> TrainingClock:
+    """Return the clock of a training, which every trainer has."""
     callbacks: Any = trainer
-    return sum((c.seconds for c in callbacks.callbacks if isinstance(c, TrainingClock)), start=0.0)
+    return next(c for c in callbacks.callbacks if isinstance(c, TrainingClock))
+
+
+def record_data(datamodule: ImageDataModule) -> dict[str, dict[str, Any]]:
+    """Return number and fingerprint of the images of each split, for a record."""
+    digests = {split: fingerprint(datamodule.datasets[split]) for split in datamodule.num_images}
+    return {"images": datamodule.num_images, "data_fingerprint": digests}
 
 
 def _bad_sample_counters(trainer: pl.Trainer) -> list[BadSampleCounter]:

@@ -12,12 +12,13 @@ from . import record
 from .interrupt import explain_interruption
 from .run import TrainingRun, build_run, resolve_settings
 from .summary import (
+    get_training_clock,
     model_size,
     record_bad_samples,
+    record_data,
     result_summary,
     run_summary,
     summarize_bad_samples,
-    train_seconds,
 )
 
 
@@ -75,11 +76,13 @@ def test(run: TrainingRun) -> dict[str, float]:
 
 def write_results(run: TrainingRun, metrics: dict[str, float]) -> None:
     """Write `metrics.json`, and print the table of results."""
-    cost, seconds, notes = run.final_cost(), train_seconds(run.trainer), run.task.metric_notes()
+    cost, clock, notes = run.final_cost(), get_training_clock(run.trainer), run.task.metric_notes()
     if run.writes_files:
         facts: dict[str, Any] = {
             **model_size(cost),
-            "train_seconds": round(seconds, 2),
+            "train_seconds": round(clock.seconds, 2),
+            "train_cpu_seconds": round(clock.cpu_seconds, 2),
+            **record_data(run.datamodule),
             "model": run.cfg.model.name,
             "data": run.cfg.data.name,
             "seed": run.cfg.seed,
@@ -89,7 +92,7 @@ def write_results(run: TrainingRun, metrics: dict[str, float]) -> None:
             **record_bad_samples(run.trainer),
         }
         record.write_metrics(run.folder / "metrics.json", metrics | facts | record.environment())
-    rows = result_summary(cost, seconds, "training")
+    rows = result_summary(cost, clock.seconds, "training")
     if run.cfg.test:
         rows["tested"] = "the best checkpoint" if run.tested else "the last weights"
     rows |= notes | summarize_bad_samples(run.trainer)

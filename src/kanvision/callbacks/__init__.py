@@ -15,6 +15,7 @@ from .progress import ProgressBar
 from .rng_state import RNGState
 from .selection import BasisSelection
 from .snapshots import WeightSnapshots
+from .test_predictions import TestPredictions
 from .training_clock import TrainingClock
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "ProgressBar",
     "RNGState",
     "StepCheckpoint",
+    "TestPredictions",
     "TooManyBadSamplesError",
     "TrainingClock",
     "WeightSnapshots",

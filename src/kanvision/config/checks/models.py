@@ -95,6 +95,8 @@ RULES = (
          lambda model: model.drop_path_rate and not model.has_residual_branches,
          "this network has no residual branches to drop",
          "take model.drop_path_rate=0; model.drop_rate drops maps before the last layer", reads="model"),
+    Rule("model.match model.family", lambda model: model.match is not None and model.width_key() is None,
+         "this network has no key for its width", "take model.match=null, and choose a size", reads="model"),
     Rule("model.name", _unknown_in_timm, "no such name in timm's registry", "{fix}",
          reads="model.name model.family"),
 )

@@ -89,8 +89,9 @@ FOLLOWERS = {
 """Choice -> beginnings of the keys that other files of conf/ set for it."""
 GROUPS = {"data.name": "data", "model.family": "model", "basis.name": "basis"}
 """Key -> group that sets it."""
-FROM_DATA = ("data.num_classes", "data.mean", "data.std", "model.num_classes", "model.teacher_config")
-"""Keys that a run sets from its data; null agrees with every value."""
+FILLED_IN = ("data.num_classes", "data.mean", "data.std", "model.num_classes", "model.teacher_config")
+FILLED_IN += ("model.matched_width",)
+"""Keys that a run fills in; null agrees with every value."""
 REGROUPING = ("optimizer.kan_lr", "optimizer.layer_decay", "optimizer.decay_all", "optimizer.decay_rationals")
 """Keys that change the parameter groups of the optimizer."""
 WITHOUT_WEIGHTS = ("model", "basis", "ema")
@@ -135,7 +136,7 @@ def changed_settings(before: Mapping[str, Any], requested: TrainConfig) -> list[
         Change(key, old, value, _rule(key, old, value, requested))
         for key, old, value in _pairs(requested, before)
         if old != value
-        and not (value is None and key in FROM_DATA)
+        and not (value is None and key in FILLED_IN)
         and not key.startswith(("run.", "resume"))
         and _relative(old, folder) != _relative(value, requested.run.dir)
     ]

@@ -53,6 +53,9 @@ def _takes_bool(annotation: Any) -> bool:
 
 
 Model = TypeVar("Model", bound="ModelConfig")
+WIDTHS = ("width_scale", "embed_dim")
+"""Keys that scale the width of all layers of a network."""
+MATCH = r"^(params|flops):\d+(\.\d*)?([eE]\+?\d+)?$"
 SOURCES = frozenset(
     {
         *("pretrained", "checkpoint_path", "cache_dir", "encoder_weights", "pretrained_model_args"),
@@ -103,16 +106,29 @@ class ModelConfig(Section):
     """Dropout rate before the classifier."""
     drop_path_rate: Rate = 0.0
     """Rate of stochastic depth at the last block; it rises linearly from 0 at the first."""
+    match: Annotated[str, Field(pattern=MATCH)] | None = None
+    """Budget that determines the width of the network, the nearest width to it: params:<number> or
+    flops:<number of one image>; null: the width that the other keys give."""
+    matched_width: Positive | None = None
+    """Width that model.match has found, in place of width_scale or embed_dim; the run fills it in."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of the constructor of the model."""
 
+    @classmethod
+    def width_key(cls) -> str | None:
+        """Return the key that scales the width of all layers; None if the family has none."""
+        return next((key for key in WIDTHS if key in cls.model_fields), None)
+
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of `create_model` without the name and without unset keys."""
-        others = {"family", "name", "kind", "kwargs", *self.in_name, *self.after_building}
+        others = {"family", "name", "kind", "kwargs", "match", "matched_width", *self.in_name}
+        others |= self.after_building
         values = self.model_dump(exclude=others)
         given = {
             key: value for key, value in values.items() if value is not None or key in self.null_is_a_value
         }
+        if self.matched_width is not None and (key := self.width_key()) is not None:
+            given[key] = int(self.matched_width) if key == "embed_dim" else self.matched_width
         return {**given, **self.kwargs}
 
     def without_weights(self: Model) -> Model:

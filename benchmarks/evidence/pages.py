@@ -1,0 +1,203 @@
+"""Pages of the documentation that state our numbers, written from the records.
+
+A page has marked blocks, `<!-- evidence: <kind> <table> -->` to `<!-- /evidence -->`, whose content is
+replaced. The rows of docs/papers.md that name an experiment get our number in its column. Nothing else of a
+page changes.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from .ledger import Ledger
+from .plan import REPOSITORY, Plan
+from .results import RowResult, TableResult, read_table
+from .statistics import Interval
+
+__all__ = ["PAGES", "render_pages", "write_pages"]
+
+PAGES = ("README.md", "docs/papers.md", "docs/evidence.md", "docs/kan_or_not.md")
+BLOCK = re.compile(r"(<!-- evidence: (\w+)(?: (\w+))? -->\n).*?(<!-- /evidence -->)", re.DOTALL)
+PAPER_ROW = re.compile(r"experiment=([\w./-]+\w)")
+OUR_NUMBER, HARDWARE, COLUMNS = 6, 8, 10
+"""Places of columns in a row of docs/papers.md that is split at its bars, and their number."""
+ONE_CORE = "1 thread of an x86-64 CPU"
+
+
+def write_pages(repository: Path = REPOSITORY) -> list[str]:
+    """Write all pages, and return the names of those that have changed."""
+    changed = []
+    for name, text in render_pages(repository).items():
+        path = repository / name
+        if path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+            changed.append(name)
+    return changed
+
+
+def render_pages(repository: Path = REPOSITORY) -> dict[str, str]:
+    """Return the text of each page by its name."""
+    plan = Plan.load(repository)
+    ledger = Ledger(repository / "docs" / "results")
+    tables = {name: read_table(plan, ledger, name) for name in plan.tables}
+
+    def fill(match: re.Match[str]) -> str:
+        start, kind, name, end = match.groups()
+        chosen = [tables[name]] if name else list(tables.values())
+        return f"{start}{BLOCKS[kind](chosen)}{end}"
+
+    pages = {name: BLOCK.sub(fill, (repository / name).read_text("utf-8")) for name in PAGES}
+    pages["docs/papers.md"] = _fill_papers(pages["docs/papers.md"], tables.values())
+    return pages
+
+
+def _fill_papers(text: str, tables: Iterable[TableResult]) -> str:
+    """Put our number into the rows that name an experiment; the cell of any other row is emptied."""
+    rows = {row.experiment.name: row for table in tables for row in table.rows}
+    return "\n".join(_fill_row(line, rows) for line in text.split("\n"))
+
+
+def _fill_row(line: str, rows: dict[str, RowResult]) -> str:
+    cells = re.split(r"(?<!\\)\|", line)
+    if (
+        not line.startswith("|")
+        or len(cells) != COLUMNS
+        or cells[1].strip() in ("system",)
+        or set(line) <= set("|-: ")
+    ):
+        return line
+    found = [rows[name] for name in PAPER_ROW.findall(line) if name in rows]
+    numbers = "; ".join(f"{_score(row)} ({len(row.records)} seeds)" for row in found)
+    cells[OUR_NUMBER] = f" {numbers} " if found else " "
+    cells[HARDWARE] = f" {ONE_CORE} " if found else " "
+    return "|".join(cells)
+
+
+def _render_tables(tables: list[TableResult]) -> str:
+    """Return a section for each table that has finished rows."""
+    return "".join(_render_table(table) for table in tables if table.rows)
+
+
+def _render_table(table: TableResult) -> str:
+    baseline = table.comparison.baseline
+    head = ["row", "parameters", "MFLOP / image", f"{table.comparison.metric}, %", "seeds"]
+    head += [f"difference from {baseline}", "over images", "p", "verdict"] if table.baseline else []
+    head += [f"CPU minutes at {table.commit}", "lr", "command"]
+    lines = [
+        f"## {table.name}",
+        "",
+        *_wrap(table.comparison.shows),
+        "",
+        _bar(head),
+        _bar(["---"] * len(head)),
+    ]
+    lines += [_bar(_row_cells(table, row)) for row in table.rows]
+    lines += ["", *_wrap(" ".join(_conclusions(table))), ""]
+    if table.missing:
+        lines += [*_wrap(f"In the queue: {', '.join(table.missing)}."), ""]
+    if len(table.commits) > 1:
+        lines += [*_wrap(f"Commits of the records: {', '.join(table.commits)}."), ""]
+    return "\n".join(lines) + "\n"
+
+
+def _row_cells(table: TableResult, row: RowResult) -> list[str]:
+    record = next(iter(row.records.values()))
+    flops = (record["flops"] + record["basis_flops"]) / 1e6
+    cells = [row.name, f"{record['parameters']:,}", f"{flops:.3g}", _score(row), str(len(row.records))]
+    if table.baseline is not None:
+        if row.contrast is None:
+            cells += [""] * 4
+        else:
+            images = "" if row.over_images is None else _bounds(row.over_images)
+            cells += [_difference(row.contrast.difference), images, f"{row.p:.2g}", str(row.verdict)]
+    minutes = row.cpu_minutes(table.commit)
+    cells += ["" if minutes is None else f"{minutes:.2g}", f"{record['lr']:g}"]
+    return [*cells, f"`python train.py experiment={row.experiment.name} seed=1`"]
+
+
+def _conclusions(table: TableResult) -> list[str]:
+    """Return the verdicts as sentences, those against KANs beside those for them."""
+    found = []
+    for verdict in ("better", "worse"):
+        rows = [row for row in table.rows if row.verdict == verdict]
+        if rows:
+            named = [f"{row.name} by {_points(row)}" for row in rows]
+            found.append(f"{verdict.capitalize()} than {table.comparison.baseline}: {', '.join(named)}.")
+    equal = [row.name for row in table.rows if row.verdict == "not separated"]
+    if equal:
+        found.append(f"Not separated from {table.comparison.baseline}: {', '.join(equal)}.")
+    return found
+
+
+def _points(row: RowResult) -> str:
+    assert row.contrast is not None
+    difference = row.contrast.difference
+    low, high = sorted((abs(difference.low), abs(difference.high)))
+    return f"{abs(difference.mean):.1f} points ({low:.1f} to {high:.1f})"
+
+
+def _render_summary(tables: list[TableResult]) -> str:
+    """Return one sentence with a link for each table that compares rows."""
+    lines = []
+    for table in tables:
+        sentences = _conclusions(table)
+        if sentences and table.baseline is not None:
+            lines += _wrap(f"- [{table.name}](evidence.md#{table.name}): {' '.join(sentences)}", indent="  ")
+    return "\n".join(lines) + "\n"
+
+
+def _render_readme(tables: list[TableResult]) -> str:
+    """Return the results of the first page: the finished rows of the tables that it shows."""
+    head = ["table and row", "test score, %", "verdict", "parameters", "CPU minutes", "command"]
+    lines = [_bar(head), _bar(["---"] * len(head))]
+    for table in tables:
+        for row in table.rows:
+            record = next(iter(row.records.values()))
+            minutes = row.cpu_minutes(table.commit)
+            verdict = f"{row.verdict}, {_difference(row.contrast.difference)}" if row.contrast else ""
+            cost = "" if minutes is None else f"{minutes:.2g}"
+            command = f"`python train.py experiment={row.experiment.name} seed=1`"
+            lines.append(
+                _bar(
+                    [
+                        f"{table.name}: {row.name}",
+                        _score(row),
+                        verdict,
+                        f"{record['parameters']:,}",
+                        cost,
+                        command,
+                    ]
+                )
+            )
+    return "\n".join(lines) + "\n"
+
+
+BLOCKS: dict[str, Callable[[list[TableResult]], str]] = {
+    "tables": _render_tables,
+    "summary": _render_summary,
+    "readme": _render_readme,
+}
+"""Content of a block by its kind."""
+
+
+def _score(row: RowResult) -> str:
+    return f"{row.score.mean:.2f} ({_bounds(row.score)})"
+
+
+def _difference(interval: Interval) -> str:
+    return f"{interval.mean:+.2f} ({_bounds(interval, '+')})"
+
+
+def _bounds(interval: Interval, sign: str = "") -> str:
+    return f"{interval.low:{sign}.2f} to {interval.high:{sign}.2f}"
+
+
+def _bar(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |".replace("  ", " ")
+
+
+def _wrap(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, 130, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -1,0 +1,156 @@
+"""Queue: the listed runs without a record, in processes that a kill does no harm.
+
+A run is `train.py` in a folder of its own, resumed from its latest checkpoint if there is one. A lock for
+each run keeps two queues on one checkout from doing it twice.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import multiprocessing
+import os
+import runpy
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .ledger import Ledger, make_record
+from .plan import REPOSITORY, Item, Plan
+
+__all__ = ["Queue", "run_training"]
+
+IMPORTS = ["kanvision.app.train", "kanvision.tasks.classification"]
+"""Modules that are imported once for all runs."""
+SETTINGS = (
+    "callbacks=test_predictions",
+    "~callbacks.prediction_images",
+    "~callbacks.progress",
+    "logger=none",
+)
+SETTINGS += ("trainer.enable_progress_bar=false", "data.num_workers=0", "trainer.accelerator=cpu")
+"""Words of every run that change no number, except the device."""
+BUSY = 75
+"""Exit status of a run that another queue is doing."""
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(IMPORTS)
+
+
+@dataclass
+class Queue:
+    """Work on a plan.
+
+    Attributes:
+        plan: The list.
+        ledger: Records of finished runs.
+        runs: Folder of the runs.
+        repository: Checkout whose train.py runs.
+        failed: Runs that ended without a result, with the file of their output.
+    """
+
+    plan: Plan
+    ledger: Ledger
+    runs: Path
+    repository: Path = REPOSITORY
+    failed: dict[Item, Path] = field(default_factory=dict)
+
+    def missing(self, tables: Sequence[str] = ()) -> list[Item]:
+        """Return the listed runs without a record, in the order of the work."""
+        return [item for item in self.plan.items(tables) if self.ledger.read(item) is None]
+
+    def tuning(self, item: Item) -> list[Item]:
+        """Return the runs that choose the learning rate of a compared run."""
+        if item.lr is not None:
+            return []
+        table = self.plan.tables[item.table]
+        return [Item(item.table, item.row, table.tuning_seed, lr) for lr in table.learning_rates]
+
+    def words(self, item: Item) -> list[str]:
+        """Return the words of a run; the runs that choose its learning rate must have records."""
+        lr = item.lr if item.lr is not None else self.ledger.choose_lr(self.tuning(item))
+        return self.plan.command(item, lr)
+
+    def is_ready(self, item: Item) -> bool:
+        """Return True if all runs that a run depends on have records."""
+        return all(self.ledger.read(other) is not None for other in self.tuning(item))
+
+    def work(self, hours: float, processes: int, tables: Sequence[str] = ()) -> None:
+        """Do the missing runs until there are none or the time is over; unfinished ones are saved.
+
+        Args:
+            hours: Time after which no run goes on.
+            processes: Number of runs at a time.
+            tables: Tables whose runs are done; empty: all.
+        """
+        end = time.monotonic() + 3600 * hours
+        live: dict[Item, Any] = {}
+        busy: set[Item] = set()
+        while time.monotonic() < end:
+            for item in [item for item, process in live.items() if not process.is_alive()]:
+                self._finish(item, live.pop(item).exitcode, busy)
+            waiting = [
+                item
+                for item in self.missing(tables)
+                if item not in live and item not in busy and item not in self.failed and self.is_ready(item)
+            ]
+            if not waiting and not live:
+                return
+            for item in waiting[: processes - len(live)]:
+                live[item] = self._start(item)
+            time.sleep(1)
+        for item, process in live.items():
+            process.terminate()  # train.py saves a checkpoint
+            process.join()
+            self._finish(item, process.exitcode, busy)
+
+    def folder(self, item: Item) -> Path:
+        """Return the folder of a run."""
+        return self.runs / item.path
+
+    def _start(self, item: Item) -> Any:
+        folder = self.folder(item)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        print(f"{time.strftime('%H:%M:%S')} {item}", flush=True)
+        process = FORKS.Process(target=run_training, args=(self.words(item), folder, self.repository))
+        process.start()
+        return process
+
+    def _finish(self, item: Item, status: int | None, busy: set[Item]) -> None:
+        folder = self.folder(item)
+        if status == BUSY:
+            busy.add(item)
+        elif (folder / "metrics.json").is_file():
+            self.ledger.write(item, make_record(folder, item, self.words(item)))
+            for path in (folder / "checkpoints").glob("*.ckpt"):
+                path.unlink()  # records are all that is needed from here on
+        elif status is not None and status > 0:
+            self.failed[item] = folder.with_suffix(".log")
+            print(f"{item} failed: {self.failed[item]}", file=sys.stderr, flush=True)
+
+
+def run_training(words: Sequence[str], folder: Path, repository: Path) -> None:
+    """Run `train.py` in this process, with its output in `<folder>.log`, unless it is running elsewhere."""
+    lock = os.open(folder.with_suffix(".lock"), os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(BUSY)
+    if (folder / "metrics.json").is_file():
+        return
+    log = os.open(folder.with_suffix(".log"), os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.stdout, sys.stderr = (
+        open(descriptor, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
+        for descriptor in (1, 2)
+    )
+    os.chdir(repository)
+    sys.argv = ["train.py", *words, *SETTINGS, f"run.dir={folder}", "resume=auto"]
+    sys.path.insert(0, str(repository))
+    try:
+        runpy.run_path("train.py", run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()  # a forked process does not call them by itself
