@@ -127,7 +127,8 @@ def imports_of(source: str, module: str, is_package: bool = False) -> list[Impor
 
 
 def room_of(module: str) -> str:
-    return module.split(".")[1] if "." in module else ""
+    room = module.split(".")[1] if "." in module else ""
+    return "app" if room == "__main__" else room  # `python -m kanvision` starts what is in app
 
 
 def destination(item: Import, modules: set[str]) -> str | None:

@@ -59,6 +59,7 @@ DOORS = {
     "lightning_fabric.loggers.csv_logs.CSVLogger._experiment": "a resumed run deletes metrics.csv",
     # --- Hydra and OmegaConf
     "hydra._internal.hydra.Hydra": "a command line is composed three times instead of once",
+    "hydra._internal.utils._run_hydra": "no sweep, and no flag of Hydra such as --cfg",
     "hydra._internal.utils.get_args_parser": "flags and overrides cannot be checked before the run",
     "hydra._internal.utils.run_and_report": "an error in a run is printed with the frames of Hydra",
     _LOADER: "a sweep composes anew for each value when it is checked",

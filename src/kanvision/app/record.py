@@ -20,6 +20,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+import kanvision
+
 __all__ = [
     "environment",
     "print_header",
@@ -30,7 +32,7 @@ __all__ = [
     "write_metrics",
 ]
 
-PACKAGES = ("kanvision", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "hydra-core")
+PACKAGES = ("torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "hydra-core")
 VERBOSE_LOGGERS = (
     "pytorch_lightning",
     "pytorch_lightning.utilities.rank_zero",
@@ -45,14 +47,14 @@ IGNORED_WARNINGS = (
     r"Found \d+ module\(s\) in eval mode",  # a frozen teacher
 )
 """Warnings that a user cannot act on, or about settings that are made on purpose."""
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def environment() -> dict[str, Any]:
     """Return what results depend on beside the configuration: commit, versions, machine."""
     return {
         "commit": _commit(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {"kanvision": kanvision.__version__, **{name: version(name) for name in PACKAGES}},
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name()
         if torch.cuda.is_available()
@@ -64,18 +66,23 @@ def environment() -> dict[str, Any]:
 def _commit() -> str | None:
     """Return the commit of the code, marked +dirty if files differ from it.
 
-    Outside a git checkout it is the value of KANVISION_COMMIT, as in an image (docker/Dockerfile); else None.
+    Outside a git checkout of kanvision it is the one that an installed package was built from, or the value
+    of KANVISION_COMMIT, as in an image (docker/Dockerfile); else None. A checkout around an installed package
+    is another project.
     """
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        command = ["git", "-C", str(PACKAGE), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        commit = git("rev-parse", "--short=12", "HEAD")
-        return f"{commit}+dirty" if git("status", "--porcelain", "--untracked-files=no") else commit
+        if Path(git("rev-parse", "--show-toplevel")).resolve() == PACKAGE.parents[1]:
+            commit = git("rev-parse", "--short=12", "HEAD")
+            return f"{commit}+dirty" if git("status", "--porcelain", "--untracked-files=no") else commit
     except (OSError, subprocess.SubprocessError):
-        return os.environ.get("KANVISION_COMMIT") or None
+        pass
+    built = PACKAGE / "commit.txt"  # setup.py writes it
+    return (built.read_text("utf-8") if built.is_file() else "") or os.environ.get("KANVISION_COMMIT") or None
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kanvision.config import TrainConfig, shell_word, to_primitive
+from kanvision.config import TrainConfig, program, shell_word, to_primitive
 from kanvision.layers import structure_changes
 
 from . import record
@@ -98,4 +98,5 @@ def write_results(run: TrainingRun, metrics: dict[str, float]) -> None:
     rows |= notes | summarize_bad_samples(run.trainer)
     record.print_results(run.console, run.title, metrics, rows)
     if run.writes_files and run.best is not None:
-        run.console.print(f"Next: python eval.py {shell_word('ckpt', str(run.folder))}", soft_wrap=True)
+        words = f"{program('eval')} {shell_word('ckpt', str(run.folder))}"
+        run.console.print(f"Next: {words}", soft_wrap=True)

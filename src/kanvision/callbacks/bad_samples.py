@@ -163,7 +163,7 @@ class BadSampleCounter(Callback):
             raise TooManyBadSamplesError(
                 f"data.max_bad_samples={self.max_bad_samples}, but {len(self.known)} files cannot be used:\n"
                 f"{listed}\n{table}Repair or delete them, or set data.max_bad_samples higher; "
-                "python eval.py mode=check_data lists every bad file of a data set"
+                "mode=check_data of eval lists every bad file of a data set"
             )
 
     def _write(self, trainer: pl.Trainer) -> None:

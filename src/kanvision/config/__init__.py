@@ -6,6 +6,7 @@ from .cli.command_line import check_command_line
 from .cli.compose import compose
 from .cli.launch import launch
 from .cli.quoting import shell_word
+from .conf_folder import CONF
 from .errors import (
     ConfigError,
     DisplayedError,
@@ -17,6 +18,7 @@ from .errors import (
 )
 from .groups import ConfigGroups
 from .keys import format_yaml
+from .program import key_reference, program
 from .runtime.folder_locks import FolderLocks
 from .runtime.launchers import is_distributed_worker, is_local_rank_zero
 from .runtime.resolvers import job_name, register_resolvers, sweep_job_folder
@@ -27,6 +29,7 @@ from .schema.root import EvalConfig, TrainConfig
 from .validate import parse_eval, parse_train, to_primitive, train_config
 
 __all__ = [
+    "CONF",
     "CheckConfig",
     "ConfigError",
     "ConfigGroups",
@@ -47,6 +50,7 @@ __all__ = [
     "is_global_rank_zero",
     "is_local_rank_zero",
     "job_name",
+    "key_reference",
     "launch",
     "list_checkpoints",
     "live_owner",
@@ -54,6 +58,7 @@ __all__ = [
     "notes",
     "parse_eval",
     "parse_train",
+    "program",
     "register_resolvers",
     "release_folder",
     "share_batch",

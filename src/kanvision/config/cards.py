@@ -7,6 +7,7 @@ from typing import Any
 
 from .experiments import GROUP, Experiment
 from .keys import format_yaml
+from .program import program
 
 __all__ = ["card", "scores", "table_text", "tables"]
 
@@ -75,4 +76,4 @@ def table_text(rows: Sequence[Experiment]) -> str:
     for row in rows:
         known = scores(row.measured or row.published) or row.expected or ""
         lines.append(f"    {row.name:<{width}}  {known}")
-    return "\n".join([*lines, "", f"Card of a row: python train.py {GROUP}={first.name} --info"])
+    return "\n".join([*lines, "", f"Card of a row: {program('train')} {GROUP}={first.name} --info"])

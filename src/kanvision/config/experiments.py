@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from .errors import ConfigError, Problem
 from .keys import closest, format_yaml
+from .program import program
 from .schema.base import Section
 from .schema.root import TrainConfig
 
@@ -123,7 +124,7 @@ class Experiment(_Shared):
     @property
     def command(self) -> str:
         """Command line of the experiment."""
-        words = ("python train.py", f"{GROUP}={self.name}", "-m" if self.sweep else "", self.arguments)
+        words = (program("train"), f"{GROUP}={self.name}", "-m" if self.sweep else "", self.arguments)
         return " ".join(filter(None, words))
 
     def config(self) -> dict[str, Any]:

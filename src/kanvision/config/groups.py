@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from .errors import ConfigError, Problem
 from .experiments import GROUP, TABLES, Experiment, YamlLoader, find_experiment, list_experiments
 from .keys import closest_first
+from .program import program
 
 __all__ = ["ConfigGroups"]
 
@@ -79,7 +81,8 @@ class ConfigGroups:
         """Return the legal choices of a group in words, the closest first; of experiments these alone."""
         if group == GROUP and (rows := self.experiments):
             start = ", ".join([*near, "..."]) if near else "..."
-            return f"legal: {start} ({len(rows)} rows of conf/tables; python train.py --help {GROUP}=<table>)"
+            listing = f"{program('train')} --help {GROUP}=<table>"
+            return f"legal: {start} ({len(rows)} rows of conf/tables; {listing})"
         names = closest_first(near, self.of(group))
         return f"legal: {', '.join(names)}" if names else f"conf/{group} holds no file yet"
 
@@ -90,6 +93,14 @@ class ConfigGroups:
             for path in (folder / group).rglob("*.yaml")
         }
         return {name for name in names if not any(part.startswith("_") for part in name.split("/"))}
+
+    def comment(self, group: str, choice: str) -> str:
+        """Return the remarks at the top of a file as one line; empty if it has none."""
+        path = self._find(f"{group}/{choice}")
+        lines = path.read_text("utf-8").splitlines() if path else []
+        remarks = itertools.takewhile(lambda line: line.startswith("#"), lines)
+        words = [line.lstrip("# ") for line in remarks if not line.startswith("# @package")]
+        return " ".join(words)
 
     def content(self, group: str, choice: str) -> dict[str, Any]:
         """Return the content of a file, merged with the files of the same group in its defaults list."""

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from .report import report
 
 
-def main() -> int:
-    """Print and write the table; return 1 if a run has failed, 2 if there is no run or writing fails."""
-    parser = argparse.ArgumentParser(prog="python -m kanvision.sweep", description=__doc__)
+def main(argv: Sequence[str] | None = None, prog: str = "python -m kanvision.sweep") -> int:
+    """Print and write the table; return 1 if a run has failed, 2 if there is no run or writing fails.
+
+    Args:
+        argv: Words of the command line; None: those of this process.
+        prog: Name of the program in its help.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description="Table of a folder of runs.")
     parser.add_argument("folder", type=Path, help="runs/sweeps/<id>, or any folder with runs in it")
-    folder = parser.parse_args().folder
+    folder = parser.parse_args(argv).folder
     try:
         return 1 if any(table.failures for table in report(folder)) else 0
     except (ValueError, OSError) as error:

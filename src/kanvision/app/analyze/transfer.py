@@ -19,7 +19,7 @@ from kanvision.analysis.feature_probe import (
 from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
 from kanvision.app.build import build_model, create_datamodule
 from kanvision.app.restore import RestoredRun
-from kanvision.config import ConfigError, as_config_error
+from kanvision.config import ConfigError, as_config_error, program
 from kanvision.config.errors import problem_at
 from kanvision.data import READERS, ImageDataModule, build_datamodule
 from kanvision.data.splits.holdout import stratified_limit
@@ -66,7 +66,7 @@ def transfer(run: RestoredRun) -> AnalysisResult:
         "Errors are due to the number of test images; they do not include the choice of training images and "
         "of the network's seed.",
         "Features are the input of the classifier. Fine-tuning of all weights may give other scores: "
-        "python train.py finetune.init_from=<run>.",
+        f"{program('train')} finetune.init_from=<run>.",
     ]
     if options.data in (None, run.train_cfg.data.name):
         limits.append("The network was trained on these data: this is no transfer, analyze.transfer.data is.")

@@ -22,7 +22,7 @@ _UNSUPPORTED = {
     ),
     "LearningRateFinder": (
         "it would train with a learning rate that the run's configuration does not hold",
-        "compare values in short runs: python train.py -m optimizer.lr=1e-4,3e-4,1e-3 trainer.max_epochs=2",
+        "compare values in short runs: -m optimizer.lr=1e-4,3e-4,1e-3 trainer.max_epochs=2",
     ),
     "BatchSizeFinder": (
         "it would train with a batch size that the run's configuration does not hold",

@@ -16,6 +16,7 @@ from kanvision.config.defaults import register_defaults
 from kanvision.config.errors import ConfigError, Problem, exit_with_message, is_global_rank_zero
 from kanvision.config.experiments import GROUP
 from kanvision.config.groups import ConfigGroups
+from kanvision.config.program import key_reference, program
 from kanvision.config.renames import print_old_names, rename_override
 from kanvision.config.schema.evaluation import CheckConfig
 from kanvision.config.schema.root import EvalConfig, TrainConfig
@@ -54,7 +55,7 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
         argv: Command line without the program's name.
         config_dir: The folder conf/.
     """
-    program = config_name
+    job_name = config_name
     # argparse would read an override after a bare --info as its value
     argv = [
         "--info=all" if word in ("-i", "--info") and "=" in following else word
@@ -95,7 +96,7 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
     folders = [folder for folder in folders if folder.is_dir()]
     home = home if home.is_dir() else config_dir
     choices, root = ConfigGroups([home, *folders], name), ROOTS[config_name]
-    with exit_with_message(ConfigError, status=2), composer(name, home, folders, program) as composing:
+    with exit_with_message(ConfigError, status=2), composer(name, home, folders, job_name) as composing:
         words = [_quote_choice(word, composing, choices) for word in args.overrides]
         found, config = check_overrides(root, words, composing, choices, multirun=args.multirun)
         problems += found
@@ -121,8 +122,8 @@ def _refuse(config_name: str, problems: Sequence[Problem]) -> NoReturn:
     """Print the problems and exit with status 2."""
     if is_global_rank_zero():
         print(ConfigError(problems, "the command line"), file=sys.stderr)
-        program = "train.py" if config_name == "train" else "eval.py"
-        print(f"\nHelp: python {program} --help; every key: docs/config.md", file=sys.stderr)
+        name = "train" if config_name == "train" else "eval"
+        print(f"\nHelp: {program(name)} --help; every key: {key_reference()}", file=sys.stderr)
     raise SystemExit(2)
 
 

@@ -1,4 +1,4 @@
-"""Text of `python train.py --help`."""
+"""Text of the help of train and eval."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from kanvision.config.errors import ConfigError, Problem
 from kanvision.config.experiments import GROUP
 from kanvision.config.groups import ConfigGroups
 from kanvision.config.keys import Key, closest, keys_by_name
+from kanvision.config.program import key_reference, with_programs
 from kanvision.config.schema.base import Section
 from kanvision.config.schema.root import EvalConfig, TrainConfig
 
@@ -86,7 +87,7 @@ Flags
     --info            with experiment=<row>: its command, scores, hardware, cost, source; else the composition
     --hydra-help      all flags of Hydra
 
-Every key with its type, legal values, default and meaning: docs/config.md"""
+Every key with its type, legal values, default and meaning: {keys}"""
 
 
 def usage(config_name: str, choices: ConfigGroups) -> str:
@@ -97,8 +98,10 @@ def usage(config_name: str, choices: ConfigGroups) -> str:
         choices: The folder conf/.
     """
     if config_name == "eval":
-        return "\n".join([EVAL_INTRO, _keys(EvalConfig, EVAL_KEYS), EVAL_EXAMPLES, FLAGS])
-    return "\n".join([TRAIN_INTRO, _groups(choices), _keys(TrainConfig, TRAIN_KEYS), TRAIN_EXAMPLES, FLAGS])
+        parts = [EVAL_INTRO, _keys(EvalConfig, EVAL_KEYS), EVAL_EXAMPLES, FLAGS]
+    else:
+        parts = [TRAIN_INTRO, _groups(choices), _keys(TrainConfig, TRAIN_KEYS), TRAIN_EXAMPLES, FLAGS]
+    return with_programs("\n".join(parts)).replace("{keys}", key_reference())
 
 
 def experiment_cards(names: Sequence[str], choices: ConfigGroups) -> str:

@@ -1,15 +1,15 @@
-"""Start of train.py and eval.py from the command line."""
+"""Start of the programs that Hydra configures: train and eval."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import initialize_config_dir
+from hydra import initialize_config_dir, version
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import run_and_report
+from hydra._internal.utils import _run_hydra, get_args_parser, run_and_report
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import configure_log
@@ -36,25 +36,34 @@ class _ComposedHydra(Hydra):
         return self._config
 
 
-def launch(main: Callable[[], Any], config_name: str, config_dir: Path) -> None:
-    """Check the command line of the process, then run `main` with it.
+def launch(
+    task: Callable[[DictConfig], Any],
+    config_name: str,
+    argv: Sequence[str],
+    config_dir: Path,
+    words: Sequence[str] = (),
+) -> None:
+    """Check a command line, then run a function of its configuration.
 
     The configuration of a single run is composed once: the composition that was checked is the one that runs.
     A sweep, or a flag of Hydra such as `--cfg`, is left to Hydra, which composes each job by itself.
 
     Args:
-        main: Function decorated with `hydra.main`.
+        task: Function of the configuration.
         config_name: `train` or `eval`.
+        argv: Command line without the name of the program.
         config_dir: The folder conf/.
+        words: Words between the name of the program and `argv`, with which Lightning starts other ranks.
     """
-    command = check_command_line(config_name, sys.argv[1:], config_dir)
-    sys.argv[1:] = command.argv
+    command = check_command_line(config_name, argv, config_dir)
+    sys.argv[1:] = [*words, *command.argv]
     register_resolvers()
     config = command.config
     if config is None or config.hydra.mode == RunMode.MULTIRUN:
-        main()
+        version.setbase("1.3")
+        parser = get_args_parser()
+        _run_hydra(parser.parse_args(command.argv), parser, task, str(config_dir), config_name)
         return
-    task_function = main.__wrapped__  # type: ignore[attr-defined]
     with initialize_config_dir(str(config_dir), job_name=config_name, version_base="1.3"):
         hydra = _ComposedHydra(config_name, GlobalHydra.instance().config_loader(), config)
-        run_and_report(lambda: hydra.run(config.hydra.job.config_name, task_function, overrides=[]))
+        run_and_report(lambda: hydra.run(config.hydra.job.config_name, task, overrides=[]))

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from kanvision.config.errors import Problem
 from kanvision.config.groups import ConfigGroups
 from kanvision.config.keys import closest, keys_by_name, with_its_section
+from kanvision.config.program import program
 from kanvision.config.schema.evaluation import CheckConfig
 from kanvision.config.schema.root import EvalConfig, TrainConfig
 from kanvision.config.targets import hydra_problems
@@ -119,7 +120,7 @@ class _OverrideChecker:
     def expand(self, word: ParsedOverride, multirun: bool) -> list[ParsedOverride]:
         """Return one override for each value of a sweep, without those that choose no file."""
         if word.is_sweep and not multirun:
-            fix = f"python train.py -m {word.text}"
+            fix = f"{program('train')} -m {word.text}"
             if is_text(word.key, self.root):
                 value = word.text.partition("=")[2]
                 fix += f"\nif it is one text, quote it twice: {shell_word(word.key, value)}"

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 from hydra.core.hydra_config import HydraConfig
 
+from kanvision.config.program import program
+
 __all__ = ["is_distributed_worker", "is_local_rank_zero", "started"]
 
 
@@ -44,9 +46,10 @@ def _slurm() -> tuple[int, int]:
     if HydraConfig.initialized() and "submitit" in str(HydraConfig.get().launcher.get("_target_")):
         launcher = HydraConfig.get().launcher  # this process submits the job
         return int(launcher.get("tasks_per_node", 1)), int(launcher.get("nodes", 1))
+    start = program("train")
     raise ValueError(
-        "trainer=slurm is for tasks of a job of Slurm: srun python train.py trainer=slurm ... in a script or "
-        "python train.py -m trainer=slurm hydra/launcher=submitit_slurm ..."
+        f"trainer=slurm is for tasks of a job of Slurm: srun {start} trainer=slurm ... in a script or "
+        f"{start} -m trainer=slurm hydra/launcher=submitit_slurm ..."
     )
 
 

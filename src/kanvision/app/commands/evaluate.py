@@ -1,0 +1,45 @@
+"""Program `kanvision eval`, the same as `python eval.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from kanvision.config import (
+    CONF,
+    ConfigError,
+    exit_with_message,
+    is_global_rank_zero,
+    launch,
+    parse_eval,
+)
+from kanvision.signals import handle_stop_signals
+
+__all__ = ["run"]
+
+
+def run(overrides: Sequence[str], *, words: Sequence[str] = ()) -> None:
+    """Evaluate with the settings of a command line, and end the process at a problem.
+
+    Args:
+        overrides: Command line without the name of the program.
+        words: Words between the name of the program and the overrides: `eval` for `kanvision eval`.
+    """
+    stop = "stopped before the end, so results are missing or incomplete; run the same command again"
+    with handle_stop_signals(stop, quiet=not is_global_rank_zero()):
+        launch(_main, "eval", overrides, CONF, words=words)
+
+
+def _main(cfg: DictConfig) -> None:
+    """Run one evaluation."""
+    with exit_with_message(ConfigError):
+        config = parse_eval(cfg)
+    # Imported late, so that a problem above is reported without waiting for torch.
+    from kanvision.app import EVALUATIONS
+    from kanvision.checkpoints import CheckpointError
+    from kanvision.data.errors import DataError
+    from kanvision.tasks import NonFiniteError
+
+    with exit_with_message(ConfigError, CheckpointError, DataError, NonFiniteError):
+        EVALUATIONS[config.mode](config)
