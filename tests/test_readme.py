@@ -65,7 +65,7 @@ def cut_down(command: str) -> list[str]:
         return [*words, *cpu, *SMALL_MODES[mode]]
     if words[0] == "torchrun":
         return [*words, *small_for(command)]
-    if words[:2] == ["python", "train.py"] and "--help" not in words:
+    if words[:2] in (["python", "train.py"], ["kanvision", "train"]) and "--help" not in words:
         return [*words, *small_for(command)]
     if words[:2] == ["python", "-m"] and words[2] in SMALL_BENCHMARKS:
         return [*words, *SMALL_BENCHMARKS[words[2]], "--warmup=1", "--repeats=2"]
@@ -113,7 +113,9 @@ def run(home, words):
         "OMP_NUM_THREADS": "1",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    if words[0] == "python" and words[1] != "-c":
+    if words[0] == "kanvision":
+        process = run_program(["-m", *words], home, environment)
+    elif words[0] == "python" and words[1] != "-c":
         process = run_program(words[1:], home, environment)
     else:
         process = subprocess.run(

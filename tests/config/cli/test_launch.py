@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -42,8 +41,8 @@ def test_one_run_is_composed_once(conf: Path, monkeypatch: pytest.MonkeyPatch) -
         return load(self, *args, **kwargs)
 
     monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", counted)
-    monkeypatch.setattr(sys, "argv", ["train.py", "debug=fdr", "seed=7"])
-    main = hydra.main(version_base="1.3", config_path=str(conf), config_name="train")(runs.append)
-    launch(main, "train", conf)
+    monkeypatch.setattr(sys, "argv", ["kanvision"])
+    launch(runs.append, "train", ["debug=fdr", "seed=7"], conf, words=["train"])
     assert len(compositions) == 1
+    assert sys.argv[:2] == ["kanvision", "train"]  # with which Lightning starts other ranks
     assert (runs[0].seed, runs[0].trainer.fast_dev_run) == (7, True)
