@@ -3,13 +3,11 @@
 import pytest
 import timm
 import torch
-from timm.layers import Attention
 from torch import nn
 
 from kanvision.layers import GroupRational, GroupRationalMlp
 from kanvision.models import choose_patch_size, create_model, list_models
 from kanvision.models.kat import KAT
-from kanvision.models.mimetic import init_mimetic_attention
 from kanvision.spec.models import VIT_SIZES
 
 PUBLISHED_SIZES = [size for size in VIT_SIZES if size != "micro"]
@@ -85,32 +83,6 @@ def test_mimetic_attention_of_the_released_code(tiny):
         value_projection.append((block.attn.proj.weight.detach() @ value.reshape(192, 192)).diagonal().mean())
     assert torch.stack(query_key).mean().item() == pytest.approx(0.398, abs=0.006)
     assert torch.stack(value_projection).mean().item() == pytest.approx(-0.399, abs=0.006)
-
-
-def test_mimetic_factors_are_those_of_the_singular_values(monkeypatch):
-    torch.manual_seed(0)
-    targets = []
-    monkeypatch.setattr(
-        "kanvision.models.mimetic._target",
-        lambda noise, diagonal, num, like: targets.append(torch.randn(num, 12, 12)) or targets[-1],
-    )
-    attn = Attention(12, num_heads=3, qkv_bias=True)
-    init_mimetic_attention(attn)
-    query, key, value = attn.qkv.weight.detach().split(12)
-    u, s, vt = torch.linalg.svd(targets[0])
-    best = u[..., :4] * s[:, None, :4] @ vt[:, :4]
-    assert torch.allclose(query.view(3, 4, 12).mT @ key.view(3, 4, 12), best, atol=1e-4)
-    u, s, vt = torch.linalg.svd(targets[1][0])
-    assert torch.allclose(value @ attn.proj.weight.detach(), u * s @ vt, atol=1e-4)
-    assert torch.allclose(value.norm(dim=0), s.sqrt(), atol=1e-4)
-    assert torch.allclose(attn.proj.weight.detach().norm(dim=1), s.sqrt(), atol=1e-4)
-
-
-def test_mimetic_refuses_another_attention():
-    with pytest.raises(ValueError, match="qkv and proj"):
-        init_mimetic_attention(nn.Linear(3, 3))
-    with pytest.raises(ValueError, match="width 12"):
-        init_mimetic_attention(Attention(12, num_heads=3, attn_head_dim=8))
 
 
 def test_variance_preserving_start_values():

@@ -1,27 +1,32 @@
 """Initialization of attention that imitates trained transformers.
 
 Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers" (arXiv 2305.09828), as in KAT.
-Legend: D width, r rank.
+Legend: D width, r width of a head, Z random matrix with entries of mean 0 and variance 1 / D.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 __all__ = ["init_mimetic_attention"]
 
-QUERY_KEY = (0.7, 0.7)  # noise, diagonal
-VALUE_PROJECTION = (0.4, -0.4)
+QUERY_KEY = 0.7
+VALUE_PROJECTION = -0.4
 
 
 @torch.no_grad()
 def init_mimetic_attention(attn: nn.Module) -> None:
     """Initialize a timm attention so that products of its weights are near multiples of the identity.
 
-    Per head Wq^T Wk is the best rank-head_dim approximation of 0.7 Z + 0.7 I. The values and the projection
-    are the factors U sqrt(S) and sqrt(S) V^T of 0.4 Z - 0.4 I, in that order, so W_proj W_v has its trace.
-    Z has independent uniform entries of variance 1 / D. Only torch's generator is used; biases are unchanged.
+    Per head Wq^T Wk is the best rank-r approximation of 0.7 (Z + I). The values and the projection are the
+    factors U sqrt(S) and sqrt(S) V^T of -0.4 (Z + I), in that order, so W_proj W_v has its trace. Biases are
+    unchanged. Only torch's generator is used.
 
     Args:
         attn: Attention with `num_heads`, a fused `qkv` and a `proj`, both linear maps of width D.
@@ -41,31 +46,61 @@ def init_mimetic_attention(attn: nn.Module) -> None:
             f"got qkv of {qkv.out_features} and proj of shape {tuple(proj.weight.shape)}."
         )
     num_heads = int(attn.num_heads)  # type: ignore[arg-type]
-    left, right = _balanced_factors(_target(*QUERY_KEY, num_heads, qkv.weight), width // num_heads)
     query, key, value = qkv.weight.split(width)  # type: ignore[no-untyped-call]
-    query.copy_(left.mT.reshape(width, width))  # (heads, head_dim, D) -> (D, D)
-    key.copy_(right.reshape(width, width))
-    left, right = _balanced_factors(_target(*VALUE_PROJECTION, 1, qkv.weight), width)
-    value.copy_(left[0])
-    proj.weight.copy_(right[0])
+    for head_query, head_key in zip(query.chunk(num_heads), key.chunk(num_heads), strict=True):
+        left, right = _draw_low_rank_factors(width, width // num_heads, like=qkv.weight)
+        head_query.copy_(QUERY_KEY**0.5 * left.mT)
+        head_key.copy_(QUERY_KEY**0.5 * right)
+    left, right = _draw_factors(width, like=qkv.weight)
+    value.copy_(abs(VALUE_PROJECTION) ** 0.5 * left)
+    proj.weight.copy_(VALUE_PROJECTION / abs(VALUE_PROJECTION) ** 0.5 * right)
 
 
-def _target(noise: float, diagonal: float, num: int, like: Tensor) -> Tensor:
-    """Return (num, D, D) matrices noise * Z + diagonal * I in at least float32 on the device of `like`."""
-    width = like.shape[1]
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    bound = (3 / width) ** 0.5
-    z = torch.empty(num, width, width, device=like.device, dtype=dtype).uniform_(-bound, bound)
-    return z.mul_(noise) + diagonal * torch.eye(width, device=like.device, dtype=dtype)
-
-
-def _balanced_factors(target: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Return the factors (..., D, r) and (..., r, D) of the best approximation of rank r.
+def _draw_factors(width: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the factors U sqrt(S) and sqrt(S) V^T, both (D, D), of a random matrix Z + I.
 
     The eigenvectors V of A^T A take less than half the time of a singular value decomposition. With S = |A V|
     and U sqrt(S) = A V / sqrt(S), the product is A V V^T regardless of the rounding of small S.
     """
-    vectors = torch.linalg.eigh(target.mT @ target).eigenvectors[..., -rank:].flip(-1)
+    target = _new(like, width, width).uniform_(-_bound(width), _bound(width))
+    target.diagonal().add_(1)
+    vectors = torch.linalg.eigh(target.mT @ target).eigenvectors.flip(-1)
     image = target @ vectors
-    root = image.norm(dim=-2, keepdim=True).clamp_(min=torch.finfo(image.dtype).tiny).sqrt_()
+    root = image.norm(dim=0).clamp_(min=torch.finfo(image.dtype).tiny).sqrt_()
     return image / root, (vectors * root).mT
+
+
+def _draw_low_rank_factors(width: int, rank: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the factors (D, r) and (r, D) of the best approximation of rank r of a random matrix Z + I.
+
+    Z + I in another orthonormal basis is distributed as Z + I. The factors of one such matrix are therefore
+    computed once for each size, and each draw moves them into a random frame. A decomposition a head would
+    take nine tenths of the time in which KAT-B is built.
+    """
+    coordinates = torch.from_numpy(_factor_coordinates(width, rank)).to(like.device)
+    frame = nn.init.orthogonal_(_new(like, width, len(coordinates)))
+    left, right = (frame @ coordinates.to(frame.dtype)).chunk(2, dim=1)
+    return left, right.mT
+
+
+@lru_cache(maxsize=8)
+def _factor_coordinates(width: int, rank: int) -> NDArray[Any]:
+    """Return U sqrt(S) and V sqrt(S) of a fixed Z + I, side by side, in a basis of the space they span.
+
+    Returns:
+        Matrix of min(D, 2 r) rows and 2 r columns, computed by NumPy, which ignores device contexts of torch.
+    """
+    z = np.random.default_rng(0).uniform(-_bound(width), _bound(width), (width, width))
+    left, singular, right = np.linalg.svd(z + np.eye(width))
+    both = np.concatenate([left[:, :rank], right[:rank].T], axis=1)
+    return np.linalg.qr(both)[1] * np.tile(np.sqrt(singular[:rank]), 2)
+
+
+def _bound(width: int) -> float:
+    """Return the half-width of the uniform distribution of variance 1 / D."""
+    return float((3 / width) ** 0.5)
+
+
+def _new(like: Tensor, *shape: int) -> Tensor:
+    """Return an uninitialized tensor in at least float32 on the device of `like`."""
+    return like.new_empty(shape, dtype=torch.promote_types(like.dtype, torch.float32))
