@@ -41,8 +41,8 @@ ROOMS: dict[str, set[str]] = {
     "callbacks": {"tasks", "layers", "optim", "visualization", "checkpoints", "signals"},
     "analysis": MODEL_ROOMS,
     "checkpoints": MODEL_ROOMS,
-    "export": MODEL_ROOMS,
-    "": MODEL_ROOMS | {"analysis", "checkpoints", "export"},
+    "export": MODEL_ROOMS | {"data", "metrics", "prediction"},  # needs no trainer and no configuration
+    "": MODEL_ROOMS | {"analysis", "app", "checkpoints", "export"},
 }
 # how packages import on demand; names, sizes and legal values
 EVERYWHERE = {"lazy", "spec"}

@@ -12,6 +12,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
+
+from kanvision.app.model import build_model
+from kanvision.config import compose, parse_train, to_primitive
 
 SRC = Path(__file__).resolve().parents[1] / "src"
 MODULES = sorted(
@@ -107,6 +111,25 @@ def test_the_package_itself_is_lazy() -> None:
     )
     assert python(code.format(module="kanvision")).stdout.split() == []
     assert python(code.format(module="torch")).stdout.split() == ["torch"]
+
+
+def test_a_run_is_loaded_without_trainer_and_hydra(tmp_path: Path) -> None:
+    words = ["model.width_scale=0.125", "data.num_classes=10"]
+    config = parse_train(compose("train", words, SRC.parent / "conf"))
+    checkpoint = {
+        "state_dict": build_model(config).state_dict(),
+        "kanvision": {"config": to_primitive(config), "class_names": list("abcdefghij")},
+    }
+    torch.save(checkpoint, tmp_path / "best.ckpt")
+    code = """
+        import sys
+        sys.modules.update(dict.fromkeys(sys.argv[1].split()))
+        import numpy, kanvision
+        print(kanvision.load_run(sys.argv[2])(numpy.zeros((8, 8), numpy.uint8)).label)
+    """
+    absent = "hydra omegaconf pytorch_lightning lightning_fabric lightning albumentations sklearn captum"
+    result = python(code, absent, str(tmp_path))
+    assert result.stdout.strip() in set("abcdefghij"), result.stderr
 
 
 TRAINED = """

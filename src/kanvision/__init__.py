@@ -18,6 +18,7 @@ from .lazy import load_on_demand
 
 if TYPE_CHECKING:
     from . import bases, checkpoints, layers, models, ops
+    from .app.load_run import load_run
     from .bases import create_basis
     from .models import create_model, kanify, list_models
 
@@ -30,6 +31,7 @@ __all__ = [
     "kanify",
     "layers",
     "list_models",
+    "load_run",
     "models",
     "ops",
 ]
@@ -40,6 +42,7 @@ _HOME = {
     "create_model": ".models",
     "kanify": ".models",
     "list_models": ".models",
+    "load_run": ".app.load_run",
 }
 _ROOMS = ("bases", "checkpoints", "layers", "models", "ops")
 __getattr__ = load_on_demand(__name__, {**_HOME, **{room: f".{room}" for room in _ROOMS}})

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from kanvision.app import build
-from kanvision.app.build import build_model, build_task, build_trainer, measure_cost
+from kanvision.app.build import build_task, build_trainer, measure_cost
+from kanvision.app.model import build_model
 from kanvision.config import ConfigError, compose, parse_train
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kanvision.app.build import build_model, build_task, create_datamodule
+from kanvision.app.build import build_task, create_datamodule
+from kanvision.app.model import build_model
 from kanvision.app.restore import override_data, restore
 from kanvision.config import ConfigError, EvalConfig, compose, parse_train
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from PIL import Image
 
 from kanvision.app.build import setup_datamodule
+from kanvision.app.load_run import load_run
 from kanvision.app.predict.run import predict
 from kanvision.app.restore import restore
 from kanvision.app.train import train
@@ -17,6 +19,7 @@ from kanvision.config import ConfigError, EvalConfig, FolderInUseError, compose,
 from kanvision.config.runtime.run_lock import NAME
 from kanvision.data.errors import DataError
 from kanvision.data.files.mask_pixels import read_label_values
+from kanvision.data.files.pixels import FileError
 from tests.config.runtime.test_run_lock import Holder
 from tests.data import fake
 from tests.data.fake_masks import geotiff, save, scan
@@ -100,6 +103,9 @@ def test_the_threshold_and_the_names_of_the_checkpoint_are_used(tmp_path: Path) 
         found = file.read(1)
     assert (found > 0.2718).any()
     np.testing.assert_array_equal(read_label_values(tmp_path / "out" / "masks" / "a.tif"), found > 0.2718)
+    loaded = load_run(tmp_path / "moved.ckpt")(tmp_path / "a.tif")
+    np.testing.assert_array_equal(loaded.mask, found > 0.2718)
+    assert loaded.class_names == ("crop",)
     about = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert about["protocol"]["threshold"].startswith("0.2718")
     with (tmp_path / "out" / "predictions.csv").open() as file:
@@ -183,6 +189,27 @@ def test_a_folder_takes_one_prediction_at_a_time(fields: Path, tmp_path: Path) -
     assert all(path.name != NAME for path in predict(cfg))
 
 
+def test_a_loaded_run_predicts_masks_as_the_program_does(fields: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 40, 50), np.uint8)
+    scene = geotiff(tmp_path / "in" / "scene.tif", pixels)  # with a georeference, which makes tiles
+    np.save(tmp_path / "in" / "array.npy", pixels)
+    predict(config(fields, tmp_path / "in", tmp_path / "out"))
+    predictor = load_run(fields)
+    found = predictor([scene, pixels, pixels.transpose(1, 2, 0), pixels / 255])
+    for prediction, name in zip(found, ("scene.tif", "array.png", "array.png", "array.png"), strict=True):
+        np.testing.assert_array_equal(prediction.mask, read_label_values(tmp_path / "out" / "masks" / name))
+    written = np.load(tmp_path / "out" / "probabilities" / "array.npy")
+    np.testing.assert_allclose(found[1].probabilities, written, atol=1e-6)
+    assert found[0].class_names == load_run(fields / "checkpoints" / "last.ckpt").class_names
+    assert len(found[0].class_names) == 4
+    found[1].to_image().save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_label_values(tmp_path / "mask.png"), found[1].mask)
+    with pytest.raises(FileError, match="has 3 bands"):
+        predictor(pixels[:3])
+    with pytest.raises(DataError, match="from 0 to 255; legal: numbers from 0 to 1"):
+        predictor(pixels.astype(np.float32))
+
+
 def test_values_far_from_those_of_the_training_are_remarked(fields: Path, tmp_path: Path, capsys) -> None:
     scene = geotiff(tmp_path / "a.tif", np.full((4, 40, 40), 3000, np.float32))
     predict(config(fields, scene, tmp_path / "far"))
@@ -212,6 +239,16 @@ def test_classes_of_pictures_are_those_of_the_test_by_their_names(tmp_path: Path
             (values,) = task.predictions(task.eval()(dataset[index]["image"][None])).numpy()
             assert rows[path]["class"] == names[int(values.argmax())]
             assert float(rows[path]["probability"]) == pytest.approx(float(values.max()), abs=1e-5)
+    files = [tmp_path / "photos" / "test" / name for name in rows]
+    pictures = [Image.open(path) for path in files]
+    arrays = [np.asarray(picture.convert("RGB")) for picture in pictures]
+    predictor = load_run(run)
+    for images in (files, list(map(str, files)), pictures, arrays, arrays[0]):
+        predictions = predictor(images) if isinstance(images, list) else [predictor(images)]
+        for prediction, row in zip(predictions, rows.values(), strict=isinstance(images, list)):
+            expected = [(row["class"], row["probability"]), (row["class_2"], row["probability_2"])]
+            assert [(name, f"{value:.6f}") for name, value in prediction.top(2)] == expected
+            assert (prediction.label, f"{prediction.probability:.6f}") == expected[0]
     predict(config(run, tmp_path / "photos" / "test", tmp_path / "table.csv", max_pixels=1000))
     assert (tmp_path / "table.csv").read_text() == (tmp_path / "out" / "predictions.csv").read_text()
     assert (tmp_path / "table.json").exists()

@@ -14,7 +14,8 @@ from kanvision.config.errors import problem_at
 from kanvision.config.schema.transformers import KATConfig, TransformerConfig
 from kanvision.spec.models import VIT_SIZES
 
-from .build import build_model, measure_cost
+from .build import measure_cost
+from .model import build_model
 
 __all__ = ["match_width"]
 

@@ -29,11 +29,8 @@ from kanvision.config import (
 )
 from kanvision.config.errors import Problem, is_global_rank_zero, problem_at
 from kanvision.config.schema.data import MaskDataConfig
-from kanvision.config.schema.models import KanifyConfig, TimmConfig
-from kanvision.config.schema.transformers import TransformerConfig
 from kanvision.data import ImageDataModule, build_datamodule
 from kanvision.data.cores import num_cores
-from kanvision.models import BUILDERS, choose_patch_size, kanify
 from kanvision.spec.training import Profiler
 from kanvision.tasks import Task, create_task
 
@@ -42,7 +39,6 @@ from .distributed import FSDPStrategy, SyncBatchNormPlugin
 from .instantiate import instantiate_section
 from .interrupt import disable_signal_handlers
 from .old_states import OldStateNames
-from .teacher import attach_teacher
 
 PROFILERS: dict[Profiler, type[PyTorchProfiler | SimpleProfiler | AdvancedProfiler]] = {
     "simple": SimpleProfiler,
@@ -104,24 +100,6 @@ def fill_data_facts(cfg: TrainConfig, datamodule: ImageDataModule) -> TrainConfi
         facts["palette"] = dict(palette.given)  # a checkpoint may be used where the palette's file is missing
     data, model = cfg.data.model_copy(update=facts), cfg.model.model_copy(update=count)
     return cfg.model_copy(update={"data": data, "model": model})
-
-
-def build_model(cfg: TrainConfig) -> nn.Module:
-    """Return the model with fresh weights, joined with its teacher if it has one."""
-    arguments = cfg.model.arguments()
-    if cfg.model.takes_basis:
-        arguments |= {"basis": cfg.basis.name, "basis_kwargs": cfg.basis.arguments()}
-    given = {"model.kwargs": cfg.model.kwargs, "basis.name": cfg.model.takes_basis}
-    with as_config_error(cfg, "model.name", *(key for key, is_given in given.items() if is_given)):
-        if isinstance(cfg.model, TransformerConfig):
-            arguments.setdefault("patch_size", choose_patch_size(cfg.model.img_size))
-        model = BUILDERS[cfg.model.kind](cfg.model.name, **arguments)
-    changes = cfg.model.kanify if isinstance(cfg.model, TimmConfig) and not cfg.model.plain else None
-    if changes is not None and (changes.mlp or changes.attention or changes.conv):
-        changed = [f"model.kanify.{key}" for key, value in changes if value != getattr(KanifyConfig(), key)]
-        with as_config_error(cfg, "model.name", *changed):
-            kanify(model, **changes.model_dump())
-    return attach_teacher(cfg, model, build_model)
 
 
 def measure_cost(cfg: TrainConfig, model: nn.Module) -> Cost:

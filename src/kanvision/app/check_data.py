@@ -19,7 +19,8 @@ from kanvision.data.cores import num_cores
 from kanvision.data.inspection import DataIssue, Inspection, write_issues
 
 from . import record
-from .restore import override_data, read_checkpoint_config
+from .checkpoint_record import read_checkpoint_config
+from .restore import override_data
 from .results_folder import results_folder
 
 __all__ = ["check_data"]

@@ -22,21 +22,22 @@ from kanvision.checkpoints import (
     load_checkpoint,
     match_structure,
 )
-from kanvision.config import ConfigError, EvalConfig, TrainConfig, as_config_error, train_config
+from kanvision.config import ConfigError, EvalConfig, TrainConfig, as_config_error
 from kanvision.config.errors import problem_at
 from kanvision.config.schema.data import AnyData, SegmentationFolderConfig
 from kanvision.console import build_console
 from kanvision.data import ImageDataModule
 from kanvision.tasks import Task
 
-from .build import build_model, build_task, prepare_process, setup_datamodule
+from .build import build_task, prepare_process, setup_datamodule
+from .checkpoint_record import read_checkpoint_config
+from .model import build_model
 from .results_folder import results_folder
 
 __all__ = [
     "RestoredRun",
     "matching_state_dict",
     "override_data",
-    "read_checkpoint_config",
     "restore",
 ]
 
@@ -135,27 +136,6 @@ def matching_state_dict(task: Task, checkpoint: Mapping[str, Any], path: str | P
     except CheckpointError as error:
         assert task.config is not None
         raise CheckpointError(f"{path} does not fit {task.config['model']['name']}: {error}") from None
-
-
-def read_checkpoint_config(path: Path, checkpoint: Mapping[str, Any]) -> TrainConfig:
-    """Return the configuration of the run that wrote a checkpoint.
-
-    Raises:
-        CheckpointError: If the checkpoint holds none.
-        ConfigError: If this version does not know it.
-    """
-    config = (checkpoint.get("kanvision") or {}).get("config")
-    if config is None:
-        raise CheckpointError(
-            f"{path} carries no configuration, so train.py did not write it; "
-            "eval.py evaluates checkpoints of train.py"
-        )
-    try:
-        return train_config(config)
-    except ConfigError as error:
-        raise ConfigError(
-            error.problems, f"the configuration in {path}, which another version may have made"
-        ) from None
 
 
 def override_data(train_cfg: TrainConfig, cfg: EvalConfig) -> AnyData:

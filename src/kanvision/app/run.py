@@ -25,7 +25,6 @@ from kanvision.tasks import Task
 
 from .budget import match_width
 from .build import (
-    build_model,
     build_task,
     build_trainer,
     fill_data_facts,
@@ -36,6 +35,7 @@ from .build import (
 )
 from .distributed import check_same_on_all_ranks, init_process_group
 from .effective_batch import EffectiveBatch, clamp_warmup, split_global_batch
+from .model import build_model
 from .resume import ResumePoint, find_resume_point
 from .teacher import load_teacher, resolve_teacher
 

@@ -18,7 +18,7 @@ from kanvision.config.schema.models import AnyModel, BasisConfig
 from kanvision.config.schema.transformers import ViTConfig
 from kanvision.models import AttentionTransfer
 
-__all__ = ["attach_teacher", "load_teacher", "resolve_teacher"]
+__all__ = ["attach_teacher", "load_teacher", "resolve_teacher", "teacher_config"]
 
 
 def resolve_teacher(cfg: TrainConfig, resumed: Mapping[str, Any] | None) -> TrainConfig:
@@ -61,22 +61,27 @@ def attach_teacher(
     Raises:
         ConfigError: If the two do not fit together.
     """
-    if not isinstance(cfg.model, ViTConfig) or cfg.model.teacher_config is None:
+    own = teacher_config(cfg)
+    if own is None:
         return student
-    parts = cfg.model.teacher_config
-    adapter: TypeAdapter[Any] = TypeAdapter(AnyModel)
-    own: dict[str, Any] = {
-        "model": adapter.validate_python(parts["model"]).without_weights(),
-        "basis": BasisConfig(**parts["basis"]),
-    }
     with as_config_error(cfg, "model.teacher"):
-        if own["model"].in_chans != cfg.model.in_chans:
+        if own.model.in_chans != cfg.model.in_chans:
             raise ValueError(
-                f"the teacher takes images of {own['model'].in_chans} channels, the student of "
+                f"the teacher takes images of {own.model.in_chans} channels, the student of "
                 f"{cfg.model.in_chans}; both see the same images"
             )
-        teacher: Any = build(cfg.model_copy(update=own))
+        teacher: Any = build(own)
         return AttentionTransfer(teacher, student)  # type: ignore[arg-type]
+
+
+def teacher_config(cfg: TrainConfig) -> TrainConfig | None:
+    """Return the configuration with the model of the teacher in place of the student's; None without one."""
+    if not isinstance(cfg.model, ViTConfig) or cfg.model.teacher_config is None:
+        return None
+    parts = cfg.model.teacher_config
+    adapter: TypeAdapter[Any] = TypeAdapter(AnyModel)
+    model = adapter.validate_python(parts["model"]).without_weights()
+    return cfg.model_copy(update={"model": model, "basis": BasisConfig(**parts["basis"])})
 
 
 def load_teacher(cfg: TrainConfig, model: nn.Module) -> None:

@@ -1,32 +1,44 @@
-"""Composition, validation and help of configurations; nothing here imports torch."""
+"""Composition, validation and help of configurations; nothing here imports torch.
 
-from .checks.batch_size import batch_problems, share_batch
-from .checks.unused_settings import notes
-from .cli.command_line import check_command_line
-from .cli.compose import compose
-from .cli.launch import launch
-from .cli.quoting import shell_word
-from .conf_folder import CONF
-from .errors import (
-    ConfigError,
-    DisplayedError,
-    Problem,
-    as_config_error,
-    disk_error,
-    exit_with_message,
-    is_global_rank_zero,
-)
-from .groups import ConfigGroups
-from .keys import format_yaml
-from .program import key_reference, program
-from .runtime.folder_locks import FolderLocks
-from .runtime.launchers import is_distributed_worker, is_local_rank_zero
-from .runtime.resolvers import job_name, register_resolvers, sweep_job_folder
-from .runtime.run_folder import list_checkpoints
-from .runtime.run_lock import FolderInUseError, live_owner, lock_folder, release_folder
-from .schema.evaluation import CheckConfig
-from .schema.root import EvalConfig, TrainConfig
-from .validate import parse_eval, parse_train, to_primitive, train_config
+Members are imported on first use, so that a stored configuration can be read without Hydra.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kanvision.lazy import load_on_demand
+
+from .program import key_reference, program  # a function with the name of its module
+
+if TYPE_CHECKING:
+    from .checks.batch_size import batch_problems, share_batch
+    from .checks.unused_settings import notes
+    from .cli.command_line import check_command_line
+    from .cli.compose import compose
+    from .cli.launch import launch
+    from .cli.quoting import shell_word
+    from .conf_folder import CONF
+    from .errors import (
+        ConfigError,
+        DisplayedError,
+        Problem,
+        as_config_error,
+        disk_error,
+        exit_with_message,
+        is_global_rank_zero,
+    )
+    from .groups import ConfigGroups
+    from .keys import format_yaml
+    from .runtime.folder_locks import FolderLocks
+    from .runtime.launchers import is_distributed_worker, is_local_rank_zero
+    from .runtime.resolvers import job_name, register_resolvers, sweep_job_folder
+    from .runtime.run_folder import list_checkpoints
+    from .runtime.run_lock import FolderInUseError, live_owner, lock_folder, release_folder
+    from .schema.evaluation import CheckConfig
+    from .schema.root import EvalConfig, TrainConfig
+    from .stored import to_primitive, train_config
+    from .validate import parse_eval, parse_train
 
 __all__ = [
     "CONF",
@@ -67,3 +79,58 @@ __all__ = [
     "to_primitive",
     "train_config",
 ]
+
+_NAMES = {
+    ".checks.batch_size": (
+        "batch_problems",
+        "share_batch",
+    ),
+    ".checks.unused_settings": ("notes",),
+    ".cli.command_line": ("check_command_line",),
+    ".cli.compose": ("compose",),
+    ".cli.launch": ("launch",),
+    ".cli.quoting": ("shell_word",),
+    ".conf_folder": ("CONF",),
+    ".errors": (
+        "ConfigError",
+        "DisplayedError",
+        "Problem",
+        "as_config_error",
+        "disk_error",
+        "exit_with_message",
+        "is_global_rank_zero",
+    ),
+    ".groups": ("ConfigGroups",),
+    ".keys": ("format_yaml",),
+    ".runtime.folder_locks": ("FolderLocks",),
+    ".runtime.launchers": (
+        "is_distributed_worker",
+        "is_local_rank_zero",
+    ),
+    ".runtime.resolvers": (
+        "job_name",
+        "register_resolvers",
+        "sweep_job_folder",
+    ),
+    ".runtime.run_folder": ("list_checkpoints",),
+    ".runtime.run_lock": (
+        "FolderInUseError",
+        "live_owner",
+        "lock_folder",
+        "release_folder",
+    ),
+    ".schema.evaluation": ("CheckConfig",),
+    ".schema.root": (
+        "EvalConfig",
+        "TrainConfig",
+    ),
+    ".stored": (
+        "to_primitive",
+        "train_config",
+    ),
+    ".validate": (
+        "parse_eval",
+        "parse_train",
+    ),
+}
+__getattr__ = load_on_demand(__name__, {name: home for home, names in _NAMES.items() for name in names})

@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from .checks.table import eval_problems, train_problems
 from .errors import ConfigError, Problem
 from .groups import ConfigGroups
-from .keys import (
-    Key,
-    closest,
-    describe,
-    family_name,
-    format_yaml,
-    keys_by_name,
-    legal_values,
-    section_types,
-    tag_values,
-)
 from .renames import print_old_names, rename_settings
-from .schema.base import Section
 from .schema.evaluation import CheckConfig
 from .schema.root import EvalConfig, TrainConfig
+from .schema_problems import check_schema
 from .secrets import environment_problems, is_kept_reference, without_values
-from .yaml_limits import MOST_ENTRIES, expanded_size, referred_size
+from .yaml_limits import MOST_ENTRIES, referred_size
 
-__all__ = [
-    "check",
-    "parse_eval",
-    "parse_settings",
-    "parse_train",
-    "to_primitive",
-    "train_config",
-    "unknown_key",
-    "value_at",
-]
+__all__ = ["check", "parse_eval", "parse_settings", "parse_train"]
 
 Schema = TypeVar("Schema", TrainConfig, EvalConfig, CheckConfig)
 
@@ -70,31 +47,9 @@ def _parse(cfg: DictConfig, root: type[Schema], choices: ConfigGroups | None) ->
     return config
 
 
-def to_primitive(cfg: TrainConfig) -> dict[str, Any]:
-    """Return a configuration as plain dicts, lists, texts and numbers, for config.yaml and checkpoints."""
-    return cfg.model_dump(mode="json")
-
-
-def train_config(values: Mapping[str, Any]) -> TrainConfig:
-    """Return the configuration from the plain values of `to_primitive`.
-
-    Raises:
-        ConfigError: The values do not fit the schema, for example those of another version.
-    """
-    if expanded_size(values) > MOST_ENTRIES:
-        why = f"lists and sections in it expand to more than {MOST_ENTRIES:,} entries"
-        raise ConfigError([Problem(("config",), ("the configuration",), why)], "the stored configuration")
-    values, old_names = rename_settings(values)
-    print_old_names(old_names, " since this run")
-    config, problems = _checked_by_schema(values, TrainConfig)
-    if config is None:
-        raise ConfigError(problems, "the stored configuration")
-    return config
-
-
 def parse_settings(cfg: DictConfig) -> TrainConfig | None:
     """Return a composed configuration if it fits the schema; rules across keys are not checked."""
-    return _checked_by_schema(rename_settings(_resolved(cfg)[0])[0], TrainConfig)[0]
+    return check_schema(rename_settings(_resolved(cfg)[0])[0], TrainConfig)[0]
 
 
 def check(
@@ -108,7 +63,7 @@ def check(
     values, unresolved = _resolved(cfg)
     values, old_names = rename_settings(values)
     print_old_names(old_names)
-    config, problems = _checked_by_schema(values, root)
+    config, problems = check_schema(values, root)
     unresolved += environment_problems(cfg, root)
     problems = [without_values(problem, cfg) for problem in problems]
     known = {key for problem in unresolved for key in problem.keys}
@@ -156,162 +111,3 @@ def _resolved(cfg: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
 
 def _join(prefix: str, name: object) -> str:
     return f"{prefix}.{name}" if prefix else str(name)
-
-
-def _checked_by_schema(values: dict[str, Any], root: type[Schema]) -> tuple[Schema | None, list[Problem]]:
-    try:
-        return root.model_validate(values), []
-    except ValidationError as errors:
-        found: dict[str, Problem] = {}
-        for error in errors.errors(include_url=False):
-            problem = _problem(error, root, values)
-            # pydantic reports a wrong value once for each type that the key may have
-            found.setdefault(problem.keys[0], problem)
-        return None, list(found.values())
-
-
-def value_at(values: Mapping[str, Any], key: str) -> Any:
-    """Return the value at a dotted key; KeyError if there is none."""
-    node: Any = values
-    for part in key.split("."):
-        if not isinstance(node, Mapping):
-            raise KeyError(key)
-        node = node[part]
-    return node
-
-
-def _locate(root: type[Section], location: Sequence[int | str]) -> tuple[str, Key | None, Any]:
-    """Return the dotted key of an error of pydantic, with the key of the schema and its type."""
-    sections: list[type[Section]] = [root]
-    names: list[str] = []
-    key: Key | None = None
-    annotation: Any = Any
-    for part in location:
-        if sections:
-            tagged = [section for section in sections if len(sections) > 1 and part in tag_values(section)]
-            if tagged:
-                sections = tagged
-                continue
-            names.append(str(part))
-            owner = next((section for section in sections if part in section.model_fields), None)
-            if owner is None:
-                return ".".join(names), None, Any
-            field = owner.model_fields[str(part)]
-            key, annotation = Key(".".join(names), field, owner, family_name(owner)), field.annotation
-            sections = section_types(annotation)
-        elif get_origin(annotation) is dict:
-            names.append(str(part))
-            annotation = get_args(annotation)[1]
-        else:
-            break  # an element of a list, or one type of several
-    return ".".join(names), key, annotation
-
-
-def _problem(error: ErrorDetails, root: type[Section], values: Mapping[str, Any]) -> Problem:
-    """Return an error of pydantic as a problem."""
-    name, key, annotation = _locate(root, error["loc"])
-    try:
-        given = f"{name}={format_yaml(value_at(values, name))}"
-    except KeyError:
-        given = name
-    if error["type"] == "extra_forbidden":
-        return unknown_key(name, root, _marks(values)).typed_as(given)
-    assert key is not None
-    meaning = f"{name}: {key.meaning}" if key.meaning else ""
-    if error["type"].startswith("union_tag"):
-        sections = section_types(annotation)
-        legal = [word for section in sections for word in tag_values(section)]
-        tag = f"{name}.{'family' if 'family' in sections[0].model_fields else 'name'}"
-        return Problem((tag,), (given,), f"no known {tag}", f"legal: {', '.join(legal)}")
-    if error["type"] == "missing" and given == name:
-        return Problem((name,), (given,), f"a value is needed: {key.expected}", meaning)
-    if error["type"] == "value_error":
-        return Problem((name,), (given,), str(error["ctx"]["error"]), meaning)
-    sections = section_types(annotation)
-    if sections and error["type"].startswith("model"):
-        fields = dict.fromkeys(field for section in sections for field in section.model_fields)
-        return Problem(
-            (name,),
-            (given,),
-            "a section, not a single value",
-            f"set its keys: {', '.join(f'{name}.{f}' for f in fields)}",
-        )
-    expected = key.expected if annotation is key.field.annotation else describe(annotation)
-    near = closest(str(error["input"]), legal_values(annotation), limit=1)
-    guess = f"did you mean {name}={near[0]}?" if near else ""
-    return Problem((name,), (given,), f"expected {expected}", "\n".join(filter(None, (guess, meaning))))
-
-
-def _marks(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tags of the chosen model and data."""
-    tags = {"model": "family", "data": "name"}
-    sections = {name: values.get(name) for name in tags}
-    return {name: s.get(tags[name]) for name, s in sections.items() if isinstance(s, Mapping)}
-
-
-def unknown_key(
-    name: str,
-    root: type[Section],
-    chosen: Mapping[str, str | None] | None = None,
-    present: Sequence[str] = (),
-) -> Problem:
-    """Return the problem of a key that does not exist, with the closest legal keys.
-
-    Args:
-        name: Dotted key.
-        root: Schema of the whole configuration.
-        chosen: Tags of the chosen sections: family of the model, name of the data set.
-        present: Further legal keys, such as those of the chosen basis.
-    """
-    index = keys_by_name(root)
-    group, chosen = name.partition(".")[0], chosen or {}
-    if name in index:
-        owners = _either(group, [key.family for key in index[name] if key.family])
-        if not owners:
-            return Problem((name,), (name,), f"{name.rpartition('.')[0]} is null and has no keys")
-        why = f"{group}={chosen.get(group)} has no such key"
-        return Problem((name,), (name,), why, f"it belongs to {owners}")
-    if (
-        root is EvalConfig
-        and name.split(".")[0] in TrainConfig.model_fields
-        and name in keys_by_name(TrainConfig)
-    ):
-        parent = name.split(".")[0]
-        legal = [key for key in index if key.startswith(f"{parent}.")]
-        why = "evaluation takes it from the run's own configuration"
-        return Problem((name,), (name,), why, f"can be set: {', '.join(legal)}" if legal else "leave it out")
-    parent = name.rpartition(".")[0]
-    if parent in index and not any(section_types(key.field.annotation) for key in index[parent]):
-        return Problem((name,), (name,), f"{parent} is a single value, without keys")
-    index = {
-        other: keys
-        for other, keys in index.items()
-        if any(key.family in (None, chosen.get(other.partition(".")[0])) for key in keys)
-    }
-    near = closest(name, [*index, *(key for key in present if key not in index)])
-    if near:
-        return Problem(
-            (name,), (name,), "unknown key", "\n".join(_suggestion(other, index) for other in near)
-        )
-    siblings = [key for key in [*index, *present] if key.rpartition(".")[0] == parent]
-    if not siblings:
-        parent, siblings = "", [key for key in index if "." not in key]
-    return Problem(
-        (name,),
-        (name,),
-        "unknown key",
-        f"keys of {parent or 'the top'}: {', '.join(dict.fromkeys(siblings))}",
-    )
-
-
-def _either(group: str, words: Sequence[str]) -> str:
-    return " or ".join(f"{group}={word}" for word in words)
-
-
-def _suggestion(name: str, index: Mapping[str, Sequence[Key]]) -> str:
-    keys = index.get(name)
-    if not keys:
-        return f"closest: {name}"
-    marks = [] if any(key.family is None for key in keys) else [str(key.family) for key in keys]
-    families = _either(name.partition(".")[0], marks)
-    return f"closest: {name} ({keys[0].expected}{f'; {families}' if families else ''}). {keys[0].meaning}"

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from kanvision.lazy import load_on_demand
 
-from .classification import class_probabilities, classification_metrics, wrong_where_not_finite
-from .nonfinite import NonFiniteImages
-
 if TYPE_CHECKING:
+    from .classification import classification_metrics, wrong_where_not_finite
     from .counts import foreground_planes, pixel_counts
+    from .decisions import class_probabilities, decide_masks, foreground_probabilities, mask_probabilities
     from .distance import BorderDistance, border_distances, hausdorff95
+    from .nonfinite import NonFiniteImages
     from .objects import OBJECT_SCORES, ObjectScore, object_tallies
     from .overlap import OverlapScore
     from .segmentation import TrainingLoss, segmentation_metrics, slow_segmentation_metrics
@@ -29,8 +29,11 @@ __all__ = [
     "border_distances",
     "class_probabilities",
     "classification_metrics",
+    "decide_masks",
     "foreground_planes",
+    "foreground_probabilities",
     "hausdorff95",
+    "mask_probabilities",
     "object_tallies",
     "pixel_counts",
     "segmentation_metrics",
@@ -38,7 +41,10 @@ __all__ = [
     "wrong_where_not_finite",
 ]
 
-_OF_MASKS = {
+_NAMES = {
+    ".classification": ("classification_metrics", "wrong_where_not_finite"),
+    ".decisions": ("class_probabilities", "decide_masks", "foreground_probabilities", "mask_probabilities"),
+    ".nonfinite": ("NonFiniteImages",),
     ".counts": ("foreground_planes", "pixel_counts"),
     ".distance": ("BorderDistance", "border_distances", "hausdorff95"),
     ".objects": ("OBJECT_SCORES", "ObjectScore", "object_tallies"),
@@ -46,4 +52,4 @@ _OF_MASKS = {
     ".segmentation": ("TrainingLoss", "segmentation_metrics", "slow_segmentation_metrics"),
     ".threshold": ("THRESHOLDS", "ThresholdSearch"),
 }
-__getattr__ = load_on_demand(__name__, {name: home for home, names in _OF_MASKS.items() for name in names})
+__getattr__ = load_on_demand(__name__, {name: home for home, names in _NAMES.items() for name in names})

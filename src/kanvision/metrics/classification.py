@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
-__all__ = ["class_probabilities", "classification_metrics", "wrong_where_not_finite"]
+__all__ = ["classification_metrics", "wrong_where_not_finite"]
 
 ECE_BINS = 15
 
@@ -32,11 +32,6 @@ def classification_metrics(num_classes: int) -> MetricCollection:
     return MetricCollection(
         {**metrics, "ece": MulticlassCalibrationError(num_classes, n_bins=ECE_BINS)}, compute_groups=False
     )
-
-
-def class_probabilities(logits: Tensor) -> Tensor:
-    """Return the softmax over classes in at least fp32, (B, num_classes, ...)."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(dim=1)
 
 
 def wrong_where_not_finite(probabilities: Tensor, target: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ with open_scene(path, bands) as scene:
 
 from __future__ import annotations
 
+from .class_names import name_outputs
 from .classes import find_unusable_pictures, predict_classes
 from .inputs import (
     Inputs,
@@ -18,12 +19,13 @@ from .inputs import (
     resolve_output_file,
 )
 from .masks import MaskPredictor, Outputs
-from .raster import Bands, Scene, open_scene
+from .raster import ArrayScene, Bands, Scene, open_scene
 from .statistics import Outcome
 from .tile_blending import Strip, blend_tiles
 from .tiling import Tiling
 
 __all__ = [
+    "ArrayScene",
     "Bands",
     "Inputs",
     "MaskPredictor",
@@ -38,6 +40,7 @@ __all__ = [
     "find_overwritten_files",
     "find_unusable_pictures",
     "find_unusable_scenes",
+    "name_outputs",
     "open_scene",
     "predict_classes",
     "raise_problems",

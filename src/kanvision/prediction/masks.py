@@ -139,27 +139,48 @@ class MaskPredictor:
         Raises:
             FileError: If the image cannot be read.
         """
-        labels = None if self.mode == "multilabel" else range(1, 1 + len(self.foreground))
-        statistics = ImageStatistics(scene, labels, self.rgb, self.colors)
-        strips = (self._predict_resized if self.is_resized(scene) else self._predict_tiles)(
-            scene, statistics, advance
-        )
+        statistics = self._build_statistics(scene)
         with ExitStack() as stack:
             write_masks, write_probabilities = map(stack.enter_context, self._open_files(scene, outputs))
-            top = 0
-            for values, valid in regroup_rows(strips, BLOCK):
-                decided = self.decisions(torch.from_numpy(values)[None])[0].numpy()
-                is_number = np.isfinite(values).all(axis=0)
-                planes = decided if decided.ndim == 3 else decided[None]  # (L, h, W)
-                statistics.add_labels(top, planes, valid, is_number)
-                labeled = np.where(valid & is_number, planes, self.no_data)
-                write_masks(top, labeled.astype(np.uint8 if self.no_data == 255 else np.uint16))
-                write_probabilities(top, np.where(valid, values, np.float32(np.nan)))
-                top += len(valid)
+            for top, labels, values in self._decide_rows(scene, statistics, advance):
+                write_masks(top, labels)
+                write_probabilities(top, values)
             if outputs.overlay is not None:
                 with write_atomically(outputs.overlay) as part:
                     statistics.draw_overlay().save(part, "png")
         return statistics.summarize()
+
+    def predict_arrays(self, scene: Scene) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Return labels (L, H, W) and probabilities (K, H, W) of an image, as `predict` writes them.
+
+        Raises:
+            FileError: If the image cannot be read.
+        """
+        rows = list(self._decide_rows(scene, self._build_statistics(scene)))
+        return tuple(np.concatenate([row[index] for row in rows], axis=1) for index in (1, 2))  # type: ignore[return-value]
+
+    def _build_statistics(self, scene: Scene) -> ImageStatistics:
+        labels = None if self.mode == "multilabel" else range(1, 1 + len(self.foreground))
+        return ImageStatistics(scene, labels, self.rgb, self.colors)
+
+    def _decide_rows(
+        self,
+        scene: Scene,
+        statistics: ImageStatistics,
+        advance: Callable[[int], object] = lambda count: None,
+    ) -> Iterator[tuple[int, NDArray[Any], NDArray[np.float32]]]:
+        """Yield the number of the first row, labels (L, h, W) and probabilities (K, h, W) of some rows."""
+        strips = self._predict_resized if self.is_resized(scene) else self._predict_tiles
+        top = 0
+        for values, valid in regroup_rows(strips(scene, statistics, advance), BLOCK):
+            decided = self.decisions(torch.from_numpy(values)[None])[0].numpy()
+            is_number = np.isfinite(values).all(axis=0)
+            planes = decided if decided.ndim == 3 else decided[None]  # (L, h, W)
+            statistics.add_labels(top, planes, valid, is_number)
+            labeled = np.where(valid & is_number, planes, self.no_data)
+            labels = labeled.astype(np.uint8 if self.no_data == 255 else np.uint16)
+            yield top, labels, np.where(valid, values, np.float32(np.nan))
+            top += len(valid)
 
     def _tilings(self, scene: Scene) -> tuple[Tiling, Tiling]:
         return (

@@ -39,7 +39,7 @@ from kanvision.data.transforms.normalize import Preprocessing
 from .sidecars import check_metadata_file, open_mask, read_world_file
 from .tile_blending import Strip
 
-__all__ = ["Bands", "Scene", "open_scene"]
+__all__ = ["ArrayScene", "Bands", "Scene", "open_scene"]
 
 CACHE = 256 * 2**20
 """Bytes of GDAL's block cache, instead of 5 % of the memory of the machine; enough for a row of blocks."""
@@ -143,11 +143,19 @@ class Scene(ABC):
             yield top, self.read_rows(top, min(top + size, self.height))
 
 
-class PictureScene(Scene):
-    """Image that is read whole, in a format of Pillow or .npy."""
+class ArrayScene(Scene):
+    """Image in memory.
 
-    def __init__(self, path: Path, bands: Bands) -> None:
-        pixels = read_all_bands(path, bands.in_chans, with_alpha=bands.bands is not None)
+    Args:
+        pixels: Stored values, (C, H, W).
+        path: File of the pixels, or words for messages.
+        bands: Bands to use and their scaling.
+
+    Raises:
+        FileError: If its bands do not fit the network.
+    """
+
+    def __init__(self, pixels: Any, path: Path, bands: Bands) -> None:
         everything = list(range(1, len(pixels) + 1))
         numbers = bands.select(path, everything)
         self.pixels = pixels if numbers == everything else pixels[[number - 1 for number in numbers]]
@@ -250,7 +258,9 @@ def open_scene(path: Path, bands: Bands) -> Iterator[Scene]:
         FileError: If it cannot be read, or its bands do not fit the network.
     """
     if path.suffix.lower() not in TIFF:
-        yield PictureScene(path, bands)
+        yield ArrayScene(
+            read_all_bands(path, bands.in_chans, with_alpha=bands.bands is not None), path, bands
+        )
         return
     import rasterio
 

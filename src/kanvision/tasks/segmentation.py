@@ -19,7 +19,10 @@ from kanvision.metrics import (
     ThresholdSearch,
     TrainingLoss,
     border_distances,
+    decide_masks,
     foreground_planes,
+    foreground_probabilities,
+    mask_probabilities,
     object_tallies,
     pixel_counts,
     segmentation_metrics,
@@ -161,31 +164,16 @@ class SegmentationTask(Task):
 
     def predictions(self, logits: Tensor) -> Tensor:
         """Return probabilities (B, num_classes, H, W), in at least fp32; exclusive classes sum to 1."""
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        is_independent = self.mode == "multilabel" or logits.shape[1] == 1
-        return logits.sigmoid() if is_independent else logits.softmax(dim=1)
+        return mask_probabilities(logits, self.mode)
 
     def predicted_masks(self, probabilities: Tensor, thresholds: Sequence[float] | None = None) -> Tensor:
-        """Return the masks of probabilities.
+        """Return the masks of probabilities in the form of the batch's masks, see `decide_masks`.
 
         Args:
             probabilities: See `predictions`.
             thresholds: Threshold of each foreground class; None: `self.thresholds`.
-
-        Returns:
-            Masks in the form of the batch's masks, int64. Pixels whose probabilities are not finite are -1 in
-            multiclass masks, and background in binary and multilabel masks.
         """
-        if self.mode == "multiclass":
-            # argmax returns the index of a NaN, which must not count as a prediction of that class
-            return probabilities.argmax(dim=1).where(probabilities.isfinite().all(dim=1), -1)
-        foreground = self._foreground(probabilities)
-        limits = foreground.new_tensor(thresholds or self.thresholds)[:, None, None]
-        planes = (foreground > limits).long()  # (B, K, H, W)
-        return planes[:, 0] if self.mode == "binary" else planes
-
-    def _foreground(self, probabilities: Tensor) -> Tensor:
-        return probabilities[:, -1:] if self.mode == "binary" else probabilities
+        return decide_masks(probabilities, self.mode, thresholds or self.thresholds)
 
     # --- metrics
 
@@ -230,7 +218,7 @@ class SegmentationTask(Task):
         planes, valid = target, self._valid_pixels(target)
         if self.mode == "binary":
             planes, valid = target[:, None], None if valid is None else valid[:, None]
-        search.update(self._foreground(probabilities), planes == 1, valid)
+        search.update(foreground_probabilities(probabilities, self.mode), planes == 1, valid)
 
     # --- threshold search
 

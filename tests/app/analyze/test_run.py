@@ -11,7 +11,8 @@ from PIL import Image
 
 from kanvision.app.analyze.inputs import sample_positions
 from kanvision.app.analyze.run import analyze
-from kanvision.app.build import build_model, build_task
+from kanvision.app.build import build_task
+from kanvision.app.model import build_model
 from kanvision.app.restore import RestoredRun, restore
 from kanvision.config import ConfigError, EvalConfig, compose, parse_train
 

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from kanvision.analysis.explain.explainer import SCORES
-from kanvision.app.build import build_model, build_task
+from kanvision.app.build import build_task
 from kanvision.app.explain.run import explain
+from kanvision.app.model import build_model
 from kanvision.config import ConfigError, EvalConfig, compose, parse_train
 
 CONF = Path(__file__).resolve().parents[3] / "conf"

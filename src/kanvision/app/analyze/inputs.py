@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from kanvision.analysis.attention.capture import Attention, attentions
-from kanvision.app.build import build_model
+from kanvision.app.model import build_model
 from kanvision.app.restore import RestoredRun, matching_state_dict
 from kanvision.app.results_folder import run_folder
 from kanvision.checkpoints import find_snapshots, load_checkpoint, match_structure

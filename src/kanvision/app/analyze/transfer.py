@@ -17,7 +17,8 @@ from kanvision.analysis.feature_probe import (
     score_picture,
 )
 from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
-from kanvision.app.build import build_model, create_datamodule
+from kanvision.app.build import create_datamodule
+from kanvision.app.model import build_model
 from kanvision.app.restore import RestoredRun
 from kanvision.config import ConfigError, as_config_error, program
 from kanvision.config.errors import problem_at

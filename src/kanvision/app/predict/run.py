@@ -13,9 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from kanvision.app import record
 from kanvision.app.build import create_datamodule
+from kanvision.app.checkpoint_record import numbered_bands
 from kanvision.app.restore import RestoredRun, restore
 from kanvision.app.results_folder import run_folder
-from kanvision.config import ConfigError, EvalConfig, TrainConfig, lock_folder
+from kanvision.config import ConfigError, EvalConfig, lock_folder
 from kanvision.config.errors import problem_at
 from kanvision.data import ClassificationDataModule, ImageDataModule, SegmentationDataModule
 from kanvision.data.files.pillow import pixel_limit
@@ -30,6 +31,7 @@ from kanvision.prediction import (
     find_overwritten_files,
     find_unusable_pictures,
     find_unusable_scenes,
+    name_outputs,
     open_scene,
     predict_classes,
     raise_problems,
@@ -153,7 +155,7 @@ def _write_classes(job: _PredictionJob) -> list[str]:
     with job.progress("checking", len(inputs.names)) as advance:
         problems = find_unusable_pictures(inputs.paths, limit, advance)
     raise_problems([*problems, *find_overwritten_files([table, job.record], inputs, cfg.predict.overwrite)])
-    names = _class_names(job.run, job.run.train_cfg.data.num_classes or 0)
+    names = name_outputs(job.run.task.class_names, job.run.train_cfg.data.num_classes or 0)
     started = time.perf_counter()
     with job.progress("predicting", len(inputs.names)) as advance:
         counts = predict_classes(
@@ -179,7 +181,7 @@ def _write_masks(job: _PredictionJob) -> list[str]:
     bands = Bands(
         data.spec.in_chans,
         data.preprocessing,
-        tuple(cfg.bands) if cfg.bands else _numbered_bands(job.run.train_cfg),
+        tuple(cfg.bands) if cfg.bands else numbered_bands(job.run.train_cfg),
         cfg.max_value or getattr(job.run.train_cfg.data, "max_value", None),
     )
     predictor = _build_mask_predictor(job, data)
@@ -229,7 +231,7 @@ def _non_finite_error(job: _PredictionJob, table: Path) -> NonFiniteError:
 def _build_mask_predictor(job: _PredictionJob, data: SegmentationDataModule) -> MaskPredictor:
     cfg, task, size = job.run.cfg, job.run.task, data.spec.img_size
     assert isinstance(task, SegmentationTask)
-    names = _class_names(job.run, 1 if task.mode == "binary" else task.num_classes)
+    names = name_outputs(task.class_names, task.num_classes, task.mode)
     tile, overlap = cfg.predict.tile or size, cfg.predict.overlap
     is_tiled = cfg.predict.tile is not None or overlap is not None
     return MaskPredictor(
@@ -247,24 +249,6 @@ def _build_mask_predictor(job: _PredictionJob, data: SegmentationDataModule) -> 
         rgb=data.rgb if cfg.predict.bands is None else (),
         colors=data.colors,
     )
-
-
-def _numbered_bands(train_cfg: TrainConfig) -> tuple[int, ...] | None:
-    """Return the numbers of the run's bands in a file; None if it names bands of separate files."""
-    bands = getattr(train_cfg.data, "bands", None) or ()
-    return tuple(bands) if bands and all(isinstance(band, int) for band in bands) else None
-
-
-def _class_names(run: RestoredRun, count: int) -> list[str]:
-    """Return the class names in the checkpoint, or numbers if it is too old to hold names."""
-    names = list(run.task.class_names)
-    if isinstance(run.task, SegmentationTask) and run.task.mode == "binary":
-        return names[-1:] or ["foreground"]
-    if len(names) == count:
-        return names
-    if isinstance(run.task, SegmentationTask):
-        return [f"class_{number}" for number in range(count)]
-    return [str(number) for number in range(count)]
 
 
 def _describe_outputs(outputs: Sequence[Any], predictor: MaskPredictor) -> list[str]:

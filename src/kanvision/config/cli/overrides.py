@@ -14,8 +14,9 @@ from kanvision.config.keys import closest, keys_by_name, with_its_section
 from kanvision.config.program import program
 from kanvision.config.schema.evaluation import CheckConfig
 from kanvision.config.schema.root import EvalConfig, TrainConfig
+from kanvision.config.schema_problems import unknown_key
 from kanvision.config.targets import hydra_problems
-from kanvision.config.validate import check, unknown_key
+from kanvision.config.validate import check
 
 from .compose import REFUSALS, Composer, reason, without_hydra
 from .quoting import as_text, is_text, shell_word

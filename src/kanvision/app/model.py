@@ -1,0 +1,47 @@
+"""Construction of the network that a configuration names; nothing here imports Lightning or Hydra."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from kanvision.config import TrainConfig, as_config_error
+from kanvision.config.schema.models import KanifyConfig, TimmConfig
+from kanvision.config.schema.transformers import TransformerConfig
+from kanvision.models import BUILDERS, choose_patch_size, kanify
+
+from .teacher import attach_teacher
+
+__all__ = ["build_model", "kanify_arguments", "model_arguments"]
+
+
+def model_arguments(cfg: TrainConfig) -> dict[str, Any]:
+    """Return the arguments of the network's builder, without its name."""
+    arguments = cfg.model.arguments()
+    if cfg.model.takes_basis:
+        arguments |= {"basis": cfg.basis.name, "basis_kwargs": cfg.basis.arguments()}
+    if isinstance(cfg.model, TransformerConfig):
+        arguments.setdefault("patch_size", choose_patch_size(cfg.model.img_size))
+    return arguments
+
+
+def kanify_arguments(cfg: TrainConfig) -> dict[str, Any]:
+    """Return the arguments of `kanify`; empty if the network stays as it is built."""
+    changes = cfg.model.kanify if isinstance(cfg.model, TimmConfig) and not cfg.model.plain else None
+    if changes is None or not (changes.mlp or changes.attention or changes.conv):
+        return {}
+    return changes.model_dump()
+
+
+def build_model(cfg: TrainConfig) -> nn.Module:
+    """Return the model with fresh weights, joined with its teacher if it has one."""
+    given = {"model.kwargs": cfg.model.kwargs, "basis.name": cfg.model.takes_basis}
+    with as_config_error(cfg, "model.name", *(key for key, is_given in given.items() if is_given)):
+        model = BUILDERS[cfg.model.kind](cfg.model.name, **model_arguments(cfg))
+    if changes := kanify_arguments(cfg):
+        usual = KanifyConfig().model_dump()
+        changed = [f"model.kanify.{key}" for key, value in changes.items() if value != usual[key]]
+        with as_config_error(cfg, "model.name", *changed):
+            kanify(model, **changes)
+    return attach_teacher(cfg, model, build_model)
