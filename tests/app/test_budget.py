@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from kanvision.app.budget import match_width
-from kanvision.app.build import build_model, measure_cost
+from kanvision.app.build import measure_cost
+from kanvision.app.model import build_model
 from kanvision.config import ConfigError, TrainConfig, compose, parse_train
 
 pytestmark = pytest.mark.usefixtures("own_folder")
