@@ -28,6 +28,7 @@ _TRAINER = "pytorch_lightning.trainer.trainer.Trainer"
 _CONNECTOR = "pytorch_lightning.trainer.connectors.logger_connector.logger_connector._LoggerConnector"
 _EPOCH_LOOP = "pytorch_lightning.loops.training_epoch_loop._TrainingEpochLoop"
 _MODULE = "torch.nn.modules.module.Module"
+_FILES = "hydra._internal.core_plugins.file_config_source.FileConfigSource"
 _LOADER = "hydra._internal.config_loader_impl.ConfigLoaderImpl"
 _NODE = "omegaconf.base.Node"
 _DEVICE_STATS = "pytorch_lightning.callbacks.device_stats_monitor.DeviceStatsMonitor"
@@ -62,6 +63,8 @@ DOORS = {
     "hydra._internal.utils._run_hydra": "no sweep, and no flag of Hydra such as --cfg",
     "hydra._internal.utils.get_args_parser": "flags and overrides cannot be checked before the run",
     "hydra._internal.utils.run_and_report": "an error in a run is printed with the frames of Hydra",
+    _FILES: "files of conf/ are read by a slow loader",
+    f"{_FILES}._get_header_dict": "`# @package _global_` in a file of conf/ has no effect",
     _LOADER: "a sweep composes anew for each value when it is checked",
     f"{_LOADER}._apply_overrides_to_config": "a sweep composes anew for each value when it is checked",
     f"{_NODE}._is_interpolation": "keys behind a reference are listed as unknown",

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pydantic import TypeAdapter
 
-from kanvision.config.defaults import register_defaults
+from kanvision.config.conf_source import register_conf
 from kanvision.config.schema.data import AnyData, AugmentConfig
 from kanvision.data import READERS, SEGMENTATION_READERS, build_datamodule
 
@@ -15,7 +15,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def settings(name: str, *overrides: str) -> dict:
-    register_defaults()
+    register_conf([CONF])
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return OmegaConf.to_container(compose(overrides=[f"+data={name}", *overrides])).get("data")
 

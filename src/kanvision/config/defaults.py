@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from .keys import own_keys, section_types
@@ -19,17 +18,10 @@ from .schema.base import Section
 from .schema.evaluation import CheckConfig
 from .schema.root import EvalConfig, TrainConfig
 
-__all__ = ["default_nodes", "register_defaults"]
+__all__ = ["default_nodes"]
 
 GROUPS = ("model", "data", "trainer")
 """Sections that files of conf/ are chosen for."""
-
-
-def register_defaults() -> None:
-    """Let Hydra find the defaults of the schema."""
-    for path, values in default_nodes().items():
-        group, _, name = path.rpartition("/")
-        ConfigStore.instance().store(name, values, group or None)
 
 
 @cache

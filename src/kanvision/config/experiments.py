@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,18 +21,13 @@ from .keys import closest, format_yaml
 from .program import program
 from .schema.base import Section
 from .schema.root import TrainConfig
-
-try:
-    from yaml import CSafeLoader as SafeLoader
-except ImportError:  # PyYAML without libyaml reads the same, slower
-    from yaml import SafeLoader  # type: ignore[assignment]
+from .yaml_loader import YamlLoader
 
 __all__ = [
     "GROUP",
     "TABLES",
     "Experiment",
     "ExperimentTable",
-    "YamlLoader",
     "find_experiment",
     "list_experiments",
 ]
@@ -176,22 +170,6 @@ def find_experiment(folders: Iterable[Path], name: str) -> Experiment | None:
     """Return the row of a name, or None; only the tables of its paper are read."""
     paper = name.partition("/")[0]
     return list_experiments(folders, paper).get(name) if re.fullmatch(r"\w+", paper) else None
-
-
-class YamlLoader(SafeLoader):
-    """Loader that reads numbers such as 1e-6 as OmegaConf does, and refuses duplicate keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return a mapping; ConstructorError if it has a key twice."""
-        for key, other in pairwise(sorted(str(key.value) for key, _ in node.value)):
-            if key == other:
-                raise yaml.constructor.ConstructorError(None, None, f"{key} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-YamlLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
 
 
 @cache

@@ -204,6 +204,7 @@ def all_keys(root: type[Section], prefix: str = "", family: str | None = None) -
             yield from all_keys(section, f"{prefix}{name}.", family)
 
 
+@cache
 def keys_by_name(root: type[Section]) -> dict[str, list[Key]]:
     """Return all keys by their dotted names."""
     found: dict[str, list[Key]] = {}

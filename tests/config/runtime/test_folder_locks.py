@@ -20,7 +20,7 @@ import yaml
 from kanvision.config import (
     ConfigError, ConfigGroups, exit_with_message, parse_train, register_resolvers, to_primitive
 )
-from kanvision.config.defaults import register_defaults
+from kanvision.config.conf_source import register_conf
 from kanvision.config.runtime import resolvers
 from kanvision.sweep import lock_job_folder, sweep_job
 
@@ -49,7 +49,7 @@ def main(cfg):
 
 resolvers.datetime = Clock
 register_resolvers()
-register_defaults()
+register_conf([CONF])
 main()
 """
 STEM = "2026-01-02_03-04-05"

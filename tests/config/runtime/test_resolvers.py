@@ -155,7 +155,7 @@ import sys
 from pathlib import Path
 import hydra
 from kanvision.config import ConfigError, ConfigGroups, exit_with_message, parse_train, register_resolvers
-from kanvision.config.defaults import register_defaults
+from kanvision.config.conf_source import register_conf
 
 CONF = Path(sys.argv.pop(1))
 
@@ -171,7 +171,7 @@ def main(cfg):
             raise DataError("no such folder: data")
 
 register_resolvers()
-register_defaults()
+register_conf([CONF])
 main()
 """
 

@@ -10,7 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from kanvision.config.defaults import register_defaults
+from kanvision.config.conf_source import register_conf
 from kanvision.config.schema.data import SyntheticFieldsConfig
 from kanvision.data import SEGMENTATION_READERS, SegmentationDataModule, build_datamodule
 from kanvision.data.transforms.normalize import Preprocessing
@@ -78,7 +78,7 @@ def same(first, second) -> bool:
 
 
 def test_the_data_file_has_every_key_and_builds():
-    register_defaults()
+    register_conf([CONF])
     with initialize_config_dir(str(CONF), version_base="1.3"):
         values = OmegaConf.to_container(compose(overrides=["+data=synthetic_fields"]))["data"]
     assert set(values) == set(SyntheticFieldsConfig.model_fields)

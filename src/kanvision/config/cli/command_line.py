@@ -12,7 +12,7 @@ from typing import NamedTuple, NoReturn
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
-from kanvision.config.defaults import register_defaults
+from kanvision.config.conf_source import register_conf
 from kanvision.config.errors import ConfigError, Problem, exit_with_message, is_global_rank_zero
 from kanvision.config.experiments import GROUP
 from kanvision.config.groups import ConfigGroups
@@ -20,7 +20,6 @@ from kanvision.config.program import key_reference, program
 from kanvision.config.renames import print_old_names, rename_override
 from kanvision.config.schema.evaluation import CheckConfig
 from kanvision.config.schema.root import EvalConfig, TrainConfig
-from kanvision.config.table_source import register_experiments
 from kanvision.config.yaml_limits import growth_problems
 
 from .compose import Composer, composer
@@ -67,8 +66,7 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
         args, unknown = get_args_parser().parse_known_intermixed_args(argv)
     home = Path(args.config_path).resolve() if args.config_path else config_dir
     folders = [Path(args.config_dir).resolve()] if args.config_dir else []
-    register_experiments([home, *folders])
-    register_defaults()
+    register_conf([home, *folders])
     if int(os.environ.get("LOCAL_RANK", "0")) > 0 and any(word.startswith("hydra.run.dir=") for word in argv):
         return CommandLine(list(argv))  # started by rank 0, which has checked the command line
     unsafe = [*_rerun_problems(args.experimental_rerun), *growth_problems([home, *folders])]

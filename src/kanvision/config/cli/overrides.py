@@ -12,6 +12,7 @@ from kanvision.config.errors import Problem
 from kanvision.config.groups import ConfigGroups
 from kanvision.config.keys import closest, keys_by_name, with_its_section
 from kanvision.config.program import program
+from kanvision.config.schema.base import Section
 from kanvision.config.schema.evaluation import CheckConfig
 from kanvision.config.schema.root import EvalConfig, TrainConfig
 from kanvision.config.schema_problems import unknown_key
@@ -69,7 +70,7 @@ class _OverrideChecker:
     """Collector of the problems of one command line."""
 
     def __init__(self, root: Root, composing: Composer, choices: ConfigGroups) -> None:
-        self.root: type[Any] = root
+        self.root: type[Section] = root
         self.composing, self.choices = composing, choices
         self.problems: dict[tuple[Any, ...], Problem] = {}
         # Groups with an unknown choice: their keys cannot be checked.
@@ -204,9 +205,10 @@ class _OverrideChecker:
         wanted.extend(self._searched(base, multirun))
         present = dict(_flat(base))
         sound = self._composable([word for word in wanted if self._exists(word, base, present)], texts)
+        root: type[Any] = self.root
         while sound is not None:
             cfg = self.composing.compose(texts, [word.parsed for word in sound])
-            config, problems = check(without_hydra(cfg), self.root, self.choices)
+            config, problems = check(without_hydra(cfg), root, self.choices)
             section: Any = OmegaConf.to_container(cfg.hydra, resolve=False)
             typed = [word.key for word in [*chosen, *sound]]
             problems += hydra_problems(section, typed, self.composing.searchpath)
@@ -320,7 +322,7 @@ class _OverrideChecker:
         return problem.typed_as(*given)
 
 
-def to_hydra_spelling(word: str, root: Root) -> str:
+def to_hydra_spelling(word: str, root: type[Section]) -> str:
     """Return an override as Hydra reads it: texts quoted, `++` where a section may be null."""
     return with_its_section(as_text(word, root), root)
 

@@ -1,20 +1,27 @@
-"""Hydra composes rows of tables on the command line, in files, and in the processes of launchers."""
+"""Hydra composes rows of tables on the command line, in files, and in the processes of launchers.
 
+A configuration is composed once in a process, until a file changes.
+"""
+
+import io
+import os
 import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from kanvision.config import compose
 from kanvision.config.cli.compose import composer
-from kanvision.config.defaults import register_defaults
-from kanvision.config.table_source import register_experiments
+from kanvision.config.conf_source import register_conf
+from kanvision.config.yaml_loader import YamlLoader
 
 ROW = "convkan/reg_slim_act_l1_1e-6"
 TABLE = """\
@@ -84,14 +91,15 @@ def test_papers_and_rows_are_listed_for_completion(conf: Path) -> None:
 
 def test_a_process_that_a_launcher_starts_composes_rows(conf: Path, tmp_path: Path) -> None:
     """Launchers such as submitit send Hydra's state and its loader to a process that registers nothing."""
-    register_experiments([conf])
-    register_defaults()
+    register_conf([conf])
     loader = ConfigLoaderImpl(create_config_search_path(f"file://{conf}"))
     # resolvers are functions, for which launchers have a pickle of their own
     sent = {**Singleton.get_state(), "omegaconf_resolvers": {}}
     state = tmp_path / "state"
     state.write_bytes(pickle.dumps((sent, loader)))
     script = f"""
+import io
+import os
 import pickle
 from hydra.core.singleton import Singleton
 from hydra.types import RunMode
@@ -102,3 +110,39 @@ print(cfg.penalty.activation_l1, cfg.model.family)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ["1e-06", "convkan"], done.stderr
+
+
+def test_files_are_read_as_omegaconf_reads_them(conf: Path) -> None:
+    """Catches a loader that reads a value as another type."""
+    paths = [*conf.rglob("*.yaml")]
+    assert len(paths) > 200
+    for path in paths:
+        with path.open(encoding="utf-8") as file:
+            assert (yaml.load(file, YamlLoader) or {}) == OmegaConf.to_container(OmegaConf.load(path)), path
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1e-6", "1E5", "-1.5e3", "1_0.5", ".5", "2026-01-02", "1:30", "on", ".inf", "1.e2", ".5e3"],
+)
+def test_a_plain_word_has_the_type_of_omegaconf(text: str) -> None:
+    assert repr(yaml.load(f"a: {text}", YamlLoader)) == repr(
+        OmegaConf.to_container(OmegaConf.load(io.StringIO(f"a: {text}")))
+    )
+
+
+def test_a_changed_file_is_composed_again(conf: Path, tmp_path: Path) -> None:
+    """Catches a process that keeps a configuration after its files have changed."""
+    (tmp_path / "recipe").mkdir()
+    path = tmp_path / "recipe" / "mine.yaml"
+    sizes = []
+    for size in (7, 8):
+        path.write_text(f"# @package _global_\ndata: {{batch_size: {size}}}\n", "utf-8")
+        os.utime(path, ns=(size, size))
+        with composer("train", conf, [tmp_path]) as composing:
+            cfg = composing.compose(["recipe=mine"], [])
+        cfg.seed = 99  # the copy of this caller
+        with composer("train", conf, [tmp_path]) as composing:
+            again = composing.compose(["recipe=mine"], [])
+        sizes.append((cfg.data.batch_size, again.seed == 99, again.hydra.runtime.cwd == os.getcwd()))
+    assert sizes == [(7, False, True), (8, False, True)]
