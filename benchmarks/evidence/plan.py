@@ -12,8 +12,9 @@ from typing import Literal
 import yaml
 from pydantic import Field, model_validator
 
-from kanvision.config.experiments import Experiment, YamlLoader, list_experiments
+from kanvision.config.experiments import Experiment, list_experiments
 from kanvision.config.schema.base import Section
+from kanvision.config.yaml_loader import YamlLoader
 
 __all__ = ["REPOSITORY", "Comparison", "Item", "Plan"]
 
