@@ -43,6 +43,10 @@ class Ledger:
         """Return the file of a run."""
         return self.folder / f"{item}.json"
 
+    def has(self, item: Item) -> bool:
+        """Return True if a run is finished."""
+        return self.path(item).is_file()
+
     def read(self, item: Item) -> dict[str, Any] | None:
         """Return the record of a run; None if it is not finished.
 

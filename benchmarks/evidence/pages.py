@@ -14,8 +14,7 @@ from pathlib import Path
 
 from .ledger import Ledger
 from .plan import REPOSITORY, Plan
-from .results import RowResult, TableResult, read_table
-from .statistics import Interval
+from .results import Estimate, RowResult, TableResult, read_table
 
 __all__ = ["PAGES", "render_pages", "write_pages"]
 
@@ -111,8 +110,10 @@ def _row_cells(table: TableResult, row: RowResult) -> list[str]:
         if row.contrast is None:
             cells += [""] * 4
         else:
-            images = "" if row.over_images is None else _bounds(row.over_images)
-            cells += [_difference(row.contrast.difference), images, f"{row.p:.2g}", str(row.verdict)]
+            contrast = row.contrast
+            images = "" if contrast.over_images is None else _bounds(contrast.over_images, "+")
+            p = "" if contrast.p_adjusted is None else f"{contrast.p_adjusted:.2g}"
+            cells += [_difference(contrast.over_seeds), images, p, contrast.verdict]
     minutes = row.cpu_minutes(table.commit)
     cells += ["" if minutes is None else f"{minutes:.2g}", f"{record['lr']:g}"]
     return [*cells, f"`python train.py experiment={row.experiment.name} seed=1`"]
@@ -134,8 +135,8 @@ def _conclusions(table: TableResult) -> list[str]:
 
 def _points(row: RowResult) -> str:
     assert row.contrast is not None
-    difference = row.contrast.difference
-    low, high = sorted((abs(difference.low), abs(difference.high)))
+    difference = row.contrast.over_seeds
+    low, high = sorted(map(abs, difference.interval))
     return f"{abs(difference.mean):.1f} points ({low:.1f} to {high:.1f})"
 
 
@@ -157,7 +158,7 @@ def _render_readme(tables: list[TableResult]) -> str:
         for row in table.rows:
             record = next(iter(row.records.values()))
             minutes = row.cpu_minutes(table.commit)
-            verdict = f"{row.verdict}, {_difference(row.contrast.difference)}" if row.contrast else ""
+            verdict = f"{row.verdict}, {_difference(row.contrast.over_seeds)}" if row.contrast else ""
             cost = "" if minutes is None else f"{minutes:.2g}"
             command = f"`python train.py experiment={row.experiment.name} seed=1`"
             lines.append(
@@ -187,12 +188,13 @@ def _score(row: RowResult) -> str:
     return f"{row.score.mean:.2f} ({_bounds(row.score)})"
 
 
-def _difference(interval: Interval) -> str:
-    return f"{interval.mean:+.2f} ({_bounds(interval, '+')})"
+def _difference(estimate: Estimate) -> str:
+    return f"{estimate.mean:+.2f} ({_bounds(estimate, '+')})"
 
 
-def _bounds(interval: Interval, sign: str = "") -> str:
-    return f"{interval.low:{sign}.2f} to {interval.high:{sign}.2f}"
+def _bounds(estimate: Estimate, sign: str = "") -> str:
+    low, high = estimate.interval
+    return f"{low:{sign}.2f} to {high:{sign}.2f}"
 
 
 def _bar(cells: list[str]) -> str:

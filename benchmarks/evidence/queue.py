@@ -11,6 +11,7 @@ import fcntl
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from typing import Any
 from .ledger import Ledger, make_record
 from .plan import REPOSITORY, Item, Plan
 
-__all__ = ["Queue", "run_training"]
+__all__ = ["Queue", "run_training", "train_elsewhere"]
 
 IMPORTS = ["kanvision.app.train", "kanvision.tasks.classification"]
 """Modules that are imported once for all runs."""
@@ -59,7 +60,7 @@ class Queue:
 
     def missing(self, tables: Sequence[str] = ()) -> list[Item]:
         """Return the listed runs without a record, in the order of the work."""
-        return [item for item in self.plan.items(tables) if self.ledger.read(item) is None]
+        return [item for item in self.plan.items(tables) if not self.ledger.has(item)]
 
     def tuning(self, item: Item) -> list[Item]:
         """Return the runs that choose the learning rate of a compared run."""
@@ -75,7 +76,7 @@ class Queue:
 
     def is_ready(self, item: Item) -> bool:
         """Return True if all runs that a run depends on have records."""
-        return all(self.ledger.read(other) is not None for other in self.tuning(item))
+        return all(map(self.ledger.has, self.tuning(item)))
 
     def work(self, hours: float, processes: int, tables: Sequence[str] = ()) -> None:
         """Do the missing runs until there are none or the time is over; unfinished ones are saved.
@@ -88,23 +89,24 @@ class Queue:
         end = time.monotonic() + 3600 * hours
         live: dict[Item, Any] = {}
         busy: set[Item] = set()
-        while time.monotonic() < end:
-            for item in [item for item, process in live.items() if not process.is_alive()]:
-                self._finish(item, live.pop(item).exitcode, busy)
-            waiting = [
-                item
-                for item in self.missing(tables)
-                if item not in live and item not in busy and item not in self.failed and self.is_ready(item)
-            ]
-            if not waiting and not live:
-                return
-            for item in waiting[: processes - len(live)]:
-                live[item] = self._start(item)
-            time.sleep(1)
-        for item, process in live.items():
-            process.terminate()  # train.py saves a checkpoint
-            process.join()
-            self._finish(item, process.exitcode, busy)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            while time.monotonic() < end:
+                for item in [item for item, process in live.items() if not process.is_alive()]:
+                    self._finish(item, live.pop(item).exitcode, busy)
+                waiting = [item for item in self.missing(tables) if item not in {*live, *busy, *self.failed}]
+                ready = [item for item in waiting if self.is_ready(item)]
+                if not ready and not live:
+                    break
+                for item in ready[: processes - len(live)]:
+                    live[item] = self._start(item)
+                time.sleep(1)
+        finally:
+            for process in live.values():
+                process.terminate()  # train.py saves a checkpoint
+            for item, process in live.items():
+                process.join()
+                self._finish(item, process.exitcode, busy)
 
     def folder(self, item: Item) -> Path:
         """Return the folder of a run."""
@@ -129,6 +131,13 @@ class Queue:
         elif status is not None and status > 0:
             self.failed[item] = folder.with_suffix(".log")
             print(f"{item} failed: {self.failed[item]}", file=sys.stderr, flush=True)
+
+
+def train_elsewhere(words: Sequence[str], folder: Path, repository: Path) -> None:
+    """Run `train.py` in a process of its own, and wait for its end."""
+    process = FORKS.Process(target=run_training, args=(list(words), folder, repository))
+    process.start()
+    process.join()
 
 
 def run_training(words: Sequence[str], folder: Path, repository: Path) -> None:

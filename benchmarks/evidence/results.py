@@ -2,33 +2,74 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
 
 from kanvision.config.experiments import Experiment
+from kanvision.statistics import Interval, holm_correction, mean_interval, paired_t_test
 
 from .ledger import Ledger, is_right
 from .plan import Comparison, Item, Plan
-from .statistics import (
-    Contrast,
-    Interval,
-    Verdict,
-    adjust_holm,
-    bootstrap_interval,
-    compare,
-    mean_interval,
-)
 
-__all__ = ["RowResult", "TableResult", "read_table"]
+__all__ = ["Contrast", "Estimate", "RowResult", "TableResult", "Verdict", "compare", "read_table"]
 
+Verdict = Literal["better", "worse", "not separated"]
+ALPHA = 0.05
+"""Bound of the risk that any verdict of a table is wrong about seeds, if no row differs."""
+
+Records = Mapping[int, Mapping[str, Any]]
+"""Record of each seed."""
 MIN_SEEDS = 3
 """Number of seeds below which a row has no number."""
 ALIKE = ("parameters", "images", "data_fingerprint")
 """Facts that all records of a row share."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean with its 95 % interval of Student's t."""
+
+    mean: float
+    interval: Interval
+
+    @classmethod
+    def from_values(cls, values: Sequence[float]) -> Estimate:
+        """Return the estimate of two or more values."""
+        found = mean_interval(values)
+        assert found is not None
+        return cls(statistics.fmean(values), found)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Difference between a row and the baseline, in points.
+
+    Attributes:
+        over_seeds: Difference over the common seeds.
+        over_images: Difference over the test images, for the networks of these seeds; None without
+            predictions. It says nothing about another seed.
+        count: Number of common seeds.
+        p_value: P-value of the paired t-test over seeds; None if their differences are equal.
+        p_adjusted: P-value after Holm's correction for the rows of the table.
+    """
+
+    over_seeds: Estimate
+    over_images: Estimate | None
+    count: int
+    p_value: float | None
+    p_adjusted: float | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Verdict by rule: separated if the corrected p-value is below 0.05."""
+        if self.p_adjusted is None or self.p_adjusted >= ALPHA:
+            return "not separated"
+        return "better" if self.over_seeds.mean > 0 else "worse"
 
 
 @dataclass(frozen=True)
@@ -40,23 +81,19 @@ class RowResult:
         experiment: Row in conf/tables.
         records: Record of each seed.
         score: Mean of the metric over the seeds with its interval, in percent.
-        contrast: Difference from the baseline in points; None for the baseline, and without common seeds.
-        p: P-value of the contrast after Holm's correction over the rows of the table; NaN without a contrast.
-        over_images: Difference from the baseline over test images by bootstrap, in points; None without one.
+        contrast: Difference from the baseline; None for the baseline, and with fewer than three common seeds.
     """
 
     name: str
     experiment: Experiment
-    records: Mapping[int, Mapping[str, Any]]
-    score: Interval
+    records: Records
+    score: Estimate
     contrast: Contrast | None = None
-    p: float = math.nan
-    over_images: Interval | None = None
 
     @property
     def verdict(self) -> Verdict | None:
         """Verdict by rule; None without a contrast."""
-        return None if self.contrast is None else self.contrast.verdict(self.p)
+        return None if self.contrast is None else self.contrast.verdict
 
     def cpu_minutes(self, commit: str) -> float | None:
         """Return the mean processor time of training at one commit, in minutes; None if there is none."""
@@ -106,7 +143,8 @@ def read_table(plan: Plan, ledger: Ledger, name: str) -> TableResult:
             continue
         _check_alike(name, row, found)
         scores = _scores(comparison, found)
-        rows.append(RowResult(row, experiment, found, mean_interval(list(scores.values()))))
+        scores = list(_scores(comparison, found).values())
+        rows.append(RowResult(row, experiment, found, Estimate.from_values(scores)))
     rows = _compare_rows(comparison, rows)
     commits = Counter(record["commit"] for row in rows for record in row.records.values())
     most = max(sorted(commits), key=commits.__getitem__, default="")
@@ -114,7 +152,7 @@ def read_table(plan: Plan, ledger: Ledger, name: str) -> TableResult:
     return TableResult(name, comparison, best_first, missing, most, sorted(commits))
 
 
-def _scores(comparison: Comparison, records: Mapping[int, Mapping[str, Any]]) -> dict[int, float]:
+def _scores(comparison: Comparison, records: Records) -> dict[int, float]:
     return {seed: 100 * record["metrics"][comparison.metric] for seed, record in records.items()}
 
 
@@ -123,39 +161,36 @@ def _compare_rows(comparison: Comparison, rows: list[RowResult]) -> list[RowResu
     baseline = next((row for row in rows if row.name == comparison.baseline), None)
     if baseline is None:
         return rows
-    reference = _scores(comparison, baseline.records)
-    others = {
-        row.name: compare(_scores(comparison, row.records), reference) for row in rows if row != baseline
+    found = {
+        row.name: compare(row.records, baseline.records, comparison) for row in rows if row is not baseline
     }
-    contrasts = {name: contrast for name, contrast in others.items() if contrast is not None}
-    adjusted = dict(zip(contrasts, adjust_holm([c.p for c in contrasts.values()]), strict=True))
-    return [
-        RowResult(
-            row.name,
-            row.experiment,
-            row.records,
-            row.score,
-            contrasts[row.name],
-            adjusted[row.name],
-            _compare_images(row, baseline),
-        )
-        if row.name in contrasts
-        else row
-        for row in rows
-    ]
+    tested = [(name, c.p_value) for name, c in found.items() if c is not None and c.p_value is not None]
+    adjusted = dict(zip((name for name, _ in tested), holm_correction([p for _, p in tested]), strict=True))
+    contrasts = {
+        name: contrast and replace(contrast, p_adjusted=adjusted.get(name))
+        for name, contrast in found.items()
+    }
+    return [replace(row, contrast=contrasts.get(row.name)) for row in rows]
 
 
-def _compare_images(row: RowResult, baseline: RowResult) -> Interval | None:
-    """Return the difference over test images, in points; None if predictions were not kept."""
-    seeds = sorted(row.records.keys() & baseline.records.keys())
-    pairs = [(row.records[seed], baseline.records[seed]) for seed in seeds]
-    if not all("right" in record for pair in pairs for record in pair):
+def compare(row: Records, baseline: Records, comparison: Comparison) -> Contrast | None:
+    """Compare two rows over their common seeds; None if there are fewer than three."""
+    seeds = sorted(row.keys() & baseline.keys())
+    if len(seeds) < MIN_SEEDS:
         return None
-    found = bootstrap_interval([is_right(a) for a, _ in pairs], [is_right(b) for _, b in pairs])
-    return Interval(100 * found.mean, 100 * found.low, 100 * found.high)
+    scores, reference = _scores(comparison, row), _scores(comparison, baseline)
+    one, other = [scores[seed] for seed in seeds], [reference[seed] for seed in seeds]
+    differences = [a - b for a, b in zip(one, other, strict=True)]
+    images = None
+    if all("right" in records[seed] for records in (row, baseline) for seed in seeds):
+        # of the same images, so that hard ones cancel
+        pairs = [is_right(row[seed]).astype(int) - is_right(baseline[seed]) for seed in seeds]
+        images = Estimate.from_values((100 * np.mean(pairs, axis=0)).tolist())
+    test = paired_t_test(one, other)
+    return Contrast(Estimate.from_values(differences), images, len(seeds), test.p_value)
 
 
-def _check_alike(table: str, row: str, records: Mapping[int, Mapping[str, Any]]) -> None:
+def _check_alike(table: str, row: str, records: Records) -> None:
     for key in ALIKE:
         if len({str(record[key]) for record in records.values()}) > 1:
             raise ValueError(f"docs/results/{table}/{row}: records differ in {key}; run its seeds again")

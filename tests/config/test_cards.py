@@ -45,7 +45,7 @@ def test_a_card_tells_several_runs_our_own_and_remarks(choices: ConfigGroups) ->
     assert "experiment=karat/cifar10_tiny_simplex -m trainer=gpu" in study
     own = card(rows["kat/cifar_micro"])
     assert "our runs    acc1 51.4 ± 1.2" in own
-    assert "expected    acc1 51.4 ± 1.2, measured here" in own
+    assert "expected    that of docs/evidence.md, within its 95 % interval" in own
     assert "published   none" in own
     doubted = card(rows["convkan/cifar10_kacn_4_in"])
     assert "as published but for the remarks" in doubted

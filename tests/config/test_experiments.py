@@ -86,8 +86,9 @@ def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def test_every_published_name_is_there() -> None:
-    assert sorted(ROWS) == sorted(BEFORE)
-    assert len({row.table for row in ROWS.values()}) <= 45
+    assert sorted(BEFORE.keys() - ROWS.keys()) == []
+    assert [name for name in ROWS if name not in BEFORE and not ROWS[name].source.startswith("kanvision")] == []
+    assert len({row.table for row in ROWS.values()}) <= 50
 
 
 def test_every_choice_of_a_row_exists() -> None:
@@ -111,7 +112,7 @@ def test_enough_rows_state_their_parameters() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(ROWS))
+@pytest.mark.parametrize("name", sorted(BEFORE))
 def test_a_row_composes_to_what_its_file_did(name: str) -> None:
     with composer("train", CONF) as composing:
         cfg = composing.compose([f"experiment='{name}'"], [])
