@@ -54,7 +54,7 @@ def check_row(queue: Queue, table: str, row: str, seed: int | None) -> bool:
         results = run / "metrics.json"
         if not results.is_file():
             raise ValueError(f"{item} failed:\n{run.with_suffix('.log').read_text('utf-8')}")
-        score = 100 * json.loads(results.read_text("utf-8"))[comparison.metric]
+        score = 100 * float(json.loads(results.read_text("utf-8"))[comparison.metric])
     low, high = prediction_bounds(list(scores.values()))
     agrees = low <= score <= high
     print(f"{item}: {comparison.metric} {score:.2f} %, recorded {scores.get(item.seed, math.nan):.2f} %")

@@ -19,12 +19,9 @@ __all__ = ["Costs", "describe_machine", "print_plan"]
 
 PART = 0.1
 """Part of an epoch that is timed."""
-TIMING = (f"trainer.limit_train_batches={PART}", f"trainer.limit_val_batches={PART}")
-TIMING += (
-    "trainer.max_epochs=1",
-    "scheduler.warmup_epochs=0",
-    "test=false",
-    "trainer.num_sanity_val_steps=0",
+TIMING = (
+    *(f"trainer.limit_train_batches={PART}", f"trainer.limit_val_batches={PART}"),
+    *("trainer.max_epochs=1", "scheduler.warmup_epochs=0", "test=false"),
 )
 
 

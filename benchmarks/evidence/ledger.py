@@ -24,8 +24,10 @@ KEPT = (
     *("images", "data_fingerprint", "commit", "versions", "python", "device", "threads"),
 )
 """Facts of metrics.json that a record keeps beside the metrics."""
-NO_TRAINING = ("run", "resume", "seed", "callbacks", "logger", "trainer.enable_progress_bar", "data.root")
-NO_TRAINING += ("data.download", "data.num_workers")
+NO_TRAINING = (
+    *("run", "resume", "seed", "callbacks", "logger", "trainer.enable_progress_bar"),
+    *("data.root", "data.download", "data.num_workers"),
+)
 """Keys that differ between runs of one row and change no number."""
 
 
@@ -89,7 +91,7 @@ class Ledger:
     def _validation_score(self, item: Item) -> float:
         record = self.read(item)
         assert record is not None
-        return max(value for name, value in record["metrics"].items() if name.startswith("best_val/"))
+        return max(float(score) for name, score in record["metrics"].items() if name.startswith("best_val/"))
 
 
 def make_record(folder: Path, item: Item, words: Sequence[str]) -> dict[str, Any]:

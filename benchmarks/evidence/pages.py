@@ -18,7 +18,7 @@ from .results import Estimate, RowResult, TableResult, read_table
 
 __all__ = ["PAGES", "render_pages", "write_pages"]
 
-PAGES = ("README.md", "docs/papers.md", "docs/evidence.md", "docs/kan_or_not.md")
+PAGES = ("docs/papers.md", "docs/evidence.md", "docs/kan_or_not.md")
 BLOCK = re.compile(r"(<!-- evidence: (\w+)(?: (\w+))? -->\n).*?(<!-- /evidence -->)", re.DOTALL)
 PAPER_ROW = re.compile(r"experiment=([\w./-]+\w)")
 OUR_NUMBER, HARDWARE, COLUMNS = 6, 8, 10
@@ -105,7 +105,7 @@ def _render_table(table: TableResult) -> str:
 def _row_cells(table: TableResult, row: RowResult) -> list[str]:
     record = next(iter(row.records.values()))
     flops = (record["flops"] + record["basis_flops"]) / 1e6
-    cells = [row.name, f"{record['parameters']:,}", f"{flops:.3g}", _score(row), str(len(row.records))]
+    cells = [row.name, f"{_size(row):,}", f"{flops:.3g}", _score(row), str(len(row.records))]
     if table.baseline is not None:
         if row.contrast is None:
             cells += [""] * 4
@@ -116,7 +116,7 @@ def _row_cells(table: TableResult, row: RowResult) -> list[str]:
             cells += [_difference(contrast.over_seeds), images, p, contrast.verdict]
     minutes = row.cpu_minutes(table.commit)
     cells += ["" if minutes is None else f"{minutes:.2g}", f"{record['lr']:g}"]
-    return [*cells, f"`python train.py experiment={row.experiment.name} seed=1`"]
+    return [*cells, _command(row)]
 
 
 def _conclusions(table: TableResult) -> list[str]:
@@ -151,29 +151,35 @@ def _render_summary(tables: list[TableResult]) -> str:
 
 
 def _render_readme(tables: list[TableResult]) -> str:
-    """Return the results of the first page: the finished rows of the tables that it shows."""
-    head = ["table and row", "test score, %", "verdict", "parameters", "CPU minutes", "command"]
+    """Return the finished rows of the first page."""
+    head = ["data and row", "test score, %", "verdict", "parameters", "CPU minutes", "command"]
     lines = [_bar(head), _bar(["---"] * len(head))]
     for table in tables:
-        for row in table.rows:
-            record = next(iter(row.records.values()))
-            minutes = row.cpu_minutes(table.commit)
-            verdict = f"{row.verdict}, {_difference(row.contrast.over_seeds)}" if row.contrast else ""
-            cost = "" if minutes is None else f"{minutes:.2g}"
-            command = f"`python train.py experiment={row.experiment.name} seed=1`"
-            lines.append(
-                _bar(
-                    [
-                        f"{table.name}: {row.name}",
-                        _score(row),
-                        verdict,
-                        f"{record['parameters']:,}",
-                        cost,
-                        command,
-                    ]
-                )
-            )
+        chosen = [row for row in table.rows if row.name in table.comparison.first_page]
+        lines += [_bar(_first_page_cells(table, row)) for row in chosen]
     return "\n".join(lines) + "\n"
+
+
+def _first_page_cells(table: TableResult, row: RowResult) -> list[str]:
+    verdict = "" if row.contrast is None else f"{row.verdict} ({_difference(row.contrast.over_seeds)})"
+    minutes = row.cpu_minutes(table.commit)
+    return [
+        f"[{table.name}](docs/evidence.md#{table.name}): {row.experiment.title}",
+        _score(row),
+        verdict,
+        f"{_size(row):,}",
+        "" if minutes is None else f"{minutes:.2g}",
+        _command(row),
+    ]
+
+
+def _size(row: RowResult) -> int:
+    return int(next(iter(row.records.values()))["parameters"])
+
+
+def _command(row: RowResult) -> str:
+    record = next(iter(row.records.values()))
+    return f"`{record['command']}`"
 
 
 BLOCKS: dict[str, Callable[[list[TableResult]], str]] = {

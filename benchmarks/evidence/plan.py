@@ -67,6 +67,8 @@ class Comparison(Section):
     """Seed of the runs that choose the rate; it is never compared."""
     arguments: list[str] = Field([])
     """Further words of the command."""
+    first_page: list[str] = Field([])
+    """Rows whose results README shows."""
     shows: str
     """Question that the table answers, with its limits, as prose."""
 

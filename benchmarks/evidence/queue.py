@@ -27,12 +27,9 @@ __all__ = ["Queue", "run_training", "train_elsewhere"]
 IMPORTS = ["kanvision.app.train", "kanvision.tasks.classification"]
 """Modules that are imported once for all runs."""
 SETTINGS = (
-    "callbacks=test_predictions",
-    "~callbacks.prediction_images",
-    "~callbacks.progress",
-    "logger=none",
+    *("callbacks=test_predictions", "~callbacks.prediction_images", "logger=none"),
+    *("trainer.enable_progress_bar=false", "data.num_workers=0", "trainer.accelerator=cpu"),
 )
-SETTINGS += ("trainer.enable_progress_bar=false", "data.num_workers=0", "trainer.accelerator=cpu")
 """Words of every run that change no number, except the device."""
 BUSY = 75
 """Exit status of a run that another queue is doing."""

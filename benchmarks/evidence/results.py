@@ -142,9 +142,8 @@ def read_table(plan: Plan, ledger: Ledger, name: str) -> TableResult:
             missing.append(row)
             continue
         _check_alike(name, row, found)
-        scores = _scores(comparison, found)
-        scores = list(_scores(comparison, found).values())
-        rows.append(RowResult(row, experiment, found, Estimate.from_values(scores)))
+        score = Estimate.from_values(list(_scores(comparison, found).values()))
+        rows.append(RowResult(row, experiment, found, score))
     rows = _compare_rows(comparison, rows)
     commits = Counter(record["commit"] for row in rows for record in row.records.values())
     most = max(sorted(commits), key=commits.__getitem__, default="")

@@ -53,3 +53,16 @@ def test_device_statistics_are_refused_where_lightning_would_stop_in_training(
             build_trainer(cfg)
     else:
         assert build_trainer(cfg).loggers
+
+
+@pytest.mark.parametrize(("attn_init", "trace"), [("mimetic", -0.4), ("default", 0.0)])
+def test_the_start_of_a_plain_vit_is_a_factor_of_its_own(
+    attn_init: str, trace: float, tmp_path: Path
+) -> None:
+    """With the start of KAT, the product of projection and values has the trace -0.4 D in every block."""
+    words = ["model=vit", "data=cifar10", "model.size=micro", f"model.attn_init={attn_init}"]
+    cfg = parse_train(compose("train", [*words, f"run.dir={tmp_path}"], CONF))
+    torch.manual_seed(0)
+    for block in build_model(cfg).requires_grad_(False).blocks:  # type: ignore[union-attr]
+        value, projection = block.attn.qkv.weight.chunk(3)[2], block.attn.proj.weight
+        assert float((projection @ value).trace()) / len(value) == pytest.approx(trace, abs=0.1)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from kanvision.config import TrainConfig, as_config_error
 from kanvision.config.schema.models import KanifyConfig, TimmConfig
-from kanvision.config.schema.transformers import TransformerConfig
-from kanvision.models import BUILDERS, choose_patch_size, kanify
+from kanvision.config.schema.transformers import TransformerConfig, ViTConfig
+from kanvision.models import BUILDERS, choose_patch_size, init_mimetic_attention, kanify
 
 from .teacher import attach_teacher
 
@@ -39,6 +39,9 @@ def build_model(cfg: TrainConfig) -> nn.Module:
     given = {"model.kwargs": cfg.model.kwargs, "basis.name": cfg.model.takes_basis}
     with as_config_error(cfg, "model.name", *(key for key, is_given in given.items() if is_given)):
         model = BUILDERS[cfg.model.kind](cfg.model.name, **model_arguments(cfg))
+    if isinstance(cfg.model, ViTConfig) and cfg.model.attn_init == "mimetic":
+        for block in cast(Any, model).blocks:
+            init_mimetic_attention(block.attn)
     if changes := kanify_arguments(cfg):
         usual = KanifyConfig().model_dump()
         changed = [f"model.kanify.{key}" for key, value in changes.items() if value != usual[key]]

@@ -14,6 +14,7 @@ from kanvision.spec.tasks import Kind
 from .attention_transfer import AttentionTransfer
 from .feature_locations import FeatureLocation, feature_location, feature_locations
 from .kanify import kanify
+from .mimetic import init_mimetic_attention
 from .registry import create_model, list_models
 from .segmenter import Segmenter, create_segmenter
 from .transformer import choose_patch_size
@@ -28,6 +29,7 @@ __all__ = [
     "create_segmenter",
     "feature_location",
     "feature_locations",
+    "init_mimetic_attention",
     "kanify",
     "list_models",
 ]

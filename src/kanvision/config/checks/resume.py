@@ -89,8 +89,10 @@ FOLLOWERS = {
 """Choice -> beginnings of the keys that other files of conf/ set for it."""
 GROUPS = {"data.name": "data", "model.family": "model", "basis.name": "basis"}
 """Key -> group that sets it."""
-FILLED_IN = ("data.num_classes", "data.mean", "data.std", "model.num_classes", "model.teacher_config")
-FILLED_IN += ("model.matched_width",)
+FILLED_IN = (
+    *("data.num_classes", "data.mean", "data.std"),
+    *("model.num_classes", "model.teacher_config", "model.matched_width"),
+)
 """Keys that a run fills in; null agrees with every value."""
 REGROUPING = ("optimizer.kan_lr", "optimizer.layer_decay", "optimizer.decay_all", "optimizer.decay_rationals")
 """Keys that change the parameter groups of the optimizer."""

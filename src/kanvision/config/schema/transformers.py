@@ -78,12 +78,15 @@ class KATConfig(TransformerConfig):
 class ViTConfig(TransformerConfig):
     """Plain vision transformer of the same sizes: baseline of KAT, and student of attention transfer."""
 
-    after_building: ClassVar[frozenset[str]] = frozenset({"teacher", "teacher_config"})
+    after_building: ClassVar[frozenset[str]] = frozenset({"attn_init", "teacher", "teacher_config"})
     has_kan_layers: ClassVar[bool] = False
     registered_prefixes: ClassVar[tuple[str, ...]] = ("vit_micro",)
 
     family: Literal["vit"]
     """Name of the family: plain vision transformer."""
+    attn_init: KATAttentionInit = "default"
+    """default: that of timm; mimetic: products of attention weights start near plus or minus identity, as in
+    KAT."""
     teacher: str | None = None
     """Run, checkpoint or latest of a trained transformer whose frozen attention replaces the model's own;
     null: none."""
