@@ -12,7 +12,7 @@ from kanvision.statistics import mean_interval
 
 from .ledger import Ledger
 from .plan import Item
-from .queue import Queue, train_elsewhere
+from .queue import Queue, log_path, train_elsewhere
 
 __all__ = ["check_row", "prediction_bounds"]
 
@@ -53,7 +53,7 @@ def check_row(queue: Queue, table: str, row: str, seed: int | None) -> bool:
         train_elsewhere(queue.words(item), run, queue.repository)
         results = run / "metrics.json"
         if not results.is_file():
-            raise ValueError(f"{item} failed:\n{run.with_suffix('.log').read_text('utf-8')}")
+            raise ValueError(f"{item} failed:\n{log_path(run).read_text('utf-8')}")
         score = 100 * float(json.loads(results.read_text("utf-8"))[comparison.metric])
     low, high = prediction_bounds(list(scores.values()))
     agrees = low <= score <= high

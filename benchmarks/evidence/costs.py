@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .plan import Item
-from .queue import Queue, train_elsewhere
+from .queue import Queue, log_path, train_elsewhere
 
 __all__ = ["Costs", "describe_machine", "print_plan"]
 
@@ -71,7 +71,7 @@ class Costs:
             run = Path(folder, "run")
             train_elsewhere(words, run, self.queue.repository)
             if not (run / "metrics.json").is_file():
-                log = run.with_suffix(".log")
+                log = log_path(run)
                 print(log.read_text("utf-8") if log.is_file() else f"{item}: no output", file=sys.stderr)
                 return None
             record = json.loads((run / "metrics.json").read_text("utf-8"))

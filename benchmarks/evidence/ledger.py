@@ -70,7 +70,7 @@ class Ledger:
         """Write a record in one step, so that a kill leaves no half of it."""
         path = self.path(item)
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".draft")
+        draft = path.with_name(f".{path.name}")
         draft.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         draft.replace(path)
 

@@ -22,7 +22,7 @@ from typing import Any
 from .ledger import Ledger, make_record
 from .plan import REPOSITORY, Item, Plan
 
-__all__ = ["Queue", "run_training", "train_elsewhere"]
+__all__ = ["Queue", "log_path", "run_training", "train_elsewhere"]
 
 IMPORTS = ["kanvision.app.train", "kanvision.tasks.classification"]
 """Modules that are imported once for all runs."""
@@ -126,8 +126,13 @@ class Queue:
             for path in (folder / "checkpoints").glob("*.ckpt"):
                 path.unlink()  # records are all that is needed from here on
         elif status is not None and status > 0:
-            self.failed[item] = folder.with_suffix(".log")
+            self.failed[item] = log_path(folder)
             print(f"{item} failed: {self.failed[item]}", file=sys.stderr, flush=True)
+
+
+def log_path(folder: Path) -> Path:
+    """Return the file of the output of a run; a name such as lr_0.001 has a point that is no suffix."""
+    return folder.with_name(f"{folder.name}.log")
 
 
 def train_elsewhere(words: Sequence[str], folder: Path, repository: Path) -> None:
@@ -139,14 +144,14 @@ def train_elsewhere(words: Sequence[str], folder: Path, repository: Path) -> Non
 
 def run_training(words: Sequence[str], folder: Path, repository: Path) -> None:
     """Run `train.py` in this process, with its output in `<folder>.log`, unless it is running elsewhere."""
-    lock = os.open(folder.with_suffix(".lock"), os.O_CREAT | os.O_RDWR)
+    lock = os.open(folder.with_name(f"{folder.name}.lock"), os.O_CREAT | os.O_RDWR)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         sys.exit(BUSY)
     if (folder / "metrics.json").is_file():
         return
-    log = os.open(folder.with_suffix(".log"), os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    log = os.open(log_path(folder), os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.stdout, sys.stderr = (
