@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .ledger import Ledger
 from .plan import REPOSITORY, Plan
+from .plot import draw_table
 from .results import Estimate, RowResult, TableResult, read_table
 
 __all__ = ["PAGES", "render_pages", "write_pages"]
@@ -31,14 +32,14 @@ def write_pages(repository: Path = REPOSITORY) -> list[str]:
     changed = []
     for name, text in render_pages(repository).items():
         path = repository / name
-        if path.read_text("utf-8") != text:
+        if not path.is_file() or path.read_text("utf-8") != text:
             path.write_text(text, "utf-8")
             changed.append(name)
     return changed
 
 
 def render_pages(repository: Path = REPOSITORY) -> dict[str, str]:
-    """Return the text of each page by its name."""
+    """Return the text of each page and picture by its name."""
     plan = Plan.load(repository)
     ledger = Ledger(repository / "docs" / "results")
     tables = {name: read_table(plan, ledger, name) for name in plan.tables}
@@ -50,7 +51,12 @@ def render_pages(repository: Path = REPOSITORY) -> dict[str, str]:
 
     pages = {name: BLOCK.sub(fill, (repository / name).read_text("utf-8")) for name in PAGES}
     pages["docs/papers.md"] = _fill_papers(pages["docs/papers.md"], tables.values())
-    return pages
+    pictures = {f"docs/{_picture(table)}": draw_table(table) for table in tables.values() if table.rows}
+    return pages | pictures
+
+
+def _picture(table: TableResult) -> str:
+    return f"pictures/evidence_{table.name}.svg"
 
 
 def _fill_papers(text: str, tables: Iterable[TableResult]) -> str:
@@ -94,7 +100,8 @@ def _render_table(table: TableResult) -> str:
         _bar(["---"] * len(head)),
     ]
     lines += [_bar(_row_cells(table, row)) for row in table.rows]
-    lines += ["", *_wrap(" ".join(_conclusions(table))), ""]
+    lines += ["", f"![Mean and 95 % interval of each row]({_picture(table)})", ""]
+    lines += [*_wrap(" ".join(_conclusions(table))), ""]
     if table.missing:
         lines += [*_wrap(f"In the queue: {', '.join(table.missing)}."), ""]
     if len(table.commits) > 1:
