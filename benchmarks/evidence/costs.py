@@ -1,4 +1,4 @@
-"""Time that the missing runs take, from records or from a part of an epoch that is timed once."""
+"""Time that the missing runs take, from records or from one epoch that is timed once."""
 
 from __future__ import annotations
 
@@ -17,12 +17,8 @@ from .queue import Queue, log_path, train_elsewhere
 
 __all__ = ["Costs", "describe_machine", "print_plan"]
 
-PART = 0.1
-"""Part of an epoch that is timed."""
-TIMING = (
-    *(f"trainer.limit_train_batches={PART}", f"trainer.limit_val_batches={PART}"),
-    *("trainer.max_epochs=1", "scheduler.warmup_epochs=0", "test=false"),
-)
+ONE_EPOCH = ("trainer.max_epochs=1", "scheduler.warmup_epochs=0", "test=false")
+"""Words of the run that is timed."""
 
 
 def describe_machine() -> str:
@@ -65,7 +61,7 @@ class Costs:
         return statistics.fmean(times) if times else None
 
     def _time(self, item: Item) -> dict[str, Any] | None:
-        words = [*self.queue.plan.command(item, item.lr), *TIMING]
+        words = [*self.queue.plan.command(item, item.lr), *ONE_EPOCH]
         epochs = self._max_epochs(item)
         with tempfile.TemporaryDirectory() as folder:
             run = Path(folder, "run")
@@ -76,7 +72,7 @@ class Costs:
                 return None
             record = json.loads((run / "metrics.json").read_text("utf-8"))
         timed = {
-            "cpu_seconds": round(record["train_cpu_seconds"] / PART, 2),
+            "cpu_seconds": record["train_cpu_seconds"],
             "max_epochs": epochs,
             "commit": record["commit"],
         }

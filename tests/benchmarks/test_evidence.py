@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmarks.evidence.check import check_row, prediction_bounds
+from benchmarks.evidence.costs import Costs, describe_machine, print_plan
 from benchmarks.evidence.ledger import Ledger, hash_config, is_right
 from benchmarks.evidence.pages import render_pages
 from benchmarks.evidence.plan import REPOSITORY, Comparison, Item, Plan, Step
@@ -165,3 +166,24 @@ def test_a_run_becomes_a_record_once_and_can_be_checked(tmp_path: Path, capsys) 
         queue.ledger.write(Item(TABLE, "conv", seed), record(value))
     assert check_row(queue, TABLE, "conv", None)
     assert f"{score:.2f} %, recorded {score:.2f} %" in capsys.readouterr().out
+
+
+def test_hours_are_those_of_a_timed_epoch_and_are_timed_once(tmp_path: Path, capsys) -> None:
+    made = plan(arguments=["trainer.max_epochs=5"]).model_copy(
+        update={"queue": [Step(table=TABLE, rows=["conv"])]}
+    )
+    made.find_rows([REPOSITORY / "conf"])
+    queue = Queue(made, Ledger(tmp_path), tmp_path / "runs")
+    item = Item(TABLE, "conv", 1)
+    seconds = Costs(queue).estimate_seconds(item)
+    assert seconds is not None
+    stored = json.loads((tmp_path / "epochs.json").read_text())
+    timed = stored[describe_machine()][f"{TABLE}/conv"]
+    assert timed["max_epochs"] == 5
+    assert seconds == 5 * timed["cpu_seconds"] > 0
+    stored[describe_machine()][f"{TABLE}/conv"]["cpu_seconds"] = 720.0
+    (tmp_path / "epochs.json").write_text(json.dumps(stored))
+    print_plan(queue, 2, [])
+    assert f"{TABLE}/conv: 3 runs, 3.00 h\n3.0 hours of one core; 1.5 hours with 2" in capsys.readouterr().out
+    queue.ledger.write(item, record(90.0, train_cpu_seconds=36.0))
+    assert Costs(queue).estimate_seconds(Item(TABLE, "conv", 2)) == 36.0
