@@ -116,7 +116,7 @@ def make_record(folder: Path, item: Item, words: Sequence[str]) -> dict[str, Any
     }
     predictions = folder / "test_predictions.csv"
     if item.lr is None and predictions.is_file():
-        record["right"] = _pack(predictions)
+        record |= _score_images(predictions)
     return record
 
 
@@ -132,11 +132,14 @@ def hash_config(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _pack(path: Path) -> str:
-    """Return one bit for each test image, 1 where the predicted class is right, in base64."""
+def _score_images(path: Path) -> dict[str, Any]:
+    """Return scores of test images: a bit for each, 1 where its class is right, in base64; or its counts."""
     with path.open(encoding="utf-8", newline="") as file:
-        bits = [row["target"] == row["prediction"] for row in csv.DictReader(file)]
-    return base64.b64encode(np.packbits(bits).tobytes()).decode()
+        rows = list(csv.DictReader(file))
+    if "hits" in rows[0]:
+        return {"counts": [[int(row[name]) for name in ("hits", "false_alarms", "misses")] for row in rows]}
+    bits = [row["target"] == row["prediction"] for row in rows]
+    return {"right": base64.b64encode(np.packbits(bits).tobytes()).decode()}
 
 
 def is_right(record: Mapping[str, Any]) -> NDArray[np.bool_]:

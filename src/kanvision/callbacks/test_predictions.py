@@ -1,4 +1,4 @@
-"""Callback that writes the predicted class of every test image."""
+"""Callback that writes a row for every test image: its predicted class, or the counts of its mask."""
 
 from __future__ import annotations
 
@@ -14,23 +14,27 @@ from .distributed import all_gather_object
 
 __all__ = ["TestPredictions"]
 
-COLUMNS = ("image", "target", "prediction")
+CLASSES = ("target", "prediction")
+COUNTS = ("hits", "false_alarms", "misses")
 
 
 class TestPredictions(Callback):
-    """Writes target and predicted class of every test image of a classifier, in the order of the data set.
+    """Writes a row for every test image, in the order of the data set.
 
-    Tests of significance over images need them: docs/background/fair-comparison.md.
+    A row has the number of the image, and target and predicted class; of a segmenter, the numbers of pixels
+    that are hits, false alarms and misses, over all foreground classes. Tests of significance over images
+    need them: docs/fair_comparison.md.
 
     Args:
-        path: Path of the table (csv) with the columns image, target and prediction.
+        path: Path of the table (csv).
     """
 
     __test__ = False  # no test of pytest
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._rows: dict[int, tuple[int, int]] = {}
+        self._rows: dict[int, tuple[int, ...]] = {}
+        self._columns: tuple[str, ...] = CLASSES
 
     def on_test_batch_end(
         self,
@@ -41,16 +45,19 @@ class TestPredictions(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the classes of a batch."""
+        """Keep the rows of a batch."""
         if outputs is None:  # no image of the batch can be read
             return
         measured = outputs["measured"]
-        found = measured["preds"].argmax(1).tolist()
-        pairs = zip(measured["target"].tolist(), found, strict=True)
-        self._rows |= zip(batch["index"].tolist(), pairs, strict=True)
+        if "counts" in measured:  # (3, B, K)
+            self._columns, columns = COUNTS, list(measured["counts"].sum(2))
+        else:
+            self._columns, columns = CLASSES, [measured["target"], measured["preds"].argmax(1)]
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        self._rows |= zip(batch["index"].tolist(), rows, strict=True)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Collect the classes of all processes, and write the table; a collective call."""
+        """Collect the rows of all processes, and write the table; a collective call."""
         rows = {image: row for part in all_gather_object(self._rows) for image, row in part.items()}
         self._rows = {}
         if not trainer.is_global_zero:
@@ -58,5 +65,5 @@ class TestPredictions(Callback):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
+            writer.writerow(("image", *self._columns))
             writer.writerows((image, *rows[image]) for image in sorted(rows))
