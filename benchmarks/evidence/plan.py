@@ -65,6 +65,8 @@ class Comparison(Section):
     """Rates of which the best one on validation images is taken for each row; empty: that of the row."""
     tuning_seed: int = 0
     """Seed of the runs that choose the rate; it is never compared."""
+    splits_by_seed: bool = False
+    """Whether each seed has its own split of the data, so that the seeds have different images."""
     arguments: list[str] = Field([])
     """Further words of the command."""
     first_page: list[str] = Field([])

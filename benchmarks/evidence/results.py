@@ -141,7 +141,7 @@ def read_table(plan: Plan, ledger: Ledger, name: str) -> TableResult:
         if len(found) < MIN_SEEDS:
             missing.append(row)
             continue
-        _check_alike(name, row, found)
+        _check_alike(f"{name}/{row}", found, ALIKE[:1] if comparison.splits_by_seed else ALIKE)
         score = Estimate.from_values(list(_scores(comparison, found).values()))
         rows.append(RowResult(row, experiment, found, score))
     rows = _compare_rows(comparison, rows)
@@ -189,7 +189,7 @@ def compare(row: Records, baseline: Records, comparison: Comparison) -> Contrast
     return Contrast(Estimate.from_values(differences), images, len(seeds), test.p_value)
 
 
-def _check_alike(table: str, row: str, records: Records) -> None:
-    for key in ALIKE:
+def _check_alike(row: str, records: Records, keys: Sequence[str]) -> None:
+    for key in keys:
         if len({str(record[key]) for record in records.values()}) > 1:
-            raise ValueError(f"docs/results/{table}/{row}: records differ in {key}; run its seeds again")
+            raise ValueError(f"docs/results/{row}: records differ in {key}; run its seeds again")
