@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "expansion": set(),
     "ops": {"expansion"},
     "bases": {"expansion", "ops"},
-    "layers": {"expansion", "ops", "bases"},
+    "layers": {"expansion", "ops", "bases", "visualization"},  # the last one for `plot` alone
     "models": {"expansion", "ops", "bases", "layers"},
     "losses": set(),
     "metrics": set(),
@@ -39,7 +39,7 @@ ROOMS: dict[str, set[str]] = {
     "sweep": {"config", "console", "statistics"},  # reads what runs have written; knows no run
     "tasks": {"models", "layers", "losses", "metrics", "optim"},
     "callbacks": {"tasks", "layers", "optim", "visualization", "checkpoints", "signals"},
-    "analysis": MODEL_ROOMS,
+    "analysis": MODEL_ROOMS | {"visualization"},
     "checkpoints": MODEL_ROOMS,
     "export": MODEL_ROOMS | {"data", "metrics", "prediction"},  # needs no trainer and no configuration
     "": MODEL_ROOMS | {"analysis", "app", "checkpoints", "export"},

@@ -19,6 +19,7 @@ from .lazy import load_on_demand
 if TYPE_CHECKING:
     from . import bases, checkpoints, layers, models, ops
     from .app.load_run import load_run
+    from .analysis.functions import plot_functions
     from .bases import create_basis
     from .models import create_model, kanify, list_models
 
@@ -34,6 +35,7 @@ __all__ = [
     "load_run",
     "models",
     "ops",
+    "plot_functions",
 ]
 __version__ = "0.1.0"
 
@@ -43,6 +45,7 @@ _HOME = {
     "kanify": ".models",
     "list_models": ".models",
     "load_run": ".app.load_run",
+    "plot_functions": ".analysis.functions",
 }
 _ROOMS = ("bases", "checkpoints", "layers", "models", "ops")
 __getattr__ = load_on_demand(__name__, {**_HOME, **{room: f".{room}" for room in _ROOMS}})

@@ -26,6 +26,7 @@ EVALUATIONS: dict[Mode, Callable[[Any], Any]] = {
     "explain": _function(".explain.run", "explain"),
     "predict": _function(".predict.run", "predict"),
     "analyze": _function(".analyze.run", "analyze"),
+    "functions": _function(".analyze.run", "analyze"),
     "check_data": _function(".check_data", "check_data"),
 }
 """Functions of the configuration that `eval.py` calls, by its `mode`."""

@@ -9,6 +9,8 @@ from .conv import KANConv1d, KANConv2d, KANConv3d
 from .dropout import NoiseInjection
 from .edge_wavelet import EdgeWaveletConv1d, EdgeWaveletConv2d, EdgeWaveletConv3d
 from .focal import KANFocalModulation1d, KANFocalModulation2d, KANFocalModulation3d
+from .function_kinds import learned_functions
+from .functions import Edge, LearnedFunctions, plot_layer
 from .grid import GridMove, extend_grid, init_grids, move_grids, refine_grid
 from .grid_fit import map_functions
 from .grid_inputs import GridSite, grid_sites, measure_inputs, measure_share_outside
@@ -43,6 +45,7 @@ __all__ = [
     "BottleneckKANConv2d",
     "BottleneckKANConv3d",
     "BottleneckKANLinear",
+    "Edge",
     "EdgeWaveletConv1d",
     "EdgeWaveletConv2d",
     "EdgeWaveletConv3d",
@@ -66,6 +69,7 @@ __all__ = [
     "KArAtOperator",
     "KArAtWindowAttention",
     "KArAttention",
+    "LearnedFunctions",
     "MoEBottleneckKANConv1d",
     "MoEBottleneckKANConv2d",
     "MoEBottleneckKANConv3d",
@@ -89,12 +93,14 @@ __all__ = [
     "grid_sites",
     "init_grids",
     "karat_attn_layer",
+    "learned_functions",
     "map_functions",
     "measure_inputs",
     "measure_share_outside",
     "merge_adapters",
     "merge_bottlenecks",
     "move_grids",
+    "plot_layer",
     "prune_selection",
     "refine_grid",
     "restore_structure",

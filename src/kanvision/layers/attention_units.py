@@ -16,12 +16,13 @@ from kanvision.bases import Basis, create_basis
 from kanvision.ops.karat import BASE_ACTS
 from kanvision.spec.models import KArAtBaseAct
 
+from .functions import FunctionPlot
 from .token_grid import resample_basis, resample_tokens
 
 __all__ = ["AttentionUnits"]
 
 
-class AttentionUnits(nn.Module):
+class AttentionUnits(FunctionPlot, nn.Module):
     """Units y_ip = sum_q phi_pq(x_iq), phi_pq(x) = base_act(x) + sum_k c_pqk f_k(x), for every head.
 
     With `unit_scales`, phi_pq = scale_base_pq base_act + scale_basis_pq sum_k c_pqk f_k, as in pykan; the

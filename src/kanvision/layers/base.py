@@ -20,6 +20,7 @@ from kanvision.spec.models import DROP_POSITIONS, INNER_DROP_POSITIONS
 
 from .activation import create_activation
 from .dropout import create_dropout
+from .functions import FunctionPlot
 from .norm import INPUT_NORMS, FrozenStatistics, MinMaxNorm, create_norm, has_shared_statistics
 
 __all__ = ["INITS", "KANLayer", "KANOptions", "check_channels"]
@@ -65,7 +66,7 @@ def check_channels(in_channels: int, out_channels: int, groups: int) -> None:
             raise ValueError(f"groups={groups} does not divide {key}={value}")
 
 
-class KANLayer(nn.Module):
+class KANLayer(FunctionPlot, nn.Module):
     """Base class of `KANLinear` and `KANConv{1,2,3}d`.
 
     y = act(norm(base_weight . base_act(x) + basis_weight . basis_act(phi(input_norm(x))) + bias))

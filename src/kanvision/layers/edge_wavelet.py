@@ -23,7 +23,7 @@ __all__ = ["EdgeWaveletConv1d", "EdgeWaveletConv2d", "EdgeWaveletConv3d"]
 _BUDGET = 2**24
 
 
-class _EdgeWavelets(KANConvNd):
+class EdgeWavelets(KANConvNd):
     """Convolution over psi((x_c - shift_oc) / scale_oc), then a 1x1 convolution over the outputs.
 
     y = act(norm(conv(base_act(x), base_weight) + mix(sum_c conv(psi((x_c - shift_oc) / s_oc), w_oc))))
@@ -107,19 +107,19 @@ class _EdgeWavelets(KANConvNd):
         return self._convolve(maps.to(x.dtype).flatten(1, 2), weight, None, groups=shift.shape[0])
 
 
-class EdgeWaveletConv1d(_EdgeWavelets):
+class EdgeWaveletConv1d(EdgeWavelets):
     """Published Wav-KAN convolution (B, C, L) -> (B, O, L') with the arguments of `KANConv1d`."""
 
     ndim = 1
 
 
-class EdgeWaveletConv2d(_EdgeWavelets):
+class EdgeWaveletConv2d(EdgeWavelets):
     """Published Wav-KAN convolution (B, C, H, W) -> (B, O, H', W') with the arguments of `KANConv2d`."""
 
     ndim = 2
 
 
-class EdgeWaveletConv3d(_EdgeWavelets):
+class EdgeWaveletConv3d(EdgeWavelets):
     """Published Wav-KAN convolution (B, C, D, H, W) -> (B, O, D', H', W'); see `KANConv3d`."""
 
     ndim = 3

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kanvision.ops.rational import FORMS, rational
 
+from .functions import FunctionPlot
 from .rational_fit import fit_rational
 
 __all__ = ["RATIONAL_PRESETS", "GroupRational"]
@@ -89,7 +90,7 @@ is off by up to 1.46.
 """
 
 
-class GroupRational(nn.Module):
+class GroupRational(FunctionPlot, nn.Module):
     """Group-wise safe Pade rational, the activation of "Kolmogorov-Arnold Transformer" (arXiv 2409.10594).
 
     y = (a_0 + a_1 x + ... + a_5 x^5) / (1 + |b_1||x| + ... + |b_4||x|^4), with one b for each group of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
-Mode = Literal["test", "explain", "predict", "analyze", "check_data"]
-Analysis = Literal["attention", "spectra", "histograms", "landscape", "hessian", "transfer"]
+Mode = Literal["test", "explain", "predict", "analyze", "functions", "check_data"]
+Analysis = Literal["attention", "functions", "spectra", "histograms", "landscape", "hessian", "transfer"]
 ANALYSES: Final[tuple[Analysis, ...]] = get_args(Analysis)
 TestTimeAugmentation = Literal["none", "hflip", "flips"]
 ExplanationMethod = Literal["grad_cam", "integrated_gradients"]

@@ -13,6 +13,7 @@ from kanvision.config import EvalConfig
 from kanvision.spec.evaluation import Analysis
 
 from .attention import attention
+from .functions import functions
 from .hessian import hessian
 from .histograms import histograms
 from .landscape import landscape
@@ -24,6 +25,7 @@ __all__ = ["ANALYSES", "analyze"]
 
 ANALYSES: dict[Analysis, Callable[[RestoredRun], AnalysisResult]] = {
     "attention": attention,
+    "functions": functions,
     "spectra": spectra,
     "histograms": histograms,
     "landscape": landscape,

@@ -16,10 +16,11 @@ from .rules import CHECKPOINT, Rule
 __all__ = ["KEYS_BY_MODE", "RULES"]
 
 KEYS_BY_MODE: dict[Mode, tuple[str, ...]] = {
-    "test": (),
+    "test": ("images",),
     "explain": ("explain",),
     "predict": ("input", "predict"),
     "analyze": ("analysis", "analyze"),
+    "functions": (),
     "check_data": ("check",),
 }
 """Keys and sections of one mode alone; the other modes refuse them."""
@@ -105,6 +106,9 @@ RULES = (
          reads="predict.overlap predict.tile mode"),
     Rule("analysis", lambda analysis, mode: mode == "analyze" and analysis is None,
          "mode=analyze needs an analysis", f"legal: {', '.join(ANALYSES)}", reads="analysis mode"),
+    Rule("analysis", lambda analysis, mode: mode == "functions",
+         "mode=functions is short for mode=analyze analysis=functions", "leave it out, or take mode=analyze",
+         reads="analysis mode"),
     Rule("", _keys_of_other_analyses, "not used by analysis={analysis}",
          "leave out, or take analysis={other}", reads="mode analysis analyze"),
     Rule("trainer.devices",

@@ -200,6 +200,23 @@ class HistogramsConfig(Section):
     """Epochs to draw; null: first, middle and last of the snapshots of the run."""
 
 
+class FunctionsConfig(Section):
+    """Settings of analysis=functions."""
+
+    layers: Annotated[list[str], Field(min_length=1)] | None = None
+    """Paths of the layers in the network; null: all layers with learned functions."""
+    num_images: Count = 512
+    """Number of images of the split, drawn by `analyze.seed`, whose inputs are counted."""
+    num_bins: Annotated[int, Field(ge=8)] = 64
+    """Number of bins of a histogram of inputs."""
+    num_panels: Count = 12
+    """Number of functions that are drawn of each layer, most used first."""
+    num_pictures: Count = 8
+    """Maximal number of layers that are drawn, spread evenly over the network."""
+    num_edges: Count = 100
+    """Number of functions of each layer in edges.csv."""
+
+
 class AnalysisConfig(Section):
     """Settings of mode=analyze."""
 
@@ -207,6 +224,8 @@ class AnalysisConfig(Section):
     """Seed of the random choice of images and directions."""
     attention: AttentionConfig = AttentionConfig()
     """Settings of analysis=attention."""
+    functions: FunctionsConfig = FunctionsConfig()
+    """Settings of analysis=functions."""
     spectra: SpectraConfig = SpectraConfig()
     """Settings of analysis=spectra."""
     histograms: HistogramsConfig = HistogramsConfig()

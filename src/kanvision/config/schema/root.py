@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kanvision.spec.data import EvalSplit, FaultPolicy
 from kanvision.spec.evaluation import Analysis, Mode
@@ -136,8 +136,9 @@ class EvalConfig(Section):
     ckpt: str
     """Checkpoint file, run folder (its best checkpoint), or latest."""
     mode: Mode = "test"
-    """Program: test metrics, explanations, predictions of own images, an analysis of the network, or a check
-    of every file of its data (without `ckpt`: of `data=<name>`)."""
+    """Program: test metrics, explanations, predictions of own images, an analysis of the network, its learned
+    functions (short for analyze, analysis=functions), or a check of every file of its data (without `ckpt`:
+    of `data=<name>`)."""
     analysis: Analysis | None = None
     """Analysis of mode=analyze."""
     split: EvalSplit = "test"
@@ -150,6 +151,8 @@ class EvalConfig(Section):
     """Overrides of the run's data."""
     trainer: EvalTrainerConfig = EvalTrainerConfig()
     """Device and precision of the evaluation."""
+    images: bool = True
+    """Write the scores of each image and class, charts, and a gallery in mode=test."""
     explain: ExplanationConfig = ExplanationConfig()
     """Settings of mode=explain."""
     predict: PredictionConfig = PredictionConfig()
@@ -160,3 +163,11 @@ class EvalConfig(Section):
     """Settings of mode=check_data."""
     run_root: str = "runs"
     """Folder of the runs that `ckpt=latest` considers."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_mode(cls, values: Any) -> Any:
+        """Replace mode=functions by mode=analyze analysis=functions; the rules refuse another analysis."""
+        if isinstance(values, dict) and values.get("mode") == "functions" and values.get("analysis") is None:
+            return {**values, "mode": "analyze", "analysis": "functions"}
+        return values
