@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
-from kanvision.callbacks import ProgressBar
+from kanvision.analysis.html_page import write_page
+from kanvision.callbacks import ImageOutputs, ImageScores, ProgressBar
 from kanvision.config import EvalConfig, as_config_error
 
 from . import record
@@ -19,6 +21,9 @@ from .summary import model_size, record_bad_samples, result_summary, summarize_b
 
 def evaluate(cfg: EvalConfig) -> dict[str, float]:
     """Measure a checkpoint on the data of its run, or on other data.
+
+    Writes `<split>.json` and the folder `<split>` with the scores of each image and class, charts, a gallery
+    of the worst and best images, and a page `index.html`.
 
     Classes of other data are matched by name, in any order; some of the run's classes may be missing.
 
@@ -36,6 +41,7 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
     cost = measure_cost(run.train_cfg, run.task.model)
     path = run.results_folder("eval") / f"{cfg.split}.json"
     bars = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
+    images = ImageScores()
     with as_config_error(cfg, "trainer.accelerator", "trainer.devices"):
         trainer = pl.Trainer(
             accelerator=cfg.trainer.accelerator,
@@ -43,7 +49,7 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
             precision=resolve_precision(run.train_cfg.trainer.precision, cfg.trainer.accelerator),
             enable_progress_bar=cfg.trainer.enable_progress_bar,
             # not those of the run: a checkpoint may come from anywhere, and callbacks are code that it names
-            callbacks=[*build_bad_sample_counter(run.train_cfg, path.parent), *bars],
+            callbacks=[*build_bad_sample_counter(run.train_cfg, path.parent), images, *bars],
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -55,6 +61,7 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
     (logged,) = measure(run.task, datamodule=datamodule, verbose=False)
     seconds = time.perf_counter() - started
     metrics = {name: float(value) for name, value in logged.items()}
+    outputs = images.gather(has_masks=run.train_cfg.data.task == "segmentation")
     if trainer.is_global_zero:
         notes = run.task.metric_notes()
         rows = {"checkpoint": str(run.path), **result_summary(cost, seconds, "evaluation"), **notes}
@@ -64,7 +71,24 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
         facts |= {**record_bad_samples(trainer), **model_size(cost), "protocol": notes}
         record.write_metrics(path, metrics | facts | record.environment())
         run.console.print(f"Written: {path}", soft_wrap=True)
+        if outputs is not None and cfg.images:
+            page = _write_images(run, outputs, metrics, path.parent / cfg.split)
+            run.console.print(f"Scores of each image and class: {page}", soft_wrap=True)
     return metrics
+
+
+def _write_images(run: RestoredRun, outputs: ImageOutputs, metrics: dict[str, float], folder: Path) -> Path:
+    """Write tables, charts and page of the results of single images; return the path of the page."""
+    from .image_results import classification_result, segmentation_result  # matplotlib and scikit-learn
+
+    if outputs.target is None:
+        result = segmentation_result(run, outputs)
+    else:
+        result = classification_result(run, outputs, metrics)
+    result.write(folder)
+    scores = {name: f"{value:.4f}" for name, value in metrics.items()}
+    about = {**run.facts(), "split": run.cfg.split, **scores, **record.environment()}
+    return write_page(folder, f"{run.cfg.split}: {run.title}", about, result)
 
 
 def _summarize_classes(run: RestoredRun) -> dict[str, str]:

@@ -8,6 +8,7 @@ from .distributed import all_gather_object
 from .ema import EMAWeights
 from .epoch_state import EpochState
 from .grid import GridUpdate
+from .image_scores import ImageOutputs, ImageScores
 from .nonfinite_guard import NonFiniteGuard
 from .prediction_images import PredictionImages
 from .preemption import Preempted, Preemption
@@ -27,6 +28,8 @@ __all__ = [
     "EMAWeights",
     "EpochState",
     "GridUpdate",
+    "ImageOutputs",
+    "ImageScores",
     "LastCheckpoint",
     "NonFiniteGuard",
     "PredictionImages",

@@ -101,6 +101,10 @@ class OverlapScore(Metric):
         self.total += total
         self.num_images += images
 
+    def score_images(self, counts: Tensor) -> Tensor:
+        """Return the score of each image (B,), the mean over its classes, for counts (3, B, K)."""
+        return self._mean(self._chosen(counts))
+
     def compute(self) -> Tensor:
         """Return the score of all images, from 0 to 1."""
         if self.protocol == "dataset":
