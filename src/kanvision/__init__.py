@@ -18,8 +18,8 @@ from .lazy import load_on_demand
 
 if TYPE_CHECKING:
     from . import bases, checkpoints, layers, models, ops
-    from .app.load_run import load_run
     from .analysis.functions import plot_functions
+    from .app.load_run import load_run
     from .bases import create_basis
     from .models import create_model, kanify, list_models
 

@@ -106,7 +106,7 @@ def gallery(rows: Mapping[str, Sequence[tuple[NDArray[np.uint8], str]]], columns
     aspect = max((image.shape[1] / image.shape[0] for _, images in lines for image, _ in images), default=1.0)
     figure = Figure(figsize=(11.0, len(lines) * (11.0 / columns / aspect + 0.55) + 0.2), layout="constrained")
     for part, (title, images) in zip(
-        np.atleast_1d(figure.subfigures(len(lines), 1, hspace=0.02)), lines, strict=True
+        figure.subfigures(len(lines), 1, hspace=0.02, squeeze=False)[:, 0], lines, strict=True
     ):
         if title:
             part.suptitle(title, fontsize=9, fontweight="bold", x=0.01, ha="left")

@@ -97,8 +97,8 @@ def classification_result(
         sentences.append(f"{int((~present).sum())} classes have no image and are not part of any mean.")
     rows = [
         [
-            find_image_name(run, int(outputs.index[i])),
-            int(outputs.index[i]),
+            find_image_name(run, int(outputs.indices[i])),
+            int(outputs.indices[i]),
             names[target[i]],
             names[predicted[i]],
             int(is_right[i]),
@@ -116,7 +116,7 @@ def classification_result(
             _area(curves, c),
             _confused(confusion, c, names),
         ]
-        for c in classes
+        for c in range(num_classes)
     ]
     order = np.argsort(of_target, kind="stable")
 
@@ -237,7 +237,7 @@ def segmentation_result(run: RestoredRun, outputs: ImageOutputs) -> AnalysisResu
     }
     iou = scores["iou"]
     rows = []
-    for place, index in enumerate(outputs.index):
+    for place, index in enumerate(outputs.indices):
         pixels = counts[:, place].sum(1).tolist()
         rows.append(
             [
@@ -267,7 +267,7 @@ def segmentation_result(run: RestoredRun, outputs: ImageOutputs) -> AnalysisResu
     ]
 
     def text(place: int) -> str:
-        return f"{find_image_name(run, int(outputs.index[place]))}\nIoU {iou[place]:.3f}"
+        return f"{find_image_name(run, int(outputs.indices[place]))}\nIoU {iou[place]:.3f}"
 
     columns = ["image", "index", *SCORES, "true_positives", "false_positives", "false_negatives"]
     return AnalysisResult(
@@ -311,7 +311,7 @@ def _cases(
     best = [place for place in order[::-1][:NUM_CASES] if place not in worst]
     groups = {"worst": worst, "best": best}
     return {
-        title: list(zip(_draw(run, outputs.index[places]), map(text, map(int, places)), strict=True))
+        title: list(zip(_draw(run, outputs.indices[places]), map(text, map(int, places)), strict=True))
         for title, places in groups.items()
         if len(places)
     }

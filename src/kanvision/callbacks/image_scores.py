@@ -17,7 +17,7 @@ __all__ = ["ImageOutputs", "ImageScores"]
 class ImageOutputs(NamedTuple):
     """Outputs of an evaluation, in the order of the images. N images, C classes, K foreground classes."""
 
-    index: NDArray[np.int64]
+    indices: NDArray[np.int64]
     """Index of each image in its source, (N,)."""
     values: NDArray[Any]
     """Probabilities (N, C) of a classifier, or counts (N, 3, K) of pixels, see `pixel_counts`."""

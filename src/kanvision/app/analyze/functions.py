@@ -15,7 +15,8 @@ from kanvision.analysis.functions import (
     spread_evenly,
 )
 from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
-from kanvision.app.build import build_model, prepare_process
+from kanvision.app.build import prepare_process
+from kanvision.app.model import build_model
 from kanvision.app.restore import RestoredRun
 from kanvision.config import ConfigError
 from kanvision.config.errors import problem_at
