@@ -6,11 +6,21 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 
+import kanvision
 from kanvision.app.old_states import OldStateNames
 from kanvision.callbacks import BestCheckpoint
 from kanvision.config import TrainConfig
 from kanvision.config.keys import format_yaml, keys_by_name
-from kanvision.config.renames import CLASSES, KEYS, METRICS, NEGATED, VALUES, rename_override, rename_settings
+from kanvision.config.renames import (
+    CLASSES,
+    KEYS,
+    METRICS,
+    NEGATED,
+    VALUES,
+    rename_file,
+    rename_override,
+    rename_settings,
+)
 from kanvision.config.schema.evaluation import CheckConfig
 from kanvision.config.schema.root import EvalConfig
 
@@ -142,6 +152,24 @@ def test_the_changelog_lists_every_old_name() -> None:
     table = re.search(r"### Renamed keys\n(.*?)\n###", text, re.DOTALL)
     assert table is not None
     assert dict(re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|$", table[1], re.MULTILINE)) == renamed()
-    version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
-    assert version is not None
-    assert f"\n## {version[1]}\n" in text
+    assert f"\n## {kanvision.__version__}\n" in text
+
+
+def test_old_choices_and_sweeps_in_a_file_are_renamed() -> None:
+    # would catch old names that Hydra reads from a file before the configuration exists
+    content = {
+        "defaults": ["_self_", {"override /recipe": "convkan_cifar100_regularisation"}, {"/data": "digits"}],
+        "hydra": {"sweeper": {"params": {"model.layer": "kagn,conv", "seed": "1,2"}}, "job": {"name": "a"}},
+        "seed": 3,
+    }
+    renamed, notes = rename_file(content)
+    assert renamed == {
+        "defaults": ["_self_", {"override /recipe": "convkan_cifar100_regularization"}, {"/data": "digits"}],
+        "hydra": {"sweeper": {"params": {"model.preset": "kagn,conv", "seed": "1,2"}}, "job": {"name": "a"}},
+        "seed": 3,
+    }
+    assert notes == [
+        "override /recipe: convkan_cifar100_regularisation -> convkan_cifar100_regularization",
+        "model.layer=kagn,conv -> model.preset=kagn,conv",
+    ]
+    assert rename_file(renamed) == (renamed, [])

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 
 from .defaults import default_nodes
 from .experiments import GROUP, find_experiment, list_experiments
+from .renames import print_old_names, rename_file
 from .yaml_loader import YamlLoader
 
 __all__ = ["register_conf"]
@@ -67,6 +68,9 @@ class ConfSource(FileConfigSource):
                 header = self._get_header_dict(file.read(512))
                 file.seek(0)
                 content = yaml.load(file, YamlLoader) or {}
+            if isinstance(content, dict):
+                content, old_names = rename_file(content)
+                print_old_names(old_names, f" in {name}.yaml")
         return ConfigResult(self.provider, self.full_path(), OmegaConf.create(content), header)
 
     def is_config(self, config_path: str) -> bool:

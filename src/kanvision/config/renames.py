@@ -20,6 +20,7 @@ __all__ = [
     "METRICS",
     "VALUES",
     "print_old_names",
+    "rename_file",
     "rename_override",
     "rename_record",
     "rename_settings",
@@ -155,6 +156,43 @@ def rename_settings(values: Mapping[str, Any], section: str = "") -> tuple[dict[
                 else f"{section}{name}={format_yaml(value)} -> {settings}"
             )
     return renamed, notes
+
+
+def rename_file(content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return a file of a configuration with new names where Hydra reads them, and a note for each old name.
+
+    These are the choices of its defaults list, and the overrides in `hydra.sweeper.params`.
+
+    Args:
+        content: The file as parsed.
+    """
+    renamed, notes = dict(content), []
+    if isinstance(entries := content.get("defaults"), list):
+        renamed["defaults"] = []
+        for entry in entries:
+            choices = dict(entry) if isinstance(entry, Mapping) else {}
+            for group, choice in choices.items():
+                choices[group] = _rename_choice(group, choice)
+                if choices[group] != choice:
+                    notes.append(f"{group}: {choice} -> {choices[group]}")
+            renamed["defaults"].append(choices or entry)
+    hydra = content.get("hydra")
+    sweeper = hydra.get("sweeper") if isinstance(hydra, Mapping) else None
+    params = sweeper.get("params") if isinstance(sweeper, Mapping) else None
+    if isinstance(hydra, Mapping) and isinstance(sweeper, Mapping) and isinstance(params, Mapping):
+        typed = [rename_override(f"{key}={value}") for key, value in params.items()]
+        notes += [note for _, note in typed if note is not None]
+        words = [word.partition("=") for words, _ in typed for word in words]
+        new = {key: value for key, _, value in words} if any(note for _, note in typed) else params
+        renamed["hydra"] = {**hydra, "sweeper": {**sweeper, "params": new}}
+    return renamed, notes
+
+
+def _rename_choice(group: Any, choice: Any) -> Any:
+    """Return the new name of a choice in a defaults list, such as `override /recipe: <choice>`."""
+    words = str(group).split()
+    is_recipe = bool(words) and words[-1].strip("/") == "recipe"
+    return RECIPES.get(choice, choice) if is_recipe and isinstance(choice, str) else choice
 
 
 def rename_record(node: Any) -> Any:
