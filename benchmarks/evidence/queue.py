@@ -33,6 +33,8 @@ SETTINGS = (
 """Words of every run that change no number, except the device."""
 BUSY = 75
 """Exit status of a run that another queue is doing."""
+RETRY = 60.0
+"""Seconds after which such a run is looked at again."""
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(IMPORTS)
 
@@ -85,15 +87,16 @@ class Queue:
         """
         end = time.monotonic() + 3600 * hours
         live: dict[Item, Any] = {}
-        busy: set[Item] = set()
+        busy: dict[Item, float] = {}  # time at which a run of another queue is tried again
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             while time.monotonic() < end:
                 for item in [item for item, process in live.items() if not process.is_alive()]:
                     self._finish(item, live.pop(item).exitcode, busy)
-                waiting = [item for item in self.missing(tables) if item not in {*live, *busy, *self.failed}]
+                later = {item for item, retry in busy.items() if time.monotonic() < retry}
+                waiting = [item for item in self.missing(tables) if item not in {*live, *later, *self.failed}]
                 ready = [item for item in waiting if self.is_ready(item)]
-                if not ready and not live:
+                if not ready and not live and not later:
                     break
                 for item in ready[: processes - len(live)]:
                     live[item] = self._start(item)
@@ -103,7 +106,7 @@ class Queue:
                 process.terminate()  # train.py saves a checkpoint
             for item, process in live.items():
                 process.join()
-                self._finish(item, process.exitcode, busy)
+                self._record(item)  # it may have ended by itself
 
     def folder(self, item: Item) -> Path:
         """Return the folder of a run."""
@@ -117,17 +120,22 @@ class Queue:
         process.start()
         return process
 
-    def _finish(self, item: Item, status: int | None, busy: set[Item]) -> None:
-        folder = self.folder(item)
+    def _finish(self, item: Item, status: int | None, busy: dict[Item, float]) -> None:
         if status == BUSY:
-            busy.add(item)
-        elif (folder / "metrics.json").is_file():
-            self.ledger.write(item, make_record(folder, item, self.words(item)))
-            for path in (folder / "checkpoints").glob("*.ckpt"):
-                path.unlink()  # records are all that is needed from here on
-        elif status is not None and status > 0:
-            self.failed[item] = log_path(folder)
+            busy[item] = time.monotonic() + RETRY
+        elif not self._record(item):
+            self.failed[item] = log_path(self.folder(item))
             print(f"{item} failed: {self.failed[item]}", file=sys.stderr, flush=True)
+
+    def _record(self, item: Item) -> bool:
+        """Write the record of a finished run and remove its checkpoints; return False if there is no result."""
+        folder = self.folder(item)
+        if not (folder / "metrics.json").is_file():
+            return False
+        self.ledger.write(item, make_record(folder, item, self.words(item)))
+        for path in (folder / "checkpoints").glob("*.ckpt"):
+            path.unlink()  # records are all that is needed from here on
+        return True
 
 
 def log_path(folder: Path) -> Path:
