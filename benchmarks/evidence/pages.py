@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from .ledger import Ledger
 from .plan import REPOSITORY, Plan
@@ -102,6 +103,8 @@ def _render_table(table: TableResult) -> str:
     lines += [_bar(_row_cells(table, row)) for row in table.rows]
     lines += ["", f"![Mean and 95 % interval of each row]({_picture(table)})", ""]
     lines += [*_wrap(" ".join(_conclusions(table))), ""]
+    if edges := _rates_at_the_edge(table):
+        lines += [*_wrap(edges), ""]
     if table.missing:
         lines += [*_wrap(f"In the queue: {', '.join(table.missing)}."), ""]
     if len(table.commits) > 1:
@@ -110,7 +113,7 @@ def _render_table(table: TableResult) -> str:
 
 
 def _row_cells(table: TableResult, row: RowResult) -> list[str]:
-    record = next(iter(row.records.values()))
+    record = _first(row)
     flops = (record["flops"] + record["basis_flops"]) / 1e6
     cells = [row.name, f"{_size(row):,}", f"{flops:.3g}", _score(row), str(len(row.records))]
     if table.baseline is not None:
@@ -138,6 +141,18 @@ def _conclusions(table: TableResult) -> list[str]:
     if equal:
         found.append(f"Not separated from {table.comparison.baseline}: {', '.join(equal)}.")
     return found
+
+
+def _rates_at_the_edge(table: TableResult) -> str:
+    """Return a sentence on the rows whose best learning rate is the smallest or largest that was tried."""
+    rates = table.comparison.learning_rates
+    if not rates:
+        return ""
+    parts = []
+    for name, edge in (("smallest", min(rates)), ("largest", max(rates))):
+        rows = [row.name for row in table.rows if _first(row)["lr"] == edge]
+        parts += [f"the {name} learning rate tried, {edge:g}, was best for {', '.join(rows)}"] if rows else []
+    return f"{'; '.join(parts).capitalize()}. A wider search may change these rows." if parts else ""
 
 
 def _points(row: RowResult) -> str:
@@ -181,12 +196,16 @@ def _first_page_cells(table: TableResult, row: RowResult) -> list[str]:
 
 
 def _size(row: RowResult) -> int:
-    return int(next(iter(row.records.values()))["parameters"])
+    return int(_first(row)["parameters"])
 
 
 def _command(row: RowResult) -> str:
-    record = next(iter(row.records.values()))
-    return f"`{record['command']}`"
+    return f"`{_first(row)['command']}`"
+
+
+def _first(row: RowResult) -> Mapping[str, Any]:
+    """Return the record of the first seed."""
+    return next(iter(row.records.values()))
 
 
 BLOCKS: dict[str, Callable[[list[TableResult]], str]] = {

@@ -128,7 +128,7 @@ class Queue:
             print(f"{item} failed: {self.failed[item]}", file=sys.stderr, flush=True)
 
     def _record(self, item: Item) -> bool:
-        """Write the record of a finished run and remove its checkpoints; return False if there is no result."""
+        """Write the record of a finished run and remove its checkpoints; return False without a result."""
         folder = self.folder(item)
         if not (folder / "metrics.json").is_file():
             return False
