@@ -145,7 +145,7 @@ def test_length_and_links():
 
 
 def test_rows_of_results_are_found():
-    assert len(RESULTS) == 7
+    assert len(RESULTS) == 3
 
 
 @pytest.mark.parametrize(("score", "is_iou", "parameters", "command"), RESULTS)
@@ -153,8 +153,7 @@ def test_a_command_of_the_results_prints_its_row(home, score, is_iou, parameters
     """The command runs as it stands, and prints the score that the row has, of the network of that size."""
     if command.startswith("make"):
         command = "python train.py"  # what it calls
-    seed = ["seed=0"] if "seed=0,1,2" in command else []
-    output = run(home, [*cut_down(command), *seed]).stdout
+    output = run(home, cut_down(command)).stdout
     assert ("test/iou" if is_iou else "test/acc1") in output
     assert parameters in output
     assert 0 < float(score) < 1
