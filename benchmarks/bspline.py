@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from benchmarks.conv import saved_bytes, spread
 from kanvision.bases import BSplineBasis
-from kanvision.ops.bspline import EVALUATIONS, cox_de_boor, legal_evaluations
+from kanvision.expansion.define import evaluate
+from kanvision.ops.bspline import EVALUATIONS, define_bspline, legal_evaluations
 
 _GRIDS = ("5,3", "16,3", "5,5", "40,3", "5,10")
 
@@ -35,7 +36,9 @@ class PlainCoxDeBoor(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C, K)."""
-        return cox_de_boor(x, self.basis.knots, self.basis.degree, x.ndim)
+        knots = self.basis.knots
+        definition = define_bspline(len(knots), self.basis.degree, uniform=False)
+        return evaluate(definition, x, (knots,), x.ndim, x.ndim - 1)
 
 
 def competitors(grid_size: int, degree: int, low: float, high: float) -> dict[str, nn.Module]:

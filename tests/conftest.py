@@ -27,6 +27,7 @@ BUDGET = {
     "config": 70,
     "data": 80,
     "docker": 5,
+    "expansion": 40,
     "layers": 80,
     "losses": 5,
     "metrics": 15,

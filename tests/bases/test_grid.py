@@ -9,7 +9,7 @@ import torch
 
 from kanvision.bases import BASES, Basis, create_basis
 from kanvision.bases.grid import GridBasis
-from kanvision.ops.bspline import cox_de_boor
+from tests.ops.splines import cox_de_boor
 
 SIZE = {"bspline": "grid_size"}  # of the others: num_centers
 GRIDS = sorted(name for name, cls in BASES.items() if issubclass(cls, GridBasis))

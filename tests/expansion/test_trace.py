@@ -20,7 +20,7 @@ def test_values_and_gradients(definition):
     """A wrong rule of differentiation, or a wrong order of the inputs of composed definitions."""
     x = POINTS.clone().requires_grad_()
     inputs = [torch.tensor(group, dtype=torch.float64).requires_grad_() for group in INPUTS[definition]]
-    values = evaluate(definition, x, inputs, 1)
+    values = evaluate(definition, x, inputs, 1, 0)
     grads = torch.randn(values.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = interpret(trace_values(definition), POINTS, scalars(definition))
     torch.testing.assert_close(torch.stack(found, 1), values.detach())

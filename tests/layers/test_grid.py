@@ -20,7 +20,7 @@ from kanvision.layers.grid import extend_grid, init_grids, move_grids, refine_gr
 from kanvision.layers.grid_inputs import grid_sites, measure_share_outside
 from kanvision.layers.peft import add_adapters
 from kanvision.models import create_model
-from kanvision.ops.bspline import cox_de_boor
+from tests.ops.splines import cox_de_boor
 
 from .grid_layers import GRIDS, LAYERS, build, learned, relative, sample
 

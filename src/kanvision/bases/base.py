@@ -6,12 +6,17 @@ Shapes: B batch, C channels, H W space, K basis functions.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, cast, final, get_args
 
 import torch
 from torch import Tensor, nn
 
-from kanvision.ops.autocast import without_autocast
+from kanvision.expansion.autocast import without_autocast
+from kanvision.expansion.define import Definition
+from kanvision.expansion.elementary import CLAMP, sigmoid_onto, tanh_onto
+from kanvision.expansion.run import expand
+from kanvision.expansion.trace import trace_values
 
 __all__ = ["Basis", "Squash"]
 
@@ -24,7 +29,8 @@ class Basis(nn.Module):
     """K univariate functions phi_1 ... phi_K applied to every channel.
 
     A KAN layer is `sum_i sum_j w_ij phi_j(x_i)`: an expansion by a basis, then an ordinary linear map.
-    A subclass sets `name`, passes `num_basis` and `domain` to this constructor and implements `expand`.
+    A subclass sets `name`, passes `num_basis` and `domain` to this constructor and implements `define` (or
+    `expand`).
     `forward` implements what is common to all bases:
 
     * **domain policy**: `squash` maps the real line onto `domain` element by element, with
@@ -34,8 +40,7 @@ class Basis(nn.Module):
     * **precision**: values are computed in float32 (or float64 for float64 inputs) with autocast off and then
       cast to the dtype of the input. Buffers (grids, knots, constants) are never in half precision, neither
       if a module is cast to it nor if it is torch's default: a rounded knot would move a function.
-    * **cost**: `flops_per_input` counts the operations for one value by the formula of the class
-      (`expand_flops`);
+    * **cost**: `flops_per_input` counts the operations for one value (`expand_flops`);
     * **shape**: the axis of the K functions directly follows the channels, so that flattening the two returns
       channel-major maps (index `channel * K + j`), as grouped convolutions need them.
 
@@ -79,20 +84,32 @@ class Basis(nn.Module):
         self.squash = squash
         self.num_channels = num_channels if self.learns_per_channel else None
 
-    def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Evaluate the functions at squashed float32 or float64 values and insert K at axis `dim`."""
-        raise NotImplementedError
+    def define(self, constant: bool = True) -> tuple[Definition, tuple[Tensor, ...]] | None:
+        """Return the definition of the functions at squashed values, and its inputs.
 
-    def expand_varying(self, x: Tensor, dim: int) -> Tensor:
-        """Evaluate all functions except the first, for classes with `has_constant`, where it is 1."""
+        Args:
+            constant: False omits the constant first function of a class with `has_constant`.
+
+        Returns:
+            Definition, and constants and parameters, (C, n) or of any shape if all channels share them; None
+            for a class that implements `expand` instead.
+        """
+        return None
+
+    def expand(self, x: Tensor, dim: int) -> Tensor:
+        """Evaluate the functions at squashed float32 or float64 values and insert K at axis `dim`.
+
+        A class implements this one or `define`.
+        """
         raise NotImplementedError
 
     def expand_flops(self) -> int:
-        """Return the operations of `expand` for one value; elementary functions and comparisons count as one.
+        """Return the operations for one squashed value, those of the definition or one for each function.
 
-        The default is the minimum, one for each function.
+        Elementary functions and comparisons count as one.
         """
-        return self.num_basis
+        defined = self.define()
+        return self.num_basis if defined is None else trace_values(defined[0]).num_operations
 
     @property
     def flops_per_input(self) -> int:
@@ -142,11 +159,21 @@ class Basis(nn.Module):
                 f"{type(self).__name__} was made for num_channels={self.num_channels}, but axis "
                 f"{channel_dim} of the input has {x.shape[dim]} channels"
             )
+        if not constant and not self.has_constant:
+            raise NotImplementedError(f"{type(self).__name__} has no constant function")
         with without_autocast(x.device.type):
             exact = x if x.dtype == torch.float64 else x.float()
-            expand = self.expand if constant else self.expand_varying
-            y = self._squashed(exact)
-            values = expand(y if squashed is None else squashed(y), dim + 1)
+            defined = self.define(constant)
+            squash, ends = self.define_squash() if squashed is None else (None, ())
+            if defined is None or squashed is not None:
+                exact = self.apply_squash(exact)
+            if squashed is not None:
+                exact = squashed(exact)
+            if defined is None:
+                values = self.expand(exact, dim + 1)
+            else:
+                definition, inputs = defined
+                values = expand(replace(definition, inner=squash), (*inputs, *ends), exact, dim)
         return values.to(x.dtype)
 
     @torch.no_grad()
@@ -175,13 +202,6 @@ class Basis(nn.Module):
         """Return the names of parameters that weight decay would distort (timm's protocol)."""
         return set(self.kan_parameters)
 
-    def per_channel(self, values: Tensor, x: Tensor, dim: int) -> Tensor:
-        """Reshape (C or 1, K) parameters to broadcast against `x.unsqueeze(dim)`, in the dtype of `x`."""
-        assert values.ndim == 2
-        shape = [1] * (x.ndim + 1)
-        shape[dim - 1], shape[dim] = values.shape
-        return values.to(x.dtype).view(shape)
-
     def _constant(self, name: str, *shape: int) -> None:
         """Register a buffer that `reset_parameters` fills."""
         dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
@@ -207,18 +227,24 @@ class Basis(nn.Module):
             return tensor.device
         return None
 
-    def _squashed(self, x: Tensor) -> Tensor:
+    def define_squash(self) -> tuple[Definition | None, tuple[Tensor, ...]]:
+        """Return the domain policy, and its inputs."""
         if self.squash is None:
-            return x
+            return None, ()
         if self.squash == "sigmoid":
-            lo, hi = self.domain or (0.0, 1.0)
-            y = torch.sigmoid(x)
-            return y if (lo, hi) == (0.0, 1.0) else lo + (hi - lo) * y
-        lo, hi = self.domain or (-1.0, 1.0)
-        if self.squash == "clamp":
-            return x.clamp(lo, hi)
-        y = torch.tanh(x)
-        return y if (lo, hi) == (-1.0, 1.0) else 0.5 * (lo + hi) + 0.5 * (hi - lo) * y
+            return sigmoid_onto(*(self.domain or (0.0, 1.0))), ()
+        if self.squash == "tanh":
+            return tanh_onto(*(self.domain or (-1.0, 1.0))), ()
+        assert self.domain is not None
+        return CLAMP, (torch.tensor(self.domain, dtype=torch.float64, device=self._device()),)
+
+    def apply_squash(self, x: Tensor) -> Tensor:
+        """Apply the domain policy."""
+        squash, inputs = self.define_squash()
+        if squash is None:
+            return x
+        exact = x if x.dtype == torch.float64 else x.float()
+        return expand(squash, inputs, exact, x.ndim - 1).squeeze(-1).to(x.dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # `module.half()` comes through here. Parameters follow the request; constants keep their digits.

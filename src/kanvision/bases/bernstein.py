@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
-from kanvision.ops.bernstein import bernstein
+from kanvision.expansion.define import Definition, Scalar, Vocabulary
 
 from .base import Basis, Squash
 
 __all__ = ["BernsteinBasis"]
+
+
+def _bernstein(m: Vocabulary, x: Scalar, degree: int) -> list[Scalar]:
+    """Return C(n, j) x^j (1 - x)^(n - j), products of non-negative numbers on [0, 1]: no cancellation."""
+    rising, falling = _powers(x, degree), _powers(1 - x, degree)
+    return [math.comb(degree, j) * (rising[j] * falling[degree - j]) for j in range(degree + 1)]
+
+
+def _powers(x: Scalar, degree: int) -> list[Scalar]:
+    powers: list[Scalar] = [1.0, x]
+    for _ in range(degree - 1):
+        powers.append(powers[-1] * x)
+    return powers
 
 
 class BernsteinBasis(Basis):
@@ -37,10 +52,6 @@ class BernsteinBasis(Basis):
         super().__init__(num_basis=degree + 1, domain=(0.0, 1.0), squash=squash, num_channels=num_channels)
         self.degree = degree
 
-    def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Return the values of the polynomials."""
-        return bernstein(x, self.degree, dim)
-
-    def expand_flops(self) -> int:
-        """Count 1 - x, the powers of both, and two products for each function."""
-        return 1 + 2 * self.degree + 2 * self.num_basis
+    def define(self, constant: bool = True) -> tuple[Definition, tuple[Tensor, ...]]:
+        """Return the definition of the polynomials, which has no inputs."""
+        return Definition(_bernstein, settings=(self.degree,)), ()

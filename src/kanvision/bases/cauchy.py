@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from kanvision.ops.cauchy import poles
+from kanvision.expansion.define import Definition, Scalar, Vocabulary
 
 from .base import Basis, Squash
-from .wavelet import positive_rate
+from .wavelet import invert_scale
 
 __all__ = ["CauchyBasis"]
+
+# Bounded arguments keep inf / inf out; all functions are below 1e-14 here.
+_FAR = 1e15
+
+
+def _poles(m: Vocabulary, x: Scalar, widths: Sequence[Scalar]) -> list[Scalar]:
+    """Return 2 u / (1 + u^2) for all poles, then 1 / (1 + u^2), u = x / d."""
+    arguments = [m.clamp(x * invert_scale(m, width), -_FAR, _FAR) for width in widths]
+    even = [1 / (1 + u * u) for u in arguments]
+    return [*(2 * u * q for u, q in zip(arguments, even, strict=True)), *even]
 
 
 class CauchyBasis(Basis):
@@ -53,10 +65,6 @@ class CauchyBasis(Basis):
         num_poles = self.num_basis // 2
         self.width.copy_(torch.linspace(-reach, reach, num_poles, dtype=torch.float64, device="cpu").exp2())
 
-    def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Return the values of the odd functions, then of the even ones."""
-        return poles(x, positive_rate(self.per_channel(self.width, x, dim)), dim)
-
-    def expand_flops(self) -> int:
-        """Count u, bounded on both sides, and 1 / (1 + u^2) for each function, two products for odd ones."""
-        return 6 * self.num_basis + 2 * (self.num_basis // 2)
+    def define(self, constant: bool = True) -> tuple[Definition, tuple[Tensor, ...]]:
+        """Return the definition of the functions, and the widths."""
+        return Definition(_poles, sizes=(self.num_basis // 2,)), (self.width,)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from kanvision.ops.fourier import fourier
+from kanvision.expansion.define import Definition, Scalar, Vocabulary
 
 from .base import Basis, Squash
 
 __all__ = ["FourierBasis"]
+
+
+def _fourier(m: Vocabulary, x: Scalar, frequencies: Sequence[Scalar]) -> list[Scalar]:
+    """Return the cosines, then the sines."""
+    angles = [frequency * x for frequency in frequencies]
+    return [*(m.cos(angle) for angle in angles), *(m.sin(angle) for angle in angles)]
 
 
 class FourierBasis(Basis):
@@ -44,10 +52,6 @@ class FourierBasis(Basis):
         """Set the frequencies 1 ... F."""
         self.frequencies.copy_(torch.arange(1, self.frequencies.numel() + 1, device="cpu"))
 
-    def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Return the values of the cosines, then of the sines."""
-        return fourier(x, self.frequencies.to(x.dtype), dim)
-
-    def expand_flops(self) -> int:
-        """Count an angle for each frequency, its cosine and its sine."""
-        return self.frequencies.numel() + self.num_basis
+    def define(self, constant: bool = True) -> tuple[Definition, tuple[Tensor, ...]]:
+        """Return the definition of the cosines and the sines, and the frequencies."""
+        return Definition(_fourier, sizes=(self.frequencies.numel(),)), (self.frequencies,)

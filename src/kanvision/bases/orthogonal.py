@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from kanvision.expansion.define import Definition
 from kanvision.ops import polynomials as op
 
 from .base import Basis, Squash
@@ -90,22 +91,9 @@ class PolynomialBasis(Basis):
         longer.recurrence[:, : self.degree] = self.recurrence  # which may be rounded to float32
         return longer
 
-    def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return A, B, C of the recurrence, (degree,) each, in the dtype of `x`."""
-        a, b, c = self.recurrence.to(x.dtype).unbind(0)
-        return a, b, c
-
-    def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Return the values of the polynomials."""
-        return op.polynomials(x, *self.coefficients(x), dim)
-
-    def expand_varying(self, x: Tensor, dim: int) -> Tensor:
-        """Return the values of the polynomials without the constant one."""
-        return op.polynomials(x, *self.coefficients(x), dim, first=1)
-
-    def expand_flops(self) -> int:
-        """Count two operations for p_1 and five for each further step of the recurrence."""
-        return 2 * min(self.degree, 1) + 5 * max(self.degree - 1, 0)
+    def define(self, constant: bool = True) -> tuple[Definition, tuple[Tensor, ...]]:
+        """Return the definition of the polynomials, and the coefficients of the recurrence."""
+        return op.define_polynomials(self.degree, first=int(not constant)), (self.recurrence.flatten(),)
 
 
 class ChebyshevBasis(PolynomialBasis):
@@ -337,13 +325,13 @@ class GramBasis(PolynomialBasis):
         """Return the learnable factors of the steps n = 1 ... degree - 1, the ones in use."""
         return self.beta[1:-1] if self.parity and self.beta is not None else self.beta
 
-    def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return A, B, C of the recurrence, C with the learnable factor."""
-        a, b, c = super().coefficients(x)
+    def define(self, constant: bool = True) -> tuple[Definition, tuple[Tensor, ...]]:
+        """Return the definition of the polynomials, the coefficients of the recurrence and the factors."""
         factors = self.factors()
-        if factors is not None:
-            c = torch.cat([c[:1], c[1:] * factors.to(x.dtype)])
-        return a, b, c
+        if factors is None:
+            return super().define(constant)
+        definition = op.define_polynomials(self.degree, first=int(not constant), learns=True)
+        return definition, (self.recurrence.flatten(), factors)
 
 
 def _normalized(family: Callable[[int], op.Recurrence], degree: int) -> op.Recurrence:

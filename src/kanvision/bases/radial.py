@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from kanvision.ops.radial import bumps
+from kanvision.expansion.define import Definition, Formula, Scalar, Vocabulary
 
 from .base import Squash
 from .grid import GridBasis
@@ -17,6 +19,23 @@ __all__ = ["RBFBasis", "RSWAFBasis", "RadialBasis"]
 
 # So many widths from its center every function is below 1e-6.
 _REACH = 8.0
+# So many widths from its center a Gaussian is 1e-38, where exp would underflow and vector code is slow.
+_FAR = math.sqrt(87.0)
+
+
+def _gaussian(m: Vocabulary, x: Scalar, centers: Sequence[Scalar], rate: tuple[Scalar]) -> list[Scalar]:
+    """Return exp(-u^2), u = rate (x - c)."""
+    distances = [m.clamp((x - center) * rate[0], -_FAR, _FAR) for center in centers]
+    return [m.exp(-(u * u)) for u in distances]
+
+
+def _sech2(m: Vocabulary, x: Scalar, centers: Sequence[Scalar], rate: tuple[Scalar]) -> list[Scalar]:
+    """Return 1 - tanh(u)^2 = 1 / cosh(u)^2, u = rate (x - c)."""
+    heights = [m.tanh((x - center) * rate[0]) for center in centers]
+    return [1 - height * height for height in heights]
+
+
+_PROFILES: dict[str, Formula] = {"gaussian": _gaussian, "sech2": _sech2}
 
 
 class RadialBasis(GridBasis):
@@ -36,7 +55,6 @@ class RadialBasis(GridBasis):
     """
 
     profile: ClassVar[str]
-    profile_flops: ClassVar[int]
     centers: Tensor
     rate: Tensor
 
@@ -109,13 +127,10 @@ class RadialBasis(GridBasis):
         self.centers = self.centers.new_empty(count)
         self.reset_parameters()
 
-    def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Return the values of the functions."""
-        return bumps(x, self.centers.to(x.dtype), self.rate.to(x.dtype), dim, self.profile)
-
-    def expand_flops(self) -> int:
-        """Count the position in widths and the profile for each function."""
-        return self.num_basis * (2 + self.profile_flops)
+    def define(self, constant: bool = True) -> tuple[Definition, tuple[Tensor, ...]]:
+        """Return the definition of the functions, the centers and 1 / width."""
+        definition = Definition(_PROFILES[self.profile], sizes=(self.num_basis, 1))
+        return definition, (self.centers, self.rate)
 
 
 class RBFBasis(RadialBasis):
@@ -136,7 +151,6 @@ class RBFBasis(RadialBasis):
 
     name = "rbf"
     profile = "gaussian"
-    profile_flops = 3
 
     def __init__(
         self,
@@ -169,7 +183,6 @@ class RSWAFBasis(RadialBasis):
 
     name = "rswaf"
     profile = "sech2"
-    profile_flops = 4
 
     def __init__(
         self,

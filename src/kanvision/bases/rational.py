@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from kanvision.ops.pade import fractions
+from kanvision.expansion.define import Definition, Scalar, Vocabulary
 
 from .base import Basis, Squash
 
 __all__ = ["RationalBasis"]
+
+# Largest power of x that is ever computed; its square times the derivative of a denominator is finite.
+_LARGEST_POWER = 1e16
+
+
+def _fractions(m: Vocabulary, x: Scalar, denominator: Sequence[Scalar], degree: int) -> list[Scalar]:
+    """Return x^j / (1 + |b_1 x + ... + b_n x^n|), j = 0 ... degree."""
+    far = _LARGEST_POWER ** (1 / max(degree, len(denominator)))
+    x = m.clamp(x, -far, far)
+    total = denominator[-1]
+    for coefficient in reversed(denominator[:-1]):
+        total = total * x + coefficient
+    values = [1 / (1 + m.abs(total * x))]
+    for _ in range(degree):
+        values.append(values[-1] * x)
+    return values
 
 
 class RationalBasis(Basis):
@@ -64,10 +82,9 @@ class RationalBasis(Basis):
         self.denominator.zero_()
         self.denominator[:, -1] = 1.0
 
-    def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Return the values of the functions."""
-        return fractions(x, self.per_channel(self.denominator, x, dim), self.num_basis - 1, dim)
-
-    def expand_flops(self) -> int:
-        """Count bounding x, the denominator by Horner's scheme, its inverse, and the powers."""
-        return 2 + 2 * self.denominator.shape[-1] + 2 + self.num_basis - 1
+    def define(self, constant: bool = True) -> tuple[Definition, tuple[Tensor, ...]]:
+        """Return the definition of the functions, and the denominators."""
+        definition = Definition(
+            _fractions, sizes=(self.denominator.shape[-1],), settings=(self.num_basis - 1,)
+        )
+        return definition, (self.denominator,)

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from kanvision.ops.relu import relu_bumps
+from kanvision.expansion.define import Definition, Scalar, Vocabulary
 
 from .base import Basis, Squash
 
 __all__ = ["ReLUBasis"]
+
+# Bounded points keep 0 * inf out; no bump reaches this far.
+_FAR = 1e6
+
+
+def _bumps(
+    m: Vocabulary, x: Scalar, starts: Sequence[Scalar], ends: Sequence[Scalar], scale: float
+) -> list[Scalar]:
+    """Return (scale relu(x - start) relu(end - x))^2; a bump with end <= start is 0."""
+    x = m.clamp(x, -_FAR, _FAR)
+    roots = [scale * (m.relu(x - start) * m.relu(end - x)) for start, end in zip(starts, ends, strict=True)]
+    return [root * root for root in roots]
 
 
 class ReLUBasis(Basis):
@@ -61,11 +75,7 @@ class ReLUBasis(Basis):
         self.start.copy_(steps / self.grid_size)
         self.end.copy_((steps + self.order + 1) / self.grid_size)
 
-    def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Return the values of the bumps."""
-        start, end = (self.per_channel(side, x, dim) for side in (self.start, self.end))
-        return relu_bumps(x, start, end, 4 * self.grid_size**2 / (self.order + 1) ** 2, dim)
-
-    def expand_flops(self) -> int:
-        """Count bounding x, and two differences, two ReLUs, two products and a square for each bump."""
-        return 2 + 7 * self.num_basis
+    def define(self, constant: bool = True) -> tuple[Definition, tuple[Tensor, ...]]:
+        """Return the definition of the bumps, the starts and the ends."""
+        scale = 4 * self.grid_size**2 / (self.order + 1) ** 2
+        return Definition(_bumps, sizes=(self.num_basis,) * 2, settings=(scale,)), (self.start, self.end)

@@ -10,6 +10,8 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
+from kanvision.expansion.run import is_ordinary
+
 from .base import Basis, Squash
 from .registry import SINGLE_BASES, build_basis
 
@@ -199,7 +201,7 @@ class SelectableBasis(Basis):
 
 def _gated(function: Callable[[Tensor], Tensor], x: Tensor, factor: Tensor) -> Tensor:
     """Multiply a function of x by a factor; the gradient recomputes the values and keeps none."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() or not is_ordinary([x, factor]):
         return factor * function(x)
     return cast(Tensor, _Gated.apply(function, function(x), x, factor))
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from kanvision.ops.sine import sines
+from kanvision.expansion.define import Definition, Scalar, Vocabulary
 
 from .base import Basis, Squash
 
 __all__ = ["SineBasis"]
+
+
+def _sines(m: Vocabulary, x: Scalar, frequencies: Sequence[Scalar], phases: Sequence[Scalar]) -> list[Scalar]:
+    return [m.sin(w * x + p) for w, p in zip(frequencies, phases, strict=True)]
 
 
 class SineBasis(Basis):
@@ -73,11 +78,6 @@ class SineBasis(Basis):
         self.frequency.copy_(self.frequency_step * (steps + 1))
         self.phase.copy_(math.pi / self.num_basis * steps)
 
-    def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Return the values of the sines."""
-        frequency, phase = (self.per_channel(values, x, dim) for values in (self.frequency, self.phase))
-        return sines(x, frequency, phase, dim)
-
-    def expand_flops(self) -> int:
-        """Count the angle and its sine for each function."""
-        return 3 * self.num_basis
+    def define(self, constant: bool = True) -> tuple[Definition, tuple[Tensor, ...]]:
+        """Return the definition of the sines, the frequencies and the phases."""
+        return Definition(_sines, sizes=(self.num_basis,) * 2), (self.frequency, self.phase)

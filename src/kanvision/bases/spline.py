@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kanvision.expansion.define import Definition
 from kanvision.ops.bspline import (
     EVALUATIONS,
-    bspline,
-    bspline_flops,
+    define_bspline,
     legal_evaluations,
     uniform_knots,
 )
@@ -38,10 +38,10 @@ class BSplineBasis(GridBasis):
         knots: Increasing knots that replace the uniform ones; `grid_size` and `grid_range` are not used then.
             n + 1 knots have K = n - degree functions.
         evaluation: Algorithm, which affects only cost and rounding. "folded": truncated powers, uniform knots
-            and degree >= 2; "local": the degree + 1 nonzero functions, scattered, uniform knots; "matrix":
-            the nonzero functions as one matrix product with the powers of the position in the cell, as in
-            MatrixKAN (arXiv 2502.07176), uniform knots; "cox_de_boor": the recursion, any knots; "auto": the
-            fastest, folded for few functions of degrees 2 to 5, else matrix, and cox_de_boor with `knots`.
+            and degree >= 2; "local": the degree + 1 nonzero functions by the recursion in their
+            cell, uniform knots; "matrix": those by powers of the position in the cell, as in MatrixKAN (arXiv
+            2502.07176), uniform knots; "cox_de_boor": the recursion, any knots; "auto":
+            folded for degrees 2 to 5, else matrix, and cox_de_boor with `knots`.
         squash: Domain policy, see `Basis`.
         num_channels: Not used: the functions have no parameters.
 
@@ -191,14 +191,11 @@ class BSplineBasis(GridBasis):
         self.domain = self._found()
         return weights
 
-    def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Return the values of all B-splines."""
-        knots = self.knots.to(x.dtype)
-        return bspline(x, knots, self.degree, dim, uniform=self.uniform, evaluation=self.evaluation)
-
-    def expand_flops(self) -> int:
-        """Return the operations of the evaluation in use, see `kanvision.ops.bspline.bspline_flops`."""
-        return bspline_flops(self.degree, self.num_basis, uniform=self.uniform, evaluation=self.evaluation)
+    def define(self, constant: bool = True) -> tuple[Definition, tuple[Tensor, ...]]:
+        """Return the definition of all B-splines, and the knots."""
+        knots = self.knots
+        definition = define_bspline(len(knots), self.degree, uniform=self.uniform, evaluation=self.evaluation)
+        return definition, (knots,)
 
 
 def _require_legal(evaluation: str, degree: int, *, uniform: bool) -> None:

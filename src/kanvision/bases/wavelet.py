@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from kanvision.ops.wavelet import WAVELETS, wavelets
+from kanvision.expansion.define import Definition, Scalar, Vocabulary
+from kanvision.ops.wavelet import WAVELETS
 
 from .base import Basis, Squash
 
-__all__ = ["WaveletBasis", "positive_rate"]
+__all__ = ["WaveletBasis", "define_wavelets", "invert_scale"]
 
 _MIN_SCALE = 1e-3
+
+
+def invert_scale(m: Vocabulary, scale: Scalar) -> Scalar:
+    """Return 1 / sqrt(scale^2 + 1e-6), which is finite and positive for any scale."""
+    return 1 / m.sqrt(scale * scale + _MIN_SCALE**2)
+
+
+def _wavelets(
+    m: Vocabulary, x: Scalar, shifts: Sequence[Scalar], scales: Sequence[Scalar], kind: str
+) -> list[Scalar]:
+    """Return psi((x - shift) / s)."""
+    bound = WAVELETS[kind].bound
+    arguments = [
+        m.clamp((x - shift) * invert_scale(m, scale), -bound, bound)
+        for shift, scale in zip(shifts, scales, strict=True)
+    ]
+    return [WAVELETS[kind].value(m, z) for z in arguments]
+
+
+def define_wavelets(kind: str, num_wavelets: int) -> Definition:
+    """Return the definition of shifted and scaled copies of a wavelet; inputs are shifts and scales."""
+    return Definition(_wavelets, sizes=(num_wavelets,) * 2, settings=(kind,))
 
 
 class WaveletBasis(Basis):
@@ -63,16 +88,6 @@ class WaveletBasis(Basis):
         self.shift.copy_(torch.linspace(-reach, reach, self.num_basis, device="cpu"))
         self.scale.fill_(1.0)
 
-    def expand(self, x: Tensor, dim: int) -> Tensor:
-        """Return the values of the wavelets."""
-        shift, scale = (self.per_channel(values, x, dim) for values in (self.shift, self.scale))
-        return wavelets(x, shift, positive_rate(scale), self.kind, dim)
-
-    def expand_flops(self) -> int:
-        """Count the shifted, scaled and bounded argument and the wavelet for each function."""
-        return self.num_basis * (4 + WAVELETS[self.kind].flops)
-
-
-def positive_rate(scale: Tensor) -> Tensor:
-    """Return 1 / sqrt(scale^2 + 1e-6), which is finite and positive for any scale."""
-    return (scale.square() + _MIN_SCALE**2).rsqrt()
+    def define(self, constant: bool = True) -> tuple[Definition, tuple[Tensor, ...]]:
+        """Return the definition of the wavelets, the shifts and the scales."""
+        return define_wavelets(self.kind, self.num_basis), (self.shift, self.scale)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-__all__ = ["Definition", "Formula", "Scalar", "Vocabulary", "evaluate"]
+__all__ = ["Definition", "Formula", "Scalar", "Vocabulary", "count_functions", "evaluate", "is_per_channel"]
 
 Scalar: TypeAlias = Any
 """A number, a tensor of them, or a recorded value: what supports +, -, * and / with its kind and floats."""
@@ -25,7 +26,7 @@ class Vocabulary(Protocol):
     """
 
     def exp(self, x: Scalar) -> Scalar:
-        """Return e^x; for x beyond +-87 the value at the bound, in float32."""
+        """Return e^x."""
 
     def tanh(self, x: Scalar) -> Scalar:
         """Return the hyperbolic tangent of x."""
@@ -164,35 +165,54 @@ class TensorVocabulary:
         return torch.floor(self._tensor(x))
 
     def less(self, x: Scalar, y: Scalar) -> Tensor:
-        return self._tensor(x) < y
+        return torch.lt(self._tensor(x), y)
 
     def select(self, condition: Tensor, yes: Scalar, no: Scalar) -> Tensor:
         chosen: Tensor = torch.where(condition, yes, no)
         return chosen.to(self._dtype)
 
 
-def evaluate(definition: Definition, x: Tensor, inputs: Sequence[Tensor], dim: int) -> Tensor:
+def evaluate(
+    definition: Definition, x: Tensor, inputs: Sequence[Tensor], dim: int, channel_dim: int
+) -> Tensor:
     """Return the values by the plain formula, differentiable to any order.
 
     Args:
         definition: The functions.
         x: Points, floating point.
         inputs: Tensors of any shape with as many entries as scalars, or (C, n) for scalars of each channel.
-        dim: Axis of the result with the functions; the channels are the axis before it.
+        dim: Axis of the result with the functions.
+        channel_dim: Axis of x with the channels.
 
     Returns:
         Shape of `x` with K inserted at `dim`.
     """
-    scalars = [_columns(values.to(x.dtype), x.ndim - dim) for values in inputs]
+    scalars = [_split(values.to(x), x.ndim - 1 - channel_dim) for values in inputs]
     values = definition(TensorVocabulary(x), x, *scalars)
-    return torch.stack(
-        [value.expand_as(x) if isinstance(value, Tensor) else torch.full_like(x, value) for value in values],
-        dim,
-    )
+    return torch.stack([_spread(value, x) for value in values], dim)
 
 
-def _columns(values: Tensor, num_trailing: int) -> tuple[Tensor, ...]:
+def _spread(value: Scalar, x: Tensor) -> Tensor:
+    """Return a value in the shape of x; a constant has a gradient too, of 0."""
+    if isinstance(value, Tensor):
+        return value.expand_as(x)
+    return torch.where(torch.zeros_like(x, dtype=torch.bool), x, torch.full_like(x, value))
+
+
+@lru_cache(maxsize=1024)
+def count_functions(definition: Definition) -> int:
+    """Return the number of functions, K."""
+    zero = torch.zeros((), device="cpu")
+    return len(definition(TensorVocabulary(zero), zero, *((zero,) * size for size in definition.all_sizes)))
+
+
+def is_per_channel(values: Tensor) -> bool:
+    """Return True if an input has scalars of each channel, (C, n)."""
+    return values.ndim == 2 and values.shape[0] > 1
+
+
+def _split(values: Tensor, num_trailing: int) -> tuple[Tensor, ...]:
     """Return the scalars of an input, each of which broadcasts against x."""
-    if values.ndim == 2 and values.shape[0] > 1:
+    if is_per_channel(values):
         return values.reshape(*values.shape, *(1,) * num_trailing).unbind(1)
     return values.reshape(-1).unbind(0)

@@ -3,7 +3,7 @@
 from .activation import create_activation
 from .attention import KANSelfAttention1d, KANSelfAttention2d, KANSelfAttention3d
 from .auxiliary_loss import add_auxiliary, collect_auxiliary
-from .base import INITS, KANOptions
+from .base import INITS
 from .bottleneck import BottleneckKANConv1d, BottleneckKANConv2d, BottleneckKANConv3d, BottleneckKANLinear
 from .conv import KANConv1d, KANConv2d, KANConv3d
 from .dropout import NoiseInjection
@@ -29,6 +29,7 @@ from .moe import (
 )
 from .moe_gate import TopKGate
 from .norm import create_norm
+from .options import KANOptions
 from .peft import add_adapters, merge_adapters
 from .presets import PRESETS, find_default_preset, get_preset
 from .rational import RATIONAL_PRESETS, GroupRational

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from timm.layers.create_act import get_act_layer
-from torch import nn
+from typing import cast
 
-__all__ = ["ACTIVATIONS", "create_activation"]
+from timm.layers.create_act import get_act_layer
+from torch import Tensor, nn
+
+from kanvision.expansion import elementary
+from kanvision.expansion.define import Definition, Vocabulary
+
+__all__ = ["ACTIVATIONS", "create_activation", "define_activation"]
 
 ACTIVATIONS = (
     "celu",
@@ -42,3 +47,27 @@ def create_activation(name: str | None, *, key: str = "act") -> nn.Module:
         raise ValueError(f"{key}={name!r} is not known; legal values: None, {', '.join(ACTIVATIONS)}")
     activation: nn.Module = get_act_layer(name)()
     return activation
+
+
+_DEFINITIONS: dict[str, Definition] = {
+    "gelu": elementary.GELU,
+    "quick_gelu": elementary.QUICK_GELU,
+    "relu": elementary.RELU,
+    "sigmoid": elementary.SIGMOID,
+    "silu": elementary.SILU,
+    "tanh": elementary.TANH,
+}
+"""Activations with a formula over scalars, by name."""
+_NAMES: dict[type[nn.Module], str] = {get_act_layer(name): name for name in ACTIVATIONS if name != "identity"}
+
+
+def define_activation(activation: nn.Module) -> Definition | None:
+    """Return the definition of an activation; None for one with parameters, or of an unknown class."""
+    name = _NAMES.get(type(activation))
+    if name is None or next(activation.parameters(), None) is not None:
+        return None
+    return _DEFINITIONS.get(name) or Definition(_apply, settings=(name,), is_traceable=False)
+
+
+def _apply(m: Vocabulary, x: Tensor, name: str) -> list[Tensor]:
+    return [cast(Tensor, get_act_layer(name)()(x))]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any, ClassVar, TypedDict
+from dataclasses import replace
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,54 +17,22 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from kanvision.bases import Basis, create_basis
 from kanvision.bases.base import normal_quantiles
+from kanvision.expansion.contraction import Contraction
+from kanvision.expansion.run import Branch, compute_level, contract, is_ordinary
 from kanvision.spec.models import DROP_POSITIONS, INNER_DROP_POSITIONS
 
-from .activation import create_activation
+from .activation import create_activation, define_activation
 from .dropout import create_dropout
 from .functions import FunctionPlot
 from .norm import INPUT_NORMS, FrozenStatistics, MinMaxNorm, create_norm, has_shared_statistics
 
-__all__ = ["INITS", "KANLayer", "KANOptions", "check_channels"]
+__all__ = ["INITS", "KANLayer"]
+
+Term: TypeAlias = tuple[Branch, tuple[Tensor, ...]]
+"""Branch and its tensors: points, weights, inputs of the definition."""
 
 _MIN_MOMENT = 1e-4
 INITS = ("variance_preserving", "kaiming", "kaiming_joint", "normal", "efficient_kan")
-
-
-class KANOptions(TypedDict, total=False):
-    """Options of every KAN layer; see `KANLayer` for their meaning and defaults."""
-
-    basis_kwargs: Mapping[str, Any] | None
-    base_act: str | None
-    input_norm: str | None
-    basis_act: str | None
-    norm: str | None
-    norm_affine: bool
-    act: str | None
-    bias: bool
-    init: str
-    init_noise: float
-    edge_scale: bool
-    drop_rate: float
-    drop_kind: str
-    drop_position: str
-    checkpoint: bool
-    device: torch.device | str | None
-    dtype: torch.dtype | None
-
-
-def check_channels(in_channels: int, out_channels: int, groups: int) -> None:
-    """Check that numbers of channels and groups are positive and that the groups divide the channels.
-
-    Raises:
-        ValueError: A number is not legal.
-    """
-    channels = {"in_channels": in_channels, "out_channels": out_channels}
-    for key, value in {**channels, "groups": groups}.items():
-        if value < 1:
-            raise ValueError(f"{key}={value} must be at least 1")
-    for key, value in channels.items():
-        if value % groups:
-            raise ValueError(f"groups={groups} does not divide {key}={value}")
 
 
 class KANLayer(FunctionPlot, nn.Module):
@@ -113,8 +82,9 @@ class KANLayer(FunctionPlot, nn.Module):
         drop_kind: "channel", "element" or "noise", see `kanvision.layers.dropout`.
         drop_position: "input" (of both branches), "branch" (input of the basis branch), "squashed" (between
             the domain policy of the basis and its functions), "basis" (the basis values) or "output".
-        checkpoint: In training, keep the input and, before a norm and an activation, the output of the linear
-            maps; everything else, K times as much, is computed again in the backward pass. False keeps it.
+        checkpoint: In training, compute norm and activation again in the backward pass, which keeps the
+            output of the linear maps instead of two tensors of its size. The expansion, K times the input, is
+            never kept.
         device: Device of the parameters.
         dtype: Data type of the parameters.
 
@@ -152,7 +122,7 @@ class KANLayer(FunctionPlot, nn.Module):
         drop_rate: float = 0.0,
         drop_kind: str = "channel",
         drop_position: str = "branch",
-        checkpoint: bool = True,
+        checkpoint: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -219,45 +189,105 @@ class KANLayer(FunctionPlot, nn.Module):
         num_basis = self.basis.num_basis
         return weight.reshape(out, maps // num_basis, num_basis, *kernel)
 
+    def _contraction(self, x: Tensor) -> Contraction | None:
+        """Return the linear map for inputs in this memory layout, or None if only `_linear_map` has it."""
+        raise NotImplementedError
+
+    def _basis_term(self, z: Tensor) -> Term | None:
+        """Return the branch of the basis for `contract`; None where its maps must exist one by one."""
+        basis = self.basis
+        if basis._forward_hooks or basis._forward_pre_hooks or self._drops("basis"):
+            return None
+        activation = None
+        if not isinstance(self.basis_act, nn.Identity):
+            activation = define_activation(self.basis_act)
+            if activation is None:
+                return None
+        contraction = self._contraction(z)
+        folds = basis.has_constant and basis.num_basis > 1
+        defined = basis.define(not folds)
+        if defined is None or contraction is None:
+            return None
+        definition, inputs = defined
+        if self._drops("squashed"):
+            z = self.drop(basis.apply_squash(z))
+        else:
+            squash, ends = basis.define_squash()
+            definition, inputs = replace(definition, inner=squash), (*inputs, *ends)
+        definition = replace(definition, outer=activation)
+        level = compute_level(activation) if folds else None
+        return Branch(definition, contraction, level), (z, self.edge_weight(), *inputs)
+
+    def _activation_term(self, activation: nn.Module, weight: Tensor, x: Tensor) -> Term | None:
+        """Return the branch of an activation for `contract`; None for one without a definition."""
+        definition, contraction = define_activation(activation), self._contraction(x)
+        if definition is None or contraction is None:
+            return None
+        return Branch(definition, contraction), (x, weight)
+
+    def _map_activation(self, activation: nn.Module, weight: Tensor, x: Tensor) -> Tensor:
+        """Apply an activation and the linear map, and keep only x if the activation has a definition."""
+        term = self._activation_term(activation, weight, x)
+        if term is None:
+            return self._linear_map(activation(x), weight, None)
+        return contract([term[0]], [term[1]], None)
+
     def _basis_branch(self, z: Tensor) -> Tensor:
-        maps = self._dropped("basis", self.basis_act(self._expand(z)))
-        return self._linear_map(maps, self.edge_weight(), self.bias)
+        term = self._basis_term(z)
+        return self._expand_and_map(z) if term is None else contract([term[0]], [term[1]], self.bias)
+
+    def _expand_and_map(self, z: Tensor) -> Tensor:
+        """Compute the basis branch by its maps, which the backward pass computes again."""
+
+        def function(z: Tensor) -> Tensor:
+            maps = self._dropped("basis", self.basis_act(self._expand(z)))
+            return self._linear_map(maps, self.edge_weight(), self.bias)
+
+        return self._recompute(function, z)
 
     def _base_branch(self, x: Tensor) -> Tensor:
         weight = self.base_map()
         assert self.base_act is not None
         assert weight is not None
-        return self._linear_map(self.base_act(x), weight, None)
+        return self._map_activation(self.base_act, weight, x)
+
+    def _sum_branches(self, z: Tensor, x: Tensor) -> Tensor:
+        """Return the sum of the basis branch of z and the base branch of x."""
+        weight = self.base_map()
+        if self.base_act is None or weight is None:
+            return self._basis_branch(z)
+        basis, base = self._basis_term(z), self._activation_term(self.base_act, weight, x)
+        if basis is None or base is None:
+            return self._basis_branch(z) + self._base_branch(x)
+        return contract([basis[0], base[0]], [basis[1], base[1]], self.bias)
 
     def _transform(self, x: Tensor) -> Tensor:
         """Compute the forward pass without the check of the input."""
         x = self._dropped("input", x)
-        # Recompute each branch separately: recomputation stops at the last tensor that the backward pass
-        # needs, the input of the linear map, so only the expansion is computed twice and no convolution.
-        y = self._apply_checkpointed(self._normed_branch, x, self.input_norm)
-        if self.base_act is not None:
-            y = y + self._apply_checkpointed(self._base_branch, x)
+        y = self._sum_branches(self.input_norm(self._dropped("branch", x)), x)
+        return self._dropped("output", self._finish(y, self.norm, self.act))
+
+    def _finish(self, y: Tensor, norm: nn.Module, act: nn.Module) -> Tensor:
+        """Apply norm and activation; with `checkpoint`, the backward pass computes them again."""
+
+        def function(y: Tensor) -> Tensor:
+            return act(norm(y))  # type: ignore[no-any-return]
+
         # A norm alone saves only its input.
-        plain = isinstance(self.act, nn.Identity)
-        y = self.norm(y) if plain else self._apply_checkpointed(self._finish, y, self.norm)
-        return self._dropped("output", y)
+        if not self.checkpoint or isinstance(act, nn.Identity):
+            return function(y)
+        return self._recompute(function, y, norm)
 
-    def _normed_branch(self, x: Tensor) -> Tensor:
-        return self._basis_branch(self.input_norm(self._dropped("branch", x)))
-
-    def _finish(self, y: Tensor) -> Tensor:
-        return self.act(self.norm(y))  # type: ignore[no-any-return]
-
-    def _apply_checkpointed(
+    def _recompute(
         self, function: Callable[[Tensor], Tensor], x: Tensor, norm: nn.Module | None = None
     ) -> Tensor:
         """Apply a function; in training, keep only `x` for its backward pass.
 
         `norm` is the norm inside the function, if any, whose statistics must not count a batch twice. A
-        compiler chooses the tensors to keep.
+        compiler chooses the tensors to keep, and transforms have no rule for recomputation.
         """
-        is_on = self.checkpoint and self.training and torch.is_grad_enabled()
-        if not is_on or torch.compiler.is_compiling() or (norm is not None and has_shared_statistics(norm)):
+        is_on = self.training and torch.is_grad_enabled() and is_ordinary([x])
+        if not is_on or (norm is not None and has_shared_statistics(norm)):
             return function(x)
         options: dict[str, Any] = {}
         if norm is not None:

@@ -17,12 +17,13 @@ from kanvision.bases.base import normal_quantiles
 from kanvision.spec.models import DROP_POSITIONS, INNER_DROP_POSITIONS
 
 from .activation import create_activation
-from .base import KANLayer, KANOptions, _preserving_std, _uniform, check_channels
+from .base import KANLayer, _preserving_std, _uniform
 from .composite import KAN_CONVS, PLAIN_CONVS, CompositeLayer
 from .conv import KANConvNd
 from .dropout import create_dropout
 from .linear import KANLinear
 from .norm import create_norm
+from .options import KANOptions, check_channels
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -120,7 +121,7 @@ class Bottleneck(CompositeLayer):
 
     @property
     def checkpoint(self) -> bool:
-        """Return whether activations are recomputed in the backward pass, as in `KANLayer`."""
+        """Return whether norm and activation are computed again in the backward pass, as in `KANLayer`."""
         return self._cores()[0].checkpoint
 
     @checkpoint.setter
@@ -132,20 +133,13 @@ class Bottleneck(CompositeLayer):
         u = self._dropped("input", x)
         y = cast(Tensor, self.expand(self.inner(self.squeeze(u))))
         if self.base_act is not None:
-            y = y + self._cores()[0]._apply_checkpointed(self._base_branch, u)
-        if isinstance(self.act, nn.Identity):
-            y = self.norm(y)
-        else:
-            y = self._cores()[0]._apply_checkpointed(self._finish, y, self.norm)
-        return self._dropped("output", y)
+            y = y + self._base_branch(u)
+        return self._dropped("output", self._cores()[0]._finish(y, self.norm, self.act))
 
     def _base_branch(self, x: Tensor) -> Tensor:
         assert self.base_act is not None
         assert self.base_weight is not None
-        return self._cores()[0]._linear_map(self.base_act(x), self.base_weight, None)
-
-    def _finish(self, y: Tensor) -> Tensor:
-        return cast(Tensor, self.act(self.norm(y)))
+        return self._cores()[0]._map_activation(self.base_act, self.base_weight, x)
 
     def _dropped(self, position: str, x: Tensor) -> Tensor:
         drops = self.training and self.drop_rate > 0 and self.drop_position == position

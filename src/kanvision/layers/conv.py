@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kanvision.bases import Basis
+from kanvision.expansion.contraction import Contraction, Convolution
 
-from .base import KANLayer, KANOptions, check_channels
+from .base import KANLayer
+from .options import KANOptions, check_channels
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -152,17 +154,25 @@ class KANConvNd(KANLayer):
             return cast(Tensor, self.basis(z.movedim(1, -1), -1, constant, last)).flatten(-2).movedim(-1, 1)
         return cast(Tensor, self.basis(z, 1, constant, drop)).flatten(1, 2)  # (B, C K, *S)
 
-    def _base_branch(self, x: Tensor) -> Tensor:
-        return super()._base_branch(self._padded(x))
+    def _contraction(self, x: Tensor) -> Contraction | None:
+        if self._pads_input:
+            padding: tuple[int, ...] = (0,) * self.ndim
+        elif all(before == behind for before, behind in self.padding):
+            padding = tuple(before for before, _ in self.padding)
+        else:
+            return None
+        # Expanding the innermost axis keeps the memory layout for the convolution.
+        inside = self.groups == 1 and x.shape[1] > 1 and x.stride(1) == 1
+        return Convolution(self.stride, padding, self.dilation, self.groups, inside)
 
-    def _basis_branch(self, z: Tensor) -> Tensor:
-        maps, weight, offset = self._basis_parts(z)
-        y = self._linear_map(maps, weight, self.bias)
-        return y if offset is None else y + offset
+    def _sum_branches(self, z: Tensor, x: Tensor) -> Tensor:
+        if not self._pads_input:
+            return super()._sum_branches(z, x)
+        padded = self._padded(x)
+        return super()._sum_branches(padded if z is x else self._padded(z), padded)
 
     def _basis_parts(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return maps and weights of the basis branch, and an input-independent summand (1, O, *S')."""
-        z = self._padded(z)
         if not self.basis.has_constant or self.basis.num_basis == 1 or self._drops("basis"):
             return self._dropped("basis", self.basis_act(self._expand(z))), self.edge_weight(), None
         # A constant function has C equal maps, a Kth of the work; one map with the sum of their weights is
@@ -170,7 +180,6 @@ class KANConvNd(KANLayer):
         weight = self._by_function(self.edge_weight())  # (O, C/g, K, *k)
         constant, varying = weight[:, :, :1], weight[:, :, 1:]
         level = self.basis_act(z.new_ones(1, 1, *z.shape[2:]))
-        # The large convolution comes last: see `KANLayer._transform`.
         offset = self._convolve(level, constant.flatten(1, 2).sum(1, keepdim=True), None, groups=1)
         return self.basis_act(self._expand(z, False)), varying.flatten(1, 2), offset
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from kanvision.bases.wavelet import WaveletBasis, positive_rate
-from kanvision.ops.wavelet import wavelets
+from kanvision.bases.wavelet import WaveletBasis, define_wavelets
+from kanvision.expansion.define import evaluate
 
 from .conv import CONV, KANConvNd
 
@@ -99,12 +99,16 @@ class EdgeWavelets(KANConvNd):
 
     def _slice(self, x: Tensor, shift: Tensor, scale: Tensor, weight: Tensor) -> Tensor:
         """Apply the wavelets of some outputs, (o, C), to inputs (B, C, *S); returns (B, o, *S')."""
-        shape = (1, *shift.shape, *(1,) * self.ndim)
         exact = x if x.dtype == torch.float64 else x.float()
-        rate = positive_rate(scale.to(exact.dtype)).view(shape)
         assert isinstance(self.basis, WaveletBasis)
-        maps = wavelets(exact, shift.to(exact.dtype).view(shape), rate, self.basis.kind, 1)  # (B, o, C, *S)
-        return self._convolve(maps.to(x.dtype).flatten(1, 2), weight, None, groups=shift.shape[0])
+        definition = define_wavelets(self.basis.kind, 1)
+        # the outputs are an axis of inputs with one channel for each edge
+        edges = [parameter.reshape(-1, 1) for parameter in (shift, scale)]  # (o C, 1)
+        spread = exact.unsqueeze(1).expand(-1, len(shift), *x.shape[1:]).flatten(1, 2)  # (B, o C, *S)
+        maps = torch.unflatten(
+            evaluate(definition, spread, edges, 2, 1).squeeze(2), 1, shift.shape
+        )  # (B, o, C, *S)
+        return self._convolve(maps.to(x.dtype), weight, None, groups=shift.shape[0])
 
 
 class EdgeWaveletConv1d(EdgeWavelets):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from kanvision.bases import FourierBasis
-from kanvision.ops.autocast import without_autocast
+from kanvision.expansion.autocast import without_autocast
 from kanvision.ops.karat import Series, fourier_attention
 from kanvision.ops.karat_triton import fused_fourier_attention, get_fusion_obstacle
 from kanvision.ops.simplex import project_simplex

@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kanvision.bases import Basis
+from kanvision.expansion.contraction import Contraction, MatrixProduct
 
-from .base import KANLayer, KANOptions
+from .base import KANLayer
+from .options import KANOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -70,6 +72,9 @@ class KANLinear(KANLayer):
                 f"KANLinear has in_features={self.in_features}, got an input of shape {tuple(x.shape)}"
             )
         return self._transform(x)
+
+    def _contraction(self, x: Tensor) -> Contraction:
+        return MatrixProduct()
 
     def _linear_map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)

@@ -188,7 +188,7 @@ class MoEKANConvNd(CompositeLayer):
         maps, weights, offsets = [], [], []
         for expert in cast(Sequence[KANConvNd], self.experts):
             z = expert.input_norm(expert._dropped("branch", expert._dropped("input", x)))
-            values, weight, offset = expert._basis_parts(z)
+            values, weight, offset = expert._basis_parts(expert._padded(z))
             maps.append(values)
             weights.append(weight)
             if offset is not None:
@@ -210,7 +210,7 @@ class MoEKANConvNd(CompositeLayer):
             y = y.reshape(x.shape[0], num_experts, outputs, *y.shape[2:])  # (B, E, O, *S')
             return y if summand is None else y + summand
 
-        y = first._apply_checkpointed(convolve, x)
+        y = first._recompute(convolve, x)
         return torch.einsum("be,beo...->bo...", routing.gates.to(y.dtype), y)
 
     def _sparse(self, x: Tensor, routing: Routing) -> Tensor:
@@ -234,7 +234,7 @@ class MoEKANConvNd(CompositeLayer):
                 return y
             return y + torch.einsum("be,eo...->bo...", routing.gates.to(y.dtype), summand.to(y.dtype))
 
-        return first._apply_checkpointed(convolve, x)
+        return first._recompute(convolve, x)
 
     def extra_repr(self) -> str:
         """Return the evaluation of experts for `repr`."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kanvision.ops.autocast import without_autocast
+from kanvision.expansion.autocast import without_autocast
 
 from .auxiliary_loss import add_auxiliary
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kanvision.ops.autocast import without_autocast
+from kanvision.expansion.autocast import without_autocast
 
 __all__ = ["ROPE_KINDS", "RotaryPositions"]
 

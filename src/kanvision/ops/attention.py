@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .double_backward import plain_gradients
+from kanvision.expansion.double_backward import plain_gradients
 
 __all__ = ["softmax_attention"]
 

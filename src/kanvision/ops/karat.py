@@ -24,10 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kanvision.expansion.autocast import without_autocast
+from kanvision.expansion.double_backward import plain_gradients
 from kanvision.spec.models import KArAtBaseAct
-
-from .autocast import without_autocast
-from .double_backward import plain_gradients
 
 __all__ = [
     "BASE_ACTS",

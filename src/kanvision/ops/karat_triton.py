@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from .autocast import without_autocast
+from kanvision.expansion.autocast import without_autocast
+
 from .karat import Series, differentiable_gradients
 from .triton_support import get_triton_obstacle
 

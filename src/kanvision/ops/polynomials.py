@@ -1,21 +1,19 @@
-"""Polynomials by a three-term recurrence, p_{n+1} = (A_n x + B_n) p_n - C_n p_{n-1}, p_0 = 1.
-
-Shapes: x (...), values (..., K, ...) with K = degree + 1 inserted at `dim`.
-"""
+"""Polynomials by a three-term recurrence, p_{n+1} = (A_n x + B_n) p_n - C_n p_{n-1}, p_0 = 1."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from .recompute import recompute
+from kanvision.expansion.define import Definition, Scalar, Vocabulary
 
 __all__ = [
     "Recurrence",
     "chebyshev",
     "chebyshev_u",
+    "define_polynomials",
     "fibonacci",
     "gegenbauer",
     "gram",
@@ -24,7 +22,6 @@ __all__ = [
     "legendre",
     "lucas",
     "normalized",
-    "polynomials",
 ]
 
 
@@ -36,84 +33,33 @@ class Recurrence(NamedTuple):
     c: list[float]
 
 
-def polynomials(x: Tensor, a: Tensor, b: Tensor, c: Tensor, dim: int, *, first: int = 0) -> Tensor:
-    """Return the values of p_0 ... p_d, twice differentiable; saves only its arguments for backward.
-
-    Backward is the adjoint recurrence: with g_n the incoming gradients,
-    s_n = g_n + (A_n x + B_n) s_{n+1} - C_{n+1} s_{n+2} and dx = sum_n A_n p_n s_{n+1}.
+def define_polynomials(degree: int, *, first: int = 0, learns: bool = False) -> Definition:
+    """Return the definition of p_0 ... p_d, whose input are the coefficients A, B and C one after the other.
 
     Args:
-        x: Points in float32 or float64.
-        a: Coefficients A, (d,); d = 0 is the constant p_0 only.
-        b: Coefficients B, (d,).
-        c: Coefficients C, (d,), of which the first is not used. All three are differentiable.
-        dim: Axis of the polynomials in the result.
+        degree: Highest degree, d; 0 is the constant p_0 only.
         first: Index of the first polynomial; 1 omits p_0.
-
-    Returns:
-        Shape of `x` with d + 1 - first inserted at `dim`.
+        learns: Second input with factors of C_1 ... C_{d-1}.
     """
-    return recompute(_Polynomials(dim, first), x, a, b, c)
+    sizes = (3 * degree, degree - 1) if learns else (3 * degree,)
+    return Definition(_recur, sizes=sizes, settings=(degree, first))
 
 
-class _Polynomials(NamedTuple):
-    dim: int
-    first: int
-
-    def values(self, x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        degree = a.numel()
-        if torch.compiler.is_compiling():
-            factors = [a[n] * x + b[n] for n in range(degree)]
-            return torch.stack(_values(x, factors, c, degree)[self.first :], self.dim)
-        out = x.new_empty([*x.shape[: self.dim], degree + 1 - self.first, *x.shape[self.dim :]])
-        # Written into place: stacking, which a compiler fuses, would copy all values once more.
-        slots = out.unbind(self.dim)
-        p = [x.new_ones(()), *slots] if self.first else [*slots]
-        if not self.first:
-            p[0].fill_(1)
-        if degree > 0:
-            p[1].copy_(x).mul_(a[0]).add_(b[0])
-        for n in range(1, degree):
-            p[n + 1].copy_(x).mul_(a[n]).add_(b[n]).mul_(p[n]).sub_(p[n - 1] * c[n])
-        return out
-
-    def pullback(
-        self, needs: tuple[bool, ...], grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor
-    ) -> tuple[Tensor | None, ...]:
-        degree = a.numel()
-        grad_x = torch.zeros_like(x)
-        if degree == 0:
-            empty = [torch.zeros_like(coefficient) for coefficient in (a, b, c)]
-            return tuple(g if need else None for g, need in zip((grad_x, *empty), needs, strict=True))
-        # g[0] is never read: no input moves p_0.
-        g = [grad, *grad.unbind(self.dim)] if self.first else [*grad.unbind(self.dim)]
-        factors = [a[n] * x + b[n] for n in range(degree)]
-        # The last polynomial is not part of any derivative; p_0 = 1 is omitted from the products below.
-        p = _values(x, factors, c, degree - 1)
-        grad_a, grad_b, grad_c = ([torch.zeros_like(a[0])] * degree for _ in range(3))
-        above: Tensor | None = None  # s_{n+2}
-        s = g[degree]  # s_{n+1}
-        for n in reversed(range(degree)):
-            through = p[n] * s if n else s
-            grad_x = torch.addcmul(grad_x, a[n], through)
-            if needs[1]:
-                grad_a[n] = (x * through).sum()
-            if needs[2]:
-                grad_b[n] = through.sum()
-            if needs[3] and n:
-                grad_c[n] = -(p[n - 1] * s if n > 1 else s).sum()
-            if n:
-                below = torch.addcmul(g[n], factors[n], s)
-                above, s = s, below if above is None else below - c[n + 1] * above
-        stacked = [torch.stack(entries) for entries in (grad_a, grad_b, grad_c)]
-        return tuple(g if need else None for g, need in zip((grad_x, *stacked), needs, strict=True))
+def _recur(m: Vocabulary, x: Scalar, rows: Sequence[Scalar], *more: Any) -> list[Scalar]:
+    """Return p_first ... p_degree."""
+    *factors, degree, first = more
+    a, b, c = rows[:degree], rows[degree : 2 * degree], list(rows[2 * degree :])
+    for own in factors:
+        c[1:] = [entry * factor for entry, factor in zip(c[1:], own, strict=True)]
+    return _list_values([a[n] * x + b[n] for n in range(degree)], c)[first:]
 
 
-def _values(x: Tensor, factors: list[Tensor], c: Tensor, degree: int) -> list[Tensor]:
-    """Return p_0 ... p_degree from the factors A_n x + B_n."""
-    p = [torch.ones_like(x), *factors[:1]][: degree + 1]
-    for n in range(1, degree):
-        p.append(factors[n] * p[n] - c[n] * p[n - 1])
+def _list_values(factors: Sequence[Scalar], c: Sequence[Scalar]) -> list[Scalar]:
+    """Return p_0 ... p_d from the factors A_n x + B_n."""
+    p: list[Scalar] = [1.0, *factors[:1]]
+    for n in range(1, len(factors)):
+        # p_0 = 1 is omitted from the product
+        p.append(factors[n] * p[n] - (c[n] * p[n - 1] if n > 1 else c[n]))
     return p
 
 
@@ -200,9 +146,8 @@ def normalized(recurrence: Recurrence) -> Recurrence:
     x = torch.linspace(-1.0, 1.0, 20001, dtype=torch.float64, device="cpu")
     a, b, c = (torch.tensor(column, dtype=torch.float64, device="cpu") for column in recurrence)
     # The slack covers extrema between two points of the grid.
-    values = _values(x, [p * x + q for p, q in zip(a, b, strict=True)], c, a.numel())
-    m = [float(p.abs().max()) * (1 + 1e-6) for p in values]
-    m[0] = 1.0
+    values = _list_values([p * x + q for p, q in zip(a, b, strict=True)], c.tolist())
+    m = [1.0, *(float(p.abs().max()) * (1 + 1e-6) for p in values[1:])]
     steps = range(a.numel())
     return Recurrence(
         [recurrence.a[n] * m[n] / m[n + 1] for n in steps],

@@ -30,7 +30,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from .double_backward import plain_gradients
+from kanvision.expansion.double_backward import plain_gradients
+
 from .rational_closed import rational_gradients, rational_value
 from .rational_triton import fused_rational, fused_rational_gradients, get_fusion_obstacle
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .autocast import without_autocast
+from kanvision.expansion.autocast import without_autocast
 
 __all__ = ["selective_scan"]
 

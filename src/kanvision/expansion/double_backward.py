@@ -30,5 +30,13 @@ def plain_gradients(
     with torch.enable_grad():
         aliases = [None if t is None else t.view_as(t) for t in inputs]
         wanted = [t for t, need in zip(aliases, needed, strict=True) if need and t is not None]
-        found = iter(torch.autograd.grad(formula(*aliases), wanted, grad, create_graph=True))
+        y = formula(*aliases)
+        if not y.requires_grad:  # steps
+            return [
+                torch.zeros_like(t) if n and t is not None else None
+                for t, n in zip(inputs, needed, strict=True)
+            ]
+        found = iter(
+            torch.autograd.grad(y, wanted, grad, create_graph=True, allow_unused=True, materialize_grads=True)
+        )
     return [next(found) if need else None for need in needed]

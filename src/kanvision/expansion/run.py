@@ -1,0 +1,344 @@
+"""Expansion of tensors that keeps only its inputs for the backward pass, alone or with a linear map.
+
+Loops and blocks serve ordinary calls. Transforms, tracers and compilers get the plain formula, as ordinary
+operations.
+
+Shapes: B batch, C channels, K functions, *S space.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.autograd.forward_ad as forward_ad
+from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from .autocast import without_autocast
+from .contraction import Contraction, split_weight
+from .define import Definition, count_functions, evaluate
+from .double_backward import plain_gradients
+from .execute import Arrangement, compute_gradients, compute_values
+
+__all__ = ["Branch", "compute_level", "contract", "expand", "is_ordinary"]
+
+# Maps of a block, in bytes: what stays in the cache between the loop and the linear map.
+_BLOCK_BYTES = 2**21
+_PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+
+
+class Branch(NamedTuple):
+    """Linear map of expanded inputs.
+
+    Args:
+        definition: The functions of x, K of them.
+        contraction: The linear map.
+        level: Value of a constant first function, which has weights but is no part of the definition; None
+            without.
+    """
+
+    definition: Definition
+    contraction: Contraction
+    level: float | None = None
+
+    @property
+    def num_functions(self) -> int:
+        """Return K."""
+        return count_functions(self.definition)
+
+
+def contract(
+    branches: Sequence[Branch], arguments: Sequence[Sequence[Tensor]], bias: Tensor | None
+) -> Tensor:
+    """Return the sum of all branches and the bias.
+
+    Args:
+        branches: The branches.
+        arguments: Points, weights and inputs of the definition, for each branch.
+        bias: Summand of each output, (O,).
+    """
+    plan = tuple(branches)
+    tensors = [tensor for group in arguments for tensor in group]
+    given = tensors if bias is None else [*tensors, bias]
+    if not is_ordinary(given):
+        return _contract_plainly(plan, bias, tensors)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
+        return cast(Tensor, _Contract.apply(plan, bias, *tensors))
+    return _contract_blocks(plan, bias, tensors, _find_autocast_dtype(tensors[0]))
+
+
+def expand(definition: Definition, inputs: Sequence[Tensor], x: Tensor, channel_dim: int) -> Tensor:
+    """Return the values of all functions, with K inserted after the axis of the channels.
+
+    Args:
+        definition: The functions.
+        inputs: Inputs of the definition.
+        x: Points in float32 or float64.
+        channel_dim: Axis of the channels, not negative.
+    """
+    if not is_ordinary([x, *inputs]):
+        return evaluate(definition, x, inputs, channel_dim + 1, channel_dim)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *inputs)):
+        return cast(Tensor, _Expand.apply(definition, channel_dim, x, *inputs))
+    return _expand_values(definition, x, inputs, channel_dim)
+
+
+@lru_cache(maxsize=64)
+def compute_level(activation: Definition | None) -> float:
+    """Return the value of an activation at 1, the level of a constant function."""
+    if activation is None:
+        return 1.0
+    one = torch.ones(1, dtype=torch.float64, device="cpu")
+    return float(evaluate(activation, one, (), 1, 0))
+
+
+def is_ordinary(tensors: Sequence[Tensor]) -> bool:
+    """Return True if no transform, tracer or compiler observes the operations."""
+    return (
+        not torch.compiler.is_compiling()
+        and not torch._C._is_tracing()
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and _get_current_dispatch_mode() is None
+        and forward_ad._current_level < 0
+        and all(type(tensor) in _PLAIN_TYPES for tensor in tensors)
+        and tensors[0].device.type != "meta"
+        and tensors[0].numel() > 0
+    )
+
+
+def _find_autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """Return the dtype of linear maps under autocast, or None."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+
+
+def _exact(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+class _Arguments(NamedTuple):
+    """Tensors of a branch, and the index of the first one among all."""
+
+    x: Tensor
+    weight: Tensor
+    inputs: tuple[Tensor, ...]
+    first: int
+
+
+def _walk(plan: Sequence[Branch], tensors: Sequence[Tensor]) -> Iterator[tuple[Branch, _Arguments]]:
+    first = 0
+    for branch in plan:
+        end = first + 2 + len(branch.definition.all_sizes)
+        x, weight, *inputs = tensors[first:end]
+        yield branch, _Arguments(x, weight, tuple(inputs), first)
+        first = end
+
+
+def _contract_plainly(plan: Sequence[Branch], bias: Tensor | None, tensors: Sequence[Tensor]) -> Tensor:
+    """Return the result in ordinary operations."""
+    total: Tensor | None = None
+    for branch, (x, weight, inputs, _) in _walk(plan, tensors):
+        channel_dim = branch.contraction.channel_dim % x.ndim
+        with without_autocast(x.device.type):
+            values = evaluate(branch.definition, _exact(x), inputs, channel_dim + 1, channel_dim).to(x.dtype)
+        y = branch.contraction.apply_plainly(values, weight, bias if total is None else None, branch.level)
+        total = y if total is None else total + y
+    assert total is not None
+    return total
+
+
+def _contract_blocks(
+    plan: Sequence[Branch], bias: Tensor | None, tensors: Sequence[Tensor], dtype: torch.dtype | None
+) -> Tensor:
+    """Return the result, computed in blocks; linear maps in `dtype`, or in that of x."""
+    total: Tensor | None = None
+    with without_autocast(tensors[0].device.type):
+        for branch, (x, weight, inputs, _) in _walk(plan, tensors):
+            prepared = _Prepared.of(branch, x, weight, dtype)
+            shift = None if bias is None or total is not None else bias.to(prepared.weight.dtype)
+            parts = []
+            for block in prepared.blocks:
+                maps, order = branch.contraction.allocate(block, prepared.num_functions)
+                compute_values(branch.definition, block, inputs, order, maps)
+                parts.append(branch.contraction.apply(maps.to(prepared.weight.dtype), prepared.weight, shift))
+            y = parts[0] if len(parts) == 1 else torch.cat(parts)
+            if prepared.constant is not None and branch.level is not None:
+                y.add_(branch.contraction.map_level(branch.level, prepared.constant, prepared.points))
+            total = y if total is None else total.add_(y)
+    assert total is not None
+    return plan[0].contraction.shape(total, tensors[0])
+
+
+class _Prepared(NamedTuple):
+    """Points and weights of a branch in the order of its maps.
+
+    Args:
+        num_functions: Number of functions of x, K.
+        points: Contiguous points.
+        blocks: The points in blocks.
+        weight: Weights of the functions of x.
+        constant: Sum of the weights of the constant function over the channels of a group, (O, 1, *k), if it
+            is folded.
+    """
+
+    num_functions: int
+    points: Tensor
+    blocks: tuple[Tensor, ...]
+    weight: Tensor
+    constant: Tensor | None
+
+    @classmethod
+    def of(cls, branch: Branch, x: Tensor, weight: Tensor, dtype: torch.dtype | None) -> _Prepared:
+        """Prepare the tensors of a branch; linear maps have `dtype`, or that of the weights."""
+        count, folds = branch.num_functions, branch.level is not None
+        points = branch.contraction.order(_exact(x))
+        given = weight if dtype is None else weight.to(dtype)
+        packed = branch.contraction.pack(given, count, folds)
+        # Maps of a block are as large as a cache, or as the weights that each block reads.
+        size = max(_BLOCK_BYTES // points.element_size(), packed.numel())
+        blocks = torch.split(points, max(1, size // max(1, points[0].numel() * count)))
+        constant = split_weight(given, count, True)[:, 0].sum(1, keepdim=True) if folds else None
+        return cls(count, points, blocks, packed, constant)
+
+
+class _Contract(torch.autograd.Function):
+    """Sum of branches that keeps points, weights and inputs."""
+
+    @staticmethod
+    def forward(ctx: Any, plan: tuple[Branch, ...], bias: Tensor | None, *tensors: Tensor) -> Tensor:
+        ctx.plan = plan
+        ctx.dtype = _find_autocast_dtype(tensors[0])
+        ctx.save_for_backward(bias, *tensors)
+        return _contract_blocks(plan, bias, tensors, ctx.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        bias, *tensors = ctx.saved_tensors
+        needs = ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled():
+            return (None, *_differentiate_plainly(ctx.plan, grad, bias, tensors, needs))
+        found: list[Tensor | None] = [None] * len(needs)
+        with without_autocast(grad.device.type):
+            for branch, arguments in _walk(ctx.plan, tensors):
+                first = 1 + arguments.first
+                wanted = needs[first : first + 2 + len(arguments.inputs)]
+                found[first : first + len(wanted)] = _differentiate(
+                    branch, arguments, grad, wanted, ctx.dtype
+                )
+            if needs[0]:
+                points = ctx.plan[0].contraction.flatten(grad)
+                found[0] = points.sum([axis for axis in range(points.ndim) if axis != 1]).to(bias.dtype)
+        return (None, *found)
+
+
+def _differentiate(
+    branch: Branch, arguments: _Arguments, grad: Tensor, wanted: Sequence[bool], dtype: torch.dtype | None
+) -> list[Tensor | None]:
+    """Return the gradients of the points, the weights and the inputs of a branch, None where not wanted."""
+    contraction, definition = branch.contraction, branch.definition
+    x, weight, inputs, _ = arguments
+    prepared = _Prepared.of(branch, x, weight, dtype)
+    of_inputs = (wanted[0], *wanted[2:])
+    to_points = torch.empty_like(prepared.points) if wanted[0] else None
+    to_packed: Tensor | None = None
+    to_inputs: list[Tensor | None] = [None] * len(inputs)
+    start = 0
+    grad = contraction.flatten(grad).to(prepared.weight.dtype)
+    for block in prepared.blocks:
+        place = slice(start, start + len(block))
+        start = place.stop
+        maps, order = contraction.allocate(block, prepared.num_functions)
+        if wanted[1]:
+            compute_values(definition, block, inputs, order, maps)
+        to_maps, more = contraction.differentiate(
+            grad[place], maps.to(grad.dtype), prepared.weight, (any(of_inputs), wanted[1])
+        )
+        to_packed = more if to_packed is None or more is None else to_packed.add_(more)
+        if to_maps is not None:
+            out = None if to_points is None else to_points[place]
+            parts = compute_gradients(definition, block, inputs, order, to_maps.to(block), of_inputs, out)
+            to_inputs = [
+                b if a is None or b is None else a + b for a, b in zip(to_inputs, parts, strict=True)
+            ]
+    to_x = None if to_points is None else contraction.restore(to_points, x).to(x.dtype)
+    return [to_x, _join_weight(branch, prepared, weight, grad, to_packed), *to_inputs]
+
+
+def _join_weight(
+    branch: Branch, prepared: _Prepared, weight: Tensor, grad: Tensor, to_packed: Tensor | None
+) -> Tensor | None:
+    """Return the gradient of the weights from that of the packed ones and that of the result."""
+    if to_packed is None:
+        return None
+    contraction, folds = branch.contraction, branch.level is not None
+    if not folds and contraction.keeps_order:
+        return to_packed.to(weight.dtype)
+    found = torch.empty_like(weight, memory_format=torch.contiguous_format)
+    by_function = split_weight(found, prepared.num_functions, folds)
+    by_function[:, folds:] = contraction.unpack(to_packed, prepared.num_functions)
+    if branch.level is not None and prepared.constant is not None:
+        by_function[:, 0] = contraction.differentiate_level(
+            branch.level, grad, prepared.constant, prepared.points
+        )
+    return found
+
+
+def _differentiate_plainly(
+    plan: tuple[Branch, ...], grad: Tensor, bias: Tensor | None, tensors: list[Tensor], needs: Sequence[bool]
+) -> list[Tensor | None]:
+    """Return the gradients in ordinary operations, which can be differentiated again."""
+
+    def formula(bias: Tensor | None, *tensors: Tensor) -> Tensor:
+        return _contract_plainly(plan, bias, tensors)
+
+    return plain_gradients(formula, [bias, *tensors], needs, grad)
+
+
+class _Expand(torch.autograd.Function):
+    """Values of a definition that keeps points and inputs."""
+
+    @staticmethod
+    def forward(ctx: Any, definition: Definition, channel_dim: int, x: Tensor, *inputs: Tensor) -> Tensor:
+        ctx.definition, ctx.channel_dim = definition, channel_dim
+        ctx.save_for_backward(x, *inputs)
+        return _expand_values(definition, x, inputs, channel_dim)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        x, *inputs = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[2:]
+        definition, dim = ctx.definition, ctx.channel_dim
+        if torch.is_grad_enabled():
+
+            def formula(x: Tensor, *inputs: Tensor) -> Tensor:
+                return evaluate(definition, x, inputs, dim + 1, dim)
+
+            return (None, None, *plain_gradients(formula, [x, *inputs], wanted, grad))
+        points, order = _arrange(x, dim, grad.shape[dim + 1])
+        inner = grad.movedim(dim + 1, dim) if order.channels_inside else grad
+        to_x = torch.empty_like(points) if wanted[0] else None
+        found = compute_gradients(definition, points, inputs, order, inner.contiguous(), wanted, to_x)
+        return (None, None, to_x, *found)
+
+
+def _arrange(x: Tensor, channel_dim: int, num_functions: int) -> tuple[Tensor, Arrangement]:
+    """Return contiguous points, and the arrangement of their values."""
+    channels = x.shape[channel_dim]
+    inside = channel_dim == x.ndim - 1
+    length = channels if inside else math.prod(x.shape[channel_dim + 1 :])
+    return x.contiguous(), Arrangement(x.numel() // length, length, num_functions, channels, inside)
+
+
+def _expand_values(definition: Definition, x: Tensor, inputs: Sequence[Tensor], channel_dim: int) -> Tensor:
+    num_functions = count_functions(definition)
+    points, order = _arrange(x, channel_dim, num_functions)
+    dim = channel_dim + (not order.channels_inside)
+    out = x.new_empty([*x.shape[:dim], num_functions, *x.shape[dim:]])
+    compute_values(definition, points, inputs, order, out)
+    return out.movedim(channel_dim, channel_dim + 1) if order.channels_inside else out
