@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from timm.layers.create_act import get_act_layer
 from torch import Tensor, nn
 
@@ -58,7 +59,11 @@ _DEFINITIONS: dict[str, Definition] = {
     "tanh": elementary.TANH,
 }
 """Activations with a formula over scalars, by name."""
-_NAMES: dict[type[nn.Module], str] = {get_act_layer(name): name for name in ACTIVATIONS if name != "identity"}
+_NAMES: dict[type[nn.Module], str] = {
+    get_act_layer(name): name
+    for name in ACTIVATIONS
+    if name not in ("identity", "swish")  # swish is silu
+}
 
 
 def define_activation(activation: nn.Module) -> Definition | None:
@@ -69,5 +74,5 @@ def define_activation(activation: nn.Module) -> Definition | None:
     return _DEFINITIONS.get(name) or Definition(_apply, settings=(name,), is_traceable=False)
 
 
-def _apply(m: Vocabulary, x: Tensor, name: str) -> list[Tensor]:
-    return [cast(Tensor, get_act_layer(name)()(x))]
+def _apply(m: Vocabulary, x: Tensor | float, name: str) -> list[Tensor]:
+    return [cast(Tensor, get_act_layer(name)()(torch.as_tensor(x)))]

@@ -82,6 +82,9 @@ class EdgeWavelets(KANConvNd):
         """Return the operations for one input value: a wavelet for each output of its group."""
         return self.out_channels // self.groups * self.basis.flops_per_input
 
+    def _basis_term(self, z: Tensor) -> None:
+        """Return None: edges have functions of their own."""
+
     def _basis_branch(self, z: Tensor) -> Tensor:
         per_group = self.basis_weight.shape[1]
         outputs = self.out_channels // self.groups
@@ -105,9 +108,7 @@ class EdgeWavelets(KANConvNd):
         # the outputs are an axis of inputs with one channel for each edge
         edges = [parameter.reshape(-1, 1) for parameter in (shift, scale)]  # (o C, 1)
         spread = exact.unsqueeze(1).expand(-1, len(shift), *x.shape[1:]).flatten(1, 2)  # (B, o C, *S)
-        maps = torch.unflatten(
-            evaluate(definition, spread, edges, 2, 1).squeeze(2), 1, shift.shape
-        )  # (B, o, C, *S)
+        maps = evaluate(definition, spread, edges, 2, 1).squeeze(2)
         return self._convolve(maps.to(x.dtype), weight, None, groups=shift.shape[0])
 
 

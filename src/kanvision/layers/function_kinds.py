@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kanvision.bases.wavelet import WaveletBasis, positive_rate
+from kanvision.bases.wavelet import WaveletBasis, define_wavelets
+from kanvision.expansion.define import evaluate
 from kanvision.ops.rational import rational
-from kanvision.ops.wavelet import wavelets
 
 from .attention_units import AttentionUnits
 from .base import KANLayer
@@ -115,10 +115,11 @@ def wavelet_functions(layer: EdgeWavelets) -> LearnedFunctions:
     def expand(points: Tensor, output: int) -> Tensor:
         basis, group = exact.basis, output // (outputs // layer.groups)
         assert isinstance(basis, WaveletBasis)
-        shift, rate = exact.shift[output : output + 1], positive_rate(exact.scale[output : output + 1])
+        edges = [parameter[output].unsqueeze(1) for parameter in (exact.shift, exact.scale)]  # (C/G, 1)
+        spread = points.reshape(-1, 1).expand(-1, per_group)
         values = points.new_zeros(len(points), per_group * layer.groups, 1)
-        own = wavelets(points, shift, rate, basis.kind, 1)
-        values[:, group * per_group : (group + 1) * per_group, 0] = own
+        own = evaluate(define_wavelets(basis.kind, 1), spread, edges, 2, 1)  # (M, C/G, 1)
+        values[:, group * per_group : (group + 1) * per_group] = own
         return values
 
     return LearnedFunctions(
