@@ -31,6 +31,7 @@ from .build import (
     is_dry_run,
     measure_cost,
     prepare_process,
+    resolve_class_weights,
     setup_datamodule,
 )
 from .distributed import check_same_on_all_ranks, init_process_group
@@ -147,7 +148,8 @@ def build_run(settings: Settings) -> TrainingRun:
     model = build_model(cfg)
     start = _load_initial_weights(cfg, model, datamodule.class_names) if resume is None else None
     cost = measure_cost(cfg, model)
-    task = build_task(cfg, model, {"lr": effective_batch.lr, "kan_lr": effective_batch.kan_lr})
+    rates = {"lr": effective_batch.lr, "kan_lr": effective_batch.kan_lr}
+    task = build_task(cfg, model, rates, resolve_class_weights(cfg, datamodule))
     task.class_names = datamodule.class_names
     with as_config_error(cfg, "optimizer.name"):
         build_optimizer(model, **task.optimizer_options)  # before files are written; training builds its own

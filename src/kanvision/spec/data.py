@@ -29,3 +29,6 @@ CVCSplit = Literal["published", "sequences"]
 Sensor = Literal["s2", "s1"]
 SentinelMode = Literal["binary", "multiclass"]
 """Mode of masks of the Sentinel crops: fields or not, or the classes of crops."""
+
+Sampling = Literal["uniform", "balanced"]
+"""Order in which training images are drawn."""

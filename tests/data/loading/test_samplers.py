@@ -1,5 +1,6 @@
 import itertools
 
+import numpy as np
 import pytest
 
 from kanvision.data.loading.samplers import EvenBatchSampler, TrainBatchSampler
@@ -107,3 +108,31 @@ def test_lightning_finds_where_to_set_the_epoch():
     sampler = TrainBatchSampler(range(50), 8, seed=1)
     sampler.sampler.set_epoch(4)
     assert list(sampler) == batches(epoch=4)
+
+
+def test_balanced_order_is_exact_and_balanced() -> None:
+    """Catches an order that depends on earlier epochs, ranks that draw apart, and uniform frequencies."""
+    targets = np.array([0] * 90 + [1] * 10)
+    weights = (1 / np.bincount(targets)[targets]).tolist()
+
+    def sampler(rank: int = 0, num_replicas: int = 1) -> TrainBatchSampler:
+        shards = {"num_replicas": num_replicas, "rank": rank}
+        return TrainBatchSampler(range(100), 5, seed=3, weights=weights, **shards)
+
+    first = sampler()
+    epochs = []
+    for epoch in range(20):
+        first.set_epoch(epoch)
+        epochs.append([list(batch) for batch in first])
+    drawn = np.bincount(targets[np.concatenate([batch for epoch in epochs for batch in epoch])])
+    assert abs(drawn[1] / drawn.sum() - 0.5) < 0.05
+    assert epochs[0] != epochs[1]
+    fresh = sampler()
+    fresh.set_epoch(7)
+    fresh.start = 4
+    assert [list(batch) for batch in fresh] == epochs[7][4:]
+    ranks = [sampler(rank, 2) for rank in (0, 1)]
+    for rank in ranks:
+        rank.set_epoch(7)
+    whole = [index for batch in epochs[7] for index in batch]
+    assert sorted(i for rank in ranks for batch in rank for i in batch) == sorted(whole)

@@ -34,6 +34,10 @@ def _wrong_length(values: list[float] | None, channels: int) -> dict[str, Any] |
 
 # fmt: off
 RULES = (
+    Rule("data.sampling augment.num_repeats",
+         lambda sampling, repeats: sampling == "balanced" and repeats > 1,
+         "repeated augmentation has an order of its own",
+         "take augment.num_repeats=1, or data.sampling=uniform"),
     *(_off_for_masks(key, off) for key, off in OFF_FOR_MASKS.items()),
     Rule("augment.crop data.task", lambda crop, task: crop == "pad" and task == "segmentation",
          "not available for images with masks", "legal: none, random_resized"),

@@ -46,6 +46,30 @@ def _unfit_loss(name: str, data: Any) -> dict[str, Any] | None:
     return None if name in legal else {"key": key, "use": use, "legal": ", ".join(legal)}
 
 
+def _unfit_weights(loss: Any, data: Any) -> dict[str, Any] | None:
+    weights = loss.class_weights
+    if weights is None:
+        return None
+    if isinstance(data, MaskDataConfig):
+        why, fix = "masks have no class of an image", "leave it out; focal and tversky weight rare pixels"
+        return {"key": "data.task", "why": why, "fix": fix}
+    if loss.name != "cross_entropy":
+        return {
+            "key": "loss.name",
+            "why": f"{loss.name} has no weights of classes",
+            "fix": "take loss.name=cross_entropy",
+        }
+    if data.sampling == "balanced":
+        fix = "take one of the two"
+        return {"key": "data.sampling", "why": "rare classes would count twice", "fix": fix}
+    if isinstance(weights, list) and data.num_classes not in (None, len(weights)):
+        why = f"{len(weights)} weights for {data.num_classes} classes"
+        return {"key": "data.num_classes", "why": why, "fix": "give one for each class"}
+    if isinstance(weights, list) and not any(weights):
+        return {"key": "loss.name", "why": "all weights are 0", "fix": "give one class a weight"}
+    return None
+
+
 def _directions(config: TrainConfig) -> dict[str, str]:
     """Return min or max for each metric that may be monitored; empty if the model does not fit the task."""
     if config.model.kind != KIND_BY_TASK[config.data.task]:
@@ -76,6 +100,7 @@ def _wrong_direction(config: TrainConfig) -> dict[str, Any] | None:
 
 # fmt: off
 RULES = (
+    Rule("loss.class_weights {key}", _unfit_weights, "{why}", "{fix}", reads="loss data"),
     Rule("loss.name {key}", _unfit_loss, "no loss for {use}", "legal: {legal}", reads="loss.name data"),
     Rule("loss.label_smoothing loss.name",
          lambda smoothing, name, _: smoothing and name not in SMOOTHED_LOSSES,

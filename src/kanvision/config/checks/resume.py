@@ -43,6 +43,7 @@ RESUME_RULES: dict[str, ResumeRule] = {
     "data.max_pixels": "free",
     "data.batch_size": "between epochs",
     "data.limit": "between epochs",
+    "data.sampling": "between epochs",
     "recipe": "free",
     "augment": "fixed",
     "mixup": "fixed",

@@ -86,6 +86,9 @@ class LossConfig(Section):
     multiclass masks and cross_entropy and ce_dice for multilabel masks."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Fraction of the target spread over all classes; in segmentation for cross_entropy and ce_dice only."""
+    class_weights: Literal["balanced"] | list[NonNegative] | None = None
+    """Weight of each class of images in cross_entropy, in the order of the classes; balanced: images /
+    (classes x images of the class), of the training images; null: 1."""
     gamma: NonNegative = 2.0
     """Exponent of the focal loss."""
     alpha: NonNegative = 0.5

@@ -27,7 +27,7 @@ from kanvision.data.transforms.classification import (
     build_evaluation_transform,
     build_training_transform,
 )
-from kanvision.spec.data import SPLITS, FaultPolicy, Interpolation
+from kanvision.spec.data import SPLITS, FaultPolicy, Interpolation, Sampling
 
 __all__ = ["ClassificationDataModule", "ImageDataModule", "list_reader_keys"]
 
@@ -268,11 +268,16 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             num_replicas=world_size,
             rank=rank,
             num_repeats=self.num_repeats,
+            weights=self.sampling_weights(dataset),
             # Lightning switches shuffling off to overfit, but not inside a batch sampler.
             fixed=getattr(trainer, "overfit_batches", 0) > 0,
         )
         batches.set_epoch(0 if trainer is None else get_upcoming_epoch(trainer))
         return make_loader(dataset, batches, num_workers=self.num_workers)
+
+    def sampling_weights(self, dataset: Any) -> Sequence[float] | None:
+        """Return the relative frequency of each training image; None: each is drawn once an epoch."""
+        return None
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the loader of the validation images, each once over all processes."""
@@ -300,6 +305,7 @@ class ClassificationDataModule(ImageDataModule):
 
     Args:
         name: Name of a reader in `READERS`.
+        sampling: "uniform": each training image once an epoch; "balanced": all classes equally often.
         **options: Arguments of `ImageDataModule` and of the reader; `augment` holds the arguments of
             `build_training_transform`.
 
@@ -309,7 +315,8 @@ class ClassificationDataModule(ImageDataModule):
 
     reader: Reader
 
-    def __init__(self, name: str, **options: Any) -> None:
+    def __init__(self, name: str, sampling: Sampling = "uniform", **options: Any) -> None:
+        self.sampling = sampling
         if name not in READERS:
             raise ValueError(f"data.name={name} is unknown; legal: {', '.join(sorted(READERS))}")
         own = {key: options.pop(key) for key in list_reader_keys(READERS[name]) if key in options}
@@ -347,6 +354,13 @@ class ClassificationDataModule(ImageDataModule):
     def get_strata(self, source: ImageSource) -> Indices:
         """Return the class of each image."""
         return source.targets
+
+    def sampling_weights(self, dataset: ImageDataset) -> Sequence[float] | None:
+        """Return 1 over the number of images of its class for each image, for balanced sampling."""
+        if self.sampling == "uniform":
+            return None
+        weights: Sequence[float] = (1 / np.bincount(dataset.targets)[dataset.targets]).tolist()
+        return weights
 
     def build_dataset(self, source: ImageSource, indices: Indices, *, training: bool) -> ImageDataset:
         """Return the dataset of chosen images, augmented for training."""

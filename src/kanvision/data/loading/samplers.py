@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any
 
+import torch
 from timm.data.distributed_sampler import RepeatAugSampler
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, WeightedRandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from kanvision.data.seeding import SeededBatch, derive_seed
 
-__all__ = ["EvenBatchSampler", "TrainBatchSampler"]
+__all__ = ["EvenBatchSampler", "TrainBatchSampler", "WeightedOrder"]
 
 
 class TrainBatchSampler(Sampler[list[int]]):
@@ -31,6 +32,8 @@ class TrainBatchSampler(Sampler[list[int]]):
         num_repeats: Number of copies of each image in one global batch, distributed over processes (repeated
             augmentation, Hoffer et al. 2020, arXiv 1901.09335, as in DeiT); an epoch keeps its length. 1:
             off.
+        weights: Relative frequency of each image, (N,): N images are drawn with replacement (torch's
+            WeightedRandomSampler); None: each once.
         fixed: Use the order of epoch 0 in all epochs (to overfit a few batches).
     """
 
@@ -43,10 +46,13 @@ class TrainBatchSampler(Sampler[list[int]]):
         num_replicas: int = 1,
         rank: int = 0,
         num_repeats: int = 1,
+        weights: Sequence[float] | None = None,
         fixed: bool = False,
     ) -> None:
         self.order: Any
-        if num_repeats > 1:
+        if weights is not None:
+            self.order = WeightedOrder(weights, num_replicas, rank)
+        elif num_repeats > 1:
             repeated: Any = RepeatAugSampler  # timm's samplers have no types
             self.order = repeated(dataset, num_replicas=num_replicas, rank=rank, num_repeats=num_repeats)
         else:
@@ -87,6 +93,35 @@ class TrainBatchSampler(Sampler[list[int]]):
     def __len__(self) -> int:
         whole, rest = divmod(len(self.order), self.batch_size)
         return whole if self.drop_last else whole + (rest > 0)
+
+
+class WeightedOrder(Sampler[int]):
+    """Order of one process, of images that are drawn with replacement by their weights.
+
+    All processes draw the same images from the seed of `set_epoch`, and each takes every W-th of them.
+
+    Args:
+        weights: Relative frequency of each image, (N,).
+        num_replicas: Number of processes, W.
+        rank: Rank of this process.
+    """
+
+    def __init__(self, weights: Sequence[float], num_replicas: int, rank: int) -> None:
+        self.share = math.ceil(len(weights) / num_replicas)
+        self.generator = torch.Generator()
+        self.drawn = WeightedRandomSampler(weights, self.share * num_replicas, generator=self.generator)
+        self.num_replicas, self.rank, self.seed = num_replicas, rank, 0
+
+    def set_epoch(self, seed: int) -> None:
+        """Set the seed of the next iteration."""
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator.manual_seed(self.seed)
+        return iter(list(self.drawn)[self.rank :: self.num_replicas])
+
+    def __len__(self) -> int:
+        return self.share
 
 
 class EvenBatchSampler(Sampler[list[int]]):
