@@ -25,6 +25,7 @@ def test_the_names_are_those_of_the_readers():
         "tiny_imagenet",
         "imagenet",
         "image_folder",
+        "image_table",
         "webdataset",
     }
     assert set(READERS) == names

@@ -17,6 +17,7 @@ from kanvision.spec.data import (
     GlaSTest,
     Interpolation,
     PreprocessingName,
+    Sampling,
     Sensor,
     SentinelMode,
 )
@@ -78,6 +79,9 @@ class ClassDataConfig(DataConfig):
 
     task: Literal["classification"]
     """Task of the labels."""
+    sampling: Sampling = "uniform"
+    """Order of training images: uniform: each once in an epoch; balanced: as many are drawn, with
+    replacement, all classes equally often."""
 
 
 class ImageDataConfig(ClassDataConfig):
@@ -90,6 +94,7 @@ class ImageDataConfig(ClassDataConfig):
         "fashion_mnist",
         "flowers102",
         "image_folder",
+        "image_table",
         "imagenet",
         "mnist",
         "stl10",

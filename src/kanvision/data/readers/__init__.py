@@ -16,6 +16,7 @@ from .cifar import CIFAR10, CIFAR100
 from .digits import Digits
 from .flowers102 import Flowers102
 from .image_folder import ImageFolder
+from .image_table import ImageTable
 from .imagenet import ImageNet
 from .mnist import MNIST, FashionMNIST
 from .stl10 import STL10
@@ -64,6 +65,7 @@ _CLASSES: tuple[type[Reader], ...] = (
     TinyImageNet,
     ImageNet,
     ImageFolder,
+    ImageTable,
     WebDataset,
 )
 READERS: dict[str, type[Reader]] = {reader.info.name: reader for reader in _CLASSES}
