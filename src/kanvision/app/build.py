@@ -18,7 +18,7 @@ from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, Simpl
 from torch import nn
 
 from kanvision.analysis.cost import Cost, cost
-from kanvision.callbacks import BadSampleCounter, EMAWeights, TrainingClock, all_gather_object
+from kanvision.callbacks import BadSampleCounter, EMAWeights, EpochEstimate, TrainingClock, all_gather_object
 from kanvision.config import (
     ConfigError,
     TrainConfig,
@@ -31,6 +31,7 @@ from kanvision.config.errors import Problem, is_global_rank_zero, problem_at
 from kanvision.config.schema.data import MaskDataConfig
 from kanvision.data import ImageDataModule, build_datamodule
 from kanvision.data.cores import num_cores
+from kanvision.losses.classification import balanced_weights
 from kanvision.spec.training import Profiler
 from kanvision.tasks import Task, create_task
 
@@ -108,13 +109,25 @@ def measure_cost(cfg: TrainConfig, model: nn.Module) -> Cost:
         return cost(model, (cfg.data.in_chans, cfg.data.img_size, cfg.data.img_size))
 
 
-def build_task(cfg: TrainConfig, model: nn.Module, rates: Mapping[str, float | None]) -> Task:
-    """Return the task of the data around a model; `rates` replaces learning rates of the configuration."""
+def build_task(
+    cfg: TrainConfig,
+    model: nn.Module,
+    rates: Mapping[str, float | None],
+    class_weights: Sequence[float] | None = None,
+) -> Task:
+    """Return the task of the data around a model.
+
+    Args:
+        cfg: Configuration with the facts of the data.
+        model: Model of the task.
+        rates: Learning rates that replace those of the configuration.
+        class_weights: Weights of the classes in the loss, see `resolve_class_weights`.
+    """
     assert cfg.data.num_classes is not None
-    loss = cfg.loss.model_dump(include={"name", "label_smoothing"})
+    loss = cfg.loss.model_dump(include={"name", "label_smoothing"}) | {"class_weights": class_weights}
     mask_options: dict[str, Any] = {}
     if isinstance(cfg.data, MaskDataConfig):
-        loss = cfg.loss.model_dump(exclude={"auxiliary"})
+        loss = cfg.loss.model_dump(exclude={"auxiliary", "class_weights"})
         ignored = getattr(cfg.data, "ignore_index", None)
         mask_options = {"mode": cfg.data.mode, "metrics": cfg.metrics.model_dump(), "ignore_index": ignored}
     task = create_task(
@@ -134,6 +147,22 @@ def build_task(cfg: TrainConfig, model: nn.Module, rates: Mapping[str, float | N
     )
     # Lightning converts a model after it has loaded a checkpoint, which would round float64 weights.
     return task.double() if cfg.trainer.precision == "64-true" else task
+
+
+def resolve_class_weights(cfg: TrainConfig, datamodule: ImageDataModule) -> list[float] | None:
+    """Return the weights of the classes in the loss, those of balanced classes by the training images.
+
+    Raises:
+        ConfigError: There is another number of weights than of classes.
+    """
+    weights = cfg.loss.class_weights
+    if weights == "balanced":
+        return balanced_weights(datamodule.datasets["train"].targets, datamodule.num_classes)
+    if weights is not None and len(weights) != datamodule.num_classes:
+        why = f"{len(weights)} weights for the {datamodule.num_classes} classes of the data"
+        fix = f"give one for each class: {', '.join(datamodule.class_names)}"
+        raise ConfigError([problem_at(cfg, ["loss.class_weights"], why, fix)])
+    return weights
 
 
 def _scheduler_options(cfg: TrainConfig) -> dict[str, Any]:
@@ -164,7 +193,7 @@ def build_trainer(cfg: TrainConfig) -> pl.Trainer:
     if not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, AnyProgressBar)]
     counters = build_bad_sample_counter(cfg, None if is_dry_run(cfg) else Path(cfg.run.dir))
-    callbacks = [OldStateNames(), *counters, *callbacks, TrainingClock()]
+    callbacks = [OldStateNames(), *counters, *callbacks, TrainingClock(), EpochEstimate()]
     if cfg.ema is not None:
         callbacks.append(EMAWeights(**cfg.ema.model_dump()))
     with as_config_error(

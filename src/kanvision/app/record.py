@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import subprocess
+import sys
 import uuid
 import warnings
 from collections.abc import Mapping
@@ -21,9 +22,11 @@ from rich.console import Console
 from rich.table import Table
 
 import kanvision
+from kanvision.lazy import import_optional
 
 __all__ = [
     "environment",
+    "peak_memory_mb",
     "print_header",
     "print_results",
     "silence_libraries",
@@ -83,6 +86,25 @@ def _commit() -> str | None:
         pass
     built = PACKAGE / "commit.txt"  # setup.py writes it
     return (built.read_text("utf-8") if built.is_file() else "") or os.environ.get("KANVISION_COMMIT") or None
+
+
+def peak_memory_mb() -> float | None:
+    """Return the largest memory so far in MB: of tensors on a GPU, else of the process; None if unknown.
+
+    The memory of a process is that of all runs in it, so a later job of a sweep has no number of its own.
+    """
+    global _num_runs
+    _num_runs += 1
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return round(torch.cuda.max_memory_allocated() / 1e6, 1)
+    resource = import_optional("resource")  # not on Windows
+    if resource is None or _num_runs > 1:
+        return None
+    peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+
+
+_num_runs = 0
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

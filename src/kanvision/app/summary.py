@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytorch_lightning as pl
 
 from kanvision.analysis.cost import Cost
 from kanvision.callbacks import BadSampleCounter, TrainingClock
-from kanvision.config import TrainConfig, live_owner, notes
+from kanvision.config import TrainConfig, live_owner, notes, program, shell_word
 from kanvision.config.checks.resume import why_other_training
 from kanvision.config.runtime.run_folder import is_resumable
 from kanvision.data import ImageDataModule
 from kanvision.data.fingerprints import fingerprint
+from kanvision.layers.functions import FunctionPlot
 
 from .build import is_dry_run
 from .run import TrainingRun
@@ -65,6 +67,31 @@ def _explain_fresh_start(cfg: TrainConfig) -> str:
     more = [f"and {len(skipped) - MAX_LISTED} more"] if len(skipped) > MAX_LISTED else []
     reason = f"no unfinished run of these settings in {folder.parent}"
     return "; ".join([reason, *skipped[:MAX_LISTED], *more, "a fresh start"])
+
+
+def describe_results(run: TrainingRun) -> list[str]:
+    """Return lines on what a run has written, and on commands that use it."""
+    folder, lines = run.folder, [f"Written: {run.folder}"]
+    found = {
+        "metrics.json": "metrics, costs and versions",
+        "pictures": "validation images with predictions",
+        "csv/metrics.csv": "metrics of each epoch",
+    }
+    lines += [f"  {name}: {text}" for name, text in found.items() if (folder / name).exists()]
+    if (folder / "tensorboard").is_dir():
+        lines.append(f"  tensorboard --logdir {shlex.quote(str(folder))}")
+    if run.best is None:
+        return lines
+    command = f"{program('eval')} {shell_word('ckpt', str(folder))}"
+    kind = "masks" if run.cfg.data.task == "segmentation" else "the class"
+    lines += [
+        f"Next: {command}",
+        f"  {command} mode=predict input=<image or folder>: {kind} of your own images",
+        f"  {command} mode=explain: the regions that predictions depend on",
+    ]
+    if any(isinstance(module, FunctionPlot) for module in run.task.model.modules()):
+        lines.append(f"  {command} mode=functions: the learned functions")
+    return lines
 
 
 def result_summary(cost: Cost, seconds: float, stage: str) -> dict[str, str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kanvision.config import TrainConfig, program, shell_word, to_primitive
+from kanvision.config import TrainConfig, experiment_choice, to_primitive
 from kanvision.layers import structure_changes
 
 from . import record
 from .interrupt import explain_interruption
+from .old_runs import remove_old_runs
 from .run import TrainingRun, build_run, resolve_settings
 from .summary import (
+    describe_results,
     get_training_clock,
     model_size,
     record_bad_samples,
@@ -86,6 +88,8 @@ def write_results(run: TrainingRun, metrics: dict[str, float]) -> None:
             "model": run.cfg.model.name,
             "data": run.cfg.data.name,
             "seed": run.cfg.seed,
+            "experiment": experiment_choice(),
+            "peak_memory_mb": record.peak_memory_mb(),
             "epochs": run.trainer.current_epoch,
             "resumed": run.resume is not None,
             "protocol": notes,
@@ -97,6 +101,9 @@ def write_results(run: TrainingRun, metrics: dict[str, float]) -> None:
         rows["tested"] = "the best checkpoint" if run.tested else "the last weights"
     rows |= notes | summarize_bad_samples(run.trainer)
     record.print_results(run.console, run.title, metrics, rows)
-    if run.writes_files and run.best is not None:
-        words = f"{program('eval')} {shell_word('ckpt', str(run.folder))}"
-        run.console.print(f"Next: {words}", soft_wrap=True)
+    if run.writes_files:
+        for line in describe_results(run):
+            run.console.print(line, soft_wrap=True, highlight=False, markup=False)
+        if run.cfg.run.keep is not None:
+            for other in remove_old_runs(run.folder, run.cfg.run.keep):
+                run.console.print(f"Removed by run.keep: {other}", soft_wrap=True, highlight=False)

@@ -6,6 +6,7 @@ from .checkpointing import BestCheckpoint, LastCheckpoint, StepCheckpoint
 from .csv_log import CSVLog
 from .distributed import all_gather_object
 from .ema import EMAWeights
+from .epoch_estimate import EpochEstimate
 from .epoch_state import EpochState
 from .grid import GridUpdate
 from .image_scores import ImageOutputs, ImageScores
@@ -26,6 +27,7 @@ __all__ = [
     "CSVLog",
     "CheckpointWriteError",
     "EMAWeights",
+    "EpochEstimate",
     "EpochState",
     "GridUpdate",
     "ImageOutputs",

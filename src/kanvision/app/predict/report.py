@@ -14,7 +14,7 @@ from rich.table import Table
 
 from kanvision.prediction import MaskPredictor, Outcome
 
-__all__ = ["FileRow", "mask_notes", "print_classes", "print_masks", "write_table"]
+__all__ = ["FileRow", "mask_notes", "print_classes", "print_image_classes", "print_masks", "write_table"]
 
 MAX_ROWS = 20
 MAX_OFFSET = 3.0
@@ -57,6 +57,22 @@ def print_classes(console: Console, counts: Counter[str], total: int, seconds: f
         table.add_row(f"{len(counts) - MAX_ROWS} more", str(rest), f"{rest / total:.1%}")
     console.print(table)
     console.print(f"{total} images in {seconds:.1f} s")
+
+
+def print_image_classes(console: Console, table: Path) -> None:
+    """Print the most probable classes of the only image of a table of predictions."""
+    with table.open(newline="", encoding="utf-8") as file:
+        row = next(csv.DictReader(file))
+    if not row["class"]:
+        return
+    rest = [
+        f"{row[f'class_{rank}']} {float(row[f'probability_{rank}']):.1%}"
+        for rank in range(2, 6)
+        if row.get(f"class_{rank}")
+    ]
+    more = f" (then {', '.join(rest)})" if rest else ""
+    text = f"{row['file']}: {row['class']} {float(row['probability']):.1%}{more}"
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def print_masks(console: Console, rows: Sequence[FileRow], predictor: MaskPredictor) -> None:

@@ -40,7 +40,7 @@ from kanvision.prediction import (
 from kanvision.tasks import NonFiniteError, SegmentationTask
 
 from .inference import Predictor
-from .report import FileRow, mask_notes, print_classes, print_masks, write_table
+from .report import FileRow, mask_notes, print_classes, print_image_classes, print_masks, write_table
 
 __all__ = ["predict"]
 
@@ -168,7 +168,10 @@ def _write_classes(job: _PredictionJob) -> list[str]:
             max_pixels=limit,
             advance=advance,
         )
-    print_classes(job.run.console, counts, len(inputs.names), time.perf_counter() - started)
+    if len(inputs.names) == 1:
+        print_image_classes(job.run.console, table)
+    else:
+        print_classes(job.run.console, counts, len(inputs.names), time.perf_counter() - started)
     if counts[""] == len(inputs.names):
         raise _non_finite_error(job, table)
     return [f"{table.name}: {len(inputs.names)} images, the first {min(5, len(names))} classes of each"]

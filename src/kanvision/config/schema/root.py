@@ -41,6 +41,8 @@ class RunConfig(Section):
     """Folder below `root`, by default <model>_<data>."""
     dir: str
     """Folder of this run, one for all its processes."""
+    keep: Count | None = None
+    """Number of finished runs of this name to keep when the run has finished, the newest; null: all."""
 
 
 class TrainConfig(Section):
@@ -138,7 +140,7 @@ class EvalConfig(Section):
     mode: Mode = "test"
     """Program: test metrics, explanations, predictions of own images, an analysis of the network, its learned
     functions (short for analyze, analysis=functions), or a check of every file of its data (without `ckpt`:
-    of `data=<name>`)."""
+    of `data=<name>`). Without `ckpt`: report and benchmark."""
     analysis: Analysis | None = None
     """Analysis of mode=analyze."""
     split: EvalSplit = "test"
