@@ -43,6 +43,9 @@ SMALL_MODES = {
     "mode=explain": ["explain.num_images=1", "explain.num_steps=2"],
     "mode=analyze": ["analyze.spectra.num_images=2"],
     "mode=check_data": [],
+    "mode=functions": ["analyze.functions.num_pictures=1", "analyze.functions.num_panels=1"],
+    "mode=report": [],
+    "mode=benchmark": ["num_passes=5", "img_size=16", "batch_sizes=[1]", "accelerator=cpu"],
 }
 
 
@@ -59,7 +62,7 @@ def cut_down(command: str) -> list[str]:
     mode = next((word for word in words if word in SMALL_MODES), None)
     if words[:2] == ["python", "eval.py"] and mode:
         # Of a run that suits the mode, whichever run is the latest.
-        run = "digits" if mode == "mode=analyze" else "fields"
+        run = "digits" if mode in ("mode=analyze", "mode=functions") else "fields"
         cpu = ["trainer.accelerator=cpu"] if "ckpt=latest" in words else []
         words = [f"ckpt=runs/{run}" if word == "ckpt=latest" else word for word in words]
         return [*words, *cpu, *SMALL_MODES[mode]]

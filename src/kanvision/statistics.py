@@ -19,6 +19,7 @@ __all__ = [
     "paired_bootstrap",
     "paired_t_test",
     "proportion_interval",
+    "t_quantile",
     "wilcoxon_test",
 ]
 
@@ -50,8 +51,13 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval | N
     data = np.asarray(values, dtype=np.float64)
     if data.size < 2:
         return None
-    half = stats.t.ppf((1 + level) / 2, data.size - 1) * data.std(ddof=1) / math.sqrt(data.size)
+    half = t_quantile(data.size - 1, level) * data.std(ddof=1) / math.sqrt(data.size)
     return Interval(float(data.mean() - half), float(data.mean() + half))
+
+
+def t_quantile(freedom: int, level: float = LEVEL) -> float:
+    """Return the factor of the standard error in a two-sided interval, a quantile of Student's t."""
+    return float(stats.t.ppf((1 + level) / 2, freedom))
 
 
 def proportion_interval(successes: int, number: int, level: float = LEVEL) -> Interval:

@@ -21,8 +21,8 @@ from kanvision.config.renames import (
     rename_override,
     rename_settings,
 )
-from kanvision.config.schema.evaluation import CheckConfig
 from kanvision.config.schema.root import EvalConfig
+from kanvision.config.schema.standalone import CheckConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 LEGAL = {name for root in (TrainConfig, EvalConfig, CheckConfig) for name in keys_by_name(root)}

@@ -18,6 +18,7 @@ STYLE = """
 body { font: 15px/1.45 sans-serif; color: #222; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
 img { max-width: 100%; height: auto }
 figure { margin: 2rem 0 }
+.wide { overflow-x: auto }
 figcaption, .caption { color: #444; max-width: 50rem }
 table { border-collapse: collapse; font-size: 13px; margin: .5rem 0 1.5rem }
 td, th { padding: .15rem .6rem }
@@ -72,7 +73,11 @@ def write_index(root: Path) -> Path:
 
 
 def _write(path: Path, title: str, parts: Iterable[str]) -> Path:
-    head = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+    head = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title>"
+    )
     body = "\n".join(parts)
     path.write_text(f"{head}\n<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n", "utf-8")
     return path
@@ -113,4 +118,4 @@ def _rows(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> str:
 
     head = "".join(cell(column, "th") for column in columns)
     body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'

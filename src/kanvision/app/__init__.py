@@ -28,5 +28,7 @@ EVALUATIONS: dict[Mode, Callable[[Any], Any]] = {
     "analyze": _function(".analyze.run", "analyze"),
     "functions": _function(".analyze.run", "analyze"),
     "check_data": _function(".check_data", "check_data"),
+    "report": _function(".report", "report"),
+    "benchmark": _function(".benchmark", "benchmark"),
 }
 """Functions of the configuration that `eval.py` calls, by its `mode`."""

@@ -32,16 +32,17 @@ if TYPE_CHECKING:
     from .keys import format_yaml
     from .runtime.folder_locks import FolderLocks
     from .runtime.launchers import is_distributed_worker, is_local_rank_zero
-    from .runtime.resolvers import job_name, register_resolvers, sweep_job_folder
+    from .runtime.resolvers import experiment_choice, job_name, register_resolvers, sweep_job_folder
     from .runtime.run_folder import list_checkpoints
     from .runtime.run_lock import FolderInUseError, live_owner, lock_folder, release_folder
-    from .schema.evaluation import CheckConfig
     from .schema.root import EvalConfig, TrainConfig
+    from .schema.standalone import BenchmarkConfig, CheckConfig, ReportConfig
     from .stored import to_primitive, train_config
     from .validate import parse_eval, parse_train
 
 __all__ = [
     "CONF",
+    "BenchmarkConfig",
     "CheckConfig",
     "ConfigError",
     "ConfigGroups",
@@ -50,6 +51,7 @@ __all__ = [
     "FolderInUseError",
     "FolderLocks",
     "Problem",
+    "ReportConfig",
     "TrainConfig",
     "as_config_error",
     "batch_problems",
@@ -57,6 +59,7 @@ __all__ = [
     "compose",
     "disk_error",
     "exit_with_message",
+    "experiment_choice",
     "format_yaml",
     "is_distributed_worker",
     "is_global_rank_zero",
@@ -108,6 +111,7 @@ _NAMES = {
         "is_local_rank_zero",
     ),
     ".runtime.resolvers": (
+        "experiment_choice",
         "job_name",
         "register_resolvers",
         "sweep_job_folder",
@@ -119,7 +123,7 @@ _NAMES = {
         "lock_folder",
         "release_folder",
     ),
-    ".schema.evaluation": ("CheckConfig",),
+    ".schema.standalone": ("BenchmarkConfig", "CheckConfig", "ReportConfig"),
     ".schema.root": (
         "EvalConfig",
         "TrainConfig",

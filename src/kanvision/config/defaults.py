@@ -15,8 +15,8 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from .keys import own_keys, section_types
 from .schema.base import Section
-from .schema.evaluation import CheckConfig
 from .schema.root import EvalConfig, TrainConfig
+from .schema.standalone import STANDALONE
 
 __all__ = ["default_nodes"]
 
@@ -27,7 +27,7 @@ GROUPS = ("model", "data", "trainer")
 @cache
 def default_nodes() -> dict[str, dict[str, Any]]:
     """Return the defaults of each class by the path under which Hydra finds them, `model/_KATConfig`."""
-    roots: tuple[type[Section], ...] = (TrainConfig, EvalConfig, CheckConfig)
+    roots: tuple[type[Section], ...] = (TrainConfig, EvalConfig, *STANDALONE.values())
     nodes = {f"_{root.__name__}": _default_values(root) for root in roots}
     for group in GROUPS:
         nodes["_TrainConfig"].pop(group, None)

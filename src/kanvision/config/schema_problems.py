@@ -21,12 +21,12 @@ from .keys import (
     tag_values,
 )
 from .schema.base import Section
-from .schema.evaluation import CheckConfig
 from .schema.root import EvalConfig, TrainConfig
+from .schema.standalone import StandaloneConfig
 
 __all__ = ["check_schema", "unknown_key", "value_at"]
 
-Schema = TypeVar("Schema", TrainConfig, EvalConfig, CheckConfig)
+Schema = TypeVar("Schema", TrainConfig, EvalConfig, StandaloneConfig)
 
 
 def check_schema(values: dict[str, Any], root: type[Schema]) -> tuple[Schema | None, list[Problem]]:

@@ -11,15 +11,15 @@ from .checks.table import eval_problems, train_problems
 from .errors import ConfigError, Problem
 from .groups import ConfigGroups
 from .renames import print_old_names, rename_settings
-from .schema.evaluation import CheckConfig
 from .schema.root import EvalConfig, TrainConfig
+from .schema.standalone import STANDALONE, StandaloneConfig
 from .schema_problems import check_schema
 from .secrets import environment_problems, is_kept_reference, without_values
 from .yaml_limits import MOST_ENTRIES, referred_size
 
 __all__ = ["check", "parse_eval", "parse_settings", "parse_train"]
 
-Schema = TypeVar("Schema", TrainConfig, EvalConfig, CheckConfig)
+Schema = TypeVar("Schema", TrainConfig, EvalConfig, StandaloneConfig)
 
 
 def parse_train(cfg: DictConfig, choices: ConfigGroups | None = None) -> TrainConfig:
@@ -35,9 +35,11 @@ def parse_train(cfg: DictConfig, choices: ConfigGroups | None = None) -> TrainCo
     return _parse(cfg, TrainConfig, choices)
 
 
-def parse_eval(cfg: DictConfig) -> EvalConfig | CheckConfig:
+def parse_eval(cfg: DictConfig) -> EvalConfig | StandaloneConfig:
     """Return the checked configuration of `eval.py`; ConfigError as for `parse_train`."""
-    return _parse(cfg, EvalConfig, None) if "ckpt" in cfg else _parse(cfg, CheckConfig, None)
+    if "ckpt" in cfg:
+        return _parse(cfg, EvalConfig, None)
+    return _parse(cfg, STANDALONE[cfg.mode], None)
 
 
 def _parse(cfg: DictConfig, root: type[Schema], choices: ConfigGroups | None) -> Schema:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
-Mode = Literal["test", "explain", "predict", "analyze", "functions", "check_data"]
+Mode = Literal["test", "explain", "predict", "analyze", "functions", "check_data", "report", "benchmark"]
 Analysis = Literal["attention", "functions", "spectra", "histograms", "landscape", "hessian", "transfer"]
 ANALYSES: Final[tuple[Analysis, ...]] = get_args(Analysis)
 TestTimeAugmentation = Literal["none", "hflip", "flips"]

@@ -21,7 +21,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m kanvision.swe
     parser.add_argument("folder", type=Path, help="runs/sweeps/<id>, or any folder with runs in it")
     folder = parser.parse_args(argv).folder
     try:
-        return 1 if any(table.failures for table in report(folder)) else 0
+        failures = [failure for table in report(folder) for failure in table.failures]
+        return 1 if any(failure.is_finished for failure in failures) else 0
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -11,9 +11,9 @@ import rich.table
 from rich.console import Console
 
 from .runs import read_runs
-from .table import NUMBERS, Row, Spread, SweepTable, tables
+from .table import MORE_NUMBERS, NUMBERS, Row, Spread, SweepTable, tables
 
-__all__ = ["report", "to_csv", "to_markdown"]
+__all__ = ["print_tables", "report", "to_csv", "to_markdown"]
 
 # Width of the output without a terminal.
 WIDTH_OF_FILE = 200
@@ -45,14 +45,19 @@ def report(folder: Path, console: Console | None = None) -> list[SweepTable]:
         console = Console()
         if not console.is_terminal:
             console = Console(width=WIDTH_OF_FILE)
-    for table in found:
-        _print(table, folder, console)
+    print_tables(found, folder, console)
     texts = {folder / "sweep.csv": to_csv(found, folder), folder / "sweep.md": to_markdown(found, folder)}
     for path, text in texts.items():
         path.write_text(text, "utf-8")
     written = f"Written: {', '.join(map(str, texts))}"
     console.print(written, soft_wrap=True, highlight=False, markup=False)
     return found
+
+
+def print_tables(found: Sequence[SweepTable], folder: Path, console: Console) -> None:
+    """Print tables with their notes and the runs without a result."""
+    for table in found:
+        _print(table, folder, console)
 
 
 # --- screen -------------------------------------------------------------------------------------------------
@@ -107,11 +112,12 @@ def _drawn(table: SweepTable, heads: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def to_csv(found: Sequence[SweepTable], folder: Path) -> str:
-    """Return csv with a line for each row; `<name>` is a mean, `<name>_std` its sample standard deviation."""
+    """Return csv with a line for each row; columns of a number: mean, `_std`, 95 % interval."""
     keys = list(dict.fromkeys(key for table in found for key in table.keys))
-    names = [*dict.fromkeys(name for table in found for name in table.metrics), *NUMBERS]
-    heads = [*keys, "runs", "failed", "seeds"]
-    heads += [head for name in names for head in (name, f"{name}_std")] + ["folders", "problems"]
+    names = [*dict.fromkeys(name for table in found for name in table.metrics), *NUMBERS, *MORE_NUMBERS]
+    heads = [*keys, "runs", "failed", "unfinished", "seeds"]
+    heads += [head for name in names for head in (name, f"{name}_std", f"{name}_low", f"{name}_high")]
+    heads += ["folders", "problems"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(heads)
@@ -126,7 +132,8 @@ def to_csv(found: Sequence[SweepTable], folder: Path) -> str:
             [
                 *(runs[0].setting(key) for key in keys),
                 len(row.runs),
-                len(row.failures),
+                sum(failure.is_finished for failure in row.failures),
+                sum(not failure.is_finished for failure in row.failures),
                 " ".join(run.seed for run in row.runs),
                 *numbers,
                 " ".join(run.folder.relative_to(folder).as_posix() for run in runs),
@@ -157,10 +164,13 @@ def _escaped(cells: Sequence[str]) -> list[str]:
     return [cell.replace("|", "\\|") for cell in cells]
 
 
-def _full(spread: Spread | None) -> tuple[object, object]:
+def _full(spread: Spread | None) -> tuple[object, ...]:
+    """Return mean, sample standard deviation, and the ends of the 95 % interval of the mean."""
     if spread is None:
-        return "", ""
-    return spread.mean, "" if spread.std is None else spread.std
+        return "", "", "", ""
+    if (interval := spread.interval) is None:
+        return spread.mean, "", "", ""
+    return spread.mean, spread.std, *interval
 
 
 # --- shared -------------------------------------------------------------------------------------------------
@@ -214,7 +224,10 @@ def _failed(table: SweepTable, folder: Path) -> list[str]:
     failures = table.failures
     if not failures:
         return []
-    lines = [f"{len(failures)} of {table.num_runs} runs failed"]
+    failed = sum(failure.is_finished for failure in failures)
+    heads = [f"{failed} of {table.num_runs} runs failed"] if failed else []
+    heads += [f"{len(failures) - failed} not finished"] if failed < len(failures) else []
+    lines = [", ".join(heads)]
     for failure in failures:
         run = failure.run
         settings = [f"{key}={run.setting(key)}" for key in table.keys if run.setting(key)]

@@ -35,12 +35,14 @@ class Run:
         overrides: Settings of its command line by key or group, without `+`; values as text.
         record: Content of its metrics.json; empty if there is none.
         failure: Reason why its metrics do not count; None if they do.
+        is_finished: The run has a result or a recorded failure; otherwise it is running or was interrupted.
     """
 
     folder: Path
     overrides: Mapping[str, str] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
     failure: str | None = None
+    is_finished: bool = True
 
     def setting(self, key: str) -> str:
         """Return the value of a key or the choice of a group, as set or by default; empty if unknown."""
@@ -98,7 +100,9 @@ def read_run(folder: Path) -> Run:
         return Run(
             folder, _overrides(folder), record or {}, str(failure.get("reason") or "no reason recorded")
         )
-    return Run(folder, _overrides(folder), record or {}, None if record else _unfinished(folder))
+    if record is not None:
+        return Run(folder, _overrides(folder), record)
+    return Run(folder, _overrides(folder), {}, _unfinished(folder), is_finished=False)
 
 
 def _unfinished(folder: Path) -> str:

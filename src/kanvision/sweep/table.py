@@ -11,10 +11,12 @@ from kanvision.spec.training import DIRECTIONS
 
 from .runs import Run
 
-__all__ = ["NUMBERS", "Failure", "Row", "Spread", "SweepTable", "tables", "tabulate"]
+__all__ = ["MORE_NUMBERS", "NUMBERS", "Failure", "Row", "Spread", "SweepTable", "tables", "tabulate"]
 
 NUMBERS = {"parameters": "parameters", "flops": "GFLOP / image", "train_seconds": "seconds"}
 """Heading of each cost of a run, by its name in metrics.json."""
+MORE_NUMBERS = {"train_cpu_seconds": "CPU seconds", "peak_memory_mb": "peak memory, MB"}
+"""Costs in files and pages alone."""
 # Rows are averaged over seeds; the other keys are folders.
 NOT_VARIED = ("seed", "data.split_seed", "run.dir", "run.name", "run.root", "resume")
 
@@ -26,6 +28,16 @@ class Spread:
     mean: float
     std: float | None
     count: int
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval of the mean, mean ± t std / sqrt(count); None for one value."""
+        if self.std is None:
+            return None
+        from kanvision.statistics import t_quantile  # scipy
+
+        half = t_quantile(self.count - 1) * self.std / self.count**0.5
+        return self.mean - half, self.mean + half
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread | None:
@@ -49,6 +61,11 @@ class Failure:
     def headline(self) -> str:
         """First line of the reason."""
         return self.reason.strip().partition("\n")[0]
+
+    @property
+    def is_finished(self) -> bool:
+        """True if the run has failed, False if it is running or was interrupted."""
+        return self.run.is_finished
 
 
 @dataclass(frozen=True)
@@ -194,7 +211,7 @@ def _row(settings: Mapping[str, str], group: Sequence[Run], by: str) -> Row:
         else:
             failures.append(Failure(run, reason))
     names = dict.fromkeys(name for run in good for name in run.record if _is_metric(name))
-    return Row(settings, good, failures, _spreads(good, names), _spreads(good, NUMBERS))
+    return Row(settings, good, failures, _spreads(good, names), _spreads(good, [*NUMBERS, *MORE_NUMBERS]))
 
 
 def _spreads(runs: Sequence[Run], names: Iterable[str]) -> dict[str, Spread]:

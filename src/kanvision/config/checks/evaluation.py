@@ -22,6 +22,8 @@ KEYS_BY_MODE: dict[Mode, tuple[str, ...]] = {
     "analyze": ("analysis", "analyze"),
     "functions": (),
     "check_data": ("check",),
+    "report": (),
+    "benchmark": (),
 }
 """Keys and sections of one mode alone; the other modes refuse them."""
 IMAGES = "give an image file or a folder of images"
@@ -114,6 +116,8 @@ RULES = (
     Rule("trainer.devices",
          lambda devices, mode: mode in ("predict", "analyze") and devices not in (1, "auto"),
          "mode={mode} runs on one device", "leave it out", reads="trainer.devices mode"),
+    Rule("ckpt mode", lambda _, mode: mode in ("report", "benchmark"), "mode={mode} does not read ckpt",
+         "leave ckpt out; runs and checkpoints stand in input= (report) or models= (benchmark)"),
     Rule("ckpt", _missing_checkpoint, "{why}", CHECKPOINT, reads="ckpt run_root"),
 )
 # fmt: on

@@ -18,8 +18,8 @@ from kanvision.config.experiments import GROUP
 from kanvision.config.groups import ConfigGroups
 from kanvision.config.program import key_reference, program
 from kanvision.config.renames import print_old_names, rename_override
-from kanvision.config.schema.evaluation import CheckConfig
 from kanvision.config.schema.root import EvalConfig, TrainConfig
+from kanvision.config.schema.standalone import STANDALONE, StandaloneConfig
 from kanvision.config.yaml_limits import growth_problems
 
 from .compose import Composer, composer
@@ -29,11 +29,11 @@ from .sweeps import ParsedOverride, last_of_each
 
 __all__ = ["CommandLine", "check_command_line"]
 
-Root = type[TrainConfig] | type[EvalConfig] | type[CheckConfig]
+Root = type[TrainConfig] | type[EvalConfig] | type[StandaloneConfig]
 ROOTS: dict[str, Root] = {
     "train": TrainConfig,
     "eval": EvalConfig,
-    "check_data": CheckConfig,
+    **{str(mode): root for mode, root in STANDALONE.items()},
 }
 
 
@@ -79,8 +79,8 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
             print(experiment_cards(experiments, choices) if experiments else usage(config_name, choices))
         raise SystemExit(0)
     flags = [word for word in argv if word not in args.overrides]
-    if config_name == "eval" and _checks_data_by_name(args.overrides):
-        config_name = "check_data"
+    if config_name == "eval" and (mode := _find_standalone_mode(args.overrides)):
+        config_name = mode
         flags.append(f"--config-name={config_name}")
     if args.hydra_help or args.info or args.cfg or args.shell_completion:
         return CommandLine([*flags, *args.overrides])
@@ -140,9 +140,11 @@ def _experiments(overrides: Sequence[str]) -> list[str]:
     return [name.strip("'\"") for value in values for name in value.split(",")]
 
 
-def _checks_data_by_name(overrides: Sequence[str]) -> bool:
-    """Return True if the command checks a data set that its name selects, without a checkpoint."""
-    return "mode=check_data" in overrides and not any(word.startswith("ckpt=") for word in overrides)
+def _find_standalone_mode(overrides: Sequence[str]) -> str | None:
+    """Return the mode of `eval.py` of a command without a checkpoint, if it needs none."""
+    if any(word.startswith("ckpt=") for word in overrides):
+        return None
+    return next((mode for mode in STANDALONE if f"mode={mode}" in overrides), None)
 
 
 def _quote_choice(word: str, composing: Composer, choices: ConfigGroups) -> str:

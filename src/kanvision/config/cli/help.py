@@ -77,6 +77,9 @@ Examples
     python eval.py mode=explain ckpt=latest                     what predictions depend on: images, scores
     python eval.py mode=predict ckpt=latest input=scene.tif     masks, or the classes of images
     python eval.py mode=check_data data=busi data.root=busi     every bad file of a data set
+    python eval.py mode=functions ckpt=latest                   the learned functions of all layers
+    python eval.py mode=report input=runs/sweeps/basis          runs compared over seeds and images
+    python eval.py mode=benchmark models=[convkan_4,convkan_4:plain]
     python eval.py mode=analyze analysis=spectra ckpt=latest    an analysis of the network: docs/analyze.md
 """
 FLAGS = """\

@@ -13,8 +13,8 @@ from kanvision.config.groups import ConfigGroups
 from kanvision.config.keys import closest, keys_by_name, with_its_section
 from kanvision.config.program import program
 from kanvision.config.schema.base import Section
-from kanvision.config.schema.evaluation import CheckConfig
 from kanvision.config.schema.root import EvalConfig, TrainConfig
+from kanvision.config.schema.standalone import StandaloneConfig
 from kanvision.config.schema_problems import unknown_key
 from kanvision.config.targets import hydra_problems
 from kanvision.config.validate import check
@@ -25,7 +25,7 @@ from .sweeps import ParsedOverride, combinations, last_of_each, sweep_folder_pro
 
 __all__ = ["check_overrides", "to_hydra_spelling"]
 
-Root = type[TrainConfig] | type[EvalConfig] | type[CheckConfig]
+Root = type[TrainConfig] | type[EvalConfig] | type[StandaloneConfig]
 # Hydra plugins, by the beginning of their names, and the extra of the package that installs them.
 EXTRAS = {"optuna": "sweep", "submitit": "slurm"}
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from kanvision.config.keys import Key, own_keys, section_types, tag_values
 from kanvision.config.schema.base import Section
-from kanvision.config.schema.evaluation import CheckConfig
 from kanvision.config.schema.root import EvalConfig, TrainConfig
+from kanvision.config.schema.standalone import STANDALONE
 
 __all__ = ["document"]
 
@@ -33,8 +33,9 @@ def document() -> str:
     parts = [INTRO]
     for program, root in (("train.py", TrainConfig), ("eval.py", EvalConfig)):
         parts += [f"# `{program}`\n", _table(root, ""), *_sections(root, "")]
-    parts += ["# `eval.py mode=check_data data=<name>`\n"]
-    parts += [f"{_purpose(CheckConfig)} Keys of `data` are those of `train.py`.\n", _table(CheckConfig, "")]
+    for mode, alone in STANDALONE.items():
+        data = " Keys of `data` are those of `train.py`." if "data" in alone.model_fields else ""
+        parts += [f"# `eval.py mode={mode}`\n", f"{_purpose(alone)}{data}\n", _table(alone, "")]
     return "\n".join(parts)
 
 

@@ -30,6 +30,7 @@ from .run_folder import CHOSEN_LATER, find_run_folder, is_finished, is_resumable
 from .run_lock import RETRY, live_owner, process_start
 
 __all__ = [
+    "experiment_choice",
     "forget_run_dirs",
     "is_made_up",
     "job_name",
@@ -57,6 +58,14 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_id", run_id, replace=True)
     OmegaConf.register_new_resolver("run_dir", _remembered_run_dir, replace=True)
     OmegaConf.register_new_resolver("started", started, replace=True)
+
+
+def experiment_choice() -> str | None:
+    """Return the experiment that the command line of this run chooses; None if there is none."""
+    if not HydraConfig.initialized():
+        return None
+    name = HydraConfig.get().runtime.choices.get("experiment")
+    return None if name is None else str(name)
 
 
 def forget_run_dirs() -> None:

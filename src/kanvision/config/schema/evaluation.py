@@ -1,4 +1,4 @@
-"""Keys of the modes of `eval.py`: check_data, predict, explain, analyze (a section for each analysis)."""
+"""Keys of the modes of `eval.py` with a checkpoint, a section for each, and one for each analysis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from kanvision.spec.evaluation import (
 )
 
 from .base import Count, Positive, Section
-from .data import AnyData
 
 
 class CheckingConfig(Section):
@@ -25,21 +24,6 @@ class CheckingConfig(Section):
     """Number of processes that check files; null: one for each core."""
     num_rows: Count = 20
     """Number of findings that are printed; the file has all."""
-
-
-class CheckConfig(Section):
-    """Configuration of `eval.py mode=check_data data=<name>`, which needs no checkpoint."""
-
-    mode: Literal["check_data"] = "check_data"
-    """Check of every file of a data set."""
-    data: AnyData
-    """The data set, as for `train.py`."""
-    check: CheckingConfig = CheckingConfig()
-    """Settings of the check."""
-    output: str | None = None
-    """Folder of the list check_data.csv; null: <run_root>/checks/<data>."""
-    run_root: str = "runs"
-    """Folder of all runs."""
 
 
 class LandscapeConfig(Section):

@@ -1,0 +1,86 @@
+"""Charts of runs that are compared: scores with intervals, learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+__all__ = ["ScoreLine", "learning_chart", "score_chart"]
+
+MOST_LINES = 30
+LONGEST = 60
+
+
+@dataclass(frozen=True)
+class ScoreLine:
+    """Scores of the seeds of one setting."""
+
+    name: str
+    values: Sequence[float]
+    interval: tuple[float, float] | None
+    """95 % interval of the mean."""
+    published: float | None = None
+
+
+def score_chart(lines: Sequence[ScoreLine], metric: str) -> Figure:
+    """Draw the score of each seed, the mean, and its interval, a line for each setting."""
+    lines = lines[:MOST_LINES]
+    figure = Figure(figsize=(8.6, 0.9 + 0.36 * len(lines)), layout="constrained")
+    ax = figure.subplots()
+    for place, line in enumerate(lines):
+        mean = float(np.mean(line.values))
+        if line.interval is not None:
+            ax.plot(line.interval, [place, place], color="#1f4e8c", lw=2.2, alpha=0.55)
+        ax.plot(line.values, [place] * len(line.values), "o", color="#d1762a", ms=4, alpha=0.7)
+        ax.plot([mean], [place], "|", color="#1f4e8c", ms=14, mew=2.2)
+        if line.published is not None:
+            ax.plot([line.published], [place], "D", color="#2e7d32", ms=5)
+    ax.set_yticks(range(len(lines)), [_shorten(line.name) for line in lines], fontsize=8)
+    ax.invert_yaxis()
+    ax.margins(y=0.1)
+    ax.set_xlabel(metric, fontsize=9)
+    ax.grid(axis="x", color="#e5e5e5", lw=0.7)
+    ax.tick_params(labelsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def learning_chart(curves: Mapping[str, Mapping[str, Sequence[Mapping[int, float]]]]) -> Figure:
+    """Draw metrics over epochs: a panel for each metric, a color for each setting, the mean over its seeds.
+
+    Args:
+        curves: Values by epoch of each run, by metric and setting.
+    """
+    figure = Figure(figsize=(5.4 * len(curves), 3.6), layout="constrained")
+    for ax, (metric, by_setting) in zip(
+        np.atleast_1d(figure.subplots(1, len(curves))), curves.items(), strict=True
+    ):
+        for index, (name, runs) in enumerate(list(by_setting.items())[:MOST_LINES]):
+            color = f"C{index % 10}"
+            for run in runs if len(runs) > 1 else ():
+                ax.plot(list(run), list(run.values()), color=color, lw=0.6, alpha=0.35)
+            epochs = sorted(set.intersection(*(set(run) for run in runs)))
+            means = [float(np.mean([run[epoch] for run in runs])) for epoch in epochs]
+            style = ("-", "--", ":")[index // 10 % 3]
+            ax.plot(epochs, means, color=color, ls=style, lw=1.7, label=_shorten(name, 34))
+        ax.set_title(metric, fontsize=9)
+        ax.set_xlabel("epoch", fontsize=8)
+        ax.tick_params(labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+        if "loss" in metric:
+            ax.set_yscale("log")
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        fontsize=7,
+        frameon=False,
+    )
+    return figure
+
+
+def _shorten(text: str, longest: int = LONGEST) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
