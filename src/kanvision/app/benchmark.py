@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,9 @@ __all__ = ["benchmark"]
 
 WARM_UP = 3
 """Passes before the measurement."""
+WIDTH_OF_FILE = 160
+ONLY_IN_FILES = ("image", "gflop_functions")
+"""Columns that are not printed."""
 LIMITS = (
     "Latencies depend on machine, threads and other work; models take turns, so that such work reaches all "
     "of them. Compare ratios.",
@@ -57,6 +61,9 @@ def benchmark(cfg: BenchmarkConfig) -> dict[str, float]:
         ConfigError: A model is not known, has no plain twin, or does not take the size of the images.
         CheckpointError: A file is none of ours, or damaged.
     """
+    os.environ.setdefault(
+        "KINETO_LOG_LEVEL", "99"
+    )  # torch's profiler prints lines without a meaning for users
     device = Fabric(accelerator=cfg.accelerator, devices=1).device
     candidates = _build(cfg, device)
     rows: list[list[object]] = []
@@ -239,20 +246,21 @@ def _print(
     columns: Sequence[str], rows: Sequence[Sequence[object]], result: AnalysisResult, page: Path
 ) -> None:
     console, table = build_console(), Table()
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("model", "image") else "right")
+    if not console.is_terminal:
+        console.width = WIDTH_OF_FILE
+    shown = [place for place, column in enumerate(columns) if column not in ONLY_IN_FILES]
+    for place in shown:
+        left = columns[place] == "model"
+        table.add_column(columns[place], justify="left" if left else "right", overflow="fold")
     for row in rows:
-        table.add_row(
-            *(
-                f"{cell:,.4g}"
-                if isinstance(cell, float)
-                else f"{cell:,}"
-                if isinstance(cell, int)
-                else str(cell)
-                for cell in row
-            )
-        )
+        table.add_row(*(_cell(row[place]) for place in shown))
     console.print(table)
     for sentence in result.sentences:
         console.print(f"- {sentence}", highlight=False)
     console.print(f"Written: {page}", soft_wrap=True, highlight=False)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
