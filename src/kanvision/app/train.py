@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kanvision.config import TrainConfig, experiment_choice, to_primitive
+from kanvision.config import TrainConfig, experiment_choice, sweep_job_folder, to_primitive
 from kanvision.layers import structure_changes
 
 from . import record
@@ -102,8 +102,10 @@ def write_results(run: TrainingRun, metrics: dict[str, float]) -> None:
     rows |= notes | summarize_bad_samples(run.trainer)
     record.print_results(run.console, run.title, metrics, rows)
     if run.writes_files:
+        is_job = sweep_job_folder() is not None  # of a sweep, whose table follows
         for line in describe_results(run):
-            run.console.print(line, soft_wrap=True, highlight=False, markup=False)
+            if not is_job or line.startswith("Next"):
+                run.console.print(line, soft_wrap=True, highlight=False, markup=False)
         if run.cfg.run.keep is not None:
             for other in remove_old_runs(run.folder, run.cfg.run.keep):
                 run.console.print(f"Removed by run.keep: {other}", soft_wrap=True, highlight=False)
