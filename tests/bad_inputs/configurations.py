@@ -90,7 +90,7 @@ CASES = (
     Case(
         "Lightning's StochasticWeightAveraging as a callback",
         typed("+callbacks.swa._target_=pytorch_lightning.callbacks.StochasticWeightAveraging"),
-        ("callbacks.swa._target_", "after the last checkpoint", "ema.decay"),
+        ("callbacks.swa._target_", "after the last checkpoint", "callbacks=[default,swa]"),
     ),
     Case(
         "Lightning's LearningRateFinder as a callback",

@@ -72,7 +72,7 @@ def test_average_follows_the_formula(tmp_path: Path, warmup: bool) -> None:
         d = min(0.8, (1 + t) / (10 + t)) if warmup else 0.8
         assert ema_decay(0.8, warmup, t) == d
         average = d * average + (1 - d) * task.model.head.weight.detach()
-        ema.update(task)
+        ema.update(task, ema.step_weight(trainer))
     assert torch.allclose(ema._average_model.module.model.head.weight, average, atol=1e-6)
     # constants do not drift
     assert torch.equal(ema._average_model.module.model.stem.weight, task.model.stem.weight)

@@ -38,6 +38,7 @@ def same_end(left: Path, right: Path) -> None:
         (14, {"accumulate_grad_batches": 2}),
         (13, {"max_steps": 20}),
         (13, {"check_val_every_n_epoch": 2, "limit_train_batches": 6}),
+        (11, {"val_check_interval": 3}),
     ],
 )
 def test_resumed_equals_uninterrupted(tmp_path: Path, step: int, options: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Every file of conf/ composes and is legal, and yaml files and schema speak of the same keys."""
 
 import itertools
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,19 @@ from kanvision.config import (
 from kanvision.config.defaults import default_nodes
 from kanvision.config.experiments import GROUP
 from kanvision.config.keys import all_keys, family_name, section_types, tag_values
+from kanvision.spec.extras import EXTRAS
 from kanvision.spec.tasks import KIND_BY_TASK
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CHOICES = ConfigGroups([CONF])
-# experiments are rows of tables: test_experiments.py
-FILES = [(group, name) for group in CHOICES.groups if group != GROUP for name in CHOICES.of(group)]
+# experiments are rows of tables: test_experiments.py; tests/cli/test_presets.py skips loggers by name
+FILES = [
+    (group, name)
+    for group in CHOICES.groups
+    if group != GROUP
+    for name in CHOICES.of(group)
+    if group != "logger" or name not in EXTRAS or find_spec(name)
+]
 PAIRS = list(itertools.product(CHOICES.of("model"), CHOICES.of("data")))
 TASKS = {data: CHOICES.content("data", data)["task"] for data in CHOICES.of("data")}
 KINDS = {model: CHOICES.content("model", model)["kind"] for model in CHOICES.of("model")}

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import compress
-from typing import Any, cast
-
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.callbacks import WeightAveraging
-from pytorch_lightning.trainer.states import TrainerFn
-from timm.utils import distribute_bn
-from torch import Tensor, nn
+
+from .averaged_weights import AveragedWeights
 
 __all__ = ["EMAWeights", "ema_decay"]
 
@@ -26,23 +20,8 @@ def ema_decay(decay: float, warmup: bool, num_updates: int) -> float:
     return min(decay, (1 + num_updates) / (10 + num_updates)) if warmup else decay
 
 
-class EMAWeights(WeightAveraging):
+class EMAWeights(AveragedWeights):
     """Exponential moving average of the weights: average = d * average + (1 - d) * weights at each step.
-
-    The average starts from the initial weights. Running statistics are averaged like weights, and counters
-    are copied. Validation uses the average. In checkpoints `state_dict` is the average and
-    `current_model_state` the weights of the optimizer. When training ends the task's model holds the average;
-    a later test uses the weights that are loaded for it.
-
-    Differences from Lightning's callback, whose state and swapping this one uses:
-
-    * The average starts from the initial weights and not from those after the first step, as in timm, with
-      which the published recipes were run.
-    * Integers are copied, not averaged and truncated.
-    * The average is on the device of training, in float32 at least (steps of 1e-4 vanish in bfloat16).
-    * The average ends with training. It would otherwise be swapped into, or loaded over, the model of a later
-      `trainer.validate` or `trainer.test`.
-    * After an exception within validation, the task has the weights of the optimizer.
 
     Args:
         decay: Decay of the average, d.
@@ -57,103 +36,7 @@ class EMAWeights(WeightAveraging):
             raise ValueError(f"ema.decay={decay} must lie between 0 and 1")
         super().__init__()
         self.decay, self.warmup = decay, warmup
-        self._own_weights: list[Tensor] | None = None
 
-    @property
-    def averaged(self) -> pl.LightningModule | None:
-        """Task with the average; None outside of training. Changes of structure apply to it as well."""
-        return None if self._average_model is None else cast(pl.LightningModule, self._average_model.module)
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Start the average from the initial weights."""
-        if stage == "fit":
-            self._device = trainer.strategy.root_device
-        super().setup(trainer, pl_module, stage)
-        if self._average_model is not None:
-            # 0 would make the first update a copy
-            self._average_model.n_averaged.fill_(1)
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Update the average after each optimizer step."""
-        if trainer.global_step > self._latest_update_step:
-            self.update(pl_module)
-            self._latest_update_step = trainer.global_step
-
-    @torch.no_grad()
-    def update(self, pl_module: pl.LightningModule) -> None:
-        """Update the average with the weights of a task."""
-        assert self._average_model is not None
-        average = self._average_model
-        averaged = _tensors(average.module)
-        new = [value.to(old.dtype) for old, value in zip(averaged, _tensors(pl_module), strict=True)]
-        is_float = [value.is_floating_point() for value in averaged]
-        # only if needed: to read the counter is to wait for the device
-        num_updates = int(average.n_averaged) - 1 if self.warmup else 0
-        weight = 1.0 - ema_decay(self.decay, self.warmup, num_updates)
-        torch._foreach_lerp_(list(compress(averaged, is_float)), list(compress(new, is_float)), weight)
-        for old, value, floating in zip(averaged, new, is_float, strict=True):
-            if not floating:
-                old.copy_(value)
-        average.n_averaged += 1
-
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Swap the average into the task."""
-        self._reduce_statistics(trainer)
-        super().on_validation_epoch_start(trainer, pl_module)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Reduce the batch-norm statistics of the average before it is saved."""
-        super().on_train_epoch_end(trainer, pl_module)
-        self._reduce_statistics(trainer)
-
-    def _reduce_statistics(self, trainer: pl.Trainer) -> None:
-        """Average batch-norm statistics over the ranks, each of which has seen its own images."""
-        if self._average_model is not None and trainer.world_size > 1:
-            distribute_bn(self._average_model, trainer.world_size, reduce=True)  # type: ignore[no-untyped-call]
-
-    def _swap_models(self, pl_module: pl.LightningModule) -> None:
-        """Copy the average into the model, or restore the model's own weights; the average is unchanged.
-
-        Lightning swaps the two, which would round the average to the precision of the model.
-        """
-        tensors = _tensors(pl_module)
-        if self._own_weights is None:
-            self._own_weights = [tensor.detach().clone() for tensor in tensors]
-            self._copy_average_to_current(pl_module)
-        else:
-            for tensor, own in zip(tensors, self._own_weights, strict=True):
-                tensor.data.copy_(own)
-            self._own_weights = None
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        """Undo a swap that the end of validation did not, before any checkpoint is written."""
-        if self._own_weights is not None:
-            self._swap_models(pl_module)
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Delete the average, which the model holds by now."""
-        self._average_model = None
-
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Save the average as `state_dict`."""
-        if self._average_model is not None:
-            super().on_save_checkpoint(trainer, pl_module, checkpoint)
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Restore weights and average when training is resumed."""
-        if trainer.state.fn == TrainerFn.FITTING:
-            if self.averaged is not None:
-                self.averaged.on_load_checkpoint(checkpoint)  # restores its structure
-            super().on_load_checkpoint(trainer, pl_module, checkpoint)
-
-
-def _tensors(module: nn.Module) -> list[Tensor]:
-    return [*module.parameters(), *module.buffers()]
+    def step_weight(self, trainer: pl.Trainer) -> float:
+        """Return 1 - d."""
+        return 1.0 - ema_decay(self.decay, self.warmup, self.num_updates if self.warmup else 0)

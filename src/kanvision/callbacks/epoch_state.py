@@ -10,9 +10,9 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 
+from .averaged_weights import AveragedWeights
 from .csv_log import CSVLog
 from .distributed import all_gather_object
-from .ema import EMAWeights
 
 __all__ = ["EpochState", "is_resumed_within_epoch"]
 
@@ -157,7 +157,7 @@ def _modules_with_buffers(trainer: pl.Trainer) -> dict[str, nn.Module]:
     """Return the task, and the task with the average of the weights if there is one."""
     modules: dict[str, nn.Module] = {"task": trainer.lightning_module}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, EMAWeights) and callback.averaged is not None:
+        if isinstance(callback, AveragedWeights) and callback.averaged is not None:
             modules["average"] = callback.averaged
     return modules
 

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
-from .ema import EMAWeights
+from .averaged_weights import AveragedWeights
 
 __all__ = ["get_model", "list_ema_models", "rewrap_ddp"]
 
@@ -22,7 +22,7 @@ def get_model(pl_module: pl.LightningModule) -> nn.Module:
 def list_ema_models(trainer: pl.Trainer) -> Iterator[nn.Module]:
     """Yield the models with averaged weights, whose structure must change with that of the trained model."""
     for callback in cast(Any, trainer).callbacks:
-        if isinstance(callback, EMAWeights) and callback.averaged is not None:
+        if isinstance(callback, AveragedWeights) and callback.averaged is not None:
             yield get_model(callback.averaged)
 
 

@@ -147,17 +147,23 @@ class Task(pl.LightningModule):
         output: Tensor = self.model(images.to(memory_format=self.memory_format))
         return output
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch."""
-        size = len(batch["image"])
+    def total_loss(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return the training loss with what layers and penalties add, and that part alone; None: nothing."""
         with collect_auxiliary() as losses:
             loss = self.training_loss(batch)
         added = [self.auxiliary * value for value in losses]
         if self.penalty is not None:
             added.append(self.penalty())
-        if added:
-            auxiliary = torch.stack([value.to(loss.dtype) for value in added]).sum()
-            loss = loss + auxiliary
+        if not added:
+            return loss, None
+        auxiliary = torch.stack([value.to(loss.dtype) for value in added]).sum()
+        return loss + auxiliary, auxiliary
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch."""
+        size = len(batch["image"])
+        loss, auxiliary = self.total_loss(batch)
+        if auxiliary is not None:
             self._log_step("train/auxiliary", auxiliary, size, on_step=False, on_epoch=True, sync_dist=True)
         self._log_step("train/loss", loss, size, on_step=False, on_epoch=True, sync_dist=True)
         # of one rank, since a mean over ranks would cost a collective call at every step

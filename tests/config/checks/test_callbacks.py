@@ -14,10 +14,10 @@ LIGHTNING = "+callbacks.x._target_=pytorch_lightning.callbacks."
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        ("StochasticWeightAveraging", ["after the last checkpoint", "ema.decay=0.99"]),
-        ("stochastic_weight_avg.StochasticWeightAveraging", ["ema.decay=0.99"]),
+        ("StochasticWeightAveraging", ["after the last checkpoint", "callbacks=[default,swa]"]),
+        ("stochastic_weight_avg.StochasticWeightAveraging", ["callbacks=[default,swa]"]),
         ("SpikeDetection", ["load its state", "trainer.gradient_clip_val=1"]),
-        ("LearningRateFinder", ["does not hold", "-m optimizer.lr="]),
+        ("LearningRateFinder", ["does not hold", "callbacks=[default,lr_finder]", "-m optimizer.lr="]),
         ("BatchSizeFinder", ["does not hold", "data.batch_size"]),
         ("BackboneFinetuning", ["backbone", "finetune.freeze"]),
     ],
@@ -48,3 +48,17 @@ def test_batches_are_accumulated_in_one_way(other):
     with pytest.raises(ConfigError, match="the callback sets") as refusal:
         parse_train(compose("train", [target, other], CONF))
     assert other in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_logger_without_its_package_is_refused_with_the_extra(monkeypatch, name):
+    """A run that ends in Lightning's traceback, or a message that names no way to install the package."""
+    monkeypatch.setattr("kanvision.config.checks.callbacks.find_spec", lambda package: None)
+    with pytest.raises(ConfigError, match=f"needs the package {name}") as refusal:
+        parse_train(compose("train", [f"logger=[csv,{name}]"], CONF))
+    assert f'pip install "kanvision[{name}]"' in str(refusal.value)
+
+
+def test_a_run_has_one_average():
+    with pytest.raises(ConfigError, match="one average"):
+        parse_train(compose("train", ["callbacks=swa", "+ema={decay:0.9}"], CONF))

@@ -1,11 +1,13 @@
-"""Rules on callbacks."""
+"""Rules on callbacks and loggers."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from kanvision.config.schema.root import TrainConfig
-from kanvision.config.targets import ALLOWED_TARGETS, foreign_targets
+from kanvision.config.targets import allowed_targets, foreign_targets
+from kanvision.spec.extras import EXTRAS
 
 from .rules import MISSING, Rule, value_at
 
@@ -14,7 +16,7 @@ __all__ = ["RULES"]
 _UNSUPPORTED = {
     "StochasticWeightAveraging": (
         "its average reaches the network after the last checkpoint: no test and no resumed run would have it",
-        "take ema.decay=0.99, an average that is validated, tested and kept as best",
+        "take callbacks=[default,swa], an average that is validated, tested and kept as best",
     ),
     "SpikeDetection": (
         "Lightning cannot load its state from a checkpoint, so no test and no resumed run could start",
@@ -22,7 +24,8 @@ _UNSUPPORTED = {
     ),
     "LearningRateFinder": (
         "it would train with a learning rate that the run's configuration does not hold",
-        "compare values in short runs: -m optimizer.lr=1e-4,3e-4,1e-3 trainer.max_epochs=2",
+        "take callbacks=[default,lr_finder], which draws the curve; or compare values: "
+        "-m optimizer.lr=1e-4,3e-4,1e-3 trainer.max_epochs=2",
     ),
     "BatchSizeFinder": (
         "it would train with a batch size that the run's configuration does not hold",
@@ -36,6 +39,10 @@ _UNSUPPORTED = {
 """Callback of Lightning that cannot work here -> reason, and the setting that does the same."""
 
 
+_WITH_WHOLE_WEIGHTS = ("GridUpdate", "BasisSelection", "LearningRateFinder")
+"""Callbacks that change layers or copy weights, which FSDP shards."""
+_LOGGERS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
+"""Logger of Lightning -> package that it imports."""
 _LEARNED = ("finetune.init_from", "model.pretrained")
 
 
@@ -48,6 +55,15 @@ def _find(
         (name, target.rpartition(".")[2])
         for name, target in targets.items()
         if target.startswith(f"{package}.") and target.rpartition(".")[2] in classes
+    ]
+
+
+def _missing_loggers(loggers: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
+    """Return the loggers of Lightning whose package is not installed."""
+    return [
+        {"name": name, "package": _LOGGERS[cls], "extra": EXTRAS[_LOGGERS[cls]]}
+        for name, cls in _find(loggers, *_LOGGERS, package="pytorch_lightning")
+        if find_spec(_LOGGERS[cls]) is None
     ]
 
 
@@ -91,13 +107,22 @@ RULES = (
     Rule("callbacks.{name}.at_start {key}", _moved_grids,
          "grids would move away from functions that are already trained",
          "take callbacks.{name}.at_start=false; grids then move together with their functions", reads="*"),
+    Rule("logger.{name}._target_", _missing_loggers, "it needs the package {package}, which is not installed",
+         'pip install "kanvision[{extra}]"', reads="logger"),
+    Rule("ema callbacks.{name}",
+         lambda ema, callbacks: ema is not None
+         and [{"name": name} for name, _ in _find(callbacks, "SWAWeights")],
+         "a run has one average of its weights", "take ema=null, or leave the callback out",
+         reads="ema callbacks"),
     Rule("trainer.strategy callbacks.{name}",
          lambda strategy, callbacks: strategy == "fsdp"
-         and [{"name": name} for name, _ in _find(callbacks, "GridUpdate", "BasisSelection")],
-         "a callback that changes layers during training needs whole weights", "take trainer.strategy=ddp",
+         and [{"name": name} for name, _ in _find(callbacks, *_WITH_WHOLE_WEIGHTS)],
+         "the callback needs whole weights", "take trainer.strategy=ddp",
          reads="trainer.strategy callbacks"),
-    Rule("{key}", lambda config: [{"key": key} for key in foreign_targets(config)],
-         "a configuration may only call what belongs to a known package",
-         f"legal beginnings: {', '.join(ALLOWED_TARGETS)}", reads="*"),
+    Rule("{key}",
+         lambda config: [{"key": key, "legal": ", ".join(allowed_targets())}
+                         for key in foreign_targets(config)],
+         "a configuration may only call what belongs to a known package", "legal beginnings: {legal}",
+         reads="*"),
 )
 # fmt: on

@@ -1,16 +1,18 @@
 """Resolvers of the configuration: name and folder of a run, its main metric, the size of its job.
 
-`${run_id:}` is the name of a run, `${run_dir:root,name,resume}` its folder, `${main_metric:task,protocol}`
-the default metric that selects the best checkpoint, `${started:launcher,what}` the size of the job
-(`kanvision.config.runtime.launchers`). All processes of a run have the same name and folder without
-communication: processes of Lightning inherit them through the environment, those of torchrun or Slurm use the
-name of their job, which stays the same when the job is restarted.
+`${run_id:}` is the name of a run, `${run_dir:root,name,resume}` its folder, `${run_key:dir}` a name for that
+folder, `${main_metric:task,protocol}` the default metric that selects the best checkpoint,
+`${started:launcher,what}` the size of the job (`kanvision.config.runtime.launchers`). All processes of a run
+have the same name and folder without communication: processes of Lightning inherit them through the
+environment, those of torchrun or Slurm use the name of their job, which stays the same when the job is
+restarted.
 """
 
 from __future__ import annotations
 
 import copy
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -32,6 +34,7 @@ from .run_lock import RETRY, live_owner, process_start
 __all__ = [
     "experiment_choice",
     "forget_run_dirs",
+    "forget_run_id",
     "is_made_up",
     "job_name",
     "main_metric",
@@ -57,6 +60,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("main_metric", main_metric, replace=True)
     OmegaConf.register_new_resolver("run_id", run_id, replace=True)
     OmegaConf.register_new_resolver("run_dir", _remembered_run_dir, replace=True)
+    OmegaConf.register_new_resolver("run_key", run_key, replace=True)
     OmegaConf.register_new_resolver("started", started, replace=True)
 
 
@@ -66,6 +70,13 @@ def experiment_choice() -> str | None:
         return None
     name = HydraConfig.get().runtime.choices.get("experiment")
     return None if name is None else str(name)
+
+
+def forget_run_id() -> None:
+    """Forget the name of the last run of this process, unless the environment or a job gave it."""
+    if is_made_up(os.environ.get(RUN_ID, "")):
+        del os.environ[RUN_ID]
+        os.environ.pop(RUN_DIR, None)
 
 
 def forget_run_dirs() -> None:
@@ -78,6 +89,11 @@ def _remembered_run_dir(root: str, name: str, resume: str | None, *, _root_: Dic
     if arguments not in _run_dirs or sweep_job_folder() is not None:
         _run_dirs[arguments] = run_dir(*arguments, config=_root_)
     return _run_dirs[arguments]
+
+
+def run_key(folder: str) -> str:
+    """Return a name for the folder of a run without the characters that services refuse."""
+    return re.sub(r"[^\w.-]+", "_", folder.strip("/"))
 
 
 def main_metric(task: str, protocol: str | Sequence[str]) -> str:
