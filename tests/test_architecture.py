@@ -21,16 +21,17 @@ PACKAGE = "kanvision"
 MODEL_ROOMS = {"expansion", "ops", "bases", "layers", "models"}
 # room -> rooms it may import besides itself; the front door of the package ("") hands out what rooms offer
 ROOMS: dict[str, set[str]] = {
+    "plugins": set(),
     "expansion": set(),
     "ops": {"expansion"},
-    "bases": {"expansion", "ops"},
+    "bases": {"expansion", "ops", "plugins"},
     "layers": {"expansion", "ops", "bases", "visualization"},  # the last one for `plot` alone
-    "models": {"expansion", "ops", "bases", "layers"},
-    "losses": set(),
-    "metrics": set(),
+    "models": {"expansion", "ops", "bases", "layers", "plugins"},
+    "losses": {"plugins"},
+    "metrics": {"plugins"},
     "optim": set(),
-    "data": set(),
-    "config": set(),
+    "data": {"plugins"},
+    "config": {"plugins"},
     "console": set(),
     "visualization": set(),
     "signals": set(),
@@ -42,12 +43,12 @@ ROOMS: dict[str, set[str]] = {
     "analysis": MODEL_ROOMS | {"visualization"},
     "checkpoints": MODEL_ROOMS,
     "export": MODEL_ROOMS | {"data", "metrics", "prediction"},  # needs no trainer and no configuration
-    "": MODEL_ROOMS | {"analysis", "app", "checkpoints", "export"},
+    "": MODEL_ROOMS | {"analysis", "app", "checkpoints", "config", "data", "export", "plugins"},
 }
-# how packages import on demand; names, sizes and legal values
-EVERYWHERE = {"lazy", "spec"}
+EVERYWHERE = {"lazy", "spec"}  # how packages import on demand; names, sizes and legal values
 ROOMS = {room: known | EVERYWHERE for room, known in ROOMS.items()} | {room: set() for room in EVERYWHERE}
 ROOMS["app"] = set(ROOMS)  # builds everything
+ROOMS["testing"] = set(ROOMS)  # tests everything that plugins add
 # these rooms see their neighbor from the street: the package, never a module inside it
 PUBLIC_FACE_ONLY = {("tasks", "models"), ("tasks", "layers"), ("callbacks", "tasks"), ("callbacks", "layers")}
 
@@ -74,7 +75,7 @@ RESIDENCE: dict[str, str] = {
     "albumentations": r"data\.transforms\.segmentation",
     "triton": r"(expansion|ops)\..+",
     "matplotlib": r"(analysis|callbacks|visualization)(\..+)?",
-    "torchmetrics": r"(app|metrics|tasks|callbacks)(\..+)?",
+    "torchmetrics": r"(app|metrics|tasks|callbacks|testing)(\..+)?",
 }
 # imported inside the function that needs them, so that a machine without them still imports the module
 ON_DEMAND = {"triton", "segmentation_models_pytorch", "captum", "onnx", "rasterio", "torchgeo"}
@@ -127,8 +128,7 @@ def imports_of(source: str, module: str, is_package: bool = False) -> list[Impor
 
 
 def room_of(module: str) -> str:
-    room = module.split(".")[1] if "." in module else ""
-    return "app" if room == "__main__" else room  # `python -m kanvision` starts what is in app
+    return f"{module}.".split(".")[1].replace("__main__", "app")  # `python -m kanvision` starts app
 
 
 def destination(item: Import, modules: set[str]) -> str | None:

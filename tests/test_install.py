@@ -17,6 +17,7 @@ import pytest
 import kanvision
 from kanvision.app.commands.main import MODES, PROGRAMS, main
 from kanvision.config import CONF, program
+from kanvision.spec.extras import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = "from setuptools.build_meta import build_{0}; print(build_{0}('.'))"
@@ -97,7 +98,7 @@ def test_metadata(archives):
     assert metadata["Version"] == kanvision.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
     assert "Operating System :: POSIX :: Linux" in metadata.get_all("Classifier")
-    assert {"onnx", "hub", "slurm", "sweep", "wandb", "mlflow"} <= set(metadata.get_all("Provides-Extra"))
+    assert set(EXTRAS.values()) | {"dev"} == set(metadata.get_all("Provides-Extra"))
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,7 @@ def test_commands_work_from_an_empty_folder(archives, environment, tmp_path):
     cards = run([environment, "info", "model=kat", "basis=gram", "data=digits"], tmp_path)
     assert "model.num_heads" in cards
     assert "kanvision train" in run([environment, "train", "--help"], tmp_path)
+    assert "--plugin=MODULE" in run([environment.with_name("python"), "-m", "pytest", "--help"], tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {".git", "runs"}
 
 

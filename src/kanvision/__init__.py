@@ -7,6 +7,7 @@ Its members are imported on first use::
     kv.create_model("kat_tiny_patch16_224", num_classes=10, in_chans=3)
     kv.create_basis("bspline", grid_size=5, degree=3)
     kv.layers.KANConv2d(64, 64, 3, padding=1, basis="gram")
+    kv.fit(model="convkan", data="digits", trainer={"max_epochs": 5})
     kv.kanify(timm.create_model("deit_tiny_patch16_224"), mlp="group_rational")
 """
 
@@ -19,9 +20,13 @@ from .lazy import load_on_demand
 if TYPE_CHECKING:
     from . import bases, checkpoints, layers, models, ops
     from .analysis.functions import plot_functions
+    from .app.fit import fit
     from .app.load_run import load_run
-    from .bases import create_basis
-    from .models import create_model, kanify, list_models
+    from .bases import create_basis, register_basis
+    from .config import register_section
+    from .data import register_reader
+    from .models import create_model, kanify, list_models, register_segmenter
+    from .plugins import register_analysis, register_loss, register_metric
 
 __all__ = [
     "__version__",
@@ -29,6 +34,7 @@ __all__ = [
     "checkpoints",
     "create_basis",
     "create_model",
+    "fit",
     "kanify",
     "layers",
     "list_models",
@@ -36,16 +42,31 @@ __all__ = [
     "models",
     "ops",
     "plot_functions",
+    "register_analysis",
+    "register_basis",
+    "register_loss",
+    "register_metric",
+    "register_reader",
+    "register_section",
+    "register_segmenter",
 ]
 __version__ = "0.1.0"
 
 _HOME = {
     "create_basis": ".bases",
     "create_model": ".models",
+    "fit": ".app.fit",
     "kanify": ".models",
     "list_models": ".models",
     "load_run": ".app.load_run",
     "plot_functions": ".analysis.functions",
+    "register_analysis": ".plugins",
+    "register_basis": ".bases",
+    "register_loss": ".plugins",
+    "register_metric": ".plugins",
+    "register_reader": ".data",
+    "register_section": ".config",
+    "register_segmenter": ".models",
 }
 _ROOMS = ("bases", "checkpoints", "layers", "models", "ops")
 __getattr__ = load_on_demand(__name__, {**_HOME, **{room: f".{room}" for room in _ROOMS}})

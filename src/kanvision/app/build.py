@@ -18,7 +18,14 @@ from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, Simpl
 from torch import nn
 
 from kanvision.analysis.cost import Cost, cost
-from kanvision.callbacks import BadSampleCounter, EMAWeights, EpochEstimate, TrainingClock, all_gather_object
+from kanvision.callbacks import (
+    AveragedWeights,
+    BadSampleCounter,
+    EMAWeights,
+    EpochEstimate,
+    TrainingClock,
+    all_gather_object,
+)
 from kanvision.config import (
     ConfigError,
     TrainConfig,
@@ -32,6 +39,7 @@ from kanvision.config.schema.data import MaskDataConfig
 from kanvision.data import ImageDataModule, build_datamodule
 from kanvision.data.cores import num_cores
 from kanvision.losses.classification import balanced_weights
+from kanvision.metrics import extra_metrics
 from kanvision.spec.training import Profiler
 from kanvision.tasks import Task, create_task
 
@@ -124,12 +132,14 @@ def build_task(
         class_weights: Weights of the classes in the loss, see `resolve_class_weights`.
     """
     assert cfg.data.num_classes is not None
-    loss = cfg.loss.model_dump(include={"name", "label_smoothing"}) | {"class_weights": class_weights}
+    loss = cfg.loss.model_dump(include={"name", "label_smoothing", "kwargs"})
+    loss |= {"class_weights": class_weights}
     mask_options: dict[str, Any] = {}
     if isinstance(cfg.data, MaskDataConfig):
         loss = cfg.loss.model_dump(exclude={"auxiliary", "class_weights"})
+        metrics = cfg.metrics.model_dump(exclude={"extra"})
         ignored = getattr(cfg.data, "ignore_index", None)
-        mask_options = {"mode": cfg.data.mode, "metrics": cfg.metrics.model_dump(), "ignore_index": ignored}
+        mask_options = {"mode": cfg.data.mode, "metrics": metrics, "ignore_index": ignored}
     task = create_task(
         cfg.data.task,
         model,
@@ -140,6 +150,7 @@ def build_task(
         auxiliary=cfg.loss.auxiliary,
         penalty=cfg.penalty.model_dump(),
         mixup=cfg.mixup.model_dump(),
+        extra_metrics=extra_metrics(cfg.metrics.extra, cfg.data.num_classes),
         config=to_primitive(cfg),
         channels_last=cfg.trainer.channels_last,
         compile=cfg.trainer.compile,
@@ -196,6 +207,7 @@ def build_trainer(cfg: TrainConfig) -> pl.Trainer:
     callbacks = [OldStateNames(), *counters, *callbacks, TrainingClock(), EpochEstimate()]
     if cfg.ema is not None:
         callbacks.append(EMAWeights(**cfg.ema.model_dump()))
+    callbacks.sort(key=lambda callback: isinstance(callback, AveragedWeights))  # the others see own weights
     with as_config_error(
         cfg, "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.precision"
     ):

@@ -21,7 +21,7 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from kanvision.config.errors import Problem
-from kanvision.config.targets import ALLOWED_TARGETS
+from kanvision.config.targets import allowed_targets
 
 __all__ = ["instantiate_section", "instantiate_target"]
 
@@ -130,15 +130,15 @@ def _check_class(target: str, bases: tuple[type, ...]) -> None:
     Raises:
         ValueError: If it is not.
     """
-    if not target.startswith(ALLOWED_TARGETS):
-        raise ValueError(f"_target_={target}; legal beginnings: {', '.join(ALLOWED_TARGETS)}")
+    if not target.startswith(allowed_targets()):
+        raise ValueError(f"_target_={target}; legal beginnings: {', '.join(allowed_targets())}")
     found: Any = get_object(target)
     module = getattr(found, "__module__", None) or ""
-    if not isinstance(found, type) or not f"{module}.".startswith(ALLOWED_TARGETS):
+    if not isinstance(found, type) or not f"{module}.".startswith(allowed_targets()):
         kind = "a class" if isinstance(found, type) else f"no class but a {type(found).__name__}"
         raise ValueError(
             f"_target_={target} is {kind} of {module or 'no package'}; legal are classes of "
-            f"{', '.join(name.rstrip('.') for name in ALLOWED_TARGETS)}"
+            f"{', '.join(name.rstrip('.') for name in allowed_targets())}"
         )
     if not issubclass(found, bases) and not (bases is ARGUMENTS and dataclasses.is_dataclass(found)):
         names = " or ".join(base.__name__ for base in bases)

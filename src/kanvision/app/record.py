@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import kanvision
+from kanvision import plugins
 from kanvision.lazy import import_optional
 
 __all__ = [
@@ -47,6 +48,7 @@ IGNORED_WARNINGS = (
     "The number of training batches .* is smaller than the logging interval",
     "The '.*_dataloader' does not have many workers",
     r"`ModelCheckpoint\(monitor=.* could not find the monitored key",  # nothing was validated
+    "You're using the WeightAveraging callback with a model that overrides",  # only FSDP shards
     r"Found \d+ module\(s\) in eval mode",  # a frozen teacher
 )
 """Warnings that a user cannot act on, or about settings that are made on purpose."""
@@ -57,7 +59,11 @@ def environment() -> dict[str, Any]:
     """Return what results depend on beside the configuration: commit, versions, machine."""
     return {
         "commit": _commit(),
-        "versions": {"kanvision": kanvision.__version__, **{name: version(name) for name in PACKAGES}},
+        "versions": {
+            "kanvision": kanvision.__version__,
+            **{name: version(name) for name in PACKAGES},
+            **plugins.versions(),
+        },
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name()
         if torch.cuda.is_available()

@@ -17,6 +17,7 @@ from kanvision.checkpoints import (
 )
 from kanvision.config import ConfigError, Problem, TrainConfig
 from kanvision.config.checks.resume import changed_settings, epoch_end_advice, resume_problems
+from kanvision.config.plugin_records import missing_plugins
 from kanvision.config.runtime.run_folder import list_checkpoints
 from kanvision.data import ImageDataModule
 from kanvision.data.fingerprints import fingerprint
@@ -104,6 +105,7 @@ class ResumePoint:
         Raises:
             ConfigError: If there are such settings; names all of them.
         """
+        self._refuse(missing_plugins(self.config))
         changes = changed_settings(self.config, cfg)
         self._refuse(resume_problems(changes, Path(self.path), within_epoch=self.is_within_epoch))
         return [str(change) for change in changes]

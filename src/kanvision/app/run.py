@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -76,6 +76,8 @@ class TrainingRun:
     """Changes since the checkpoint of a resumed run, a line each."""
     tested: str | None = None
     """Checkpoint that was tested; None: the last weights."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Results of training and test by name."""
 
     @property
     def folder(self) -> Path:
@@ -91,6 +93,11 @@ class TrainingRun:
     def console(self) -> Console:
         """Console of rank 0; other ranks print nothing."""
         return build_console(quiet=not self.trainer.is_global_zero)
+
+    @property
+    def score(self) -> float | None:
+        """Best validation value of `monitor`, for sweeps; None if nothing was validated."""
+        return self.metrics.get(f"best_{self.cfg.monitor}")
 
     @property
     def writes_files(self) -> bool:

@@ -14,7 +14,7 @@ from torch import nn
 
 from kanvision.checkpoints import CheckpointError, find_checkpoint, load_checkpoint, load_state_dict
 from kanvision.config import TrainConfig, as_config_error, to_primitive, train_config
-from kanvision.config.schema.models import AnyModel, BasisConfig
+from kanvision.config.schema.models import BasisConfig
 from kanvision.config.schema.transformers import ViTConfig
 from kanvision.models import AttentionTransfer
 
@@ -79,7 +79,7 @@ def teacher_config(cfg: TrainConfig) -> TrainConfig | None:
     if not isinstance(cfg.model, ViTConfig) or cfg.model.teacher_config is None:
         return None
     parts = cfg.model.teacher_config
-    adapter: TypeAdapter[Any] = TypeAdapter(AnyModel)
+    adapter: TypeAdapter[Any] = TypeAdapter(TrainConfig.model_fields["model"].rebuild_annotation())
     model = adapter.validate_python(parts["model"]).without_weights()
     return cfg.model_copy(update={"model": model, "basis": BasisConfig(**parts["basis"])})
 

@@ -24,11 +24,11 @@ from .summary import (
 )
 
 
-def train(cfg: TrainConfig) -> float | None:
+def train(cfg: TrainConfig) -> TrainingRun:
     """Train, test the best checkpoint, and record the results.
 
     Returns:
-        Best validation value of `cfg.monitor`, for sweeps; None if nothing was validated.
+        The run with its `metrics`.
 
     Raises:
         DataError: If the data are missing or broken.
@@ -40,9 +40,9 @@ def train(cfg: TrainConfig) -> float | None:
     settings = resolve_settings(cfg)
     run = build_run(settings)
     write_config(run)
-    metrics = fit(run) | test(run)
-    write_results(run, metrics)
-    return metrics.get(f"best_{cfg.monitor}")
+    run.metrics = fit(run) | test(run)
+    write_results(run)
+    return run
 
 
 def write_config(run: TrainingRun) -> None:
@@ -76,7 +76,7 @@ def test(run: TrainingRun) -> dict[str, float]:
     return dict(next(iter(results), {}))
 
 
-def write_results(run: TrainingRun, metrics: dict[str, float]) -> None:
+def write_results(run: TrainingRun) -> None:
     """Write `metrics.json`, and print the table of results."""
     cost, clock, notes = run.final_cost(), get_training_clock(run.trainer), run.task.metric_notes()
     if run.writes_files:
@@ -95,12 +95,12 @@ def write_results(run: TrainingRun, metrics: dict[str, float]) -> None:
             "protocol": notes,
             **record_bad_samples(run.trainer),
         }
-        record.write_metrics(run.folder / "metrics.json", metrics | facts | record.environment())
+        record.write_metrics(run.folder / "metrics.json", run.metrics | facts | record.environment())
     rows = result_summary(cost, clock.seconds, "training")
     if run.cfg.test:
         rows["tested"] = "the best checkpoint" if run.tested else "the last weights"
     rows |= notes | summarize_bad_samples(run.trainer)
-    record.print_results(run.console, run.title, metrics, rows)
+    record.print_results(run.console, run.title, run.metrics, rows)
     if run.writes_files:
         is_job = sweep_job_folder() is not None  # of a sweep, whose table follows
         for line in describe_results(run):

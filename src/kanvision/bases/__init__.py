@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kanvision import plugins
+
 from .base import Basis, Squash
 from .bernstein import BernsteinBasis
 from .cauchy import CauchyBasis
@@ -53,9 +55,21 @@ __all__ = [
     "Squash",
     "WaveletBasis",
     "create_basis",
+    "register_basis",
 ]
 
 BASES: dict[str, type[Basis]] = {**SINGLE_BASES, SelectableBasis.name: SelectableBasis}
+
+
+def register_basis(basis: type[Basis]) -> type[Basis]:
+    """Add a basis of a plugin under its `name`; used as a decorator.
+
+    Raises:
+        PluginError: The name is taken.
+    """
+    plugins.add_name(basis.name, BASES)
+    SINGLE_BASES[basis.name] = BASES[basis.name] = basis
+    return basis
 
 
 def create_basis(name: str | Basis, **kwargs: Any) -> Basis:

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
         exit_with_message,
         is_global_rank_zero,
     )
+    from .extension import register_section
     from .groups import ConfigGroups
     from .keys import format_yaml
+    from .plugins import load_plugins
     from .runtime.folder_locks import FolderLocks
     from .runtime.launchers import is_distributed_worker, is_local_rank_zero
     from .runtime.resolvers import experiment_choice, job_name, register_resolvers, sweep_job_folder
@@ -69,12 +71,14 @@ __all__ = [
     "launch",
     "list_checkpoints",
     "live_owner",
+    "load_plugins",
     "lock_folder",
     "notes",
     "parse_eval",
     "parse_train",
     "program",
     "register_resolvers",
+    "register_section",
     "release_folder",
     "share_batch",
     "shell_word",
@@ -103,8 +107,10 @@ _NAMES = {
         "exit_with_message",
         "is_global_rank_zero",
     ),
+    ".extension": ("register_section",),
     ".groups": ("ConfigGroups",),
     ".keys": ("format_yaml",),
+    ".plugins": ("load_plugins",),
     ".runtime.folder_locks": ("FolderLocks",),
     ".runtime.launchers": (
         "is_distributed_worker",

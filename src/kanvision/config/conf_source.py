@@ -18,6 +18,8 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
+from kanvision.plugins import conf_folders
+
 from .defaults import default_nodes
 from .experiments import GROUP, find_experiment, list_experiments
 from .renames import print_old_names, rename_file
@@ -32,7 +34,8 @@ def register_conf(folders: Sequence[Path]) -> None:
     Processes of a launcher need no call, because the job holds the search path.
 
     Args:
-        folders: conf/ and further folders of the same layout; earlier ones take precedence.
+        folders: conf/ and further folders of the same layout; earlier ones take precedence. Those of plugins
+            follow.
     """
     _Folders.folders = [folder.resolve() for folder in folders]
     for plugin in (ConfSource, _Folders):
@@ -45,7 +48,7 @@ class _Folders(SearchPathPlugin):
     folders: Sequence[Path] = ()
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for folder in self.folders:
+        for folder in [*self.folders, *conf_folders()]:
             search_path.prepend("conf", f"{ConfSource.scheme()}://{folder}", anchor="main")
 
 

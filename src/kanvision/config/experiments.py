@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from .conf_folder import CONF
 from .errors import ConfigError, Problem
 from .keys import closest, format_yaml
 from .program import program
@@ -185,7 +186,8 @@ def _read(path: Path, stamp: int) -> tuple[dict[str, Experiment], list[Problem]]
     paper = table.experiments.partition("/")[0]
     if not path.name.startswith(f"{paper}_"):
         return {}, [_problem(path, "experiments", f"the tables of {paper}/ are files {paper}_<table>.yaml")]
-    groups = [folder.name for folder in path.parents[1].iterdir() if folder.is_dir()]
+    homes = {path.parents[1], CONF}
+    groups = [folder.name for home in homes for folder in home.iterdir() if folder.is_dir()]
     found: dict[str, Experiment] = {}
     problems: list[Problem] = []
     for row, content in table.rows.items():

@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from kanvision.plugins import conf_folders
+
 from .errors import ConfigError, Problem
 from .experiments import GROUP, TABLES, Experiment, find_experiment, list_experiments
 from .keys import closest_first
@@ -23,12 +25,13 @@ class ConfigGroups:
     """Groups of configuration files, and the choices of each group.
 
     Args:
-        folders: conf/ and further folders of the same layout; earlier ones take precedence.
+        folders: conf/ and further folders of the same layout; earlier ones take precedence. Those of plugins
+            follow.
         config_name: File whose defaults list names the groups.
     """
 
     def __init__(self, folders: Sequence[Path], config_name: str = "train") -> None:
-        self.folders = tuple(folders)
+        self.folders = (*folders, *conf_folders())
         self.defaults = self._defaults(config_name)
 
     def _defaults(self, config_name: str) -> dict[str, str | None]:

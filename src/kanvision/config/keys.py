@@ -68,8 +68,8 @@ def read_docstrings(section: type[Section]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for kind in reversed(section.__mro__):
-        if issubclass(kind, Section):
-            (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+        if issubclass(kind, Section) and (source := _source(kind)):
+            (body,) = ast.parse(textwrap.dedent(source)).body
             assert isinstance(body, ast.ClassDef)
             for line, after in pairwise(body.body):
                 if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
@@ -77,6 +77,14 @@ def read_docstrings(section: type[Section]) -> dict[str, str]:
                         case ast.Expr(value=ast.Constant(value=str(text))):
                             found[line.target.id] = inspect.cleandoc(text)
     return found
+
+
+def _source(kind: type) -> str:
+    """Return the source text of a class; empty if it was made from a file of a plugin."""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return ""
 
 
 def format_yaml(value: Any) -> str:

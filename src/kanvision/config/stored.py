@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import ConfigError, Problem
+from .plugin_records import missing_plugins
 from .renames import print_old_names, rename_settings
 from .schema.root import TrainConfig
 from .schema_problems import check_schema
@@ -30,6 +31,8 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
         raise ConfigError([Problem(("config",), ("the configuration",), why)], "the stored configuration")
     values, old_names = rename_settings(values)
     print_old_names(old_names, " since this run")
+    if missing := missing_plugins(values):
+        raise ConfigError(missing, "the stored configuration")
     config, problems = check_schema(values, TrainConfig)
     if config is None:
         raise ConfigError(problems, "the stored configuration")

@@ -6,11 +6,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kanvision.plugins import prefixes
+
 from .errors import Problem
 from .keys import format_yaml
 from .schema.root import TrainConfig
 
-__all__ = ["ALLOWED_TARGETS", "foreign_targets", "hydra_problems"]
+__all__ = [
+    "ALLOWED_TARGETS",
+    "allowed_targets",
+    "foreign_targets",
+    "hydra_problems",
+    "override_problems",
+]
 
 ALLOWED_TARGETS = (
     "kanvision.",
@@ -61,7 +69,12 @@ COMMANDS = ("setup", "python", "srun_args", "additional_parameters")
 def foreign_targets(config: TrainConfig) -> list[str]:
     """Return the dotted keys of classes in a training configuration that belong to no known package."""
     targets = _targets(config.model_dump(), "", ("_target_", "()"))
-    return [key for key, target in targets if not target.startswith(ALLOWED_TARGETS)]
+    return [key for key, target in targets if not target.startswith(allowed_targets())]
+
+
+def allowed_targets() -> tuple[str, ...]:
+    """Return `ALLOWED_TARGETS` and the packages of imported plugins."""
+    return (*ALLOWED_TARGETS, *prefixes())
 
 
 def hydra_problems(
@@ -99,6 +112,27 @@ def hydra_problems(
         key = f"hydra.launcher.{name}"
         if launcher.get(name) and not any(word == key or word.startswith(f"{key}.") for word in typed):
             yield _problem(key, launcher[name], "commands do not come from files", f"type it: {key}=...")
+
+
+def override_problems(hydra: Mapping[str, Any], words: Sequence[str]) -> Iterator[Problem]:
+    """Yield the problems of overrides that a file adds to those of the command line.
+
+    Hydra appends to the list in its section, and the jobs of a sweep read from it which plugins were typed.
+
+    Args:
+        hydra: Hydra's own section, as plain dicts and lists.
+        words: Overrides with which it was composed.
+    """
+    section = _section(hydra, "overrides")
+    added = [word for kind in ("task", "hydra") for word in section.get(kind) or () if word not in words]
+    if added:
+        why = "a file does not add overrides to the command line"
+        yield _problem("hydra.overrides", added, why, "leave them out, or type them")
+    params = _section(_section(hydra, "sweeper"), "params")
+    for key, value in params.items():
+        if str(key).lstrip("+") == "plugins":
+            why = "a file does not name plugins to import"
+            yield _problem(f"hydra.sweeper.params.{key}", value, why, "type it: plugins=[<package>]")
 
 
 def _section(hydra: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from .checks.table import eval_problems, train_problems
 from .errors import ConfigError, Problem
 from .groups import ConfigGroups
+from .plugin_records import KEY, missing_plugins, used_plugins
 from .renames import print_old_names, rename_settings
 from .schema.root import EvalConfig, TrainConfig
 from .schema.standalone import STANDALONE, StandaloneConfig
@@ -32,7 +33,8 @@ def parse_train(cfg: DictConfig, choices: ConfigGroups | None = None) -> TrainCo
     Raises:
         ConfigError: Values are missing, illegal or do not fit together; the error has all problems.
     """
-    return _parse(cfg, TrainConfig, choices)
+    config = _parse(cfg, TrainConfig, choices)
+    return config.model_copy(update={KEY: used_plugins(config.plugins, config.model_dump())})
 
 
 def parse_eval(cfg: DictConfig) -> EvalConfig | StandaloneConfig:
@@ -65,6 +67,8 @@ def check(
     values, unresolved = _resolved(cfg)
     values, old_names = rename_settings(values)
     print_old_names(old_names)
+    if missing := missing_plugins(values):
+        return None, missing
     config, problems = check_schema(values, root)
     unresolved += environment_problems(cfg, root)
     problems = [without_values(problem, cfg) for problem in problems]

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kanvision import plugins
 from kanvision.lazy import load_on_demand
 from kanvision.spec.tasks import TaskName
 
 from .errors import DataError
 from .loading.image_dataset import ImageDataset
 from .readers import READERS, list_datasets
+from .readers.base import DataReader, Reader
 
 if TYPE_CHECKING:
     from .datamodules.base import ClassificationDataModule, ImageDataModule
@@ -31,6 +33,7 @@ __all__ = [
     "SegmentationDataModule",
     "build_datamodule",
     "list_datasets",
+    "register_reader",
 ]
 
 # The module of each name: datamodules need Lightning, which other names do without.
@@ -45,6 +48,24 @@ _HOME = {
     "SegmentationDataModule": ".datamodules.segmentation",
 }
 __getattr__ = load_on_demand(__name__, _HOME)
+
+
+def register_reader(reader: type[DataReader]) -> type[DataReader]:
+    """Add a data set of a plugin under the name of its `info`; used as a decorator.
+
+    Args:
+        reader: A `Reader` of images with one class each, or a `SegmentationReader`.
+
+    Raises:
+        PluginError: The name is taken.
+    """
+    masks: dict[str, Any] = __getattr__("SEGMENTATION_READERS")
+    plugins.add_name(reader.info.name, [*READERS, *masks])
+    if issubclass(reader, Reader):
+        READERS[reader.info.name] = reader
+    else:
+        masks[reader.info.name] = reader
+    return reader
 
 
 def build_datamodule(task: TaskName, **kwargs: Any) -> ImageDataModule:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from torch import Tensor, nn
 
+from kanvision.plugins import LOSSES
 from kanvision.spec.tasks import CLASSIFICATION_LOSSES
 
 __all__ = ["CLASSIFICATION_LOSSES", "WeightedCrossEntropy", "balanced_weights", "classification_loss"]
@@ -20,6 +22,7 @@ def classification_loss(
     label_smoothing: float = 0.0,
     soft_targets: bool = False,
     class_weights: Sequence[float] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Build a loss of logits (B, num_classes) and targets: classes (B,) or class weights (B, num_classes).
 
@@ -31,14 +34,18 @@ def classification_loss(
     Smoothing makes q = (1 - s) * onehot + s / num_classes (Szegedy et al. 2016, arXiv 1512.00567).
 
     Args:
-        name: One of `CLASSIFICATION_LOSSES`.
+        name: One of `CLASSIFICATION_LOSSES`, or a loss of a plugin.
         label_smoothing: Share of the target spread over all classes, s.
         soft_targets: Targets are class weights, which mixup has smoothed already.
         class_weights: Weight of each class, for cross_entropy; None: 1.
+        kwargs: Arguments of a loss of a plugin.
 
     Raises:
         ValueError: The name is unknown, or the loss has no weights of classes.
     """
+    if name in LOSSES:
+        own: nn.Module = LOSSES[name].build(**(kwargs or {}))
+        return own
     if name not in CLASSIFICATION_LOSSES:
         legal = ", ".join(CLASSIFICATION_LOSSES)
         raise ValueError(f"loss.name={name!r} is no loss for classification; legal: {legal}")

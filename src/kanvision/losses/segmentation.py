@@ -5,12 +5,14 @@ B batch, K channels of the network's output, H W space.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kanvision.plugins import LOSSES
 from kanvision.spec.tasks import SEGMENTATION_LOSSES, SMOOTHED_LOSSES, Loss, MaskMode
 
 from .overlap import generalized_dice, sample_dice
@@ -30,21 +32,26 @@ def segmentation_loss(
     alpha: float = 0.5,
     beta: float = 0.5,
     ignore_index: int | None = None,
-) -> SegmentationLoss:
-    """Build one of the losses of `SegmentationLoss`.
+    kwargs: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Build one of the losses of `SegmentationLoss`, or of a plugin.
 
     Args:
-        name: One of `SEGMENTATION_LOSSES`.
+        name: One of `SEGMENTATION_LOSSES`, or a loss of a plugin.
         mode: Kind of masks.
         label_smoothing: Share of the target spread over all classes, in the cross-entropy.
         gamma: Exponent of focal.
         alpha: Weight of false positives in tversky.
         beta: Weight of false negatives in tversky.
         ignore_index: Label of ignored pixels; None for no ignored pixels.
+        kwargs: Arguments of a loss of a plugin.
 
     Raises:
         ValueError: The name is unknown or not defined for such masks, or the loss does not smooth labels.
     """
+    if name in LOSSES:
+        own: nn.Module = LOSSES[name].build(**(kwargs or {}))
+        return own
     if name not in SEGMENTATION_LOSSES:
         legal = ", ".join(SEGMENTATION_LOSSES)
         raise ValueError(f"loss.name={name!r} is no loss for segmentation; legal: {legal}")

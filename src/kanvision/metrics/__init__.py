@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .counts import foreground_planes, pixel_counts
     from .decisions import class_probabilities, decide_masks, foreground_probabilities, mask_probabilities
     from .distance import BorderDistance, border_distances, hausdorff95
+    from .extra import extra_metrics
     from .nonfinite import NonFiniteImages
     from .objects import OBJECT_SCORES, ObjectScore, object_tallies
     from .overlap import OverlapScore
@@ -30,6 +31,7 @@ __all__ = [
     "class_probabilities",
     "classification_metrics",
     "decide_masks",
+    "extra_metrics",
     "foreground_planes",
     "foreground_probabilities",
     "hausdorff95",
@@ -44,6 +46,7 @@ __all__ = [
 _NAMES = {
     ".classification": ("classification_metrics", "wrong_where_not_finite"),
     ".decisions": ("class_probabilities", "decide_masks", "foreground_probabilities", "mask_probabilities"),
+    ".extra": ("extra_metrics",),
     ".nonfinite": ("NonFiniteImages",),
     ".counts": ("foreground_planes", "pixel_counts"),
     ".distance": ("BorderDistance", "border_distances", "hausdorff95"),

@@ -15,7 +15,7 @@ from .attention_transfer import AttentionTransfer
 from .feature_locations import FeatureLocation, feature_location, feature_locations
 from .kanify import kanify
 from .mimetic import init_mimetic_attention
-from .registry import create_model, list_models
+from .registry import create_model, list_models, register_segmenter
 from .segmenter import Segmenter, create_segmenter
 from .transformer import choose_patch_size
 
@@ -32,6 +32,7 @@ __all__ = [
     "init_mimetic_attention",
     "kanify",
     "list_models",
+    "register_segmenter",
 ]
 
 for _module in iter_modules(__path__):  # each registers its networks with timm

@@ -10,6 +10,7 @@ import timm
 from timm.models import register_model
 from torch import nn
 
+from kanvision import plugins
 from kanvision.spec.tasks import KINDS
 
 __all__ = [
@@ -37,6 +38,8 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
         ValueError: There is no such model; the message lists the closest names.
     """
     if not timm.is_model(name):
+        plugins.import_installed()
+    if not timm.is_model(name):
         near = difflib.get_close_matches(name, [*list_models(), *timm.list_models()], n=5)
         hint = f"nearest: {', '.join(dict.fromkeys(near))}" if near else "see list_models()"
         raise ValueError(f"There is no model {name!r}; {hint}.")
@@ -53,7 +56,7 @@ def encode_none_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def list_models(filter: str = "*", kind: str | None = None) -> list[str]:
-    """Return the names of kanvision's own models that match a wildcard pattern, sorted.
+    """Return the names of kanvision's models and of those of imported plugins that match a pattern, sorted.
 
     Args:
         filter: Wildcard pattern.
@@ -81,4 +84,4 @@ def is_segmenter(name: str) -> bool:
 
 def _is_own(name: str) -> bool:
     module = str(timm.model_entrypoint(name).__module__)
-    return module.startswith(f"{OWN_PACKAGE}.")
+    return module.startswith(f"{OWN_PACKAGE}.") or plugins.is_from_plugin(module)

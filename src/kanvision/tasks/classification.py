@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from timm.data import Mixup
 from timm.data.mixup import mixup_target
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from kanvision.losses import classification_loss
 from kanvision.metrics import class_probabilities, classification_metrics, wrong_where_not_finite
@@ -35,6 +36,7 @@ class ClassificationTask(Task):
         loss: Arguments of `kanvision.losses.classification_loss`.
         mixup: Arguments of timm's Mixup (mixup_alpha, cutmix_alpha, prob, switch_prob, mode). None or both
             alphas 0: no mixing (Zhang et al. 2018, arXiv 1710.09412; Yun et al. 2019, arXiv 1905.04899).
+        extra_metrics: Further metrics of probabilities and targets, by name.
         auxiliary: See `Task`.
         penalty: See `Task`.
         config: See `Task`.
@@ -51,15 +53,18 @@ class ClassificationTask(Task):
         scheduler: Mapping[str, Any],
         loss: Mapping[str, Any],
         mixup: Mapping[str, Any] | None = None,
+        extra_metrics: Mapping[str, Metric] | None = None,
         auxiliary: float = 1.0,
         penalty: Mapping[str, float] | None = None,
         config: Mapping[str, Any] | None = None,
         channels_last: bool = False,
         compile: bool = False,
     ) -> None:
+        metrics = classification_metrics(num_classes)
+        metrics.add_metrics(dict(extra_metrics or {}))
         super().__init__(
             model,
-            metrics=classification_metrics(num_classes),
+            metrics=metrics,
             optimizer=optimizer,
             scheduler=scheduler,
             auxiliary=auxiliary,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from kanvision.losses import segmentation_loss
 from kanvision.metrics import (
@@ -79,6 +80,7 @@ class SegmentationTask(Task):
             `slow_segmentation_metrics`.
         ignore_index: Label of pixels that are neither trained nor scored; None: all pixels are.
         mixup: Must be off, since masks are not mixed; see `ClassificationTask`.
+        extra_metrics: Further metrics of predicted and target masks, by name.
         auxiliary: See `Task`.
         penalty: See `Task`.
         config: See `Task`.
@@ -102,6 +104,7 @@ class SegmentationTask(Task):
         metrics: Mapping[str, Any] | None = None,
         ignore_index: int | None = None,
         mixup: Mapping[str, Any] | None = None,
+        extra_metrics: Mapping[str, Metric] | None = None,
         auxiliary: float = 1.0,
         penalty: Mapping[str, float] | None = None,
         config: Mapping[str, Any] | None = None,
@@ -120,7 +123,7 @@ class SegmentationTask(Task):
             protocols=options["protocol"],
             per_class=options["per_class"] and num_foreground > 1,
         )
-        scores.add_metrics({"training_loss": TrainingLoss()})
+        scores.add_metrics({"training_loss": TrainingLoss(), **(extra_metrics or {})})
         slow = {key: options[key] for key in ("hd95", "objects") if key in options}
         super().__init__(
             model,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from kanvision import plugins
 from kanvision.analysis.html_page import SUMMARY, write_index, write_page
 from kanvision.analysis.results import AnalysisResult
 from kanvision.app import record
@@ -53,7 +54,8 @@ def analyze(cfg: EvalConfig) -> dict[str, float]:
     assert cfg.analysis is not None
     run = restore(cfg)
     run.freeze()
-    result = ANALYSES[cfg.analysis](run)
+    own = plugins.ANALYSES.get(cfg.analysis)
+    result = ANALYSES[cfg.analysis](run) if own is None else own(run, **cfg.analyze.kwargs)
     root = run.results_folder("analyses")
     folder = root / cfg.analysis
     result.write(folder)

@@ -12,6 +12,7 @@ from kanvision.config import (
     exit_with_message,
     is_global_rank_zero,
     launch,
+    load_plugins,
     parse_eval,
 )
 from kanvision.signals import handle_stop_signals
@@ -34,6 +35,7 @@ def run(overrides: Sequence[str], *, words: Sequence[str] = ()) -> None:
 def _main(cfg: DictConfig) -> None:
     """Run one evaluation."""
     with exit_with_message(ConfigError):
+        load_plugins()  # a launcher may have started this process
         config = parse_eval(cfg)
     # Imported late, so that a problem above is reported without waiting for torch.
     from kanvision.app import EVALUATIONS

@@ -13,6 +13,7 @@ from kanvision.config import (
     exit_with_message,
     is_global_rank_zero,
     launch,
+    load_plugins,
     parse_train,
 )
 from kanvision.signals import handle_stop_signals
@@ -37,6 +38,7 @@ def _main(cfg: DictConfig) -> float | None:
     """Run one training; return the best validation score, None for a failed job of a sweep."""
     with sweep_job():
         with exit_with_message(ConfigError):
+            load_plugins()  # a launcher may have started this process
             lock_job_folder()
             config = parse_train(cfg, ConfigGroups([CONF]))
         if (score := finished_score(config)) is not None:
@@ -49,5 +51,5 @@ def _main(cfg: DictConfig) -> float | None:
         from kanvision.tasks import NonFiniteError
 
         with exit_with_message(ConfigError, CheckpointError, DataError, NonFiniteError, RunStoppedError):
-            return train(config)
+            return train(config).score
     return None

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from kanvision import plugins
 from kanvision.config.schema.base import Section
 from kanvision.config.schema.evaluation import AnalysisConfig
 from kanvision.config.schema.root import EvalConfig
+from kanvision.plugins import find_arguments
 from kanvision.spec.evaluation import ANALYSES, Mode
 
 from .rules import CHECKPOINT, Rule
@@ -67,6 +69,14 @@ def _keys_of_other_modes(config: EvalConfig, mode: str) -> list[dict[str, Any]]:
     return [{"keys": keys, "other": other} for other, keys in found.items() if keys]
 
 
+def _unknown_arguments(kwargs: dict[str, Any], analysis: str | None) -> dict[str, str] | None:
+    """Return what to say of arguments that an analysis of a plugin does not take."""
+    legal = find_arguments(plugins.ANALYSES[analysis])[1:] if analysis in plugins.ANALYSES else []
+    unknown = [key for key in kwargs if key not in legal]
+    fix = f"legal: {', '.join(legal)}" if legal else "leave them out"
+    return {"names": ", ".join(unknown), "legal": fix} if unknown else None
+
+
 def _keys_of_other_analyses(mode: str, analysis: str | None, config: AnalysisConfig) -> list[dict[str, Any]]:
     if mode != "analyze" or analysis is None:
         return []
@@ -111,6 +121,7 @@ RULES = (
     Rule("analysis", lambda analysis, mode: mode == "functions",
          "mode=functions is short for mode=analyze analysis=functions", "leave it out, or take mode=analyze",
          reads="analysis mode"),
+    Rule("analyze.kwargs analysis", _unknown_arguments, "no arguments of the analysis: {names}", "{legal}"),
     Rule("", _keys_of_other_analyses, "not used by analysis={analysis}",
          "leave out, or take analysis={other}", reads="mode analysis analyze"),
     Rule("trainer.devices",

@@ -7,6 +7,7 @@ from typing import Any
 from kanvision.config.keys import closest, closest_first
 from kanvision.config.schema.data import MaskDataConfig
 from kanvision.config.schema.root import TrainConfig
+from kanvision.plugins import LOSSES, METRICS, find_arguments
 from kanvision.spec.tasks import (
     CLASSIFICATION_LOSSES,
     CLASSIFICATION_METRICS,
@@ -28,21 +29,24 @@ def logged(config: TrainConfig) -> list[str]:
     data = config.data
     if not isinstance(data, MaskDataConfig):
         few = data.num_classes is not None and data.num_classes <= 5  # acc5 would always be 1
-        return [name for name in CLASSIFICATION_METRICS if not (few and name == "acc5")]
+        names = [name for name in CLASSIFICATION_METRICS if not (few and name == "acc5")]
+        return [*names, *config.metrics.extra]
     scores = [score + PROTOCOL_SUFFIXES[protocol] for protocol in config.metrics.protocol for score in SCORES]
     first = 1 if data.mode == "multiclass" else 0
     foreground = 1 if data.mode == "binary" else (data.num_classes or 1) - first
     if config.metrics.per_class and foreground > 1:
         scores += [f"{score}_class{i + 1}" for score in scores for i in range(foreground)]
-    return ["loss", "training_loss", *scores]
+    return ["loss", "training_loss", *scores, *config.metrics.extra]
 
 
 def _unfit_loss(name: str, data: Any) -> dict[str, Any] | None:
+    task, own = data.task, [loss for loss, entry in LOSSES.items() if entry.task == data.task]
     if isinstance(data, MaskDataConfig):
         legal = [loss for loss, modes in SEGMENTATION_LOSSES.items() if data.mode in modes]
         key, use = "data.mode", f"{data.mode} masks"
     else:
-        legal, key, use = [*CLASSIFICATION_LOSSES], "data.task", data.task
+        legal, key, use = [*CLASSIFICATION_LOSSES], "data.task", task
+    legal += own
     return None if name in legal else {"key": key, "use": use, "legal": ", ".join(legal)}
 
 
@@ -70,11 +74,30 @@ def _unfit_weights(loss: Any, data: Any) -> dict[str, Any] | None:
     return None
 
 
+def _unknown_arguments(name: str, kwargs: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what to say of arguments that the loss does not take."""
+    entry = LOSSES.get(name)
+    legal = [] if entry is None else find_arguments(entry.build)
+    unknown = [key for key in kwargs if key not in legal]
+    owner = "this loss takes" if legal else "this loss takes none"
+    return {"names": ", ".join(unknown), "legal": f"{owner} {', '.join(legal)}".strip()} if unknown else None
+
+
+def _unknown_extra(names: list[str], task: str) -> dict[str, Any] | None:
+    legal = [name for name, metric in METRICS.items() if metric.task == task]
+    unknown = [name for name in names if name not in legal]
+    fix = (
+        f"legal: {', '.join(legal)}" if legal else "no plugin that brings one is loaded: plugins=[my_package]"
+    )
+    return {"names": ", ".join(unknown), "fix": fix} if unknown else None
+
+
 def _directions(config: TrainConfig) -> dict[str, str]:
     """Return min or max for each metric that may be monitored; empty if the model does not fit the task."""
     if config.model.kind != KIND_BY_TASK[config.data.task]:
         return {}  # the metrics are not known before one of the two changes
-    names = {f"val/{name}": "min" if name in LOWER_IS_BETTER else "max" for name in logged(config)}
+    lower = {*LOWER_IS_BETTER, *(name for name, metric in METRICS.items() if metric.lower_is_better)}
+    names = {f"val/{name}": "min" if name in lower else "max" for name in logged(config)}
     return names | {"train/loss": "min"}
 
 
@@ -102,6 +125,9 @@ def _wrong_direction(config: TrainConfig) -> dict[str, Any] | None:
 RULES = (
     Rule("loss.class_weights {key}", _unfit_weights, "{why}", "{fix}", reads="loss data"),
     Rule("loss.name {key}", _unfit_loss, "no loss for {use}", "legal: {legal}", reads="loss.name data"),
+    Rule("loss.kwargs loss.name", lambda kwargs, name: _unknown_arguments(name, kwargs),
+         "no arguments of the loss: {names}", "{legal}"),
+    Rule("metrics.extra data.task", _unknown_extra, "no such metric: {names}", "{fix}"),
     Rule("loss.label_smoothing loss.name",
          lambda smoothing, name, _: smoothing and name not in SMOOTHED_LOSSES,
          "this loss of masks does not smooth labels",
@@ -119,6 +145,9 @@ RULES = (
     Rule("scheduler.name monitor",
          lambda name, metric: name == "plateau" and not metric.startswith("val/"),
          "a plateau is detected in a metric of validation", "take monitor=val/loss monitor_mode=min"),
+    Rule("scheduler.name trainer.val_check_interval",
+         lambda name, interval: name == "plateau" and interval != 1.0,
+         "a plateau counts one validation an epoch", "take trainer.val_check_interval=1.0"),
     Rule("scheduler.name trainer.limit_val_batches", lambda name, limit: name == "plateau" and limit == 0,
          "without validation no plateau is detected", "take another schedule, or validate"),
 )

@@ -12,6 +12,7 @@ from kanvision.config.groups import ConfigGroups
 from kanvision.config.keys import closest, closest_first, format_yaml
 from kanvision.config.schema.root import TrainConfig
 from kanvision.config.timm_names import is_own, timm_models
+from kanvision.plugins import LOADED
 from kanvision.spec.models import VIT_SIZES, ViTSize
 from kanvision.spec.tasks import KIND_BY_TASK
 
@@ -46,7 +47,7 @@ def _unknown_in_timm(name: str, family: str) -> dict[str, Any] | None:
     if family != "timm" or re.search(r"[:/]", name) or is_own(name):
         return None
     word, known = name.partition(".")[0], timm_models()
-    if not known or word in known:
+    if not known or word in known or any(word in plugin.names for plugin in LOADED.values()):
         return None
     near = closest(word, sorted(known))
     return {"fix": f"nearest: {', '.join(near)}" if near else ""}

@@ -7,27 +7,35 @@ import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from kanvision.config.conf_source import register_conf
-from kanvision.config.errors import ConfigError, Problem, exit_with_message, is_global_rank_zero
+from kanvision.config.errors import (
+    ConfigError,
+    DisplayedError,
+    Problem,
+    exit_with_message,
+    is_global_rank_zero,
+)
 from kanvision.config.experiments import GROUP
 from kanvision.config.groups import ConfigGroups
+from kanvision.config.plugins import load_plugins
 from kanvision.config.program import key_reference, program
 from kanvision.config.renames import print_old_names, rename_override
 from kanvision.config.schema.root import EvalConfig, TrainConfig
 from kanvision.config.schema.standalone import STANDALONE, StandaloneConfig
 from kanvision.config.yaml_limits import growth_problems
+from kanvision.plugins import conf_folders
 
 from .compose import Composer, composer
 from .help import experiment_cards, usage
 from .overrides import check_overrides, to_hydra_spelling
 from .sweeps import ParsedOverride, last_of_each
 
-__all__ = ["CommandLine", "check_command_line"]
+__all__ = ["CommandLine", "check_command_line", "read_command_line"]
 
 Root = type[TrainConfig] | type[EvalConfig] | type[StandaloneConfig]
 ROOTS: dict[str, Root] = {
@@ -53,6 +61,31 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
         config_name: `train` or `eval`.
         argv: Command line without the program's name.
         config_dir: The folder conf/.
+
+    Raises:
+        DisplayedError: The command line has problems, which have been printed.
+    """
+    with exit_with_message(status=2):
+        try:
+            return read_command_line(config_name, argv, config_dir)
+        except ConfigError as error:
+            if is_global_rank_zero():
+                print(error, file=sys.stderr)
+                print(f"\nHelp: {program(config_name)} --help; every key: {key_reference()}", file=sys.stderr)
+            raise DisplayedError(2, error) from None
+
+
+def read_command_line(config_name: str, argv: Sequence[str], config_dir: Path) -> CommandLine:
+    """Return a command line that has no problems.
+
+    Args:
+        config_name: `train` or `eval`.
+        argv: Command line without the program's name.
+        config_dir: The folder conf/.
+
+    Raises:
+        ConfigError: The command line has problems; the error has all of them.
+        SystemExit: It asks for help, which has been printed.
     """
     job_name = config_name
     # argparse would read an override after a bare --info as its value
@@ -66,17 +99,17 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
         args, unknown = get_args_parser().parse_known_intermixed_args(argv)
     home = Path(args.config_path).resolve() if args.config_path else config_dir
     folders = [Path(args.config_dir).resolve()] if args.config_dir else []
+    load_plugins(args.overrides)
     register_conf([home, *folders])
     if int(os.environ.get("LOCAL_RANK", "0")) > 0 and any(word.startswith("hydra.run.dir=") for word in argv):
         return CommandLine(list(argv))  # started by rank 0, which has checked the command line
-    unsafe = [*_rerun_problems(args.experimental_rerun), *growth_problems([home, *folders])]
+    unsafe = [*_rerun_problems(args.experimental_rerun), *growth_problems([home, *folders, *conf_folders()])]
     if unsafe:
-        _refuse(config_name, unsafe)
+        raise ConfigError(unsafe, "the command line")
     experiments = _experiments(args.overrides) if config_name == "train" else []
     if args.help or (args.info == "all" and experiments):
         choices = ConfigGroups([home, *folders], config_name)
-        with exit_with_message(ConfigError, status=2):
-            print(experiment_cards(experiments, choices) if experiments else usage(config_name, choices))
+        print(experiment_cards(experiments, choices) if experiments else usage(config_name, choices))
         raise SystemExit(0)
     flags = [word for word in argv if word not in args.overrides]
     if config_name == "eval" and (mode := _find_standalone_mode(args.overrides)):
@@ -94,14 +127,14 @@ def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) 
     folders = [folder for folder in folders if folder.is_dir()]
     home = home if home.is_dir() else config_dir
     choices, root = ConfigGroups([home, *folders], name), ROOTS[config_name]
-    with exit_with_message(ConfigError, status=2), composer(name, home, folders, job_name) as composing:
+    with composer(name, home, folders, job_name) as composing:
         words = [_quote_choice(word, composing, choices) for word in args.overrides]
         found, config = check_overrides(root, words, composing, choices, multirun=args.multirun)
         problems += found
         if not problems:
             words = _last_of_each(words, root, composing)
     if problems:
-        _refuse(config_name, problems)
+        raise ConfigError(problems, "the command line")
     return CommandLine([*flags, *words], config)
 
 
@@ -114,15 +147,6 @@ def _rename_overrides(overrides: Sequence[str]) -> dict[str, list[str]]:
             renamed[override] = words
             print_old_names([note])
     return renamed
-
-
-def _refuse(config_name: str, problems: Sequence[Problem]) -> NoReturn:
-    """Print the problems and exit with status 2."""
-    if is_global_rank_zero():
-        print(ConfigError(problems, "the command line"), file=sys.stderr)
-        name = "train" if config_name == "train" else "eval"
-        print(f"\nHelp: {program(name)} --help; every key: {key_reference()}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 def _rerun_problems(path: str | None) -> list[Problem]:

@@ -26,6 +26,7 @@ from kanvision.config.experiments import GROUP
 from kanvision.config.runtime.resolvers import register_resolvers
 from kanvision.config.runtime.run_folder import CHOSEN_LATER
 from kanvision.config.secrets import references
+from kanvision.plugins import conf_folders
 
 __all__ = ["REFUSALS", "Composer", "Override", "compose", "composer", "reason", "without_hydra"]
 
@@ -61,9 +62,10 @@ class Composer:
         self._config_name = config_name
         self.searchpath = tuple(f"file://{path}" for path in folders)
         """Folders that Hydra searches besides conf/."""
-        self._fixed = [f"hydra.searchpath=[{','.join(self.searchpath)}]"] if folders else []
+        self.fixed = [f"hydra.searchpath=[{','.join(self.searchpath)}]"] if folders else []
+        """Overrides of every composition."""
         self._parser = OverridesParser.create()
-        self._source = (config_name, job_name, *map(_stamps, [config_dir, *folders]))
+        self._source = (config_name, job_name, *map(_stamps, [config_dir, *folders, *conf_folders()]))
         self._bases: dict[tuple[str, ...], DictConfig] = {}
         self._latest: tuple[tuple[str, ...], list[str | None], DictConfig] | None = None
 
@@ -102,7 +104,7 @@ class Composer:
         """Return the composition of choices; the files are read again only if one of them has changed."""
         key = (*self._source, choices)
         if key not in self._composed:
-            overrides = [*self._fixed, *choices]
+            overrides = [*self.fixed, *choices]
             self._composed[key] = hydra_compose(self._config_name, overrides, return_hydra_config=True)
         cfg = copy_config(self._composed[key])
         cfg.hydra.runtime.cwd = os.getcwd()
@@ -119,7 +121,7 @@ class Composer:
         hydra = [str(override.input_line) for override in overrides if override.is_hydra_override()]
         section = cfg.hydra
         OmegaConf.set_readonly(section, False)  # HydraConfig.set_config has locked it
-        section.overrides.task, section.overrides.hydra = task, [*self._fixed, *hydra]
+        section.overrides.task, section.overrides.hydra = task, [*self.fixed, *hydra]
         spelling = section.job.config.override_dirname
         named = (o for o in overrides if o.input_line in task and o.key_or_group not in spelling.exclude_keys)
         parts = sorted(str(override.input_line) for override in named)

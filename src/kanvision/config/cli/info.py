@@ -11,6 +11,7 @@ from kanvision.config.errors import ConfigError, Problem, exit_with_message
 from kanvision.config.experiments import GROUP
 from kanvision.config.groups import ConfigGroups
 from kanvision.config.keys import closest, format_yaml, keys_by_name
+from kanvision.config.plugins import load_plugins
 from kanvision.config.program import program, with_programs
 from kanvision.config.schema.root import TrainConfig
 
@@ -26,6 +27,7 @@ kanvision info                      names of all models, bases, data sets and ta
 kanvision info <group>=<choice>     a card, for example model=kat or {GROUP}=kat/imagenet_tiny
 kanvision info <group>              names of one group: {", ".join(GROUPS)}
 kanvision info keys                 every key with its type, legal values, default and meaning
+kanvision info plugins=[my_package] ...     the same with a plugin
 """
 WIDTH = 115
 
@@ -39,6 +41,9 @@ def main(words: Sequence[str]) -> int:
     if any(word in ("-h", "--help") for word in words):
         print(USAGE, end="")
         return 0
+    with exit_with_message(ConfigError, status=2):
+        load_plugins(words)
+    words = [word for word in words if not word.startswith("plugins=")]
     choices = ConfigGroups([CONF])
     with exit_with_message(ConfigError, status=2):
         print(with_programs("\n\n".join(_texts(words or GROUPS, choices))))

@@ -12,7 +12,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import _run_hydra, get_args_parser, run_and_report
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.utils import configure_log
+from hydra.core.utils import JobReturn, configure_log
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -20,7 +20,7 @@ from kanvision.config.runtime.resolvers import register_resolvers
 
 from .command_line import check_command_line
 
-__all__ = ["launch"]
+__all__ = ["launch", "run_job"]
 
 
 class _ComposedHydra(Hydra):
@@ -64,6 +64,20 @@ def launch(
         parser = get_args_parser()
         _run_hydra(parser.parse_args(command.argv), parser, task, str(config_dir), config_name)
         return
+    run_and_report(lambda: run_job(task, config_name, config, config_dir))
+
+
+def run_job(
+    task: Callable[[DictConfig], Any], config_name: str, config: DictConfig, config_dir: Path
+) -> JobReturn:
+    """Run a function of a composed configuration as a job of Hydra: its folder, its locks, its resolvers.
+
+    Args:
+        task: Function of the configuration without Hydra's own section.
+        config_name: `train` or `eval`.
+        config: Composition with Hydra's own section.
+        config_dir: The folder conf/.
+    """
     with initialize_config_dir(str(config_dir), job_name=config_name, version_base="1.3"):
         hydra = _ComposedHydra(config_name, GlobalHydra.instance().config_loader(), config)
-        run_and_report(lambda: hydra.run(config.hydra.job.config_name, task, overrides=[]))
+        return hydra.run(config.hydra.job.config_name, task, overrides=[])

@@ -16,8 +16,10 @@ from kanvision.config.schema.base import Section
 from kanvision.config.schema.root import EvalConfig, TrainConfig
 from kanvision.config.schema.standalone import StandaloneConfig
 from kanvision.config.schema_problems import unknown_key
-from kanvision.config.targets import hydra_problems
+from kanvision.config.secrets import OBJECTS
+from kanvision.config.targets import hydra_problems, override_problems
 from kanvision.config.validate import check
+from kanvision.spec.extras import EXTRAS
 
 from .compose import REFUSALS, Composer, reason, without_hydra
 from .quoting import as_text, is_text, shell_word
@@ -26,8 +28,11 @@ from .sweeps import ParsedOverride, combinations, last_of_each, sweep_folder_pro
 __all__ = ["check_overrides", "to_hydra_spelling"]
 
 Root = type[TrainConfig] | type[EvalConfig] | type[StandaloneConfig]
-# Hydra plugins, by the beginning of their names, and the extra of the package that installs them.
-EXTRAS = {"optuna": "sweep", "submitit": "slurm"}
+# Hydra plugins, by the beginning of their names.
+PLUGINS = {
+    "optuna": "hydra_plugins.hydra_optuna_sweeper",
+    "submitit": "hydra_plugins.hydra_submitit_launcher",
+}
 
 
 def check_overrides(
@@ -170,7 +175,12 @@ class _OverrideChecker:
             ]
             return [word] if all(overridden) else []
         near = closest(unknown[0], self.choices.of(group))
-        guess = f"did you mean {group}={near[0]}?" if near else ""
+        meant = (
+            word.text.replace(unknown[0], near[0])
+            if near and group in OBJECTS and isinstance(value, list)
+            else ""
+        )
+        guess = f"did you mean {meant or f'{group}={near[0]}'}?" if near else ""
         listed = self.choices.listing(group, near)
         self.add(word.problem(f"no such choice of {group}", "\n".join(filter(None, (guess, listed)))))
         self.unknown_groups.add(group)
@@ -183,7 +193,7 @@ class _OverrideChecker:
         legal = self.composing.plugin_choices(group)
         if choice in legal:
             return True
-        extra = next((extra for name, extra in EXTRAS.items() if choice.startswith(name)), None)
+        extra = next((EXTRAS[module] for name, module in PLUGINS.items() if choice.startswith(name)), None)
         hint = f'pip install "kanvision[{extra}]"' if extra else f"legal: {', '.join(legal)}"
         self.add(
             word.problem(
@@ -212,6 +222,7 @@ class _OverrideChecker:
             section: Any = OmegaConf.to_container(cfg.hydra, resolve=False)
             typed = [word.key for word in [*chosen, *sound]]
             problems += hydra_problems(section, typed, self.composing.searchpath)
+            problems += override_problems(section, [*self.composing.fixed, *texts])
             blamed = [word for word in sound if any(word.touches(problem.keys[0]) for problem in problems)]
             last = config is not None or not blamed
             for problem in problems:

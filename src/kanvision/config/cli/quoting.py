@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-from kanvision.config.keys import keys_by_name
+from kanvision.config.keys import format_yaml, keys_by_name
 from kanvision.config.schema.base import Section
 
-__all__ = ["as_text", "is_text", "shell_word"]
+__all__ = ["as_text", "is_text", "override", "shell_word"]
 
 FOLDERS_OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir")
 
@@ -49,6 +51,30 @@ def shell_word(key: str, text: str) -> str:
     except HydraException:
         found = None
     return shlex.quote(f"{key}={text if found == text else _quote(text)}")
+
+
+def override(key: str, value: Any) -> str:
+    """Return `key=value` for the grammar of Hydra.
+
+    Args:
+        key: Dotted key, or a group.
+        value: Text, number, truth value, None, or lists and mappings of them.
+    """
+    if isinstance(value, str):
+        is_plain = shell_word(key, value) == f"{key}={value}"
+        return f"{key}={value if is_plain else _quote(value)}"
+    return f"{key}={_element(value)}"
+
+
+def _element(value: Any) -> str:
+    """Return a value as an element of a list or mapping is written."""
+    if isinstance(value, str):
+        return _quote(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_element(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_element, value)) + "]"
+    return format_yaml(value)
 
 
 def _quote(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -206,6 +206,8 @@ class AnalysisConfig(Section):
 
     seed: int = 0
     """Seed of the random choice of images and directions."""
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of an analysis of a plugin."""
     attention: AttentionConfig = AttentionConfig()
     """Settings of analysis=attention."""
     functions: FunctionsConfig = FunctionsConfig()

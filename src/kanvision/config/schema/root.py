@@ -15,7 +15,7 @@ from kanvision.spec.data import EvalSplit, FaultPolicy
 from kanvision.spec.evaluation import Analysis, Mode
 from kanvision.spec.training import Accelerator, Direction, Precision
 
-from .base import Count, Section
+from .base import Count, PluginNames, Section
 from .data import AnyData, AugmentConfig, MixupConfig
 from .evaluation import AnalysisConfig, CheckingConfig, ExplanationConfig, PredictionConfig
 from .models import AnyModel, BasisConfig
@@ -67,7 +67,7 @@ class TrainConfig(Section):
     loss: LossConfig
     """The loss."""
     metrics: MetricsConfig = MetricsConfig()
-    """Metrics of masks."""
+    """Metrics of masks, and those of plugins."""
     penalty: PenaltyConfig = PenaltyConfig()
     """Penalties on the KAN layers."""
     finetune: FinetuneConfig = FinetuneConfig()
@@ -76,6 +76,9 @@ class TrainConfig(Section):
     """Exponential moving average of the weights; null: off."""
     trainer: TrainerConfig
     """The Lightning Trainer."""
+    plugins: PluginNames = Field([])
+    """Packages that add models, bases, data and more, imported if the command line names them; in a file: a
+    record."""
     callbacks: dict[str, dict[str, Any]]
     """Lightning callbacks by name, each a `_target_` with its arguments."""
     logger: dict[str, dict[str, Any]]
@@ -135,6 +138,8 @@ class EvalTrainerConfig(Section):
 class EvalConfig(Section):
     """Configuration of `eval.py`."""
 
+    plugins: PluginNames = Field([])
+    """Packages to import, as for `train.py`."""
     ckpt: str
     """Checkpoint file, run folder (its best checkpoint), or latest."""
     mode: Mode = "test"

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from kanvision.spec.evaluation import Mode
 from kanvision.spec.training import Accelerator
 
-from .base import Count, Section
+from .base import Count, PluginNames, Section
 from .data import AnyData
 from .evaluation import CheckingConfig
 
@@ -19,6 +19,8 @@ __all__ = ["STANDALONE", "BenchmarkConfig", "CheckConfig", "ReportConfig", "Stan
 class StandaloneConfig(Section):
     """Keys of every mode without a checkpoint."""
 
+    plugins: PluginNames = Field([])
+    """Packages to import, as for `train.py`."""
     mode: Mode
     """Program."""
     output: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -97,10 +97,12 @@ class LossConfig(Section):
     """Weight of false negatives in the Tversky loss."""
     auxiliary: NonNegative = 1.0
     """Factor on the auxiliary losses of layers: load balance of experts, penalties on activations."""
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of a loss of a plugin."""
 
 
 class MetricsConfig(Section):
-    """Metrics of masks."""
+    """Metrics of masks, and those of plugins."""
 
     protocol: list[Protocol] = Field(default_factory=lambda: list(DEFAULT_PROTOCOLS), min_length=1)
     """Averages: image: mean score of the images; dataset: score of all pixels, names end in _dataset; paper:
@@ -115,6 +117,8 @@ class MetricsConfig(Section):
     exclude: the image is omitted and counted. null: not measured."""
     objects: bool = False
     """Object scores of the GlaS challenge in the test, for binary masks."""
+    extra: list[str] = Field(default_factory=list)
+    """Metrics of plugins, of classes or masks, by name."""
 
     @field_validator("protocol", mode="before")
     @classmethod
@@ -224,6 +228,8 @@ class TrainerConfig(Section):
     """Number or fraction of the test batches."""
     overfit_batches: Annotated[int, Field(ge=0)] | Fraction = 0.0
     """Train and validate on this number or fraction of batches, to check that the model can fit them."""
+    val_check_interval: Count | Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Validate within an epoch: after this number of training batches, or this fraction of an epoch."""
     check_val_every_n_epoch: Count = 1
     """Epochs between two validations."""
     log_every_n_steps: Count = 20
