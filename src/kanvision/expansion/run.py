@@ -50,25 +50,31 @@ class Branch(NamedTuple):
         """Return K."""
         return count_functions(self.definition)
 
+    @property
+    def num_weights(self) -> int:
+        """Return the number of weights of an edge, K'."""
+        return self.num_functions + int(self.level is not None)
+
 
 def contract(
-    branches: Sequence[Branch], arguments: Sequence[Sequence[Tensor]], bias: Tensor | None
+    branches: Sequence[Branch], arguments: Sequence[Sequence[Tensor | None]], bias: Tensor | None
 ) -> Tensor:
     """Return the sum of all branches and the bias.
 
     Args:
         branches: The branches.
-        arguments: Points, weights and inputs of the definition, for each branch.
+        arguments: For each branch points, weights (O, C/G K', *k), factors of the weights of each edge
+            (O, C/G, *k) or None, and inputs of the definition.
         bias: Summand of each output, (O,).
     """
     plan = tuple(branches)
     tensors = [tensor for group in arguments for tensor in group]
-    given = tensors if bias is None else [*tensors, bias]
+    given = [tensor for tensor in (*tensors, bias) if tensor is not None]
     if not is_ordinary(given):
         return _contract_plainly(plan, bias, tensors)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
         return cast(Tensor, _Contract.apply(plan, bias, *tensors))
-    return _contract_blocks(plan, bias, tensors, _find_autocast_dtype(tensors[0]))
+    return _contract_blocks(plan, bias, tensors, _find_autocast_dtype(given[0]))
 
 
 def expand(definition: Definition, inputs: Sequence[Tensor], x: Tensor, channel_dim: int) -> Tensor:
@@ -125,23 +131,35 @@ class _Arguments(NamedTuple):
 
     x: Tensor
     weight: Tensor
+    scale: Tensor | None
     inputs: tuple[Tensor, ...]
     first: int
 
 
-def _walk(plan: Sequence[Branch], tensors: Sequence[Tensor]) -> Iterator[tuple[Branch, _Arguments]]:
+def _walk(plan: Sequence[Branch], tensors: Sequence[Tensor | None]) -> Iterator[tuple[Branch, _Arguments]]:
     first = 0
     for branch in plan:
-        end = first + 2 + len(branch.definition.all_sizes)
-        x, weight, *inputs = tensors[first:end]
-        yield branch, _Arguments(x, weight, tuple(inputs), first)
+        end = first + 3 + len(branch.definition.all_sizes)
+        x, weight, scale, *inputs = tensors[first:end]
+        yield branch, _Arguments(*cast(Any, (x, weight, scale, tuple(inputs), first)))
         first = end
 
 
-def _contract_plainly(plan: Sequence[Branch], bias: Tensor | None, tensors: Sequence[Tensor]) -> Tensor:
+def _scale(branch: Branch, weight: Tensor, scale: Tensor | None) -> Tensor:
+    """Return the weights times the factors of their edges."""
+    if scale is None:
+        return weight
+    by_edge = torch.unflatten(weight, 1, (-1, branch.num_weights))  # (O, C/G, K', *k)
+    return (by_edge * scale.unsqueeze(2)).flatten(1, 2)
+
+
+def _contract_plainly(
+    plan: Sequence[Branch], bias: Tensor | None, tensors: Sequence[Tensor | None]
+) -> Tensor:
     """Return the result in ordinary operations."""
     total: Tensor | None = None
-    for branch, (x, weight, inputs, _) in _walk(plan, tensors):
+    for branch, (x, weight, scale, inputs, _) in _walk(plan, tensors):
+        weight = _scale(branch, weight, scale)
         channel_dim = branch.contraction.channel_dim % x.ndim
         with without_autocast(x.device.type):
             values = evaluate(branch.definition, _exact(x), inputs, channel_dim + 1, channel_dim).to(x.dtype)
@@ -152,13 +170,14 @@ def _contract_plainly(plan: Sequence[Branch], bias: Tensor | None, tensors: Sequ
 
 
 def _contract_blocks(
-    plan: Sequence[Branch], bias: Tensor | None, tensors: Sequence[Tensor], dtype: torch.dtype | None
+    plan: Sequence[Branch], bias: Tensor | None, tensors: Sequence[Tensor | None], dtype: torch.dtype | None
 ) -> Tensor:
     """Return the result, computed in blocks; linear maps in `dtype`, or in that of x."""
     total: Tensor | None = None
-    with without_autocast(tensors[0].device.type):
-        for branch, (x, weight, inputs, _) in _walk(plan, tensors):
-            prepared = _Prepared.of(branch, x, weight, dtype)
+    first = cast(Tensor, tensors[0])
+    with without_autocast(first.device.type):
+        for branch, (x, weight, scale, inputs, _) in _walk(plan, tensors):
+            prepared = _Prepared.of(branch, x, _scale(branch, weight, scale), dtype)
             shift = None if bias is None or total is not None else bias.to(prepared.weight.dtype)
             parts = []
             for block in prepared.blocks:
@@ -170,7 +189,7 @@ def _contract_blocks(
                 y.add_(branch.contraction.map_level(branch.level, prepared.constant, prepared.points))
             total = y if total is None else total.add_(y)
     assert total is not None
-    return plan[0].contraction.shape(total, tensors[0])
+    return plan[0].contraction.shape(total, first)
 
 
 class _Prepared(NamedTuple):
@@ -200,7 +219,8 @@ class _Prepared(NamedTuple):
         packed = branch.contraction.pack(given, count, folds)
         # Maps of a block are as large as a cache, or as the weights that each block reads.
         size = max(_BLOCK_BYTES // points.element_size(), packed.numel())
-        blocks = torch.split(points, max(1, size // max(1, points[0].numel() * count)))
+        length = max(1, size * len(points) // max(1, points.numel() * count))
+        blocks = (points,) if length >= len(points) else torch.split(points, length)
         constant = split_weight(given, count, True)[:, 0].sum(1, keepdim=True) if folds else None
         return cls(count, points, blocks, packed, constant)
 
@@ -226,7 +246,7 @@ class _Contract(torch.autograd.Function):
         with without_autocast(grad.device.type):
             for branch, arguments in _walk(ctx.plan, tensors):
                 first = 1 + arguments.first
-                wanted = needs[first : first + 2 + len(arguments.inputs)]
+                wanted = needs[first : first + 3 + len(arguments.inputs)]
                 found[first : first + len(wanted)] = _differentiate(
                     branch, arguments, grad, wanted, ctx.dtype
                 )
@@ -241,9 +261,10 @@ def _differentiate(
 ) -> list[Tensor | None]:
     """Return the gradients of the points, the weights and the inputs of a branch, None where not wanted."""
     contraction, definition = branch.contraction, branch.definition
-    x, weight, inputs, _ = arguments
-    prepared = _Prepared.of(branch, x, weight, dtype)
-    of_inputs = (wanted[0], *wanted[2:])
+    x, weight, scale, inputs, _ = arguments
+    prepared = _Prepared.of(branch, x, _scale(branch, weight, scale), dtype)
+    of_inputs = (wanted[0], *wanted[3:])
+    of_weight = wanted[1] or wanted[2]
     to_points = torch.empty_like(prepared.points) if wanted[0] else None
     to_packed: Tensor | None = None
     to_inputs: list[Tensor | None] = [None] * len(inputs)
@@ -253,10 +274,10 @@ def _differentiate(
         place = slice(start, start + len(block))
         start = place.stop
         maps, order = contraction.allocate(block, prepared.num_functions)
-        if wanted[1]:
+        if of_weight:
             compute_values(definition, block, inputs, order, maps)
         to_maps, more = contraction.differentiate(
-            grad[place], maps.to(grad.dtype), prepared.weight, (any(of_inputs), wanted[1])
+            grad[place], maps.to(grad.dtype), prepared.weight, (any(of_inputs), of_weight)
         )
         to_packed = more if to_packed is None or more is None else to_packed.add_(more)
         if to_maps is not None:
@@ -266,7 +287,12 @@ def _differentiate(
                 b if a is None or b is None else a + b for a, b in zip(to_inputs, parts, strict=True)
             ]
     to_x = None if to_points is None else contraction.restore(to_points, x).to(x.dtype)
-    return [to_x, _join_weight(branch, prepared, weight, grad, to_packed), *to_inputs]
+    to_weight, to_scale = _join_weight(branch, prepared, weight, grad, to_packed), None
+    if scale is not None and to_weight is not None:
+        by_edge = torch.unflatten(weight, 1, (-1, branch.num_weights))
+        to_scale = (by_edge * torch.unflatten(to_weight, 1, (-1, branch.num_weights))).sum(2)
+        to_weight = _scale(branch, to_weight, scale)
+    return [to_x, to_weight, to_scale, *to_inputs]
 
 
 def _join_weight(

@@ -28,8 +28,8 @@ from .norm import INPUT_NORMS, FrozenStatistics, MinMaxNorm, create_norm, has_sh
 
 __all__ = ["INITS", "KANLayer"]
 
-Term: TypeAlias = tuple[Branch, tuple[Tensor, ...]]
-"""Branch and its tensors: points, weights, inputs of the definition."""
+Term: TypeAlias = tuple[Branch, tuple[Tensor | None, ...]]
+"""Branch and its tensors: points, weights, factors of the edges, inputs of the definition."""
 
 _MIN_MOMENT = 1e-4
 INITS = ("variance_preserving", "kaiming", "kaiming_joint", "normal", "efficient_kan")
@@ -216,14 +216,16 @@ class KANLayer(FunctionPlot, nn.Module):
             definition, inputs = replace(definition, inner=squash), (*inputs, *ends)
         definition = replace(definition, outer=activation)
         level = compute_level(activation) if folds else None
-        return Branch(definition, contraction, level), (z, self.edge_weight(), *inputs)
+        is_own = type(self).edge_weight is KANLayer.edge_weight  # adapters change the product
+        weights = (self.basis_weight, self.edge_scale) if is_own else (self.edge_weight(), None)
+        return Branch(definition, contraction, level), (z, *weights, *inputs)
 
     def _activation_term(self, activation: nn.Module, weight: Tensor, x: Tensor) -> Term | None:
         """Return the branch of an activation for `contract`; None for one without a definition."""
         definition, contraction = define_activation(activation), self._contraction(x)
         if definition is None or contraction is None:
             return None
-        return Branch(definition, contraction), (x, weight)
+        return Branch(definition, contraction), (x, weight, None)
 
     def _map_activation(self, activation: nn.Module, weight: Tensor, x: Tensor) -> Tensor:
         """Apply an activation and the linear map, and keep only x if the activation has a definition."""
