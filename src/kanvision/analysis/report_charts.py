@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 __all__ = ["ScoreLine", "learning_chart", "score_chart"]
 
@@ -39,8 +40,7 @@ def score_chart(lines: Sequence[ScoreLine], metric: str) -> Figure:
         if line.published is not None:
             ax.plot([line.published], [place], "D", color="#2e7d32", ms=5)
     ax.set_yticks(range(len(lines)), [_shorten(line.name) for line in lines], fontsize=8)
-    ax.invert_yaxis()
-    ax.margins(y=0.1)
+    ax.set_ylim(len(lines) - 0.5, -0.5)
     ax.set_xlabel(metric, fontsize=9)
     ax.grid(axis="x", color="#e5e5e5", lw=0.7)
     ax.tick_params(labelsize=8)
@@ -68,7 +68,8 @@ def learning_chart(curves: Mapping[str, Mapping[str, Sequence[Mapping[int, float
             ax.plot(epochs, means, color=color, ls=style, lw=1.7, label=_shorten(name, 34))
         ax.set_title(metric, fontsize=9)
         ax.set_xlabel("epoch", fontsize=8)
-        ax.tick_params(labelsize=8)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.tick_params(which="both", labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
         if "loss" in metric:
             ax.set_yscale("log")
