@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from .bases import create_basis, register_basis
     from .config import register_section
     from .data import register_reader
-    from .models import create_model, kanify, list_models, register_segmenter
+    from .models import create_model, list_models, register_segmenter
+    from .models.kanify import kanify
     from .plugins import register_analysis, register_loss, register_metric
 
 __all__ = [

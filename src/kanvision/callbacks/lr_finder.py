@@ -61,7 +61,7 @@ class LearningRateFinder(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure and write the curve of a fresh run."""
-        if trainer.ckpt_path is not None or trainer.fast_dev_run:
+        if trainer.ckpt_path is not None or getattr(trainer, "fast_dev_run", False):
             return
         assert isinstance(pl_module, Task)
         tensors = [*pl_module.parameters(), *pl_module.buffers()]
@@ -91,7 +91,7 @@ class LearningRateFinder(Callback):
             if not np.isfinite(smoothed) or (self.max_ratio and smoothed > self.max_ratio * smallest):
                 break
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         optimizer.zero_grad()
 

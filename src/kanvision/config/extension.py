@@ -93,7 +93,7 @@ def _free_section(group: str, word: str, values: Mapping[str, Any], comment: str
     tag = _TAGS[group]
     own = {key: value for key, value in values.items() if key not in base.model_fields and key != tag}
     fields: dict[str, Any] = {key: (_type(value), value) for key, value in own.items()}
-    fields[tag] = (Literal[word], ...)  # type: ignore[valid-type]
+    fields[tag] = (Literal[word], ...)
     name = "".join(part.capitalize() for part in word.split("_"))
     return create_model(
         f"{name}Config", __base__=base, __doc__=comment or f"Keys of {group}={word}.", **fields
@@ -105,7 +105,8 @@ def _type(example: Any) -> Any:
     is_reference = isinstance(example, str) and "${" in example
     if example is None or is_reference:
         return Any
-    return {list: list[Any], dict: dict[str, Any]}.get(type(example), type(example))
+    types: dict[type, Any] = {list: list[Any], dict: dict[str, Any]}
+    return types.get(type(example), type(example))
 
 
 def _extend_literal(section: type[Section], key: str, names: Mapping[str, Any]) -> None:

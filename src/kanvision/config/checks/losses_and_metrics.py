@@ -41,6 +41,7 @@ def logged(config: TrainConfig) -> list[str]:
 
 def _unfit_loss(name: str, data: Any) -> dict[str, Any] | None:
     task, own = data.task, [loss for loss, entry in LOSSES.items() if entry.task == data.task]
+    legal: list[str]
     if isinstance(data, MaskDataConfig):
         legal = [loss for loss, modes in SEGMENTATION_LOSSES.items() if data.mode in modes]
         key, use = "data.mode", f"{data.mode} masks"
