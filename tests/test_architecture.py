@@ -58,7 +58,7 @@ OUTSIDE_WORLD: dict[str, set[str]] = {
     "ops": {"torch", "triton"},
     "bases": {"torch"},
     "layers": {"torch", "timm", "typing_extensions"},  # the last one for Unpack, in annotations only
-    "models": {"torch", "timm", "segmentation_models_pytorch"},
+    "models": {"torch", "timm", "segmentation_models_pytorch", "numpy"},
     "spec": set(),
     "statistics": {"numpy", "scipy"},
     "config": {"hydra", "omegaconf", "pydantic", "pydantic_core", "yaml"},

@@ -148,8 +148,8 @@ def _load(cfg: BenchmarkConfig, name: str) -> tuple[nn.Module, tuple[int, int, i
 
 
 def _load_run(cfg: BenchmarkConfig, name: str) -> tuple[nn.Module, tuple[int, int, int]]:
+    from .checkpoint_record import read_checkpoint_config
     from .model import build_model
-    from .restore import read_checkpoint_config
 
     path = find_checkpoint(name, runs_root=cfg.run_root)
     checkpoint = load_checkpoint(path)
@@ -175,7 +175,7 @@ def _prepare(
         candidate.model.zero_grad(set_to_none=True)
         outputs = candidate.model(images)
         parts: Sequence[Tensor] = outputs if isinstance(outputs, tuple) else (outputs,)
-        torch.stack([part.float().square().mean() for part in parts]).sum().backward()
+        torch.stack([part.float().square().mean() for part in parts]).sum().backward()  # type: ignore[no-untyped-call]
 
     return train if training else predict
 

@@ -93,7 +93,8 @@ def _factor_coordinates(width: int, rank: int) -> NDArray[Any]:
     z = np.random.default_rng(0).uniform(-_bound(width), _bound(width), (width, width))
     left, singular, right = np.linalg.svd(z + np.eye(width))
     both = np.concatenate([left[:, :rank], right[:rank].T], axis=1)
-    return np.linalg.qr(both)[1] * np.tile(np.sqrt(singular[:rank]), 2)
+    factors: NDArray[Any] = np.linalg.qr(both)[1] * np.tile(np.sqrt(singular[:rank]), 2)
+    return factors
 
 
 def _bound(width: int) -> float:
