@@ -2,6 +2,7 @@
 
 Importing torch and Lightning takes longer than most commands of the tests. A server process imports them
 once, and forks for each program: same words, same folder, same environment and output as in a fresh process.
+The server also forks the further processes of a run, which Lightning would start by the command line again.
 """
 
 import atexit
@@ -12,7 +13,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
+from multiprocessing import forkserver
 from pathlib import Path
+from types import SimpleNamespace
 
 FORKS = multiprocessing.get_context("forkserver")
 # not albumentations itself, which asks the network unless kanvision has told it not to
@@ -21,7 +25,7 @@ IMPORTS = (
     *("kanvision.app.explain.run", "kanvision.app.predict.run", "kanvision.app.check_data"),
     *("kanvision.tasks.classification", "kanvision.tasks.segmentation"),
     *("kanvision.data.datamodules.segmentation", "kanvision.data.transforms.segmentation"),
-    *("matplotlib.pyplot", "segmentation_models_pytorch"),
+    *("matplotlib.pyplot", "segmentation_models_pytorch", "tests.composed"),
 )
 FORKS.set_forkserver_preload(list(IMPORTS))
 
@@ -84,6 +88,41 @@ class Program:
         self.process.join()
 
 
+class _Rank(Program):
+    """A further process of a run, with those methods of `subprocess.Popen` that Lightning uses."""
+
+    def __init__(
+        self, outputs: Path, command: Sequence[str], env: Mapping[str, str], cwd: str | None = None
+    ) -> None:
+        super().__init__(command[1:], Path(cwd or os.getcwd()), env, outputs)
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, once it has ended."""
+        return self.process.exitcode
+
+    def poll(self) -> int | None:
+        """The exit status, once it has ended."""
+        return self.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, if it still runs."""
+        if self.process.exitcode is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send SIGTERM, if it still runs."""
+        self.process.terminate()
+
+
+def _fork_ranks(outputs: Path) -> None:
+    from pytorch_lightning.strategies.launchers import subprocess_script
+
+    subprocess_script.subprocess = SimpleNamespace(Popen=partial(_Rank, outputs))
+    # a process of the server would start a server of its own
+    forkserver._forkserver.ensure_running = lambda: None
+
+
 def _become(words: list[str], cwd: Path, environment: dict[str, str], outputs: list[Path]) -> None:
     for descriptor, path in zip((1, 2), outputs, strict=True):
         file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
@@ -94,6 +133,7 @@ def _become(words: list[str], cwd: Path, environment: dict[str, str], outputs: l
         open(descriptor, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
         for descriptor in (1, 2)
     )
+    _fork_ranks(outputs[0].parent)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)

@@ -2,14 +2,13 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from kanvision.callbacks import TooManyBadSamplesError
 from kanvision.checkpoints import load_checkpoint
+from tests.programs import run_program
 
 from .faulty_run import BROKEN, broken_pictures, train
 from .stepwise import At, CrashError, crash, environment
@@ -83,17 +82,8 @@ def test_a_process_without_any_image_left_measures_nothing(pictures: Path, tmp_p
 @pytest.mark.long
 def test_two_processes_count_and_stop_together(pictures: Path, tmp_path: Path):
     """Each of them meets one of two faults in training; both end at the third, in the test."""
-    command = [
-        sys.executable,
-        str(SCRIPT),
-        str(pictures),
-        str(tmp_path),
-        "--devices",
-        "2",
-        "--max-bad-samples",
-        "2",
-    ]
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    words = [str(SCRIPT), str(pictures), str(tmp_path), "--devices=2", "--max-bad-samples=2"]
+    result = run_program(words, tmp_path, environment())
     assert result.returncode == 0, result.stderr
     seen = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert seen[0] == seen[1]

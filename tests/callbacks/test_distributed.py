@@ -1,18 +1,17 @@
 """Two processes: exact resuming, different random numbers, and every image measured once."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kanvision.checkpoints import load_checkpoint, load_state_dict
+from tests.programs import run_program
 from tests.tasks.tiny_problem import NUM_TEST, TinyData, tiny_task, tiny_trainer
 
+from .stepwise import environment
 from .test_resume import assert_same, without_paths
 
 SCRIPT = Path(__file__).with_name("distributed_run.py")
@@ -21,15 +20,7 @@ pytestmark = pytest.mark.long
 
 def run(folder: Path, *resume: Path) -> list[dict[str, Any]]:
     """Run the script; what each process saw."""
-    ours = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_PORT")
-    clean = {k: v for k, v in os.environ.items() if k not in ours}
-    result = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder), *map(str, resume)],
-        env={**clean, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    result = run_program([str(SCRIPT), str(folder), *map(str, resume)], folder, environment())
     assert result.returncode == 0, result.stderr
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 

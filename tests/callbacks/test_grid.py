@@ -2,9 +2,6 @@
 
 import copy
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,9 +17,11 @@ from kanvision.callbacks.grid import _map_state
 from kanvision.checkpoints import CheckpointError, load_checkpoint, load_state_dict
 from kanvision.layers import KANLinear, grid_sites, measure_inputs, measure_share_outside, refine_grid
 from kanvision.optim import build_optimizer, replace_parameter
+from tests.programs import run_program
 from tests.tasks.tiny_problem import TinyData, TinyNet, tiny_task, tiny_trainer
 
 from .grid_distributed_run import main
+from .stepwise import environment
 from .test_resume import StopAfter, Trace, assert_same, without_paths
 from .tiny_kan import TinyKAN
 
@@ -367,16 +366,8 @@ def test_a_network_without_grids_is_said(tmp_path: Path) -> None:
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     """Moved and refined alike, and the new parameters get the gradients of both processes."""
     main(tmp_path / "one", 1)
-    ours = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_PORT")
-    clean = {k: v for k, v in os.environ.items() if k not in ours}
     script = Path(__file__).with_name("grid_distributed_run.py")
-    result = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "two"), "2"],
-        env={**clean, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    result = run_program([str(script), str(tmp_path / "two"), "2"], tmp_path, environment())
     assert result.returncode == 0, result.stderr
     files = [tmp_path / "one" / "rank0.json", *sorted((tmp_path / "two").glob("rank*.json"))]
     alone, first, second = (json.loads(path.read_text()) for path in files)

@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from torch import Tensor
 from kanvision.callbacks import NonFiniteGuard
 from kanvision.callbacks.nonfinite_guard import MAX_OVERFLOWS
 from kanvision.tasks import NonFiniteError
+from tests.programs import run_program
 from tests.tasks.tiny_problem import TinyNet
 
 from .stepwise import environment, train
@@ -149,8 +148,7 @@ def test_a_loss_that_is_not_finite_is_an_error_under_a_scaler_too(tmp_path: Path
 @pytest.mark.parametrize("mode", ["raise", "skip"])
 def test_two_processes_decide_alike(tmp_path: Path, mode: str) -> None:
     """Only the second one gets a bad image."""
-    command = [sys.executable, str(SCRIPT), str(tmp_path), mode]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    done = run_program([str(SCRIPT), str(tmp_path), mode], tmp_path, environment())
     assert (done.returncode == 0) == (mode == "skip"), done.stderr
     found = {path.name: json.loads(path.read_text()) for path in (tmp_path / "found").iterdir()}
     assert sorted(found) == [f"epoch0_step2_rank{rank}.json" for rank in (0, 1)]

@@ -2,9 +2,6 @@
 
 import copy
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +16,11 @@ from kanvision.callbacks import BasisSelection, BestCheckpoint, EMAWeights, Last
 from kanvision.checkpoints import load_checkpoint, load_state_dict
 from kanvision.layers import KANConv2d, KANLinear, structure_changes
 from kanvision.optim import build_optimizer
+from tests.programs import run_program
 from tests.tasks.tiny_problem import NUM_CLASSES, TinyData, TinyNet, tiny_task, tiny_trainer
 
 from .selection_distributed_run import main
+from .stepwise import environment
 from .test_resume import StopAfter, Trace, assert_same, without_paths
 
 IMAGES = torch.randn(9, 3, 6, 6, generator=torch.Generator().manual_seed(5))
@@ -262,15 +261,7 @@ def test_what_it_says_when_it_does_not_fit(tmp_path: Path) -> None:
 def test_two_processes_do_as_one(tmp_path: Path) -> None:
     main(tmp_path / "one", 1)
     script = Path(__file__).with_name("selection_distributed_run.py")
-    ours = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_PORT")
-    clean = {k: v for k, v in os.environ.items() if k not in ours}
-    result = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "two"), "2"],
-        env={**clean, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    result = run_program([str(script), str(tmp_path / "two"), "2"], tmp_path, environment())
     assert result.returncode == 0, result.stderr
     one = json.loads((tmp_path / "one" / "rank0.json").read_text())
     two = [json.loads((tmp_path / "two" / f"rank{rank}.json").read_text()) for rank in (0, 1)]

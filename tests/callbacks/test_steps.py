@@ -1,9 +1,6 @@
 """A run that goes on within an epoch equals the uninterrupted one, bit for bit."""
 
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from kanvision.callbacks import BasisSelection, CSVLog, GridUpdate
 from kanvision.checkpoints import load_checkpoint, newest_sound_checkpoint
+from tests.programs import Program, run_program
 
 from .selection_distributed_run import Plain
 from .stepwise import NUM_STEPS, At, CrashError, crash, environment, train
@@ -137,15 +135,14 @@ def test_a_killed_process_goes_on_and_a_damaged_file_is_passed_over(tmp_path: Pa
     """SIGKILL at any moment; then the newest checkpoint is cut short as a full disk would do it."""
     train(tmp_path / "whole", max_epochs=6)
     parts = tmp_path / "parts"
-    process = subprocess.Popen([sys.executable, str(SCRIPT), str(parts), "6"], env=environment())
+    program = Program([str(SCRIPT), str(parts), "6"], tmp_path, environment(), tmp_path)
     deadline = time.monotonic() + 120
     while not (parts / "last.ckpt").exists():
-        assert process.poll() is None
+        assert program.process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(random.uniform(0, 0.5))
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    program.kill()
     newest = newest_sound_checkpoint(parts)
     assert newest is not None
     damaged = parts / "damaged.ckpt"
@@ -163,8 +160,8 @@ def test_two_processes_go_on(tmp_path: Path) -> None:
     """Batch norm's statistics differ between processes within an epoch, and so do those of the average."""
 
     def run(folder: Path, *arguments: str) -> int:
-        command = [sys.executable, str(SCRIPT), str(folder), "3", "--devices=2", *arguments]
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+        words = [str(SCRIPT), str(folder), "3", "--devices=2", *arguments]
+        done = run_program(words, tmp_path, environment())
         assert done.returncode in (0, 143), done.stderr
         return done.returncode
 
