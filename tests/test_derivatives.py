@@ -49,11 +49,7 @@ def of_model(name):
     return classifiers.create(name, num_classes=3), (2, 3, 32, 32)
 
 
-CASES = [
-    *(pytest.param(of_basis, name, id=f"basis-{name}") for name in BASES),
-    *(pytest.param(of_layer, name, id=f"layer-{name}") for name in layers.CASES),
-    *(pytest.param(of_model, name, id=f"model-{name}") for name in MODELS),
-]
+CASES = [("basis", of_basis, BASES), ("layer", of_layer, layers.CASES), ("model", of_model, MODELS)]
 
 
 def test_every_family_is_here():
@@ -79,8 +75,21 @@ def without_recomputation(module):
     return twin
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-@pytest.mark.parametrize(("make", "name"), CASES)
+@pytest.mark.parametrize(
+    ("make", "name", "training"),
+    [
+        pytest.param(
+            make,
+            name,
+            training,
+            id=f"{kind}-{name}-{'training' if training else 'evaluation'}",
+            marks=pytest.mark.slow if make is of_model and not training else (),
+        )
+        for kind, make, names in CASES
+        for name in names
+        for training in (True, False)
+    ],
+)
 def test_a_graph_can_be_used_again(make, name, training):
     """Two losses, a penalty and a Jacobian; layers also against themselves without recomputation."""
     torch.manual_seed(1)

@@ -23,6 +23,7 @@ from kanvision.config.experiments import GROUP
 from kanvision.config.keys import all_keys, family_name, section_types, tag_values
 from kanvision.spec.extras import EXTRAS
 from kanvision.spec.tasks import KIND_BY_TASK
+from tests.covering import one_of_each
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CHOICES = ConfigGroups([CONF])
@@ -64,15 +65,15 @@ def test_there_is_something_to_test() -> None:
     assert len(PAIRS) >= 8
 
 
-def cover(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return pairs that have every first and every second member: all pairs take minutes."""
-    return sorted(set({(side, pair[side]): pair for side in (0, 1) for pair in pairs}.values()))
-
-
-def with_slow_rest(pairs: list[tuple[str, str]]) -> list[Any]:
-    """Return all pairs; those that `cover` leaves out are marked slow."""
-    few = cover(pairs)
+def each_member(pairs: list[tuple[str, str]]) -> list[Any]:
+    """Return all pairs; those are slow that no first and no second member needs to occur once."""
+    few = {(side, pair[side]): pair for side in (0, 1) for pair in reversed(pairs)}.values()
     return [pytest.param(*pair, marks=() if pair in few else pytest.mark.slow) for pair in pairs]
+
+
+def kinds(pair: tuple[str, str]) -> tuple[str, str]:
+    """Return the kind of a model and the task of data."""
+    return KINDS[pair[0]], TASKS[pair[1]]
 
 
 def mates(group: str, name: str) -> list[str]:
@@ -88,24 +89,28 @@ def mates(group: str, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("group", "name"), [(group, name) for group, name in FILES if group not in ("model", "data")]
+    ("group", "name"),
+    one_of_each(
+        ((group, name) for group, name in FILES if group not in ("model", "data")),
+        lambda file: tuple(mates(*file)[:1]) if file[0] == "recipe" else file,
+    ),
 )
 def test_every_file_composes_and_is_legal(group: str, name: str) -> None:
     train(f"{group}='{name}'", *mates(group, name))
 
 
-@pytest.mark.parametrize(("model", "data"), with_slow_rest(LEGAL_PAIRS))
+@pytest.mark.parametrize(("model", "data"), each_member(LEGAL_PAIRS))
 def test_every_legal_pair_is_legal(model: str, data: str) -> None:
     config = train(f"model={model}", f"data={data}")
     assert (config.model.family, config.model.in_chans) == (model, config.data.in_chans)
 
 
-@pytest.mark.parametrize(("model", "debug"), with_slow_rest(DEBUG_PAIRS))
+@pytest.mark.parametrize(("model", "debug"), one_of_each(DEBUG_PAIRS, lambda pair: (KINDS[pair[0]], pair[1])))
 def test_every_model_is_legal_in_all_debug_modes(model: str, debug: str) -> None:
     train(f"model={model}", *mates("model", model), f"debug='{debug}'")
 
 
-@pytest.mark.parametrize(("model", "data"), cover(WRONG_PAIRS))
+@pytest.mark.parametrize(("model", "data"), one_of_each(WRONG_PAIRS, kinds))
 def test_other_pairs_are_refused_with_the_reason(model: str, data: str) -> None:
     task = TASKS[data]
     with pytest.raises(ConfigError, match=f"the data are for {task}, but model={model} is a ") as caught:

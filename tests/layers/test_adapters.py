@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from kanvision.layers import KANConv2d, add_adapters, get_preset, merge_adapters
+from tests.covering import pairwise
 
 from .small_layers import EXACT, LAYERS, POLYNOMIALS, SETUPS, inputs, make, train
 
@@ -79,10 +80,10 @@ def test_every_published_setup_of_gram_layers(kind, parity, extra, degrees, base
         train(layer, x, steps=1)  # and every parameter has a gradient again
 
 
-@pytest.mark.parametrize("basis", ["chebyshev", "legendre", "jacobi"])
-@pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("extra", [0, 1, 2])
-@pytest.mark.parametrize("degrees", [(), (0, 5)])
+@pytest.mark.parametrize(
+    ("basis", "kind", "extra", "degrees"),
+    pairwise(["chebyshev", "legendre", "jacobi"], LAYERS, [0, 1, 2], [(), (0, 5)]),
+)
 def test_other_polynomials(basis, kind, extra, degrees):
     layer = make(kind, basis, groups=1 if kind == "linear" else 2)
     x, before = inputs(kind), copy.deepcopy(layer)
@@ -101,10 +102,13 @@ def test_other_polynomials(basis, kind, extra, degrees):
     torch.testing.assert_close(plain(x), trained, **EXACT)
 
 
-@pytest.mark.parametrize("basis", ["bspline", "rbf", "fourier", "wavelet", "relu", "bernstein", "gram"])
-@pytest.mark.parametrize("kind", ["linear", "2d"])
 @pytest.mark.parametrize(
-    "kwargs", [{"adapter_rank": 2}, {"adapter_rank": 1, "base_rank": 2}, {"degrees": (0,)}]
+    ("basis", "kind", "kwargs"),
+    pairwise(
+        ["bspline", "rbf", "fourier", "wavelet", "relu", "bernstein", "gram"],
+        ["linear", "2d"],
+        [{"adapter_rank": 2}, {"adapter_rank": 1, "base_rank": 2}, {"degrees": (0,)}],
+    ),
 )
 def test_low_rank_and_chosen_functions_of_any_basis(basis, kind, kwargs):
     layer = make(kind, basis, basis_act=None)

@@ -17,6 +17,7 @@ from kanvision.layers import (
     get_preset,
 )
 from kanvision.layers.bottleneck import inner_channels
+from tests.covering import cover, pairwise
 
 CONVS = {1: BottleneckKANConv1d, 2: BottleneckKANConv2d, 3: BottleneckKANConv3d}
 PLAIN = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -43,8 +44,7 @@ class Convolutions(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("basis", BASES)
-@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize(("basis", "ndim"), cover(BASES, [1, 2, 3]))
 def test_is_the_written_formula(basis, ndim):
     layer = double(
         CONVS[ndim],
@@ -92,9 +92,7 @@ def test_groups_are_layers_side_by_side():
     torch.testing.assert_close(layer(x), torch.cat(parts, 1))
 
 
-@pytest.mark.parametrize("basis", BASES)
-@pytest.mark.parametrize("ndim", [1, 2, 3])
-@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("basis", "ndim", "groups"), cover(BASES, [1, 2, 3], [1, 2]))
 def test_merge_changes_nothing(basis, ndim, groups):
     layer = double(
         CONVS[ndim], 8, 12, 3, padding=1, groups=groups, basis=basis, min_internal=3, edge_scale=True
@@ -154,9 +152,7 @@ def test_rule_of_the_inner_width(sizes, reduction, least, width):
     assert inner_channels(*sizes, reduction, least) == width
 
 
-@pytest.mark.parametrize("ndim", [1, 2, 3])
-@pytest.mark.parametrize("groups", [1, 4])
-@pytest.mark.parametrize("name", ["kagn", "relukan"])
+@pytest.mark.parametrize(("ndim", "groups", "name"), pairwise([1, 2, 3], [1, 4], ["kagn", "relukan"]))
 def test_parameter_counts_of_the_published_layers(ndim, groups, name):
     options = get_preset(name, bottleneck=True)
     layer = CONVS[ndim](256, 512, 3, groups=groups, **options, device="meta")

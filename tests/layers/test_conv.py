@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from kanvision.bases import BASES
 from kanvision.layers import KANConv1d, KANConv2d, KANConv3d, KANLinear
+from tests.covering import cover, pairwise
 
 CONVS = {1: KANConv1d, 2: KANConv2d, 3: KANConv3d}
 
@@ -17,8 +18,7 @@ def double(cls, *args, **kwargs):
     return cls(*args, **kwargs, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("basis", BASES)
-@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize(("basis", "ndim"), cover(BASES, [1, 2, 3]))
 def test_one_by_one_is_linear(basis, ndim):
     conv = double(CONVS[ndim], 4, 6, 1, basis=basis, norm="layer", act="silu", bias=True)
     linear = double(KANLinear, 4, 6, basis, norm="layer", act="silu", bias=True)
@@ -90,8 +90,7 @@ def test_every_basis_is_a_convolution_of_its_maps(basis):
         torch.testing.assert_close(got, want)
 
 
-@pytest.mark.parametrize("basis", BASES)
-@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize(("basis", "ndim"), cover(BASES, [1, 2, 3]))
 def test_trains_one_step(basis, ndim):
     torch.manual_seed(0)
     conv = CONVS[ndim](3, 4, 3, padding=1, basis=basis, norm="batch", act="prelu")
@@ -110,10 +109,15 @@ def test_trains_one_step(basis, ndim):
     assert F.mse_loss(conv(x), target) < before
 
 
-@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
-@pytest.mark.parametrize("pad_space", ["basis", "input"])
-@pytest.mark.parametrize("basis", ["bspline", "gram", "bernstein"])
-@pytest.mark.parametrize("padding", [1, (2, 0), "same", "valid"])
+@pytest.mark.parametrize(
+    ("mode", "pad_space", "basis", "padding"),
+    pairwise(
+        ["zeros", "reflect", "replicate", "circular"],
+        ["basis", "input"],
+        ["bspline", "gram", "bernstein"],
+        [1, (2, 0), "same", "valid"],
+    ),
+)
 def test_padding_against_written_reference(mode, pad_space, basis, padding):
     conv = double(
         KANConv2d,
@@ -156,8 +160,7 @@ def test_pad_spaces_differ_at_the_border_only():
     assert difference[0].min() > 1e-6
 
 
-@pytest.mark.parametrize("basis", BASES)
-@pytest.mark.parametrize("norm", ["batch", "layer"])
+@pytest.mark.parametrize(("basis", "norm"), cover(BASES, ["batch", "layer"]))
 def test_channels_last_equals_contiguous(basis, norm):
     torch.manual_seed(0)
     conv = KANConv2d(4, 8, 3, padding=1, basis=basis, norm=norm, act="silu")

@@ -10,14 +10,15 @@ import torch
 from kanvision.layers.grid import move_grids
 from kanvision.layers.grid_fit import map_functions
 from kanvision.layers.grid_inputs import measure_share_outside
+from tests.covering import cover, pairwise
 
 from .grid_layers import DATA, GRIDS, LAYERS, build, learned, relative, sample
 
 
-@pytest.mark.parametrize("kind", list(DATA))
-@pytest.mark.parametrize("grid", ["bspline", "rbf"])
-@pytest.mark.parametrize("domain", [(-4.0, 4.0), (-1.0, 1.0)])
-@pytest.mark.parametrize("state", ["learned", "random"])
+@pytest.mark.parametrize(
+    ("kind", "grid", "domain", "state"),
+    pairwise(list(DATA), ["bspline", "rbf"], [(-4.0, 4.0), (-1.0, 1.0)], ["learned", "random"]),
+)
 def test_a_move_keeps_the_function(kind: str, grid: str, domain: tuple[float, float], state: str) -> None:
     layer = build("conv2d", grid, domain, basis_kwargs={} if grid == "bspline" else {"width": None})
     if state == "learned":
@@ -33,8 +34,7 @@ def test_a_move_keeps_the_function(kind: str, grid: str, domain: tuple[float, fl
         assert measure_share_outside(layer, x) <= 0.002
 
 
-@pytest.mark.parametrize("layer", list(LAYERS))
-@pytest.mark.parametrize("grid", list(GRIDS))
+@pytest.mark.parametrize(("layer", "grid"), cover(list(LAYERS), list(GRIDS)))
 def test_every_layer_and_grid(layer: str, grid: str) -> None:
     kan = learned(build(layer, grid))
     x = sample(layer, count=2000)
@@ -105,9 +105,9 @@ DEGENERATE = {
 }
 
 
-@pytest.mark.parametrize("kind", list(DEGENERATE))
-@pytest.mark.parametrize("grid", ["bspline", "degree 6", "rbf"])
-@pytest.mark.parametrize("max_change", [0.008, None])
+@pytest.mark.parametrize(
+    ("kind", "grid", "max_change"), cover(list(DEGENERATE), ["bspline", "degree 6", "rbf"], [0.008, None])
+)
 def test_data_of_too_low_rank(kind: str, grid: str, max_change: float | None) -> None:
     """lstsq raises LinAlgError or returns NaN on these."""
     layer = learned(build("linear", grid))

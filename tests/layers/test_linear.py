@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from kanvision.bases import BASES, create_basis
 from kanvision.layers import INITS, KANLinear, create_activation
 from kanvision.layers.activation import ACTIVATIONS
+from tests.covering import cover
 
 
 @pytest.mark.parametrize("basis", BASES)
@@ -24,8 +25,7 @@ def test_values_against_a_written_sum(basis):
     assert layer.kan_parameters == ("basis_weight",)
 
 
-@pytest.mark.parametrize("basis", BASES)
-@pytest.mark.parametrize("base_act", ["silu", None])
+@pytest.mark.parametrize(("basis", "base_act"), cover(BASES, ["silu", None]))
 def test_start_preserves_variance(basis, base_act):
     torch.manual_seed(0)
     layer = KANLinear(256, 256, basis, base_act=base_act)

@@ -18,6 +18,7 @@ from kanvision.layers import (
     collect_auxiliary,
     get_preset,
 )
+from tests.covering import pairwise
 
 MIXTURES = {1: MoEKANConv1d, 2: MoEKANConv2d, 3: MoEKANConv3d}
 BOTTLENECKS = {1: MoEBottleneckKANConv1d, 2: MoEBottleneckKANConv2d, 3: MoEBottleneckKANConv3d}
@@ -36,10 +37,15 @@ def count(layer):
     return sum(parameter.numel() for parameter in layer.parameters())
 
 
-@pytest.mark.parametrize("evaluation", ["loop", "joint", "sparse", "auto"])
-@pytest.mark.parametrize("basis", ["gram", "relu", "bspline", "wavelet"])
-@pytest.mark.parametrize("ndim", [1, 2, 3])
-@pytest.mark.parametrize("geometry", [{"padding": 1}, {"groups": 2, "stride": 2, "padding": "valid"}])
+@pytest.mark.parametrize(
+    ("evaluation", "basis", "ndim", "geometry"),
+    pairwise(
+        ["loop", "joint", "sparse", "auto"],
+        ["gram", "relu", "bspline", "wavelet"],
+        [1, 2, 3],
+        [{"padding": 1}, {"groups": 2, "stride": 2, "padding": "valid"}],
+    ),
+)
 def test_every_evaluation_is_the_gated_sum(evaluation, basis, ndim, geometry):
     layer = mixture(
         MIXTURES[ndim],

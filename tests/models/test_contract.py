@@ -1,10 +1,16 @@
-"""What every registered classifier must do; new models are tested by being registered."""
+"""What every registered classifier must do; new models are tested by being registered.
+
+One size of each family is tested by `make test`, the others with `-m slow`.
+"""
+
+import re
 
 import pytest
 import timm
 import torch
 
 import kanvision as kv
+from tests.covering import cover, one_of_each
 
 NARROW = {"width_scale": 0.125}
 # beginning of the name -> the model at a size that a test can afford
@@ -16,17 +22,24 @@ SMALL = {
 TRANSFORMER = {"img_size": 32, "depth": 2, "embed_dim": 48, "num_heads": 3}
 
 
-CONVOLUTIONAL = [name for name in kv.list_models(kind="classifier") if "patch" not in name]
+MODELS = kv.list_models(kind="classifier")
+SIZE = re.compile(r"_(micro|tiny|small|medium|base|big|wide|large|(patch|window)?\d+)(?=_|$)")
+
+
+def family(name: str) -> str:
+    """Return a name without its sizes: `kat_gelu` of `kat_tiny_gelu_patch16_224`."""
+    return SIZE.sub("", name)
+
+
+FIRST = list({family(name): name for name in reversed(MODELS)}.values())
+EACH = one_of_each(MODELS, family)
+EACH_CONVOLUTIONAL = one_of_each([name for name in MODELS if "patch" not in name], family)
 
 
 def create(name: str, **kwargs):
     """The model at a size that a test can afford."""
-    family = name.rpartition("_")[0]
-    small = TRANSFORMER if "patch" in name else SMALL.get(family, NARROW)
+    small = TRANSFORMER if "patch" in name else SMALL.get(name.rpartition("_")[0], NARROW)
     return kv.create_model(name, **{**small, **kwargs})
-
-
-MODELS = kv.list_models(kind="classifier")
 
 
 def test_the_registry_is_timms():
@@ -43,8 +56,13 @@ def test_unknown_name_is_answered_with_the_nearest():
         kv.create_model("kat_tny_patch16_224")
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("in_chans", [1, 3, 12])
+@pytest.mark.parametrize(
+    ("name", "in_chans"),
+    [
+        *cover(FIRST, [1, 3, 12]),
+        *(pytest.param(name, 3, marks=pytest.mark.slow) for name in MODELS if name not in FIRST),
+    ],
+)
 def test_shapes_and_gradients(name, in_chans):
     torch.manual_seed(0)
     model = create(name, in_chans=in_chans, num_classes=7)
@@ -54,7 +72,7 @@ def test_shapes_and_gradients(name, in_chans):
     assert not [n for n, p in model.named_parameters() if p.grad is None]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EACH)
 def test_classifier_can_be_replaced(name):
     model = create(name, num_classes=7)
     model.reset_classifier(3)
@@ -65,7 +83,7 @@ def test_classifier_can_be_replaced(name):
     assert model(x).shape == (2, model.head_hidden_size)
 
 
-@pytest.mark.parametrize("name", CONVOLUTIONAL)
+@pytest.mark.parametrize("name", EACH_CONVOLUTIONAL)
 def test_encoder_of_smp_by_its_name_alone(name):
     import segmentation_models_pytorch as smp
 
@@ -74,7 +92,7 @@ def test_encoder_of_smp_by_its_name_alone(name):
         assert network(torch.empty(2, 12, 64, 96)).shape == (2, 2, 64, 96)
 
 
-@pytest.mark.parametrize("name", CONVOLUTIONAL)
+@pytest.mark.parametrize("name", EACH_CONVOLUTIONAL)
 def test_pooling_for_decoders_is_of_features_only(name):
     """It has no parameters, and the classifier does not see it."""
     with torch.device("meta"):
@@ -87,7 +105,7 @@ def test_pooling_for_decoders_is_of_features_only(name):
     ]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EACH)
 def test_features_only(name):
     model = create(name, features_only=True, in_chans=5)
     maps = model(torch.randn(2, 5, 32, 32))
@@ -97,7 +115,7 @@ def test_features_only(name):
     ]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EACH)
 def test_what_timm_knows_of_it(name):
     with torch.device("meta"):
         model = kv.create_model(name)
@@ -110,7 +128,7 @@ def test_what_timm_knows_of_it(name):
         kv.create_model(name, pretrained=True)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EACH)
 def test_same_seed_same_weights_and_output_does_not_depend_on_batch_mates(name):
     models = []
     for _ in range(2):
@@ -123,7 +141,7 @@ def test_same_seed_same_weights_and_output_does_not_depend_on_batch_mates(name):
         torch.testing.assert_close(first(x)[:1], first(x[:1]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EACH)
 def test_state_dict_round_trip_channels_last_and_bfloat16(name):
     torch.manual_seed(0)
     model = create(name, num_classes=5).eval()

@@ -14,6 +14,7 @@ from kanvision.bases import BASES
 from kanvision.layers import BottleneckKANConv2d, KANConv2d, collect_auxiliary
 from kanvision.layers.moe import MoEBottleneckKANConv2d, MoEKANConv2d
 from kanvision.models.conv_factory import FORMS
+from tests.covering import cover
 
 from .families import TINY, tiny
 
@@ -35,8 +36,9 @@ def step(model, size=16, channels=3):
     return loss
 
 
-@pytest.mark.parametrize("basis", BASES)
-@pytest.mark.parametrize("family", ["convkan", "vgg_kan", "res_kan", "dense_kan", "rd_kan"])
+@pytest.mark.parametrize(
+    ("family", "basis"), cover(["convkan", "vgg_kan", "res_kan", "dense_kan", "rd_kan"], list(BASES))
+)
 def test_every_family_trains_with_every_basis(family, basis):
     torch.manual_seed(0)
     model = tiny(family, basis=basis)
@@ -47,9 +49,7 @@ def test_every_family_trains_with_every_basis(family, basis):
 LEARNED = [name for name in BASES if list(kv.create_basis(name, num_channels=2).parameters())]
 
 
-@pytest.mark.parametrize("form", ["plain", "moe_bottleneck"])
-@pytest.mark.parametrize("basis", LEARNED)
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize(("family", "basis", "form"), cover(list(TINY), LEARNED, ["plain", "moe_bottleneck"]))
 def test_timm_does_not_decay_the_functions(family, basis, form):
     model = tiny(family, basis=basis, head="kan", form=form)
     own = {
@@ -88,8 +88,7 @@ def test_every_family_has_a_plain_twin(family):
     step(model)
 
 
-@pytest.mark.parametrize("form", ["moe", "moe_bottleneck"])
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize(("family", "form"), cover(list(TINY), ["moe", "moe_bottleneck"]))
 def test_load_balance_reaches_the_loss(family, form):
     torch.manual_seed(0)
     model = tiny(family, form=form, num_experts=3)
@@ -106,8 +105,7 @@ def test_load_balance_reaches_the_loss(family, form):
     assert not auxiliary
 
 
-@pytest.mark.parametrize("norm", [None, "batch", "instance", "group", "layer"])
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize(("family", "norm"), cover(list(TINY), [None, "batch", "instance", "group", "layer"]))
 def test_trains_on_maps_of_one_position(family, norm):
     torch.manual_seed(0)
     model = tiny(family, norm=norm)
@@ -120,8 +118,7 @@ def test_trains_on_maps_of_one_position(family, norm):
         assert model.forward_features(torch.randn(4, 3, 8, 8)).shape[2:] == (1, 1)
 
 
-@pytest.mark.parametrize("size", [(33, 21), (7, 5), (1, 1)])
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize(("family", "size"), cover(list(TINY), [(33, 21), (7, 5), (1, 1)]))
 def test_odd_sizes_are_rounded_up(family, size):
     maps = tiny(family, features_only=True).eval()
     features = maps(torch.randn(1, 3, *size))

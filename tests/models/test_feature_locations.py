@@ -8,9 +8,10 @@ from kanvision.analysis.explain.saliency import tapped
 from kanvision.models import create_segmenter
 from kanvision.models.feature_locations import feature_location, feature_locations
 from kanvision.spec.models import LOCATIONS
+from tests.covering import one_of_each
 
 from .families import TINY, tiny
-from .test_segmenter_contract import MODELS, create
+from .test_segmenter_contract import MODELS, create, family
 
 LIBRARY = ("Unet", "UnetPlusPlus", "FPN", "PSPNet", "DeepLabV3Plus", "Linknet", "UPerNet", "Segformer")
 SIDE = 64
@@ -39,7 +40,9 @@ def shape_and_effect(model, name: str):
     return shapes[0], float((after - before).abs().max())
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    "network", one_of_each(NETWORKS, lambda name: name if name in LIBRARY else family(name))
+)
 def test_places_of_segmenters(network):
     torch.manual_seed(0)
     model = NETWORKS[network]().eval()

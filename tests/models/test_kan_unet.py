@@ -13,6 +13,7 @@ from kanvision.layers import BottleneckKANConv2d, KANConv2d, KANFocalModulation2
 from kanvision.models.kan_unet import KANUNet
 from kanvision.models.res_kan_unet import ResKANUNet
 from kanvision.spec.models import KANUNET_MIXERS
+from tests.covering import cover
 
 BASIS = {layer: options["basis"] for layer, options in kv.layers.PRESETS.items()}
 BOTTLENECK = {"form": "bottleneck"}
@@ -107,8 +108,9 @@ def test_bottleneck_blocks_can_be_used():
     assert not [n for n, p in model.named_parameters() if p.grad is None]
 
 
-@pytest.mark.parametrize("form", ["plain", "bottleneck", "moe", "moe_bottleneck"])
-@pytest.mark.parametrize("mixer", KANUNET_MIXERS)
+@pytest.mark.parametrize(
+    ("mixer", "form"), cover(KANUNET_MIXERS, ["plain", "bottleneck", "moe", "moe_bottleneck"])
+)
 def test_every_mixer_in_every_form(mixer, form):
     torch.manual_seed(0)
     model = KANUNet(depth=3, mixer=mixer, form=form, width_scale=0.25, num_experts=3, in_chans=2)
@@ -131,8 +133,7 @@ def test_the_plain_twin(mixer):
     assert model(torch.randn(2, 3, 8, 12)).shape == (2, 1, 8, 12)
 
 
-@pytest.mark.parametrize("cls", [KANUNet, ResKANUNet])
-@pytest.mark.parametrize("basis", BASES)
+@pytest.mark.parametrize(("cls", "basis"), cover([KANUNet, ResKANUNet], list(BASES)))
 def test_any_basis(cls, basis):
     torch.manual_seed(0)
     small = {"depths": (1, 1, 1, 1)} if cls is ResKANUNet else {"depth": 2, "layers": 1}

@@ -10,6 +10,7 @@ from torch import nn
 
 import kanvision as kv
 from kanvision.models import BUILDERS, Segmenter, create_segmenter
+from tests.covering import one_of_each
 
 NARROW = {"width_scale": 0.125}
 # beginning of the name -> arguments that make it as small as a test can afford
@@ -24,13 +25,20 @@ SMALL = {
     "unext": {"embed_dims": (16, 12, 16), "stem_dims": (4, 8)},
 }
 MODELS = kv.list_models(kind="segmenter")
-FAMILIES = {name.rpartition("_")[0]: name for name in MODELS}
+
+
+def family(name: str) -> str:
+    """Return a name without its size."""
+    return name.rpartition("_")[0]
+
+
+FAMILIES = {family(name): name for name in MODELS}
 ONE_OF_EACH = sorted(FAMILIES.values())
 
 
 def create(name: str, **kwargs):
     """The network at a size that a test can afford."""
-    return kv.create_model(name, **{**SMALL.get(name.rpartition("_")[0], NARROW), **kwargs})
+    return kv.create_model(name, **{**SMALL.get(family(name), NARROW), **kwargs})
 
 
 def all_logits(output) -> tuple[torch.Tensor, ...]:
@@ -46,7 +54,10 @@ def test_names():
 
 @pytest.mark.parametrize(
     ("name", "in_chans", "num_classes", "size"),
-    [*((name, 12, 5, (33, 47)) for name in MODELS), *((name, 1, 1, (64, 32)) for name in ONE_OF_EACH)],
+    [
+        *one_of_each(((name, 12, 5, (33, 47)) for name in MODELS), lambda case: family(case[0])),
+        *((name, 1, 1, (64, 32)) for name in ONE_OF_EACH),
+    ],
 )
 def test_any_size_and_any_number_of_channels(name, in_chans, num_classes, size):
     """Published ones crash at sides that are no multiples of 32, and U-KAN at other channels than 3."""
@@ -109,7 +120,7 @@ def test_a_step_of_training_lowers_the_loss(name):
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", one_of_each(MODELS, family))
 def test_what_timm_knows_of_it(name):
     with torch.device("meta"):
         model = kv.create_model(name).eval()
@@ -125,7 +136,7 @@ def test_what_timm_knows_of_it(name):
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_built_by_the_builder_of_its_kind(name):
-    small = SMALL.get(name.rpartition("_")[0], NARROW)
+    small = SMALL.get(family(name), NARROW)
     torch.manual_seed(0)
     model = BUILDERS["segmenter"](name, num_classes=3, in_chans=2, drop_rate=0.5, **small)
     assert isinstance(model, Segmenter)
