@@ -267,7 +267,8 @@ OFFLINE = """
     conf, folder = Path(sys.argv[1]), sys.argv[2]
     small = ["data.limit=4", "data.limit_test=4", "data.batch_size=2", "trainer=cpu", "logger=none"]
     small += ["trainer.max_epochs=1", "scheduler.warmup_epochs=0", "data.num_workers=0", f"run.dir={folder}"]
-    words = ["model=smp", "model.name=Unet", "data=synthetic_fields", "augment.hflip=0.5", *small]
+    words = ["model=smp", "model.name=Unet", "data=synthetic_fields", "data.img_size=32", *small]
+    words += ["augment.hflip=0.5"]
     train(parse_train(compose("train", words, conf)))
     evaluate(EvalConfig(ckpt=folder))
     print("asked:", asked)

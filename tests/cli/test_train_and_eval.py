@@ -5,9 +5,8 @@ import os
 import pickle
 import shlex
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import yaml
 
 from kanvision.checkpoints import newest_sound_checkpoint
 from tests.data import fake
+from tests.programs import Program
 
 from .conftest import REPOSITORY
 
@@ -36,6 +36,20 @@ def only_run(folder: Path) -> Path:
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def start(folder: Path, *words: str) -> Program:
+    """Start a training that goes on beside the test."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+    return Program([str(REPOSITORY / "train.py"), *words], folder, environment, folder)
+
+
+def wait_for(program: Program, is_there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not is_there():
+        assert program.process.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_run_from_training_to_evaluation(program, tmp_path):
@@ -83,17 +97,9 @@ def test_a_killed_run_goes_on_to_the_same_weights(program, tmp_path):
     program("train.py", *common, "run.dir=whole")
     expected = weights(tmp_path / "whole")
 
-    command = [sys.executable, str(REPOSITORY / "train.py"), *common]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/*/*/checkpoints/last.ckpt")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    started = start(tmp_path, *common)
+    wait_for(started, lambda: bool(list(tmp_path.glob("runs/*/*/checkpoints/last.ckpt"))))
+    started.kill()
     run = only_run(tmp_path)
     assert not (run / "metrics.json").exists()
 
@@ -129,26 +135,14 @@ class Payload:
 
 
 def test_sigterm_ends_a_run_with_143_and_a_checkpoint_of_the_step(tmp_path):
-    command = [sys.executable, str(REPOSITORY / "train.py"), *QUICK]
-    command += ["trainer.max_epochs=400", "run.dir=run", "logger=none"]
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 143
+    started = start(tmp_path, *QUICK, "trainer.max_epochs=400", "run.dir=run", "logger=none")
+    wait_for(started, (tmp_path / "run" / "checkpoints" / "last.ckpt").exists)
+    os.kill(started.pid, signal.SIGTERM)
+    done = started.finish(120)
+    assert done.returncode == 143
     newest = newest_sound_checkpoint(tmp_path / "run")
     step = torch.load(newest, weights_only=True)["global_step"]
-    assert f"SIGTERM: stopped after step {step}, saved in {newest}" in output
+    assert f"SIGTERM: stopped after step {step}, saved in {newest}" in done.stdout
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 

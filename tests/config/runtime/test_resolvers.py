@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from kanvision.config import register_resolvers
 from kanvision.config.runtime.resolvers import run_dir, run_id
+from tests.programs import run_program
 
 
 def make_run(folder: Path, *, checkpoint: bool = True, finished: bool = False, age: float = 0.0) -> Path:
@@ -182,15 +183,7 @@ def in_hydra(tmp_path: Path, conf: Path):
     script.write_text(textwrap.dedent(SCRIPT), "utf-8")
 
     def call(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(script), str(conf), *argv]
-        return subprocess.run(
-            command,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            env={**os.environ, **environment},
-            timeout=120,
-        )
+        return run_program([str(script), str(conf), *argv], tmp_path, {**os.environ, **environment})
 
     return call
 
