@@ -28,6 +28,7 @@ BUDGET = {
     "data": 80,
     "docker": 5,
     "expansion": 40,
+    "export": 40,
     "layers": 80,
     "losses": 5,
     "metrics": 15,

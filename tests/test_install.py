@@ -68,7 +68,7 @@ def test_the_wheel_has_all_of_the_package(archives):
     code = {
         name.removeprefix("src/")
         for name in tracked
-        if re.fullmatch(r"src/kanvision/.*(\.py|\.csv|py\.typed)", name) and (ROOT / name).exists()
+        if re.fullmatch(r"src/kanvision/.*(\.py|\.csv|py\.typed|weights/.+)", name) and (ROOT / name).exists()
     }
     assert len(conf) > 200
     assert found == conf | code | {"kanvision/commit.txt"}

@@ -42,6 +42,7 @@ SMALL_MODES = {
     "mode=predict": ["predict.overwrite=true"],
     "mode=explain": ["explain.num_images=1", "explain.num_steps=2"],
     "mode=analyze": ["analyze.spectra.num_images=2"],
+    "mode=export": [],
     "mode=check_data": [],
     "mode=functions": ["analyze.functions.num_pictures=1", "analyze.functions.num_panels=1"],
     "mode=report": [],

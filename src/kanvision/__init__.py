@@ -18,16 +18,18 @@ from typing import TYPE_CHECKING
 from .lazy import load_on_demand
 
 if TYPE_CHECKING:
-    from . import bases, checkpoints, layers, models, ops
+    from . import bases, checkpoints, export, layers, models, ops
     from .analysis.functions import plot_functions
     from .app.fit import fit
     from .app.load_run import load_run
     from .bases import create_basis, register_basis
     from .config import register_section
     from .data import register_reader
+    from .export import from_pretrained
     from .models import create_model, list_models, register_segmenter
     from .models.kanify import kanify
     from .plugins import register_analysis, register_loss, register_metric
+    from .pretrained import list_pretrained
 
 __all__ = [
     "__version__",
@@ -35,10 +37,13 @@ __all__ = [
     "checkpoints",
     "create_basis",
     "create_model",
+    "export",
     "fit",
+    "from_pretrained",
     "kanify",
     "layers",
     "list_models",
+    "list_pretrained",
     "load_run",
     "models",
     "ops",
@@ -57,8 +62,10 @@ _HOME = {
     "create_basis": ".bases",
     "create_model": ".models",
     "fit": ".app.fit",
+    "from_pretrained": ".export",
     "kanify": ".models",
     "list_models": ".models",
+    "list_pretrained": ".pretrained",
     "load_run": ".app.load_run",
     "plot_functions": ".analysis.functions",
     "register_analysis": ".plugins",
@@ -69,7 +76,7 @@ _HOME = {
     "register_section": ".config",
     "register_segmenter": ".models",
 }
-_ROOMS = ("bases", "checkpoints", "layers", "models", "ops")
+_ROOMS = ("bases", "checkpoints", "export", "layers", "models", "ops")
 __getattr__ = load_on_demand(__name__, {**_HOME, **{room: f".{room}" for room in _ROOMS}})
 
 

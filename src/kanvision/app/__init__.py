@@ -27,6 +27,7 @@ EVALUATIONS: dict[Mode, Callable[[Any], Any]] = {
     "predict": _function(".predict.run", "predict"),
     "analyze": _function(".analyze.run", "analyze"),
     "functions": _function(".analyze.run", "analyze"),
+    "export": _function(".export", "export"),
     "check_data": _function(".check_data", "check_data"),
     "report": _function(".report", "report"),
     "benchmark": _function(".benchmark", "benchmark"),

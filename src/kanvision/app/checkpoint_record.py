@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,16 @@ from kanvision.checkpoints import CheckpointError
 from kanvision.config import ConfigError, TrainConfig, to_primitive, train_config
 from kanvision.config.schema.data import MaskDataConfig
 from kanvision.export import InputRecord, NetworkRecord
+from kanvision.spec.models import without_sources
 
 from .model import kanify_arguments, model_arguments
+from .results_folder import run_folder
 from .teacher import teacher_config
 
-__all__ = ["describe_network", "numbered_bands", "read_checkpoint_config"]
+__all__ = ["describe_network", "numbered_bands", "read_checkpoint_config", "read_facts"]
+
+KEPT_FACTS = ("commit", "versions", "seed", "parameters", "train_cpu_seconds")
+"""Entries of metrics.json, beside the scores, that the record of a network has."""
 
 
 def read_checkpoint_config(path: Path, checkpoint: Mapping[str, Any]) -> TrainConfig:
@@ -69,8 +75,18 @@ def describe_network(cfg: TrainConfig, state: Mapping[str, Any]) -> NetworkRecor
         class_names=tuple(state.get("class_names") or ()),
         thresholds=_thresholds(cfg, mode, data.num_classes, state.get("thresholds")),
         structure=list(state.get("structure") or []),
-        config=to_primitive(cfg),
+        config=_without_folders(to_primitive(cfg)),
     )
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return scores, commit, versions and seed of the run of a checkpoint, from its metrics.json."""
+    file = run_folder(path) / "metrics.json"
+    if not file.is_file():
+        return {}
+    values = json.loads(file.read_text("utf-8"))
+    scores = {key: value for key, value in values.items() if key.startswith("test/") and value is not None}
+    return {"scores": scores, **{key: values[key] for key in KEPT_FACTS if values.get(key) is not None}}
 
 
 def numbered_bands(cfg: TrainConfig) -> tuple[int, ...] | None:
@@ -79,9 +95,30 @@ def numbered_bands(cfg: TrainConfig) -> tuple[int, ...] | None:
     return tuple(bands) if bands and all(isinstance(band, int) for band in bands) else None
 
 
+def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration for other machines, without the folders of this one."""
+    run, place = config["run"], f"runs/{config['run']['name']}"
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: moved(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [moved(item) for item in value]
+        return value.replace(run["dir"], place) if isinstance(value, str) else value
+
+    data = config["data"]
+    root = data.get("root")
+    given = {"root": Path(root).name} if root and Path(root).is_absolute() else {}
+    return moved({**config, "data": {**data, **given}, "run": {**run, "root": "runs"}})  # type: ignore[no-any-return]
+
+
 def _describe(cfg: TrainConfig) -> dict[str, Any]:
     """Return what builds the network of a configuration."""
-    builder = {"kind": cfg.model.kind, "name": cfg.model.name, "arguments": model_arguments(cfg)}
+    builder = {
+        "kind": cfg.model.kind,
+        "name": cfg.model.name,
+        "arguments": without_sources(model_arguments(cfg)),
+    }
     return {**builder, "kanify": kanify_arguments(cfg)}
 
 

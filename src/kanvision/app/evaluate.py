@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
 
 from kanvision.analysis.html_page import write_page
 from kanvision.callbacks import ImageOutputs, ImageScores, ProgressBar
@@ -40,27 +42,10 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
     datamodule = run.datamodule
     cost = measure_cost(run.train_cfg, run.task.model)
     path = run.results_folder("eval") / f"{cfg.split}.json"
-    bars = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
     images = ImageScores()
-    with as_config_error(cfg, "trainer.accelerator", "trainer.devices"):
-        trainer = pl.Trainer(
-            accelerator=cfg.trainer.accelerator,
-            devices=cfg.trainer.devices,
-            precision=resolve_precision(run.train_cfg.trainer.precision, cfg.trainer.accelerator),
-            enable_progress_bar=cfg.trainer.enable_progress_bar,
-            # not those of the run: a checkpoint may come from anywhere, and callbacks are code that it names
-            callbacks=[*build_bad_sample_counter(run.train_cfg, path.parent), images, *bars],
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
-    disable_signal_handlers(trainer)
-    measure = trainer.test if cfg.split == "test" else trainer.validate
     started = time.perf_counter()
-    (logged,) = measure(run.task, datamodule=datamodule, verbose=False)
+    metrics, trainer = measure(run, path.parent, [images])
     seconds = time.perf_counter() - started
-    metrics = {name: float(value) for name, value in logged.items()}
     outputs = images.gather(has_masks=run.train_cfg.data.task == "segmentation")
     if trainer.is_global_zero:
         notes = run.task.metric_notes()
@@ -89,6 +74,37 @@ def _write_images(run: RestoredRun, outputs: ImageOutputs, metrics: dict[str, fl
     scores = {name: f"{value:.4f}" for name, value in metrics.items()}
     about = {**run.facts(), "split": run.cfg.split, **scores, **record.environment()}
     return write_page(folder, f"{run.cfg.split}: {run.title}", about, result)
+
+
+def measure(
+    run: RestoredRun, folder: Path, callbacks: Sequence[Callback] = ()
+) -> tuple[dict[str, float], pl.Trainer]:
+    """Return the metrics of a run on its split, and the trainer that measured them.
+
+    Args:
+        run: Restored run.
+        folder: Folder of the list of bad samples.
+        callbacks: Further callbacks.
+    """
+    cfg = run.cfg
+    bars = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
+    with as_config_error(cfg, "trainer.accelerator", "trainer.devices"):
+        trainer = pl.Trainer(
+            accelerator=cfg.trainer.accelerator,
+            devices=cfg.trainer.devices,
+            precision=resolve_precision(run.train_cfg.trainer.precision, cfg.trainer.accelerator),
+            enable_progress_bar=cfg.trainer.enable_progress_bar,
+            # not those of the run: a checkpoint may come from anywhere, and callbacks are code that it names
+            callbacks=[*build_bad_sample_counter(run.train_cfg, folder), *callbacks, *bars],
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    disable_signal_handlers(trainer)
+    evaluation = trainer.test if cfg.split == "test" else trainer.validate
+    (logged,) = evaluation(run.task, datamodule=run.datamodule, verbose=False)
+    return {name: float(value) for name, value in logged.items()}, trainer
 
 
 def _summarize_classes(run: RestoredRun) -> dict[str, str]:

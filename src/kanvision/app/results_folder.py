@@ -10,6 +10,7 @@ from typing import Any
 
 from kanvision.checkpoints import CheckpointError, find_checkpoint
 from kanvision.config import EvalConfig
+from kanvision.pretrained import FOLDER as PRETRAINED
 
 __all__ = ["results_folder", "run_folder"]
 
@@ -18,7 +19,12 @@ SCORED_DATA = ("limit_test", "on_bad_sample")
 
 
 def run_folder(path: Path) -> Path:
-    """Return the folder of the run that a checkpoint belongs to, or the checkpoint's own folder."""
+    """Return the folder of the run that a checkpoint belongs to, or the checkpoint's own folder.
+
+    Results of weights in the package are below the current folder, in runs/<name>.
+    """
+    if path.is_relative_to(PRETRAINED):
+        return Path("runs", path.parent.name)
     return path.parent.parent if path.parent.name == "checkpoints" else path.parent
 
 

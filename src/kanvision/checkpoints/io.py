@@ -15,6 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from kanvision.layers import restore_structure
+from kanvision.pretrained import find_pretrained, list_pretrained
+
+from .weights import SUFFIX as WEIGHTS_SUFFIX
+from .weights import read_weights
 
 __all__ = [
     "CheckpointError",
@@ -80,6 +84,11 @@ def read_progress(checkpoint: Mapping[str, Any]) -> Progress:
 
 def _load(path: Path, *, check: bool) -> dict[str, Any]:
     """Load a file after a check of its checksums, or map its tensors to memory without a check."""
+    if path.suffix == WEIGHTS_SUFFIX and path.is_file():
+        try:
+            return read_weights(path)
+        except ValueError as error:
+            raise CheckpointError(f"{error}; {OTHER}") from None
     if not path.is_file():
         raise CheckpointError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
     if path.stat().st_size == 0:
@@ -237,11 +246,11 @@ def require_same_classes(checkpoint: Mapping[str, Any], path: str | Path, names:
 
 
 def find_checkpoint(path_or_run: str | Path, *, runs_root: str | Path = "runs") -> Path:
-    """The file that is meant by a file, a run's folder, or `latest`.
+    """Return the file that a file, a run's folder, `latest` or the name of weights in the package means.
 
     Args:
         path_or_run: A file; a run's folder (or its `checkpoints`): the best checkpoint, or else the last one;
-            latest: the newest run under `runs_root`.
+            latest: the newest run under `runs_root`; a name of `kanvision.list_pretrained`.
         runs_root: Folder of all runs.
 
     Raises:
@@ -253,6 +262,8 @@ def find_checkpoint(path_or_run: str | Path, *, runs_root: str | Path = "runs") 
         if not found:
             raise CheckpointError(f"ckpt=latest: no checkpoint below {Path(runs_root).resolve()}")
         path = found[0].parent
+    if str(path_or_run) in list_pretrained() and not path.exists():
+        return _checked_file(str(path_or_run))
     if path.is_file():
         return path
     if not path.is_dir():
@@ -265,6 +276,15 @@ def find_checkpoint(path_or_run: str | Path, *, runs_root: str | Path = "runs") 
     raise CheckpointError(
         f"ckpt={path_or_run}: neither {' nor '.join(NAMES)} in this folder; checkpoints below: {there}"
     )
+
+
+def _checked_file(name: str) -> Path:
+    weights = find_pretrained(name)
+    try:
+        weights.check()
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    return weights.file
 
 
 def newest_sound_checkpoint(folder: str | Path) -> Path | None:

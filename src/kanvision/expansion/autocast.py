@@ -10,7 +10,13 @@ __all__ = ["without_autocast"]
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[None]:
-    """Return a context in which operations keep the dtype of their arguments."""
-    if not torch.amp.is_autocast_available(device_type):  # the meta device, for one
+    """Return a context in which operations keep the dtype of their arguments.
+
+    An exported program has none: torch compiles the program once more for each of these contexts, which took
+    most of the time of an export, and its inputs are in full precision anyway.
+    """
+    if torch.compiler.is_exporting() or not torch.amp.is_autocast_available(
+        device_type
+    ):  # the meta device, for one
         return nullcontext()
     return torch.autocast(device_type=device_type, enabled=False)

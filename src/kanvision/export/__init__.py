@@ -13,20 +13,32 @@ from typing import TYPE_CHECKING
 from kanvision.lazy import load_on_demand
 
 if TYPE_CHECKING:
+    from .errors import ExportError
+    from .hub import from_pretrained, push, save_pretrained
     from .predictor import ClassPrediction, ImagePredictor, MaskPrediction
     from .record import InputRecord, NetworkRecord, RecordError
+    from .write import ExportedFile, export_network
 
 __all__ = [
     "ClassPrediction",
+    "ExportError",
+    "ExportedFile",
     "ImagePredictor",
     "InputRecord",
     "MaskPrediction",
     "NetworkRecord",
     "RecordError",
+    "export_network",
+    "from_pretrained",
+    "push",
+    "save_pretrained",
 ]
 
 _NAMES = {
+    ".errors": ("ExportError",),
+    ".hub": ("from_pretrained", "push", "save_pretrained"),
     ".predictor": ("ClassPrediction", "ImagePredictor", "MaskPrediction"),
     ".record": ("InputRecord", "NetworkRecord", "RecordError"),
+    ".write": ("ExportedFile", "export_network"),
 }
 __getattr__ = load_on_demand(__name__, {name: home for home, names in _NAMES.items() for name in names})

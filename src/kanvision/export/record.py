@@ -11,7 +11,10 @@ from torch import nn
 
 from kanvision.models import BUILDERS, AttentionTransfer, kanify
 from kanvision.spec.data import Interpolation, PreprocessingName
+from kanvision.spec.models import SOURCES
 from kanvision.spec.tasks import Kind, MaskMode
+
+from .errors import ExportError
 
 __all__ = ["InputRecord", "NetworkRecord", "RecordError"]
 
@@ -20,7 +23,7 @@ FORMAT = 1
 Record = TypeVar("Record")
 
 
-class RecordError(ValueError):
+class RecordError(ExportError):
     """A record is missing, incomplete, or of another version."""
 
 
@@ -118,10 +121,20 @@ class NetworkRecord:
 def _build(kind: Kind, name: str, arguments: Mapping[str, Any], changes: Mapping[str, Any]) -> nn.Module:
     if kind not in BUILDERS:
         raise RecordError(f"kind={kind!r}: legal: {', '.join(BUILDERS)}")
+    if ":" in name or _names_source(arguments):
+        # a record may come from anywhere, and only the weights beside it are read
+        raise RecordError(f"the record of {name} names another source of weights; nothing was read from it")
     network = BUILDERS[kind](name, **arguments)
     if changes:
         kanify(network, **changes)
     return network
+
+
+def _names_source(value: Any) -> bool:
+    """Return True if arguments name, at any depth, files or addresses of weights."""
+    if isinstance(value, Mapping):
+        return any(key in SOURCES or _names_source(item) for key, item in value.items())
+    return isinstance(value, list | tuple) and any(map(_names_source, value))
 
 
 def _parse(cls: type[Record], values: Mapping[str, Any], source: str) -> Record:

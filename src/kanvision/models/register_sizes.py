@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from timm.models import generate_default_cfgs, register_model
+from timm.models import DefaultCfg, PretrainedCfg
 
-from .registry import register_segmenter
+from kanvision.pretrained import find_pretrained, list_pretrained
+
+from .registry import register_network, register_segmenter
 
 __all__ = ["register_sizes"]
 
@@ -37,19 +40,39 @@ def register_sizes(
     """
     namespace = vars(sys.modules[module])
     names = {name.format(size=size): arguments for size, arguments in sizes.items()}
-    cfgs = generate_default_cfgs({variant: dict(cfg) for variant in names})
+    cfgs = {variant: _default_cfgs(variant, cfg) for variant in names}
     namespace.setdefault("default_cfgs", {}).update(cfgs)
     for variant, arguments in names.items():
         entrypoint = _make_entrypoint(variant, arguments, build)
         entrypoint.__module__ = module
-        namespace[variant] = (register_segmenter if segmenter else register_model)(entrypoint)
+        namespace[variant] = (register_segmenter if segmenter else register_network)(entrypoint)
+
+
+def _default_cfgs(variant: str, cfg: Mapping[str, Any]) -> DefaultCfg:
+    """Return timm's configurations of a model: without a tag, and for each of the weights in the package."""
+    found = DefaultCfg(tags=deque([""]), cfgs={"": PretrainedCfg(**cfg)})
+    for name in list_pretrained():
+        if name.partition(".")[0] == variant:
+            weights = find_pretrained(name)
+            own = weights.config["pretrained_cfg"]
+            found.tags.append(weights.tag)
+            found.cfgs[weights.tag] = PretrainedCfg(**{**cfg, **own, "file": str(weights.file)})
+            found.is_pretrained = True
+    return found
 
 
 def _make_entrypoint(
     variant: str, arguments: Mapping[str, Any], build: Callable[..., Any]
 ) -> Callable[..., Any]:
     def entrypoint(pretrained: bool = False, **kwargs: Any) -> Any:
-        return build(variant, pretrained, **{**arguments, **kwargs})
+        tag = kwargs.get("pretrained_cfg")
+        shipped: Mapping[str, Any] = {}
+        if isinstance(tag, str) and (name := f"{variant}.{tag}") in list_pretrained():
+            weights = find_pretrained(name)
+            shipped = weights.config["model_args"]
+            if pretrained:
+                weights.check()
+        return build(variant, pretrained, **{**arguments, **shipped, **kwargs})
 
     entrypoint.__name__ = entrypoint.__qualname__ = variant
     entrypoint.__doc__ = f"Build {variant}, with default arguments {dict(arguments)}."

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import timm
@@ -18,12 +20,16 @@ __all__ = [
     "encode_none_arguments",
     "is_segmenter",
     "list_models",
+    "register_network",
     "register_segmenter",
 ]
 
-OWN_PACKAGE = __name__.rpartition(".")[0]
 NONE_IS_A_VALUE = ("norm", "stem_norm")
 """Arguments of kanvision's models for which None is a legal value and not the default."""
+SHARED = ("hf-hub:", "hf_hub:", "local-dir:")
+"""Prefixes by which timm finds a shared model."""
+_ENTRYPOINTS: dict[str, Callable[..., Any]] = {}
+"""Functions that build kanvision's networks, by name; timm has one function of a name, whose ever it is."""
 _SEGMENTERS: set[str] = set()
 
 
@@ -31,21 +37,27 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
     """Build a model of kanvision or of timm.
 
     Args:
-        name: Name in timm's registry, with or without a tag ("kat_tiny_patch16_224", "resnet18.a1_in1k").
+        name: Name in timm's registry, with or without a tag ("kat_tiny_patch16_224", "resnet18.a1_in1k"), or
+            a place of a shared model ("hf-hub:owner/name", "local-dir:folder"). A tag of
+            `kanvision.list_pretrained` builds the network of those weights, and `pretrained=True` loads them.
         **kwargs: Arguments of timm's create_model and of the model: `num_classes`, `in_chans`, ...
 
     Raises:
         ValueError: There is no such model; the message lists the closest names.
     """
+    if name.startswith(SHARED):
+        return timm.create_model(name, **kwargs)
     if not timm.is_model(name):
         plugins.import_installed()
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, [*list_models(), *timm.list_models()], n=5)
         hint = f"nearest: {', '.join(dict.fromkeys(near))}" if near else "see list_models()"
         raise ValueError(f"There is no model {name!r}; {hint}.")
-    if _is_own(name.partition(".")[0]):
+    base = name.partition(".")[0]
+    if _is_own(base):
         kwargs = encode_none_arguments(kwargs)
-    return timm.create_model(name, **kwargs)
+    with _own_registration(base):
+        return timm.create_model(name, **kwargs)
 
 
 def encode_none_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -71,10 +83,38 @@ def list_models(filter: str = "*", kind: str | None = None) -> list[str]:
     return sorted(name for name in names if kind is None or (kind == "segmenter") == is_segmenter(name))
 
 
+def register_network(entrypoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Register a function that builds a network of kanvision with timm; used as a decorator."""
+    _ENTRYPOINTS[entrypoint.__name__] = entrypoint
+    return _register(entrypoint)
+
+
 def register_segmenter(entrypoint: Callable[..., Any]) -> Callable[..., Any]:
     """Register a function that builds a segmentation network with timm; used as a decorator."""
     _SEGMENTERS.add(entrypoint.__name__)
-    return register_model(entrypoint)
+    return register_network(entrypoint)
+
+
+def _register(entrypoint: Callable[..., Any]) -> Callable[..., Any]:
+    with warnings.catch_warnings():
+        # the code of KAT registers networks of the same names
+        warnings.filterwarnings("ignore", message="Overwriting .* in registry")
+        return register_model(entrypoint)
+
+
+@contextmanager
+def _own_registration(name: str) -> Iterator[None]:
+    """Register our network of a name for a while, if another package has registered its own after ours."""
+    ours = _ENTRYPOINTS.get(name)
+    theirs = timm.model_entrypoint(name)
+    if ours is None or theirs is ours:
+        yield
+        return
+    _register(ours)
+    try:
+        yield
+    finally:
+        _register(theirs)
 
 
 def is_segmenter(name: str) -> bool:
@@ -83,5 +123,6 @@ def is_segmenter(name: str) -> bool:
 
 
 def _is_own(name: str) -> bool:
-    module = str(timm.model_entrypoint(name).__module__)
-    return module.startswith(f"{OWN_PACKAGE}.") or plugins.is_from_plugin(module)
+    if name in _ENTRYPOINTS:
+        return True
+    return plugins.is_from_plugin(str(timm.model_entrypoint(name).__module__))

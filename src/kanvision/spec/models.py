@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 # Networks of KAN convolutions.
 Form = Literal["plain", "bottleneck", "moe", "moe_bottleneck"]
@@ -101,3 +101,22 @@ LOCATIONS: Final[dict[LocationName, str]] = {
     "decoder_last": "last map of a segmenter's decoder, the input of its head",
 }
 """Each feature map in words, in the order in which an image passes them."""
+
+SOURCES: Final = frozenset(
+    {
+        *("pretrained", "checkpoint_path", "cache_dir", "encoder_weights", "pretrained_model_args"),
+        *("url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict", "custom_load"),
+    }
+)
+"""Arguments, at any depth, by which timm and segmentation-models-pytorch download weights or read files."""
+
+
+def without_sources(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a model without the sources of weights, at any depth."""
+
+    def inner(value: Any) -> Any:
+        if isinstance(value, dict):
+            return without_sources(value)
+        return [inner(item) for item in value] if isinstance(value, list | tuple) else value
+
+    return {name: inner(value) for name, value in values.items() if name not in SOURCES}

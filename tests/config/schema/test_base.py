@@ -3,8 +3,8 @@
 import pytest
 from pydantic import TypeAdapter
 
-from kanvision.config.schema.base import without_sources
 from kanvision.config.schema.models import AnyModel
+from kanvision.spec.models import without_sources
 
 
 def test_sources_are_left_out_at_any_depth() -> None:

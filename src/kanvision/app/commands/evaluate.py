@@ -41,7 +41,8 @@ def _main(cfg: DictConfig) -> None:
     from kanvision.app import EVALUATIONS
     from kanvision.checkpoints import CheckpointError
     from kanvision.data.errors import DataError
+    from kanvision.export.errors import ExportError
     from kanvision.tasks import NonFiniteError
 
-    with exit_with_message(ConfigError, CheckpointError, DataError, NonFiniteError):
+    with exit_with_message(ConfigError, CheckpointError, DataError, ExportError, NonFiniteError):
         EVALUATIONS[config.mode](config)

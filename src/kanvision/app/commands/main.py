@@ -21,12 +21,13 @@ kanvision {version}: vision models with learned nonlinearities
     kanvision train    [group=choice ...] [key=value ...]      train a model
     kanvision eval     ckpt=<run> [mode=...] [key=value ...]   test, explain or analyze a trained model
     kanvision predict  ckpt=<run> input=<images>               masks, or the classes of images
+    kanvision export   ckpt=<run> format=[onnx,...]            files for other programs
     kanvision sweep    <folder>                                table of a folder of runs
     kanvision info     [group[=choice] ...]                    cards of models, bases, data, experiments
 
 Runs are written to the folder runs/ below the current one. Every program has --help.
 """
-MODES: dict[str, Mode] = {"predict": "predict"}
+MODES: dict[str, Mode] = {"predict": "predict", "export": "export"}
 """Commands that are a mode of `kanvision eval`."""
 
 

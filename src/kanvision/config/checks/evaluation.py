@@ -11,7 +11,8 @@ from kanvision.config.schema.base import Section
 from kanvision.config.schema.evaluation import AnalysisConfig
 from kanvision.config.schema.root import EvalConfig
 from kanvision.plugins import find_arguments
-from kanvision.spec.evaluation import ANALYSES, Mode
+from kanvision.pretrained import list_pretrained
+from kanvision.spec.evaluation import ANALYSES, EXPORT_FORMATS, Mode
 
 from .rules import CHECKPOINT, Rule
 
@@ -23,6 +24,7 @@ KEYS_BY_MODE: dict[Mode, tuple[str, ...]] = {
     "predict": ("input", "predict"),
     "analyze": ("analysis", "analyze"),
     "functions": (),
+    "export": ("format", "quantize", "export"),
     "check_data": ("check",),
     "report": (),
     "benchmark": (),
@@ -54,7 +56,7 @@ def _changed_keys(given: Section, default: Section, name: str, prefix: str = "")
 def _missing_checkpoint(ckpt: str, root: str) -> dict[str, str] | None:
     latest = ckpt == "latest"
     path = Path(root, "latest") if latest else Path(ckpt)
-    if path.exists():
+    if path.exists() or ckpt in list_pretrained():
         return None
     return {"why": f"there is no run in {root}" if latest else f"there is no file or folder {path}"}
 
@@ -94,6 +96,12 @@ def _keys_of_data(config: EvalConfig) -> dict[str, Any] | None:
     return {"keys": keys} if keys and config.mode == "predict" else None
 
 
+def _keys_of_scores(config: EvalConfig) -> dict[str, Any] | None:
+    keys = list(_changed_keys(config, EvalConfig(ckpt=config.ckpt), "data"))
+    keys += ["split"] if config.split != "test" else []
+    return {"keys": keys} if keys and config.mode == "export" and config.quantize is None else None
+
+
 def _tiles_of_resized(mode: str, predict: Any) -> dict[str, Any] | None:
     keys = [f"predict.{key}" for key in ("tile", "overlap") if getattr(predict, key) is not None]
     return {"keys": ["predict.resize", *keys]} if mode == "predict" and predict.resize and keys else None
@@ -110,6 +118,19 @@ RULES = (
          "there is no file or folder {input}", IMAGES, reads="input mode"),
     Rule("", _keys_of_data, "mode=predict reads the images of `input` and no data set", "leave out",
          reads="*"),
+    Rule("", _keys_of_scores, "mode=export reads images for the scores of quantize alone", "leave out",
+         reads="*"),
+    Rule("format", lambda given, mode: mode == "export" and given is None,
+         "mode=export needs formats", f"legal: format=[{','.join(EXPORT_FORMATS)}], or some of them",
+         reads="format mode"),
+    Rule("quantize format",
+         lambda quantize, given: quantize is not None and given is not None and "onnx" not in given,
+         "the file with 8-bit weights is made of the ONNX file", "add onnx to format",
+         reads="quantize format"),
+    Rule("quantize export.img_size",
+         lambda quantize, size: quantize is not None and size is not None,
+         "scores are those of images of the size of the run", "leave one of them out",
+         reads="quantize export.img_size"),
     Rule("", _tiles_of_resized, "an image that is resized has no tiles", "leave one of them out",
          reads="mode predict"),
     Rule("predict.overlap predict.tile",
@@ -125,7 +146,7 @@ RULES = (
     Rule("", _keys_of_other_analyses, "not used by analysis={analysis}",
          "leave out, or take analysis={other}", reads="mode analysis analyze"),
     Rule("trainer.devices",
-         lambda devices, mode: mode in ("predict", "analyze") and devices not in (1, "auto"),
+         lambda devices, mode: mode in ("predict", "analyze", "export") and devices not in (1, "auto"),
          "mode={mode} runs on one device", "leave it out", reads="trainer.devices mode"),
     Rule("ckpt mode", lambda _, mode: mode in ("report", "benchmark"), "mode={mode} does not read ckpt",
          "leave ckpt out; runs and checkpoints stand in input= (report) or models= (benchmark)"),

@@ -76,6 +76,7 @@ Examples
     python eval.py ckpt=best.ckpt data.root=/elsewhere trainer.accelerator=cpu
     python eval.py mode=explain ckpt=latest                     what predictions depend on: images, scores
     python eval.py mode=predict ckpt=latest input=scene.tif     masks, or the classes of images
+    python eval.py mode=export ckpt=latest format=[onnx]        files for other programs: docs/export.md
     python eval.py mode=check_data data=busi data.root=busi     every bad file of a data set
     python eval.py mode=functions ckpt=latest                   the learned functions of all layers
     python eval.py mode=report input=runs/sweeps/basis          runs compared over seeds and images

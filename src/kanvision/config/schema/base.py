@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from kanvision.spec.models import without_sources
 from kanvision.spec.tasks import Kind
 
 Rate = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -59,24 +60,6 @@ Model = TypeVar("Model", bound="ModelConfig")
 WIDTHS = ("width_scale", "embed_dim")
 """Keys that scale the width of all layers of a network."""
 MATCH = r"^(params|flops):\d+(\.\d*)?([eE]\+?\d+)?$"
-SOURCES = frozenset(
-    {
-        *("pretrained", "checkpoint_path", "cache_dir", "encoder_weights", "pretrained_model_args"),
-        *("url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict", "custom_load"),
-    }
-)
-"""Arguments, at any depth, by which timm and segmentation-models-pytorch download weights or read files."""
-
-
-def without_sources(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a model without the sources of weights, at any depth."""
-
-    def inner(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return without_sources(value)
-        return [inner(item) for item in value] if isinstance(value, list | tuple) else value
-
-    return {name: inner(value) for name, value in values.items() if name not in SOURCES}
 
 
 class ModelConfig(Section):

@@ -109,6 +109,23 @@ class PredictionConfig(Section):
     """Replace existing results."""
 
 
+Size = Annotated[list[Count], Field(min_length=2, max_length=2)]
+
+
+class ExportConfig(Section):
+    """Settings of mode=export."""
+
+    img_size: Count | None = None
+    """Side of the images that the files take; null: that of the run."""
+    dynamic_size: bool = False
+    """The files take images of any size, for a segmenter multiples of its stride."""
+    sizes: list[Size] = Field(default_factory=list)
+    """Further heights and widths that the files must take, such as [[480, 640]]; a file that does not is
+    refused."""
+    tolerance: Positive = 1e-4
+    """Maximal difference of the logits of a file from those of torch, relative to the largest logit."""
+
+
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 

@@ -12,12 +12,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from kanvision.spec.data import EvalSplit, FaultPolicy
-from kanvision.spec.evaluation import Analysis, Mode
+from kanvision.spec.evaluation import Analysis, ExportFormat, Mode, Quantization
 from kanvision.spec.training import Accelerator, Direction, Precision
 
 from .base import Count, PluginNames, Section
 from .data import AnyData, AugmentConfig, MixupConfig
-from .evaluation import AnalysisConfig, CheckingConfig, ExplanationConfig, PredictionConfig
+from .evaluation import (
+    AnalysisConfig,
+    CheckingConfig,
+    ExplanationConfig,
+    ExportConfig,
+    PredictionConfig,
+)
 from .models import AnyModel, BasisConfig
 from .training import (
     EMAConfig,
@@ -141,13 +147,17 @@ class EvalConfig(Section):
     plugins: PluginNames = Field([])
     """Packages to import, as for `train.py`."""
     ckpt: str
-    """Checkpoint file, run folder (its best checkpoint), or latest."""
+    """Checkpoint file, run folder (its best checkpoint), latest, or name of weights in the package."""
     mode: Mode = "test"
     """Program: test metrics, explanations, predictions of own images, an analysis of the network, its learned
-    functions (short for analyze, analysis=functions), or a check of every file of its data (without `ckpt`:
-    of `data=<name>`). Without `ckpt`: report and benchmark."""
+    functions (short for analyze, analysis=functions), its export to files, or a check of every file of its
+    data (without `ckpt`: of `data=<name>`). Without `ckpt`: report and benchmark."""
     analysis: Analysis | None = None
     """Analysis of mode=analyze."""
+    format: Annotated[list[ExportFormat], Field(min_length=1)] | None = None
+    """Formats of the files of mode=export."""
+    quantize: Quantization | None = None
+    """Write an ONNX file with 8-bit weights too, and score it beside the other; null: no."""
     split: EvalSplit = "test"
     """Split of the data."""
     input: str | None = None
@@ -166,6 +176,8 @@ class EvalConfig(Section):
     """Settings of mode=predict."""
     analyze: AnalysisConfig = AnalysisConfig()
     """Settings of mode=analyze, a section for each analysis."""
+    export: ExportConfig = ExportConfig()
+    """Settings of mode=export."""
     check: CheckingConfig = CheckingConfig()
     """Settings of mode=check_data."""
     run_root: str = "runs"
