@@ -13,7 +13,14 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["SWITCH", "KernelBuildError", "find_compiler", "get_obstacle", "load_library"]
+__all__ = [
+    "SWITCH",
+    "KernelBuildError",
+    "find_compiler",
+    "get_obstacle",
+    "is_switched_off",
+    "load_library",
+]
 
 SWITCH = "KANVISION_KERNELS"
 """Environment variable; `off` switches generated code off."""
@@ -37,9 +44,14 @@ class KernelBuildError(RuntimeError):
 
 def get_obstacle() -> str:
     """Return why no code is generated, or an empty string."""
-    if os.environ.get(SWITCH, "").lower() in ("off", "0", "false", "no"):
+    if is_switched_off():
         return f"{SWITCH} is {os.environ[SWITCH]}"
     return "" if find_compiler() else "there is no C compiler (CC, cc, gcc or clang)"
+
+
+def is_switched_off() -> bool:
+    """Return True if the environment switches generated code off."""
+    return os.environ.get(SWITCH, "").lower() in ("off", "0", "false", "no")
 
 
 def find_compiler() -> str | None:

@@ -10,14 +10,12 @@ point of each row, where they lie as (n, L).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
 
+from .arrangement import Placement
 from .c_library import LIBRARY
 from .trace import Program
 
-__all__ = ["Placement", "emit_gradients", "emit_values"]
-
-Placement: TypeAlias = Literal["shared", "row", "point"]
+__all__ = ["emit_gradients", "emit_values"]
 
 _LEVELS: dict[Placement, int] = {"shared": 0, "row": 1, "point": 2}
 _EXPRESSIONS = {

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .execute import Arrangement
+from .arrangement import Arrangement
 
 __all__ = ["Contraction", "Convolution", "MatrixProduct", "split_weight"]
 

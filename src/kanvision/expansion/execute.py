@@ -9,17 +9,18 @@ import ctypes
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from . import triton_kernels
+from .arrangement import Arrangement, Placement, find_place
 from .build import KernelBuildError, get_obstacle, load_library
-from .c import Placement, emit_gradients, emit_values
+from .c import emit_gradients, emit_values
 from .define import Definition, evaluate, is_per_channel
 from .trace import trace_gradients, trace_values
 
-__all__ = ["Arrangement", "compute_gradients", "compute_values", "find_failure"]
+__all__ = ["compute_gradients", "compute_values", "find_failure"]
 
 # Fewer points than this take one thread; waking others costs more.
 _PARALLEL_FROM = 32768
@@ -27,29 +28,13 @@ _PARALLEL_FROM = 32768
 _PIECES = 16
 
 
-class Arrangement(NamedTuple):
-    """Order of points and values in memory.
-
-    Args:
-        rows: Number of rows, R.
-        length: Points of a row, L; K L values follow each other for each row.
-        functions: Number of functions, K.
-        channels: Number of channels, C.
-        channels_inside: True if the points of a row are the channels, L = C; False if row r is channel
-            r mod C.
-    """
-
-    rows: int
-    length: int
-    functions: int
-    channels: int
-    channels_inside: bool
-
-
 def compute_values(
     definition: Definition, x: Tensor, inputs: Sequence[Tensor], order: Arrangement, out: Tensor
 ) -> None:
     """Write the values at contiguous points x into a contiguous tensor."""
+    if triton_kernels.is_usable(definition, x):
+        triton_kernels.compute_values(definition, x, inputs, order, out)
+        return
     run = _find_loop(definition, x, inputs, order, None)
     if run is not None:
         pointers, _kept = _point(inputs, order)
@@ -78,6 +63,8 @@ def compute_gradients(
         wanted: True for x, and for each input, if its gradient is needed.
         out: Contiguous tensor for the gradient of x, if that is wanted.
     """
+    if triton_kernels.is_usable(definition, x):
+        return triton_kernels.compute_gradients(definition, x, inputs, order, grads, wanted, out)
     run = _find_loop(definition, x, inputs, order, wanted)
     if run is None:
         to_x, *others = _differentiate(definition, x, inputs, order, grads, wanted)
@@ -85,7 +72,7 @@ def compute_gradients(
             out.copy_(to_x)
         return others
     shapes = [
-        _place(values, order, size)[1]
+        find_place(values, order, size)[1]
         for values, size, need in zip(inputs, definition.all_sizes, wanted[1:], strict=True)
         if need
     ]
@@ -136,7 +123,7 @@ def _find_loop(
     if x.device.type != "cpu" or x.dtype != torch.float32 or not definition.has_trace or get_obstacle():
         return None
     placements = tuple(
-        _place(values, order, size)[0] for values, size in zip(inputs, definition.all_sizes, strict=True)
+        find_place(values, order, size)[0] for values, size in zip(inputs, definition.all_sizes, strict=True)
     )
     return _build(definition, placements, wanted)[0]
 
@@ -164,13 +151,6 @@ def _build(
     first = [address] * 2 if wanted is None else [address] * pointers + [count]
     run.argtypes = [*first, address, *[count] * 5]
     return run, ""
-
-
-def _place(values: Tensor, order: Arrangement, size: int) -> tuple[Placement, tuple[int, int]]:
-    """Return the place of an input, and the shape of its gradient there."""
-    if not is_per_channel(values):
-        return "shared", (1, size)
-    return ("point", (size, order.channels)) if order.channels_inside else ("row", (order.channels, size))
 
 
 def _point(

@@ -18,16 +18,20 @@ import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from . import fused_conv, triton_kernels
+from .arrangement import Arrangement
 from .autocast import without_autocast
 from .contraction import Contraction, split_weight
 from .define import Definition, count_functions, evaluate
 from .double_backward import plain_gradients
-from .execute import Arrangement, compute_gradients, compute_values
+from .execute import compute_gradients, compute_values
 
 __all__ = ["Branch", "compute_level", "contract", "expand", "is_ordinary"]
 
 # Maps of a block, in bytes: what stays in the cache between the loop and the linear map.
 _BLOCK_BYTES = 2**21
+# On a GPU a block has to fill the device; it bounds the memory.
+_GPU_BLOCK_BYTES = 2**28
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 
@@ -179,17 +183,29 @@ def _contract_blocks(
         for branch, (x, weight, scale, inputs, _) in _walk(plan, tensors):
             prepared = _Prepared.of(branch, x, _scale(branch, weight, scale), dtype)
             shift = None if bias is None or total is not None else bias.to(prepared.weight.dtype)
-            parts = []
-            for block in prepared.blocks:
-                maps, order = branch.contraction.allocate(block, prepared.num_functions)
-                compute_values(branch.definition, block, inputs, order, maps)
-                parts.append(branch.contraction.apply(maps.to(prepared.weight.dtype), prepared.weight, shift))
-            y = parts[0] if len(parts) == 1 else torch.cat(parts)
+            if fused_conv.is_usable(branch.contraction, branch.definition, prepared.points):
+                y = fused_conv.convolve(
+                    branch.definition, branch.contraction, prepared.points, prepared.weight, inputs, shift
+                )
+            else:
+                y = _contract_maps(branch, prepared, inputs, shift)
             if prepared.constant is not None and branch.level is not None:
                 y.add_(branch.contraction.map_level(branch.level, prepared.constant, prepared.points))
             total = y if total is None else total.add_(y)
     assert total is not None
     return plan[0].contraction.shape(total, first)
+
+
+def _contract_maps(
+    branch: Branch, prepared: _Prepared, inputs: Sequence[Tensor], shift: Tensor | None
+) -> Tensor:
+    """Return the result of a branch without its constant function, block by block."""
+    parts = []
+    for block in prepared.blocks:
+        maps, order = branch.contraction.allocate(block, prepared.num_functions)
+        compute_values(branch.definition, block, inputs, order, maps)
+        parts.append(branch.contraction.apply(maps.to(prepared.weight.dtype), prepared.weight, shift))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class _Prepared(NamedTuple):
@@ -214,11 +230,13 @@ class _Prepared(NamedTuple):
     def of(cls, branch: Branch, x: Tensor, weight: Tensor, dtype: torch.dtype | None) -> _Prepared:
         """Prepare the tensors of a branch; linear maps have `dtype`, or that of the weights."""
         count, folds = branch.num_functions, branch.level is not None
-        points = branch.contraction.order(_exact(x))
+        is_exact = triton_kernels.is_usable(branch.definition, x)  # in any precision of storage
+        points = branch.contraction.order(x if is_exact else _exact(x))
         given = weight if dtype is None else weight.to(dtype)
         packed = branch.contraction.pack(given, count, folds)
         # Maps of a block are as large as a cache, or as the weights that each block reads.
-        size = max(_BLOCK_BYTES // points.element_size(), packed.numel())
+        block_bytes = _GPU_BLOCK_BYTES if x.is_cuda else _BLOCK_BYTES
+        size = max(block_bytes // points.element_size(), packed.numel())
         length = max(1, size * len(points) // max(1, points.numel() * count))
         blocks = (points,) if length >= len(points) else torch.split(points, length)
         constant = split_weight(given, count, True)[:, 0].sum(1, keepdim=True) if folds else None
@@ -263,21 +281,41 @@ def _differentiate(
     contraction, definition = branch.contraction, branch.definition
     x, weight, scale, inputs, _ = arguments
     prepared = _Prepared.of(branch, x, _scale(branch, weight, scale), dtype)
-    of_inputs = (wanted[0], *wanted[3:])
-    of_weight = wanted[1] or wanted[2]
+    grad = contraction.flatten(grad).to(prepared.weight.dtype)
+    needs = (wanted[0], wanted[1] or wanted[2], *wanted[3:])
+    if fused_conv.is_usable(contraction, definition, prepared.points):
+        to_points, to_packed, *to_inputs = fused_conv.differentiate(
+            definition, contraction, prepared.points, prepared.weight, inputs, grad, needs
+        )
+    else:
+        to_points, to_packed, *to_inputs = _differentiate_maps(branch, prepared, inputs, grad, needs)
+    to_x = None if to_points is None else contraction.restore(to_points, x).to(x.dtype)
+    to_weight, to_scale = _join_weight(branch, prepared, weight, grad, to_packed), None
+    if scale is not None and to_weight is not None:
+        by_edge = torch.unflatten(weight, 1, (-1, branch.num_weights))
+        to_scale = (by_edge * torch.unflatten(to_weight, 1, (-1, branch.num_weights))).sum(2)
+        to_weight = _scale(branch, to_weight, scale)
+    return [to_x, to_weight, to_scale, *to_inputs]
+
+
+def _differentiate_maps(
+    branch: Branch, prepared: _Prepared, inputs: Sequence[Tensor], grad: Tensor, wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    """Return the gradients of the points, the packed weights and the inputs, block by block."""
+    contraction, definition = branch.contraction, branch.definition
+    of_inputs = (wanted[0], *wanted[2:])
     to_points = torch.empty_like(prepared.points) if wanted[0] else None
     to_packed: Tensor | None = None
     to_inputs: list[Tensor | None] = [None] * len(inputs)
     start = 0
-    grad = contraction.flatten(grad).to(prepared.weight.dtype)
     for block in prepared.blocks:
         place = slice(start, start + len(block))
         start = place.stop
         maps, order = contraction.allocate(block, prepared.num_functions)
-        if of_weight:
+        if wanted[1]:
             compute_values(definition, block, inputs, order, maps)
         to_maps, more = contraction.differentiate(
-            grad[place], maps.to(grad.dtype), prepared.weight, (any(of_inputs), of_weight)
+            grad[place], maps.to(grad.dtype), prepared.weight, (any(of_inputs), wanted[1])
         )
         to_packed = more if to_packed is None or more is None else to_packed.add_(more)
         if to_maps is not None:
@@ -286,13 +324,7 @@ def _differentiate(
             to_inputs = [
                 b if a is None or b is None else a + b for a, b in zip(to_inputs, parts, strict=True)
             ]
-    to_x = None if to_points is None else contraction.restore(to_points, x).to(x.dtype)
-    to_weight, to_scale = _join_weight(branch, prepared, weight, grad, to_packed), None
-    if scale is not None and to_weight is not None:
-        by_edge = torch.unflatten(weight, 1, (-1, branch.num_weights))
-        to_scale = (by_edge * torch.unflatten(to_weight, 1, (-1, branch.num_weights))).sum(2)
-        to_weight = _scale(branch, to_weight, scale)
-    return [to_x, to_weight, to_scale, *to_inputs]
+    return [to_points, to_packed, *to_inputs]
 
 
 def _join_weight(

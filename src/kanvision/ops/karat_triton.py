@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from kanvision.expansion.autocast import without_autocast
+from kanvision.expansion.triton_support import get_triton_obstacle
 
 from .karat import Series, differentiable_gradients
-from .triton_support import get_triton_obstacle
 
 __all__ = ["fused_fourier_attention", "get_fusion_obstacle"]
 

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from kanvision.expansion.triton_support import get_triton_obstacle
+
 from .rational_closed import compute_limits
-from .triton_support import get_triton_obstacle
 
 __all__ = ["fused_rational", "fused_rational_gradients", "get_fusion_obstacle"]
 
