@@ -133,7 +133,7 @@ class _Call:
     ) -> None:
         self.definition, self.conv, self.x = definition, conv, x.contiguous()
         self.num_outputs, self.kernel_size = len(weight), weight.shape[2:]
-        by_function = weight.unflatten(1, (x.shape[1], -1))  # (O, C, K, kh, kw)
+        by_function = torch.unflatten(weight, 1, (x.shape[1], -1))  # (O, C, K, kh, kw)
         self.num_functions = by_function.shape[2]
         self.packed = by_function.to(x.dtype).permute(3, 4, 2, 1, 0).contiguous()  # (kh, kw, K, C, O)
         self.placements: tuple[Placement, ...] = tuple(

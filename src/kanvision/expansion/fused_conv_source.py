@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .c import Placement
+from .arrangement import Placement
 from .trace import Program
 from .triton_source import emit_loads, emit_program, refer
 
