@@ -45,8 +45,7 @@ ROOMS: dict[str, set[str]] = {
     "export": MODEL_ROOMS | {"data", "metrics", "prediction"},  # needs no trainer and no configuration
     "": MODEL_ROOMS | {"analysis", "app", "checkpoints", "config", "data", "export", "plugins"},
 }
-# how packages import on demand; weights in the package; names, sizes and legal values
-EVERYWHERE = {"lazy", "pretrained", "spec"}
+EVERYWHERE = {"lazy", "pretrained", "spec"}  # imports on demand, weights in the package, legal values
 ROOMS = {room: known | EVERYWHERE for room, known in ROOMS.items()} | {room: set() for room in EVERYWHERE}
 ROOMS["app"] = set(ROOMS)  # builds everything
 ROOMS["testing"] = set(ROOMS)  # tests everything that plugins add
