@@ -17,12 +17,11 @@ STEP = """
 import torch
 from kanvision.layers import KANConv2d
 from kanvision.expansion import execute
-from kanvision.expansion.elementary import SILU
 torch.manual_seed(0)
 layer = KANConv2d(2, 2, 3, padding=1, basis="gram", basis_act="silu")
 x = torch.randn(2, 2, 5, 5, requires_grad=True)
 layer(x).square().sum().backward()
-print(execute.find_failure(SILU))
+print(execute.find_kernel_obstacle())
 print(sum(p.grad.abs().sum().item() for p in layer.parameters()) + x.grad.abs().sum().item())
 """
 

@@ -15,6 +15,7 @@ from kanvision.config.checks.resume import why_other_training
 from kanvision.config.runtime.run_folder import is_resumable
 from kanvision.data import ImageDataModule
 from kanvision.data.fingerprints import fingerprint
+from kanvision.expansion.execute import find_kernel_obstacle
 from kanvision.layers.functions import FunctionPlot
 
 from .build import is_dry_run
@@ -42,6 +43,8 @@ def run_summary(run: TrainingRun) -> dict[str, str]:
         )
     if precision != cfg.trainer.precision:
         lines["precision"] += f" ({cfg.trainer.precision} would only slow a CPU down)"
+    if (reason := find_kernel_obstacle()) and run.trainer.strategy.root_device.type == "cpu":
+        lines["kernels"] = f"plain formulas of the functions, which are slower: {reason}"
     origin = cfg.finetune.init_from or getattr(cfg.model, "init_from", None)
     if origin is not None and run.resume is None:
         lines["weights"] = "; ".join(filter(None, [f"start from {origin}", str(run.start or "")]))

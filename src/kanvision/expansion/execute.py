@@ -18,9 +18,10 @@ from .arrangement import Arrangement, Placement, find_place
 from .build import KernelBuildError, get_obstacle, load_library
 from .c import emit_gradients, emit_values
 from .define import Definition, evaluate, is_per_channel
+from .elementary import SILU
 from .trace import trace_gradients, trace_values
 
-__all__ = ["compute_gradients", "compute_values", "find_failure"]
+__all__ = ["compute_gradients", "compute_values", "find_failure", "find_kernel_obstacle"]
 
 # Fewer points than this take one thread; waking others costs more.
 _PARALLEL_FROM = 32768
@@ -100,6 +101,11 @@ def compute_gradients(
         inside = is_per_channel(values) and order.channels_inside
         found.append((part.t() if inside else part).reshape(values.shape).to(values.dtype))
     return found
+
+
+def find_kernel_obstacle() -> str:
+    """Return why functions run by their plain formulas on this machine, or an empty string."""
+    return find_failure(SILU)
 
 
 def find_failure(definition: Definition) -> str:
