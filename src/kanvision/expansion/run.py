@@ -350,11 +350,7 @@ def _differentiate_plainly(
     plan: tuple[Branch, ...], grad: Tensor, bias: Tensor | None, tensors: list[Tensor], needs: Sequence[bool]
 ) -> list[Tensor | None]:
     """Return the gradients in ordinary operations, which can be differentiated again."""
-
-    def formula(bias: Tensor | None, *tensors: Tensor) -> Tensor:
-        return _contract_plainly(plan, bias, tensors)
-
-    return plain_gradients(formula, [bias, *tensors], needs, grad)
+    return plain_gradients(lambda b, *given: _contract_plainly(plan, b, given), [bias, *tensors], needs, grad)
 
 
 class _Expand(torch.autograd.Function):
