@@ -1,8 +1,8 @@
 """Memory of KAN convolutions for the backward pass, and its cost in time: `python -m benchmarks.memory`.
 
 Every tensor that autograd saves is counted once by its storage, in sizes of the input of the layer, which is
-one of them; parameters and buffers are not counted. `lean` is the default of training (`checkpoint=True`):
-the maps of the basis are recomputed in the backward pass, for one layer at a time. `full` saves them. The
+one of them; parameters and buffers are not counted. The maps of the basis are never kept. `full` is the
+default; `lean` (`checkpoint=True`) also computes norm and activation again in the backward pass. The
 first table has the convolution over each basis, the second the published layers with norms and activations;
 `conv` is the layer that they replace, Conv2d + BatchNorm2d + SiLU. Training steps of all three are timed in
 turns, so that the load of the machine affects all.

@@ -1,8 +1,8 @@
 """Training step of U-KAN against its layer by the recursion: `python -m benchmarks.ukan`.
 
-Four networks with the same weights take their steps in turns, so that a busy machine slows all of them: ours;
-ours that keeps the expanded maps (checkpoint=False); one whose KAN layers are those of the published code,
-the recursion of Cox and de Boor on the knots of every feature under plain autograd; and the MLP twin. "kept"
+Three networks with the same weights take their steps in turns, so that a busy machine slows all of them: ours;
+one whose KAN layers are those of the published code, the recursion of Cox and de Boor on the knots of every
+feature under plain autograd; and the MLP twin. "kept"
 is what autograd keeps between forward and backward, parameters not counted. The recursion's temporaries are
 larger than caches, so that its price for an image rises with the batch.
 """
@@ -64,18 +64,15 @@ class RecursiveKANLinear(nn.Module):
 
 
 def competitors(size: str) -> dict[str, nn.Module]:
-    """The four networks by name; all but the twin compute the same."""
+    """The three networks by name; all but the twin compute the same."""
     ours = create_segmenter(f"ukan_{size}", in_chans=3, num_classes=1).train()
-    full, recursive = copy.deepcopy(ours), copy.deepcopy(ours)
-    for module in full.modules():
-        if isinstance(module, KANLinear):
-            module.checkpoint = False
+    recursive = copy.deepcopy(ours)
     for parent in list(recursive.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, KANLinear):
                 setattr(parent, name, RecursiveKANLinear(child))
     twin = create_segmenter(f"ukan_{size}", in_chans=3, num_classes=1, plain=True).train()
-    return {"ours": ours, "checkpoint=False": full, "recursion": recursive, "MLP twin": twin}
+    return {"ours": ours, "recursion": recursive, "MLP twin": twin}
 
 
 def main() -> None:

@@ -186,19 +186,20 @@ def test_checkpoint_keeps_inputs_only():
             4, 4, 3, padding=1, norm="batch", input_norm="batch", drop_rate=0.5, checkpoint=checkpoint
         )
         x = torch.randn(2, 4, 8, 8, requires_grad=True)
-        sizes = []
+        sizes = {}
         with torch.autograd.graph.saved_tensors_hooks(
-            lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t
+            lambda t, s=sizes: s.update({t.data_ptr(): t.numel()}) or t, lambda t: t
         ):
             y = conv(x)
-        kept.append(sum(size for size in sizes if size >= x.numel()) / x.numel())
+        weights = {parameter.data_ptr() for parameter in conv.parameters()}
+        kept.append(sum(size for place, size in sizes.items() if place not in weights) / x.numel())
         y.square().sum().backward()
         grads.append([x.grad, conv.norm.running_mean, conv.input_norm.running_mean])
         grads[-1] += [parameter.grad for parameter in conv.parameters()]
     for plain, recomputed in zip(*grads, strict=True):
         torch.testing.assert_close(plain, recomputed)
-    # Inputs of the two norms and of the two branches, and never eight maps.
-    assert max(kept) <= 4
+    # Inputs of the two norms and of the two branches, small statistics, and never eight maps.
+    assert max(kept) <= 4.2
 
 
 def test_dropout_is_per_channel_and_spares_the_base():

@@ -14,13 +14,13 @@ def config(**values) -> EvalConfig:
 
 
 def test_every_name_has_an_analysis_and_keys_of_its_own():
-    assert set(get_args(Analysis)) == set(ANALYSES) == set(AnalysisConfig.model_fields) - {"seed"}
+    assert set(get_args(Analysis)) == set(ANALYSES) == set(AnalysisConfig.model_fields) - {"seed", "kwargs"}
 
 
 def test_mode_analyze_needs_an_analysis():
     (problem,) = eval_problems(config(mode="analyze"))
     assert problem.keys == ("analysis",)
-    assert problem.fix.startswith("legal: attention, spectra, histograms")
+    assert problem.fix.startswith("legal: attention, functions, spectra, histograms")
     assert eval_problems(config(mode="test")) == []
     assert eval_problems(config(mode="analyze", analysis="spectra")) == []
 
