@@ -182,7 +182,8 @@ def test_checkpointing_changes_nothing_but_memory(name):
         results.append([*(p.grad.clone() for p in model.parameters()), *(b.clone() for b in model.buffers())])
     for plain, recomputed in zip(*results, strict=True):
         torch.testing.assert_close(plain, recomputed)
-    assert kept[1] < kept[0]
+    # The linear layers of U-KAN have neither norm nor activation that could be computed again.
+    assert kept[1] == kept[0] if name.startswith("ukan") else kept[1] < kept[0]
 
 
 def test_parameters_of_bases_do_not_decay():
