@@ -1,10 +1,10 @@
 """Training step of U-KAN against its layer by the recursion: `python -m benchmarks.ukan`.
 
-Three networks with the same weights take their steps in turns, so that a busy machine slows all: ours;
-one whose KAN layers are those of the published code, the recursion of Cox and de Boor on the knots of every feature under
-plain autograd; and the MLP twin. "kept"
-is what autograd keeps between forward and backward, parameters not counted. The recursion's temporaries are
-larger than caches, so that its price for an image rises with the batch.
+Three networks with the same weights take their steps in turns, so that a busy machine slows all: ours; one
+whose KAN layers are those of the published code, the recursion of Cox and de Boor on the knots of every
+feature under plain autograd; and the MLP twin. "kept" is what autograd keeps between forward and backward,
+parameters not counted. The recursion's temporaries are larger than caches, so that its price for an image
+rises with the batch.
 """
 
 from __future__ import annotations
