@@ -78,6 +78,11 @@ DOORS = {
     "timm.models.vision_transformer.VisionTransformer._pos_embed": "attention transfer from a teacher",
     "timm.scheduler.scheduler.Scheduler._get_lr": "the plateau schedule",
     # --- torch
+    "torch._C": "the next three",
+    "torch._C._functorch": "generated loops run under vmap and other transforms, which cannot see into them",
+    "torch._C._is_tracing": "generated loops run under torch.jit.trace, which cannot see into them",
+    "torch.autograd.forward_ad._current_level": "generated loops run under forward AD, without tangents",
+    "torch.utils._python_dispatch._get_current_dispatch_mode": "fake tensors reach generated loops",
     "torch._foreach_lerp_": "the moving average takes one kernel for each parameter (ema)",
     "torch.nn.modules.batchnorm._BatchNorm": "batch norms of any dimension are not recognized",
     "torch.nn.modules.batchnorm._NormBase": "weights of norms appear in histograms as those of layers",

@@ -118,6 +118,8 @@ TWICE = {
     "layers/presets.py": "what the fully connected form of each layer of the same file changes",
     "checkpoints/published/torch_conv_kan/conv.py": "names of the published code, which has more layers",
     "checkpoints/published/torch_conv_kan/linear.py": "names of the published code, which has more layers",
+    "expansion/c.py": "code of each place of inputs in a language",
+    "expansion/triton_source.py": "code of each place of inputs in a language",
 }
 """Files whose tables repeat the keys of another one, and why."""
 EXTERNAL = {"Accelerator", "Precision", "Strategy"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
@@ -124,7 +124,7 @@ def _find_loop(
     inputs: Sequence[Tensor],
     order: Arrangement,
     wanted: tuple[bool, ...] | None,
-) -> ctypes._NamedFuncPointer | None:
+) -> Callable[..., None] | None:
     """Return the generated loop for the values, or for the wanted gradients; None for the plain formula."""
     if x.device.type != "cpu" or x.dtype != torch.float32 or not definition.has_trace or get_obstacle():
         return None
@@ -137,7 +137,7 @@ def _find_loop(
 @lru_cache(maxsize=1024)
 def _build(
     definition: Definition, placements: tuple[Placement, ...], wanted: tuple[bool, ...] | None
-) -> tuple[ctypes._NamedFuncPointer | None, str]:
+) -> tuple[Callable[..., None] | None, str]:
     """Return a loop, or why it could not be built. Loops live here, never on modules, which are copied."""
     sizes = definition.all_sizes
     values = trace_values(definition)

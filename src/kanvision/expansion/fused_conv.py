@@ -31,7 +31,7 @@ SWITCH = "KANVISION_FUSED_CONV"
 # Positions, channels and outputs of a tile: one dot product of the tensor cores for each function.
 _TILE = {"BM": 64, "BC": 32, "BO": 64}
 # The backward kernels keep K tiles of sums in registers.
-_BACKWARD_TILE = {"BM": 32, "BC": 32, "BO": 32}
+_BACKWARD_TILE = dict.fromkeys(_TILE, 32)
 _SPLITS = 16
 
 

@@ -242,7 +242,9 @@ class KArAtOperator(nn.Module):
         elif self.project != "none" or drop_rate or any(mask is not None for mask in masks):
             obstacle = "projection, dropout, masks and biases of logits need the matrix"
         closed_form = None if obstacle else fourier_attention
-        wants_kernels = self.implementation == "triton" or (self.implementation == "auto" and q.is_cuda)
+        wants_kernels = self.implementation == "triton" or (
+            self.implementation not in ("recompute", "naive", "gemm") and q.is_cuda
+        )
         if series is not None and not obstacle and wants_kernels:
             obstacle = get_fusion_obstacle(q, series, rank)
             closed_form = closed_form if obstacle else fused_fourier_attention

@@ -80,7 +80,7 @@ class BenchmarkConfig(StandaloneConfig):
     _models = field_validator("models", mode="before")(_as_list)
 
 
-STANDALONE: dict[Mode, type[StandaloneConfig]] = {
+STANDALONE: dict[str, type[StandaloneConfig]] = {
     "check_data": CheckConfig,
     "report": ReportConfig,
     "benchmark": BenchmarkConfig,
