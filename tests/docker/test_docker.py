@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+import kanvision
 from kanvision.config import ConfigGroups, EvalConfig, TrainConfig, compose, parse_eval, parse_train
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
 CONF = ROOT / "conf"
 CHOICES = ConfigGroups([CONF])
-VERSION = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)[1]
+VERSION = kanvision.__version__
 ENTRYPOINT = DOCKER / "entrypoint"
 DOCKERFILE = (DOCKER / "Dockerfile").read_text("utf-8")
 README = (DOCKER / "README.md").read_text("utf-8")
