@@ -85,6 +85,23 @@ def test_half_precision(fused, monkeypatch):
     compare(KANConv2d(5, 6, 3, basis="bspline"), (1, 5, 4, 5), torch.float16)
 
 
+@pytest.mark.parametrize("fused", ["off", "on"])
+def test_autocast(fused, monkeypatch):
+    """Would catch products in float32 under autocast, and results of another dtype than those of a layer."""
+    monkeypatch.setenv(fused_conv.SWITCH, fused)
+    layer = KANConv2d(3, 4, 3, basis="gram").to(DEVICE)
+    x = torch.randn(1, 3, 5, 5, device=DEVICE)
+    with torch.autocast(DEVICE, dtype=torch.float16):
+        y = layer(x)
+    assert y.dtype == torch.float16
+    torch.testing.assert_close(y.float(), layer(x), rtol=1e-2, atol=1e-2)
+    found = torch.autograd.grad(y.float().square().sum(), layer.basis_weight)[0]
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(
+        found, torch.autograd.grad(layer(x).square().sum(), layer.basis_weight)[0], rtol=2e-2, atol=2e-2
+    )
+
+
 def test_many_rows_and_a_long_row(launched):
     """Would catch a wrong walk over tiles, and sums that miss programs."""
     compare(KANConv2d(3, 4, 1, basis="rswaf"), (2, 3, 34, 31))

@@ -31,16 +31,6 @@ class ImageScores(Callback):
     def __init__(self) -> None:
         self._parts: list[list[NDArray[Any]]] = []
 
-    def _add(self, outputs: Any, batch: Any) -> None:
-        if outputs is None or "index" not in batch:
-            return
-        if "mask" in batch:
-            values = outputs["measured"]["counts"].transpose(0, 1)
-            labels = batch["index"]
-        else:
-            values, labels = outputs["measured"]["preds"].float(), batch["target"]
-        self._parts.append([tensor.detach().cpu().numpy() for tensor in (batch["index"], values, labels)])
-
     def on_test_batch_end(
         self,
         trainer: pl.Trainer,
@@ -51,19 +41,16 @@ class ImageScores(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the outputs of a batch."""
-        self._add(outputs, batch)
+        if outputs is None or "index" not in batch:
+            return
+        if "mask" in batch:
+            values = outputs["measured"]["counts"].transpose(0, 1)
+            labels = batch["index"]
+        else:
+            values, labels = outputs["measured"]["preds"].float(), batch["target"]
+        self._parts.append([tensor.detach().cpu().numpy() for tensor in (batch["index"], values, labels)])
 
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the outputs of a batch."""
-        self._add(outputs, batch)
+    on_validation_batch_end = on_test_batch_end
 
     def gather(self, has_masks: bool) -> ImageOutputs | None:
         """Return the outputs of all ranks, sorted by index; None if there are none. A collective call."""

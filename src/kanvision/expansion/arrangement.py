@@ -5,13 +5,14 @@ Shapes: R rows of L points, C channels, K functions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from torch import Tensor
 
-from .define import is_per_channel
+from .define import Definition, is_per_channel
 
-__all__ = ["Arrangement", "Placement", "find_place"]
+__all__ = ["Arrangement", "Placement", "find_place", "find_placements", "lay_out"]
 
 Placement: TypeAlias = Literal["shared", "row", "point"]
 """Scalars of an input are shared by all points, or belong to a row, or to a point of each row."""
@@ -41,3 +42,20 @@ def find_place(values: Tensor, order: Arrangement, size: int) -> tuple[Placement
     if not is_per_channel(values):
         return "shared", (1, size)
     return ("point", (size, order.channels)) if order.channels_inside else ("row", (order.channels, size))
+
+
+def find_placements(
+    definition: Definition, inputs: Sequence[Tensor], order: Arrangement
+) -> tuple[Placement, ...]:
+    """Return the place of each input."""
+    sizes = definition.all_sizes
+    return tuple(find_place(values, order, size)[0] for values, size in zip(inputs, sizes, strict=True))
+
+
+def lay_out(inputs: Sequence[Tensor], placements: Sequence[Placement]) -> list[Tensor]:
+    """Return the inputs in float32, as generated loops and kernels read them."""
+    exact = [values.detach().float() for values in inputs]
+    return [
+        (values.t() if place == "point" else values).contiguous()
+        for values, place in zip(exact, placements, strict=True)
+    ]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import triton_kernels
-from .arrangement import Arrangement, Placement, find_place
+from .arrangement import Arrangement, Placement, find_place, find_placements, lay_out
 from .build import KernelBuildError, get_obstacle, load_library
 from .c import emit_gradients, emit_values
 from .define import Definition, evaluate, is_per_channel
@@ -38,8 +38,8 @@ def compute_values(
         return
     run = _find_loop(definition, x, inputs, order, None)
     if run is not None:
-        pointers, _kept = _point(inputs, order)
-        run(x.data_ptr(), out.data_ptr(), pointers, *_measure(order))
+        kept = lay_out(inputs, find_placements(definition, inputs, order))
+        run(x.data_ptr(), out.data_ptr(), _point(kept), *_measure(order))
         return
     _view_values(out, order).copy_(_evaluate(definition, x, inputs, order))
 
@@ -80,14 +80,14 @@ def compute_gradients(
     counts = [rows * columns for rows, columns in shapes]
     pieces = _count_pieces(order)
     sums = torch.zeros(pieces, sum(counts), dtype=torch.float64)
-    pointers, _kept = _point(inputs, order)
+    kept = lay_out(inputs, find_placements(definition, inputs, order))
     run(
         x.data_ptr(),
         grads.data_ptr(),
         None if out is None else out.data_ptr(),
         sums.data_ptr(),
         sum(counts),
-        pointers,
+        _point(kept),
         *_measure(order),
     )
     found: list[Tensor | None] = []
@@ -128,10 +128,7 @@ def _find_loop(
     """Return the generated loop for the values, or for the wanted gradients; None for the plain formula."""
     if x.device.type != "cpu" or x.dtype != torch.float32 or not definition.has_trace or get_obstacle():
         return None
-    placements = tuple(
-        find_place(values, order, size)[0] for values, size in zip(inputs, definition.all_sizes, strict=True)
-    )
-    return _build(definition, placements, wanted)[0]
+    return _build(definition, find_placements(definition, inputs, order), wanted)[0]
 
 
 @lru_cache(maxsize=1024)
@@ -159,15 +156,9 @@ def _build(
     return run, ""
 
 
-def _point(
-    inputs: Sequence[Tensor], order: Arrangement
-) -> tuple[ctypes.Array[ctypes.c_void_p], list[Tensor]]:
-    """Return pointers to inputs in float32, and the tensors that must live as long."""
-    kept = []
-    for values in inputs:
-        exact = values.detach().to(torch.float32)
-        kept.append((exact.t() if is_per_channel(values) and order.channels_inside else exact).contiguous())
-    return (ctypes.c_void_p * max(1, len(kept)))(*(values.data_ptr() for values in kept)), kept
+def _point(kept: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+    """Return pointers to inputs, which must live as long."""
+    return (ctypes.c_void_p * max(1, len(kept)))(*(values.data_ptr() for values in kept))
 
 
 def _measure(order: Arrangement) -> tuple[int, ...]:

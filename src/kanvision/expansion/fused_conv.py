@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from . import triton_kernels
-from .arrangement import Placement
+from .arrangement import Placement, lay_out
 from .contraction import Contraction, Convolution
 from .define import Definition, is_per_channel
 from .fused_conv_source import emit_forward, emit_points_backward, emit_weight_backward
 from .trace import trace_gradients, trace_values
-from .triton_kernels import lay_out, load_module, on_device
+from .triton_kernels import load_module, on_device
 
 __all__ = ["SWITCH", "convolve", "differentiate", "is_usable", "load_kernels"]
 
@@ -38,12 +38,12 @@ _SPLITS = 16
 def is_usable(contraction: Contraction, definition: Definition, x: Tensor) -> TypeGuard[Convolution]:
     """Return True if the kernels are switched on and serve a definition, a convolution and points."""
     return (
-        os.environ.get(SWITCH, "off") == "on"
-        and isinstance(contraction, Convolution)
+        isinstance(contraction, Convolution)
         and len(contraction.stride) == 2
         and contraction.groups == 1
         and not contraction.channels_last
         and triton_kernels.is_usable(definition, x)
+        and os.environ.get(SWITCH, "off") == "on"
     )
 
 
@@ -55,7 +55,7 @@ def convolve(
     inputs: Sequence[Tensor],
     bias: Tensor | None,
 ) -> Tensor:
-    """Return the convolution of all maps, (B, O, OH, OW).
+    """Return the convolution of all maps, (B, O, OH, OW), in the dtype of the weights.
 
     Args:
         definition: The functions.
@@ -66,7 +66,7 @@ def convolve(
         bias: Summand of each output, (O,).
     """
     call = _Call(definition, conv, x, weight, inputs)
-    y = x.new_empty(len(x), call.num_outputs, *call.out_size)
+    y = weight.new_empty(len(x), call.num_outputs, *call.out_size)
     kernel = load_kernels(definition, call.placements, None)["forward"]
     grid = (_divide(call.num_results, _TILE["BM"]), _divide(call.num_outputs, _TILE["BO"]))
     call.run(kernel, grid, _TILE, call.num_results, call.x, call.packed, y)
@@ -94,7 +94,7 @@ def differentiate(
         wanted: True for x, the weights and each input, if the gradient is needed.
     """
     call = _Call(definition, conv, x, weight, inputs)
-    grad = grad.to(x.dtype).contiguous()
+    grad = grad.to(weight.dtype).contiguous()
     to_weight = call.differentiate_weight(grad).to(weight.dtype) if wanted[1] else None
     of_inputs = (wanted[0], *wanted[2:])
     if not any(of_inputs):
@@ -135,7 +135,7 @@ class _Call:
         self.num_outputs, self.kernel_size = len(weight), weight.shape[2:]
         by_function = torch.unflatten(weight, 1, (x.shape[1], -1))  # (O, C, K, kh, kw)
         self.num_functions = by_function.shape[2]
-        self.packed = by_function.to(x.dtype).permute(3, 4, 2, 1, 0).contiguous()  # (kh, kw, K, C, O)
+        self.packed = by_function.permute(3, 4, 2, 1, 0).contiguous()  # (kh, kw, K, C, O)
         self.placements: tuple[Placement, ...] = tuple(
             "point" if is_per_channel(values) else "shared" for values in inputs
         )
@@ -167,7 +167,7 @@ class _Call:
             *self.out_size,
             *geometry,
         )
-        precision = "ieee" if self.x.dtype == torch.float32 else "tf32"  # of products of float32 only
+        precision = "ieee" if self.packed.dtype == torch.float32 else "tf32"  # of products of float32 only
         with on_device(self.x):
             kernel[grid](*tensors, *self.inputs, *sizes, **tile, PRECISION=precision)
 

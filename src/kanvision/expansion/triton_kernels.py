@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .arrangement import Arrangement, Placement, find_place
+from .arrangement import Arrangement, Placement, find_placements, lay_out
 from .build import is_switched_off
 from .define import Definition
 from .trace import trace_gradients, trace_values
@@ -29,7 +29,6 @@ __all__ = [
     "compute_gradients",
     "compute_values",
     "is_usable",
-    "lay_out",
     "load_kernels",
     "load_module",
     "on_device",
@@ -57,7 +56,7 @@ def compute_values(
     definition: Definition, x: Tensor, inputs: Sequence[Tensor], order: Arrangement, out: Tensor
 ) -> None:
     """Write the values at contiguous points x into a contiguous tensor."""
-    placements = _find_placements(definition, inputs, order)
+    placements = find_placements(definition, inputs, order)
     kernel = load_kernels(definition, placements, None)["values"]
     launch = _Launch(x, order, is_summed=False)
     launch.run(kernel, x, out, *lay_out(inputs, placements))
@@ -76,7 +75,7 @@ def compute_gradients(
 
     The arguments are those of `kanvision.expansion.execute.compute_gradients`.
     """
-    placements = _find_placements(definition, inputs, order)
+    placements = find_placements(definition, inputs, order)
     kernel = load_kernels(definition, placements, wanted)["gradients"]
     needed = [place for place, need in zip(placements, wanted[1:], strict=True) if need]
     launch = _Launch(x, order, is_summed=any(place != "row" for place in needed))
@@ -166,19 +165,3 @@ class _Launch:
         """Start the kernel on the device of x."""
         with on_device(self.x):
             kernel[self.grid](*tensors, *self.sizes, **self.options)
-
-
-def _find_placements(
-    definition: Definition, inputs: Sequence[Tensor], order: Arrangement
-) -> tuple[Placement, ...]:
-    sizes = definition.all_sizes
-    return tuple(find_place(values, order, size)[0] for values, size in zip(inputs, sizes, strict=True))
-
-
-def lay_out(inputs: Sequence[Tensor], placements: Sequence[Placement]) -> list[Tensor]:
-    """Return the inputs in float32, as the kernels read them."""
-    exact = [values.detach().float() for values in inputs]
-    return [
-        (values.t() if place == "point" else values).contiguous()
-        for values, place in zip(exact, placements, strict=True)
-    ]

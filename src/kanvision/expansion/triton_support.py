@@ -11,8 +11,9 @@ from torch import Tensor
 __all__ = ["get_triton_obstacle", "is_interpreted"]
 
 
+@cache
 def is_interpreted() -> bool:
-    """Return True if Triton runs kernels in its interpreter, on a CPU."""
+    """Return True if Triton runs kernels in its interpreter, on a CPU; as Triton, read once in a process."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
