@@ -128,15 +128,13 @@ class _Traced(torch.autograd.Function):
         return (*found, None, None)
 
 
-@torch.library.custom_op("kanvision::rational", mutates_args=())
-def _rational(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, form: str) -> Tensor:
+def _compute(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, form: str) -> Tensor:
     if get_fusion_obstacle(x, numerator, denominator):
         return rational_value(x, numerator, denominator, dim, form)
     return fused_rational(x, numerator, denominator, dim, form)
 
 
-@torch.library.custom_op("kanvision::rational_backward", mutates_args=())
-def _rational_backward(
+def _compute_gradients(
     grad: Tensor,
     x: Tensor,
     numerator: Tensor,
@@ -158,13 +156,11 @@ def _rational_backward(
     return dx, da, db
 
 
-@_rational.register_fake
-def _(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, form: str) -> Tensor:
+def _allocate(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, form: str) -> Tensor:
     return torch.empty_like(x)
 
 
-@_rational_backward.register_fake
-def _(
+def _allocate_gradients(
     grad: Tensor,
     x: Tensor,
     numerator: Tensor,
@@ -221,8 +217,7 @@ def _second_derivative(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | N
     return (*(next(second) if want else None for want in wanted), None, None, None)
 
 
-@_rational.register_vmap
-def _(
+def _compute_batch(
     info: Any, in_dims: Sequence[int | None], x: Tensor, numerator: Tensor, denominator: Tensor, *others: Any
 ) -> tuple[Tensor, int]:
     dim, form = others
@@ -234,8 +229,32 @@ def _(
     return torch.stack([_rational(*own, dim, form) for own in zip(*each, strict=True)]), 0
 
 
-_rational.register_autograd(_first_derivative, setup_context=_keep)
-_rational_backward.register_autograd(_second_derivative, setup_context=_keep)
+# The decorator torch.library.custom_op looks through all loaded modules: 0.2 s of every start.
+_LIBRARY = torch.library.Library("kanvision", "DEF")
+_TENSORS = "Tensor x, Tensor numerator, Tensor denominator"
+
+
+def _register(schema: str, compute: Any, allocate: Any, derivative: Any) -> Any:
+    """Define an operator with its result, its result without values, and its derivative."""
+    name = schema.partition("(")[0]
+    _LIBRARY.define(schema)
+    _LIBRARY.impl(name, compute, "CompositeExplicitAutograd")
+    _LIBRARY.impl(name, allocate, "Meta")
+    torch.library.register_autograd(f"kanvision::{name}", derivative, setup_context=_keep, lib=_LIBRARY)
+    return getattr(torch.ops.kanvision, name).default
+
+
+_rational = _register(
+    f"rational({_TENSORS}, int dim, str form) -> Tensor", _compute, _allocate, _first_derivative
+)
+_rational_backward = _register(
+    f"rational_backward(Tensor grad, {_TENSORS}, int dim, str form, bool[] needed) -> "
+    "(Tensor, Tensor, Tensor)",
+    _compute_gradients,
+    _allocate_gradients,
+    _second_derivative,
+)
+torch.library.register_vmap("kanvision::rational", _compute_batch, lib=_LIBRARY)
 
 
 def _checked_dim(x: Tensor, numerator: Tensor, denominator: Tensor, channel_dim: int, form: str) -> int:
