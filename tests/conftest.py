@@ -1,5 +1,6 @@
 """Settings of the whole suite, and the seconds of each folder beside its budget."""
 
+import gc
 import signal
 from collections import Counter
 from pathlib import Path
@@ -66,6 +67,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take longest first, so that no process is left with one of them at the end."""
     order = [*LONGEST, ""]
     items.sort(key=lambda item: next(i for i, start in enumerate(order) if item.nodeid.startswith(start)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave the modules and the tests themselves out of garbage collection, which each training starts."""
+    gc.freeze()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

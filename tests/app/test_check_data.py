@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kanvision.app import EVALUATIONS
+from kanvision.app import load_evaluation
 from kanvision.config import (
     CheckConfig,
     EvalConfig,
@@ -28,7 +28,7 @@ def run(*words: str):
     name = "check_data" if "--config-name=check_data" in line else "eval"
     config = parse_eval(compose(name, [word for word in line if not word.startswith("--")], CONF))
     assert isinstance(config, CheckConfig if name == "check_data" else EvalConfig)
-    return EVALUATIONS[config.mode](config)
+    return load_evaluation(config.mode)(config)
 
 
 def test_a_sound_data_set_needs_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -11,25 +11,24 @@ from typing import Any
 
 from kanvision.spec.evaluation import Mode
 
-__all__ = ["EVALUATIONS"]
+__all__ = ["EVALUATIONS", "load_evaluation"]
 
-
-def _function(module: str, name: str) -> Callable[[Any], Any]:
-    def run(config: Any) -> Any:
-        return getattr(importlib.import_module(module, __name__), name)(config)
-
-    return run
-
-
-EVALUATIONS: dict[Mode, Callable[[Any], Any]] = {
-    "test": _function(".evaluate", "evaluate"),
-    "explain": _function(".explain.run", "explain"),
-    "predict": _function(".predict.run", "predict"),
-    "analyze": _function(".analyze.run", "analyze"),
-    "functions": _function(".analyze.run", "analyze"),
-    "export": _function(".export", "export"),
-    "check_data": _function(".check_data", "check_data"),
-    "report": _function(".report", "report"),
-    "benchmark": _function(".benchmark", "benchmark"),
+EVALUATIONS: dict[Mode, tuple[str, str]] = {
+    "test": (".evaluate", "evaluate"),
+    "explain": (".explain.run", "explain"),
+    "predict": (".predict.run", "predict"),
+    "analyze": (".analyze.run", "analyze"),
+    "functions": (".analyze.run", "analyze"),
+    "export": (".export", "export"),
+    "check_data": (".check_data", "check_data"),
+    "report": (".report", "report"),
+    "benchmark": (".benchmark", "benchmark"),
 }
-"""Functions of the configuration that `eval.py` calls, by its `mode`."""
+"""Module and function of each mode of `eval.py`."""
+
+
+def load_evaluation(mode: Mode) -> Callable[[Any], Any]:
+    """Import the function of a mode of `eval.py`, which takes the configuration."""
+    module, name = EVALUATIONS[mode]
+    function: Callable[[Any], Any] = getattr(importlib.import_module(module, __name__), name)
+    return function

@@ -230,7 +230,7 @@ def _compute_batch(
 
 
 # The decorator torch.library.custom_op looks through all loaded modules: 0.2 s of every start.
-_LIBRARY = torch.library.Library("kanvision", "DEF")
+_LIBRARY: Any = torch.library.Library("kanvision", "DEF")  # type: ignore[no-untyped-call]
 _TENSORS = "Tensor x, Tensor numerator, Tensor denominator"
 
 

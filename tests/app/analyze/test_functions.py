@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kanvision.app import EVALUATIONS
+from kanvision.app import load_evaluation
 from kanvision.app.train import train
 from kanvision.config import ConfigError, compose, parse_eval, parse_train
 
@@ -23,7 +23,7 @@ FEW = ("analyze.functions.num_panels=2", "analyze.functions.layers=[stages.0.0]"
 def evaluate(*overrides: str) -> dict[str, float]:
     quiet = ("trainer.enable_progress_bar=false", "trainer.accelerator=cpu")
     config = parse_eval(compose("eval", [*overrides, *quiet], config_dir=CONF))
-    return EVALUATIONS[config.mode](config)
+    return load_evaluation(config.mode)(config)
 
 
 def test_page_of_a_run_and_its_start(tmp_path: Path) -> None:

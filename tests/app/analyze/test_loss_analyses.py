@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kanvision.app import EVALUATIONS
+from kanvision.app import load_evaluation
 from kanvision.app.restore import restore
 from kanvision.app.train import train
 from kanvision.config import ConfigError, compose, parse_eval, parse_train
@@ -48,7 +48,7 @@ def analyze(run: Path, analysis: str, *words: str) -> tuple[dict[str, float], Pa
     given = ["mode=analyze", f"analysis={analysis}", f"ckpt={run}", "trainer.accelerator=cpu", *words]
     config = parse_eval(compose("eval", [*given, "trainer.enable_progress_bar=false"], CONF))
     parent = "last" if any("last.ckpt" in word for word in words) else ""
-    return EVALUATIONS["analyze"](config), run / "analyses" / parent / analysis
+    return load_evaluation("analyze")(config), run / "analyses" / parent / analysis
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -102,7 +102,7 @@ def test_the_loss_in_the_middle_is_that_of_the_checkpoint(runs: Path) -> None:
     )
     numbers, folder = analyze(runs / "kept", "landscape", *words, "analyze.landscape.num_images=1000")
     config = parse_eval(compose("eval", [f"ckpt={runs / 'kept'}", "trainer.accelerator=cpu"], CONF))
-    measured = EVALUATIONS["test"](config)
+    measured = load_evaluation("test")(config)
     assert numbers["loss"] == pytest.approx(measured["test/loss"], rel=1e-5)
     (middle,) = [row for row in table(folder / "surface.csv") if float(row["x"]) == float(row["y"]) == 0]
     assert float(middle["loss"]) == pytest.approx(numbers["loss"], rel=1e-5)

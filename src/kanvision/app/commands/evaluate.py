@@ -17,6 +17,8 @@ from kanvision.config import (
 )
 from kanvision.signals import handle_stop_signals
 
+from .collection import pause_collection
+
 __all__ = ["run"]
 
 
@@ -38,11 +40,14 @@ def _main(cfg: DictConfig) -> None:
         load_plugins()  # a launcher may have started this process
         config = parse_eval(cfg)
     # Imported late, so that a problem above is reported without waiting for torch.
-    from kanvision.app import EVALUATIONS
-    from kanvision.checkpoints import CheckpointError
-    from kanvision.data.errors import DataError
-    from kanvision.export.errors import ExportError
-    from kanvision.tasks import NonFiniteError
+    with pause_collection():
+        from kanvision.app import load_evaluation
+        from kanvision.checkpoints import CheckpointError
+        from kanvision.data.errors import DataError
+        from kanvision.export.errors import ExportError
+        from kanvision.tasks import NonFiniteError
+
+        evaluate = load_evaluation(config.mode)
 
     with exit_with_message(ConfigError, CheckpointError, DataError, ExportError, NonFiniteError):
-        EVALUATIONS[config.mode](config)
+        evaluate(config)

@@ -19,6 +19,8 @@ from kanvision.config import (
 from kanvision.signals import handle_stop_signals
 from kanvision.sweep import finished_score, lock_job_folder, sweep_job
 
+from .collection import pause_collection
+
 __all__ = ["run"]
 
 
@@ -44,11 +46,12 @@ def _main(cfg: DictConfig) -> float | None:
         if (score := finished_score(config)) is not None:
             return score
         # Imported late, so that a problem above is reported without waiting for torch.
-        from kanvision.app.interrupt import RunStoppedError
-        from kanvision.app.train import train
-        from kanvision.checkpoints import CheckpointError
-        from kanvision.data.errors import DataError
-        from kanvision.tasks import NonFiniteError
+        with pause_collection():
+            from kanvision.app.interrupt import RunStoppedError
+            from kanvision.app.train import train
+            from kanvision.checkpoints import CheckpointError
+            from kanvision.data.errors import DataError
+            from kanvision.tasks import NonFiniteError
 
         with exit_with_message(ConfigError, CheckpointError, DataError, NonFiniteError, RunStoppedError):
             return train(config).score
