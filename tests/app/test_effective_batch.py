@@ -93,8 +93,12 @@ def test_devices_that_turn_out_too_many_are_refused() -> None:
 @pytest.mark.parametrize(
     ("words", "epochs", "line"),
     [
-        ("trainer.max_epochs=1", 0.5, "0.5 of 1 epochs; scheduler.warmup_epochs=2 is as long as the run"),
-        ("trainer.max_epochs=2", 1, "1 of 2 epochs; scheduler.warmup_epochs=2 is as long as the run"),
+        (
+            "trainer.max_epochs=1",
+            0.5,
+            "0.5 of 1 epochs; scheduler.warmup_epochs=2 is not shorter than the run",
+        ),
+        ("trainer.max_epochs=2", 1, "1 of 2 epochs; scheduler.warmup_epochs=2 is not shorter than the run"),
         ("trainer.max_epochs=1 scheduler.interval=epoch", 0, "0 of 1 epochs; "),
         ("trainer.max_epochs=3 scheduler.interval=epoch scheduler.warmup_epochs=9", 1, "1 of 3 epochs; "),
         ("trainer.max_epochs=3", 2, ""),

@@ -49,6 +49,16 @@ def test_two_bases_with_two_seeds_are_two_rows_and_what_fails_is_one_more(progra
     assert "4 of 8 runs failed" in process.stdout
 
 
+def test_a_sweep_over_an_old_name_trains_the_plain_network(program, tmp_path):
+    # would catch a plain baseline that is a KAN network: a default won over the old value
+    program("train.py", "-m", *QUICK, "test=false", "model.layer=kagn,conv")
+    (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
+    configs = [yaml.safe_load((folder / job / "config.yaml").read_text())["model"] for job in "01"]
+    assert [(config["preset"], config["plain"]) for config in configs] == [("kagn", False), (None, True)]
+    kan, plain = (json.loads((folder / job / "metrics.json").read_text())["parameters"] for job in "01")
+    assert plain < kan / 2
+
+
 def test_a_search_makes_its_trials(program, tmp_path):
     search = (
         "hparams_search=optuna",

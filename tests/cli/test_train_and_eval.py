@@ -84,7 +84,7 @@ def test_what_is_typed_holds_whatever_a_folder_is_called(program, tmp_path):
     trained = program("train.py", *quick, "trainer.max_epochs=1", "seed=1", f"run.dir={folder}", "seed=2")
     assert trained.stderr == "Note: seed=2 replaces seed=1\n"
     assert json.loads((folder / "metrics.json").read_text())["seed"] == 2
-    assert "0.5 of 1 epochs; scheduler.warmup_epochs=2 is as long as the run" in trained.stdout
+    assert "0.5 of 1 epochs; scheduler.warmup_epochs=2 is not shorter than the run" in trained.stdout
     assert yaml.safe_load((folder / "config.yaml").read_text())["scheduler"]["warmup_epochs"] == 0.5
     assert folder.name in trained.stdout.splitlines()[1]  # commands have it with its quotes escaped
     command = next(line for line in trained.stdout.splitlines() if line.startswith("Next: python "))

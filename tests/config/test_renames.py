@@ -19,6 +19,7 @@ from kanvision.config.renames import (
     VALUES,
     rename_file,
     rename_override,
+    rename_overrides,
     rename_settings,
 )
 from kanvision.config.schema.root import EvalConfig
@@ -52,6 +53,8 @@ LEGAL = {name for root in (TrainConfig, EvalConfig, CheckConfig) for name in key
         ("+model.kwargs.layer=conv", ["+model.kwargs.preset=null", "+model.kwargs.plain=true"]),
         ("model.kan=false", ["model.plain=true"]),
         ("model.kan=[True,False,true],false", ["model.plain=[false,true,false],true"]),
+        ("model.kan=yes", ["model.plain=false"]),
+        ("model.kan=[0,1,Off]", ["model.plain=[true,false,true]"]),
     ],
 )
 def test_an_old_name_that_is_typed_works_and_is_answered(typed: str, today: list[str]) -> None:
@@ -93,6 +96,27 @@ def test_old_names_of_plain_networks_in_a_file_become_those_of_today() -> None:
         {"model": {"plain": True, "preset": None}},
         ["model.layer=conv -> model.preset=null model.plain=true"],
     )
+
+
+@pytest.mark.parametrize(
+    ("stored", "plain"),
+    [
+        ({"preset": "conv", "plain": False}, True),
+        ({"plain": False, "pointwise_preset": "conv"}, "pointwise"),
+        ({"pointwise_preset": "conv", "preset": "conv", "plain": False}, True),
+        ({"layer": "conv", "pointwise_layer": "conv"}, True),
+        ({"kan": "no"}, True),
+        ({"kan": [1, 0]}, [False, True]),
+    ],
+)
+def test_a_plain_network_stays_plain_in_any_order_and_spelling(stored: dict, plain: object) -> None:
+    # would catch a baseline that trains with KAN layers: a default after the old value won
+    assert rename_settings({"model": stored})[0]["model"]["plain"] == plain
+
+
+def test_two_old_presets_on_one_command_line_are_both_plain() -> None:
+    renamed, _ = rename_overrides(["model.layer=conv", "model.pointwise_layer=conv", "seed=1"])
+    assert [*renamed.values()] == [["model.preset=null", "model.plain=true"], ["model.pointwise_preset=null"]]
 
 
 def test_each_new_name_is_legal_and_no_old_one_is() -> None:

@@ -36,7 +36,7 @@ def clamp_warmup(cfg: TrainConfig) -> tuple[TrainConfig, str]:
         return cfg, ""
     warmup = epochs / 2 if cfg.scheduler.interval == "step" else float(epochs // 2)
     scheduler = cfg.scheduler.model_copy(update={"warmup_epochs": warmup})
-    note = f"{warmup:g} of {epochs} epochs; scheduler.warmup_epochs={requested:g} is as long as the run"
+    note = f"{warmup:g} of {epochs} epochs; scheduler.warmup_epochs={requested:g} is not shorter than the run"
     return cfg.model_copy(update={"scheduler": scheduler}), note
 
 

@@ -102,7 +102,8 @@ def _load(path: Path, *, check: bool) -> dict[str, Any]:
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             # checkpoints of timm hold their options as a namespace, which runs no code
             with torch.serialization.safe_globals([argparse.Namespace]):
-                content = torch.load(path, map_location="cpu", weights_only=True, mmap=not check)
+                mmap = not check and zipfile.is_zipfile(path)
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except CheckpointError:
         raise
     except pickle.UnpicklingError as error:

@@ -22,6 +22,7 @@ __all__ = [
     "print_old_names",
     "rename_file",
     "rename_override",
+    "rename_overrides",
     "rename_record",
     "rename_settings",
 ]
@@ -89,7 +90,12 @@ CLASSES: dict[str, str] = {
 """Old name of a class in a `_target_` -> new name."""
 
 _PRINTED: set[str] = set()
-_NAME_OF_BOOL = re.compile(r"\b(true|false)\b", re.IGNORECASE)
+_BOOLS = {
+    **dict.fromkeys(("true", "yes", "on", "t", "y", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "f", "n", "0"), False),
+}
+"""Spellings of booleans that the schema accepts."""
+_NAME_OF_BOOL = re.compile(rf"\b({'|'.join(_BOOLS)})\b", re.IGNORECASE)
 _OVERRIDE = re.compile(r"(\+\+|\+|~)?([\w./@-]+)(?:=(.*))?", re.DOTALL)
 
 
@@ -107,7 +113,7 @@ def rename_override(override: str) -> tuple[list[str], str | None]:
         return [override], None
     sign, key, value = match[1] or "", _rename_key(match[2]), match[3]
     if match[2] in NEGATED and value is not None:
-        value = _NAME_OF_BOOL.sub(lambda name: format_yaml(name[0].lower() == "false"), value)
+        value = _NAME_OF_BOOL.sub(lambda name: format_yaml(_negate(name[0])), value)
     section = key.rpartition(".")[0] + "." if "." in key else ""
     if value is None or sign == "~":
         words = [sign + key + ("" if value is None else f"={value}")]
@@ -119,10 +125,27 @@ def rename_override(override: str) -> tuple[list[str], str | None]:
     return words, None if words == [override] else f"{override} -> {' '.join(words)}"
 
 
+def rename_overrides(overrides: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the new overrides for each one with an old name, and a note for each of these.
+
+    Args:
+        overrides: Overrides of one command line.
+    """
+    notes = {override: rename_override(override) for override in overrides}
+    renamed = {override: words for override, (words, note) in notes.items() if note is not None}
+    for words in renamed.values():
+        for word in [word for word in words[1:] if word.endswith("plain=pointwise")]:
+            # two old presets that are plain make the whole network plain
+            if any(word.replace("pointwise", "true") in others[1:] for others in renamed.values()):
+                words.remove(word)
+    return renamed, [note for _, note in notes.values() if note is not None]
+
+
 def rename_settings(values: Mapping[str, Any], section: str = "") -> tuple[dict[str, Any], list[str]]:
     """Return a configuration with new names, and a note "old -> new" for each old name in it.
 
-    An old key takes precedence over the new key beside it, which then holds a default.
+    An old key takes precedence over the new key beside it, which then holds a default, and an old value over
+    the other keys that it stands for.
 
     Args:
         values: The configuration, or a section of it.
@@ -130,6 +153,7 @@ def rename_settings(values: Mapping[str, Any], section: str = "") -> tuple[dict[
     """
     renamed: dict[str, Any] = {}
     notes: list[str] = []
+    side_effects: dict[str, Any] = {}
     old_last = sorted(values.items(), key=lambda item: f"{section}{item[0]}" in KEYS)
     for name, value in old_last:
         if not isinstance(name, str):
@@ -146,6 +170,9 @@ def rename_settings(values: Mapping[str, Any], section: str = "") -> tuple[dict[
                 item = _negate(item)
             replaced = _replacement(f"{section}{today}", item)
         renamed |= replaced
+        if len(replaced) > 1:
+            # plain=true of an old preset includes plain=pointwise of another
+            side_effects |= {key: item for key, item in replaced.items() if side_effects.get(key) is not True}
         is_old = name not in replaced or (not isinstance(value, Mapping) and replaced[name] != value)
         if is_old:
             settings = " ".join(f"{section}{key}={format_yaml(item)}" for key, item in replaced.items())
@@ -155,7 +182,7 @@ def rename_settings(values: Mapping[str, Any], section: str = "") -> tuple[dict[
                 if is_alias
                 else f"{section}{name}={format_yaml(value)} -> {settings}"
             )
-    return renamed, notes
+    return renamed | side_effects, notes
 
 
 def rename_file(content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -180,10 +207,11 @@ def rename_file(content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     sweeper = hydra.get("sweeper") if isinstance(hydra, Mapping) else None
     params = sweeper.get("params") if isinstance(sweeper, Mapping) else None
     if isinstance(hydra, Mapping) and isinstance(sweeper, Mapping) and isinstance(params, Mapping):
-        typed = [rename_override(f"{key}={value}") for key, value in params.items()]
-        notes += [note for _, note in typed if note is not None]
-        words = [word.partition("=") for words, _ in typed for word in words]
-        new = {key: value for key, _, value in words} if any(note for _, note in typed) else params
+        typed = [f"{key}={value}" for key, value in params.items()]
+        new_words, old_names = rename_overrides(typed)
+        notes += old_names
+        words = [word.partition("=") for text in typed for word in new_words.get(text, [text])]
+        new = {key: value for key, _, value in words} if old_names else params
         renamed["hydra"] = {**hydra, "sweeper": {**sweeper, "params": new}}
     return renamed, notes
 
@@ -241,10 +269,11 @@ def _replacement(key: str, value: Any) -> dict[str, Any]:
 
 
 def _negate(value: Any) -> Any:
-    """Return a boolean negated, or a list with each of its booleans negated."""
+    """Return a boolean in any spelling negated, or a list with each of its booleans negated."""
     if isinstance(value, list | tuple):
         return [_negate(item) for item in value]
-    return not value if isinstance(value, bool) else value
+    found = _BOOLS.get(str(value).lower())
+    return value if found is None else not found
 
 
 def _rename_key(key: str) -> str:

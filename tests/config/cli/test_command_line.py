@@ -301,6 +301,25 @@ def test_flags_that_only_show_something_are_left_to_hydra(flags: list[str], conf
 
 
 @pytest.mark.parametrize(
+    "argv", [["model=kat", "--info"], ["--info", "model=kat"], ["-i", "~recipe", "model=kat"]]
+)
+def test_a_flag_without_a_value_takes_no_override_as_its_value(argv: list[str], conf: Path) -> None:
+    # would catch a usage message of argparse for `train.py model=kat --info`
+    words = check_command_line("train", argv, conf).argv
+    assert words[0] == "--info=all"
+    assert words[1:] == [word for word in argv if "-i" not in word]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes of POSIX")
+@pytest.mark.parametrize("words", ["--help", "--cfg job", "--info config"])
+def test_a_reader_that_stops_early_is_no_error(words: str) -> None:
+    # would catch the tracebacks of `train.py --info | head`
+    command = f"{sys.executable} {ROOT / 'train.py'} {words} | head -n 0"
+    process = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert process.stderr == ""
+
+
+@pytest.mark.parametrize(
     ("argv", "count"),
     [(["--lr=3"], 1), (["--config-dir", "/nowhere/at/all"], 1), (["model=kta", "--seed", "3", "--x"], 4)],
 )

@@ -24,7 +24,7 @@ from kanvision.config.experiments import GROUP
 from kanvision.config.groups import ConfigGroups
 from kanvision.config.plugins import load_plugins
 from kanvision.config.program import key_reference, program
-from kanvision.config.renames import print_old_names, rename_override
+from kanvision.config.renames import print_old_names, rename_overrides
 from kanvision.config.schema.root import EvalConfig, TrainConfig
 from kanvision.config.schema.standalone import STANDALONE, StandaloneConfig
 from kanvision.config.yaml_limits import growth_problems
@@ -88,13 +88,17 @@ def read_command_line(config_name: str, argv: Sequence[str], config_dir: Path) -
         SystemExit: It asks for help, which has been printed.
     """
     job_name = config_name
-    # argparse would read an override after a bare --info as its value
+    # argparse would read an override after a bare --info as its value, here or when Hydra reads the line
     argv = [
-        "--info=all" if word in ("-i", "--info") and "=" in following else word
+        "--info=all"
+        if word in ("-i", "--info") and (not following[:1].isalpha() or "=" in following)
+        else word
         for word, following in pairwise([*argv, ""])
     ]
     args, unknown = get_args_parser().parse_known_intermixed_args(argv)
-    if renamed := _rename_overrides(args.overrides):
+    renamed, old_names = rename_overrides(args.overrides)
+    print_old_names(old_names)
+    if renamed:
         argv = [new for word in argv for new in renamed.get(word, [word])]
         args, unknown = get_args_parser().parse_known_intermixed_args(argv)
     home = Path(args.config_path).resolve() if args.config_path else config_dir
@@ -136,17 +140,6 @@ def read_command_line(config_name: str, argv: Sequence[str], config_dir: Path) -
     if problems:
         raise ConfigError(problems, "the command line")
     return CommandLine([*flags, *words], config)
-
-
-def _rename_overrides(overrides: Sequence[str]) -> dict[str, list[str]]:
-    """Return the overrides with new names for each override with an old name, and print them."""
-    renamed = {}
-    for override in overrides:
-        words, note = rename_override(override)
-        if note is not None:
-            renamed[override] = words
-            print_old_names([note])
-    return renamed
 
 
 def _rerun_problems(path: str | None) -> list[Problem]:

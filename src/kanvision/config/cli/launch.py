@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ from kanvision.config.runtime.resolvers import register_resolvers
 from .command_line import check_command_line
 
 __all__ = ["launch", "run_job"]
+
+PRINTING = ("--help", "-h", "--hydra-help", "--info", "-i", "--cfg", "-c")
+"""Flags of commands that only print."""
 
 
 class _ComposedHydra(Hydra):
@@ -55,6 +59,8 @@ def launch(
         config_dir: The folder conf/.
         words: Words between the name of the program and `argv`, with which Lightning starts other ranks.
     """
+    if any(word.partition("=")[0] in PRINTING for word in argv) and hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends without an error
     command = check_command_line(config_name, argv, config_dir)
     sys.argv[1:] = [*words, *command.argv]
     register_resolvers()
