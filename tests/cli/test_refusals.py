@@ -1,5 +1,6 @@
 """What only a library can judge: its refusal is a complaint about settings, before anything is written."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,28 @@ def test_evaluation_neither_fetches_nor_reads_other_weights(tmp_path: Path, monk
     fetching = {"pretrained": True, "pretrained_cfg_overlay": overlay, "checkpoint_path": str(best)}
     path = changed(best, "model", pretrained=True, kwargs=fetching)
     assert "test/acc1" in evaluate(EvalConfig(ckpt=str(path)))
+
+
+def test_evaluation_asks_no_hub_for_a_network(tmp_path: Path, monkeypatch) -> None:
+    # would catch a checkpoint of a stranger that makes eval.py connect to the hub
+    asked: list[object] = []
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", lambda *_, **options: asked.append(options))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    words = ("model=timm", "model.name=test_resnet", "trainer.max_epochs=1", f"run.dir={tmp_path / 'run'}")
+    train(configured(*DATA, *words))
+    path = changed(tmp_path / "run" / "checkpoints" / "best.ckpt", "model", name="hf-hub:any/one@main")
+    with pytest.raises(ConfigError, match="hf-hub:any/one@main was never fetched to this machine"):
+        evaluate(EvalConfig(ckpt=str(path)))
+    assert asked == []
+    # a network that was fetched before, as the hub's library keeps it
+    snapshot = tmp_path / "cache" / "models--any--one" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    description = {"architecture": "test_resnet", "pretrained_cfg": {}}
+    (snapshot / "config.json").write_text(json.dumps(description))
+    assert "test/acc1" in evaluate(EvalConfig(ckpt=str(path)))
+    assert asked == []
 
 
 def test_the_folder_of_another_run_is_refused(trained: Path) -> None:

@@ -154,7 +154,9 @@ def _load_run(cfg: BenchmarkConfig, name: str) -> tuple[nn.Module, tuple[int, in
     path = find_checkpoint(name, runs_root=cfg.run_root)
     checkpoint = load_checkpoint(path)
     train_cfg = read_checkpoint_config(path, checkpoint)
-    model = build_model(train_cfg.model_copy(update={"model": train_cfg.model.without_weights()}))
+    model = build_model(
+        train_cfg.model_copy(update={"model": train_cfg.model.without_weights()}), fetch=False
+    )
 
     match_structure(model, checkpoint)
     size = cfg.img_size or train_cfg.data.img_size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
@@ -34,11 +36,18 @@ def kanify_arguments(cfg: TrainConfig) -> dict[str, Any]:
     return changes.model_dump()
 
 
-def build_model(cfg: TrainConfig) -> nn.Module:
-    """Return the model with fresh weights, joined with its teacher if it has one."""
+def build_model(cfg: TrainConfig, *, fetch: bool = True) -> nn.Module:
+    """Return the model with fresh weights, joined with its teacher if it has one.
+
+    Args:
+        cfg: Configuration of a run.
+        fetch: Fetch the description of a network on the hub; False for the configuration of a checkpoint,
+            which may come from anywhere.
+    """
     given = {"model.kwargs": cfg.model.kwargs, "basis.name": cfg.model.takes_basis}
     with as_config_error(cfg, "model.name", *(key for key, is_given in given.items() if is_given)):
-        model = BUILDERS[cfg.model.kind](cfg.model.name, **model_arguments(cfg))
+        name = cfg.model.name if fetch else _find_local_name(cfg.model.name)
+        model = BUILDERS[cfg.model.kind](name, **model_arguments(cfg))
     if isinstance(cfg.model, ViTConfig) and cfg.model.attn_init == "mimetic":
         for block in cast(Any, model).blocks:
             init_mimetic_attention(block.attn)
@@ -47,4 +56,24 @@ def build_model(cfg: TrainConfig) -> nn.Module:
         changed = [f"model.kanify.{key}" for key, value in changes.items() if value != usual[key]]
         with as_config_error(cfg, "model.name", *changed):
             kanify(model, **changes)
-    return attach_teacher(cfg, model, build_model)
+    return attach_teacher(cfg, model, partial(build_model, fetch=False))
+
+
+def _find_local_name(name: str) -> str:
+    """Return the name that builds a network without a connection: of a shared one, its folder in the cache.
+
+    Raises:
+        ValueError: The network is on the hub and was never fetched.
+    """
+    if not name.startswith(("hf-hub:", "hf_hub:")):
+        return name
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, _, revision = name.partition(":")[2].partition("@")
+    config = try_to_load_from_cache(repository, "config.json", revision=revision or None)
+    if not isinstance(config, str):
+        raise ValueError(
+            f"{name} was never fetched to this machine, and nothing is fetched for a checkpoint; "
+            f"if you trust it: kanvision.create_model({name!r})"
+        )
+    return f"local-dir:{Path(config).parent}"

@@ -117,7 +117,7 @@ def restore(cfg: EvalConfig) -> RestoredRun:
     prepare_process(train_cfg)
     if cfg.mode != "predict" and (note := _limit_note(train_cfg)):
         warnings.warn(note, stacklevel=2)
-    task = build_task(train_cfg, build_model(train_cfg), {})
+    task = build_task(train_cfg, build_model(train_cfg, fetch=False), {})
     task.model.load_state_dict(matching_state_dict(task, checkpoint, path))
     task.load_extra_state(checkpoint["kanvision"])
     task.config = checkpoint["kanvision"]["config"]  # that of the run, without overrides

@@ -94,7 +94,7 @@ def _start(run: RestoredRun) -> tuple[nn.Module | None, str]:
         return None, ""
     # `restore` builds the network at the same place of the random numbers as training does.
     prepare_process(cfg)
-    model = build_model(cfg).eval().requires_grad_(False)
+    model = build_model(cfg, fetch=False).eval().requires_grad_(False)
     if 0 not in snapshots:
         return model, f"the network that seed={cfg.seed} builds"
     weights = load_snapshot(run, snapshots[0])

@@ -101,7 +101,7 @@ def batch_loss(run: RestoredRun, batch: Mapping[str, Tensor]) -> Tensor:
 
 def trainable_parameter_names(run: RestoredRun) -> set[str]:
     """Return the names of the parameters that are trained, without those of frozen layers and teachers."""
-    fresh = build_model(run.train_cfg)
+    fresh = build_model(run.train_cfg, fetch=False)
     match_structure(fresh, load_checkpoint(run.path))
     return {name for name, parameter in fresh.named_parameters() if parameter.requires_grad}
 

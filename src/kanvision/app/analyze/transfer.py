@@ -37,7 +37,7 @@ def transfer(run: RestoredRun) -> AnalysisResult:
     name = options.data or run.train_cfg.data.name
     model = run.task.model
     torch.manual_seed(run.cfg.analyze.seed)
-    fresh = build_model(run.train_cfg).eval().requires_grad_(False).to(run.device)
+    fresh = build_model(run.train_cfg, fetch=False).eval().requires_grad_(False).to(run.device)
     sets: dict[str, list[Any]] = {"trained": [], "untrained": [], "pixels": []}
     for split, number in (("train", options.num_train), ("test", options.num_test)):
         batches = list(run.track(_batches(run, datamodule, split, number), f"Images of {split}"))
