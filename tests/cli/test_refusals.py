@@ -35,7 +35,6 @@ def configured(*words: str):
         ("model=timm model.name=vit_tiny_patch16_224", ["data.img_size=8", "doesn't match model (224)"]),
         ("model=smp model.name=Unett data=synthetic_fields", ["model.name=Unett", "nearest: "]),
         ("+model.kwargs.foo=1", ["model.kwargs={foo: 1}", "unexpected keyword argument 'foo'"]),
-        ("model.preset=kagm", ["model.name=convkan_4", "kagm", "kagn"]),
         ("optimizer.name=adamww", ["optimizer.name=adamww", "nearest: adamw"]),
         (
             "+callbacks.best.foo=1 callbacks.nonfinite_guard.mode=x +logger.y._target_=torch.nn.Linear",

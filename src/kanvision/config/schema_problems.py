@@ -141,6 +141,9 @@ def unknown_key(
         owners = _either(group, [key.family for key in index[name] if key.family])
         if not owners:
             return Problem((name,), (name,), f"{name.rpartition('.')[0]} is null and has no keys")
+        if name == "model.plain" and chosen.get(group) in _plain_families():
+            why = f"model={chosen[group]} has no KAN layers, so it is plain as it is"
+            return Problem((name,), (name,), why, "leave it out")
         why = f"{group}={chosen.get(group)} has no such key"
         return Problem((name,), (name,), why, f"it belongs to {owners}")
     if (
@@ -174,6 +177,12 @@ def unknown_key(
         "unknown key",
         f"keys of {parent or 'the top'}: {', '.join(dict.fromkeys(siblings))}",
     )
+
+
+def _plain_families() -> list[str]:
+    """Return the families of models without KAN layers."""
+    families: Any = section_types(TrainConfig.model_fields["model"].annotation)
+    return [tag for family in families if not family.has_kan_layers for tag in tag_values(family)]
 
 
 def _either(group: str, words: Sequence[str]) -> str:

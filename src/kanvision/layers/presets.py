@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from kanvision.spec.models import Preset
+
 __all__ = ["PRESETS", "find_default_preset", "get_preset"]
 
 # Equations: Drokin 2024 (arXiv 2407.01092) and its code; FastKAN: arXiv 2405.06721; Wav-KAN: arXiv
@@ -12,7 +14,7 @@ __all__ = ["PRESETS", "find_default_preset", "get_preset"]
 # each entry. Three apply to all: norms have a learnable scale and shift (norm_affine=False removes them),
 # grouped layers have one norm and one activation over all groups, and the expanded channels are
 # channel-major.
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[Preset, dict[str, Any]] = {
     # PReLU(N(Wb GELU(x) + Ws B(x)))
     "kan": {
         "basis": "bspline",

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal, get_args
 
+# Published KAN layers.
+Preset = Literal[
+    "kan", "efficient_kan", "fastkan", "kaln", "kacn", "kagn", "kajn", "kabn", "wavkan", "relukan"
+]
+TokenPreset = Literal[Preset, "group_rational"]
+"""Layer of the token mixers of U-KAN; group_rational has no basis."""
+
 # Networks of KAN convolutions.
 Form = Literal["plain", "bottleneck", "moe", "moe_bottleneck"]
 """Form of a convolution: itself, a bottleneck, a mixture of experts, or a mixture inside a bottleneck."""

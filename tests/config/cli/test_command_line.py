@@ -36,6 +36,8 @@ MISTAKES = {
     "optimizer.learning_rte=0.1": ["unknown key", "keys of optimizer: optimizer.name, optimizer.lr,"],
     "qwertz=1": ["unknown key", "keys of the top: model, basis,"],
     "model.num_groups=4": ["model=convkan has no such key", "belongs to model=kat"],
+    "model.preset=kagm": ["expected kan, efficient_kan, ", "did you mean model.preset=kagn?"],
+    "model.pointwise_preset=kacm": ["did you mean model.pointwise_preset=kacn?"],
     "seed.x=3": ["seed is a single value"],
     "basis.degre=4": ["unknown key", "closest: basis.degree"],
     "+basis.degre=4": ["basis=gram has no such key", "degree"],
@@ -83,6 +85,24 @@ def test_a_mistake_is_named_with_its_reason_and_the_way_out(word: str, judge) ->
     assert len(problems) == 1, text(problems)
     said = text(problems)
     assert [part for part in [word, *MISTAKES[word]] if part not in said] == [], said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["model=vit", "model.plain=true"],
+            "model=vit has no KAN layers, so it is plain as it is\n     leave it out",
+        ),
+        (["model=unet", "data=glas", "model.plain=false"], "model=unet has no KAN layers"),
+        (
+            ["model=ukan", "data=glas", "model.preset=group_ratonal"],
+            "did you mean model.preset=group_rational?",
+        ),
+    ],
+)
+def test_a_mistake_about_a_chosen_model_names_that_model(words: list[str], said: str, judge) -> None:
+    assert said in text(judge(*words))
 
 
 def test_a_key_of_a_section_that_is_null_calls_for_the_others(judge) -> None:

@@ -19,10 +19,12 @@ from kanvision.spec.models import (
     KKANSize,
     KKANVariant,
     Norm,
+    Preset,
     RDKANSize,
     ResKANSize,
     ResKANStem,
     ResKANUNetSize,
+    TokenPreset,
     U2KANSize,
     UKANSize,
     VGGKANSize,
@@ -42,11 +44,11 @@ class KANConvConfig(ModelConfig):
 
     width_scale: Positive = 1.0
     """Factor on the width of every layer."""
-    preset: str | None = None
-    """Published layer such as kagn; null: the one of the basis. wavkan has one wavelet for each edge."""
+    preset: Preset | None = None
+    """Published layer; null: the one of the basis. wavkan has one wavelet for each edge."""
     plain: bool | Literal["pointwise"] = False
     """true: the plain twin, ReLU(norm(convolution)); pointwise: only the 1x1 convolutions are plain."""
-    pointwise_preset: str | None = None
+    pointwise_preset: Preset | None = None
     """Published layer for 1x1 convolutions; null: the same as for the others."""
     form: Form = "plain"
     """Form of a convolution: plain, bottleneck, moe (mixture of experts), or a mixture inside a
@@ -220,8 +222,8 @@ class UKANConfig(ModelConfig):
     """Number of KAN layers of each block."""
     plain: bool | tuple[bool, ...] = False
     """true: the MLP twin; a list has one value for each layer of a block."""
-    preset: str | None = None
-    """Published layer such as kagn, or group_rational, which has no basis; null: the one of the basis."""
+    preset: TokenPreset | None = None
+    """Published layer, or group_rational, which has no basis; null: the one of the basis."""
 
 
 class KANUNetConfig(KANConvConfig):
