@@ -357,11 +357,8 @@ BUILDERS: list[tuple[Callable[..., Any], type[Section]]] = [
 ]
 """Functions and classes that have defaults of their own for use without a configuration."""
 DIFFERENT = {
-    ("build_scheduler", "warmup_epochs"): "a schedule has no warm-up unless it is given one",
     ("classification_loss", "kwargs"): "None is an empty mapping",
     ("segmentation_loss", "kwargs"): "None is an empty mapping",
-    ("build_scheduler", "warmup_lr"): "a schedule has no warm-up unless it is given one",
-    ("build_scheduler", "interval"): "timm's schedules are updated at each epoch unless told otherwise",
     ("U2KAN", "size"): "full is the published network; the configuration begins with the small one",
 }
 

@@ -50,7 +50,7 @@ def main(folder: Path, devices: int) -> None:
     task = tiny_task(
         Plain(),
         optimizer={"name": "sgd", "lr": 0.05, "momentum": 0.9, "kan_lr": 0.02},
-        scheduler={"name": "constant"},
+        scheduler={"name": "constant", "warmup_epochs": 0},
         mixup={},
     )
     care = GridUpdate(move_every_n_epochs=1, refine_at={2: 8, 3: 16}, max_change=0.1)

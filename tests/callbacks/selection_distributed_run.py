@@ -50,7 +50,7 @@ def main(folder: Path, devices: int) -> None:
     task = tiny_task(
         Plain(),
         optimizer={"name": "sgd", "lr": 0.05, "momentum": 0.9, "kan_lr": 0.02},
-        scheduler={"name": "constant"},
+        scheduler={"name": "constant", "warmup_epochs": 0},
         mixup={},
     )
     trainer = tiny_trainer(

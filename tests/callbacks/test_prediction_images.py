@@ -181,7 +181,7 @@ def test_pictures_of_masks_of_other_sizes(tmp_path: Path, mode: str, ignore_inde
         mode=mode,
         ignore_index=ignore_index,
         optimizer={"lr": 0.1},
-        scheduler={"name": "constant"},
+        scheduler={"name": "constant", "warmup_epochs": 0},
         loss={"name": "bce"},
     )
     small = torch.utils.data.DataLoader(

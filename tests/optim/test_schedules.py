@@ -67,7 +67,7 @@ def test_published_schedule_of_kat() -> None:
     """Cosine over 300 epochs, with 5 of warm-up from 1e-5 inside them, to 0."""
     optimizer = build_optimizer(nn.Linear(2, 2), name="adamw", lr=1e-3)
     scheduler = build_scheduler(
-        optimizer, max_epochs=300, steps_per_epoch=1251, warmup_epochs=5, warmup_lr=1e-5
+        optimizer, max_epochs=300, steps_per_epoch=1251, warmup_epochs=5, warmup_lr=1e-5, interval="epoch"
     )
     rates = []
     for epoch in range(1, 301):
@@ -98,6 +98,7 @@ def test_published_schedule_of_ukan_ends_at_the_same_rate_for_all(warmup: float)
         scale_min_lr=False,
         warmup_epochs=warmup,
         warmup_lr=1e-6,
+        interval="epoch",
     )
     twin = torch.optim.Adam([{"params": g["params"], "lr": g["initial_lr"]} for g in optimizer.param_groups])
     assert [group["initial_lr"] for group in optimizer.param_groups] == pytest.approx([1e-4, 1e-2])
@@ -115,7 +116,13 @@ def test_published_schedule_of_ukan_ends_at_the_same_rate_for_all(warmup: float)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-5, 1e-5])
     # built anew, as after a restart, it is the same
     again = build_scheduler(
-        optimizer, max_epochs=400, steps_per_epoch=64, min_lr=1e-5, scale_min_lr=False, warmup_epochs=warmup
+        optimizer,
+        max_epochs=400,
+        steps_per_epoch=64,
+        min_lr=1e-5,
+        scale_min_lr=False,
+        warmup_epochs=warmup,
+        interval="epoch",
     )
     again.step(200)
     expected = [1e-5 + (lr - 1e-5) / 2 for lr in (1e-4, 1e-2)]

@@ -41,7 +41,7 @@ def make(kind: type[Task], **options: Any) -> Task:
     options = {
         "num_classes": NUM_CLASSES,
         "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 0.0},
-        "scheduler": {"name": "constant"},
+        "scheduler": {"name": "constant", "warmup_epochs": 0},
         "loss": {"name": "cross_entropy"},
         **options,
     }

@@ -14,7 +14,15 @@ from kanvision.optim import count_reductions
 from .tiny_problem import TinyData, TinyNet, tiny_task, tiny_trainer
 
 LR = 1e-9  # nothing is learned, so every epoch is a plateau
-PLATEAU = {"name": "plateau", "patience": 1, "decay_rate": 0.5, "monitor": "val/acc1", "mode": "max"}
+PLATEAU = {
+    "name": "plateau",
+    "warmup_epochs": 0,
+    "interval": "epoch",
+    "patience": 1,
+    "decay_rate": 0.5,
+    "monitor": "val/acc1",
+    "mode": "max",
+}
 
 
 class Rates(Callback):

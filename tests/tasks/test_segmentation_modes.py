@@ -65,7 +65,7 @@ def task(mode: str, num_classes: int, model: nn.Module | None = None, **changes:
     torch.manual_seed(0)
     options: dict[str, Any] = {
         "optimizer": {"name": "adamw", "lr": 0.03, "weight_decay": 0.0},
-        "scheduler": {"name": "constant"},
+        "scheduler": {"name": "constant", "warmup_epochs": 0},
         "loss": {"name": "ce_dice" if mode == "multiclass" else "bce"},
         "metrics": {"hd95": "diagonal"},
     }
@@ -161,7 +161,7 @@ def test_nothing_but_training_moves_the_threshold(tmp_path, stage: str):
     assert learner.thresholds == found
     assert learner.extra_state()["thresholds"] == list(found)
     again = task("binary", 1, learner.model, metrics={"threshold": "search"})
-    again.scheduler_options = {"name": "constant"}
+    again.scheduler_options = {"name": "constant", "warmup_epochs": 0}
     again.optimizer_options = {"name": "sgd", "lr": 1e-12, "weight_decay": 0.0}
     tiny_trainer(tmp_path, max_epochs=1).fit(
         again, Data("binary").train_dataloader(), shifted.test_dataloader()

@@ -53,7 +53,7 @@ def task(model: nn.Module | None = None, **changes: Any) -> SegmentationTask:
     options: dict[str, Any] = {
         "num_classes": NUM_CLASSES,
         "optimizer": {"name": "adamw", "lr": 0.02, "weight_decay": 0.0},
-        "scheduler": {"name": "constant"},
+        "scheduler": {"name": "constant", "warmup_epochs": 0},
         "loss": {"name": "ce_dice", "label_smoothing": 0.0},
         "mixup": {"mixup_alpha": 0.0, "cutmix_alpha": 0.0, "prob": 1.0},
     }

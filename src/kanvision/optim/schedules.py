@@ -69,9 +69,9 @@ class Plateau(Scheduler):
         factor: float,
         patience: int,
         mode: str,
-        min_lr: float = 0.0,
-        warmup_epochs: float = 0.0,
-        warmup_lr: float = 0.0,
+        min_lr: float,
+        warmup_epochs: float,
+        warmup_lr: float,
     ) -> None:
         super().__init__(optimizer, "lr")
         self.factor, self.patience, self.mode, self.min_lr = factor, patience, mode, min_lr
@@ -94,12 +94,12 @@ def build_scheduler(
     max_epochs: int,
     steps_per_epoch: int,
     name: Schedule = "cosine",
-    warmup_epochs: float = 0.0,
-    warmup_lr: float = 0.0,
+    warmup_epochs: float = 1.0,
+    warmup_lr: float = 1e-5,
     min_lr: float = 0.0,
     decay_rate: float = 0.1,
     decay_epochs: float = 30.0,
-    interval: Interval = "epoch",
+    interval: Interval = "step",
     scale_min_lr: bool = True,
     patience: int = 5,
     mode: str = "min",

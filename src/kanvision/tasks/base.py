@@ -252,12 +252,13 @@ class Task(pl.LightningModule):
         """Return the optimizer with a placeholder for its schedule, which `on_train_start` builds."""
         optimizer = build_optimizer(self.model, **self.optimizer_options)
         self._group_settings = group_settings(optimizer)
-        interval = self.scheduler_options.get("interval", "epoch")
+        given = {key: value for key, value in self.scheduler_options.items() if key == "interval"}
         # The length of an epoch is not known yet. `trainer.estimated_stepping_batches` would start the
         # loaders, which draw their seeds, before the random states of a checkpoint are restored.
         placeholder: Any = build_scheduler(
-            optimizer, max_epochs=1, steps_per_epoch=1, name="constant", interval=interval
+            optimizer, max_epochs=1, steps_per_epoch=1, name="constant", warmup_epochs=0, **given
         )
+        interval = "epoch" if placeholder.t_in_epochs else "step"
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": placeholder, "interval": interval}}
 
     def on_train_start(self) -> None:
