@@ -84,6 +84,8 @@ def test_classes_are_those_of_the_run_by_their_names(
     assert scores["test/acc1"] == 1.0  # by their own order they would be ant and bee: 0
     told = " ".join(capsys.readouterr().out.split())
     assert "2 of the 3 that the network knows (bee, cow); predictions are over all 3" in told
+    # would catch a folder without split folders of which a fifth is measured without a word
+    assert "16 of the test split; not measured: train " in told
     (new,) = set(results(run)) - set(before)
     assert new.startswith("eval/farm_yard_")
     record = recorded(run / new)

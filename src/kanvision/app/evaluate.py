@@ -50,7 +50,7 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
     if trainer.is_global_zero:
         notes = run.task.metric_notes()
         rows = {"checkpoint": str(run.path), **result_summary(cost, seconds, "evaluation"), **notes}
-        rows |= _summarize_classes(run) | summarize_bad_samples(trainer)
+        rows |= _summarize_images(run) | _summarize_classes(run) | summarize_bad_samples(trainer)
         record.print_results(run.console, run.title, metrics, rows)
         facts = {**run.facts(), "images": datamodule.num_images[cfg.split], **_record_classes(run)}
         facts |= {**record_bad_samples(trainer), **model_size(cost), "protocol": notes}
@@ -60,6 +60,13 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
             page = _write_images(run, outputs, metrics, path.parent / cfg.split)
             run.console.print(f"Scores of each image and class: {page}", soft_wrap=True)
     return metrics
+
+
+def _summarize_images(run: RestoredRun) -> dict[str, str]:
+    """Return the number of measured images as a row of the table, with those of the other splits."""
+    counts = run.datamodule.num_images
+    others = ", ".join(f"{name} {count:,}" for name, count in counts.items() if name != run.cfg.split)
+    return {"images": f"{counts[run.cfg.split]:,} of the {run.cfg.split} split; not measured: {others}"}
 
 
 def _write_images(run: RestoredRun, outputs: ImageOutputs, metrics: dict[str, float], folder: Path) -> Path:
