@@ -98,6 +98,15 @@ def test_old_names_of_plain_networks_in_a_file_become_those_of_today() -> None:
     )
 
 
+def test_a_section_under_its_old_name_changes_keys_of_the_new_one() -> None:
+    # would catch a callback without a class: the old section took the place of the whole new one
+    guard = {"_target_": "kanvision.callbacks.NonFiniteGuard", "mode": "raise", "max_skipped": 10}
+    renamed, _ = rename_settings({"callbacks": {"nonfinite_guard": guard, "finite_guard": {"mode": "skip"}}})
+    assert renamed == {"callbacks": {"nonfinite_guard": {**guard, "mode": "skip"}}}
+    stored = {"analyze": {"hessian": {"num_runs": 2, "num_steps": 3}}, "analyse": {"hessian": {"runs": 5}}}
+    assert rename_settings(stored)[0] == {"analyze": {"hessian": {"num_runs": 5, "num_steps": 3}}}
+
+
 @pytest.mark.parametrize(
     ("stored", "plain"),
     [

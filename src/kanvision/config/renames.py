@@ -162,7 +162,9 @@ def rename_settings(values: Mapping[str, Any], section: str = "") -> tuple[dict[
         today = KEYS.get(f"{section}{name}", name)
         if isinstance(value, Mapping):
             content, inner = rename_settings(value, f"{section}{today}.")
-            replaced: dict[str, Any] = {today: content}
+            # the section of the new name has the keys that a file under the old name leaves out
+            beside = renamed.get(today) if name != today else None
+            replaced: dict[str, Any] = {today: _merge(beside, content)}
             notes += inner
         else:
             item = CLASSES.get(value, value) if isinstance(value, str) else value
@@ -183,6 +185,14 @@ def rename_settings(values: Mapping[str, Any], section: str = "") -> tuple[dict[
                 else f"{section}{name}={format_yaml(value)} -> {settings}"
             )
     return renamed | side_effects, notes
+
+
+def _merge(section: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section with the values of another one in it, at any depth."""
+    merged = dict(section) if isinstance(section, Mapping) else {}
+    for name, value in changes.items():
+        merged[name] = _merge(merged.get(name), value) if isinstance(value, Mapping) else value
+    return merged
 
 
 def rename_file(content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
