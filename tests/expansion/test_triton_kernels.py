@@ -1,4 +1,4 @@
-"""Generated GPU kernels, run by NumPy in Triton's interpreter where there is no GPU."""
+"""GPU kernels, generated and written ones, run by NumPy in Triton's interpreter where there is no GPU."""
 
 import os
 import subprocess
@@ -8,15 +8,24 @@ from pathlib import Path
 import pytest
 import torch
 
-CASES = Path(__file__).with_name("triton_cases.py")
+TESTS = Path(__file__).parents[1]
+CASES = ("expansion/triton_cases.py", "ops/rational_kernel_cases.py", "ops/karat_kernel_cases.py")
 
 
 def test_kernels():
-    """In a process of its own: Triton chooses its interpreter when it is imported."""
+    """In one process of their own: Triton chooses its interpreter when it is imported."""
     pytest.importorskip("triton")
     interpreted = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CASES)],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            *(str(TESTS / case) for case in CASES),
+        ],
         env={**os.environ, **interpreted, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -27,17 +27,21 @@ NETWORKS = {
 }
 
 
-def shape_and_effect(model, name: str):
-    """Shape of the map at a place, and how far the output moves when it is set to zero."""
-    location, images = feature_location(model, name), torch.randn(2, 4, SIDE, SIDE)
-    shapes = []
-    with torch.no_grad(), tapped(location, (SIDE, SIDE)) as tap:
-        before = model(images)
-        with tap.register_forward_hook(lambda _, args, found: shapes.append(found.shape) or found * 0):
+@torch.no_grad()
+def shapes_and_effects(model, names):
+    """Shape of the map at each place, and how far the output moves when it is set to zero."""
+    images, found = torch.randn(2, 4, SIDE, SIDE), {}
+    before = model(images)
+    for name in names:
+        shapes = []
+        with (
+            tapped(feature_location(model, name), (SIDE, SIDE)) as tap,
+            tap.register_forward_hook(lambda _, args, maps, s=shapes: s.append(maps.shape) or maps * 0),
+        ):
             after = model(images)
-    with torch.no_grad():
-        torch.testing.assert_close(model(images), before, msg="a tap that is gone leaves no trace")
-    return shapes[0], float((after - before).abs().max())
+        found[name] = shapes[0], float((after - before).abs().max())
+    torch.testing.assert_close(model(images), before, msg="a tap that is gone leaves no trace")
+    return found
 
 
 @pytest.mark.parametrize(
@@ -48,8 +52,7 @@ def test_places_of_segmenters(network):
     model = NETWORKS[network]().eval()
     assert set(feature_locations(model)) == set(LOCATIONS)
     sizes = {}
-    for name in LOCATIONS:
-        shape, effect = shape_and_effect(model, name)
+    for name, (shape, effect) in shapes_and_effects(model, LOCATIONS).items():
         assert shape[0] == 2
         assert effect > 0
         sizes[name] = shape[2]
@@ -72,7 +75,7 @@ def test_the_decoder_ends_where_the_head_begins():
 def test_classifiers_have_the_last_map_of_their_encoder(family):
     model = tiny(family, in_chans=4).eval()
     assert list(feature_locations(model)) == ["encoder_last"]
-    shape, effect = shape_and_effect(model, "encoder_last")
+    shape, effect = shapes_and_effects(model, ["encoder_last"])["encoder_last"]
     assert shape[1] == model.num_features
     assert effect > 0
 

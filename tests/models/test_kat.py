@@ -226,7 +226,7 @@ def test_refusals(kwargs, message):
 def test_names_with_an_activation(size):
     for name, init in (("", "swish"), ("_swish", "swish"), ("_gelu", "gelu")):
         for img_size in (224, 384):
-            model = on_meta(f"kat_{size}{name}_patch16_{img_size}")
+            model = on_meta(f"kat_{size}{name}_patch16_{img_size}", depth=1)
             assert model.blocks[0].mlp.act2.init == init
             assert model.patch_embed.patch_size == (16, 16)
             assert model.patch_embed.img_size == (img_size, img_size)

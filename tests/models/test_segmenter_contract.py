@@ -129,7 +129,7 @@ def test_what_timm_knows_of_it(name):
     assert model(images).shape == (1, 1, *config["input_size"][1:])
     assert isinstance(model.get_submodule(model.pretrained_cfg["classifier"]), nn.Conv2d)
     with torch.device("meta"), pytest.raises(RuntimeError, match="No pretrained weights exist"):
-        kv.create_model(name, pretrained=True)
+        create(name, pretrained=True)
     with pytest.raises(ValueError, match=f"{name} is a segmentation network and not an encoder"):
         create_segmenter("Unet", encoder_name=f"tu-{name}", num_classes=2)
 

@@ -1,4 +1,4 @@
-"""Tests of the kernels of the group rational, run by `test_rational_triton.py`: on a GPU, or interpreted."""
+"""Tests of the kernels of the group rational; run by `tests/expansion/test_triton_kernels.py`."""
 
 import pytest
 import torch

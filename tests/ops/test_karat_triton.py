@@ -1,32 +1,10 @@
-"""The kernels of KArAt, run by numpy in triton's interpreter where there is no GPU."""
-
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""Inputs that the kernels of KArAt refuse; `tests/expansion/test_triton_kernels.py` runs the kernels."""
 
 import pytest
 import torch
 
 from kanvision.ops.karat import Series
 from kanvision.ops.karat_triton import get_fusion_obstacle
-
-CASES = Path(__file__).with_name("karat_kernel_cases.py")
-
-
-def test_kernels():
-    """In a process of its own: triton chooses its interpreter when it is imported."""
-    pytest.importorskip("triton")
-    interpreted = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CASES)],
-        env={**os.environ, **interpreted, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert "skipped" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,30 +1,9 @@
-"""The kernels of the group rational, run by numpy in triton's interpreter where there is no GPU."""
-
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""Inputs that the kernels of the group rational refuse; `tests/expansion/test_triton_kernels.py` runs them."""
 
 import pytest
 import torch
 
 from kanvision.ops.rational_triton import get_fusion_obstacle
-
-CASES = Path(__file__).with_name("rational_kernel_cases.py")
-
-
-def test_kernels():
-    """In a process of its own: triton chooses its interpreter when it is imported."""
-    interpreted = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", str(CASES)],
-        env={**os.environ, **interpreted, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert "skipped" not in done.stdout
 
 
 @pytest.mark.parametrize(
