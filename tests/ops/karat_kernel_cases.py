@@ -1,4 +1,4 @@
-"""Tests of the kernels of KArAt; run by `tests/expansion/test_triton_kernels.py` in triton's interpreter or on a GPU."""
+"""Tests of the kernels of KArAt; run by `tests/expansion/test_triton_kernels.py`."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Inputs that the kernels of KArAt refuse; `tests/expansion/test_triton_kernels.py` runs the kernels."""
+"""Inputs that the kernels of KArAt refuse; `expansion/test_triton_kernels.py` runs them."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Inputs that the kernels of the group rational refuse; `tests/expansion/test_triton_kernels.py` runs them."""
+"""Inputs that the kernels of the group rational refuse; `expansion/test_triton_kernels.py` runs them."""
 
 import pytest
 import torch
