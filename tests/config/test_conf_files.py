@@ -44,6 +44,7 @@ DEBUG_PAIRS = list(itertools.product(CHOICES.of("model"), CHOICES.of("debug")))
 BASED_FILES = [
     path for group in ("model", "data", "trainer") for path in sorted((CONF / group).glob("*.yaml"))
 ]
+CHOSEN_FILES = [(group, name) for group, name in FILES if group in ("model", "data", "trainer")]
 OPEN_SECTIONS = ("basis", "callbacks", "logger")
 
 
@@ -120,59 +121,6 @@ def test_other_pairs_are_refused_with_the_reason(model: str, data: str) -> None:
     assert f"models for {task}: {', '.join(fitting)}" in fix
 
 
-@pytest.mark.parametrize("model", CHOICES.of("model"))
-def test_a_model_file_has_the_keys_of_its_family(model: str) -> None:
-    values = compose("train", [f"model={model}", "~recipe"], CONF).model
-    schemas = {
-        family_name(schema): schema for schema in section_types(TrainConfig.model_fields["model"].annotation)
-    }
-    assert values.family == model
-    assert set(values) == set(schemas[model].model_fields)
-
-
-@pytest.mark.parametrize(
-    ("group", "name"), [(group, name) for group, name in FILES if group in ("data", "trainer")]
-)
-def test_files_of_data_and_trainer_have_the_keys_of_the_schema(group: str, name: str) -> None:
-    values = compose("train", [f"{group}={name}", "~recipe"], CONF)[group]
-    schemas = section_types(TrainConfig.model_fields[group].annotation)
-    schema = next(schema for schema in schemas if len(schemas) == 1 or values.name in tag_values(schema))
-    assert set(values) == set(schema.model_fields)
-
-
-@pytest.mark.parametrize(("config_name", "root"), [("train", TrainConfig), ("eval", EvalConfig)])
-def test_the_main_files_have_the_keys_of_the_schema(config_name: str, root: type) -> None:
-    values = compose(config_name, ["~recipe"] if config_name == "train" else [], CONF)
-    assert set(values) == set(root.model_fields)
-    for name, field in root.model_fields.items():
-        schemas = section_types(field.annotation)
-        if len(schemas) == 1 and name not in OPEN_SECTIONS and not OmegaConf.is_missing(values, name):
-            assert values[name] is None or set(values[name]) == set(schemas[0].model_fields), name
-
-
-@pytest.mark.parametrize(
-    ("group", "name"), [(group, name) for group, name in FILES if group in ("model", "data", "trainer")]
-)
-def test_every_key_of_the_schema_can_be_set_on_the_command_line(group: str, name: str) -> None:
-    values = compose("train", [f"{group}={name}", "~recipe"], CONF)
-    chosen = {"model": values.model.family, "data": values.data.name}
-    of_classes = {"data.sampling"} if values.data.task != "classification" else set()
-    missing = [
-        key.name
-        for key in all_keys(TrainConfig)
-        if key.name.startswith(f"{group}.")
-        and key.name not in of_classes
-        and key.family in (None, chosen.get(group))
-        and _parent(values, key.name) is not None
-        and key.name.rpartition(".")[2] not in _parent(values, key.name)
-    ]
-    assert missing == []
-
-
-def _parent(values: DictConfig, key: str) -> DictConfig | None:
-    return OmegaConf.select(values, key.rpartition(".")[0])
-
-
 def stated(path: Path) -> tuple[DictConfig, DictConfig]:
     """Values that a file states, and those that the files and defaults below it give."""
     own = OmegaConf.load(path)
@@ -187,6 +135,56 @@ def stated(path: Path) -> tuple[DictConfig, DictConfig]:
         for entry in entries
     ]
     return own, OmegaConf.merge(*below)
+
+
+def whole(group: str, name: str) -> DictConfig:
+    """Values of a file with those below it, which are its section before a recipe changes it."""
+    values = OmegaConf.merge(*reversed(stated(CONF / group / f"{name}.yaml")))
+    assert isinstance(values, DictConfig)
+    return values
+
+
+@pytest.mark.parametrize(("group", "name"), CHOSEN_FILES)
+def test_a_file_has_the_keys_of_its_class(group: str, name: str) -> None:
+    values = whole(group, name)
+    schemas = section_types(TrainConfig.model_fields[group].annotation)
+    if group == "model":
+        assert values.family == name
+        schema = next(schema for schema in schemas if family_name(schema) == name)
+    else:
+        schema = next(schema for schema in schemas if len(schemas) == 1 or values.name in tag_values(schema))
+    assert set(values) == set(schema.model_fields)
+
+
+@pytest.mark.parametrize(("config_name", "root"), [("train", TrainConfig), ("eval", EvalConfig)])
+def test_the_main_files_have_the_keys_of_the_schema(config_name: str, root: type) -> None:
+    values = compose(config_name, ["~recipe"] if config_name == "train" else [], CONF)
+    assert set(values) == set(root.model_fields)
+    for name, field in root.model_fields.items():
+        schemas = section_types(field.annotation)
+        if len(schemas) == 1 and name not in OPEN_SECTIONS and not OmegaConf.is_missing(values, name):
+            assert values[name] is None or set(values[name]) == set(schemas[0].model_fields), name
+
+
+@pytest.mark.parametrize(("group", "name"), CHOSEN_FILES)
+def test_every_key_of_the_schema_can_be_set_on_the_command_line(group: str, name: str) -> None:
+    values = OmegaConf.create({group: whole(group, name)})
+    chosen = values[group].get("family" if group == "model" else "name")
+    of_classes = {"data.sampling"} if group == "data" and values.data.task != "classification" else set()
+    missing = [
+        key.name
+        for key in all_keys(TrainConfig)
+        if key.name.startswith(f"{group}.")
+        and key.name not in of_classes
+        and key.family in (None, chosen)
+        and _parent(values, key.name) is not None
+        and key.name.rpartition(".")[2] not in _parent(values, key.name)
+    ]
+    assert missing == []
+
+
+def _parent(values: DictConfig, key: str) -> DictConfig | None:
+    return OmegaConf.select(values, key.rpartition(".")[0])
 
 
 def repeated(own: DictConfig, below: DictConfig, prefix: str = "") -> list[str]:

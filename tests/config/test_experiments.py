@@ -19,6 +19,7 @@ from kanvision.config.experiments import Experiment, ExperimentTable, find_exper
 from kanvision.config.keys import format_yaml
 from kanvision.config.renames import VALUES, rename_settings
 from kanvision.models import create_model
+from tests.covering import one_of_each
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CHOICES = ConfigGroups([CONF])
@@ -48,6 +49,10 @@ def kind(row: Experiment) -> tuple[object, ...]:
 
 
 KINDS = {kind(row): name for name, row in sorted(ROWS.items(), key=lambda item: item[1].params is not None)}
+EACH = one_of_each(
+    sorted(KINDS.values(), key=lambda name: ROWS[name].params is None), lambda name: ROWS[name].table
+)
+"""A row of each kind; those after the first of each table are slow."""
 
 
 def last_run(row: Experiment) -> TrainConfig:
@@ -103,13 +108,14 @@ def test_every_row_states_a_number_or_why_there_is_none() -> None:
     assert all(re.search(r"\d", str([row.published, row.measured, row.expected])) for row in ROWS.values())
 
 
-@pytest.mark.parametrize("name", sorted(KINDS.values()))
+@pytest.mark.parametrize("name", EACH)
 def test_a_row_of_each_kind_is_a_legal_run(name: str) -> None:
     check_run(ROWS[name])
 
 
 def test_enough_rows_state_their_parameters() -> None:
-    assert sum(ROWS[name].params is not None for name in KINDS.values()) >= 20
+    fast = [str(case.values[0]) for case in EACH if not case.marks]
+    assert sum(ROWS[name].params is not None for name in fast) >= 20
 
 
 @pytest.mark.slow

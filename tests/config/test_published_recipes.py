@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from kanvision.config import compose, parse_train
+from tests.covering import cover
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -373,8 +374,10 @@ def test_the_softmax_baseline_is_trained_as_karat_is(data):
     assert karat.recipe.batch_size == vit.recipe.batch_size
 
 
-@pytest.mark.parametrize("data", ["busi", "glas", "cvc"])
-@pytest.mark.parametrize("rival", ["attention_unet", "nested_unet", "unext", "rolling_unet", "u_mamba"])
+@pytest.mark.parametrize(
+    ("rival", "data"),
+    cover(["attention_unet", "nested_unet", "unext", "rolling_unet", "u_mamba"], ["busi", "glas", "cvc"]),
+)
 def test_a_rival_of_ukan_is_trained_as_the_unet_beside_it(rival, data):
     for words in ([f"model={rival}", f"data={data}"], [f"experiment=ukan/{data}_{rival}"]):
         unet, other = (

@@ -1,11 +1,14 @@
 """The group rational against its plain formula: values, derivatives, signs, range, layouts, tracers."""
 
+import itertools
+
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from kanvision.layers import RATIONAL_PRESETS
 from kanvision.ops.rational import FORMS, rational, rational_reference
+from tests.covering import one_of_each
 
 from .rational_oracle import coefficients, sums_of_magnitudes, value_and_grads
 
@@ -195,11 +198,9 @@ def test_empty_input():
 
 @pytest.mark.parametrize(
     ("backend", "form"),
-    [
-        ("aot_eager_decomp_partition", "kernel"),
-        pytest.param("inductor", "kernel", marks=pytest.mark.slow),
-        pytest.param("aot_eager_decomp_partition", "paper", marks=pytest.mark.slow),
-    ],
+    one_of_each(
+        itertools.product(["aot_eager_decomp_partition", "inductor"], FORMS), lambda case: "compiled"
+    ),
 )
 def test_compiled_for_any_size_in_one_graph(backend, form):
     """No more is kept for its backward pass than x and the coefficients."""
