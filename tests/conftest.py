@@ -1,6 +1,7 @@
 """Settings of the whole suite, and the seconds of each folder beside its budget."""
 
 import gc
+import os
 import signal
 from collections import Counter
 from pathlib import Path
@@ -57,7 +58,8 @@ def own_folder(tmp_path, monkeypatch):
 
 
 def pytest_configure() -> None:
-    """Undo what `nohup` and background jobs of a shell do: programs leave a signal that is ignored alone."""
+    """Undo settings of the shell: ignored signals (`nohup`), and programs that compile every module anew."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
