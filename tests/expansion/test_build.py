@@ -1,7 +1,6 @@
 """Build of generated code: no compiler, one that fails, full caches, processes at once, forks."""
 
 import os
-import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 from kanvision.expansion import build, execute
+from tests.programs import Program
 
 needs_compiler = pytest.mark.skipif(build.find_compiler() is None, reason="there is no C compiler")
 
@@ -26,17 +26,18 @@ print(sum(p.grad.abs().sum().item() for p in layer.parameters()) + x.grad.abs().
 """
 
 
-def start(code, **environment):
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    return subprocess.Popen(
-        command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def start(code, folder, **environment):
+    """Start a program in a folder of its own."""
+    folder.mkdir()
+    script = folder / "program.py"
+    script.write_text(textwrap.dedent(code), "utf-8")
+    return Program([str(script)], folder, {**os.environ, **environment}, folder)
 
 
-def finish(process, timeout=300):
-    out, errors = process.communicate(timeout=timeout)
-    assert process.returncode == 0, errors
-    return out.splitlines()
+def finish(program, timeout=300):
+    done = program.finish(timeout)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
 @needs_compiler
@@ -49,11 +50,11 @@ def test_a_step_without_a_compiler_is_the_same_step(tmp_path):
     empty.mkdir()
     cache = str(tmp_path / "cache")
     processes = {
-        "one": start(STEP, XDG_CACHE_HOME=cache),
-        "another": start(STEP, XDG_CACHE_HOME=cache),
-        "none": start(STEP, PATH=str(empty), CC=""),
-        "broken": start(STEP, CC=str(broken), XDG_CACHE_HOME=str(tmp_path / "other")),
-        "off": start(STEP, KANVISION_KERNELS="off"),
+        "one": start(STEP, tmp_path / "1", XDG_CACHE_HOME=cache),
+        "another": start(STEP, tmp_path / "2", XDG_CACHE_HOME=cache),
+        "none": start(STEP, tmp_path / "3", PATH=str(empty), CC=""),
+        "broken": start(STEP, tmp_path / "4", CC=str(broken), XDG_CACHE_HOME=str(tmp_path / "other")),
+        "off": start(STEP, tmp_path / "5", KANVISION_KERNELS="off"),
     }
     found = {name: finish(process) for name, process in processes.items()}
     assert found["one"][0] == found["another"][0] == ""
@@ -115,7 +116,7 @@ def execute_definition():
 
 @needs_compiler
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_the_child_of_a_process_with_threads_does_not_hang():
+def test_the_child_of_a_process_with_threads_does_not_hang(tmp_path):
     """OpenMP hangs in the child of a process that has run a parallel loop: workers of a data loader."""
     code = """
     import os, torch
@@ -130,4 +131,4 @@ def test_the_child_of_a_process_with_threads_does_not_hang():
         os._exit(0)
     print(os.waitpid(child, 0)[1])
     """
-    assert finish(start(code), timeout=120) == ["0"]
+    assert finish(start(code, tmp_path / "program"), timeout=120) == ["0"]

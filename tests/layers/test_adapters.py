@@ -49,10 +49,11 @@ def published_forward(layer, x, extra, degrees):
     return y + apply(F.silu(x), layer.base_weight)
 
 
-@pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("parity", [False, True])
-@pytest.mark.parametrize(("extra", "degrees", "base"), SETUPS)
-def test_every_published_setup_of_gram_layers(kind, parity, extra, degrees, base):
+@pytest.mark.parametrize(
+    ("kind", "parity", "setup"), pairwise(LAYERS, [False, True], SETUPS), ids=lambda value: str(value)
+)
+def test_every_published_setup_of_gram_layers(kind, parity, setup):
+    extra, degrees, base = setup
     # In two dimensions with and without groups, in others one of the two for each kind of constants.
     for groups in {"linear": [1], "2d": [1, 2]}.get(kind, [2 if parity else 1]):
         layer = make(kind, groups=groups, parity=parity)
