@@ -2,7 +2,7 @@
 
 Importing torch and Lightning takes longer than most commands of the tests. A server process imports them
 once, and forks for each program: same words, same folder, same environment and output as in a fresh process.
-The server also forks the further processes of a run, which Lightning would start by the command line again.
+The server also forks the further processes of a run, which Lightning and torchrun would start by themselves.
 """
 
 import atexit
@@ -26,6 +26,7 @@ IMPORTS = (
     *("kanvision.tasks.classification", "kanvision.tasks.segmentation"),
     *("kanvision.data.datamodules.segmentation", "kanvision.data.transforms.segmentation"),
     *("matplotlib.pyplot", "segmentation_models_pytorch", "tests.composed"),
+    "torch.distributed.run",
 )
 FORKS.set_forkserver_preload(list(IMPORTS))
 
@@ -50,14 +51,20 @@ class Program:
         cwd: The folder that it runs in.
         environment: Its environment.
         outputs: Folder for the files `stdout` and `stderr`.
+        leads_group: Whether signals to the group of this process do not reach the program.
     """
 
     def __init__(
-        self, words: Sequence[str], cwd: Path, environment: Mapping[str, str], outputs: Path
+        self,
+        words: Sequence[str],
+        cwd: Path,
+        environment: Mapping[str, str],
+        outputs: Path,
+        leads_group: bool = False,
     ) -> None:
         self.words = words
         self.stdout, self.stderr = outputs / "stdout", outputs / "stderr"
-        arguments = (list(words), cwd, dict(environment), [self.stdout, self.stderr])
+        arguments = (list(words), cwd, dict(environment), [self.stdout, self.stderr], leads_group)
         self.process = FORKS.Process(target=_become, args=arguments)
         self.process.start()
 
@@ -89,12 +96,19 @@ class Program:
 
 
 class _Rank(Program):
-    """A further process of a run, with those methods of `subprocess.Popen` that Lightning uses."""
+    """A further process of a run, with the methods of `subprocess.Popen` that Lightning and torchrun use."""
 
     def __init__(
-        self, outputs: Path, command: Sequence[str], env: Mapping[str, str], cwd: str | None = None
+        self,
+        outputs: Path,
+        args: Sequence[str],
+        env: Mapping[str, str],
+        cwd: str | None = None,
+        start_new_session: bool = False,
+        **_: object,
     ) -> None:
-        super().__init__(command[1:], Path(cwd or os.getcwd()), env, outputs)
+        words = [word for word in args[1:] if word != "-u"]
+        super().__init__(words, Path(cwd or os.getcwd()), env, outputs, start_new_session)
 
     @property
     def returncode(self) -> int | None:
@@ -103,6 +117,17 @@ class _Rank(Program):
 
     def poll(self) -> int | None:
         """The exit status, once it has ended."""
+        return self.process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end.
+
+        Raises:
+            subprocess.TimeoutExpired: It still runs.
+        """
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            raise subprocess.TimeoutExpired(self.words, timeout or 0)
         return self.process.exitcode
 
     def send_signal(self, number: int) -> None:
@@ -117,13 +142,19 @@ class _Rank(Program):
 
 def _fork_ranks(outputs: Path) -> None:
     from pytorch_lightning.strategies.launchers import subprocess_script
+    from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
     subprocess_script.subprocess = SimpleNamespace(Popen=partial(_Rank, outputs))
+    subprocess_handler.Popen = partial(_Rank, outputs)
     # a process of the server would start a server of its own
     forkserver._forkserver.ensure_running = lambda: None
 
 
-def _become(words: list[str], cwd: Path, environment: dict[str, str], outputs: list[Path]) -> None:
+def _become(
+    words: list[str], cwd: Path, environment: dict[str, str], outputs: list[Path], leads_group: bool
+) -> None:
+    if leads_group:
+        os.setsid()
     for descriptor, path in zip((1, 2), outputs, strict=True):
         file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         os.dup2(file, descriptor)

@@ -1,5 +1,6 @@
 """Examples of CONTRIBUTING.md: a copy of the code with all of them keeps the contracts and trains."""
 
+import json
 import os
 import re
 import shutil
@@ -21,12 +22,6 @@ CONTRACTS = (
     *("tests/bases", "tests/models/test_contract.py", "tests/data/readers/test_contract.py"),
     *("tests/losses", "tests/config/test_conf_files.py::test_every_file_composes_and_is_legal"),
 )
-SMALL = [
-    "trainer.accelerator=cpu",
-    "trainer.max_epochs=1",
-    "trainer.limit_train_batches=2",
-    "data.num_workers=0",
-]
 
 
 def examples() -> Iterator[tuple[str, str, str]]:
@@ -129,31 +124,37 @@ def test_the_examples_keep_the_contracts(clone: Path) -> None:
     assert int(re.findall(r"(\d+) passed", done.stdout)[0]) > 45
 
 
-def program(clone: Path, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *words, *SMALL[: 1 if words[0] == "eval.py" else None]],
-        cwd=clone, env=environment(clone), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+PROGRAMS = """
+import json, runpy, sys
+for words in json.loads(sys.argv[1]):
+    sys.argv = words
+    runpy.run_path(words[0], run_name="__main__")
+"""
 
 
 def test_the_examples_train_together(clone: Path) -> None:
-    program(
-        clone,
-        *("train.py", "run.dir=runs/classifier", "model=mini_kan", "basis=triangle", "data=npz_images"),
-        *("callbacks=gradient_norm", "trainer.log_every_n_steps=1"),
+    """An example that does not train; all programs run in one process, which imports the copy once."""
+    small = (
+        "trainer.accelerator=cpu",
+        "trainer.max_epochs=1",
+        "trainer.limit_train_batches=2",
+        "data.num_workers=0",
     )
+    classifier = ("run.dir=runs/classifier", "model=mini_kan", "basis=triangle", "data=npz_images")
+    callback = ("callbacks=gradient_norm", "trainer.log_every_n_steps=1")
+    segmenter = ("run.dir=runs/segmenter", "model=unet", "model.size=tiny", "loss.name=log_dice")
+    fields = ("monitor=val/f2", "data.limit=8", "data.limit_test=8", "data.img_size=32")
+    commands = [
+        ["train.py", *classifier, *callback, *small],
+        ["eval.py", "ckpt=runs/classifier", "mode=analyze", "analysis=weight_norms", small[0]],
+        ["train.py", *segmenter, *fields, *small],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAMS, json.dumps(commands)],
+        cwd=clone, env=environment(clone), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
     assert any("train/grad_norm" in path.read_text() for path in (clone / "runs/classifier").rglob("*.csv"))
-    found = program(clone, "eval.py", "ckpt=runs/classifier", "mode=analyze", "analysis=weight_norms")
-    assert "norms is" in found
+    assert "norms is" in done.stdout
     assert (clone / "runs/classifier/analyses/weight_norms/norms.csv").is_file()
-    words = (
-        "train.py",
-        "model=unet",
-        "model.size=tiny",
-        "loss.name=log_dice",
-        "monitor=val/f2",
-        "data.limit=8",
-    )
-    assert "test/f2" in program(clone, *words, "data.limit_test=8", "run.dir=runs/segmenter")
+    assert "test/f2" in done.stdout

@@ -166,7 +166,8 @@ def test_no_import_changes_the_process_and_a_change_is_noticed(tmp_path: Path) -
         "torch.set_default_dtype(torch.float64)\n"
     )
     path = f"{SRC}{os.pathsep}{tmp_path}"
-    result = python(REPORT_SIDE_EFFECTS, " ".join(outside_packages()), " ".join([*MODULES, "rude"]), path=path)
+    modules = " ".join([*MODULES, "rude"])
+    result = python(REPORT_SIDE_EFFECTS, " ".join(outside_packages()), modules, path=path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [
         "rude changes torch's random state",

@@ -120,7 +120,7 @@ def test_commands_work_from_an_empty_folder(archives, environment, tmp_path):
     """A command that needs the checkout, writes elsewhere, or records the commit of the folder around it."""
     git("init", "--quiet", folder=tmp_path)
     git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--allow-empty", "-qm", "x", folder=tmp_path)
-    small = ["trainer.max_steps=1", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
+    small = ["trainer.max_steps=1", "data.limit=40", "data.limit_test=20", "model.width_scale=0.125"]
     shown = run([environment, "train", "model.size=4", "run.dir=runs/a", "trainer=cpu", *small], tmp_path)
     assert "Next: kanvision eval ckpt=runs/a" in shown
     metrics = json.loads((tmp_path / "runs" / "a" / "metrics.json").read_text())

@@ -208,7 +208,7 @@ if __name__ == "__main__":
         *sys.argv[2:], plugins=["my_package"], model="mini_kan", basis="hat", data={"num_workers": 1},
         run={"dir": sys.argv[1]},
     )
-    assert run.metrics["test/acc1"] >= 0
+    assert run.trainer.global_step == 3
     assert type(run.task.model).__name__ == "MiniKAN"
     assert type(run.cfg.model).__name__ == sys.modules["my_package.model"].MiniKANConfig.__name__
     try:
@@ -224,7 +224,8 @@ def test_fit_ends_with_the_weights_of_the_command(home):
     """Training from Python that differs from train.py, or loader processes without the plugin."""
     import torch
 
-    words = ["data=stripes", *SMALL, "trainer.max_epochs=1", "trainer.limit_train_batches=3", "seed=5"]
+    words = ["data=stripes", "trainer=cpu", "data.batch_size=8", "trainer.max_epochs=1", "seed=5"]
+    words += ["trainer.limit_train_batches=3", "trainer.limit_val_batches=0", "test=false"]
     (home / "script.py").write_text(FIT)
     process = run_program(["script.py", "fit", *words], home, dict(os.environ))
     assert process.returncode == 0, process.stdout + process.stderr

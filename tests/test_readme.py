@@ -65,7 +65,7 @@ def cut_down(command: str) -> list[str]:
     mode = next((word for word in words if word in SMALL_MODES), None)
     if words[:2] == ["python", "eval.py"] and mode:
         # Of a run that suits the mode, whichever run is the latest.
-        run = "digits" if mode in ("mode=analyze", "mode=functions") else "fields"
+        run = "digits" if mode in ("mode=analyze", "mode=functions", "mode=export") else "fields"
         cpu = ["trainer.accelerator=cpu"] if "ckpt=latest" in words else []
         words = [f"ckpt=runs/{run}" if word == "ckpt=latest" else word for word in words]
         return [*words, *cpu, *SMALL_MODES[mode]]
@@ -107,7 +107,7 @@ def home(tmp_path_factory):
         own.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(0, 256, (32, 32, 3), np.uint8)).save(own)
     # What `make train` leaves behind, for the commands that go on from a run, whatever the order is.
-    run(home, ["python", "train.py", "run.dir=runs/digits", *small_for("")])
+    run(home, ["python", "train.py", "run.dir=runs/digits", "model.size=4", *small_for("")])
     run(home, ["python", "train.py", "model=ukan", "run.dir=runs/fields", *small_for("")])
     geotiff(home / "images" / "field.tif", np.random.default_rng(0).random((4, 40, 50), np.float32))
     return home
@@ -123,6 +123,8 @@ def run(home, words):
         process = run_program(["-m", *words], home, environment)
     elif words[0] == "python":
         process = run_program(words[1:], home, environment)
+    elif words[0] == "torchrun":
+        process = run_program(["-m", "torch.distributed.run", *words[1:]], home, environment)
     else:
         process = subprocess.run(
             words, cwd=home, capture_output=True, text=True, timeout=300, env=environment
