@@ -10,7 +10,6 @@ from pathlib import Path
 
 from kanvision.statistics import mean_interval
 
-from .ledger import Ledger
 from .plan import Item
 from .queue import Queue, log_path, train_elsewhere
 
@@ -42,7 +41,9 @@ def check_row(queue: Queue, table: str, row: str, seed: int | None) -> bool:
         ValueError: The row has fewer than two records, or the run fails.
     """
     comparison, ledger = queue.plan.tables[table], queue.ledger
-    scores = _recorded_scores(ledger, table, row, comparison.seeds, comparison.metric)
+    items = [Item(table, row, seed) for seed in comparison.seeds]
+    records = {item.seed: ledger.read(item, queue.plan.tuning(item)) for item in items}
+    scores = {seed: 100 * found["metrics"][comparison.metric] for seed, found in records.items() if found}
     if len(scores) < 2:
         raise ValueError(
             f"{table}/{row}: two records or more are needed for an interval, found {len(scores)}"
@@ -61,8 +62,3 @@ def check_row(queue: Queue, table: str, row: str, seed: int | None) -> bool:
     print(f"interval of one run by {len(scores)} records: {low:.2f} to {high:.2f} %")
     print("inside" if agrees else "outside")
     return agrees
-
-
-def _recorded_scores(ledger: Ledger, table: str, row: str, seeds: list[int], metric: str) -> dict[int, float]:
-    records = {seed: ledger.read(Item(table, row, seed)) for seed in seeds}
-    return {seed: 100 * record["metrics"][metric] for seed, record in records.items() if record is not None}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -12,23 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .ledger import describe_machine
 from .plan import Item
 from .queue import Queue, log_path, train_elsewhere
 
-__all__ = ["Costs", "describe_machine", "print_plan"]
+__all__ = ["Costs", "print_plan"]
 
 ONE_EPOCH = ("trainer.max_epochs=1", "scheduler.warmup_epochs=0", "test=false")
 """Words of the run that is timed."""
-
-
-def describe_machine() -> str:
-    """Return system, processor and number of cores."""
-    model = ""
-    if (facts := Path("/proc/cpuinfo")).is_file():
-        lines = (line.partition(":") for line in facts.read_text("utf-8", "replace").splitlines())
-        model = next((value.strip() for name, _, value in lines if name.strip() == "model name"), "")
-    kind = model or platform.processor() or "unknown processor"
-    return f"{platform.system()} {platform.machine()}, {kind}, {os.cpu_count()} cores"
 
 
 class Costs:

@@ -6,6 +6,7 @@ import base64
 import csv
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from .plan import Item
 
-__all__ = ["Ledger", "hash_config", "is_right", "make_record"]
+__all__ = ["Ledger", "describe_machine", "hash_config", "is_right", "make_record"]
 
 KEPT = (
     *("parameters", "flops", "basis_flops", "epochs", "resumed", "train_seconds", "train_cpu_seconds"),
@@ -45,12 +46,20 @@ class Ledger:
         """Return the file of a run."""
         return self.folder / f"{item}.json"
 
-    def has(self, item: Item) -> bool:
-        """Return True if a run is finished."""
-        return self.path(item).is_file()
+    def has(self, item: Item, tuning: Sequence[Item] = ()) -> bool:
+        """Return True if a run is finished, with the learning rate that `tuning` chooses."""
+        return self.path(item).is_file() and (not tuning or self.read(item, tuning) is not None)
 
-    def read(self, item: Item) -> dict[str, Any] | None:
-        """Return the record of a run; None if it is not finished.
+    def read(self, item: Item, tuning: Sequence[Item] = ()) -> dict[str, Any] | None:
+        """Return the record of a run.
+
+        Args:
+            item: The run.
+            tuning: Runs that choose its learning rate.
+
+        Returns:
+            The record; None if the run is not finished, or was made with another rate than the one
+            that all of `tuning` choose, for example before further rates were tried.
 
         Raises:
             ValueError: The file is damaged.
@@ -64,6 +73,8 @@ class Ledger:
             raise ValueError(f"{path}: {error}") from None
         if not isinstance(record, dict):
             raise ValueError(f"{path}: expected a mapping")
+        if tuning and not (all(map(self.has, tuning)) and record["lr"] == self.choose_lr(tuning)):
+            return None
         return record
 
     def write(self, item: Item, record: Mapping[str, Any]) -> None:
@@ -112,12 +123,22 @@ def make_record(folder: Path, item: Item, words: Sequence[str]) -> dict[str, Any
         "max_epochs": config["trainer"]["max_epochs"],
         "config_hash": hash_config(config),
         **{name: results[name] for name in KEPT},
-        "machine": f"{platform.system()} {platform.machine()}",
+        "machine": describe_machine(),
     }
     predictions = folder / "test_predictions.csv"
     if item.lr is None and predictions.is_file():
         record |= _score_images(predictions)
     return record
+
+
+def describe_machine() -> str:
+    """Return system, processor and number of cores."""
+    model = ""
+    if (facts := Path("/proc/cpuinfo")).is_file():
+        lines = (line.partition(":") for line in facts.read_text("utf-8", "replace").splitlines())
+        model = next((value.strip() for name, _, value in lines if name.strip() == "model name"), "")
+    kind = model or platform.processor() or "unknown processor"
+    return f"{platform.system()} {platform.machine()}, {kind}, {os.cpu_count()} cores"
 
 
 def hash_config(config: Mapping[str, Any]) -> str:

@@ -161,6 +161,13 @@ class Plan(Section):
                 found |= dict.fromkeys(Item(step.table, row, seed) for row in rows)
         return list(found)
 
+    def tuning(self, item: Item) -> list[Item]:
+        """Return the runs that choose the learning rate of a compared run."""
+        if item.lr is not None:
+            return []
+        table = self.tables[item.table]
+        return [Item(item.table, item.row, table.tuning_seed, lr) for lr in table.learning_rates]
+
     def command(self, item: Item, lr: float | None) -> list[str]:
         """Return the words of `train.py` for a run.
 

@@ -59,23 +59,19 @@ class Queue:
 
     def missing(self, tables: Sequence[str] = ()) -> list[Item]:
         """Return the listed runs without a record, in the order of the work."""
-        return [item for item in self.plan.items(tables) if not self.ledger.has(item)]
-
-    def tuning(self, item: Item) -> list[Item]:
-        """Return the runs that choose the learning rate of a compared run."""
-        if item.lr is not None:
-            return []
-        table = self.plan.tables[item.table]
-        return [Item(item.table, item.row, table.tuning_seed, lr) for lr in table.learning_rates]
+        items = self.plan.items(tables)
+        return [item for item in items if not self.ledger.has(item, self.plan.tuning(item))]
 
     def words(self, item: Item) -> list[str]:
         """Return the words of a run; the runs that choose its learning rate must have records."""
-        lr = item.lr if item.lr is not None else self.ledger.choose_lr(self.tuning(item))
-        return self.plan.command(item, lr)
+        return self.plan.command(item, self._learning_rate(item))
+
+    def _learning_rate(self, item: Item) -> float | None:
+        return item.lr if item.lr is not None else self.ledger.choose_lr(self.plan.tuning(item))
 
     def is_ready(self, item: Item) -> bool:
         """Return True if all runs that a run depends on have records."""
-        return all(map(self.ledger.has, self.tuning(item)))
+        return all(map(self.ledger.has, self.plan.tuning(item)))
 
     def work(self, hours: float, processes: int, tables: Sequence[str] = ()) -> None:
         """Do the missing runs until there are none or the time is over; unfinished ones are saved.
@@ -109,8 +105,9 @@ class Queue:
                 self._record(item)  # it may have ended by itself
 
     def folder(self, item: Item) -> Path:
-        """Return the folder of a run."""
-        return self.runs / item.path
+        """Return the folder of a run; a compared run with another learning rate has another one."""
+        lr = self._learning_rate(item)
+        return self.runs / item.path.with_name(item.name if lr is None else f"{item.name}_rate_{lr:g}")
 
     def _start(self, item: Item) -> Any:
         folder = self.folder(item)

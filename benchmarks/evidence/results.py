@@ -137,7 +137,8 @@ def read_table(plan: Plan, ledger: Ledger, name: str) -> TableResult:
     comparison, rows, missing = plan.tables[name], list[RowResult](), list[str]()
     for row, experiment in plan.rows(name).items():
         items = {seed: Item(name, row, seed) for seed in comparison.seeds}
-        found = {seed: record for seed, item in items.items() if (record := ledger.read(item)) is not None}
+        records = {seed: ledger.read(item, plan.tuning(item)) for seed, item in items.items()}
+        found = {seed: record for seed, record in records.items() if record is not None}
         if len(found) < MIN_SEEDS:
             missing.append(row)
             continue

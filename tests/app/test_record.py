@@ -1,11 +1,13 @@
 """The link to the newest run is right at any time and never takes anything's place."""
 
+import subprocess
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from kanvision.app import record
 from kanvision.app.record import environment, update_latest_link
 
 
@@ -44,3 +46,18 @@ def test_the_commit_of_an_image_is_what_it_was_told(
     if told is not None:
         monkeypatch.setenv("KANVISION_COMMIT", told)
     assert environment()["commit"] == written
+
+
+def test_new_documents_leave_the_code_as_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Detects records of a comparison that mark all later ones as made by changed code."""
+    for name in ("src/kanvision/code.py", "docs/page.md"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("")
+    identity = ["-c", "user.name=a", "-c", "user.email=a"]
+    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "first"]):
+        subprocess.run(["git", "-C", tmp_path, *words], check=True)
+    monkeypatch.setattr(record, "PACKAGE", tmp_path / "src" / "kanvision")
+    (tmp_path / "docs" / "page.md").write_text("changed")
+    assert "+dirty" not in (environment()["commit"] or "+dirty")
+    (tmp_path / "src" / "kanvision" / "code.py").write_text("changed")
+    assert (environment()["commit"] or "").endswith("+dirty")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmarks.evidence.check import check_row, prediction_bounds
-from benchmarks.evidence.costs import Costs, describe_machine, print_plan
-from benchmarks.evidence.ledger import Ledger, hash_config, is_right
+from benchmarks.evidence.costs import Costs, print_plan
+from benchmarks.evidence.ledger import Ledger, describe_machine, hash_config, is_right
 from benchmarks.evidence.pages import render_pages
 from benchmarks.evidence.plan import REPOSITORY, Comparison, Item, Plan, Step
 from benchmarks.evidence.queue import Queue
@@ -132,6 +132,23 @@ def test_a_hash_is_of_the_training_alone() -> None:
     assert hash_config(config) == hash_config(other)
     assert hash_config(config) != hash_config({**config, "optimizer": {"lr": 0.2}})
     assert config["data"] == {"root": "x", "name": "digits"}
+
+
+def test_a_record_counts_with_the_chosen_learning_rate_only(tmp_path: Path) -> None:
+    """Detects tables that mix the rates of a narrow grid and of the wider one that replaced it."""
+    made = plan(learning_rates=[0.1, 0.2])
+    ledger, item = Ledger(tmp_path), Item(TABLE, "gram", 1)
+    narrow, wide = made.tuning(item)
+    ledger.write(item, record(90.0, lr=0.1))
+    ledger.write(narrow, {"metrics": {"best_val/acc1": 0.8}})
+    assert not ledger.has(item, made.tuning(item))  # the other rate was not tried yet
+    ledger.write(wide, {"metrics": {"best_val/acc1": 0.7}})
+    assert ledger.has(item, made.tuning(item))
+    ledger.write(wide, {"metrics": {"best_val/acc1": 0.9}})
+    assert ledger.read(item, made.tuning(item)) is None
+    queue = Queue(made, ledger, tmp_path / "runs")
+    assert queue.folder(item).name == "seed_1_rate_0.2"
+    assert item in queue.missing([TABLE])
 
 
 def test_bounds_of_one_more_run() -> None:

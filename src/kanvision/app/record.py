@@ -73,7 +73,7 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """Return the commit of the code, marked +dirty if files differ from it.
+    """Return the commit of the code, marked +dirty if files outside docs/ differ from it.
 
     Outside a git checkout of kanvision it is the one that an installed package was built from, or the value
     of KANVISION_COMMIT, as in an image (docker/Dockerfile); else None. A checkout around an installed package
@@ -87,7 +87,9 @@ def _commit() -> str | None:
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() == PACKAGE.parents[1]:
             commit = git("rev-parse", "--short=12", "HEAD")
-            return f"{commit}+dirty" if git("status", "--porcelain", "--untracked-files=no") else commit
+            code = (":(top)", ":(top,exclude)docs")  # new records in docs/results change no run
+            changed = git("status", "--porcelain", "--untracked-files=no", "--", *code)
+            return f"{commit}+dirty" if changed else commit
     except (OSError, subprocess.SubprocessError):
         pass
     built = PACKAGE / "commit.txt"  # setup.py writes it
