@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kanvision.bases.registry import SINGLE_BASES
-from kanvision.expansion import fused_conv, triton_kernels
+from kanvision.expansion import build, fused_conv, triton_kernels
 from kanvision.layers import KANConv2d, KANLinear
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -118,5 +118,8 @@ def test_nan_stays_in_its_place():
 
 def test_switched_off(monkeypatch, launched):
     monkeypatch.setenv("KANVISION_KERNELS", "off")
+    build.read_environment()
     compare(KANLinear(5, 6, basis="gram"), (9, 5))
+    monkeypatch.undo()
+    build.read_environment()
     assert launched == []

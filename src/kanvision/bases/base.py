@@ -6,14 +6,13 @@ Shapes: B batch, C channels, H W space, K basis functions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, ClassVar, Literal, cast, final, get_args
 
 import torch
 from torch import Tensor, nn
 
 from kanvision.expansion.autocast import without_autocast
-from kanvision.expansion.define import Definition
+from kanvision.expansion.define import Definition, compose
 from kanvision.expansion.elementary import CLAMP, sigmoid_onto, tanh_onto
 from kanvision.expansion.run import expand
 from kanvision.expansion.trace import trace_values
@@ -173,7 +172,7 @@ class Basis(nn.Module):
                 values = self.expand(exact, dim + 1)
             else:
                 definition, inputs = defined
-                values = expand(replace(definition, inner=squash), (*inputs, *ends), exact, dim)
+                values = expand(compose(definition, squash, definition.outer), (*inputs, *ends), exact, dim)
         return values.to(x.dtype)
 
     @torch.no_grad()

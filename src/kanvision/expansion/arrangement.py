@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
+import torch
 from torch import Tensor
 
-from .define import Definition, is_per_channel
+from .define import is_per_channel
 
-__all__ = ["Arrangement", "Placement", "find_place", "find_placements", "lay_out"]
+__all__ = ["Arrangement", "Placement", "find_placements", "lay_out"]
 
 Placement: TypeAlias = Literal["shared", "row", "point"]
 """Scalars of an input are shared by all points, or belong to a row, or to a point of each row."""
@@ -37,25 +38,15 @@ class Arrangement(NamedTuple):
     channels_inside: bool
 
 
-def find_place(values: Tensor, order: Arrangement, size: int) -> tuple[Placement, tuple[int, int]]:
-    """Return the place of an input, and the shape of its gradient there."""
-    if not is_per_channel(values):
-        return "shared", (1, size)
-    return ("point", (size, order.channels)) if order.channels_inside else ("row", (order.channels, size))
-
-
-def find_placements(
-    definition: Definition, inputs: Sequence[Tensor], order: Arrangement
-) -> tuple[Placement, ...]:
+def find_placements(inputs: Sequence[Tensor], order: Arrangement) -> tuple[Placement, ...]:
     """Return the place of each input."""
-    sizes = definition.all_sizes
-    return tuple(find_place(values, order, size)[0] for values, size in zip(inputs, sizes, strict=True))
+    own: Placement = "point" if order.channels_inside else "row"
+    return tuple([own if is_per_channel(values) else "shared" for values in inputs])
 
 
 def lay_out(inputs: Sequence[Tensor], placements: Sequence[Placement]) -> list[Tensor]:
     """Return the inputs in float32, as generated loops and kernels read them."""
-    exact = [values.detach().float() for values in inputs]
     return [
-        (values.t() if place == "point" else values).contiguous()
-        for values, place in zip(exact, placements, strict=True)
+        (values.t() if place == "point" else values).to(torch.float32).contiguous()
+        for values, place in zip(inputs, placements, strict=True)
     ]

@@ -10,7 +10,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "get_obstacle",
     "is_switched_off",
     "load_library",
+    "read_environment",
 ]
 
 SWITCH = "KANVISION_KERNELS"
@@ -42,6 +43,14 @@ class KernelBuildError(RuntimeError):
     """Code could not be compiled or loaded."""
 
 
+def read_environment() -> None:
+    """Read the environment again, which is read once in a process otherwise."""
+    get_obstacle.cache_clear()
+    is_switched_off.cache_clear()
+    find_compiler.cache_clear()
+
+
+@cache
 def get_obstacle() -> str:
     """Return why no code is generated, or an empty string."""
     if is_switched_off():
@@ -49,20 +58,17 @@ def get_obstacle() -> str:
     return "" if find_compiler() else "there is no C compiler (CC, cc, gcc or clang)"
 
 
+@cache
 def is_switched_off() -> bool:
     """Return True if the environment switches generated code off."""
     return os.environ.get(SWITCH, "").lower() in ("off", "0", "false", "no")
 
 
+@cache
 def find_compiler() -> str | None:
     """Return the path of the C compiler, or None."""
-    return _search(os.environ.get("CC", ""), os.environ.get("PATH", ""))
-
-
-@lru_cache(maxsize=8)
-def _search(preferred: str, path: str) -> str | None:
-    for name in (preferred, "cc", "gcc", "clang"):
-        found = shutil.which(name, path=path) if name else None
+    for name in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
+        found = shutil.which(name) if name else None
         if found:
             return found
     return None

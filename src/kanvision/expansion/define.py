@@ -6,14 +6,23 @@ Shapes: C channels, K functions.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-__all__ = ["Definition", "Formula", "Scalar", "Vocabulary", "count_functions", "evaluate", "is_per_channel"]
+__all__ = [
+    "Definition",
+    "Formula",
+    "Scalar",
+    "Vocabulary",
+    "compose",
+    "count_functions",
+    "evaluate",
+    "is_per_channel",
+]
 
 Scalar: TypeAlias = Any
 """A number, a tensor of them, or a recorded value: what supports +, -, * and / with its kind and floats."""
@@ -97,16 +106,25 @@ class Definition:
     outer: Definition | None = None
     is_traceable: bool = True
 
-    @property
+    @cached_property
     def all_sizes(self) -> tuple[int, ...]:
         """Return the number of scalars in each input, those of `inner` last."""
         return self.sizes + (() if self.inner is None else self.inner.all_sizes)
 
-    @property
+    @cached_property
     def has_trace(self) -> bool:
         """Return True if all parts can be traced."""
         parts = (self.inner, self.outer)
         return self.is_traceable and all(part is None or part.has_trace for part in parts)
+
+    @cached_property
+    def _hash(self) -> int:
+        parts = (self.formula, self.sizes, self.settings, self.inner, self.outer)
+        return hash(parts)
+
+    def __hash__(self) -> int:
+        """Return a hash that is computed once: definitions are keys of each call of a layer."""
+        return self._hash
 
     def __call__(self, m: Vocabulary, x: Scalar, *inputs: Sequence[Scalar]) -> list[Scalar]:
         """Return the K values at x."""
@@ -117,6 +135,12 @@ class Definition:
         if self.outer is None:
             return list(values)
         return [self.outer(m, value)[0] for value in values]
+
+
+@lru_cache(maxsize=1024)
+def compose(definition: Definition, inner: Definition | None, outer: Definition | None) -> Definition:
+    """Return a definition with a squash and an activation."""
+    return replace(definition, inner=inner, outer=outer)
 
 
 class TensorVocabulary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from .define import Definition, Scalar, Vocabulary
 
@@ -57,11 +58,13 @@ def _clamp(m: Vocabulary, x: Scalar, ends: tuple[Scalar, Scalar]) -> list[Scalar
     return [m.clamp(x, *ends)]
 
 
+@lru_cache(maxsize=64)
 def tanh_onto(low: float, high: float) -> Definition:
     """Return mid + half tanh(x), which maps the line onto (low, high)."""
     return Definition(_tanh, settings=(0.5 * (low + high), 0.5 * (high - low)))
 
 
+@lru_cache(maxsize=64)
 def sigmoid_onto(low: float, high: float) -> Definition:
     """Return low + (high - low) / (1 + exp(-x)), which maps the line onto (low, high)."""
     return Definition(_sigmoid, settings=(low, high - low))

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from . import triton_kernels
-from .arrangement import Arrangement, Placement, find_place, find_placements, lay_out
+from .arrangement import Arrangement, Placement, find_placements, lay_out
 from .build import KernelBuildError, get_obstacle, load_library
 from .c import emit_gradients, emit_values
-from .define import Definition, evaluate, is_per_channel
+from .define import Definition, evaluate
 from .elementary import SILU
 from .trace import trace_gradients, trace_values
 
@@ -36,9 +36,10 @@ def compute_values(
     if triton_kernels.is_usable(definition, x):
         triton_kernels.compute_values(definition, x, inputs, order, out)
         return
-    run = _find_loop(definition, x, inputs, order, None)
+    placements = find_placements(inputs, order)
+    run = _find_loop(definition, x, placements, None)
     if run is not None:
-        kept = lay_out(inputs, find_placements(definition, inputs, order))
+        kept = lay_out(inputs, placements)
         run(x.data_ptr(), out.data_ptr(), _point(kept), *_measure(order))
         return
     _view_values(out, order).copy_(_evaluate(definition, x, inputs, order))
@@ -66,40 +67,44 @@ def compute_gradients(
     """
     if triton_kernels.is_usable(definition, x):
         return triton_kernels.compute_gradients(definition, x, inputs, order, grads, wanted, out)
-    run = _find_loop(definition, x, inputs, order, wanted)
+    placements = find_placements(inputs, order)
+    run = _find_loop(definition, x, placements, wanted)
     if run is None:
         to_x, *others = _differentiate(definition, x, inputs, order, grads, wanted)
         if out is not None and to_x is not None:
             out.copy_(to_x)
         return others
-    shapes = [
-        find_place(values, order, size)[1]
-        for values, size, need in zip(inputs, definition.all_sizes, wanted[1:], strict=True)
-        if need
-    ]
-    counts = [rows * columns for rows, columns in shapes]
-    pieces = _count_pieces(order)
-    sums = torch.zeros(pieces, sum(counts), dtype=torch.float64)
-    kept = lay_out(inputs, find_placements(definition, inputs, order))
+    kept = lay_out(inputs, placements)
+    total = sum(values.numel() for values, need in zip(inputs, wanted[1:], strict=True) if need)
+    measures = _measure(order)
+    sums = torch.zeros(_count_pieces(order), total, dtype=torch.float64) if total else None
     run(
         x.data_ptr(),
         grads.data_ptr(),
         None if out is None else out.data_ptr(),
-        sums.data_ptr(),
-        sum(counts),
+        None if sums is None else sums.data_ptr(),
+        total,
         _point(kept),
-        *_measure(order),
+        *measures,
     )
-    found: list[Tensor | None] = []
-    parts = iter(zip(torch.split(sums.sum(0), counts), shapes, strict=True)) if counts else iter(())
-    for values, need in zip(inputs, wanted[1:], strict=True):
-        if not need:
-            found.append(None)
-            continue
-        part, shape = next(parts)
-        part = part.view(shape)
-        inside = is_per_channel(values) and order.channels_inside
-        found.append((part.t() if inside else part).reshape(values.shape).to(values.dtype))
+    return _split_sums(sums, inputs, placements, wanted)
+
+
+def _split_sums(
+    sums: Tensor | None, inputs: Sequence[Tensor], placements: Sequence[Placement], wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    """Return the gradients of the wanted inputs from sums of pieces of the rows."""
+    found: list[Tensor | None] = [None] * len(inputs)
+    if sums is None:
+        return found
+    total, start = sums.sum(0), 0
+    for index, (values, place) in enumerate(zip(inputs, placements, strict=True)):
+        if wanted[1 + index]:
+            part = total[start : start + values.numel()]
+            start += values.numel()
+            if place == "point":
+                part = part.view(-1, len(values)).t()
+            found[index] = part.reshape(values.shape).to(values.dtype)
     return found
 
 
@@ -121,14 +126,13 @@ def find_failure(definition: Definition) -> str:
 def _find_loop(
     definition: Definition,
     x: Tensor,
-    inputs: Sequence[Tensor],
-    order: Arrangement,
+    placements: tuple[Placement, ...],
     wanted: tuple[bool, ...] | None,
 ) -> Callable[..., None] | None:
     """Return the generated loop for the values, or for the wanted gradients; None for the plain formula."""
     if x.device.type != "cpu" or x.dtype != torch.float32 or not definition.has_trace or get_obstacle():
         return None
-    return _build(definition, find_placements(definition, inputs, order), wanted)[0]
+    return _build(definition, placements, wanted)[0]
 
 
 @lru_cache(maxsize=1024)
@@ -156,9 +160,9 @@ def _build(
     return run, ""
 
 
-def _point(kept: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+def _point(kept: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p] | None:
     """Return pointers to inputs, which must live as long."""
-    return (ctypes.c_void_p * max(1, len(kept)))(*(values.data_ptr() for values in kept))
+    return (ctypes.c_void_p * len(kept))(*[values.data_ptr() for values in kept]) if kept else None
 
 
 def _measure(order: Arrangement) -> tuple[int, ...]:

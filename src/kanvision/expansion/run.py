@@ -22,7 +22,7 @@ from . import fused_conv, triton_kernels
 from .arrangement import Arrangement
 from .autocast import without_autocast
 from .contraction import Contraction, split_weight
-from .define import Definition, count_functions, evaluate
+from .define import Definition, Scalar, Vocabulary, count_functions, evaluate
 from .double_backward import plain_gradients
 from .execute import compute_gradients, compute_values
 
@@ -32,6 +32,9 @@ __all__ = ["Branch", "compute_level", "contract", "expand", "is_ordinary"]
 _BLOCK_BYTES = 2**21
 # On a GPU a block has to fill the device; it bounds the memory.
 _GPU_BLOCK_BYTES = 2**28
+# Points of a channel from which on a constant function is folded. For fewer, cutting the weights and joining
+# their gradients costs more than its maps.
+_FOLD_FROM = 256
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 
@@ -71,14 +74,35 @@ def contract(
             (O, C/G, *k) or None, and inputs of the definition.
         bias: Summand of each output, (O,).
     """
-    plan = tuple(branches)
     tensors = [tensor for group in arguments for tensor in group]
     given = [tensor for tensor in (*tensors, bias) if tensor is not None]
     if not is_ordinary(given):
-        return _contract_plainly(plan, bias, tensors)
+        return _contract_plainly(branches, bias, tensors)
+    plan = tuple(
+        [_unfold(branch, cast(Tensor, group[0])) for branch, group in zip(branches, arguments, strict=True)]
+    )
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
         return cast(Tensor, _Contract.apply(plan, bias, *tensors))
     return _contract_blocks(plan, bias, tensors, _find_autocast_dtype(given[0]))
+
+
+def _unfold(branch: Branch, x: Tensor) -> Branch:
+    """Return the branch with its constant function among the others, where cutting weights costs more."""
+    if branch.level is None or x.numel() >= _FOLD_FROM * x.shape[branch.contraction.channel_dim]:
+        return branch
+    return Branch(_with_constant(branch.definition, branch.level), branch.contraction)
+
+
+@lru_cache(maxsize=1024)
+def _with_constant(definition: Definition, level: float) -> Definition:
+    """Return the definition with a constant first function."""
+    sizes, settings = definition.all_sizes, (definition, level)
+    return Definition(_prepend, sizes=sizes, settings=settings, is_traceable=definition.has_trace)
+
+
+def _prepend(m: Vocabulary, x: Scalar, *inputs: Any) -> list[Scalar]:
+    *inputs, definition, level = inputs
+    return [level, *definition(m, x, *inputs)]
 
 
 def expand(definition: Definition, inputs: Sequence[Tensor], x: Tensor, channel_dim: int) -> Tensor:

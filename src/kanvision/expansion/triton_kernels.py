@@ -56,7 +56,7 @@ def compute_values(
     definition: Definition, x: Tensor, inputs: Sequence[Tensor], order: Arrangement, out: Tensor
 ) -> None:
     """Write the values at contiguous points x into a contiguous tensor."""
-    placements = find_placements(definition, inputs, order)
+    placements = find_placements(inputs, order)
     kernel = load_kernels(definition, placements, None)["values"]
     launch = _Launch(x, order, is_summed=False)
     launch.run(kernel, x, out, *lay_out(inputs, placements))
@@ -75,7 +75,7 @@ def compute_gradients(
 
     The arguments are those of `kanvision.expansion.execute.compute_gradients`.
     """
-    placements = find_placements(definition, inputs, order)
+    placements = find_placements(inputs, order)
     kernel = load_kernels(definition, placements, wanted)["gradients"]
     needed = [place for place, need in zip(placements, wanted[1:], strict=True) if need]
     launch = _Launch(x, order, is_summed=any(place != "row" for place in needed))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any, ClassVar, TypeAlias
 
 import torch
@@ -18,6 +17,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from kanvision.bases import Basis, create_basis
 from kanvision.bases.base import normal_quantiles
 from kanvision.expansion.contraction import Contraction
+from kanvision.expansion.define import compose
 from kanvision.expansion.run import Branch, compute_level, contract, is_ordinary
 from kanvision.spec.models import DROP_POSITIONS, INNER_DROP_POSITIONS
 
@@ -209,12 +209,13 @@ class KANLayer(FunctionPlot, nn.Module):
         if defined is None or contraction is None:
             return None
         definition, inputs = defined
+        squash = None
         if self._drops("squashed"):
             z = self.drop(basis.apply_squash(z))
         else:
             squash, ends = basis.define_squash()
-            definition, inputs = replace(definition, inner=squash), (*inputs, *ends)
-        definition = replace(definition, outer=activation)
+            inputs = (*inputs, *ends)
+        definition = compose(definition, squash, activation)
         level = compute_level(activation) if folds else None
         is_own = type(self).edge_weight is KANLayer.edge_weight  # adapters change the product
         weights = (self.basis_weight, self.edge_scale) if is_own else (self.edge_weight(), None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from kanvision.expansion.define import Definition, Scalar, Vocabulary
 
@@ -37,6 +38,7 @@ _FOLD_UP_TO_DEGREE = 5
 _ROUNDING = 2.0**-23
 
 
+@lru_cache(maxsize=64)
 def define_bspline(num_knots: int, degree: int, *, uniform: bool, evaluation: str = "auto") -> Definition:
     """Return the definition of all B-splines of one degree, whose input are the knots.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -33,6 +34,7 @@ class Recurrence(NamedTuple):
     c: list[float]
 
 
+@lru_cache(maxsize=64)
 def define_polynomials(degree: int, *, first: int = 0, learns: bool = False) -> Definition:
     """Return the definition of p_0 ... p_d, whose input are the coefficients A, B and C one after the other.
 
