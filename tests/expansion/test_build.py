@@ -121,7 +121,7 @@ def test_the_child_of_a_process_with_threads_does_not_hang(tmp_path):
     code = """
     import os, torch
     from kanvision.expansion.elementary import TANH
-    from kanvision.expansion.run import expand
+    from kanvision.expansion.expand import expand
     torch.set_num_threads(2)
     x = torch.randn(4, 40_000)
     expand(TANH, (), x, 0)

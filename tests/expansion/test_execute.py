@@ -5,7 +5,7 @@ import torch
 
 from kanvision.bases import BASES, create_basis
 from kanvision.expansion import elementary, execute
-from kanvision.expansion.define import Definition
+from kanvision.expansion.define import compose
 from kanvision.expansion.execute import Arrangement, compute_gradients, compute_values
 
 from .programs import COMPOSED, EVERYTHING, INPUTS
@@ -38,7 +38,7 @@ def basis_cases():
             ):
                 definition, inputs = defined
                 squash, ends = basis.define_squash()
-                definition = Definition(**{**vars(definition), "inner": squash, "outer": elementary.SILU})
+                definition = compose(definition, squash, elementary.SILU)
                 yield pytest.param(
                     definition, [t.detach() for t in (*inputs, *ends)], id=f"{name}-{channels}"
                 )

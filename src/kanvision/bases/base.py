@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kanvision.expansion.autocast import without_autocast
 from kanvision.expansion.define import Definition, compose
 from kanvision.expansion.elementary import CLAMP, sigmoid_onto, tanh_onto
-from kanvision.expansion.run import expand
+from kanvision.expansion.expand import expand
 from kanvision.expansion.trace import trace_values
 
 __all__ = ["Basis", "Squash"]

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from kanvision.expansion.run import is_ordinary
+from kanvision.expansion.ordinary import is_ordinary
 
 from .base import Basis, Squash
 from .registry import SINGLE_BASES, build_basis

@@ -14,8 +14,9 @@ _NOTHING = nullcontext()
 def without_autocast(device_type: str) -> AbstractContextManager[None]:
     """Return a context in which operations keep the dtype of their arguments.
 
-    Outside of autocast nothing is to be done. An exported program has none: torch compiles the program once more for each of these contexts, which took
-    most of the time of an export, and its inputs are in full precision anyway.
+    Outside of autocast nothing is to be done. An exported program has none: torch compiles the program once
+    more for each of these contexts, which took most of the time of an export, and its inputs are in full
+    precision anyway.
     """
     if (
         torch.compiler.is_exporting()

@@ -25,22 +25,23 @@ __all__ = ["Contraction", "Convolution", "MatrixProduct", "split_weight"]
 _CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
+@dataclass(frozen=True)
 class MatrixProduct:
     """Matrix product on the last axis of (..., C).
 
     Maps are (R, K C), function-major: the channels are the inner axis, along which loops run.
     """
 
-    channel_dim = -1
-    keeps_order = False
+    channel_dim: ClassVar[int] = -1
+    keeps_order: ClassVar[bool] = False
 
     def order(self, x: Tensor) -> Tensor:
         """Return x as contiguous points (R, C)."""
-        return x.reshape(-1, x.shape[-1]).contiguous()
+        return (x if x.ndim == 2 else x.reshape(-1, x.shape[-1])).contiguous()
 
     def restore(self, points: Tensor, x: Tensor) -> Tensor:
         """Return points (R, n) in the shape of x, (..., n)."""
-        return points.view(*x.shape[:-1], points.shape[-1])
+        return points if x.ndim == 2 else points.view(*x.shape[:-1], points.shape[-1])
 
     def shape(self, y: Tensor, x: Tensor) -> Tensor:
         """Return results (R, O) in the shape of x, (..., O)."""
@@ -167,7 +168,7 @@ class Convolution:
         """Return the gradient of the weights of `map_level`."""
         ones = self._fill(level, points, weight)
         total = grad.sum(0, keepdim=True)
-        found = torch.ops.aten.convolution_backward(
+        found = torch.ops.aten.convolution_backward.default(
             total, ones, weight, None, *self._geometry(1), (False, True, False)
         )
         return cast(Tensor, found[1])
@@ -195,7 +196,7 @@ class Convolution:
         self, grad: Tensor, maps: Tensor, packed: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return the gradients of the maps, arranged as those, and of the packed weights."""
-        to_maps, to_weight, _ = torch.ops.aten.convolution_backward(
+        to_maps, to_weight, _ = torch.ops.aten.convolution_backward.default(
             grad, self.restore(maps), packed, None, *self._geometry(self.groups), (*wanted, False)
         )
         return self.order(to_maps) if wanted[0] else None, to_weight

@@ -6,8 +6,8 @@ Shapes: C channels, K functions.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -106,24 +106,25 @@ class Definition:
     outer: Definition | None = None
     is_traceable: bool = True
 
-    @cached_property
-    def all_sizes(self) -> tuple[int, ...]:
-        """Return the number of scalars in each input, those of `inner` last."""
-        return self.sizes + (() if self.inner is None else self.inner.all_sizes)
+    all_sizes: tuple[int, ...] = field(init=False, compare=False)
+    """Number of scalars in each input, those of `inner` last."""
+    has_trace: bool = field(init=False, compare=False)
+    """True if all parts can be traced."""
+    _hash: int = field(init=False, compare=False, repr=False, default=0)
 
-    @cached_property
-    def has_trace(self) -> bool:
-        """Return True if all parts can be traced."""
+    def __post_init__(self) -> None:
+        """Derive what each call needs."""
+        inner = () if self.inner is None else self.inner.all_sizes
+        object.__setattr__(self, "all_sizes", self.sizes + inner)
         parts = (self.inner, self.outer)
-        return self.is_traceable and all(part is None or part.has_trace for part in parts)
-
-    @cached_property
-    def _hash(self) -> int:
-        parts = (self.formula, self.sizes, self.settings, self.inner, self.outer)
-        return hash(parts)
+        has_trace = self.is_traceable and all(part is None or part.has_trace for part in parts)
+        object.__setattr__(self, "has_trace", has_trace)
 
     def __hash__(self) -> int:
-        """Return a hash that is computed once: definitions are keys of each call of a layer."""
+        """Return a hash that is computed once: definitions are keys in each call of a layer."""
+        if not self._hash:
+            parts = (self.formula, self.sizes, self.settings, self.inner, self.outer)
+            object.__setattr__(self, "_hash", hash(parts))
         return self._hash
 
     def __call__(self, m: Vocabulary, x: Scalar, *inputs: Sequence[Scalar]) -> list[Scalar]:

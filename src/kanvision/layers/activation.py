@@ -62,14 +62,14 @@ _DEFINITIONS: dict[str, Definition] = {
 _NAMES: dict[type[nn.Module], str] = {
     get_act_layer(name): name
     for name in ACTIVATIONS
-    if name not in ("identity", "swish")  # swish is silu
+    if name not in ("identity", "swish", "prelu")  # swish is silu, prelu has a parameter
 }
 
 
 def define_activation(activation: nn.Module) -> Definition | None:
     """Return the definition of an activation; None for one with parameters, or of an unknown class."""
     name = _NAMES.get(type(activation))
-    if name is None or next(activation.parameters(), None) is not None:
+    if name is None:
         return None
     return _DEFINITIONS.get(name) or Definition(_apply, settings=(name,), is_traceable=False)
 

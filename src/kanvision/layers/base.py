@@ -16,9 +16,11 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from kanvision.bases import Basis, create_basis
 from kanvision.bases.base import normal_quantiles
+from kanvision.expansion.branch import Branch, compute_level
 from kanvision.expansion.contraction import Contraction
 from kanvision.expansion.define import compose
-from kanvision.expansion.run import Branch, compute_level, contract, is_ordinary
+from kanvision.expansion.ordinary import is_ordinary
+from kanvision.expansion.run import contract
 from kanvision.spec.models import DROP_POSITIONS, INNER_DROP_POSITIONS
 
 from .activation import create_activation, define_activation

@@ -157,10 +157,10 @@ class KANConvNd(KANLayer):
     def _contraction(self, x: Tensor) -> Contraction | None:
         if self._pads_input:
             padding: tuple[int, ...] = (0,) * self.ndim
-        elif all(before == behind for before, behind in self.padding):
-            padding = tuple(before for before, _ in self.padding)
         else:
-            return None
+            padding = tuple([before for before, _ in self.padding])
+            if padding != tuple([behind for _, behind in self.padding]):
+                return None
         # Expanding the innermost axis keeps the memory layout for the convolution.
         inside = self.groups == 1 and x.shape[1] > 1 and x.stride(1) == 1
         return Convolution(self.stride, padding, self.dilation, self.groups, inside)
