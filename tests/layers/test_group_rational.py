@@ -7,6 +7,7 @@ from torch import nn
 
 from kanvision.layers import RATIONAL_PRESETS, GroupRational
 from kanvision.ops.rational import FORMS, rational
+from tests.covering import one_of_each
 
 # (function, largest error on [-3, 3], Var[x] / E[F(x)^2] for x ~ N(0, 1)), measured on published constants
 FUNCTIONS = {
@@ -44,7 +45,7 @@ def test_the_published_gelu_is_not_gelu():
     assert meant.second_moment()[0].item() == pytest.approx(1 / 2.35, rel=1e-2)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", one_of_each(FORMS, lambda form: "file"))
 def test_onnx_file_gives_the_same(form, tmp_path):
     """Ordinary operators only: no runtime has to know ours."""
     import onnxruntime

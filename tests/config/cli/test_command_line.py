@@ -262,7 +262,7 @@ def test_legal_sweeps_pass(judge) -> None:
     assert (
         judge(
             "model=kat,vit",
-            "basis=glob(*)",
+            "basis=glob(cheb*)",
             "seed=range(1,4)",
             "optimizer.lr=tag(log,interval(0.1,1))",
             "data.limit=choice(10,20)",

@@ -1,14 +1,13 @@
 """Masks move with their images in both libraries, whatever the number of channels."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from torch import Tensor
 
 from kanvision.data.transforms.segmentation import BACKENDS, build_segmentation_augment
+from tests.programs import run_program
 
 AFFINE = {"degrees": 30.0, "translate": 0.2, "scale": (0.8, 1.25)}
 both = pytest.mark.parametrize("backend", BACKENDS)
@@ -165,7 +164,7 @@ def test_an_unknown_library_is_refused():
         build_segmentation_augment(hflip=0.5, backend="kornia")
 
 
-def test_the_library_is_imported_late_and_without_its_network_call():
+def test_the_library_is_imported_late_and_without_its_network_call(tmp_path):
     code = """
 import os, sys
 os.environ.pop("NO_ALBUMENTATIONS_UPDATE", None)
@@ -182,5 +181,6 @@ assert "albumentations" in sys.modules
 assert "NO_ALBUMENTATIONS_UPDATE" not in os.environ
 """
     environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    (tmp_path / "program.py").write_text(code, "utf-8")
+    result = run_program(["program.py"], tmp_path, environment)
     assert result.returncode == 0, result.stderr
