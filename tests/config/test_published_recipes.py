@@ -8,6 +8,7 @@ from kanvision.config import compose, parse_train
 from tests.covering import cover
 
 CONF = Path(__file__).parents[2] / "conf"
+RIVALS = ("attention_unet", "nested_unet", "unext", "rolling_unet", "u_mamba")
 
 # Yang and Wang 2024 (arXiv 2409.10594), table 11, and the released training command: 8 GPUs x 128 images.
 KAT_IMAGENET = {
@@ -374,10 +375,7 @@ def test_the_softmax_baseline_is_trained_as_karat_is(data):
     assert karat.recipe.batch_size == vit.recipe.batch_size
 
 
-@pytest.mark.parametrize(
-    ("rival", "data"),
-    cover(["attention_unet", "nested_unet", "unext", "rolling_unet", "u_mamba"], ["busi", "glas", "cvc"]),
-)
+@pytest.mark.parametrize(("rival", "data"), cover(RIVALS, ["busi", "glas", "cvc"]))
 def test_a_rival_of_ukan_is_trained_as_the_unet_beside_it(rival, data):
     for words in ([f"model={rival}", f"data={data}"], [f"experiment=ukan/{data}_{rival}"]):
         unet, other = (

@@ -1,6 +1,8 @@
 """Tiny data sets of images with masks, in each layout that people have on disk."""
 
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image
@@ -102,6 +104,19 @@ def geotiff(path: Path, array: np.ndarray, **profile) -> Path:
     return path
 
 
+@lru_cache
+def flat_geotiff(size: int, value: int) -> bytes:
+    """Return a GeoTIFF of one value in a square."""
+    with TemporaryDirectory() as folder:
+        return geotiff(Path(folder, "flat.tif"), np.full((1, size, size), value, np.uint8)).read_bytes()
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file and the folders that it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
 def own_pairs(folder: Path, num: int = 10, images: str = "images", masks: str = "masks") -> Path:
     """Color pictures of two sizes with masks of 0 and 1, and of three classes in crop/."""
     for i in range(num):
@@ -138,8 +153,8 @@ def crops(
             inner = f"{start}_source_{sensor}_{area}_{day}" if old else f"imagery/{sensor}/{area}/{day}"
             for band, name in enumerate(BANDS[sensor]):
                 file = f"{name}.tif" if old else f"{area}_{day}_{name}_10m.tif"
-                geotiff(folder / inner / file, np.full((1, size, size), 20 * number + band, np.uint8))
+                write(folder / inner / file, flat_geotiff(size, 20 * number + band))
             if clouds and sensor == "s2":
-                mask = np.full((1, size, size), 255 if number == 0 else 0, np.uint8)
-                geotiff(folder / inner / ("CLM.tif" if old else f"{area}_{day}_CLM_10m.tif"), mask)
+                mask = flat_geotiff(size, 255 if number == 0 else 0)
+                write(folder / inner / ("CLM.tif" if old else f"{area}_{day}_CLM_10m.tif"), mask)
     return folder
