@@ -2,7 +2,10 @@
 
 import sys
 
-from kanvision.app.commands.train import run
+from kanvision.signals import handle_stop_signals
 
 if __name__ == "__main__":
-    run(sys.argv[1:])
+    with handle_stop_signals("stopped before training started; run the same command again"):
+        from kanvision.app.commands.train import run
+
+        run(sys.argv[1:])

@@ -81,6 +81,7 @@ def handle_stop_signals(text: str, *, quiet: bool = False) -> Iterator[None]:
         if not quiet and stopped.text != "":
             with suppress(OSError):
                 print(f"{stopped.name}: {stopped.text or text}", flush=True)
+        stopped.text = ""  # a context around this one prints no second message
         raise
     finally:
         for number, handler in handlers.items():

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,6 +85,32 @@ def test_a_signal_before_training(tmp_path: Path) -> None:
     function = "kanvision.data:ImageDataModule.setup"
     ended = signaled(tmp_path, function, "SIGINT", "train.py", *QUICK, "run.dir=run")
     assert ended == (130, "SIGINT: stopped before training started; run the same command again")
+
+
+IMPORTING = """
+import os, runpy, signal, sys
+
+class Interrupt:
+    def find_spec(name, path=None, target=None):
+        if name == "hydra":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt)
+if sys.argv[1:]:
+    runpy.run_path(sys.argv[1], run_name="__main__")
+else:
+    runpy.run_module("kanvision", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("words", [["train.py"], ["eval.py"], []])
+def test_ctrl_c_while_the_program_is_imported(words: list[str]) -> None:
+    """Detects the traceback of a KeyboardInterrupt before the program handles signals."""
+    command = [sys.executable, "-c", IMPORTING, *(str(REPOSITORY / word) for word in words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert done.stdout.startswith("SIGINT: stopped before ")
+    assert done.stdout.count("\n") == 1
 
 
 def test_a_signal_in_training_where_nothing_is_saved(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from kanvision.plugins import conf_folders
 from .defaults import default_nodes
 from .experiments import GROUP, find_experiment, list_experiments
 from .renames import print_old_names, rename_file
+from .yaml_limits import read_bounded_text
 from .yaml_loader import YamlLoader
 
 __all__ = ["register_conf"]
@@ -67,10 +68,9 @@ class ConfSource(FileConfigSource):
         elif experiment := find_experiment([Path(self.path)], _row(name)):
             content, header = experiment.config(), {"package": "_global_"}
         else:
-            with Path(self.path, f"{name}.yaml").open(encoding="utf-8") as file:
-                header = self._get_header_dict(file.read(512))
-                file.seek(0)
-                content = yaml.load(file, YamlLoader) or {}
+            text = read_bounded_text(Path(self.path, f"{name}.yaml"))
+            header = self._get_header_dict(text[:512])
+            content = yaml.load(text, YamlLoader) or {}
             if isinstance(content, dict):
                 content, old_names = rename_file(content)
                 print_old_names(old_names, f" in {name}.yaml")

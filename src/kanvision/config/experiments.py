@@ -22,6 +22,7 @@ from .keys import closest, format_yaml
 from .program import program
 from .schema.base import Section
 from .schema.root import TrainConfig
+from .yaml_limits import read_bounded_text
 from .yaml_loader import YamlLoader
 
 __all__ = [
@@ -178,7 +179,9 @@ def _read(path: Path, stamp: int) -> tuple[dict[str, Experiment], list[Problem]]
     """Return the rows of a table by name, and its problems; `stamp` distinguishes versions of the file."""
     del stamp
     try:
-        table = ExperimentTable.model_validate(yaml.load(path.read_text("utf-8"), YamlLoader))
+        table = ExperimentTable.model_validate(yaml.load(read_bounded_text(path), YamlLoader))
+    except ConfigError as error:
+        return {}, list(error.problems)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         return {}, [_problem(path, "", f"cannot be read: {' '.join(str(error).split())}")]
     except ValidationError as error:

@@ -16,6 +16,7 @@ from .errors import ConfigError, Problem
 from .experiments import GROUP, TABLES, Experiment, find_experiment, list_experiments
 from .keys import closest_first
 from .program import program
+from .yaml_limits import read_bounded_text
 from .yaml_loader import YamlLoader
 
 __all__ = ["ConfigGroups"]
@@ -151,7 +152,7 @@ class ConfigGroups:
 
 
 def _raw(path: Path) -> dict[str, Any]:
-    content = yaml.load(path.read_text("utf-8"), YamlLoader)
+    content = yaml.load(read_bounded_text(path), YamlLoader)
     return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import math
 import textwrap
 import types
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ __all__ = [
     "describe",
     "format_yaml",
     "keys_by_name",
+    "nearest",
     "section_types",
     "tag_values",
     "with_its_section",
@@ -258,3 +260,24 @@ def closest(word: str, words: Iterable[str], limit: int = 3) -> list[str]:
     scores = {other: likeness(other) for other in words}
     best = sorted(scores, key=lambda other: -scores[other])[:limit]
     return [other for other in best if scores[other] > max(0.6, scores[best[0]] - 0.1)]
+
+
+def nearest(value: str, legal: Iterable[str]) -> list[str]:
+    """Return the legal value that is nearest to a value: for a number the nearest number; empty if none is.
+
+    Args:
+        value: Value as typed.
+        legal: Legal values.
+    """
+    words = list(legal)
+    numbers = {word: float(word) for word in words if _is_number(word)}
+    if not numbers or not _is_number(value):
+        return closest(value, words, limit=1)
+    return [min(numbers, key=lambda word: abs(numbers[word] - float(value)))]
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False

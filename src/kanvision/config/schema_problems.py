@@ -17,6 +17,7 @@ from .keys import (
     format_yaml,
     keys_by_name,
     legal_values,
+    nearest,
     section_types,
     tag_values,
 )
@@ -109,7 +110,7 @@ def _problem(error: ErrorDetails, root: type[Section], values: Mapping[str, Any]
             f"set its keys: {', '.join(f'{name}.{f}' for f in fields)}",
         )
     expected = key.expected if annotation is key.field.annotation else describe(annotation)
-    near = closest(str(error["input"]), legal_values(annotation), limit=1)
+    near = nearest(str(error["input"]), legal_values(annotation))
     guess = f"did you mean {name}={near[0]}?" if near else ""
     return Problem((name,), (given,), f"expected {expected}", "\n".join(filter(None, (guess, meaning))))
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .errors import Problem
+from .errors import ConfigError, Problem
 
-__all__ = ["MOST_ENTRIES", "expanded_size", "growth_problems", "has_bounded_size", "referred_size"]
+__all__ = ["MOST_ENTRIES", "expanded_size", "has_bounded_size", "read_bounded_text", "referred_size"]
 
 MOST_ENTRIES = 20_000
 """Maximum number of entries of a file or configuration, with every alias expanded."""
@@ -103,10 +103,14 @@ def has_bounded_size(text: str) -> bool:
         return False
 
 
-def growth_problems(folders: Iterable[Path]) -> Iterator[Problem]:
-    """Yield the problems of configuration files below some folders that exceed the limits."""
-    for folder in folders:
-        for path in sorted(folder.rglob("*.yaml")):
-            if not has_bounded_size(path.read_text("utf-8", errors="replace")):
-                why = f"the file expands to more than {MOST_ENTRIES:,} entries, or has {MOST_BYTES:,} bytes"
-                yield Problem((path.stem,), (str(path),), why, "write fewer aliases (*name)")
+def read_bounded_text(path: Path) -> str:
+    """Return the text of a configuration file.
+
+    Raises:
+        ConfigError: The file exceeds the limits.
+    """
+    text = path.read_text("utf-8")
+    if has_bounded_size(text):
+        return text
+    why = f"the file expands to more than {MOST_ENTRIES:,} entries, or has {MOST_BYTES:,} bytes"
+    raise ConfigError([Problem((path.stem,), (str(path),), why, "write fewer aliases (*name)")])

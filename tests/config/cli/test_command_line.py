@@ -60,6 +60,11 @@ MISTAKES = {
     "seed=true": ["seed=true", "expected whole number >= 0 and < 4,294,967,296"],
     "test=perhaps": ["expected true or false"],
     "scheduler.name=cosin": ["expected cosine, linear,", "did you mean scheduler.name=cosine?"],
+    "model.size=2": ["did you mean model.size=4?"],
+    "~callbacks.best.dirpath": [
+        "it refers to other keys (${run.dir}/checkpoints), and only a plain value can be deleted",
+        "set it: callbacks.best.dirpath=<value>",
+    ],
     "model.norm=batc": ["expected batch, instance, group, layer or null", "did you mean model.norm=batch?"],
     "model.family=kan": ["no known model.family", "legal: convkan, vgg_kan"],
     "model.kwargs=3": ["expected section with keys of your own"],

@@ -27,8 +27,6 @@ from kanvision.config.program import key_reference, program
 from kanvision.config.renames import print_old_names, rename_overrides
 from kanvision.config.schema.root import EvalConfig, TrainConfig
 from kanvision.config.schema.standalone import STANDALONE, StandaloneConfig
-from kanvision.config.yaml_limits import growth_problems
-from kanvision.plugins import conf_folders
 
 from .compose import Composer, composer
 from .help import experiment_cards, usage
@@ -107,8 +105,7 @@ def read_command_line(config_name: str, argv: Sequence[str], config_dir: Path) -
     register_conf([home, *folders])
     if int(os.environ.get("LOCAL_RANK", "0")) > 0 and any(word.startswith("hydra.run.dir=") for word in argv):
         return CommandLine(list(argv))  # started by rank 0, which has checked the command line
-    unsafe = [*_rerun_problems(args.experimental_rerun), *growth_problems([home, *folders, *conf_folders()])]
-    if unsafe:
+    if unsafe := _rerun_problems(args.experimental_rerun):
         raise ConfigError(unsafe, "the command line")
     experiments = _experiments(args.overrides) if config_name == "train" else []
     if args.help or (args.info == "all" and experiments):
@@ -120,6 +117,7 @@ def read_command_line(config_name: str, argv: Sequence[str], config_dir: Path) -
         config_name = mode
         flags.append(f"--config-name={config_name}")
     if args.hydra_help or args.info or args.cfg or args.shell_completion:
+        _read_choices(args.overrides, ConfigGroups([home, *folders], config_name))
         return CommandLine([*flags, *args.overrides])
     name = (args.config_name or config_name).removesuffix(".yaml")
     problems = [_unknown_flag(word) for word in unknown]
@@ -162,6 +160,17 @@ def _find_standalone_mode(overrides: Sequence[str]) -> str | None:
     if any(word.startswith("ckpt=") for word in overrides):
         return None
     return next((mode for mode in STANDALONE if f"mode={mode}" in overrides), None)
+
+
+def _read_choices(overrides: Sequence[str], choices: ConfigGroups) -> None:
+    """Read the chosen files, because Hydra would show the error of one as a traceback.
+
+    Raises:
+        ConfigError: A file exceeds the limits.
+    """
+    for group, _, choice in (word.partition("=") for word in overrides):
+        if group in choices.groups and choices.has(group, choice):
+            choices.content(group, choice)
 
 
 def _quote_choice(word: str, composing: Composer, choices: ConfigGroups) -> str:

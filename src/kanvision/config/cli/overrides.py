@@ -288,6 +288,11 @@ class _OverrideChecker:
             groups = ", ".join(self.choices.groups)
             self.add(word.problem("only groups take a package (@)", f"groups: {groups}"))
             return False
+        node = present.get(key)
+        if override.is_delete() and node is not None and node._is_interpolation():
+            why = f"it refers to other keys ({node._value()}), and only a plain value can be deleted"
+            self.add(word.problem(why, f"set it: {key}=<value>"))
+            return False
         if override.is_force_add() or (key in present) != override.is_add():
             return True
         if override.is_add():
@@ -302,7 +307,8 @@ class _OverrideChecker:
         if any(parent == name or parent.startswith(f"{name}.") for name in self._open_sections()):
             near = closest(key, [name for name in present if name.startswith(f"{parent}.")], limit=3)
             guess = "\n".join(f"closest: {name}" for name in near)
-            self.add(word.problem("unknown key", f"{guess}\nnew keys are added with +: +{word.text}"))
+            added = "" if override.is_delete() else f"new keys are added with +: +{word.text}"
+            self.add(word.problem("unknown key", f"{guess}\n{added}"))
         else:
             tags = {"model": "model.family", "data": "data.name"} if self.root is not EvalConfig else {}
             chosen = {group: OmegaConf.select(cfg, tag) for group, tag in tags.items()}
