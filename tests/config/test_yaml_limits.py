@@ -75,17 +75,14 @@ def test_the_command_line_names_the_file(flags: list[str], tmp_path: Path, capsy
     assert "expands to more than 20,000 entries" in told
 
 
-@pytest.mark.parametrize("flags", [[], ["--cfg", "job"], ["--help"]])
+@pytest.mark.parametrize("flags", [[], ["--cfg", "job"]])
 def test_a_large_file_that_is_not_composed_is_legal(flags: list[str], tmp_path: Path, capsys) -> None:
     """Detects limits on all files of a folder: a list of annotations may lie in it."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "annotations.yaml").write_text("x" * 3_000_000)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "boxes.yaml").write_text(bomb())
-    try:
-        check_command_line("train", [*flags, f"--config-dir={tmp_path}", "seed=3"], CONF)
-    except SystemExit as stopped:
-        assert stopped.code == 0
+    check_command_line("train", [*flags, f"--config-dir={tmp_path}", "seed=3"], CONF)
     with pytest.raises(SystemExit):
         check_command_line("train", [f"--config-dir={tmp_path}", "data=annotations"], CONF)
     assert "annotations.yaml" in capsys.readouterr().err
