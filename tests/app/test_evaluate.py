@@ -94,6 +94,30 @@ def test_classes_are_those_of_the_run_by_their_names(
     shutil.rmtree((run / new).parent)
 
 
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_data_for_evaluation_need_no_training_images(run: Path, tmp_path: Path, split: str) -> None:
+    """Detects a split that is asked for although nothing of it is measured."""
+    root = find_run_folder(tmp_path / "only", "bee", "cow")
+    shutil.rmtree(root / "train")
+    (root / "test").rename(root / split)
+    output = f"output={tmp_path / 'out'}"
+    assert evaluate(asked(run, f"data.root={root}", output))["test/acc1"] == 1.0
+    record = recorded(tmp_path / "out" / "test.json")
+    assert (record["classes"], record["images"]) == (["bee", "cow"], 16)
+    with pytest.raises(DataError, match="the split val holds no image"):
+        evaluate(asked(run, f"data.root={root}", output, "split=val"))
+
+
+def test_a_folder_of_classes_says_how_all_of_it_is_measured(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Detects a fifth that is measured without a word on how to measure all images."""
+    root = find_run_folder(tmp_path / "farm", "bee", "cow") / "train"
+    evaluate(asked(run, f"data.root={root}", f"output={tmp_path / 'out'}"))
+    told = "".join(capsys.readouterr().out.split())
+    assert "".join(f"move the class folders into {root / 'test'} to measure all images".split()) in told
+
+
 @pytest.mark.parametrize("mode", ["test", "explain", "check_data"])
 def test_a_class_that_the_network_does_not_know_is_named(mode: str, run: Path, tmp_path: Path) -> None:
     before = results(run)

@@ -66,7 +66,9 @@ def _summarize_images(run: RestoredRun) -> dict[str, str]:
     """Return the number of measured images as a row of the table, with those of the other splits."""
     counts = run.datamodule.num_images
     others = ", ".join(f"{name} {count:,}" for name, count in counts.items() if name != run.cfg.split)
-    return {"images": f"{counts[run.cfg.split]:,} of the {run.cfg.split} split; not measured: {others}"}
+    note = run.datamodule.reader.facts.get("flat", "") if run.cfg.data.root is not None else ""
+    text = f"{counts[run.cfg.split]:,} of the {run.cfg.split} split; not measured: {others}"
+    return {"images": "; ".join(filter(None, (text, note)))}
 
 
 def _write_images(run: RestoredRun, outputs: ImageOutputs, metrics: dict[str, float], folder: Path) -> Path:

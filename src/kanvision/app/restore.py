@@ -38,10 +38,17 @@ __all__ = [
     "RestoredRun",
     "matching_state_dict",
     "override_data",
+    "require_images",
     "restore",
 ]
 
 Item = TypeVar("Item")
+
+
+def require_images(datamodule: ImageDataModule, split: str) -> None:
+    """Raise DataError if a split is empty, as the training images of data for evaluation may be."""
+    if not len(datamodule.datasets[split]):
+        raise datamodule.reader.error(f"{datamodule.root}: the split {split} holds no image")
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,10 @@ class RestoredRun:
 
     @cached_property
     def datamodule(self) -> ImageDataModule:
-        """Data, which are read at the first use."""
-        return setup_datamodule(self.train_cfg, self.task.class_names)
+        """Data, which are read at the first use; only the evaluated split needs images."""
+        datamodule = setup_datamodule(self.train_cfg, self.task.class_names)
+        require_images(datamodule, self.cfg.split)
+        return datamodule
 
     @cached_property
     def device(self) -> torch.device:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kanvision.analysis.attention.capture import Attention, attentions
 from kanvision.app.model import build_model
-from kanvision.app.restore import RestoredRun, matching_state_dict
+from kanvision.app.restore import RestoredRun, matching_state_dict, require_images
 from kanvision.app.results_folder import run_folder
 from kanvision.checkpoints import find_snapshots, load_checkpoint, match_structure
 from kanvision.config import ConfigError
@@ -88,6 +88,7 @@ def describe_images(run: RestoredRun, images: LossImages, batches: list[dict[str
 
 def without_augmentation(datamodule: ImageDataModule, split: str) -> Any:
     """Return the dataset of a split with the transforms of evaluation."""
+    require_images(datamodule, split)
     dataset = datamodule.datasets[split]
     return datamodule.build_dataset(dataset.source, dataset.indices, training=False)
 

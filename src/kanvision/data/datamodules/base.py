@@ -198,6 +198,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """Return the indices to train on, and the indices held out for validation or None."""
         if splits.val is not None or not self.val_fraction:
             return np.arange(len(splits.train)), None
+        if not len(splits.train):  # evaluation of a network on data without training images
+            return np.arange(0), np.arange(0)
         kept, held_out = self.hold_out(splits.train)
         if not len(held_out):
             raise self.error(

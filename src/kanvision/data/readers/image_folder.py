@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from kanvision.data.files.folders import FolderIndex, list_subfolders
 from kanvision.spec.data import SPLITS
 
@@ -16,8 +18,8 @@ class ImageFolder(Reader):
     """Images in class folders; the classes are the folders below train/, in alphabetical order.
 
     With test/ and val/, val/ is the validation split and data.val_fraction has no effect; with one of them,
-    that one is the test split. Without train/, the folders of the root are the classes, and a fixed fifth of
-    each class is the test split.
+    that one is the test split. Evaluation of a trained network needs no train/. Without any of them, the
+    folders of the root are the classes, and a fixed fifth of each class is the test split.
     """
 
     info = DatasetInfo(
@@ -39,23 +41,28 @@ class ImageFolder(Reader):
         splits = {name: root / name for name in SPLITS if (root / name).is_dir()}
         if not splits:
             return self._whole(root)
-        if problems := find_missing_splits(root, splits):
+        is_untrained = bool(self.known_classes) and "train" not in splits
+        if not is_untrained and (problems := find_missing_splits(root, splits)):
             raise self.error(*problems)
-        index, names = self._index(splits["train"])
+        index, names = self._index(*(splits.values() if is_untrained else [splits["train"]]))
         parts = {name: index.index_class_folders(folder) for name, folder in splits.items()}
         index.check(*parts.values())
+        if is_untrained:
+            parts["train"] = next(iter(parts.values())).select(np.arange(0))
         return arrange_splits(names, parts)
 
     def _whole(self, root: Path) -> Splits:
         index, names = self._index(root)
         everything = index.index_class_folders(root)
         index.check(everything)
+        if self.known_classes:
+            self.facts["flat"] = f"move the class folders into {root / 'test'} to measure all images"
         return hold_out_test(self, names, everything)
 
-    def _index(self, folder: Path) -> tuple[FolderIndex, tuple[str, ...]]:
-        names = tuple(list_subfolders(folder))
+    def _index(self, *folders: Path) -> tuple[FolderIndex, tuple[str, ...]]:
+        names = tuple(sorted({name for folder in folders for name in list_subfolders(folder)}))
         if not names:
-            raise self.error(f"{folder}: holds no class folder")
+            raise self.error(f"{folders[0]}: holds no class folder")
         index = FolderIndex(self, {name: label for label, name in enumerate(names)})
         index.problems += self.find_class_problems(names)
         return index, names

@@ -82,7 +82,8 @@ class ImageMaskReader(SegmentationReader):
         self.refuse(bad_files, of_files=True)
         parts = self._assign_splits(source, rule)
         chosen = {part: source.select(np.flatnonzero(parts == part)) for part in SPLITS}
-        if empty := [part for part in ("train", "test") if not len(chosen[part])]:
+        needed = ("test",) if self.known_classes else ("train", "test")
+        if empty := [part for part in needed if not len(chosen[part])]:
             where = self.split_file or f"{self.root} ({len(source)} images)"
             self.refuse(
                 [f"{where}: no image is left for {' and '.join(empty)}; add images or choose another split"]

@@ -264,6 +264,8 @@ class SegmentationFolder(ImageMaskReader):
             _, test = stratified_holdout(source.strata, TEST_SHARE, self.split_seed)
             chosen = set(test.tolist())
             return ["test" if index in chosen else "train" for index in range(len(source))]
+        if self.known_classes and "train" not in given:
+            return parts if "test" in given else ["test"] * len(parts)
         if "train" not in given or len(given) == 1:
             missing = "train" if "train" not in given else "test, and so is val"
             raise self.error(
