@@ -53,6 +53,16 @@ def test_one_held_out_folder_is_the_test(tmp_path: Path):
     assert {part: len(names) for part, names in found.items()} == {"train": 5, "val": 1, "test": 2}
 
 
+def test_evaluation_needs_no_training_images(tmp_path: Path):
+    """Detects a split that is asked for although nothing of it is measured."""
+    own_pairs(tmp_path / "test", 3)
+    assert "the split train is missing" in refused(tmp_path)
+    data = folder(
+        tmp_path, known_classes=("background", "foreground"), mean=[0.5, 0.5, 0.5], std=[0.2, 0.2, 0.2]
+    )
+    assert data.num_images == {"train": 0, "val": 0, "test": 3}
+
+
 def test_masks_with_the_class_of_each_pixel(tmp_path: Path):
     own_pairs(tmp_path)
     data = folder(tmp_path, mode="multiclass", mask_folder="crop")
