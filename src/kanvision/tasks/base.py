@@ -253,8 +253,7 @@ class Task(pl.LightningModule):
         optimizer = build_optimizer(self.model, **self.optimizer_options)
         self._group_settings = group_settings(optimizer)
         given = {key: value for key, value in self.scheduler_options.items() if key == "interval"}
-        # The length of an epoch is not known yet. `trainer.estimated_stepping_batches` would start the
-        # loaders, which draw their seeds, before the random states of a checkpoint are restored.
+        # To ask the trainer for its steps would start loaders, which draw seeds, before states are restored.
         placeholder: Any = build_scheduler(
             optimizer, max_epochs=1, steps_per_epoch=1, name="constant", warmup_epochs=0, **given
         )
