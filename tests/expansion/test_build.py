@@ -132,3 +132,17 @@ def test_the_child_of_a_process_with_threads_does_not_hang(tmp_path):
     print(os.waitpid(child, 0)[1])
     """
     assert finish(start(code, tmp_path / "program"), timeout=120) == ["0"]
+
+
+def test_the_environment_is_read_again_on_request(monkeypatch):
+    """A cached answer that no switch can reach; an answer that is not cached costs a lookup in each call."""
+    monkeypatch.setenv(build.SWITCH, "off")
+    try:
+        build.read_environment()
+        assert build.get_obstacle() == f"{build.SWITCH} is off"
+        assert build.is_switched_off()
+        monkeypatch.delenv(build.SWITCH)
+        assert build.is_switched_off()
+    finally:
+        monkeypatch.undo()
+        build.read_environment()

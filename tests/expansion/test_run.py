@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from kanvision.bases import create_basis
-from kanvision.expansion import run
+from kanvision.expansion import branch, run
 from kanvision.layers import KANConv2d, KANLinear
 
 
@@ -100,3 +100,36 @@ def test_compiles_where_nothing_needs_a_gradient():
     for name in ("bspline", "legendre", "rbf"):
         basis = create_basis(name)
         torch.testing.assert_close(torch.compile(basis, backend="eager", fullgraph=True)(x), basis(x))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("basis", ["gram", "chebyshev", "bspline", "wavelet"])
+@pytest.mark.parametrize("frozen", ["", "base_weight", "basis_weight"])
+def test_small_branches_are_those_of_large_ones(name, basis, frozen, monkeypatch):
+    """Weights joined in another order, a constant lost or counted twice, a gradient at another place."""
+    torch.manual_seed(0)
+    layer, shape = LAYERS[name](basis)
+    if frozen:
+        layer.get_parameter(frozen).requires_grad_(False)
+    x = torch.randn(shape)
+    merged = step(layer, x)
+    assert count_branches(layer, x, monkeypatch) == [1]
+    monkeypatch.setattr(branch, "_MERGE_UP_TO", 0)
+    monkeypatch.setattr(branch, "_FOLD_FROM", 0)
+    assert count_branches(layer, x, monkeypatch) == [2]
+    for got, want in zip(merged, step(layer, x), strict=True):
+        assert (got is None) == (want is None)
+        if want is not None:
+            torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5 * want.abs().max().item())
+
+
+def count_branches(layer, x, monkeypatch):
+    """Return the numbers of branches in one call."""
+    counts = []
+    walk = run._contract_blocks
+    with monkeypatch.context() as patch, torch.no_grad():
+        patch.setattr(
+            run, "_contract_blocks", lambda plan, *rest: counts.append(len(plan)) or walk(plan, *rest)
+        )
+        layer(x)
+    return counts
