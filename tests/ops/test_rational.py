@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
+import kanvision.ops.rational as operator
+from kanvision.expansion.build import get_obstacle
 from kanvision.layers import RATIONAL_PRESETS
 from kanvision.ops.rational import FORMS, rational, rational_reference
+from kanvision.ops.rational_loops import are_loops_usable
 from tests.covering import one_of_each
 
 from .rational_oracle import coefficients, sums_of_magnitudes, value_and_grads
@@ -275,3 +278,32 @@ def test_what_cannot_be_is_refused(function, x, a, b, dim, message):
 def test_an_unknown_form_is_refused(function):
     with pytest.raises(ValueError, match="form='pade' is not known; legal values: kernel, paper"):
         function(torch.ones(2, 4), *coefficients(), form="pade")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shared", [True, False])
+def test_loops_and_closed_forms_agree(form, dtype, shared, monkeypatch):
+    """Parameters of another group, a sum that misses rows, a slope of the wrong sign at 0."""
+    torch.manual_seed(0)
+    a, b = torch.randn(1 if shared else 4, 6), torch.randn(4, 4)
+    b[0] = 0.0  # the identity's denominator, at a kink
+    x, grad = torch.randn(3, 5, 24).to(dtype), torch.randn(3, 5, 24).to(dtype)
+    x[0, 0, 0] = 0.0
+    loops = value_and_grads(rational, x, a, b, grad, form=form)
+    monkeypatch.setattr(operator, "are_loops_usable", lambda *arguments: False)
+    closed = value_and_grads(rational, x, a, b, grad, form=form)
+    rounding = 1e-5 if dtype == torch.float32 else 1e-2
+    for got, want in zip(loops, closed, strict=True):
+        torch.testing.assert_close(got, want, rtol=rounding, atol=rounding * want.abs().max().item())
+
+
+def test_loops_leave_extreme_inputs_to_closed_forms():
+    """Powers of huge inputs overflow in a loop, and NaN must stay in its place."""
+    a, b = torch.randn(4, 6), torch.randn(4, 4)
+    x = torch.randn(2, 8)
+    assert are_loops_usable(x, a, b, 1) == (not get_obstacle())
+    for value in (1e4, -1e4, torch.inf, torch.nan):
+        x[1, 3] = value
+        assert not are_loops_usable(x, a, b, 1)
+        assert not are_loops_usable(torch.randn(2, 8), a.index_fill(1, torch.tensor(0), 10 * value), b, 1)

@@ -13,10 +13,11 @@ of the paper.
 Signs at the kinks: s(x) = -1 if x < 0 else +1 and sigma(b) = -1 if b < 0 else +1. With sigma(0) = +1 the
 denominator of the identity (b = 0) has a gradient from the first step; with torch.sign it would remain zero.
 
-The operator `torch.ops.kanvision.rational` has three implementations: kernels in Triton on a GPU
-(`rational_triton`), closed forms in chunks that fit the cache of a CPU (`rational_closed`), and the plain
-formula `rational_reference`, the test oracle of both, which also computes second derivatives. Tracers for
-fusion or export see the closed forms as ordinary tensor operations.
+The operator `torch.ops.kanvision.rational` has four implementations: kernels in Triton on a GPU
+(`rational_triton`), generated loops for moderate inputs on a CPU (`rational_loops`), closed forms in chunks
+that fit its cache for all others (`rational_closed`), and the plain formula `rational_reference`, the test
+oracle of all, which also computes second derivatives. Tracers for fusion or export see the closed forms as
+ordinary tensor operations.
 
 Legend: D channels, G groups.
 """
@@ -33,6 +34,7 @@ from torch import Tensor
 from kanvision.expansion.double_backward import plain_gradients
 
 from .rational_closed import rational_gradients, rational_value
+from .rational_loops import are_loops_usable, loop_gradients, loop_values
 from .rational_triton import fused_rational, fused_rational_gradients, get_fusion_obstacle
 
 __all__ = ["FORMS", "rational", "rational_reference"]
@@ -129,6 +131,8 @@ class _Traced(torch.autograd.Function):
 
 
 def _compute(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, form: str) -> Tensor:
+    if are_loops_usable(x, numerator, denominator, dim):
+        return loop_values(x, numerator, denominator, dim, form)
     if get_fusion_obstacle(x, numerator, denominator):
         return rational_value(x, numerator, denominator, dim, form)
     return fused_rational(x, numerator, denominator, dim, form)
@@ -145,7 +149,9 @@ def _compute_gradients(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of x, a and b; empty tensors where not needed."""
     found: Sequence[Tensor | None]
-    if get_fusion_obstacle(x, numerator, denominator):
+    if are_loops_usable(x, numerator, denominator, dim):
+        found = loop_gradients(grad, x, numerator, denominator, dim, form, needed)
+    elif get_fusion_obstacle(x, numerator, denominator):
         found = rational_gradients(grad, x, numerator, denominator, dim, form, needed)
     else:
         found = fused_rational_gradients(grad, x, numerator, denominator, dim, form)
