@@ -5,7 +5,7 @@ import torch
 
 from kanvision.layers import KArAtOperator
 from kanvision.ops.karat import Series, fourier_attention
-from kanvision.ops.karat_triton import fused_fourier_attention
+from kanvision.ops.karat_fused import fused_fourier_attention
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ROUNDING = {torch.float32: 5e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}

@@ -5,7 +5,7 @@ import torch
 
 from kanvision.layers import RATIONAL_PRESETS
 from kanvision.ops.rational import FORMS, rational, rational_reference
-from kanvision.ops.rational_triton import fused_rational, fused_rational_gradients
+from kanvision.ops.rational_fused import fused_rational, fused_rational_gradients
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ROUNDING = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from kanvision.bases import FourierBasis
 from kanvision.expansion.autocast import without_autocast
 from kanvision.ops.karat import Series, fourier_attention
-from kanvision.ops.karat_triton import fused_fourier_attention, get_fusion_obstacle
+from kanvision.ops.karat_fused import fused_fourier_attention, get_fusion_obstacle
 from kanvision.ops.simplex import project_simplex
 from kanvision.spec.models import KARAT_OPTIONS, KArAtBaseAct
 

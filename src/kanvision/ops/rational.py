@@ -14,7 +14,7 @@ Signs at the kinks: s(x) = -1 if x < 0 else +1 and sigma(b) = -1 if b < 0 else +
 denominator of the identity (b = 0) has a gradient from the first step; with torch.sign it would remain zero.
 
 The operator `torch.ops.kanvision.rational` has four implementations: kernels in Triton on a GPU
-(`rational_triton`), generated loops for moderate inputs on a CPU (`rational_loops`), closed forms in chunks
+(`rational_fused`), generated loops for moderate inputs on a CPU (`rational_loops`), closed forms in chunks
 that fit its cache for all others (`rational_closed`), and the plain formula `rational_reference`, the test
 oracle of all, which also computes second derivatives. Tracers for fusion or export see the closed forms as
 ordinary tensor operations.
@@ -34,8 +34,8 @@ from torch import Tensor
 from kanvision.expansion.double_backward import plain_gradients
 
 from .rational_closed import rational_gradients, rational_value
+from .rational_fused import fused_rational, fused_rational_gradients, get_fusion_obstacle
 from .rational_loops import are_loops_usable, loop_gradients, loop_values
-from .rational_triton import fused_rational, fused_rational_gradients, get_fusion_obstacle
 
 __all__ = ["FORMS", "rational", "rational_reference"]
 

@@ -13,8 +13,8 @@ from kanvision.checkpoints.published.kat import OPTIONS as KAT_OPTIONS
 from kanvision.checkpoints.published.torch_conv_kan.bottleneck import BOTTLENECK_OPTIONS
 from kanvision.checkpoints.published.torch_conv_kan.conv import CONV_OPTIONS, GEOMETRY
 from kanvision.checkpoints.published.torch_conv_kan.linear import LINEAR_OPTIONS
-from kanvision.checkpoints.published.torch_conv_kan.nets import NETWORKS
-from kanvision.checkpoints.published.torch_conv_kan.network import PublishedNetwork
+from kanvision.checkpoints.published.torch_conv_kan.network_reader import PublishedNetwork
+from kanvision.checkpoints.published.torch_conv_kan.networks import NETWORKS
 
 from .reference_kat import random_kat
 from .reference_layers import random_conv, random_linear

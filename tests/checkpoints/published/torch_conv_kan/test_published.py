@@ -6,7 +6,7 @@ No tensor here has values: on the meta device the largest network costs nothing.
 import pytest
 import torch
 
-from kanvision.checkpoints.published.torch_conv_kan.nets import find_reader
+from kanvision.checkpoints.published.torch_conv_kan.networks import find_reader
 from kanvision.models import create_model
 from tests.checkpoints.published.reference_nets import (
     Head,

@@ -14,7 +14,7 @@ from kanvision.checkpoints.published.strict import Problems, Tensors
 
 from .attention import PublishedAttention, read_part
 from .linear import PublishedLinear, PublishedStack, linear_kind
-from .nets import find_reader
+from .networks import find_reader
 
 __all__ = ["load_torch_conv_kan"]
 

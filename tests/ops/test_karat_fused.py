@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kanvision.ops.karat import Series
-from kanvision.ops.karat_triton import get_fusion_obstacle
+from kanvision.ops.karat_fused import get_fusion_obstacle
 
 
 @pytest.mark.parametrize(

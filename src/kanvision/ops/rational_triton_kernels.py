@@ -1,4 +1,4 @@
-"""GPU kernels of `kanvision.ops.rational_triton`.
+"""GPU kernels of `kanvision.ops.rational_fused`.
 
 x is viewed as (outer, D, inner), contiguous. A tile is R positions (of outer where inner is 1, else of inner)
 by CP packets of V neighboring channels that share a group, so that the ten coefficients of a packet are read

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kanvision.ops.rational_triton import get_fusion_obstacle
+from kanvision.ops.rational_fused import get_fusion_obstacle
 
 
 @pytest.mark.parametrize(

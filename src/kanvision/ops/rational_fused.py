@@ -156,6 +156,6 @@ def _device_context(x: Tensor) -> AbstractContextManager[Any]:
 
 @cache
 def _kernels() -> tuple[Any, Any, dict[torch.dtype, Any]]:
-    from .rational_kernels import build
+    from .rational_triton_kernels import build
 
     return build()

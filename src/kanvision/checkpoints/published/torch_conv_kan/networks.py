@@ -17,7 +17,7 @@ from kanvision.models import convkan, dense_kan, res_kan, vgg_kan
 from kanvision.spec.models import ResKANStem
 
 from .attention import Part, PublishedAttention
-from .network import PublishedNetwork
+from .network_reader import PublishedNetwork
 
 __all__ = ["NETWORKS", "ConvNet", "DenseNet", "ResNet", "VGGNet", "find_reader"]
 

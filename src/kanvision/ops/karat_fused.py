@@ -172,6 +172,6 @@ class _Kernels(NamedTuple):
 
 @cache
 def _kernels() -> _Kernels:
-    from .karat_kernels import build
+    from .karat_triton_kernels import build
 
     return _Kernels(*build())

@@ -1,4 +1,4 @@
-"""GPU kernels of `kanvision.ops.karat_triton`.
+"""GPU kernels of `kanvision.ops.karat_fused`.
 
 Arguments of all kernels: strides of q and k (sample, head, token), heads, queries, keys, rank and scale, then
 constants: D channels and BD the power of two above, R padded rank, G frequencies, BM queries and BN keys of a
