@@ -131,11 +131,11 @@ class _Traced(torch.autograd.Function):
 
 
 def _compute(x: Tensor, numerator: Tensor, denominator: Tensor, dim: int, form: str) -> Tensor:
+    if not get_fusion_obstacle(x, numerator, denominator):
+        return fused_rational(x, numerator, denominator, dim, form)
     if are_loops_usable(x, numerator, denominator, dim):
         return loop_values(x, numerator, denominator, dim, form)
-    if get_fusion_obstacle(x, numerator, denominator):
-        return rational_value(x, numerator, denominator, dim, form)
-    return fused_rational(x, numerator, denominator, dim, form)
+    return rational_value(x, numerator, denominator, dim, form)
 
 
 def _compute_gradients(
@@ -149,12 +149,12 @@ def _compute_gradients(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of x, a and b; empty tensors where not needed."""
     found: Sequence[Tensor | None]
-    if are_loops_usable(x, numerator, denominator, dim):
-        found = loop_gradients(grad, x, numerator, denominator, dim, form, needed)
-    elif get_fusion_obstacle(x, numerator, denominator):
-        found = rational_gradients(grad, x, numerator, denominator, dim, form, needed)
-    else:
+    if not get_fusion_obstacle(x, numerator, denominator):
         found = fused_rational_gradients(grad, x, numerator, denominator, dim, form)
+    elif are_loops_usable(x, numerator, denominator, dim):
+        found = loop_gradients(grad, x, numerator, denominator, dim, form, needed)
+    else:
+        found = rational_gradients(grad, x, numerator, denominator, dim, form, needed)
     dx, da, db = (
         x.new_empty(0) if gradient is None or not need else gradient
         for gradient, need in zip(found, needed, strict=True)
