@@ -8,7 +8,7 @@ from kanvision.expansion.trace import trace_gradients, trace_values
 
 from .programs import COMPOSED, EVERYTHING, INPUTS, interpret
 
-POINTS = torch.linspace(-4, 4, 101, dtype=torch.float64)
+POINTS = torch.arange(-64, 65, dtype=torch.float64) / 16  # exact, so that no kink is met by rounding
 
 
 def scalars(definition):

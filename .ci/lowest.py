@@ -1,0 +1,10 @@
+"""Prints the requirements of pyproject.toml, each at its lowest version: `.ci/run lowest` tests with them."""
+
+import re
+import tomllib
+from pathlib import Path
+
+project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
+extras = project["optional-dependencies"]
+for line in [*project["dependencies"], *(line for name in ("dev", "onnx", "sweep") for line in extras[name])]:
+    print(re.sub(r">=([\w.]+).*", r"==\1", line))
