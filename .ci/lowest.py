@@ -1,8 +1,9 @@
 """Prints the requirements of pyproject.toml, each at its lowest version: `.ci/run lowest` tests with them."""
 
 import re
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
 extras = project["optional-dependencies"]
