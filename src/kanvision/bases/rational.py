@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kanvision.expansion.define import Definition, Scalar, Vocabulary
+from kanvision.expansion.elementary import sum_powers
 
 from .base import Basis, Squash
 
@@ -21,10 +22,7 @@ def _fractions(m: Vocabulary, x: Scalar, denominator: Sequence[Scalar], degree: 
     """Return x^j / (1 + |b_1 x + ... + b_n x^n|), j = 0 ... degree."""
     far = _LARGEST_POWER ** (1 / max(degree, len(denominator)))
     x = m.clamp(x, -far, far)
-    total = denominator[-1]
-    for coefficient in reversed(denominator[:-1]):
-        total = total * x + coefficient
-    values = [1 / (1 + m.abs(total * x))]
+    values = [1 / (1 + m.abs(sum_powers(denominator, x) * x))]
     for _ in range(degree):
         values.append(values[-1] * x)
     return values

@@ -1,8 +1,9 @@
-"""Elementary functions as definitions: squashes and activations, which compose with a basis."""
+"""Elementary functions as definitions: squashes and activations, which compose with a basis; polynomials."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 from .define import Definition, Scalar, Vocabulary
@@ -18,8 +19,17 @@ __all__ = [
     "TANH_GELU",
     "leaky_relu",
     "sigmoid_onto",
+    "sum_powers",
     "tanh_onto",
 ]
+
+
+def sum_powers(coefficients: Sequence[Scalar], x: Scalar) -> Scalar:
+    """Return c_0 + c_1 x + ... + c_n x^n by Horner's rule, in the formula of a definition."""
+    total = coefficients[-1]
+    for coefficient in reversed(coefficients[:-1]):
+        total = total * x + coefficient
+    return total
 
 
 def _silu(m: Vocabulary, x: Scalar) -> list[Scalar]:

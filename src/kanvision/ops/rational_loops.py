@@ -16,6 +16,7 @@ from torch import Tensor
 from kanvision.expansion.arrangement import Arrangement
 from kanvision.expansion.build import get_obstacle
 from kanvision.expansion.define import Definition, Scalar, Vocabulary
+from kanvision.expansion.elementary import sum_powers
 from kanvision.expansion.execute import compute_gradients, compute_values
 
 __all__ = ["are_loops_usable", "loop_gradients", "loop_values"]
@@ -97,15 +98,8 @@ def _divide(
     """Return P(x) / Q(x)."""
     if form == "kernel":
         r, rates = _magnitude(m, x), [_magnitude(m, rate) for rate in denominator]
-        return [_sum_powers(numerator, x) / (1 + r * _sum_powers(rates, r))]
-    return [_sum_powers(numerator, x) / (1 + _magnitude(m, x * _sum_powers(denominator, x)))]
-
-
-def _sum_powers(coefficients: Sequence[Scalar], x: Scalar) -> Scalar:
-    total = coefficients[-1]
-    for coefficient in reversed(coefficients[:-1]):
-        total = coefficient + x * total
-    return total
+        return [sum_powers(numerator, x) / (1 + r * sum_powers(rates, r))]
+    return [sum_powers(numerator, x) / (1 + _magnitude(m, x * sum_powers(denominator, x)))]
 
 
 def _magnitude(m: Vocabulary, x: Scalar) -> Scalar:
