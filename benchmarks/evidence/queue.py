@@ -89,13 +89,15 @@ class Queue:
             while time.monotonic() < end:
                 for item in [item for item, process in live.items() if not process.is_alive()]:
                     self._finish(item, live.pop(item).exitcode, busy)
-                later = {item for item, retry in busy.items() if time.monotonic() < retry}
-                waiting = [item for item in self.missing(tables) if item not in {*live, *later, *self.failed}]
-                ready = [item for item in waiting if self.is_ready(item)]
-                if not ready and not live and not later:
-                    break
-                for item in ready[: processes - len(live)]:
-                    live[item] = self._start(item)
+                if len(live) < processes:  # a look at the records reads all of them
+                    later = {item for item, retry in busy.items() if time.monotonic() < retry}
+                    others = {*live, *later, *self.failed}
+                    waiting = [item for item in self.missing(tables) if item not in others]
+                    ready = [item for item in waiting if self.is_ready(item)]
+                    if not ready and not live and not later:
+                        break
+                    for item in ready[: processes - len(live)]:
+                        live[item] = self._start(item)
                 time.sleep(1)
         finally:
             for process in live.values():
