@@ -51,11 +51,15 @@ class MatrixProduct:
         """Return the gradient of the results in the order of the points."""
         return self.order(grad)
 
-    def allocate(self, points: Tensor, num_functions: int) -> tuple[Tensor, Arrangement]:
-        """Return a tensor for the maps of a block of points, and the arrangement."""
+    def allocate(self, points: Tensor, num_functions: int) -> Tensor:
+        """Return a tensor for the maps of a block of points."""
         rows, channels = points.shape
-        maps = points.new_empty(rows, num_functions * channels)
-        return maps, Arrangement(rows, channels, num_functions, channels, True)
+        return points.new_empty(rows, num_functions * channels)
+
+    def arrange(self, points: Tensor, num_functions: int) -> Arrangement:
+        """Return the arrangement of a block of points and its maps."""
+        rows, channels = points.shape
+        return Arrangement(rows, channels, num_functions, channels, True)
 
     def pack(self, weight: Tensor, num_functions: int, folds: bool) -> Tensor:
         """Return the weights of functions of x in the order of the maps."""
@@ -91,8 +95,9 @@ class MatrixProduct:
     def differentiate(
         self, grad: Tensor, maps: Tensor, packed: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients of the maps, arranged as those, and of the packed weights."""
-        return grad @ packed if wanted[0] else None, grad.t() @ maps if wanted[1] else None
+        """Return the gradients of the maps, in their memory, and of the packed weights."""
+        to_packed = grad.t() @ maps if wanted[1] else None
+        return torch.mm(grad, packed, out=maps) if wanted[0] else None, to_packed
 
 
 @dataclass(frozen=True)
@@ -137,15 +142,19 @@ class Convolution:
         """Return the gradient of the results, (B, O, *S')."""
         return grad
 
-    def allocate(self, points: Tensor, num_functions: int) -> tuple[Tensor, Arrangement]:
-        """Return a tensor for the maps of a block of points, and the arrangement."""
+    def allocate(self, points: Tensor, num_functions: int) -> Tensor:
+        """Return a tensor for the maps of a block of points."""
+        shape = list(points.shape)
+        shape[-1 if self.channels_last else 1] *= num_functions
+        return points.new_empty(shape)
+
+    def arrange(self, points: Tensor, num_functions: int) -> Arrangement:
+        """Return the arrangement of a block of points and its maps."""
         if self.channels_last:
             channels = points.shape[-1]
-            maps = points.new_empty(*points.shape[:-1], num_functions * channels)
-            return maps, Arrangement(points.numel() // channels, channels, num_functions, channels, True)
+            return Arrangement(points.numel() // channels, channels, num_functions, channels, True)
         batch, channels, *space = points.shape
-        maps = points.new_empty(batch, num_functions * channels, *space)
-        return maps, Arrangement(batch * channels, math.prod(space), num_functions, channels, False)
+        return Arrangement(batch * channels, math.prod(space), num_functions, channels, False)
 
     def pack(self, weight: Tensor, num_functions: int, folds: bool) -> Tensor:
         """Return the weights of functions of x in the order of the maps."""

@@ -173,8 +173,10 @@ def _contract_maps(
     """Return the result of a branch without its constant function, block by block."""
     definition, contraction, weight = branch.definition, branch.contraction, prepared.weight
     parts = []
-    for block in prepared.split(prepared.points):
-        maps, order = contraction.allocate(block, branch.num_functions)
+    blocks = prepared.split(prepared.points)
+    memory = contraction.allocate(blocks[0], branch.num_functions)
+    for block in blocks:
+        order, maps = contraction.arrange(block, branch.num_functions), memory[: len(block)]
         compute_values(definition, block, inputs, order, maps)
         parts.append(contraction.apply(_cast(maps, weight.dtype), weight, shift))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -245,8 +247,10 @@ def _differentiate_maps(
     to_points = torch.empty_like(points) if wanted[0] else None
     to_packed: Tensor | None = None
     to_inputs: list[Tensor | None] = [None] * len(inputs)
-    for block, part, out in zip(*map(prepared.split, (points, grad, to_points)), strict=True):
-        maps, order = contraction.allocate(block, branch.num_functions)
+    blocks = prepared.split(points)
+    memory = contraction.allocate(blocks[0], branch.num_functions)
+    for block, part, out in zip(blocks, *map(prepared.split, (grad, to_points)), strict=True):
+        order, maps = contraction.arrange(block, branch.num_functions), memory[: len(block)]
         if wanted[1]:
             compute_values(definition, block, inputs, order, maps)
         to_maps, more = contraction.differentiate(
