@@ -114,7 +114,7 @@ class AttentionUnits(FunctionPlot, nn.Module):
         values = self._expand(x)
         extra = [torch.ones_like(x)] if self.include_dc else []
         if (act := BASE_ACTS[self.base_act]) is not None:
-            extra.append(act[0](x))
+            extra.append(act(x))
         return torch.cat((values, torch.stack(extra, -1)), -1) if extra else values
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -17,15 +17,20 @@ Legend: B batch, h heads, M queries, N keys, d channels of a head, r hidden unit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kanvision.expansion.arrangement import Arrangement
 from kanvision.expansion.autocast import without_autocast
+from kanvision.expansion.define import Definition, Scalar, Vocabulary
 from kanvision.expansion.double_backward import plain_gradients
+from kanvision.expansion.elementary import GELU, SILU
+from kanvision.expansion.execute import compute_gradients, compute_values
+from kanvision.expansion.ordinary import is_ordinary
 from kanvision.spec.models import KArAtBaseAct
 
 __all__ = [
@@ -36,29 +41,25 @@ __all__ = [
     "fourier_attention_reference",
 ]
 
-# Logits of a tile: on a CPU such that its half dozen temporaries stay in the cache.
-_CPU_TILE = 2**16
-_DEVICE_TILE = 2**26
+# Values of functions in a tile: on a CPU such that they stay in the cache.
+_CPU_TILE = 2**19
+_DEVICE_TILE = 2**28
 
 
-def _silu_slope(x: Tensor) -> Tensor:
-    sigmoid = torch.sigmoid(x)
-    slope: Tensor = sigmoid * (1 + x * (1 - sigmoid))
-    return slope
-
-
-def _gelu_slope(x: Tensor) -> Tensor:
-    slope: Tensor = 0.5 * (1 + torch.erf(x * 2**-0.5)) + x * torch.exp(-0.5 * x * x) * (2 * torch.pi) ** -0.5
-    return slope
-
-
-BASE_ACTS: dict[KArAtBaseAct, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] | None] = {
+BASE_ACTS: dict[KArAtBaseAct, Callable[[Tensor], Tensor] | None] = {
     "zero": None,
-    "identity": (lambda x: x, torch.ones_like),
-    "silu": (F.silu, _silu_slope),
-    "gelu": (F.gelu, _gelu_slope),
+    "identity": lambda x: x,
+    "silu": F.silu,
+    "gelu": F.gelu,
 }
-"""Base activations and their derivatives by name."""
+"""Base activations by name."""
+
+_TRACEABLE_ACTS: dict[KArAtBaseAct, Callable[[Vocabulary, Scalar], list[Scalar]]] = {
+    "zero": lambda m, x: [],
+    "identity": lambda m, x: [x],
+    "silu": SILU,
+    "gelu": GELU,
+}
 
 
 class Series(NamedTuple):
@@ -93,8 +94,8 @@ def fourier_attention(
 
     Logits, functions and H are computed in float32 (or float64), also under autocast: rounding a logit to
     bfloat16 changes cos(3 x) by up to 0.09. Tiles keep the number of temporaries of the size of the logits
-    small. Differentiable to any order; second derivatives use `fourier_attention_reference` with its N x N
-    matrices.
+    small. Second derivatives, and calls that a transform, tracer or compiler observes, use
+    `fourier_attention_reference` with its N x N matrices.
 
     Args:
         q: Queries (B, h, M, d).
@@ -113,6 +114,9 @@ def fourier_attention(
         ValueError: Shapes do not fit.
     """
     _check(q, k, v, coefficients, weight, series)
+    given = [tensor for tensor in (q, k, v, coefficients, weight) if tensor is not None]
+    if not is_ordinary(given):
+        return fourier_attention_reference(q, k, v, coefficients, weight, series, scale)
     if not torch.is_grad_enabled():
         return _forward(q, k, v, coefficients, weight, series, scale)[0]
     result = _FourierAttention.apply(q, k, v, coefficients, weight, series, scale)
@@ -137,14 +141,13 @@ def fourier_attention_reference(
         functions += [(m * s).sin() for m in range(1, series.num_frequencies + 1)]
         functions += [torch.ones_like(s)] * series.constant
         if (act := BASE_ACTS[series.base_act]) is not None:
-            functions.append(act[0](s))
+            functions.append(act(s))
         parts = zip(functions, coefficients.to(wide).unbind(-1), strict=True)
-        attention = cast(Tensor, sum(f @ c.mT for f, c in parts))  # (B, h, M, r)
-        if weight is not None:
-            if weight.shape[-1] > attention.shape[-1]:
-                attention = torch.cat((attention, torch.ones_like(attention[..., :1])), -1)
-            attention = attention @ weight.to(wide).mT  # (B, h, M, N)
-        return (attention @ v.to(wide)).to(v.dtype)
+        hidden = cast(Tensor, sum(f @ c.mT for f, c in parts))  # (B, h, M, r)
+        if weight is not None and weight.shape[-1] > hidden.shape[-1]:
+            hidden = torch.cat((hidden, torch.ones_like(hidden[..., :1])), -1)
+        mixed = v.to(wide) if weight is None else weight.to(wide).mT @ v.to(wide)  # (B, h, r, d)
+        return (hidden @ mixed).to(v.dtype)
 
 
 class _FourierAttention(torch.autograd.Function):
@@ -191,18 +194,15 @@ def _forward(
     hidden = q.new_empty(heads, batch, queries, _num_units(coefficients, weight), dtype=wide)
     out = v.new_empty(batch, queries, heads, channels).transpose(1, 2)  # (B, h, M, d)
     with without_autocast(q.device.type):
-        c = _by_function(coefficients, wide)  # (K, h, r, N)
-        rank = c.shape[2]
-        for head, rows in _tiles(q, k):
+        c = _by_function(coefficients, wide)  # (h, r, K N)
+        rank = c.shape[1]
+        memory: Tensor | None = None
+        for head, rows in _tiles(q, k, series):
             q_tile, k_tile, v_tile = (_head_first(t, head, rows, wide) for t in (q, k, v))
-            s = _logits(q_tile, k_tile, scale)  # (h, B M, N)
-            sums: Tensor | None = None
-            for index, values, _, _ in _functions(s, series):
-                c_index = c[index, head].mT  # (h, N, r)
-                sums = values @ c_index if sums is None else torch.baddbmm(sums, values, c_index)
-            assert sums is not None
+            values = _expand(_logits(q_tile * scale, k_tile), series, memory)
+            memory = values if memory is None else memory  # the first tile is the largest
             tile = hidden[head, rows]
-            tile[..., :rank] = sums.view(*tile.shape[:3], rank)
+            tile[..., :rank] = (values @ c[head].mT).view(*tile.shape[:3], rank)
             tile[..., rank:] = 1
             out[rows, head] = (tile @ _mixed(v_tile, weight, head)).transpose(0, 1).to(out.dtype)
     return out, hidden
@@ -223,10 +223,11 @@ def _backward(
     wide = _wide(q)
     dq, dk, dv = (t.new_empty(t.transpose(1, 2).shape).transpose(1, 2) for t in (q, k, v))
     with without_autocast(q.device.type):
-        c = _by_function(coefficients, wide)  # (K, h, r, N)
+        c = _by_function(coefficients, wide)  # (h, r, K N)
         dc = torch.zeros_like(c)
         dw = None if weight is None else weight.new_zeros(weight.shape, dtype=wide)
-        for head, rows in _tiles(q, k):
+        memory: Tensor | None = None
+        for head, rows in _tiles(q, k, series):
             q_tile, k_tile, v_tile, g = (_head_first(t, head, rows, wide) for t in (q, k, v, grad))
             du = hidden[head, rows].mT @ g  # (h, B, r, d)
             if weight is None or dw is None:
@@ -235,36 +236,54 @@ def _backward(
                 dv_tile = weight[head].to(wide).unsqueeze(1) @ du
                 dw[head] += (v_tile @ du.mT).sum(1)
             dh = g @ _mixed(v_tile, weight, head).mT  # (h, B, M, r)
-            dh = dh[..., : c.shape[2]].flatten(1, 2)  # (h, B M, r)
-            s = _logits(q_tile, k_tile, scale)
-            ds = torch.zeros_like(s)
-            for index, values, slopes, factor in _functions(s, series):
-                dc[index, head] += dh.mT @ values
-                if slopes is not None:
-                    ds.addcmul_(slopes, dh @ c[index, head], value=factor * scale)
+            dh = dh[..., : c.shape[1]].flatten(1, 2)  # (h, B M, r)
+            q_tile = q_tile * scale
+            s = _logits(q_tile, k_tile)
+            values = _expand(s, series, memory)
+            memory = values if memory is None else memory
+            dc[head].baddbmm_(dh.mT, values)
+            ds = _differentiate(s, torch.matmul(dh, c[head], out=values), series)
             ds = ds.view(*dv_tile.shape[:2], q.shape[2], k.shape[2])  # (h, B, M, N)
-            for whole, tile in ((dq, ds @ k_tile), (dk, ds.mT @ q_tile), (dv, dv_tile)):
+            for whole, tile in ((dq, (ds @ k_tile) * scale), (dk, ds.mT @ q_tile), (dv, dv_tile)):
                 whole[rows, head] = tile.transpose(0, 1).to(whole.dtype)
-    dc = dc.movedim(0, -1).to(coefficients.dtype)
+    dc = dc.unflatten(2, (-1, k.shape[2])).mT.to(coefficients.dtype)
     return dq, dk, dv, dc, None if dw is None or weight is None else dw.to(weight.dtype)
 
 
-def _functions(s: Tensor, series: Series) -> Iterator[tuple[int, Tensor, Tensor | None, float]]:
-    """Yield index, values, derivative as a tensor (None: zero) and its factor of each function."""
-    cos, sin = s.cos(), s.sin()
-    cos_m, sin_m = cos, sin
-    for m in range(1, series.num_frequencies + 1):
-        if m > 1:  # sums of angles: one sine and one cosine for all frequencies
-            cos_m, sin_m = (
-                torch.addcmul(cos_m * cos, sin_m, sin, value=-1),
-                torch.addcmul(sin_m * cos, cos_m, sin),
-            )
-        yield m - 1, cos_m, sin_m, -m
-        yield series.num_frequencies + m - 1, sin_m, cos_m, m
-    if series.constant:
-        yield 2 * series.num_frequencies, torch.ones_like(s), None, 0
-    if (act := BASE_ACTS[series.base_act]) is not None:
-        yield series.num_functions - 1, act[0](s), act[1](s), 1
+def _arrange(s: Tensor, series: Series) -> Arrangement:
+    keys = s.shape[-1]
+    return Arrangement(s.numel() // keys, keys, series.num_functions, keys, True)
+
+
+def _expand(s: Tensor, series: Series, memory: Tensor | None) -> Tensor:
+    """Return the values of all functions of logits, (h, R, N) -> (h, R, K N), in the memory of a former tile."""
+    shape = (*s.shape[:2], series.num_functions * s.shape[2])
+    values = s.new_empty(shape) if memory is None else memory[:, : s.shape[1]]
+    compute_values(_define(series), s, (), _arrange(s, series), values)
+    return values
+
+
+def _differentiate(s: Tensor, grad: Tensor, series: Series) -> Tensor:
+    """Return the gradient of logits (h, R, N) from that of the values (h, R, K N)."""
+    out = torch.empty_like(s)
+    compute_gradients(_define(series), s, (), _arrange(s, series), grad, (True,), out)
+    return out
+
+
+@lru_cache(maxsize=64)
+def _define(series: Series) -> Definition:
+    return Definition(_list_functions, settings=tuple(series))
+
+
+def _list_functions(
+    m: Vocabulary, x: Scalar, num_frequencies: int, constant: bool, base_act: KArAtBaseAct
+) -> list[Scalar]:
+    """Return the functions of a series: one sine and one cosine, and sums of angles."""
+    cos, sin = [m.cos(x)], [m.sin(x)]
+    for _ in range(1, num_frequencies):
+        cos.append(cos[-1] * cos[0] - sin[-1] * sin[0])
+        sin.append(sin[-1] * cos[0] + cos[-2] * sin[0])
+    return [*cos, *sin, *[1.0] * constant, *_TRACEABLE_ACTS[base_act](m, x)]
 
 
 def _mixed(v: Tensor, weight: Tensor | None, head: slice) -> Tensor:
@@ -272,21 +291,18 @@ def _mixed(v: Tensor, weight: Tensor | None, head: slice) -> Tensor:
     return v if weight is None else weight[head].to(v.dtype).mT.unsqueeze(1) @ v
 
 
-def _logits(q: Tensor, k: Tensor, scale: float) -> Tensor:
+def _logits(q: Tensor, k: Tensor) -> Tensor:
     """Map (h, B, M, d), (h, B, N, d) to (h, B M, N)."""
-    return torch.matmul(q, k.mT).mul_(scale).flatten(1, 2)
+    return torch.matmul(q, k.mT).flatten(1, 2)
 
 
-def _tiles(q: Tensor, k: Tensor) -> Iterator[tuple[slice, slice]]:
+def _tiles(q: Tensor, k: Tensor, series: Series) -> Iterator[tuple[slice, slice]]:
     """Return heads and samples of each tile."""
     batch, heads, per_head = q.shape[0], q.shape[1], q.shape[2] * k.shape[2]
-    everything = (slice(0, heads), slice(0, batch))
-    if q.is_meta or torch.compiler.is_compiling():  # a loop would be written out
-        yield everything
-        return
     limit = _CPU_TILE * torch.get_num_threads() if q.device.type == "cpu" else _DEVICE_TILE
+    limit //= series.num_functions
     if batch * heads * per_head <= limit:
-        yield everything
+        yield slice(0, heads), slice(0, batch)
         return
     # One head at a time, so that its matrix of coefficients multiplies the rows of many samples at once.
     step = max(1, limit // per_head)
@@ -301,8 +317,8 @@ def _head_first(t: Tensor, head: slice, rows: slice, dtype: torch.dtype) -> Tens
 
 
 def _by_function(coefficients: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return (h, r, N, K) as (K, h, r, N), contiguous."""
-    return coefficients.to(dtype).movedim(-1, 0).contiguous()
+    """Return (h, r, N, K) as (h, r, K N), contiguous."""
+    return coefficients.to(dtype).mT.flatten(2)
 
 
 def _num_units(coefficients: Tensor, weight: Tensor | None) -> int:
