@@ -246,7 +246,7 @@ def _backward(
             ds = ds.view(*dv_tile.shape[:2], q.shape[2], k.shape[2])  # (h, B, M, N)
             for whole, tile in ((dq, (ds @ k_tile) * scale), (dk, ds.mT @ q_tile), (dv, dv_tile)):
                 whole[rows, head] = tile.transpose(0, 1).to(whole.dtype)
-    dc = dc.unflatten(2, (-1, k.shape[2])).mT.to(coefficients.dtype)
+    dc = torch.unflatten(dc, 2, (-1, k.shape[2])).mT.to(coefficients.dtype)
     return dq, dk, dv, dc, None if dw is None or weight is None else dw.to(weight.dtype)
 
 
@@ -256,7 +256,7 @@ def _arrange(s: Tensor, series: Series) -> Arrangement:
 
 
 def _expand(s: Tensor, series: Series, memory: Tensor | None) -> Tensor:
-    """Return the values of all functions of logits, (h, R, N) -> (h, R, K N), in the memory of a former tile."""
+    """Return the values of all functions of logits, (h, R, N) -> (h, R, K N), in the memory of a tile."""
     shape = (*s.shape[:2], series.num_functions * s.shape[2])
     values = s.new_empty(shape) if memory is None else memory[:, : s.shape[1]]
     compute_values(_define(series), s, (), _arrange(s, series), values)
