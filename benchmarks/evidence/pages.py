@@ -1,8 +1,7 @@
 """Pages of the documentation that state our numbers, written from the records.
 
 A page has marked blocks, `<!-- evidence: <kind> <table> -->` to `<!-- /evidence -->`, whose content is
-replaced. The rows of docs/papers.md that name an experiment get our number in its column. Nothing else of a
-page changes.
+replaced; nothing else of it changes. docs/papers.md is written as a whole: see papers.py.
 """
 
 from __future__ import annotations
@@ -14,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from .ledger import Ledger
+from .papers import Ours, render_papers
 from .plan import REPOSITORY, Plan
 from .plot import draw_table
 from .results import Estimate, RowResult, TableResult, read_table
 
 __all__ = ["PAGES", "render_pages", "write_pages"]
 
-PAGES = ("docs/papers.md", "docs/evidence.md", "docs/kan_or_not.md")
+PAGES = ("docs/evidence.md", "docs/kan_or_not.md")
 BLOCK = re.compile(r"(<!-- evidence: (\w+)(?: (\w+))? -->\n).*?(<!-- /evidence -->)", re.DOTALL)
-PAPER_ROW = re.compile(r"experiment=([\w./-]+\w)")
-OUR_NUMBER, HARDWARE, COLUMNS = 6, 8, 10
-"""Places of columns in a row of docs/papers.md that is split at its bars, and their number."""
 ONE_CORE = "1 thread of an x86-64 CPU"
 
 
@@ -51,7 +48,7 @@ def render_pages(repository: Path = REPOSITORY) -> dict[str, str]:
         return f"{start}{BLOCKS[kind](chosen)}{end}"
 
     pages = {name: BLOCK.sub(fill, (repository / name).read_text("utf-8")) for name in PAGES}
-    pages["docs/papers.md"] = _fill_papers(pages["docs/papers.md"], tables.values())
+    pages["docs/papers.md"] = render_papers(repository, _our_results(tables.values()))
     pictures = {f"docs/{_picture(table)}": draw_table(table) for table in tables.values() if table.rows}
     return pages | pictures
 
@@ -60,26 +57,15 @@ def _picture(table: TableResult) -> str:
     return f"pictures/evidence_{table.name}.svg"
 
 
-def _fill_papers(text: str, tables: Iterable[TableResult]) -> str:
-    """Put our number into the rows that name an experiment; the cell of any other row is emptied."""
-    rows = {row.experiment.name: row for table in tables for row in table.rows}
-    return "\n".join(_fill_row(line, rows) for line in text.split("\n"))
-
-
-def _fill_row(line: str, rows: dict[str, RowResult]) -> str:
-    cells = re.split(r"(?<!\\)\|", line)
-    if (
-        not line.startswith("|")
-        or len(cells) != COLUMNS
-        or cells[1].strip() in ("system",)
-        or set(line) <= set("|-: ")
-    ):
-        return line
-    found = [rows[name] for name in PAPER_ROW.findall(line) if name in rows]
-    numbers = "; ".join(f"{_score(row)} ({len(row.records)} seeds)" for row in found)
-    cells[OUR_NUMBER] = f" {numbers} " if found else " "
-    cells[HARDWARE] = f" {ONE_CORE} " if found else " "
-    return "|".join(cells)
+def _our_results(tables: Iterable[TableResult]) -> dict[str, Ours]:
+    """Return number and cost of each finished row by the name of its experiment."""
+    found = {}
+    for table in tables:
+        for row in table.rows:
+            minutes = row.cpu_minutes(table.commit)
+            cost = ONE_CORE if minutes is None else f"{ONE_CORE}, {minutes:.2g} CPU minutes"
+            found[row.experiment.name] = Ours(f"{_score(row)} ({len(row.records)} seeds)", cost)
+    return found
 
 
 def _render_tables(tables: list[TableResult]) -> str:

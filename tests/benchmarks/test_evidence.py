@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from benchmarks.evidence.check import check_row, prediction_bounds
 from benchmarks.evidence.costs import Costs, print_plan
 from benchmarks.evidence.ledger import Ledger, describe_machine, hash_config, is_right
 from benchmarks.evidence.pages import render_pages
+from benchmarks.evidence.papers import PAPERS, Ours, Papers, render_papers
 from benchmarks.evidence.plan import REPOSITORY, Comparison, Item, Plan, Step
 from benchmarks.evidence.queue import Queue
 from benchmarks.evidence.results import read_table
@@ -49,6 +51,43 @@ def test_the_pages_are_those_of_the_records() -> None:
         assert (REPOSITORY / name).read_text("utf-8") == text, (
             f"{name}: python -m benchmarks.evidence --pages"
         )
+
+
+def test_a_result_is_on_the_page_of_papers_beside_its_published_number() -> None:
+    page = render_papers(
+        REPOSITORY, {"kat/imagenet_tiny": Ours("75.00 (74.00 to 76.00) (3 seeds)", "8 GPUs")}
+    )
+    (line,) = [line for line in page.splitlines() if "experiment=kat/imagenet_tiny " in line]
+    assert [cell.strip() for cell in line.split("|")[1:-1]] == [
+        "`tiny`",
+        "`model=kat`",
+        "5,718,328",
+        "acc1 74.6",
+        "",
+        "75.00 (74.00 to 76.00) (3 seeds)",
+        "`python train.py experiment=kat/imagenet_tiny trainer=ddp data.root=<ImageNet folder>`",
+        "ours: 8 GPUs",
+    ]
+    assert page.count("3 seeds") == 1
+
+
+def test_a_table_that_the_page_of_papers_leaves_out_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "conf").symlink_to(REPOSITORY / "conf")
+    (tmp_path / PAPERS).parent.mkdir(parents=True)
+    text = (REPOSITORY / PAPERS).read_text("utf-8")
+    named = (
+        text.replace("kat_flashkat, ", "")
+        .replace("kat_start", "kat_stat")
+        .replace("[ukan_busi, ", "[ukan_cvc, ")
+    )
+    (tmp_path / PAPERS).write_text(named, "utf-8")
+    faults = (
+        "docs/results/papers.yaml: kat_flashkat is in no chapter, and not omitted; "
+        "kat_start is in no chapter, and not omitted; ukan_busi is in no chapter, and not omitted; "
+        "kat_stat is no file of conf/tables; ukan_cvc is named twice"
+    )
+    with pytest.raises(ValueError, match=re.escape(faults)):
+        Papers.load(tmp_path)
 
 
 def test_every_record_is_on_the_list() -> None:
