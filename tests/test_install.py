@@ -86,7 +86,7 @@ def test_the_source_archive_can_run_the_tests(archives):
         "docs/start.md",
         "setup.py",
     } <= names
-    assert {"requirements.lock", "LICENSE", "src/kanvision/commit.txt", "benchmarks/conv.py"} <= names
+    assert {"requirements.lock", "LICENSE", "src/kanvision/commit.txt", "benchmarks/cases.py"} <= names
 
 
 def test_metadata(archives):

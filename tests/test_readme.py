@@ -32,12 +32,7 @@ SMALL = (
     "data.batch_size=4",
     "data.num_workers=0",
 )
-SMALL_BENCHMARKS = {
-    "benchmarks.conv": ["--batch=1", "--channels=4", "--size=4"],
-    "benchmarks.memory": ["gram", "kagn", "--batch=1", "--channels=4", "--size=4"],
-    "benchmarks.bspline": ["5,3", "--rows=8", "--channels=2"],
-    "benchmarks.rational": ["--no-compile"],
-}
+SMALL_BENCHMARKS = {"benchmarks": ["--only", "GroupRational 2x17x64"]}
 SMALL_MODES = {
     "mode=predict": ["predict.overwrite=true"],
     "mode=explain": ["explain.num_images=1", "explain.num_steps=2"],
