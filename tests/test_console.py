@@ -3,8 +3,7 @@
 import pytest
 from rich.table import Table
 
-from kanvision.app import record
-from kanvision.console import build_console
+from kanvision.console import build_console, print_header, print_results
 
 NAME = "runs/a=b [x] [bold]:cat: ünï,c"
 
@@ -16,8 +15,8 @@ def test_names_are_no_markup(capsys: pytest.CaptureFixture[str], monkeypatch: py
     table = Table(NAME, title=NAME)
     table.add_row(NAME)
     console.print(table)
-    record.print_header(console, NAME, {"run": NAME})
-    record.print_results(console, NAME, {"test/acc1": 0.5}, {"files": NAME})
+    print_header(console, NAME, {"run": NAME})
+    print_results(console, NAME, {"test/acc1": 0.5}, {"files": NAME})
     assert capsys.readouterr().out.count(NAME) == 8
 
 

@@ -9,7 +9,7 @@ from kanvision.app import EVALUATIONS
 from kanvision.config import EvalConfig
 from kanvision.lazy import import_optional, load_on_demand
 
-PACKAGES = ("checkpoints", "data", "data.readers", "losses", "metrics", "tasks")
+PACKAGES = ("checkpoints", "config", "data", "data.readers", "export", "losses", "metrics", "tasks")
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -21,7 +21,7 @@ def test_all_that_a_package_offers_is_there(name: str) -> None:
 
 
 def test_a_name_of_a_module_gives_the_module() -> None:
-    get = load_on_demand("kanvision", {"models": ".models", "kanify": ".models"})
+    get = load_on_demand("kanvision")
     assert get("models") is importlib.import_module("kanvision.models")
     assert get("kanify") is importlib.import_module("kanvision.models").kanify
 

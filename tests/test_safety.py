@@ -22,7 +22,7 @@ from pytorch_lightning.loggers import Logger
 
 from kanvision.app.instantiate import instantiate_target
 from kanvision.config import check_command_line
-from kanvision.config.yaml_loader import YamlLoader
+from kanvision.config.yaml_files import YamlLoader
 from kanvision.data import READERS, DataError
 from kanvision.data.files.safe_unpacking import safe_unpacking
 
@@ -131,8 +131,8 @@ OUTSIDE = [
     "torch.os.system",  # leads out of torch
     "torch.hub.load",
     "torch.load",
-    "kanvision.app.record.subprocess.Popen",  # a class, but none of ours
-    "kanvision.app.record.subprocess.run",
+    "kanvision.app.run_record.subprocess.Popen",  # a class, but none of ours
+    "kanvision.app.run_record.subprocess.run",
     "pytorch_lightning.Trainer",  # a class of a known package, but no callback
     "builtins.eval",
 ]
@@ -171,7 +171,7 @@ def test_what_is_legal_is_built(tmp_path: Path):
         "+logger.mine={_target_: kanvision.callbacks.CSVLog, deep: [{_target_: builtins.eval}]}",
         "+hydra.callbacks.more={_target_: os.system}",
         "hydra.launcher._target_=subprocess.Popen",
-        "+hydra.callbacks.mine={_target_: kanvision.app.record.subprocess.run}",
+        "+hydra.callbacks.mine={_target_: kanvision.app.run_record.subprocess.run}",
         "+hydra.job_logging.handlers={mine: {(): os.system}}",
     ],
 )

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from kanvision.callbacks import EMAWeights
 from kanvision.config import TrainConfig
-from kanvision.config.keys import family_name, section_types, tag_values
 from kanvision.config.schema import data as schema_data
 from kanvision.config.schema import models as schema_models
 from kanvision.config.schema import training as schema_training
 from kanvision.config.schema import transformers
 from kanvision.config.schema.base import Section
+from kanvision.config.schema.keys import family_name, section_types, tag_values
 from kanvision.data import SEGMENTATION_READERS, ImageDataModule, SegmentationDataModule
 from kanvision.data.transforms.classification import ImageSpec, build_training_transform
 from kanvision.data.transforms.normalize import Preprocessing

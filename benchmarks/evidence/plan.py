@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from kanvision.config.experiments import Experiment, list_experiments
 from kanvision.config.schema.base import Section
-from kanvision.config.yaml_loader import YamlLoader
+from kanvision.config.yaml_files import YamlLoader
 
 __all__ = ["REPOSITORY", "Comparison", "Item", "Plan"]
 

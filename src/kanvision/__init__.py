@@ -20,7 +20,7 @@ from .lazy import load_on_demand
 if TYPE_CHECKING:
     from . import bases, checkpoints, export, layers, models, ops
     from .analysis.functions import plot_functions
-    from .app.fit import fit
+    from .app.fit_from_python import fit
     from .app.load_run import load_run
     from .bases import create_basis, register_basis
     from .config import register_section
@@ -58,26 +58,7 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_HOME = {
-    "create_basis": ".bases",
-    "create_model": ".models",
-    "fit": ".app.fit",
-    "from_pretrained": ".export",
-    "kanify": ".models",
-    "list_models": ".models",
-    "list_pretrained": ".pretrained",
-    "load_run": ".app.load_run",
-    "plot_functions": ".analysis.functions",
-    "register_analysis": ".plugins",
-    "register_basis": ".bases",
-    "register_loss": ".plugins",
-    "register_metric": ".plugins",
-    "register_reader": ".data",
-    "register_section": ".config",
-    "register_segmenter": ".models",
-}
-_ROOMS = ("bases", "checkpoints", "export", "layers", "models", "ops")
-__getattr__ = load_on_demand(__name__, {**_HOME, **{room: f".{room}" for room in _ROOMS}})
+__getattr__ = load_on_demand(__name__)
 
 
 def __dir__() -> list[str]:

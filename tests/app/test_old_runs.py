@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from kanvision.app.old_runs import remove_old_runs
+from kanvision.app.run_record import remove_old_runs
 from kanvision.config import lock_folder
 
 

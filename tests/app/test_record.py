@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kanvision.app import record
-from kanvision.app.record import environment, update_latest_link
+from kanvision.app import run_record
+from kanvision.app.run_record import environment, update_latest_link
 
 
 def test_the_newest_run_wins_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_new_documents_leave_the_code_as_committed(tmp_path: Path, monkeypatch: 
     identity = ["-c", "user.name=a", "-c", "user.email=a"]
     for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "first"]):
         subprocess.run(["git", "-C", tmp_path, *words], check=True)
-    monkeypatch.setattr(record, "PACKAGE", tmp_path / "src" / "kanvision")
+    monkeypatch.setattr(run_record, "PACKAGE", tmp_path / "src" / "kanvision")
     (tmp_path / "docs" / "page.md").write_text("changed")
     assert "+dirty" not in (environment()["commit"] or "+dirty")
     (tmp_path / "src" / "kanvision" / "code.py").write_text("changed")

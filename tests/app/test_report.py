@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kanvision.app.report import report
+from kanvision.app.compare_runs import report
 from kanvision.config import ConfigError, ReportConfig, compose, parse_eval
 from kanvision.sweep.runs import write_failure
 from tests.sweep.folders import make_run

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kanvision.app.build import setup_datamodule
-from kanvision.app.resume import ResumePoint, find_resume_point
+from kanvision.app.resume_point import ResumePoint, find_resume_point
 from kanvision.checkpoints import CheckpointError
 from kanvision.config import ConfigError, TrainConfig, compose, parse_train, to_primitive
 from kanvision.data.fingerprints import fingerprint

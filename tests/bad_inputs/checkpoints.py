@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from kanvision.app.restore import restore
-from kanvision.app.resume import ResumePoint, find_resume_point
+from kanvision.app.resume_point import ResumePoint, find_resume_point
 from kanvision.checkpoints import find_checkpoint, load_checkpoint, load_state_dict, require_resumable
 from kanvision.config import EvalConfig, TrainConfig, compose, parse_train, to_primitive
 

@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import Callback
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from kanvision.app import run as building
+from kanvision.app import training_run as building
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

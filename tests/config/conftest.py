@@ -7,7 +7,7 @@ import pytest
 
 from kanvision.config import ConfigGroups, EvalConfig, Problem, TrainConfig
 from kanvision.config.cli.compose import composer
-from kanvision.config.cli.overrides import check_overrides
+from kanvision.config.cli.override_checks import check_overrides
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ROOTS = {"train": TrainConfig, "eval": EvalConfig}

@@ -20,7 +20,7 @@ from kanvision.config import (
 )
 from kanvision.config.defaults import default_nodes
 from kanvision.config.experiments import GROUP
-from kanvision.config.keys import all_keys, family_name, section_types, tag_values
+from kanvision.config.schema.keys import all_keys, family_name, section_types, tag_values
 from kanvision.spec.extras import EXTRAS
 from kanvision.spec.tasks import KIND_BY_TASK
 from tests.covering import one_of_each

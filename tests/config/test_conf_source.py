@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from kanvision.config import compose
 from kanvision.config.cli.compose import composer
 from kanvision.config.conf_source import register_conf
-from kanvision.config.yaml_loader import YamlLoader
+from kanvision.config.yaml_files import YamlLoader
 
 ROW = "convkan/reg_slim_act_l1_1e-6"
 TABLE = """\

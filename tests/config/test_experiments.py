@@ -16,8 +16,8 @@ from kanvision.config import ConfigError, ConfigGroups, TrainConfig, compose, pa
 from kanvision.config.checks.losses_and_metrics import logged
 from kanvision.config.cli.compose import composer, without_hydra
 from kanvision.config.experiments import Experiment, ExperimentTable, find_experiment, list_experiments
-from kanvision.config.keys import format_yaml
 from kanvision.config.renames import VALUES, rename_settings
+from kanvision.config.schema.keys import format_yaml
 from kanvision.models import create_model
 from tests.covering import one_of_each
 

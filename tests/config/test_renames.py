@@ -7,10 +7,9 @@ import pytest
 import pytorch_lightning as pl
 
 import kanvision
-from kanvision.app.old_states import OldStateNames
+from kanvision.app.build import OldStateNames
 from kanvision.callbacks import BestCheckpoint
 from kanvision.config import TrainConfig
-from kanvision.config.keys import format_yaml, keys_by_name
 from kanvision.config.renames import (
     CLASSES,
     KEYS,
@@ -22,6 +21,7 @@ from kanvision.config.renames import (
     rename_overrides,
     rename_settings,
 )
+from kanvision.config.schema.keys import format_yaml, keys_by_name
 from kanvision.config.schema.root import EvalConfig
 from kanvision.config.schema.standalone import CheckConfig
 

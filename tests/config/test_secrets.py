@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kanvision.app.record import write_config
+from kanvision.app.run_record import write_config
 from kanvision.config import ConfigError, compose, parse_train, to_primitive
 
 from .conftest import CONF, Judge

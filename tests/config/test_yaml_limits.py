@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kanvision.config import check_command_line
-from kanvision.config.yaml_limits import expanded_size, has_bounded_size, referred_size
+from kanvision.config.yaml_files import expanded_size, has_bounded_size, referred_size
 
 from .conftest import CONF
 

@@ -21,7 +21,7 @@ EVALUATIONS: dict[Mode, tuple[str, str]] = {
     "functions": (".analyze.run", "analyze"),
     "export": (".export", "export"),
     "check_data": (".check_data", "check_data"),
-    "report": (".report", "report"),
+    "report": (".compare_runs", "report"),
     "benchmark": (".benchmark", "benchmark"),
 }
 """Module and function of each mode of `eval.py`."""

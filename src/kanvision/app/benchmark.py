@@ -24,7 +24,7 @@ from kanvision.checkpoints import find_checkpoint, load_checkpoint, match_struct
 from kanvision.config import BenchmarkConfig, ConfigError, Problem
 from kanvision.console import build_console
 
-from . import record
+from .run_record import environment
 
 __all__ = ["benchmark"]
 
@@ -102,7 +102,7 @@ def benchmark(cfg: BenchmarkConfig) -> dict[str, float]:
     )
     folder = Path(cfg.output or Path(cfg.run_root, "benchmarks", _folder_name(candidates)))
     result.write(folder)
-    page = write_page(folder, "Cost of models", record.environment(), result)
+    page = write_page(folder, "Cost of models", environment(), result)
     _print(columns, rows, result, page)
     return numbers
 

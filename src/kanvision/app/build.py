@@ -35,7 +35,9 @@ from kanvision.config import (
     to_primitive,
 )
 from kanvision.config.errors import Problem, is_global_rank_zero, problem_at
+from kanvision.config.renames import rename_record
 from kanvision.config.schema.data import MaskDataConfig
+from kanvision.console import silence_libraries
 from kanvision.data import ImageDataModule, build_datamodule
 from kanvision.data.cores import num_cores
 from kanvision.losses.classification import balanced_weights
@@ -43,11 +45,9 @@ from kanvision.metrics import extra_metrics
 from kanvision.spec.training import Profiler
 from kanvision.tasks import Task, create_task
 
-from . import record
 from .distributed import FSDPStrategy, SyncBatchNormPlugin
 from .instantiate import instantiate_section
 from .interrupt import disable_signal_handlers
-from .old_states import OldStateNames
 
 PROFILERS: dict[Profiler, type[PyTorchProfiler | SimpleProfiler | AdvancedProfiler]] = {
     "simple": SimpleProfiler,
@@ -60,7 +60,7 @@ def prepare_process(cfg: TrainConfig) -> None:
     """Set random seeds, the precision of matrix products, and the filters of warnings and logs."""
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision(cfg.trainer.matmul_precision)
-    record.silence_libraries()
+    silence_libraries()
     if not is_global_rank_zero():
         warnings.simplefilter("ignore")  # rank 0 issues the same warnings
 
@@ -223,6 +223,20 @@ def build_trainer(cfg: TrainConfig) -> pl.Trainer:
         )
     check_device_stats(trainer)
     return disable_signal_handlers(trainer)
+
+
+class OldStateNames(Callback):
+    """Callback that renames the states of the callbacks in a checkpoint; it comes before all others.
+
+    Lightning finds the state of a callback by its class and, for the checkpoint of the best epoch, by its
+    metric.
+    """
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Replace old names of classes and metrics by today's."""
+        checkpoint["callbacks"] = rename_record(checkpoint["callbacks"])
 
 
 def check_device_stats(trainer: pl.Trainer) -> None:

@@ -13,12 +13,11 @@ from rich.table import Table
 from kanvision.checkpoints import find_checkpoint, load_checkpoint
 from kanvision.config import CheckConfig, EvalConfig
 from kanvision.config.schema.data import AnyData
-from kanvision.console import build_console
+from kanvision.console import build_console, silence_libraries
 from kanvision.data import DataError, build_datamodule
 from kanvision.data.cores import num_cores
 from kanvision.data.inspection import DataIssue, Inspection, write_issues
 
-from . import record
 from .checkpoint_record import read_checkpoint_config
 from .restore import override_data
 from .results_folder import results_folder
@@ -39,7 +38,7 @@ def check_data(cfg: CheckConfig | EvalConfig) -> list[DataIssue]:
         DataError: If an issue is an error, after all files were checked and all issues written.
         CheckpointError: If the checkpoint is none of ours.
     """
-    record.silence_libraries()
+    silence_libraries()
     data, folder, classes = _resolve_data(cfg)
     datamodule = build_datamodule(data.task, **data.model_dump(exclude={"task"}), known_classes=classes)
     datamodule.prepare_data()

@@ -13,12 +13,13 @@ from pytorch_lightning.callbacks import Callback
 from kanvision.analysis.html_page import write_page
 from kanvision.callbacks import ImageOutputs, ImageScores, ProgressBar
 from kanvision.config import EvalConfig, as_config_error
+from kanvision.console import print_results
 
-from . import record
 from .build import build_bad_sample_counter, measure_cost, resolve_precision
 from .interrupt import disable_signal_handlers
 from .restore import RestoredRun, restore
-from .summary import model_size, record_bad_samples, result_summary, summarize_bad_samples
+from .run_facts import model_size, record_bad_samples, result_summary, summarize_bad_samples
+from .run_record import environment, write_metrics
 
 
 def evaluate(cfg: EvalConfig) -> dict[str, float]:
@@ -51,10 +52,10 @@ def evaluate(cfg: EvalConfig) -> dict[str, float]:
         notes = run.task.metric_notes()
         rows = {"checkpoint": str(run.path), **result_summary(cost, seconds, "evaluation"), **notes}
         rows |= _summarize_images(run) | _summarize_classes(run) | summarize_bad_samples(trainer)
-        record.print_results(run.console, run.title, metrics, rows)
+        print_results(run.console, run.title, metrics, rows)
         facts = {**run.facts(), "images": datamodule.num_images[cfg.split], **_record_classes(run)}
         facts |= {**record_bad_samples(trainer), **model_size(cost), "protocol": notes}
-        record.write_metrics(path, metrics | facts | record.environment())
+        write_metrics(path, metrics | facts | environment())
         run.console.print(f"Written: {path}", soft_wrap=True)
         if outputs is not None and cfg.images:
             page = _write_images(run, outputs, metrics, path.parent / cfg.split)
@@ -81,7 +82,7 @@ def _write_images(run: RestoredRun, outputs: ImageOutputs, metrics: dict[str, fl
         result = classification_result(run, outputs, metrics)
     result.write(folder)
     scores = {name: f"{value:.4f}" for name, value in metrics.items()}
-    about = {**run.facts(), "split": run.cfg.split, **scores, **record.environment()}
+    about = {**run.facts(), "split": run.cfg.split, **scores, **environment()}
     return write_page(folder, f"{run.cfg.split}: {run.title}", about, result)
 
 

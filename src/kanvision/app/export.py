@@ -17,11 +17,11 @@ from kanvision.console import build_console
 from kanvision.export import ExportedFile, NetworkRecord, export_network
 from kanvision.export.formats import FORMATS, onnx
 
-from . import record
 from .evaluate import measure
 from .load_run import load_network
 from .restore import restore
 from .results_folder import run_folder
+from .run_record import environment, write_metrics
 
 __all__ = ["export"]
 
@@ -106,7 +106,7 @@ def _write_facts(
         for file in paths
     }
     facts = {"checkpoint": str(checkpoint), "files": entries, "record": description.to_dict()}
-    record.write_metrics(path, facts | record.environment())
+    write_metrics(path, facts | environment())
 
 
 def _print(

@@ -1,7 +1,7 @@
 """Instantiation of the classes that `_target_` names in `callbacks` and `logger`.
 
 The beginning of a name does not say where it leads: `torch.os.system` and
-`kanvision.app.record.subprocess.Popen` begin with a legal package. So each `_target_`, those of arguments
+`kanvision.app.run_record.subprocess.Popen` begin with a legal package. So each `_target_`, those of arguments
 included, must be a class that was defined in a legal package, never a function. Arguments are callbacks,
 loggers, modules or dataclasses, because a package as large as torch has classes that start programs.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from hydra.errors import InstantiationException
@@ -21,6 +21,7 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from kanvision.config.errors import Problem
+from kanvision.config.nested import walk
 from kanvision.config.targets import allowed_targets
 
 __all__ = ["instantiate_section", "instantiate_target"]
@@ -69,11 +70,14 @@ def instantiate_target(entry: Mapping[str, Any], base: Callable[..., Built]) -> 
     """
     assert isinstance(base, type)
     resolved: Any = OmegaConf.to_container(OmegaConf.create(dict(entry)), resolve=True)
-    if unresolved := [text for text in _iter_strings(resolved) if "${" in text]:
+    values = list(walk(resolved))
+    if unresolved := [text for _, text in values if isinstance(text, str) and "${" in text]:
         raise ValueError(f"{unresolved[0]} would be looked up twice; legal: the value itself")
-    outermost, *inner = _iter_targets(resolved)
+    targets = [str(value) for key, value in values if key.rpartition(".")[2] == "_target_"]
+    outermost = str(resolved["_target_"])
     _check_class(outermost, (base,))
-    for target in inner:
+    targets.remove(outermost)
+    for target in targets:
         _check_class(target, ARGUMENTS)
     instance: Built = instantiate(_with_integer_keys(resolved), _convert_="all")
     return instance
@@ -101,27 +105,6 @@ def _with_integer_keys(node: Any) -> Any:
         return node
     are_integers = all(str(key).isdigit() for key in node)
     return {int(key) if are_integers else key: _with_integer_keys(value) for key, value in node.items()}
-
-
-def _iter_targets(node: Any) -> Iterator[str]:
-    """Yield every `_target_`, the outermost one first."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield str(node["_target_"])
-        for value in node.values():
-            yield from _iter_targets(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from _iter_targets(value)
-
-
-def _iter_strings(node: Any) -> Iterator[str]:
-    """Yield every string."""
-    if isinstance(node, str):
-        yield node
-    elif isinstance(node, Mapping | list | tuple):
-        for value in node.values() if isinstance(node, Mapping) else node:
-            yield from _iter_strings(value)
 
 
 def _check_class(target: str, bases: tuple[type, ...]) -> None:

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from kanvision.config import TrainConfig, experiment_choice, sweep_job_folder, to_primitive
+from kanvision.console import print_header, print_results
 from kanvision.layers import structure_changes
 
-from . import record
+from . import run_record
 from .interrupt import explain_interruption
-from .old_runs import remove_old_runs
-from .run import TrainingRun, build_run, resolve_settings
-from .summary import (
+from .run_facts import (
     describe_results,
     get_training_clock,
     model_size,
@@ -22,6 +21,7 @@ from .summary import (
     run_summary,
     summarize_bad_samples,
 )
+from .training_run import TrainingRun, build_run, resolve_settings
 
 
 def train(cfg: TrainConfig) -> TrainingRun:
@@ -48,9 +48,9 @@ def train(cfg: TrainConfig) -> TrainingRun:
 def write_config(run: TrainingRun) -> None:
     """Write the resolved configuration, and print what is known before training."""
     if run.writes_files:
-        record.write_config(run.folder, to_primitive(run.cfg))
-        record.update_latest_link(Path(run.cfg.run.root), run.folder)
-    record.print_header(run.console, run.title, run_summary(run))
+        run_record.write_config(run.folder, to_primitive(run.cfg))
+        run_record.update_latest_link(Path(run.cfg.run.root), run.folder)
+    print_header(run.console, run.title, run_summary(run))
 
 
 def fit(run: TrainingRun) -> dict[str, float]:
@@ -89,23 +89,23 @@ def write_results(run: TrainingRun) -> None:
             "data": run.cfg.data.name,
             "seed": run.cfg.seed,
             "experiment": experiment_choice(),
-            "peak_memory_mb": record.peak_memory_mb(),
+            "peak_memory_mb": run_record.peak_memory_mb(),
             "epochs": run.trainer.current_epoch,
             "resumed": run.resume is not None,
             "protocol": notes,
             **record_bad_samples(run.trainer),
         }
-        record.write_metrics(run.folder / "metrics.json", run.metrics | facts | record.environment())
+        run_record.write_metrics(run.folder / "metrics.json", run.metrics | facts | run_record.environment())
     rows = result_summary(cost, clock.seconds, "training")
     if run.cfg.test:
         rows["tested"] = "the best checkpoint" if run.tested else "the last weights"
     rows |= notes | summarize_bad_samples(run.trainer)
-    record.print_results(run.console, run.title, run.metrics, rows)
+    print_results(run.console, run.title, run.metrics, rows)
     if run.writes_files:
         is_job = sweep_job_folder() is not None  # of a sweep, whose table follows
         for line in describe_results(run):
             if not is_job or line.startswith("Next"):
                 run.console.print(line, soft_wrap=True, highlight=False, markup=False)
         if run.cfg.run.keep is not None:
-            for other in remove_old_runs(run.folder, run.cfg.run.keep):
+            for other in run_record.remove_old_runs(run.folder, run.cfg.run.keep):
                 run.console.print(f"Removed by run.keep: {other}", soft_wrap=True, highlight=False)

@@ -21,7 +21,7 @@ from .io import (
     require_same_classes,
 )
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # published weights are for few runs
     from .published.official import SOURCES, load_official
     from .vit_to_kat import start_from_vit
 
@@ -45,10 +45,4 @@ __all__ = [
     "start_from_vit",
 ]
 
-# Published weights are for few runs.
-_HOME = {
-    "SOURCES": ".published.official",
-    "load_official": ".published.official",
-    "start_from_vit": ".vit_to_kat",
-}
-__getattr__ = load_on_demand(__name__, _HOME)
+__getattr__ = load_on_demand(__name__)

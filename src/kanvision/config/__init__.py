@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     )
     from .extension import register_section
     from .groups import ConfigGroups
-    from .keys import format_yaml
     from .plugins import load_plugins
     from .runtime.folder_locks import FolderLocks
     from .runtime.launchers import is_distributed_worker, is_local_rank_zero
     from .runtime.resolvers import experiment_choice, job_name, register_resolvers, sweep_job_folder
     from .runtime.run_folder import list_checkpoints
     from .runtime.run_lock import FolderInUseError, live_owner, lock_folder, release_folder
+    from .schema.keys import format_yaml
     from .schema.root import EvalConfig, TrainConfig
     from .schema.standalone import BenchmarkConfig, CheckConfig, ReportConfig
-    from .stored import to_primitive, train_config
+    from .stored_config import to_primitive, train_config
     from .validate import parse_eval, parse_train
 
 __all__ = [
@@ -87,60 +87,4 @@ __all__ = [
     "train_config",
 ]
 
-_NAMES = {
-    ".checks.batch_size": (
-        "batch_problems",
-        "share_batch",
-    ),
-    ".checks.unused_settings": ("notes",),
-    ".cli.command_line": ("check_command_line",),
-    ".cli.compose": ("compose",),
-    ".cli.launch": ("launch",),
-    ".cli.quoting": ("shell_word",),
-    ".conf_folder": ("CONF",),
-    ".errors": (
-        "ConfigError",
-        "DisplayedError",
-        "Problem",
-        "as_config_error",
-        "disk_error",
-        "exit_with_message",
-        "is_global_rank_zero",
-    ),
-    ".extension": ("register_section",),
-    ".groups": ("ConfigGroups",),
-    ".keys": ("format_yaml",),
-    ".plugins": ("load_plugins",),
-    ".runtime.folder_locks": ("FolderLocks",),
-    ".runtime.launchers": (
-        "is_distributed_worker",
-        "is_local_rank_zero",
-    ),
-    ".runtime.resolvers": (
-        "experiment_choice",
-        "job_name",
-        "register_resolvers",
-        "sweep_job_folder",
-    ),
-    ".runtime.run_folder": ("list_checkpoints",),
-    ".runtime.run_lock": (
-        "FolderInUseError",
-        "live_owner",
-        "lock_folder",
-        "release_folder",
-    ),
-    ".schema.standalone": ("BenchmarkConfig", "CheckConfig", "ReportConfig"),
-    ".schema.root": (
-        "EvalConfig",
-        "TrainConfig",
-    ),
-    ".stored": (
-        "to_primitive",
-        "train_config",
-    ),
-    ".validate": (
-        "parse_eval",
-        "parse_train",
-    ),
-}
-__getattr__ = load_on_demand(__name__, {name: home for home, names in _NAMES.items() for name in names})
+__getattr__ = load_on_demand(__name__)

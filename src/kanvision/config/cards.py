@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .experiments import GROUP, Experiment
-from .keys import format_yaml
 from .program import program
+from .schema.keys import format_yaml
 
 __all__ = ["card", "scores", "table_text", "tables"]
 

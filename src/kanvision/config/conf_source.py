@@ -23,8 +23,7 @@ from kanvision.plugins import conf_folders
 from .defaults import default_nodes
 from .experiments import GROUP, find_experiment, list_experiments
 from .renames import print_old_names, rename_file
-from .yaml_limits import read_bounded_text
-from .yaml_loader import YamlLoader
+from .yaml_files import YamlLoader, read_bounded_text
 
 __all__ = ["register_conf"]
 

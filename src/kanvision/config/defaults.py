@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from .keys import own_keys, section_types
 from .schema.base import Section
+from .schema.keys import own_keys, section_types
 from .schema.root import EvalConfig, TrainConfig
 from .schema.standalone import STANDALONE
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-from .keys import format_yaml
 from .schema.base import Section
+from .schema.keys import format_yaml
 
 __all__ = [
     "ConfigError",

@@ -18,12 +18,12 @@ from pydantic import Field, ValidationError, field_validator
 
 from .conf_folder import CONF
 from .errors import ConfigError, Problem
-from .keys import closest, format_yaml
 from .program import program
 from .schema.base import Section
+from .schema.keys import format_yaml
 from .schema.root import TrainConfig
-from .yaml_limits import read_bounded_text
-from .yaml_loader import YamlLoader
+from .suggestions import closest
+from .yaml_files import read_yaml
 
 __all__ = [
     "GROUP",
@@ -179,7 +179,7 @@ def _read(path: Path, stamp: int) -> tuple[dict[str, Experiment], list[Problem]]
     """Return the rows of a table by name, and its problems; `stamp` distinguishes versions of the file."""
     del stamp
     try:
-        table = ExperimentTable.model_validate(yaml.load(read_bounded_text(path), YamlLoader))
+        table = ExperimentTable.model_validate(read_yaml(path))
     except ConfigError as error:
         return {}, list(error.problems)
     except (yaml.YAMLError, UnicodeDecodeError) as error:

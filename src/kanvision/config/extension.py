@@ -14,9 +14,9 @@ from kanvision.plugins import PluginError
 from .conf_folder import CONF
 from .defaults import default_nodes
 from .groups import ConfigGroups
-from .keys import keys_by_name, legal_values, section_types, tag_values
 from .schema.base import ModelConfig, Section
 from .schema.data import ClassDataConfig, DataConfig, MaskDataConfig
+from .schema.keys import keys_by_name, legal_values, section_types, tag_values
 from .schema.root import EvalConfig, TrainConfig
 from .schema.standalone import CheckConfig
 from .schema.training import LossConfig

@@ -7,17 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from kanvision.plugins import conf_folders
 
 from .errors import ConfigError, Problem
 from .experiments import GROUP, TABLES, Experiment, find_experiment, list_experiments
-from .keys import closest_first
+from .nested import MISSING, value_at
 from .program import program
-from .yaml_limits import read_bounded_text
-from .yaml_loader import YamlLoader
+from .suggestions import closest_first
+from .yaml_files import read_yaml
 
 __all__ = ["ConfigGroups"]
 
@@ -152,7 +151,7 @@ class ConfigGroups:
 
 
 def _raw(path: Path) -> dict[str, Any]:
-    content = yaml.load(read_bounded_text(path), YamlLoader)
+    content = read_yaml(path)
     return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
 
 
@@ -168,9 +167,4 @@ def _sets(path: Path, values: Mapping[str, Any], group: str, key: str) -> bool:
         section, _, key = key.partition(".")
         if section != group:
             return False
-    node: Any = values
-    for part in key.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return False
-        node = node[part]
-    return True
+    return value_at(values, key) is not MISSING

@@ -16,7 +16,7 @@ from kanvision.plugins import LOADED, Plugin, PluginError
 from .conf_folder import CONF
 from .errors import ConfigError, Problem, is_global_rank_zero
 from .extension import add_free_sections, extend_schema
-from .plugin_records import KEY
+from .stored_config import KEY
 
 __all__ = ["load_plugins"]
 

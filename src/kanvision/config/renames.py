@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .errors import is_global_rank_zero
-from .keys import format_yaml
+from .schema.keys import format_yaml
 
 __all__ = [
     "CLASSES",

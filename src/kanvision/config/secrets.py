@@ -13,8 +13,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from .errors import Problem
-from .keys import keys_by_name
 from .schema.base import Section
+from .schema.keys import keys_by_name
 
 __all__ = ["environment_problems", "is_kept_reference", "references", "without_values"]
 

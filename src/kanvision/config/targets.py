@@ -9,7 +9,8 @@ from typing import Any
 from kanvision.plugins import prefixes
 
 from .errors import Problem
-from .keys import format_yaml
+from .nested import walk
+from .schema.keys import format_yaml
 from .schema.root import TrainConfig
 
 __all__ = [
@@ -87,8 +88,9 @@ def hydra_problems(
         typed: Keys that the command line sets; commands of a launcher are legal there, and not in files.
         folders: Further folders of configurations from a flag of the command line.
     """
-    for key, text in _references({name: hydra.get(name) for name in BUILT}, "hydra"):
-        yield _problem(key, text, "is only resolved when it is used", "write the value itself")
+    for key, text in walk({name: hydra.get(name) for name in BUILT}, "hydra"):
+        if isinstance(text, str) and "${" in REFERENCES.sub("", text):  # which could hold a class
+            yield _problem(key, text, "is only resolved when it is used", "write the value itself")
     for key, target in _targets(hydra, "hydra", ("_target_", "()", "class")):
         is_logging = key.startswith(("hydra.job_logging.", "hydra.hydra_logging."))
         if is_logging and not target.startswith(LOGGING_TARGETS):
@@ -140,18 +142,6 @@ def _section(hydra: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return section if isinstance(section, Mapping) else {}
 
 
-def _references(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Yield the dotted keys whose values are references, which could hold a class."""
-    if isinstance(node, Mapping):
-        for name, value in node.items():
-            yield from _references(value, f"{key}.{name}")
-    elif isinstance(node, list | tuple):
-        for index, value in enumerate(node):
-            yield from _references(value, f"{key}.{index}")
-    elif isinstance(node, str) and "${" in REFERENCES.sub("", node):
-        yield key, node
-
-
 def _problem(key: str, value: Any, why: str, fix: str) -> Problem:
     return Problem((key,), (f"{key}={format_yaml(value)}",), why, fix)
 
@@ -163,12 +153,4 @@ def _unknown(key: str, target: str, fix: str) -> Problem:
 
 def _targets(node: Any, key: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the dotted keys that name a class or a function, with that name."""
-    if isinstance(node, list | tuple):
-        node = {str(index): item for index, item in enumerate(node)}
-    if not isinstance(node, Mapping):
-        return
-    for name, value in node.items():
-        path = f"{key}.{name}" if key else str(name)
-        if name in names:
-            yield path, str(value)
-        yield from _targets(value, path, names)
+    return ((path, str(value)) for path, value in walk(node, key) if path.rpartition(".")[2] in names)

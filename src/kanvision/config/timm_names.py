@@ -8,8 +8,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from .keys import section_types, tag_values
 from .schema.base import ModelConfig
+from .schema.keys import section_types, tag_values
 from .schema.root import TrainConfig
 
 __all__ = ["OWN_PREFIXES", "is_own", "timm_models"]

@@ -7,18 +7,36 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .checks.table import eval_problems, train_problems
+from .checks import batch_size, callbacks, data, evaluation, losses_and_metrics, models, training
+from .checks.legal_values import check_schema
+from .checks.rules import Rule, find_problems
 from .errors import ConfigError, Problem
 from .groups import ConfigGroups
-from .plugin_records import KEY, missing_plugins, used_plugins
 from .renames import print_old_names, rename_settings
 from .schema.root import EvalConfig, TrainConfig
 from .schema.standalone import STANDALONE, StandaloneConfig
-from .schema_problems import check_schema
 from .secrets import environment_problems, is_kept_reference, without_values
-from .yaml_limits import MOST_ENTRIES, referred_size
+from .stored_config import KEY, missing_plugins, used_plugins
+from .yaml_files import MOST_ENTRIES, referred_size
 
-__all__ = ["check", "parse_eval", "parse_settings", "parse_train"]
+__all__ = [
+    "EVAL_RULES",
+    "TRAIN_RULES",
+    "check",
+    "parse_eval",
+    "parse_settings",
+    "parse_train",
+]
+
+TRAIN_RULES: tuple[Rule, ...] = (
+    *losses_and_metrics.RULES,
+    *data.RULES,
+    *models.RULES,
+    *batch_size.RULES,
+    *training.RULES,
+    *callbacks.RULES,
+)
+EVAL_RULES: tuple[Rule, ...] = evaluation.RULES
 
 Schema = TypeVar("Schema", TrainConfig, EvalConfig, StandaloneConfig)
 
@@ -78,8 +96,22 @@ def check(
         if isinstance(config, TrainConfig):
             problems = train_problems(config, choices)
         elif isinstance(config, EvalConfig):
-            problems = eval_problems(config)
+            problems = find_problems(config, EVAL_RULES)
     return config, problems
+
+
+def train_problems(config: TrainConfig, choices: ConfigGroups | None = None) -> list[Problem]:
+    """Return the problems of a training configuration.
+
+    Args:
+        config: Configuration that fits the schema.
+        choices: The folder conf/, to name legal choices and to know the keys of each basis; None skips both.
+    """
+    problems = find_problems(config, TRAIN_RULES)
+    if choices is None:
+        return problems
+    problems = [models.name_legal_kinds(problem, choices) for problem in problems]
+    return [*problems, *models.basis_problems(config, choices)]
 
 
 def _resolved(cfg: DictConfig) -> tuple[dict[str, Any], list[Problem]]:

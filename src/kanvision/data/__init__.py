@@ -36,18 +36,11 @@ __all__ = [
     "register_reader",
 ]
 
-# The module of each name: datamodules need Lightning, which other names do without.
 _DATAMODULES: dict[TaskName, str] = {
     "classification": "ClassificationDataModule",
     "segmentation": "SegmentationDataModule",
 }
-_HOME = {
-    "SEGMENTATION_READERS": ".readers",
-    "ClassificationDataModule": ".datamodules.base",
-    "ImageDataModule": ".datamodules.base",
-    "SegmentationDataModule": ".datamodules.segmentation",
-}
-__getattr__ = load_on_demand(__name__, _HOME)
+__getattr__ = load_on_demand(__name__)
 
 
 def register_reader(reader: type[DataReader]) -> type[DataReader]:

@@ -34,11 +34,4 @@ __all__ = [
     "save_pretrained",
 ]
 
-_NAMES = {
-    ".errors": ("ExportError",),
-    ".hub": ("from_pretrained", "push", "save_pretrained"),
-    ".predictor": ("ClassPrediction", "ImagePredictor", "MaskPrediction"),
-    ".record": ("InputRecord", "NetworkRecord", "RecordError"),
-    ".write": ("ExportedFile", "export_network"),
-}
-__getattr__ = load_on_demand(__name__, {name: home for home, names in _NAMES.items() for name in names})
+__getattr__ = load_on_demand(__name__)

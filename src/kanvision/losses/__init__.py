@@ -19,5 +19,4 @@ __all__ = [
     "segmentation_loss",
 ]
 
-_OF_MASKS = ("SEGMENTATION_LOSSES", "SegmentationLoss", "segmentation_loss")
-__getattr__ = load_on_demand(__name__, dict.fromkeys(_OF_MASKS, ".segmentation"))
+__getattr__ = load_on_demand(__name__)

@@ -43,16 +43,4 @@ __all__ = [
     "wrong_where_not_finite",
 ]
 
-_NAMES = {
-    ".classification": ("classification_metrics", "wrong_where_not_finite"),
-    ".decisions": ("class_probabilities", "decide_masks", "foreground_probabilities", "mask_probabilities"),
-    ".extra": ("extra_metrics",),
-    ".nonfinite": ("NonFiniteImages",),
-    ".counts": ("foreground_planes", "pixel_counts"),
-    ".distance": ("BorderDistance", "border_distances", "hausdorff95"),
-    ".objects": ("OBJECT_SCORES", "ObjectScore", "object_tallies"),
-    ".overlap": ("OverlapScore",),
-    ".segmentation": ("TrainingLoss", "segmentation_metrics", "slow_segmentation_metrics"),
-    ".threshold": ("THRESHOLDS", "ThresholdSearch"),
-}
-__getattr__ = load_on_demand(__name__, {name: home for home, names in _NAMES.items() for name in names})
+__getattr__ = load_on_demand(__name__)

@@ -13,8 +13,9 @@ from typing import Any
 import yaml
 
 from kanvision.config import format_yaml, live_owner
+from kanvision.config.nested import MISSING, value_at
 from kanvision.config.renames import rename_record, rename_settings
-from kanvision.config.yaml_limits import has_bounded_size
+from kanvision.config.yaml_files import has_bounded_size
 
 __all__ = ["FAILURE", "Run", "read_run", "read_runs", "write_failure"]
 
@@ -50,12 +51,8 @@ class Run:
             return self.overrides[key]
         if key in self._choices:
             return plain(format_yaml(self._choices[key]))
-        node: Any = self.config
-        for part in key.split("."):
-            if not isinstance(node, Mapping) or part not in node:
-                return ""
-            node = node[part]
-        return plain(format_yaml(node))
+        value = value_at(self.config, key)
+        return "" if value is MISSING else plain(format_yaml(value))
 
     @cached_property
     def seed(self) -> str:

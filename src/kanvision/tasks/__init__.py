@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ClassificationTask", "NonFiniteError", "SegmentationTask", "Task", "create_task"]
 
 _TASKS: dict[TaskName, str] = {"classification": "ClassificationTask", "segmentation": "SegmentationTask"}
-_HOME = {"ClassificationTask": ".classification", "SegmentationTask": ".segmentation"}
-__getattr__ = load_on_demand(__name__, _HOME)
+__getattr__ = load_on_demand(__name__)
 
 
 def create_task(name: TaskName, model: nn.Module, **options: Any) -> Task:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kanvision.app.build import setup_datamodule
-from kanvision.app.fit import fit
+from kanvision.app.fit_from_python import fit
 from kanvision.config import CONF, compose, parse_train
 from kanvision.data import DataError
 

@@ -1,12 +1,16 @@
 """Keys of mode=analyze: which analysis, and its own keys alone."""
 
+from functools import partial
 from typing import get_args
 
 from kanvision.app.analyze.run import ANALYSES
 from kanvision.config import EvalConfig
-from kanvision.config.checks.table import eval_problems
+from kanvision.config.checks.rules import find_problems
 from kanvision.config.schema.evaluation import AnalysisConfig
+from kanvision.config.validate import EVAL_RULES
 from kanvision.spec.evaluation import Analysis
+
+eval_problems = partial(find_problems, rules=EVAL_RULES)
 
 
 def config(**values) -> EvalConfig:

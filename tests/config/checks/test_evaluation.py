@@ -1,13 +1,17 @@
 """Keys of one mode of eval.py are refused in the others, all at once."""
 
+from functools import partial
 from typing import get_args
 
 import pytest
 
 from kanvision.config import EvalConfig
 from kanvision.config.checks.evaluation import KEYS_BY_MODE
-from kanvision.config.checks.table import eval_problems
+from kanvision.config.checks.rules import find_problems
+from kanvision.config.validate import EVAL_RULES
 from kanvision.spec.evaluation import Mode
+
+eval_problems = partial(find_problems, rules=EVAL_RULES)
 
 
 def config(**values) -> EvalConfig:

@@ -16,7 +16,7 @@ from kanvision.config.checks.resume import (
     resume_problems,
     why_other_training,
 )
-from kanvision.config.keys import all_keys
+from kanvision.config.schema.keys import all_keys
 from tests.config.conftest import CONF
 
 RUNS_DOC = CONF.parent / "docs" / "runs.md"

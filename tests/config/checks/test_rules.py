@@ -4,9 +4,9 @@ import pytest
 
 from kanvision.config import EvalConfig, TrainConfig
 from kanvision.config.checks.rules import MISSING, Rule, value_at
-from kanvision.config.checks.table import EVAL_RULES, TRAIN_RULES
 from kanvision.config.checks.unused_settings import CONFLICTS, UNUSED
-from kanvision.config.keys import keys_by_name
+from kanvision.config.schema.keys import keys_by_name
+from kanvision.config.validate import EVAL_RULES, TRAIN_RULES
 
 CONFIG = EvalConfig(ckpt="a")
 

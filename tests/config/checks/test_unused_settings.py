@@ -8,7 +8,8 @@ import pytest
 
 from kanvision.config import ConfigGroups, TrainConfig, compose, notes, parse_train
 from kanvision.config.cli.reference import document
-from kanvision.config.keys import closest, describe, keys_by_name
+from kanvision.config.schema.keys import describe, keys_by_name
+from kanvision.config.suggestions import closest
 
 ROOT = Path(__file__).resolve().parents[3]
 CONF = ROOT / "conf"

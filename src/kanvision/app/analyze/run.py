@@ -8,8 +8,8 @@ from collections.abc import Callable
 from kanvision import plugins
 from kanvision.analysis.html_page import SUMMARY, write_index, write_page
 from kanvision.analysis.results import AnalysisResult
-from kanvision.app import record
 from kanvision.app.restore import RestoredRun, restore
+from kanvision.app.run_record import environment, write_metrics
 from kanvision.config import EvalConfig
 from kanvision.spec.evaluation import Analysis
 
@@ -65,16 +65,16 @@ def analyze(cfg: EvalConfig) -> dict[str, float]:
         "split": cfg.split,
         "options": {"seed": cfg.analyze.seed} | (options.model_dump(mode="json") if options else {}),
     }
-    write_page(folder, title, facts | record.environment(), result)
+    write_page(folder, title, facts | environment(), result)
     summary = {
         "title": title,
         **facts,
         "sentences": list(result.sentences),
         "numbers": {k: v if math.isfinite(v) else None for k, v in result.numbers.items()},
         "pictures": [picture.name for picture in result.pictures],
-        **record.environment(),
+        **environment(),
     }
-    record.write_metrics(folder / SUMMARY, summary)
+    write_metrics(folder / SUMMARY, summary)
     write_index(root)
     run.console.print(title, style="bold")
     for sentence in result.sentences:

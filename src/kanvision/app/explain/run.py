@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from kanvision.analysis.explain.explainer import ChannelWorth, Explainer
-from kanvision.app import record
 from kanvision.app.restore import RestoredRun, restore
+from kanvision.app.run_record import environment, write_metrics
 from kanvision.config import EvalConfig, as_config_error
 from kanvision.data import ImageDataModule
 from kanvision.models.feature_locations import FeatureLocation, feature_location, feature_locations
 from kanvision.spec.models import LOCATIONS
 from kanvision.tasks import Task
 
-from .report import Drawing, Row, channel_names, print_scores, write_channels, write_rows
+from .output import Drawing, Row, channel_names, print_scores, write_channels, write_rows
 from .targets import check_classes, explanation_targets
 
 __all__ = ["explain"]
@@ -79,9 +79,7 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
         "answers": len({(row.image, row.class_name) for row in rows}),
         "options": cfg.explain.model_dump(mode="json"),
     }
-    record.write_metrics(
-        folder / "summary.json", {**facts, "scores": means, "channels": channels, **record.environment()}
-    )
+    write_metrics(folder / "summary.json", {**facts, "scores": means, "channels": channels, **environment()})
     print_scores(run.console, f"{run.title}: {facts['answers']} answers", means)
     run.console.print(f"Written: {folder}", soft_wrap=True)
     return {f"{method}/{name}": value for method, scores in means.items() for name, value in scores.items()}

@@ -11,11 +11,11 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from kanvision.app import record
 from kanvision.app.build import create_datamodule
 from kanvision.app.checkpoint_record import numbered_bands
 from kanvision.app.restore import RestoredRun, restore
 from kanvision.app.results_folder import run_folder
+from kanvision.app.run_record import environment, write_metrics
 from kanvision.config import ConfigError, EvalConfig, lock_folder
 from kanvision.config.errors import problem_at
 from kanvision.data import ClassificationDataModule, ImageDataModule, SegmentationDataModule
@@ -40,7 +40,7 @@ from kanvision.prediction import (
 from kanvision.tasks import NonFiniteError, SegmentationTask
 
 from .inference import Predictor
-from .report import FileRow, mask_notes, print_classes, print_image_classes, print_masks, write_table
+from .output import FileRow, mask_notes, print_classes, print_image_classes, print_masks, write_table
 
 __all__ = ["predict"]
 
@@ -78,7 +78,7 @@ def predict(cfg: EvalConfig) -> list[Path]:
         "protocol": run.task.metric_notes(),
         "seconds": round(time.perf_counter() - started, 2),
     }
-    record.write_metrics(job.record, facts | record.environment())
+    write_metrics(job.record, facts | environment())
     job.print(f"Written: {job.folder}")
     for line in [*written, f"{job.record.name}: how they were made"]:
         job.print(f"  {line}")

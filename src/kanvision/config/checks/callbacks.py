@@ -5,11 +5,12 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
+from kanvision.config.nested import MISSING, value_at
 from kanvision.config.schema.root import TrainConfig
 from kanvision.config.targets import allowed_targets, foreign_targets
 from kanvision.spec.extras import EXTRAS
 
-from .rules import MISSING, Rule, value_at
+from .rules import Rule
 
 __all__ = ["RULES"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from kanvision.config.keys import format_yaml
+from kanvision.config.schema.keys import format_yaml
 
 from .rules import Rule, plural
 

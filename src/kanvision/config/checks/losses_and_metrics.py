@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kanvision.config.keys import closest, closest_first
 from kanvision.config.schema.data import MaskDataConfig
 from kanvision.config.schema.root import TrainConfig
+from kanvision.config.suggestions import closest, closest_first
 from kanvision.plugins import LOSSES, METRICS, find_arguments
 from kanvision.spec.tasks import (
     CLASSIFICATION_LOSSES,

@@ -9,8 +9,9 @@ from typing import Any
 
 from kanvision.config.errors import Problem
 from kanvision.config.groups import ConfigGroups
-from kanvision.config.keys import closest, closest_first, format_yaml
+from kanvision.config.schema.keys import format_yaml
 from kanvision.config.schema.root import TrainConfig
+from kanvision.config.suggestions import closest, closest_first
 from kanvision.config.timm_names import is_own, timm_models
 from kanvision.plugins import LOADED
 from kanvision.spec.models import VIT_SIZES, ViTSize

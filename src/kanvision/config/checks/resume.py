@@ -11,12 +11,11 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from kanvision.config.cli.quoting import shell_word
 from kanvision.config.errors import Problem
-from kanvision.config.keys import format_yaml
+from kanvision.config.nested import MISSING
 from kanvision.config.renames import rename_settings
 from kanvision.config.schema.base import Section
+from kanvision.config.schema.keys import format_yaml
 from kanvision.config.schema.root import TrainConfig
-
-from .rules import MISSING
 
 __all__ = [
     "RESUME_RULES",

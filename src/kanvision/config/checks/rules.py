@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from kanvision.config.errors import Problem
-from kanvision.config.keys import format_yaml
+from kanvision.config.nested import MISSING, value_at
 from kanvision.config.schema.base import Section
+from kanvision.config.schema.keys import format_yaml
 
-__all__ = ["Rule", "find_problems", "plural", "value_at"]
+__all__ = ["Rule", "find_problems", "plural"]
 
 CHECKPOINT = "give a checkpoint file, a run folder, or latest"
-MISSING = object()
 
 
 class Rule(NamedTuple):
@@ -59,20 +59,6 @@ class Rule(NamedTuple):
 def find_problems(config: Section, rules: Iterable[Rule]) -> list[Problem]:
     """Return the problems of a configuration, in the order of the rules."""
     return [problem for rule in rules for problem in rule.problems(config)]
-
-
-def value_at(node: Any, key: str) -> Any:
-    """Return the value at a dotted key, `*` for the whole; MISSING if there is none."""
-    if key in ("", "*"):
-        return node
-    if isinstance(node, list | tuple):
-        node = {str(index): item for index, item in enumerate(node)}
-    if isinstance(node, Mapping):
-        # names of callbacks may have dots
-        name = next((name for name in node if f"{key}.".startswith(f"{name}.")), None)
-        return MISSING if name is None else value_at(node[name], key[len(str(name)) + 1 :])
-    name, _, rest = key.partition(".")
-    return value_at(getattr(node, name), rest) if hasattr(node, name) else MISSING
 
 
 def plural(count: int, noun: str, ending: str = "s") -> str:

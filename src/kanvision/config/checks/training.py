@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from kanvision.config.cli.quoting import shell_word
-from kanvision.config.keys import closest
 from kanvision.config.runtime.run_folder import CHOSEN_LATER, find_run_folder, list_checkpoints, unwritable
 from kanvision.config.schema.root import TrainConfig
 from kanvision.config.schema.training import FinetuneConfig, PenaltyConfig, TrainerConfig
+from kanvision.config.suggestions import closest
 from kanvision.spec.optimizers import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS, base_optimizer_name
 
 from .rules import CHECKPOINT, Rule

@@ -30,7 +30,7 @@ from kanvision.config.schema.standalone import STANDALONE, StandaloneConfig
 
 from .compose import Composer, composer
 from .help import experiment_cards, usage
-from .overrides import check_overrides, to_hydra_spelling
+from .override_checks import check_overrides, to_hydra_spelling
 from .sweeps import ParsedOverride, last_of_each
 
 __all__ = ["CommandLine", "check_command_line", "read_command_line"]

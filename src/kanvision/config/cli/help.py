@@ -9,10 +9,11 @@ from kanvision.config.cards import card, table_text, tables
 from kanvision.config.errors import ConfigError, Problem
 from kanvision.config.experiments import GROUP
 from kanvision.config.groups import ConfigGroups
-from kanvision.config.keys import Key, closest, keys_by_name
 from kanvision.config.program import key_reference, with_programs
 from kanvision.config.schema.base import Section
+from kanvision.config.schema.keys import Key, keys_by_name
 from kanvision.config.schema.root import EvalConfig, TrainConfig
+from kanvision.config.suggestions import closest
 
 __all__ = ["experiment_cards", "usage"]
 

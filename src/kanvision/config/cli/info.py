@@ -10,10 +10,11 @@ from kanvision.config.conf_folder import CONF
 from kanvision.config.errors import ConfigError, Problem, exit_with_message
 from kanvision.config.experiments import GROUP
 from kanvision.config.groups import ConfigGroups
-from kanvision.config.keys import closest, format_yaml, keys_by_name
 from kanvision.config.plugins import load_plugins
 from kanvision.config.program import program, with_programs
+from kanvision.config.schema.keys import format_yaml, keys_by_name
 from kanvision.config.schema.root import TrainConfig
+from kanvision.config.suggestions import closest
 
 from .help import experiment_cards
 from .reference import document

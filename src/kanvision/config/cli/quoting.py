@@ -10,8 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-from kanvision.config.keys import format_yaml, keys_by_name
 from kanvision.config.schema.base import Section
+from kanvision.config.schema.keys import format_yaml, keys_by_name
 
 __all__ = ["as_text", "is_text", "override", "shell_word"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator
 
-from kanvision.config.keys import Key, own_keys, section_types, tag_values
 from kanvision.config.schema.base import Section
+from kanvision.config.schema.keys import Key, own_keys, section_types, tag_values
 from kanvision.config.schema.root import EvalConfig, TrainConfig
 from kanvision.config.schema.standalone import STANDALONE
 

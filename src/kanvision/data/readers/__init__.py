@@ -69,13 +69,7 @@ _CLASSES: tuple[type[Reader], ...] = (
     WebDataset,
 )
 READERS: dict[str, type[Reader]] = {reader.info.name: reader for reader in _CLASSES}
-_MASKS = ("SegmentationSource", "SegmentationReader", "SegmentationSample", "SegmentationSplits")
-_HOME = {
-    **dict.fromkeys(_MASKS, ".segmentation_base"),
-    "SEGMENTATION_READERS": ".segmentation",
-    "SyntheticFields": ".synthetic_fields",
-}
-__getattr__ = load_on_demand(__name__, _HOME)
+__getattr__ = load_on_demand(__name__)
 
 
 def list_datasets() -> list[str]:

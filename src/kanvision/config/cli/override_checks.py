@@ -8,15 +8,16 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from kanvision.config.checks.unknown_keys import unknown_key
 from kanvision.config.errors import Problem
 from kanvision.config.groups import ConfigGroups
-from kanvision.config.keys import closest, keys_by_name, with_its_section
 from kanvision.config.program import program
 from kanvision.config.schema.base import Section
+from kanvision.config.schema.keys import keys_by_name, with_its_section
 from kanvision.config.schema.root import EvalConfig, TrainConfig
 from kanvision.config.schema.standalone import StandaloneConfig
-from kanvision.config.schema_problems import unknown_key
 from kanvision.config.secrets import OBJECTS
+from kanvision.config.suggestions import closest
 from kanvision.config.targets import hydra_problems, override_problems
 from kanvision.config.validate import check
 from kanvision.spec.extras import EXTRAS

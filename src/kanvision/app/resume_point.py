@@ -17,8 +17,8 @@ from kanvision.checkpoints import (
 )
 from kanvision.config import ConfigError, Problem, TrainConfig
 from kanvision.config.checks.resume import changed_settings, epoch_end_advice, resume_problems
-from kanvision.config.plugin_records import missing_plugins
 from kanvision.config.runtime.run_folder import list_checkpoints
+from kanvision.config.stored_config import missing_plugins
 from kanvision.data import ImageDataModule
 from kanvision.data.fingerprints import fingerprint
 from kanvision.tasks import Task

@@ -23,7 +23,7 @@ from kanvision.config.cli.quoting import override
 from kanvision.config.runtime.resolvers import forget_run_id
 
 if TYPE_CHECKING:
-    from .run import TrainingRun
+    from .training_run import TrainingRun
 
 __all__ = ["fit"]
 

@@ -20,7 +20,7 @@ from kanvision.sweep.comparison import Comparison, compare_rows
 from kanvision.sweep.report import print_tables, to_csv, to_markdown
 from kanvision.sweep.table import MORE_NUMBERS, NUMBERS, Spread
 
-from . import record
+from .run_record import environment
 
 __all__ = ["report"]
 
@@ -65,7 +65,7 @@ def report(cfg: ReportConfig) -> dict[str, float]:
     ]
     (folder / "report.md").write_text("\n".join(texts), "utf-8")
     page = write_page(
-        folder, "Report of runs", {"runs": len(runs), "folder": str(root), **record.environment()}, result
+        folder, "Report of runs", {"runs": len(runs), "folder": str(root), **environment()}, result
     )
     console = build_console()
     print_tables(found, root, console)

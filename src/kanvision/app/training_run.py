@@ -37,7 +37,7 @@ from .build import (
 from .distributed import check_same_on_all_ranks, init_process_group
 from .effective_batch import EffectiveBatch, clamp_warmup, split_global_batch
 from .model import build_model
-from .resume import ResumePoint, find_resume_point
+from .resume_point import ResumePoint, find_resume_point
 from .teacher import load_teacher, resolve_teacher
 
 __all__ = ["Settings", "TrainingRun", "build_run", "resolve_settings"]

@@ -1,12 +1,12 @@
-"""Record of a run: its configuration, its numbers, and the tables that it prints."""
+"""Files that record a run: config.yaml, metrics.json, the link to the latest run, and old runs to remove."""
 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import uuid
@@ -18,40 +18,23 @@ from typing import Any
 
 import torch
 import yaml
-from rich.console import Console
-from rich.table import Table
 
 import kanvision
 from kanvision import plugins
+from kanvision.config import live_owner
+from kanvision.config.runtime.run_folder import is_finished
 from kanvision.lazy import import_optional
 
 __all__ = [
     "environment",
     "peak_memory_mb",
-    "print_header",
-    "print_results",
-    "silence_libraries",
+    "remove_old_runs",
     "update_latest_link",
     "write_config",
     "write_metrics",
 ]
 
 PACKAGES = ("torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "hydra-core")
-VERBOSE_LOGGERS = (
-    "pytorch_lightning",
-    "pytorch_lightning.utilities.rank_zero",
-    "lightning_fabric.utilities.distributed",
-)
-"""Loggers of Lightning's messages at each start (devices, ranks, advertisement)."""
-IGNORED_WARNINGS = (
-    ".*LeafSpec",
-    "The number of training batches .* is smaller than the logging interval",
-    "The '.*_dataloader' does not have many workers",
-    r"`ModelCheckpoint\(monitor=.* could not find the monitored key",  # nothing was validated
-    "You're using the WeightAveraging callback with a model that overrides",  # only FSDP shards
-    r"Found \d+ module\(s\) in eval mode",  # a frozen teacher
-)
-"""Warnings that a user cannot act on, or about settings that are made on purpose."""
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -153,45 +136,28 @@ def _write(path: Path, text: str) -> None:
         draft.unlink(missing_ok=True)
 
 
-def silence_libraries() -> None:
-    """Silence the messages that libraries print at each run, and shorten our own warnings to their text."""
-    for name in VERBOSE_LOGGERS:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in IGNORED_WARNINGS:
-        warnings.filterwarnings("ignore", message=message, module=r"pytorch_lightning|torch\.")
-    warnings.formatwarning = _format_warning
+def remove_old_runs(folder: Path, keep: int) -> list[Path]:
+    """Remove the oldest finished runs beside a run, so that at most `keep` finished ones are left.
 
+    Only folders with a `config.yaml` and a `metrics.json`, which a run writes last, are removed: those of
+    unfinished and of live runs stay, as do links and all other files.
 
-def _format_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
-) -> str:
-    if Path(filename).is_relative_to(PACKAGE):  # about data and settings, not about code
-        return f"Note: {message}\n"
-    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
+    Args:
+        folder: Folder of a run that has just finished, which stays.
+        keep: Number of finished runs to keep, this one included.
 
-
-def print_header(console: Console, title: str, rows: Mapping[str, str]) -> None:
-    """Print the table of facts before a run."""
-    console.print(title, style="bold")
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column()
-    for key, value in rows.items():
-        table.add_row(key, value)
-    console.print(table)
-
-
-def print_results(
-    console: Console, title: str, metrics: Mapping[str, float], facts: Mapping[str, str]
-) -> None:
-    """Print the table of metrics (fractions, four digits) and of facts of the model."""
-    console.print(title, style="bold")
-    table = Table(show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for key, value in metrics.items():
-        table.add_row(key, f"{value:.4f}")
-    table.add_section()
-    for key, text in facts.items():
-        table.add_row(key, text)
-    console.print(table)
+    Returns:
+        The removed folders.
+    """
+    others = [other for other in folder.parent.iterdir() if other.is_dir() and not other.is_symlink()]
+    finished = [
+        other
+        for other in others
+        if is_finished(other) and (other / "config.yaml").is_file() and not other.samefile(folder)
+    ]
+    finished = [other for other in finished if live_owner(other) is None]
+    finished.sort(key=lambda other: (other / "metrics.json").stat().st_mtime)
+    removed = finished[: max(0, len(finished) - (keep - 1))]
+    for other in removed:
+        shutil.rmtree(other)
+    return removed

@@ -19,7 +19,7 @@ from kanvision.expansion.execute import find_kernel_obstacle
 from kanvision.layers.functions import FunctionPlot
 
 from .build import is_dry_run
-from .run import TrainingRun
+from .training_run import TrainingRun
 
 MAX_LISTED = 5
 """Number of other runs that are listed."""

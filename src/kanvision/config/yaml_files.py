@@ -1,18 +1,35 @@
-"""Limits of the expanded size of a file: aliases in a few lines can expand to billions of entries."""
+"""YAML files of configurations: their values as OmegaConf reads them, and limits of their expanded size.
+
+Aliases in a few lines can expand to billions of entries.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+try:
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:  # PyYAML without libyaml reads the same, slower
+    from yaml import SafeLoader  # type: ignore[assignment]
+
 from .errors import ConfigError, Problem
 
-__all__ = ["MOST_ENTRIES", "expanded_size", "has_bounded_size", "read_bounded_text", "referred_size"]
+__all__ = [
+    "MOST_ENTRIES",
+    "YamlLoader",
+    "expanded_size",
+    "has_bounded_size",
+    "read_bounded_text",
+    "read_yaml",
+    "referred_size",
+]
 
 MOST_ENTRIES = 20_000
 """Maximum number of entries of a file or configuration, with every alias expanded."""
@@ -114,3 +131,31 @@ def read_bounded_text(path: Path) -> str:
         return text
     why = f"the file expands to more than {MOST_ENTRIES:,} entries, or has {MOST_BYTES:,} bytes"
     raise ConfigError([Problem((path.stem,), (str(path),), why, "write fewer aliases (*name)")])
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the content of a configuration file; ConfigError if it exceeds the limits."""
+    return yaml.load(read_bounded_text(path), YamlLoader)
+
+
+FLOAT, TIMESTAMP = "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"
+
+
+class YamlLoader(SafeLoader):
+    """Loader that reads 1e-6 as a number and 2026-01-02 as text, and refuses a key that occurs twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping; ConstructorError if it has a key twice."""
+        for key, other in pairwise(sorted(str(key.value) for key, _ in node.value)):
+            if key == other:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+YamlLoader.yaml_implicit_resolvers = {
+    start: [(tag, pattern) for tag, pattern in resolvers if tag != TIMESTAMP]
+    for start, resolvers in SafeLoader.yaml_implicit_resolvers.items()
+}
+YamlLoader.add_implicit_resolver(
+    FLOAT, re.compile(r"[-+]?\d+(_\d+)*(\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789")
+)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
-import math
 import textwrap
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -17,16 +15,14 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from .schema.base import Section
+from .base import Section
 
 __all__ = [
     "Key",
     "all_keys",
-    "closest",
     "describe",
     "format_yaml",
     "keys_by_name",
-    "nearest",
     "section_types",
     "tag_values",
     "with_its_section",
@@ -231,53 +227,7 @@ def with_its_section(word: str, root: type[Section]) -> str:
     return f"++{word}" if key in index and any(k.expected == "section or null" for k in around) else word
 
 
-def closest_first(near: Sequence[str], names: Iterable[str]) -> list[str]:
-    """Return names in their order behind those that are closest to a word."""
-    return [*near, *(name for name in names if name not in near)]
-
-
 def own_keys(section: type[Section]) -> list[str]:
     """Return the keys that a section itself defines, without those that it inherits."""
     annotated = inspect.get_annotations(section)
     return [name for name in section.model_fields if name in annotated]
-
-
-def closest(word: str, words: Iterable[str], limit: int = 3) -> list[str]:
-    """Return the words closest to `word`, best first; the last part of a dotted key counts most.
-
-    Args:
-        word: Word as typed.
-        words: Legal words.
-        limit: Maximum number of words.
-    """
-    last = word.rpartition(".")[2]
-
-    def likeness(other: str) -> float:
-        end = other.rpartition(".")[2]
-        by_end = 1.0 if end == last else difflib.SequenceMatcher(None, last, end).ratio()
-        return 0.7 * by_end + 0.3 * difflib.SequenceMatcher(None, word, other).ratio()
-
-    scores = {other: likeness(other) for other in words}
-    best = sorted(scores, key=lambda other: -scores[other])[:limit]
-    return [other for other in best if scores[other] > max(0.6, scores[best[0]] - 0.1)]
-
-
-def nearest(value: str, legal: Iterable[str]) -> list[str]:
-    """Return the legal value that is nearest to a value: for a number the nearest number; empty if none is.
-
-    Args:
-        value: Value as typed.
-        legal: Legal values.
-    """
-    words = list(legal)
-    numbers = {word: float(word) for word in words if _is_number(word)}
-    if not numbers or not _is_number(value):
-        return closest(value, words, limit=1)
-    return [min(numbers, key=lambda word: abs(numbers[word] - float(value)))]
-
-
-def _is_number(word: str) -> bool:
-    try:
-        return math.isfinite(float(word))
-    except ValueError:
-        return False
