@@ -30,11 +30,7 @@ IGNORED_WARNINGS = (
 
 
 def build_console(quiet: bool = False) -> Console:
-    """Return a console without markup and emojis, because paths and names may contain `[x]` and `:cat:`.
-
-    Args:
-        quiet: Print nothing.
-    """
+    """Return a console without markup and emojis, because paths and names may contain `[x]` and `:cat:`."""
     return Console(quiet=quiet, markup=False, emoji=False, highlight=False)
 
 

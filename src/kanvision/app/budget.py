@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from kanvision.config import ConfigError, TrainConfig
-from kanvision.config.errors import problem_at
 from kanvision.config.schema.transformers import KATConfig, TransformerConfig
 from kanvision.spec.models import VIT_SIZES
 
@@ -76,9 +75,7 @@ def _find_width(cfg: TrainConfig, kind: str, budget: float) -> float:
     if abs(count(best) / budget - 1) > TOLERANCE:
         nearest = f"the nearest ones have {count(low):,} and {count(high):,}"
         why = f"no width comes within {TOLERANCE:.0%} of it: {nearest}"
-        raise ConfigError(
-            [problem_at(cfg, ["model.match"], why, "take one of these numbers, or another size")]
-        )
+        raise ConfigError.at(cfg, ["model.match"], why, "take one of these numbers, or another size")
     return best * step
 
 

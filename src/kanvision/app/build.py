@@ -34,7 +34,7 @@ from kanvision.config import (
     share_batch,
     to_primitive,
 )
-from kanvision.config.errors import Problem, is_global_rank_zero, problem_at
+from kanvision.config.errors import Problem, is_global_rank_zero
 from kanvision.config.renames import rename_record
 from kanvision.config.schema.data import MaskDataConfig
 from kanvision.console import silence_libraries
@@ -73,11 +73,7 @@ def create_datamodule(cfg: TrainConfig, known_classes: Sequence[str] = ()) -> Im
     # More than one worker per core slows loading down; samples do not depend on the number of workers.
     options["num_workers"] = min(cfg.data.num_workers, num_cores())
     return build_datamodule(
-        cfg.data.task,
-        **options,
-        augment=cfg.augment.model_dump(),
-        seed=cfg.seed,
-        known_classes=known_classes,
+        cfg.data.task, **options, augment=cfg.augment.model_dump(), seed=cfg.seed, known_classes=known_classes
     )
 
 
@@ -123,14 +119,7 @@ def build_task(
     rates: Mapping[str, float | None],
     class_weights: Sequence[float] | None = None,
 ) -> Task:
-    """Return the task of the data around a model.
-
-    Args:
-        cfg: Configuration with the facts of the data.
-        model: Model of the task.
-        rates: Learning rates that replace those of the configuration.
-        class_weights: Weights of the classes in the loss, see `resolve_class_weights`.
-    """
+    """Return the task of the data around a model; `rates` replace the learning rates of `cfg`."""
     assert cfg.data.num_classes is not None
     loss = cfg.loss.model_dump(include={"name", "label_smoothing", "kwargs"})
     loss |= {"class_weights": class_weights}
@@ -172,7 +161,7 @@ def resolve_class_weights(cfg: TrainConfig, datamodule: ImageDataModule) -> list
     if weights is not None and len(weights) != datamodule.num_classes:
         why = f"{len(weights)} weights for the {datamodule.num_classes} classes of the data"
         fix = f"give one for each class: {', '.join(datamodule.class_names)}"
-        raise ConfigError([problem_at(cfg, ["loss.class_weights"], why, fix)])
+        raise ConfigError.at(cfg, ["loss.class_weights"], why, fix)
     return weights
 
 
@@ -277,7 +266,7 @@ def check_accelerator(cfg: TrainConfig) -> None:
         why = "" if name == "auto" else f"Lightning has no such kind here, only {legal}"
     if why:
         fix = "take trainer=cpu, or a machine with one"
-        raise ConfigError([problem_at(cfg, ["trainer.accelerator"], why, fix)])
+        raise ConfigError.at(cfg, ["trainer.accelerator"], why, fix)
 
 
 def build_bad_sample_counter(cfg: TrainConfig, folder: Path | None) -> list[BadSampleCounter]:

@@ -28,9 +28,6 @@ __all__ = ["check_data"]
 def check_data(cfg: CheckConfig | EvalConfig) -> list[DataIssue]:
     """Check every file of a data set, print the issues, and write all of them to check_data.csv.
 
-    Args:
-        cfg: Configuration with the data set, or with a checkpoint whose data set is checked.
-
     Returns:
         Issues, if none of them is an error.
 

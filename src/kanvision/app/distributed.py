@@ -16,12 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from kanvision.callbacks import all_gather_object
 from kanvision.config import ConfigError, Problem, TrainConfig, format_yaml, to_primitive
 
-__all__ = [
-    "FSDPStrategy",
-    "SyncBatchNormPlugin",
-    "check_same_on_all_ranks",
-    "init_process_group",
-]
+__all__ = ["FSDPStrategy", "SyncBatchNormPlugin", "check_same_on_all_ranks", "init_process_group"]
 
 
 class SyncBatchNormPlugin(TorchSyncBatchNorm):
@@ -98,10 +93,6 @@ def check_same_on_all_ranks(cfg: TrainConfig, checkpoint: str | None) -> None:
 
     Commands may be typed on each machine, and each machine looks for the run folder and the checkpoint on its
     own disks. Ranks that differ would train diverging weights or wait for each other for ever.
-
-    Args:
-        cfg: Configuration of this rank.
-        checkpoint: Checkpoint that this rank would resume from.
 
     Raises:
         ConfigError: On all ranks, if anything differs; lists every difference.

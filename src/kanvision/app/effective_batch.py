@@ -58,12 +58,7 @@ class EffectiveBatch:
 
     @classmethod
     def from_config(cls, cfg: TrainConfig, num_processes: int) -> EffectiveBatch:
-        """Return batches and learning rates of a run.
-
-        Args:
-            cfg: Configuration that `split_global_batch` has returned.
-            num_processes: Number of processes on all machines together.
-        """
+        """Return batches and learning rates of a configuration from `split_global_batch`."""
         images, accumulated = cfg.data.batch_size, cfg.trainer.accumulate_grad_batches
         assert images is not None
         assert accumulated is not None

@@ -89,13 +89,7 @@ def _write_images(run: RestoredRun, outputs: ImageOutputs, metrics: dict[str, fl
 def measure(
     run: RestoredRun, folder: Path, callbacks: Sequence[Callback] = ()
 ) -> tuple[dict[str, float], pl.Trainer]:
-    """Return the metrics of a run on its split, and the trainer that measured them.
-
-    Args:
-        run: Restored run.
-        folder: Folder of the list of bad samples.
-        callbacks: Further callbacks.
-    """
+    """Return the metrics of a run on its split, and the trainer that measured them."""
     cfg = run.cfg
     bars = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
     with as_config_error(cfg, "trainer.accelerator", "trainer.devices"):

@@ -263,7 +263,7 @@ def segmentation_result(run: RestoredRun, outputs: ImageOutputs) -> AnalysisResu
     low, middle, high = np.quantile(iou, (0.1, 0.5, 0.9))
     sentences = [
         f"{len(iou):,} images of the {run.cfg.split} split: mean IoU {iou.mean():.4f} (protocol image), "
-        f"median {middle:.4f}; a tenth of the images is below {low:.4f}, a tenth above {high:.4f}.",
+        f"median {middle:.4f}; a tenth of the images is below {low:.4f}, a tenth above {high:.4f}."
     ]
 
     def text(place: int) -> str:

@@ -37,14 +37,7 @@ def instantiate_section(
     base: Callable[..., Built],
     problems: list[Problem],
 ) -> list[Built]:
-    """Return the objects of a section of the configuration, in order, without those that cannot be built.
-
-    Args:
-        section: Dotted key of the section.
-        entries: `_target_` and arguments of each object, by its name in the section.
-        base: Class that the objects must have.
-        problems: Gets one more for each object that cannot be built.
-    """
+    """Return the objects of a section of the configuration; `problems` gets those that cannot be built."""
     objects = []
     for name, entry in entries.items():
         try:
@@ -60,10 +53,6 @@ def instantiate_target(entry: Mapping[str, Any], base: Callable[..., Built]) -> 
     """Return the object that an entry of the configuration describes.
 
     References to environment variables are resolved here and nowhere before.
-
-    Args:
-        entry: `_target_` and its arguments.
-        base: Class that the object must have.
 
     Raises:
         ValueError: If a `_target_` is not legal.

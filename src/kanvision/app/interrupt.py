@@ -44,11 +44,6 @@ def disable_signal_handlers(trainer: pl.Trainer) -> pl.Trainer:
 def explain_interruption(trainer: pl.Trainer, folder: Path, stage: str) -> Iterator[None]:
     """Print how to resume a run that is interrupted within the block, and end its other processes.
 
-    Args:
-        trainer: Trainer of the run.
-        folder: Folder of the run.
-        stage: Name of the stage, for the message: training, the test.
-
     Raises:
         RunStoppedError: If the disk is full or another process of the run is lost.
     """

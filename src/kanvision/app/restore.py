@@ -23,7 +23,6 @@ from kanvision.checkpoints import (
     match_structure,
 )
 from kanvision.config import ConfigError, EvalConfig, TrainConfig, as_config_error
-from kanvision.config.errors import problem_at
 from kanvision.config.schema.data import AnyData, SegmentationFolderConfig
 from kanvision.console import build_console
 from kanvision.data import ImageDataModule
@@ -34,13 +33,7 @@ from .checkpoint_record import read_checkpoint_config
 from .model import build_model
 from .results_folder import results_folder
 
-__all__ = [
-    "RestoredRun",
-    "matching_state_dict",
-    "override_data",
-    "require_images",
-    "restore",
-]
+__all__ = ["RestoredRun", "matching_state_dict", "override_data", "require_images", "restore"]
 
 Item = TypeVar("Item")
 
@@ -156,13 +149,11 @@ def override_data(train_cfg: TrainConfig, cfg: EvalConfig) -> AnyData:
     overrides = cfg.data.model_dump(exclude_none=True)
     if absent := [f"data.{key}" for key in overrides if key not in type(train_cfg.data).model_fields]:
         why = f"data.name={train_cfg.data.name} of the run does not have it"
-        raise ConfigError([problem_at(cfg, absent, why, "leave it out")])
+        raise ConfigError.at(cfg, absent, why, "leave it out")
     data = train_cfg.data.model_copy(update={"download": False, **overrides})
     if isinstance(data, SegmentationFolderConfig) and data.foreground is not None and data.threshold:
         why = "a threshold decides by gray levels"
-        raise ConfigError(
-            [problem_at(cfg, ["data.foreground", "data.threshold"], why, "take data.threshold=0")]
-        )
+        raise ConfigError.at(cfg, ["data.foreground", "data.threshold"], why, "take data.threshold=0")
     if cfg.data.batch_size is not None:
         data = data.model_copy(update={"eval_batch_size": cfg.data.batch_size})
     return data

@@ -33,12 +33,6 @@ def results_folder(cfg: EvalConfig, path: Path, train_config: Any, kind: str) ->
 
     Differences from the run itself (another checkpoint than the run's best, other data, fewer images, another
     precision) are part of the folder's name, so that the run's own results are not overwritten.
-
-    Args:
-        cfg: Configuration of the evaluation.
-        path: Path of the checkpoint.
-        train_config: Configuration in the checkpoint, as plain dicts and lists.
-        kind: Kind of the results, such as eval.
     """
     if cfg.output:
         return Path(cfg.output)

@@ -52,10 +52,6 @@ def find_resume_point(cfg: TrainConfig) -> str | None:
 class ResumePoint:
     """A checkpoint to resume from.
 
-    Args:
-        path: Path of the checkpoint.
-        cfg: Configuration of the resumed run.
-
     Raises:
         CheckpointError: If training cannot be resumed from it.
     """

@@ -137,17 +137,10 @@ def _write(path: Path, text: str) -> None:
 
 
 def remove_old_runs(folder: Path, keep: int) -> list[Path]:
-    """Remove the oldest finished runs beside a run, so that at most `keep` finished ones are left.
+    """Remove, and return, the oldest finished runs beside a run; `keep` finished ones are left with it.
 
     Only folders with a `config.yaml` and a `metrics.json`, which a run writes last, are removed: those of
     unfinished and of live runs stay, as do links and all other files.
-
-    Args:
-        folder: Folder of a run that has just finished, which stays.
-        keep: Number of finished runs to keep, this one included.
-
-    Returns:
-        The removed folders.
     """
     others = [other for other in folder.parent.iterdir() if other.is_dir() and not other.is_symlink()]
     finished = [

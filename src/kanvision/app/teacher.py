@@ -53,11 +53,6 @@ def attach_teacher(
 ) -> nn.Module:
     """Return a student joined with its teacher, which has fresh weights; or the student alone.
 
-    Args:
-        cfg: Configuration of the student, with that of the teacher's model.
-        student: Model of the student.
-        build: Function that builds the model of a configuration.
-
     Raises:
         ConfigError: If the two do not fit together.
     """

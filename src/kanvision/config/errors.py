@@ -22,7 +22,6 @@ __all__ = [
     "disk_error",
     "exit_with_message",
     "is_global_rank_zero",
-    "problem_at",
 ]
 
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
@@ -61,12 +60,6 @@ class Problem:
         ]
 
 
-def problem_at(config: Section, keys: Sequence[str], why: str, fix: str = "") -> Problem:
-    """Return a problem of the values that a configuration has at some keys."""
-    given = tuple(f"{key}={format_yaml(attrgetter(key)(config))}" for key in keys)
-    return Problem(tuple(keys), given, why, fix)
-
-
 class ConfigError(ValueError):
     """Error of a configuration, with all its problems.
 
@@ -79,6 +72,12 @@ class ConfigError(ValueError):
         self.problems = tuple(problems)
         self.where = where
         super().__init__(self._text())
+
+    @classmethod
+    def at(cls, config: Section, keys: Sequence[str], why: str, fix: str = "") -> ConfigError:
+        """Return the error of the values that a configuration has at some keys."""
+        given = tuple(f"{key}={format_yaml(attrgetter(key)(config))}" for key in keys)
+        return cls([Problem(tuple(keys), given, why, fix)])
 
     def _text(self) -> str:
         count = len(self.problems)
@@ -95,17 +94,13 @@ def as_config_error(config: Section, *keys: str) -> Iterator[None]:
 
     Libraries raise TypeError, AssertionError, RuntimeError and more for a setting that does not fit.
 
-    Args:
-        config: The whole configuration.
-        *keys: Dotted keys of the settings.
-
     Raises:
         ConfigError: The block has raised an exception.
     """
     try:
         yield
     except Exception as error:
-        raise ConfigError([problem_at(config, keys, str(error) or repr(error))]) from error
+        raise ConfigError.at(config, keys, str(error) or repr(error)) from error
 
 
 def is_global_rank_zero() -> bool:
@@ -125,12 +120,7 @@ def disk_error(error: BaseException) -> OSError | None:
 
 
 class DisplayedError(SystemExit):
-    """Exit of the program after its reason has been printed.
-
-    Args:
-        status: Exit status.
-        error: Reason.
-    """
+    """Exit of the program after its reason has been printed."""
 
     def __init__(self, status: int, error: Exception) -> None:
         super().__init__(status)
@@ -144,10 +134,6 @@ def exit_with_message(*kinds: type[Exception], status: int = 1) -> Iterator[None
     Such errors are `kinds`, a full disk, and each ValueError that kanvision raises, because its message names
     a setting and the legal values. With HYDRA_FULL_ERROR=1 in the environment the exception passes, so that
     its traceback is printed.
-
-    Args:
-        *kinds: Exceptions that the user can correct, from any module.
-        status: Exit status.
 
     Raises:
         DisplayedError: One of them was raised, and its text has been printed.

@@ -25,14 +25,7 @@ from .schema.root import TrainConfig
 from .suggestions import closest
 from .yaml_files import read_yaml
 
-__all__ = [
-    "GROUP",
-    "TABLES",
-    "Experiment",
-    "ExperimentTable",
-    "find_experiment",
-    "list_experiments",
-]
+__all__ = ["GROUP", "TABLES", "Experiment", "ExperimentTable", "find_experiment", "list_experiments"]
 
 GROUP = "experiment"
 """Group whose choices are the rows, besides any files in conf/experiment."""

@@ -134,12 +134,7 @@ class ConfigGroups:
         }
 
     def source(self, chosen: Mapping[str, Any], key: str) -> Path | None:
-        """Return the chosen file that sets a dotted key; the last one if several do.
-
-        Args:
-            chosen: Choice, or list of choices, by group.
-            key: Dotted key.
-        """
+        """Return the chosen file that sets a dotted key; the last one if several do."""
         for group in reversed(self.groups):
             names = chosen.get(group)
             for name in [names] if isinstance(names, str) else names or []:

@@ -28,12 +28,7 @@ def value_at(node: Any, key: str) -> Any:
 
 
 def walk(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted key and value of everything in nested mappings and lists, a section before its keys.
-
-    Args:
-        node: Value to start from, which is yielded first.
-        key: Its dotted key.
-    """
+    """Yield dotted key and value of everything in nested mappings and lists, a section before its keys."""
     yield key, node
     if isinstance(node, list | tuple):
         node = {str(index): item for index, item in enumerate(node)}

@@ -25,10 +25,7 @@ _extended: set[str] = set()
 
 
 def load_plugins(overrides: Sequence[str] | None = None) -> None:
-    """Import the installed plugins and those that overrides name, and extend the schema by what they add.
-
-    Args:
-        overrides: Overrides of the command line; None: those of the job of Hydra that this process runs.
+    """Import installed plugins and those that overrides name (None: of this job); extend the schema.
 
     Raises:
         ConfigError: A plugin of the overrides cannot be imported.

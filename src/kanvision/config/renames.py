@@ -126,11 +126,7 @@ def rename_override(override: str) -> tuple[list[str], str | None]:
 
 
 def rename_overrides(overrides: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """Return the new overrides for each one with an old name, and a note for each of these.
-
-    Args:
-        overrides: Overrides of one command line.
-    """
+    """Return the new overrides for each one with an old name, and a note for each of these."""
     notes = {override: rename_override(override) for override in overrides}
     renamed = {override: words for override, (words, note) in notes.items() if note is not None}
     for words in renamed.values():
@@ -199,9 +195,6 @@ def rename_file(content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return a file of a configuration with new names where Hydra reads them, and a note for each old name.
 
     These are the choices of its defaults list, and the overrides in `hydra.sweeper.params`.
-
-    Args:
-        content: The file as parsed.
     """
     renamed, notes = dict(content), []
     if isinstance(entries := content.get("defaults"), list):
@@ -237,9 +230,6 @@ def rename_record(node: Any) -> Any:
     """Return a stored record with today's names of metrics and classes in its keys.
 
     A record is what a run writes to metrics.json, or the states of callbacks in a checkpoint.
-
-    Args:
-        node: Nested mappings and lists; other values are returned as they are.
     """
     if isinstance(node, Mapping):
         return {_rename_stored(key): rename_record(value) for key, value in node.items()}

@@ -40,12 +40,7 @@ def is_kept_reference(key: str, raw: Any) -> bool:
 
 
 def environment_problems(cfg: DictConfig, root: type[Section]) -> Iterator[Problem]:
-    """Yield the problems of variables of the environment in keys whose values may be secrets.
-
-    Args:
-        cfg: Composed configuration without Hydra's own section, nothing resolved.
-        root: Schema of the configuration.
-    """
+    """Yield the problems of variables of the environment in keys whose values may be secrets."""
     index = keys_by_name(root)
     for key, raw in references(cfg).items():
         if is_kept_reference(key, raw):

@@ -10,13 +10,7 @@ __all__ = ["closest", "closest_first", "nearest"]
 
 
 def closest(word: str, words: Iterable[str], limit: int = 3) -> list[str]:
-    """Return the words closest to `word`, best first; the last part of a dotted key counts most.
-
-    Args:
-        word: Word as typed.
-        words: Legal words.
-        limit: Maximum number of words.
-    """
+    """Return the words closest to `word`, best first; the last part of a dotted key counts most."""
     last = word.rpartition(".")[2]
 
     def likeness(other: str) -> float:
@@ -30,12 +24,7 @@ def closest(word: str, words: Iterable[str], limit: int = 3) -> list[str]:
 
 
 def nearest(value: str, legal: Iterable[str]) -> list[str]:
-    """Return the legal value that is nearest to a value: for a number the nearest number; empty if none is.
-
-    Args:
-        value: Value as typed.
-        legal: Legal values.
-    """
+    """Return the legal value nearest to a value, for a number the nearest number; empty if none is."""
     words = list(legal)
     numbers = {word: float(word) for word in words if _is_number(word)}
     if not numbers or not _is_number(value):

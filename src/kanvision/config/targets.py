@@ -13,13 +13,7 @@ from .nested import walk
 from .schema.keys import format_yaml
 from .schema.root import TrainConfig
 
-__all__ = [
-    "ALLOWED_TARGETS",
-    "allowed_targets",
-    "foreign_targets",
-    "hydra_problems",
-    "override_problems",
-]
+__all__ = ["ALLOWED_TARGETS", "allowed_targets", "foreign_targets", "hydra_problems", "override_problems"]
 
 ALLOWED_TARGETS = (
     "kanvision.",
@@ -120,10 +114,6 @@ def override_problems(hydra: Mapping[str, Any], words: Sequence[str]) -> Iterato
     """Yield the problems of overrides that a file adds to those of the command line.
 
     Hydra appends to the list in its section, and the jobs of a sweep read from it which plugins were typed.
-
-    Args:
-        hydra: Hydra's own section, as plain dicts and lists.
-        words: Overrides with which it was composed.
     """
     section = _section(hydra, "overrides")
     added = [word for kind in ("task", "hydra") for word in section.get(kind) or () if word not in words]

@@ -19,14 +19,7 @@ from .secrets import environment_problems, is_kept_reference, without_values
 from .stored_config import KEY, missing_plugins, used_plugins
 from .yaml_files import MOST_ENTRIES, referred_size
 
-__all__ = [
-    "EVAL_RULES",
-    "TRAIN_RULES",
-    "check",
-    "parse_eval",
-    "parse_settings",
-    "parse_train",
-]
+__all__ = ["EVAL_RULES", "TRAIN_RULES", "check", "parse_eval", "parse_settings", "parse_train"]
 
 TRAIN_RULES: tuple[Rule, ...] = (
     *losses_and_metrics.RULES,
@@ -101,12 +94,7 @@ def check(
 
 
 def train_problems(config: TrainConfig, choices: ConfigGroups | None = None) -> list[Problem]:
-    """Return the problems of a training configuration.
-
-    Args:
-        config: Configuration that fits the schema.
-        choices: The folder conf/, to name legal choices and to know the keys of each basis; None skips both.
-    """
+    """Return the problems of a training configuration."""
     problems = find_problems(config, TRAIN_RULES)
     if choices is None:
         return problems

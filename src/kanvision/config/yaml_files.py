@@ -59,11 +59,7 @@ def expanded_size(value: Any) -> float:
 
 
 def referred_size(values: Mapping[str, Any]) -> float:
-    """Return the number of entries of a configuration with all references (`${a.b}`) expanded.
-
-    Args:
-        values: Configuration as plain values, nothing resolved.
-    """
+    """Return the number of entries of a configuration with all references (`${a.b}`) expanded."""
     sizes: dict[str, float] = {}
 
     def size(part: Any, key: str) -> float:

@@ -4,8 +4,7 @@
 its table at the end. Nothing here imports torch.
 """
 
-from .callback import SweepReport
-from .job import finished_score, lock_job_folder, sweep_job
+from .job import SweepReport, finished_score, lock_job_folder, sweep_job
 from .report import report
 from .runs import Run, read_runs
 from .table import Row, Spread, SweepTable, tables, tabulate

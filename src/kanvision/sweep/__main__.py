@@ -11,12 +11,7 @@ from .report import report
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m kanvision.sweep") -> int:
-    """Print and write the table; return 1 if a run has failed, 2 if there is no run or writing fails.
-
-    Args:
-        argv: Words of the command line; None: those of this process.
-        prog: Name of the program in its help.
-    """
+    """Print and write the table; return 1 if a run has failed, 2 if there is no run or writing fails."""
     parser = argparse.ArgumentParser(prog=prog, description="Table of a folder of runs.")
     parser.add_argument("folder", type=Path, help="runs/sweeps/<id>, or any folder with runs in it")
     folder = parser.parse_args(argv).folder

@@ -57,11 +57,7 @@ def image_scores_file(run: Run) -> Path:
 
 
 def compare_rows(table: SweepTable) -> list[Comparison]:
-    """Compare rows that have the same data and a common seed, with p-values adjusted by Holm's method.
-
-    Args:
-        table: Table whose first metric is compared.
-    """
+    """Compare rows that have the same data and a common seed, by the first metric, with Holm's p-values."""
     if not table.metrics:
         return []
     rows = [row for row in table.rows if row.runs]

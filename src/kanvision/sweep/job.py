@@ -1,4 +1,4 @@
-"""Job of a sweep: its title, its lock, and the record of a failure, after which other jobs still run."""
+"""Jobs of a sweep: title, lock, record of a failure, after which other jobs still run; table at the end."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
 
 from kanvision.config import (
     ConfigError,
@@ -29,7 +32,7 @@ from kanvision.console import build_console
 from .report import report
 from .runs import FAILURE, read_run, write_failure
 
-__all__ = ["finished_score", "lock_job_folder", "sweep_job"]
+__all__ = ["SweepReport", "finished_score", "lock_job_folder", "sweep_job"]
 
 
 @contextmanager
@@ -99,11 +102,7 @@ def _reason(error: BaseException) -> str:
 
 
 def finished_score(config: TrainConfig) -> float | None:
-    """Return the score of a finished job of a resumed sweep (`resume=auto`); None if the job must run.
-
-    Args:
-        config: Configuration of the job.
-    """
+    """Return the score of a finished job of a resumed sweep (`resume=auto`); None if the job must run."""
     folder = sweep_job_folder()
     if folder is None or config.resume != "auto":
         return None
@@ -114,3 +113,18 @@ def finished_score(config: TrainConfig) -> float | None:
     if is_global_rank_zero():
         build_console().print(f"done already: best {config.monitor} {score:.4f}")
     return float(score)
+
+
+class SweepReport(Callback):
+    """Callback that reports a sweep after its last job; the exit status is 1 if a job has failed.
+
+    It works with every launcher and sweeper, because it reads only the folders of the jobs.
+    """
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print and write the table."""
+        if not is_global_rank_zero():
+            return
+        if any(table.failures for table in report(Path(config.hydra.sweep.dir))):
+            # Hydra turns any other exception of a callback into a warning.
+            raise SystemExit(1)

@@ -29,10 +29,6 @@ NARROWEST = 40
 def report(folder: Path, console: Console | None = None) -> list[SweepTable]:
     """Print the tables of a folder of runs, and write them there as `sweep.csv` and `sweep.md`.
 
-    Args:
-        folder: Folder of a sweep, or any folder of runs.
-        console: Console to print on; the standard output by default.
-
     Returns:
         A table for each metric that runs are sorted by; a sweep usually has one.
 

@@ -76,9 +76,6 @@ class Run:
 def read_runs(folder: Path) -> list[Run]:
     """Return all runs in a folder and its subfolders, in the order of their names; links are skipped.
 
-    Args:
-        folder: Folder of a sweep, of runs, or of one run.
-
     Raises:
         ValueError: There is no such folder, or no run in it.
     """

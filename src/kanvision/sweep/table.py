@@ -119,11 +119,7 @@ class SweepTable:
 
 
 def tables(runs: Sequence[Run]) -> list[SweepTable]:
-    """Return a table for each metric that runs are sorted by, because only a common metric compares them.
-
-    Args:
-        runs: At least one run.
-    """
+    """Return a table for each metric that runs are sorted by, because only a common metric compares them."""
     finished, groups = [run for run in runs if run.record], list[list[Run]]()
     while finished:
         by, _ = _sort_metric(finished)
@@ -158,9 +154,6 @@ def tabulate(runs: Sequence[Run]) -> SweepTable:
 
     A run counts as failed if it has no metrics, or if the metric that the rows are sorted by is not a
     finite number.
-
-    Args:
-        runs: At least one run.
     """
     keys, shared = _varied(runs)
     by, mode = _sort_metric(runs)

@@ -14,7 +14,6 @@ from kanvision.analysis.attention.maps import BlockMaps, likeness, map_facts, ma
 from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
 from kanvision.app.restore import RestoredRun
 from kanvision.config import ConfigError, as_config_error
-from kanvision.config.errors import problem_at
 from kanvision.visualization import to_uint8_rgb
 
 from .inputs import collect_attention, iter_split, sample_positions, select_blocks
@@ -54,12 +53,7 @@ def attention(run: RestoredRun) -> AnalysisResult:
                     batches.append(maps(model, each.name, matrix, len(images))[:, heads].cpu().numpy())
     soft = {each.name: each.num_softmax_heads for each in found}
     blocks = [
-        BlockMaps(
-            name,
-            heads,
-            soft[name],
-            *(np.concatenate(batches) for batches in collected[name]),
-        )
+        BlockMaps(name, heads, soft[name], *(np.concatenate(batches) for batches in collected[name]))
         for name in names
     ]
     return _summarize(run, positions, np.concatenate(pictures), labels, blocks)
@@ -125,7 +119,7 @@ def _positions(run: RestoredRun) -> list[int]:
     if wrong := [position for position in options.images if position >= count]:
         why = f"there is no image {', '.join(map(str, wrong))}"
         fix = f"split={run.cfg.split} has {count}, from 0 to {count - 1}"
-        raise ConfigError([problem_at(run.cfg, ["analyze.attention.images", "split"], why, fix)])
+        raise ConfigError.at(run.cfg, ["analyze.attention.images", "split"], why, fix)
     return options.images
 
 
@@ -137,7 +131,7 @@ def _heads(run: RestoredRun, selected: Sequence[int] | None, counts: dict[str, i
     if wrong := [head for head in selected if head >= fewest]:
         why = f"there is no head {', '.join(map(str, wrong))}"
         fix = f"legal: 0 to {fewest - 1} in {', '.join(counts)}"
-        raise ConfigError([problem_at(run.cfg, ["analyze.attention.heads"], why, fix)])
+        raise ConfigError.at(run.cfg, ["analyze.attention.heads"], why, fix)
     return list(selected)
 
 

@@ -19,7 +19,6 @@ from kanvision.app.build import prepare_process
 from kanvision.app.model import build_model
 from kanvision.app.restore import RestoredRun
 from kanvision.config import ConfigError
-from kanvision.config.errors import problem_at
 from kanvision.layers import Edge
 from kanvision.visualization.functions import draw_functions
 
@@ -48,12 +47,10 @@ def functions(run: RestoredRun) -> AnalysisResult:
     found = find_learned_layers(model)
     if not found:
         why, fix = f"{run.train_cfg.model.name} has no learned functions of one variable", "take a KAN"
-        raise ConfigError([problem_at(run.cfg, ["analysis"], why, fix)])
+        raise ConfigError.at(run.cfg, ["analysis"], why, fix)
     if unknown := [name for name in options.layers or () if name not in found]:
         why = f"no learned functions at {', '.join(unknown)}"
-        raise ConfigError(
-            [problem_at(run.cfg, ["analyze.functions.layers"], why, f"legal: {', '.join(found)}")]
-        )
+        raise ConfigError.at(run.cfg, ["analyze.functions.layers"], why, f"legal: {', '.join(found)}")
     names = options.layers or list(found)
     start, origin = _start(run)
     before = find_learned_layers(start) if start is not None else {}

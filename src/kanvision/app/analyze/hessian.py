@@ -30,7 +30,7 @@ def hessian(run: RestoredRun) -> AnalysisResult:
     steps = min(options.num_steps, matrix.size)
     run.console.print(
         f"{matrix.size:,} parameters; Lanczos' method keeps {steps} vectors of them, "
-        f"{steps * matrix.size * parameters[0].element_size() / 2**20:,.0f} MiB",
+        f"{steps * matrix.size * parameters[0].element_size() / 2**20:,.0f} MiB"
     )
     total = options.num_runs * steps + max(0, options.num_trace_vectors - options.num_runs)
     bar = run.track(range(total), "Products with the Hessian")

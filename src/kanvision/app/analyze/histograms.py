@@ -21,7 +21,6 @@ from kanvision.analysis.histograms import (
 from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
 from kanvision.app.restore import RestoredRun
 from kanvision.config import ConfigError
-from kanvision.config.errors import problem_at
 
 from .inputs import find_run_snapshots, load_snapshot
 
@@ -99,7 +98,7 @@ def _shown(run: RestoredRun, saved: list[int]) -> list[int]:
     if wrong := [epoch for epoch in epochs if epoch not in saved]:
         why = f"the run has saved no weights after epoch {', '.join(map(str, wrong))}"
         fix = f"legal: {', '.join(map(str, saved))}; train with callbacks=snapshots to save every epoch"
-        raise ConfigError([problem_at(run.cfg, ["analyze.histograms.epochs"], why, fix)])
+        raise ConfigError.at(run.cfg, ["analyze.histograms.epochs"], why, fix)
     return sorted(set(epochs))
 
 

@@ -18,7 +18,6 @@ from kanvision.app.restore import RestoredRun, matching_state_dict, require_imag
 from kanvision.app.results_folder import run_folder
 from kanvision.checkpoints import find_snapshots, load_checkpoint, match_structure
 from kanvision.config import ConfigError
-from kanvision.config.errors import problem_at
 from kanvision.data import ImageDataModule
 from kanvision.spec.evaluation import LossImages
 
@@ -39,13 +38,7 @@ __all__ = [
 
 
 def sample_positions(run: RestoredRun, number: int, dataset: Any = None) -> list[int]:
-    """Return positions of random images by `analyze.seed`, in random order; all if there are no more.
-
-    Args:
-        run: The restored run.
-        number: Maximum number of images.
-        dataset: Dataset that holds the images; None for the split.
-    """
+    """Return random positions in a dataset (None: the split) by `analyze.seed`; all if there are no more."""
     count = len(run.datamodule.datasets[run.cfg.split] if dataset is None else dataset)
     positions = np.random.default_rng(run.cfg.analyze.seed).permutation(count)[:number]
     return [int(position) for position in positions]
@@ -127,12 +120,6 @@ def collect_attention(run: RestoredRun) -> list[Attention]:
 def select_blocks(run: RestoredRun, key: str, blocks: Sequence[int], found: Sequence[Attention]) -> list[str]:
     """Return the module paths of the selected attentions, each once.
 
-    Args:
-        run: Restored run.
-        key: Dotted key of `blocks`, for the message.
-        blocks: Numbers of attentions, counted from the end if negative.
-        found: All attentions of the model.
-
     Raises:
         ConfigError: If the model has no attention, or not as many as selected.
     """
@@ -140,9 +127,9 @@ def select_blocks(run: RestoredRun, key: str, blocks: Sequence[int], found: Sequ
         name = run.train_cfg.model.name
         why = f"{name} has no attention between tokens, so there is no matrix to look at"
         fix = "networks with attention: model=vit, kat, karat, and transformers of timm (deit, convit, swin)"
-        raise ConfigError([problem_at(run.cfg, ["analysis"], why, fix)])
+        raise ConfigError.at(run.cfg, ["analysis"], why, fix)
     if wrong := [block for block in blocks if not -len(found) <= block < len(found)]:
         why = f"there is no attention number {', '.join(map(str, wrong))}"
         legal = ", ".join(f"{index} ({each.name})" for index, each in enumerate(found))
-        raise ConfigError([problem_at(run.cfg, [key], why, f"legal: {legal}")])
+        raise ConfigError.at(run.cfg, [key], why, f"legal: {legal}")
     return list(dict.fromkeys(found[block].name for block in blocks))

@@ -25,7 +25,6 @@ from kanvision.analysis.curvature.landscape import (
 from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
 from kanvision.app.restore import RestoredRun
 from kanvision.config import ConfigError
-from kanvision.config.errors import problem_at
 from kanvision.spec.evaluation import DirectionScaling
 
 from .inputs import (
@@ -183,7 +182,7 @@ def _plane(
             why = str(error)
     if options.directions == "path":
         fix = "train with callbacks=snapshots, or take analyze.landscape.directions=random"
-        raise ConfigError([problem_at(run.cfg, ["analyze.landscape.directions"], why, fix)])
+        raise ConfigError.at(run.cfg, ["analyze.landscape.directions"], why, fix)
     snapshots.clear()
     at_random: DirectionScaling = "filter" if scaling == "auto" else scaling
     return random_plane(center, at_random, run.cfg.analyze.seed, vectors=options.include_vectors), at_random

@@ -23,7 +23,6 @@ from kanvision.analysis.spectra import (
 )
 from kanvision.app.restore import RestoredRun
 from kanvision.config import ConfigError
-from kanvision.config.errors import problem_at
 
 from .inputs import collect_attention, iter_split, sample_positions, select_blocks
 
@@ -123,7 +122,7 @@ def _analyze_weights(run: RestoredRun) -> AnalysisResult:
     if not matrices:
         why = f"{run.train_cfg.model.name} has no weight whose smaller side is at most that"
         fix = f"sizes: {', '.join(f'{name} {size}' for name, size in too_large.items()) or 'no matrices'}"
-        raise ConfigError([problem_at(run.cfg, ["analyze.spectra.max_size"], why, fix)])
+        raise ConfigError.at(run.cfg, ["analyze.spectra.max_size"], why, fix)
     found = {
         name: singular_values(matrix)
         for name, matrix in run.track(matrices.items(), "Decomposing", len(matrices))

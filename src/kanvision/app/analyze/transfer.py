@@ -21,7 +21,6 @@ from kanvision.app.build import create_datamodule
 from kanvision.app.model import build_model
 from kanvision.app.restore import RestoredRun
 from kanvision.config import ConfigError, as_config_error, program
-from kanvision.config.errors import problem_at
 from kanvision.data import READERS, ImageDataModule, build_datamodule
 from kanvision.data.splits.holdout import stratified_limit
 
@@ -91,13 +90,13 @@ def _datamodule(run: RestoredRun) -> ImageDataModule:
     options, train_cfg = run.cfg.analyze.transfer, run.train_cfg
     if train_cfg.data.task != "classification":
         why, fix = "the network names no class of an image", "take a checkpoint of a classifier"
-        raise ConfigError([problem_at(run.cfg, ["analysis"], why, fix)])
+        raise ConfigError.at(run.cfg, ["analysis"], why, fix)
     if options.data in (None, train_cfg.data.name) and options.root is None:
         return run.datamodule
     if options.data is not None and options.data not in READERS:
         why = "there are no such data with one class an image"
         fix = f"legal: {', '.join(sorted(READERS))}"
-        raise ConfigError([problem_at(run.cfg, ["analyze.transfer.data"], why, fix)])
+        raise ConfigError.at(run.cfg, ["analyze.transfer.data"], why, fix)
     facts = train_cfg.data.model_dump(exclude={"task"})
     shape = {k: facts[k] for k in ("in_chans", "img_size", "mean", "std", "interpolation", "crop_pct")}
     datamodule = build_datamodule(

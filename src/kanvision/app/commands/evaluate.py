@@ -23,12 +23,7 @@ __all__ = ["run"]
 
 
 def run(overrides: Sequence[str], *, words: Sequence[str] = ()) -> None:
-    """Evaluate with the settings of a command line, and end the process at a problem.
-
-    Args:
-        overrides: Command line without the name of the program.
-        words: Words between the name of the program and the overrides: `eval` for `kanvision eval`.
-    """
+    """Evaluate with the settings of a command line, and end the process at a problem."""
     stop = "stopped before the end, so results are missing or incomplete; run the same command again"
     with handle_stop_signals(stop, quiet=not is_global_rank_zero()):
         launch(_main, "eval", overrides, CONF, words=words)

@@ -32,11 +32,7 @@ MODES: dict[str, Mode] = {"predict": "predict", "export": "export"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program that the first word names; return the exit status.
-
-    Args:
-        argv: Words after `kanvision`; None: those of this process.
-    """
+    """Run the program that the first word names; return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     name, rest = words[0], words[1:]
     if name in ("-h", "--help", "help"):

@@ -25,12 +25,7 @@ __all__ = ["run"]
 
 
 def run(overrides: Sequence[str], *, words: Sequence[str] = ()) -> None:
-    """Train with the settings of a command line, and end the process at a problem.
-
-    Args:
-        overrides: Command line without the name of the program.
-        words: Words between the name of the program and the overrides: `train` for `kanvision train`.
-    """
+    """Train with the settings of a command line, and end the process at a problem."""
     stop = "stopped before training started; run the same command again"
     with handle_stop_signals(stop, quiet=not is_global_rank_zero()):
         launch(_main, "train", overrides, CONF, words=words)

@@ -70,12 +70,7 @@ class Row(NamedTuple):
 
 
 class Drawing:
-    """Draws each image with its saliency maps, and an overview of the first images.
-
-    Args:
-        folder: Folder of the results.
-        datamodule: Data with mean, std and channels to display.
-    """
+    """Draws each image with its saliency maps, and an overview of the first images."""
 
     def __init__(self, folder: Path, datamodule: ImageDataModule) -> None:
         self.folder = folder
@@ -85,14 +80,7 @@ class Drawing:
     def add(
         self, name: str, image: Tensor, explanations: Sequence[Explanation], class_name: str | None = None
     ) -> None:
-        """Draw an image and its explanations.
-
-        Args:
-            name: Name of the image.
-            image: Image (1, C, H, W).
-            explanations: Explanations of this image, one per class.
-            class_name: Target class of a whole image; None for masks.
-        """
+        """Draw an image (1, C, H, W) and its explanations; `class_name` is that of a whole image."""
         data: Any = self.datamodule
         shown = to_uint8_rgb(image.cpu(), data.mean, data.std, getattr(data, "rgb", None))[0]
         rows = [self._panels(shown, image, explanation) for explanation in explanations]

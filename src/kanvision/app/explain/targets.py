@@ -13,7 +13,6 @@ from torch import Tensor
 
 from kanvision.analysis.explain.explainer import ExplanationTarget
 from kanvision.config import ConfigError, EvalConfig
-from kanvision.config.errors import problem_at
 from kanvision.tasks import SegmentationTask, Task
 
 __all__ = ["check_classes", "explanation_targets"]
@@ -29,7 +28,7 @@ def check_classes(cfg: EvalConfig, task: Task, names: Sequence[str]) -> None:
     if wrong := [number for number in cfg.explain.classes or () if number not in legal]:
         known = ", ".join(f"{number} ({name})" for number, name in legal.items())
         why = f"there is no class {', '.join(map(str, wrong))}"
-        raise ConfigError([problem_at(cfg, ["explain.classes"], why, f"legal: {known}")])
+        raise ConfigError.at(cfg, ["explain.classes"], why, f"legal: {known}")
 
 
 def _legal_classes(task: Task, names: Sequence[str]) -> dict[int, str]:
@@ -45,14 +44,7 @@ def explanation_targets(
     """Yield the name and the target of each class to explain.
 
     For masks, these are the selected classes (by default all) that are in the mask. For whole images, these
-    are the selected classes or the predicted one.
-
-    Args:
-        cfg: Configuration with the selected classes.
-        task: Trained task.
-        image: Image (1, C, H, W).
-        sample: Batch of this one image, with its labels.
-        names: Names of all classes.
+    are the selected classes or the predicted one. `sample` is the batch of one image (1, C, H, W).
     """
     legal = _legal_classes(task, names)
     if isinstance(task, SegmentationTask):

@@ -30,11 +30,7 @@ VIEWS: dict[TestTimeAugmentation, tuple[tuple[int, ...], ...]] = {
 
 
 class Predictor:
-    """A trained task as functions from images to probabilities.
-
-    Args:
-        run: Restored run, whose configuration holds device, precision and views.
-    """
+    """A trained task as functions from images to probabilities."""
 
     def __init__(self, run: RestoredRun) -> None:
         cfg = run.cfg
@@ -50,13 +46,9 @@ class Predictor:
         return self._mean_over_views(images, lambda logits, _: self.task.predictions(logits))
 
     def predict_masks(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return pixel probabilities (B, K, H, W) of normalized images (B, C, h, w).
+        """Return pixel probabilities (B, K, H, W), `size` is (H, W), of normalized images (B, C, h, w).
 
         Binary masks have the probabilities of the foreground alone.
-
-        Args:
-            images: Normalized images.
-            size: Height and width of the probabilities, H and W.
         """
         task = self.task
         assert isinstance(task, SegmentationTask)

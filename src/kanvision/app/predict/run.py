@@ -17,7 +17,6 @@ from kanvision.app.restore import RestoredRun, restore
 from kanvision.app.results_folder import run_folder
 from kanvision.app.run_record import environment, write_metrics
 from kanvision.config import ConfigError, EvalConfig, lock_folder
-from kanvision.config.errors import problem_at
 from kanvision.data import ClassificationDataModule, ImageDataModule, SegmentationDataModule
 from kanvision.data.files.pillow import pixel_limit
 from kanvision.prediction import (
@@ -92,12 +91,7 @@ def predict(cfg: EvalConfig) -> list[Path]:
 
 
 class _PredictionJob:
-    """Inputs and outputs of a prediction.
-
-    Args:
-        run: Restored run.
-        path: Image, or folder of images.
-    """
+    """Inputs and outputs of a prediction."""
 
     def __init__(self, run: RestoredRun, path: Path) -> None:
         cfg, task = run.cfg, run.task
@@ -149,7 +143,7 @@ def _write_classes(job: _PredictionJob) -> list[str]:
     defaults = type(cfg.predict)().model_dump()
     if given := [f"predict.{key}" for key, value in mask_options.items() if value != defaults[key]]:
         why = f"{job.run.train_cfg.model.name} names the class of a whole image"
-        raise ConfigError([problem_at(cfg, given, why, "leave out what is for masks")])
+        raise ConfigError.at(cfg, given, why, "leave out what is for masks")
     assert isinstance(data, ClassificationDataModule)
     table, limit = job.file or job.folder / "predictions.csv", cfg.predict.max_pixels
     with job.progress("checking", len(inputs.names)) as advance:

@@ -129,10 +129,6 @@ def changed_settings(before: Mapping[str, Any], requested: TrainConfig) -> list[
 
     A key that is not in `before`, which an older version wrote, has today's default. Of another model, basis
     or data set, only the choice itself is returned.
-
-    Args:
-        before: Configuration in the checkpoint, as plain values; it may have old names.
-        requested: Configuration of the resumed run.
     """
     before, _ = rename_settings(before)
     folder = str((before.get("run") or {}).get("dir"))
@@ -163,13 +159,7 @@ def why_other_training(folder: Path, requested: TrainConfig) -> str:
 
 
 def resume_problems(changes: Sequence[Change], checkpoint: Path, *, within_epoch: bool) -> Iterator[Problem]:
-    """Yield the problems of changed settings that prevent a resume.
-
-    Args:
-        changes: Changed settings.
-        checkpoint: Checkpoint to resume from.
-        within_epoch: True if the checkpoint is from within an epoch.
-    """
+    """Yield the problems of changed settings that prevent a resume."""
     for change in changes:
         key, group = GROUPS.get(change.key, change.key), change.key.partition(".")[0]
         given, had = (f"{key}={format_yaml(value)}" for value in (change.requested, change.before))

@@ -22,10 +22,7 @@ def _unknown_optimizer(name: str) -> dict[str, str] | None:
     if name in OPTIMIZERS:
         return None
     if name in UNSUPPORTED_OPTIMIZERS:
-        return {
-            "why": UNSUPPORTED_OPTIMIZERS[name],
-            "fix": "take adamw, lion, muon or sgd",
-        }
+        return {"why": UNSUPPORTED_OPTIMIZERS[name], "fix": "take adamw, lion, muon or sgd"}
     near = closest(name, sorted(OPTIMIZERS))
     return {"why": "no such name in timm's registry", "fix": f"nearest: {', '.join(near)}" if near else ""}
 

@@ -146,12 +146,7 @@ CONFLICTS: tuple[Rule, ...] = (
 
 
 def notes(config: TrainConfig, overrides: Sequence[str] | None = None) -> list[str]:
-    """Return one line for each override without effect, and for settings that limit each other.
-
-    Args:
-        config: The checked configuration.
-        overrides: The user's overrides; None stands for those of the running job.
-    """
+    """Return lines on overrides (None: of this job) without effect, and on settings that limit others."""
     if overrides is None:
         overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     conflicts = [problem.why for rule in CONFLICTS for problem in rule.problems(config)]

@@ -55,11 +55,6 @@ class CommandLine(NamedTuple):
 def check_command_line(config_name: str, argv: Sequence[str], config_dir: Path) -> CommandLine:
     """Check a command line; if it has problems, print all of them in one message and exit with status 2.
 
-    Args:
-        config_name: `train` or `eval`.
-        argv: Command line without the program's name.
-        config_dir: The folder conf/.
-
     Raises:
         DisplayedError: The command line has problems, which have been printed.
     """

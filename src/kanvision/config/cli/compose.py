@@ -82,10 +82,6 @@ class Composer:
 
         Hydra composes once for each set of choices; values are set in a copy of the result, as Hydra does it.
 
-        Args:
-            choices: Overrides of groups and of Hydra's own settings, as typed.
-            values: Overrides of keys.
-
         Raises:
             HydraException: Hydra refuses one of them.
         """
@@ -138,14 +134,7 @@ def _stamps(folder: Path) -> tuple[tuple[str, int], ...]:
 def composer(
     config_name: str, config_dir: Path, folders: Sequence[Path] = (), job_name: str = "app"
 ) -> Iterator[Composer]:
-    """Yield a composer for a file of conf/; Hydra's global state is restored at the end.
-
-    Args:
-        config_name: Main file without its suffix.
-        config_dir: The folder conf/.
-        folders: Further folders to search.
-        job_name: Value of `hydra.job.name`.
-    """
+    """Yield a composer for a file of conf/; Hydra's global state is restored at the end."""
     register_resolvers()
     register_conf([config_dir, *folders])
     before = HydraConfig.instance().cfg
@@ -175,11 +164,6 @@ def compose(config_name: str, overrides: Sequence[str], config_dir: Path) -> Dic
     """Compose a configuration as the command line would, without running anything.
 
     References to variables of the environment stay as they are, see `kanvision.config.secrets`.
-
-    Args:
-        config_name: `train` or `eval`.
-        overrides: As on the command line.
-        config_dir: The folder conf/.
 
     Raises:
         HydraException: Hydra refuses an override.

@@ -76,14 +76,7 @@ def launch(
 def run_job(
     task: Callable[[DictConfig], Any], config_name: str, config: DictConfig, config_dir: Path
 ) -> JobReturn:
-    """Run a function of a composed configuration as a job of Hydra: its folder, its locks, its resolvers.
-
-    Args:
-        task: Function of the configuration without Hydra's own section.
-        config_name: `train` or `eval`.
-        config: Composition with Hydra's own section.
-        config_dir: The folder conf/.
-    """
+    """Run a function of a composed configuration as a job of Hydra: its folder, its locks, its resolvers."""
     with initialize_config_dir(str(config_dir), job_name=config_name, version_base="1.3"):
         hydra = _ComposedHydra(config_name, GlobalHydra.instance().config_loader(), config)
         return hydra.run(config.hydra.job.config_name, task, overrides=[])

@@ -37,20 +37,9 @@ PLUGINS = {
 
 
 def check_overrides(
-    root: Root,
-    overrides: Sequence[str],
-    composing: Composer,
-    choices: ConfigGroups,
-    multirun: bool = False,
+    root: Root, overrides: Sequence[str], composing: Composer, choices: ConfigGroups, multirun: bool = False
 ) -> tuple[list[Problem], DictConfig | None]:
     """Check the overrides of a command line.
-
-    Args:
-        root: Schema of the composed configuration.
-        overrides: Overrides as typed, without Hydra's flags.
-        composing: Composer of the main file.
-        choices: The folder conf/.
-        multirun: True for a sweep (`-m`).
 
     Returns:
         All problems in the order of the overrides, and the composition with Hydra's own section: None for a

@@ -28,10 +28,6 @@ def as_text(word: str, root: type[Section]) -> str:
     """Return an override with its value quoted, if the key takes a text and Hydra would not read one.
 
     Null, several values of a sweep and quoted values do not change.
-
-    Args:
-        word: Override.
-        root: Schema of the whole configuration.
     """
     key, equals, value = word.partition("=")
     try:
@@ -54,12 +50,7 @@ def shell_word(key: str, text: str) -> str:
 
 
 def override(key: str, value: Any) -> str:
-    """Return `key=value` for the grammar of Hydra.
-
-    Args:
-        key: Dotted key, or a group.
-        value: Text, number, truth value, None, or lists and mappings of them.
-    """
+    """Return `key=value` for the grammar of Hydra."""
     if isinstance(value, str):
         is_plain = shell_word(key, value) == f"{key}={value}"
         return f"{key}={value if is_plain else _quote(value)}"

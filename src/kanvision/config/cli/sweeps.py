@@ -14,13 +14,7 @@ from kanvision.config.runtime.run_folder import list_checkpoints
 from .compose import Override
 from .quoting import shell_word
 
-__all__ = [
-    "ParsedOverride",
-    "combinations",
-    "last_of_each",
-    "sweep_folder_problems",
-    "sweep_values",
-]
+__all__ = ["ParsedOverride", "combinations", "last_of_each", "sweep_folder_problems", "sweep_values"]
 
 
 @dataclass(frozen=True)
@@ -67,11 +61,7 @@ INDEPENDENT = ("seed",)
 
 
 def combinations(sweeps: Sequence[Sequence[ParsedOverride]]) -> Iterator[list[ParsedOverride]]:
-    """Yield the runs to check: each value at least once, all combinations if they are few.
-
-    Args:
-        sweeps: Values of each override.
-    """
+    """Yield the runs to check: each value at least once, all combinations if they are few."""
     first = [words[0] for words in sweeps]
     joint = [words if words[0].key not in INDEPENDENT else words[:1] for words in sweeps]
     count = 1
@@ -89,12 +79,7 @@ def combinations(sweeps: Sequence[Sequence[ParsedOverride]]) -> Iterator[list[Pa
 
 
 def sweep_values(word: ParsedOverride, choices: Sequence[str]) -> list[str]:
-    """Return the values of a sweep as text; for an interval or a range, its two ends.
-
-    Args:
-        word: An override with several values.
-        choices: Names that `glob(...)` selects from.
-    """
+    """Return the values of a sweep as text; for an interval or a range, its two ends."""
     sweep: Any = word.parsed.value()
     if hasattr(sweep, "filter"):  # glob(*)
         return list(sweep.filter(choices))
@@ -107,11 +92,7 @@ def sweep_values(word: ParsedOverride, choices: Sequence[str]) -> list[str]:
 
 
 def sweep_folder_problems(words: Sequence[ParsedOverride]) -> Iterator[Problem]:
-    """Yield the problems of folders that jobs of a sweep would share, or that hold another sweep.
-
-    Args:
-        words: Overrides of the sweep.
-    """
+    """Yield the problems of folders that jobs of a sweep would share, or that hold another sweep."""
     given = {word.key: word for word in words}
     if "run.dir" in given:
         why = "each job of a sweep has its own folder, hydra.sweep.dir/<number of the job>"

@@ -97,12 +97,7 @@ def run_key(folder: str) -> str:
 
 
 def main_metric(task: str, protocol: str | Sequence[str]) -> str:
-    """Return the name of the validation metric that compares runs of a task.
-
-    Args:
-        task: Task of the data set.
-        protocol: Protocols of the scores of masks; the first one counts.
-    """
+    """Return the validation metric that compares runs of a task, under the first of several protocols."""
     if task != "segmentation":
         return "val/acc1"
     first = protocol if isinstance(protocol, str) else next(iter(protocol), DEFAULT_PROTOCOLS[0])

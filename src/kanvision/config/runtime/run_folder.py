@@ -48,12 +48,7 @@ def is_resumable(folder: Path) -> bool:
 
 
 def newest_unfinished(home: Path, is_excluded: Callable[[Path], bool]) -> Path | None:
-    """Return the resumable run below `home` with the newest checkpoint; None if there is none.
-
-    Args:
-        home: Folder of the runs.
-        is_excluded: Condition of runs to skip.
-    """
+    """Return the resumable run below `home` with the newest checkpoint; None if there is none."""
     newest = {
         folder: max(path.stat().st_mtime for path in list_checkpoints(folder))
         for folder in home.glob("*")

@@ -96,13 +96,7 @@ class Owner:
 
 
 class FolderInUseError(ConfigError):
-    """Error of a folder that another live process writes into.
-
-    Args:
-        folder: The folder.
-        owner: Process that holds the folder; None if it has no record yet.
-        key: Setting of the folder.
-    """
+    """Error of a folder that another live process writes into."""
 
     def __init__(self, folder: Path, owner: Owner | None, key: str) -> None:
         who = owner or "a process that has just started"
@@ -154,11 +148,6 @@ _HELD: dict[Path, RunLock] = {}
 
 def lock_folder(folder: Path, job: str | None = None, key: str = "run.dir") -> RunLock:
     """Lock a folder for this process; make it if it does not exist.
-
-    Args:
-        folder: The folder.
-        job: Name of the job of this process.
-        key: Setting of the folder, for messages.
 
     Returns:
         The lock; the present one if this process holds the folder already.

@@ -17,13 +17,7 @@ from kanvision.spec.training import Accelerator, Direction, Precision
 
 from .base import Count, PluginNames, Section
 from .data import AnyData, AugmentConfig, MixupConfig
-from .evaluation import (
-    AnalysisConfig,
-    CheckingConfig,
-    ExplanationConfig,
-    ExportConfig,
-    PredictionConfig,
-)
+from .evaluation import AnalysisConfig, CheckingConfig, ExplanationConfig, ExportConfig, PredictionConfig
 from .models import AnyModel, BasisConfig
 from .training import (
     EMAConfig,
