@@ -16,7 +16,6 @@ OPTIMIZERS: tuple[str, ...] = (
     "nlars", "nmuon", "novograd", "novogradc", "novogradw", "radabelief", "radam", "radamlegacy",
     "radamw", "rmsprop", "rmsproptf", "rmsproptfc", "rmsproptfw", "sgd", "sgdc", "sgdp", "sgdw",
 )
-# fmt: on
 """Each takes steps and resumes exactly in a test; `lookahead_<name>` puts Lookahead around it."""
 
 UNSUPPORTED_OPTIMIZERS: dict[str, str] = {
@@ -26,18 +25,10 @@ UNSUPPORTED_OPTIMIZERS: dict[str, str] = {
         "timm compiles it anew for each shape of a parameter: its first step does not end for a KAN",
     ),
     **dict.fromkeys(
-        [
-            "bnbadam",
-            "bnbadam8bit",
-            "bnbadamw",
-            "bnbadamw8bit",
-            "bnbademamix",
-            "bnbademamix8bit",
-            "bnblion",
-            "bnblion8bit",
-            "bnbsgd",
-            "bnbsgd8bit",
-        ],
+        (
+            "bnbadam", "bnbadam8bit", "bnbadamw", "bnbadamw8bit", "bnbademamix", "bnbademamix8bit",
+            "bnblion", "bnblion8bit", "bnbsgd", "bnbsgd8bit",
+        ),
         "it needs a GPU and bitsandbytes, which are not part of the tested environment",
     ),
     **dict.fromkeys(
@@ -45,6 +36,7 @@ UNSUPPORTED_OPTIMIZERS: dict[str, str] = {
         "it needs a GPU and NVIDIA's APEX, which are not part of the tested environment",
     ),
 }
+# fmt: on
 """Names in timm's registry that are refused, and why."""
 
 

@@ -29,53 +29,28 @@ __all__ = [
 
 ResumeRule = Literal["fixed", "between epochs", "free"]
 
+
+def _rules(rule: ResumeRule, keys: str) -> dict[str, ResumeRule]:
+    return dict.fromkeys(keys.split(), rule)
+
+
 RESUME_RULES: dict[str, ResumeRule] = {
-    "model": "fixed",
-    "basis": "fixed",
-    "data": "fixed",
-    "data.root": "free",
-    "data.download": "free",
-    "data.num_workers": "free",
-    "data.eval_batch_size": "free",
-    "data.on_bad_sample": "free",
-    "data.max_bad_samples": "free",
-    "data.max_pixels": "free",
-    "data.batch_size": "between epochs",
-    "data.limit": "between epochs",
-    "data.sampling": "between epochs",
-    "recipe": "free",
-    "augment": "fixed",
-    "mixup": "fixed",
-    "optimizer": "free",
-    "optimizer.name": "fixed",
-    "scheduler": "free",
-    "loss": "fixed",
-    "metrics": "fixed",
-    "metrics.per_class": "free",
-    "metrics.hd95": "free",
-    "metrics.objects": "free",
-    "metrics.extra": "free",
-    "penalty": "fixed",
-    "finetune": "fixed",
-    "ema": "fixed",
-    "ema.decay": "free",
-    "ema.warmup": "free",
-    "trainer": "free",
-    "trainer.precision": "fixed",
-    "trainer.sync_batchnorm": "fixed",
-    "trainer.overfit_batches": "fixed",
-    "trainer.limit_val_batches": "fixed",
-    "trainer.limit_train_batches": "between epochs",
-    "trainer.accumulate_grad_batches": "between epochs",
-    "plugins": "free",
-    "callbacks": "free",
-    "logger": "free",
-    "run": "free",
-    "seed": "fixed",
-    "resume": "free",
-    "test": "free",
-    "monitor": "fixed",
-    "monitor_mode": "fixed",
+    **_rules(
+        "fixed",
+        "model basis data augment mixup optimizer.name loss metrics penalty finetune ema trainer.precision "
+        "trainer.sync_batchnorm trainer.overfit_batches trainer.limit_val_batches seed monitor monitor_mode",
+    ),
+    **_rules(
+        "between epochs",
+        "data.batch_size data.limit data.sampling trainer.limit_train_batches "
+        "trainer.accumulate_grad_batches",
+    ),
+    **_rules(
+        "free",
+        "data.root data.download data.num_workers data.eval_batch_size data.on_bad_sample "
+        "data.max_bad_samples data.max_pixels recipe optimizer scheduler metrics.per_class metrics.hd95 "
+        "metrics.objects metrics.extra ema.decay ema.warmup trainer plugins callbacks logger run resume test",
+    ),
 }
 """ResumeRule of each key for a resumed run; a key without a rule has the rule of its section.
 

@@ -19,19 +19,8 @@ MOMENTUM = ("sgd", "momentum", "nesterov", "rmsprop", "lars", "muon")
 
 
 KAN_KEYS = (
-    *(
-        "act_init",
-        "act1_init",
-        "num_groups",
-        "checkpoint",
-        "share",
-        "rank",
-        "order",
-        "base_act",
-        "include_dc",
-    ),
-    *("unit_scales", "w_bias", "project", "num_softmax_heads", "karat_layers", "mask_mode"),
-    *("num_frequencies", "implementation", "kanify"),
+    "act_init act1_init num_groups checkpoint share rank order base_act include_dc unit_scales w_bias "
+    "project num_softmax_heads karat_layers mask_mode num_frequencies implementation kanify"
 )
 """Keys of the rationals of KAT, of the attention of KArAt, and of the KAN layers in a network of timm."""
 
@@ -59,7 +48,7 @@ def _has_rationals(model: Any) -> bool:
 # fmt: off
 UNUSED: tuple[Rule, ...] = (
     Rule("basis", _has_no_basis, "this model has no basis", reads="model"),
-    Rule(" ".join(f"model.{key}" for key in KAN_KEYS), lambda plain: plain is True,
+    Rule(" ".join(f"model.{key}" for key in KAN_KEYS.split()), lambda plain: plain is True,
          "model.plain=true builds the plain twin", reads="model.plain"),
     Rule("optimizer.kan_lr", lambda model: not model.has_kan_layers and not _is_kanified(model),
          "this model has no KAN parameters", reads="model"),

@@ -19,30 +19,12 @@ __all__ = ["experiment_cards", "usage"]
 
 WIDTH = 115
 TRAIN_KEYS = (
-    *(
-        "model.size",
-        "model.name",
-        "data.root",
-        "data.batch_size",
-        "data.num_workers",
-        "data.limit",
-        "data.limit_test",
-        "data.download",
-    ),
-    *("optimizer.name", "optimizer.lr", "trainer.max_epochs", "trainer.accelerator", "trainer.devices"),
-    *("trainer.precision", "trainer.deterministic", "seed", "run.dir", "resume"),
+    "model.size model.name data.root data.batch_size data.num_workers data.limit data.limit_test "
+    "data.download optimizer.name optimizer.lr trainer.max_epochs trainer.accelerator trainer.devices "
+    "trainer.precision trainer.deterministic seed run.dir resume"
 )
 EVAL_KEYS = (
-    "ckpt",
-    "mode",
-    "analysis",
-    "split",
-    "input",
-    "output",
-    "data.root",
-    "data.batch_size",
-    "trainer.accelerator",
-    "trainer.devices",
+    "ckpt mode analysis split input output data.root data.batch_size trainer.accelerator trainer.devices"
 )
 
 TRAIN_INTRO = """\
@@ -162,10 +144,10 @@ def _table_names(choices: ConfigGroups) -> str:
     return f"rows of tables <paper>_<table>; --help {GROUP}=<paper>_<table> lists one. {listed}"
 
 
-def _keys(root: type[Section], names: Sequence[str]) -> str:
+def _keys(root: type[Section], names: str) -> str:
     index = keys_by_name(root)
     lines = ["Most used keys"]
-    for name in names:
+    for name in names.split():
         lines += _entry(name, _about(index[name]), indent=24)
     return "\n".join(lines) + "\n"
 

@@ -18,10 +18,12 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from kanvision.config.errors import ConfigError, Problem
 from kanvision.lazy import import_optional
@@ -47,6 +49,7 @@ SETTLE = 1.0
 """Seconds after which all machines read the last record, on a file system without locks."""
 
 
+Value = TypeVar("Value")
 fcntl = import_optional("fcntl")  # Windows has none
 
 
@@ -302,21 +305,25 @@ def _write(descriptor: int, owner: Owner) -> None:
 def _settle(path: Path, owner: Owner) -> None:
     """Without locks, let the last of several processes that write at the same time be the owner."""
     time.sleep(SETTLE)
-    found = _peek(path)
+    found = _peek(path, _read)
     if found is not None and found != owner:
         raise _HeldError(found)
 
 
-def _peek(path: Path) -> Owner | None:
-    """Return the owner in a file that is opened again; None if there is no file."""
+def _peek(path: Path, read: Callable[[int], Value]) -> Value | None:
+    """Return what a function reads from a file that is opened again; None if there is no file."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
-        return _read(descriptor)
+        return read(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _modified_ns(descriptor: int) -> int:
+    return os.fstat(descriptor).st_mtime_ns
 
 
 def _is_updated(path: Path, owner: Owner) -> bool:
@@ -326,22 +333,13 @@ def _is_updated(path: Path, owner: Owner) -> bool:
         file=sys.stderr,
         flush=True,
     )
-    first = _modified_ns(path)
+    first = _peek(path, _modified_ns)
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         time.sleep(BEAT / 10)
-        if (now := _modified_ns(path)) != first:
+        if (now := _peek(path, _modified_ns)) != first:
             return now is not None
     return False
-
-
-def _modified_ns(path: Path) -> int | None:
-    """Return the modification time of a file that is opened again, in ns; None if it does not exist."""
-    try:
-        with path.open("rb") as file:
-            return os.fstat(file.fileno()).st_mtime_ns
-    except FileNotFoundError:
-        return None
 
 
 @functools.cache

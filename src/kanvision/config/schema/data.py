@@ -78,7 +78,6 @@ class ClassDataConfig(DataConfig):
     """Data set of images with one class each."""
 
     task: Literal["classification"]
-    """Task of the labels."""
     sampling: Sampling = "uniform"
     """Order of training images: uniform: each once in an epoch; balanced: as many are drawn, with
     replacement, all classes equally often."""
@@ -101,14 +100,12 @@ class ImageDataConfig(ClassDataConfig):
         "svhn",
         "tiny_imagenet",
     ]
-    """Reader in `kanvision.data`."""
 
 
 class ShardDataConfig(ClassDataConfig):
     """Data set of images with one class each, in tar shards of WebDataset."""
 
     name: Literal["webdataset"]
-    """Reader in `kanvision.data`."""
     label_key: str = "label"
     """Key of the label in .json members."""
     train_shards: str | None = None
@@ -124,7 +121,6 @@ class MaskDataConfig(DataConfig):
     """Data set of images with masks."""
 
     task: Literal["segmentation"]
-    """Task of the labels."""
     mode: MaskMode
     """binary: foreground or background; multiclass: one class for each pixel; multilabel: a mask for each
     class."""
@@ -140,7 +136,6 @@ class SyntheticFieldsConfig(MaskDataConfig):
     """Synthetic images of crop fields."""
 
     name: Literal["synthetic_fields"]
-    """Reader in `kanvision.data`."""
 
 
 class MaskFilesConfig(MaskDataConfig):
@@ -156,7 +151,6 @@ class BUSIConfig(MaskFilesConfig):
     """BUSI: ultrasound images of the breast (Al-Dhabyani et al. 2020)."""
 
     name: Literal["busi"]
-    """Reader in `kanvision.data`."""
     mode: Literal["binary"] = "binary"
     """binary: lesion or background."""
     normals: bool = False
@@ -169,7 +163,6 @@ class GlaSConfig(MaskFilesConfig):
     """GlaS: glands in stained sections of the colon (Sirinukunwattana et al. 2017)."""
 
     name: Literal["glas"]
-    """Reader in `kanvision.data`."""
     mode: Literal["binary"] = "binary"
     """binary: gland or background; masks number the glands too."""
     split: GlaSSplit = "official"
@@ -183,7 +176,6 @@ class CVCConfig(MaskFilesConfig):
     """CVC-ClinicDB: polyps in frames of colonoscopy videos (Bernal et al. 2015)."""
 
     name: Literal["cvc"]
-    """Reader in `kanvision.data`."""
     mode: Literal["binary"] = "binary"
     """binary: polyp or background."""
     split: CVCSplit = "published"
@@ -195,7 +187,6 @@ class SegmentationFolderConfig(MaskFilesConfig):
     """Own images with masks."""
 
     name: Literal["segmentation_folder"]
-    """Reader in `kanvision.data`."""
     mask_folder: str = "masks"
     """Name of the folder of the masks."""
     mask_suffix: str = ""
@@ -218,7 +209,6 @@ class SentinelCropsConfig(MaskDataConfig):
     """Crop fields of the Western Cape from Sentinel-2 or Sentinel-1 (South Africa Crop Type)."""
 
     name: Literal["sentinel_crops"]
-    """Reader in `kanvision.data`."""
     mode: SentinelMode
     """binary: field or background; multiclass: ten classes of crops."""
     max_value: Positive | None = None

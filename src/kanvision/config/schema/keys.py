@@ -111,19 +111,9 @@ def _parts(annotation: Any) -> tuple[Any, list[Any]]:
 
 def _range(constraints: Sequence[Any]) -> str:
     """Return constraints in words, such as `> 0` or `>= 0 and <= 1`."""
-    found = {
-        name: value
-        for constraint in constraints
-        for name in ("ge", "gt", "le", "lt")
-        if (value := getattr(constraint, name, None)) is not None
-    }
-    low = next(
-        (f"{sign} {_number(found[name])}" for name, sign in (("ge", ">="), ("gt", ">")) if name in found), ""
-    )
-    high = next(
-        (f"{sign} {_number(found[name])}" for name, sign in (("le", "<="), ("lt", "<")) if name in found), ""
-    )
-    return " and ".join(filter(None, (low, high)))
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    bounds = [(sign, getattr(each, name, None)) for name, sign in signs.items() for each in constraints]
+    return " and ".join(f"{sign} {_number(value)}" for sign, value in bounds if value is not None)
 
 
 def _number(value: float) -> str:
