@@ -50,12 +50,9 @@ class Candidate:
 
 
 def benchmark(cfg: BenchmarkConfig) -> dict[str, float]:
-    """Measure parameters, FLOPs, latency and memory of models.
+    """Measure parameters, FLOPs, latency and memory; return them by `<model>/<batch size>/<name>`.
 
     Writes `benchmark.csv` and a page to `cfg.output` or `<run_root>/benchmarks/<models>`.
-
-    Returns:
-        Numbers by `<model>/<batch size>/<name>`.
 
     Raises:
         ConfigError: A model is not known, has no plain twin, or does not take the size of the images.

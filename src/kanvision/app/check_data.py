@@ -26,10 +26,7 @@ __all__ = ["check_data"]
 
 
 def check_data(cfg: CheckConfig | EvalConfig) -> list[DataIssue]:
-    """Check every file of a data set, print the issues, and write all of them to check_data.csv.
-
-    Returns:
-        Issues, if none of them is an error.
+    """Check every file of a data set; print the issues, write all to check_data.csv, and return them.
 
     Raises:
         DataError: If an issue is an error, after all files were checked and all issues written.

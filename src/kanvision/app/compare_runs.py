@@ -32,13 +32,10 @@ LIMITS = (
 
 
 def report(cfg: ReportConfig) -> dict[str, float]:
-    """Compare the runs of some folders.
+    """Compare the runs of some folders; return the mean of the first metric of each row by its settings.
 
     Writes `report.csv`, `report.md`, pictures, tables of the tests, and a page `index.html` to `cfg.output`
     or `<run_root>/reports/<time>`.
-
-    Returns:
-        The mean of the first metric of each row, by its settings.
 
     Raises:
         ConfigError: A folder does not exist, or holds no run.
@@ -213,43 +210,34 @@ def _tests(compared: Sequence[Comparison], names: Mapping[int, str], name: str) 
     if not compared:
         return []
     rows = [
-        [
-            names[id(each.first)],
-            names[id(each.second)],
-            len(each.seeds),
-            each.difference,
-            *(each.interval or (None, None)),
-            each.p_seeds,
-            each.p_seeds_holm,
-            each.p_wilcoxon,
-            each.num_images or None,
-            each.difference_images,
-            *(each.interval_images or (None, None)),
-            each.p_images,
-            each.p_images_holm,
-            each.note,
-        ]
+        {
+            "first": names[id(each.first)],
+            "second": names[id(each.second)],
+            "seeds": len(each.seeds),
+            "difference": each.difference,
+            **_ends(each.interval, "low", "high"),
+            "p (t)": each.p_seeds,
+            "p (t, Holm)": each.p_seeds_holm,
+            "p (Wilcoxon)": each.p_wilcoxon,
+            "images": each.num_images or None,
+            "difference over images": each.difference_images,
+            **_ends(each.interval_images, "low (images)", "high (images)"),
+            "p (images)": each.p_images,
+            "p (images, Holm)": each.p_images_holm,
+            "note": each.note,
+        }
         for each in compared
     ]
-    columns = [
-        "first",
-        "second",
-        "seeds",
-        "difference",
-        "low",
-        "high",
-        "p (t)",
-        "p (t, Holm)",
-        "p (Wilcoxon)",
-    ]
-    columns += ["images", "difference over images", "low (images)", "high (images)"]
-    columns += ["p (images)", "p (images, Holm)", "note"]
     caption = (
         f"Differences of {compared[0].metric}, first minus second, paired by seed: 95 % interval, paired "
         "t-test, Wilcoxon's test. Over images: mean over the common seeds, bootstrap interval, McNemar's "
         "test (one seed of a classifier) or a paired t-test. Holm: adjusted for the number of tests."
     )
-    return [ResultTable(name, columns, rows, caption, 100)]
+    return [ResultTable(name, list(rows[0]), [list(row.values()) for row in rows], caption, 100)]
+
+
+def _ends(interval: tuple[float, float] | None, low: str, high: str) -> dict[str, float | None]:
+    return dict(zip((low, high), interval or (None, None), strict=True))
 
 
 def _tests_markdown(compared: Sequence[Comparison]) -> str:

@@ -23,15 +23,12 @@ from .run_record import environment, write_metrics
 
 
 def evaluate(cfg: EvalConfig) -> dict[str, float]:
-    """Measure a checkpoint on the data of its run, or on other data.
+    """Measure a checkpoint on the data of its run, or on other data; return metrics by their logged names.
 
     Writes `<split>.json` and the folder `<split>` with the scores of each image and class, charts, a gallery
     of the worst and best images, and a page `index.html`.
 
     Classes of other data are matched by name, in any order; some of the run's classes may be missing.
-
-    Returns:
-        Metrics by their logged names.
 
     Raises:
         CheckpointError: If the file is none of ours, is damaged, or does not fit its own configuration.

@@ -30,10 +30,7 @@ NAME = "model"
 
 
 def export(cfg: EvalConfig) -> list[Path]:
-    """Write the network of a run in files that other programs read, each compared with torch.
-
-    Returns:
-        Paths of the written files.
+    """Write files of a network for other programs, each compared with torch; return their paths.
 
     Raises:
         CheckpointError: If the checkpoint is none of ours, is damaged, or does not fit its configuration.

@@ -78,10 +78,7 @@ class ResumePoint:
     def check_run(
         self, cfg: TrainConfig, datamodule: ImageDataModule, task: Task, num_processes: int
     ) -> list[str]:
-        """Check that classes, settings, data and model are those of the checkpoint.
-
-        Returns:
-            Changes that are legal, a line each.
+        """Check that classes, settings, data and model are the same; return legal changes, a line each.
 
         Raises:
             CheckpointError: If the classes or the weights differ.
@@ -93,10 +90,7 @@ class ResumePoint:
         return changes
 
     def check_settings(self, cfg: TrainConfig) -> list[str]:
-        """Check that no setting makes it another training.
-
-        Returns:
-            Changed settings that take effect from here on, a line each.
+        """Check that no setting makes it another training; return the others that changed, a line each.
 
         Raises:
             ConfigError: If there are such settings; names all of them.
@@ -107,10 +101,7 @@ class ResumePoint:
         return [str(change) for change in changes]
 
     def check_data(self, datamodule: ImageDataModule, num_processes: int) -> list[str]:
-        """Check that training images and number of processes are the same, if resumed within an epoch.
-
-        Returns:
-            Changes since the epoch before, a line each.
+        """Check, within an epoch, that images and processes are the same; return changes, a line each.
 
         Raises:
             ConfigError: If an image would be seen twice in this epoch, or not at all.

@@ -25,10 +25,7 @@ from .training_run import TrainingRun, build_run, resolve_settings
 
 
 def train(cfg: TrainConfig) -> TrainingRun:
-    """Train, test the best checkpoint, and record the results.
-
-    Returns:
-        The run with its `metrics`.
+    """Train, test the best checkpoint, and record the results; return the run with its `metrics`.
 
     Raises:
         DataError: If the data are missing or broken.

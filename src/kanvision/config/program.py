@@ -9,14 +9,7 @@ __all__ = ["key_reference", "program", "with_programs"]
 
 
 def program(name: str) -> str:
-    """Return the words that start a program.
-
-    Args:
-        name: `train` or `eval`.
-
-    Returns:
-        `kanvision train` if this process was started by the command `kanvision`, else `python train.py`.
-    """
+    """Return the words that start a program: `kanvision train` in that command, else `python train.py`."""
     return f"kanvision {name}" if _is_command() else f"python {name}.py"
 
 

@@ -37,13 +37,10 @@ ANALYSES: dict[Analysis, Callable[[RestoredRun], AnalysisResult]] = {
 
 
 def analyze(cfg: EvalConfig) -> dict[str, float]:
-    """Run the analysis `cfg.analysis` on a checkpoint.
+    """Run the analysis `cfg.analysis` on a checkpoint; return its numbers by name.
 
     Writes pictures, tables, `summary.json` and a page `index.html` to `<run>/analyses/<analysis>`, and an
     index of all analyses to `<run>/analyses`; `cfg.output` replaces `<run>/analyses`.
-
-    Returns:
-        Numbers of the result, by name.
 
     Raises:
         CheckpointError: If a file is none of ours, is damaged, or does not fit its own configuration.

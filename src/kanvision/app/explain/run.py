@@ -26,13 +26,10 @@ __all__ = ["explain"]
 
 
 def explain(cfg: EvalConfig) -> dict[str, float]:
-    """Explain the predictions of a checkpoint, and score the explanations.
+    """Explain the predictions of a checkpoint; return mean scores by `<method>@<layer>/<score>`.
 
     Writes a picture of each image, an overview, `scores.csv` (a row for each image, class and method),
     `channels.csv` with the chart `channels.png` and `channels.svg`, and `summary.json`.
-
-    Returns:
-        Mean scores, by `<method>@<layer>/<score>`.
 
     Raises:
         CheckpointError: If the file is none of ours, is damaged, or does not fit its own configuration.

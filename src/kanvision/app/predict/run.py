@@ -47,10 +47,7 @@ ADVANCE = Callable[[int], object]
 
 
 def predict(cfg: EvalConfig) -> list[Path]:
-    """Predict images, and write masks, probabilities and overlays, or a table of classes.
-
-    Returns:
-        Paths of the written files.
+    """Predict images, and write masks with overlays, or a table of classes; return the paths of all files.
 
     Raises:
         CheckpointError: If the checkpoint is none of ours, is damaged, or does not fit its configuration.

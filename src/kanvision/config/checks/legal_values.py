@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import ValidationError
@@ -79,6 +80,7 @@ def _problem(error: ErrorDetails, root: type[Section], values: Mapping[str, Any]
     if error["type"] == "extra_forbidden":
         return unknown_key(name, root, _marks(values)).typed_as(given)
     assert key is not None
+    problem = partial(Problem, (name,), (given,))
     meaning = f"{name}: {key.meaning}" if key.meaning else ""
     if error["type"].startswith("union_tag"):
         sections = section_types(annotation)
@@ -86,22 +88,19 @@ def _problem(error: ErrorDetails, root: type[Section], values: Mapping[str, Any]
         tag = f"{name}.{'family' if 'family' in sections[0].model_fields else 'name'}"
         return Problem((tag,), (given,), f"no known {tag}", f"legal: {', '.join(legal)}")
     if error["type"] == "missing" and given == name:
-        return Problem((name,), (given,), f"a value is needed: {key.expected}", meaning)
+        return problem(f"a value is needed: {key.expected}", meaning)
     if error["type"] == "value_error":
-        return Problem((name,), (given,), str(error["ctx"]["error"]), meaning)
+        return problem(str(error["ctx"]["error"]), meaning)
     sections = section_types(annotation)
     if sections and error["type"].startswith("model"):
         fields = dict.fromkeys(field for section in sections for field in section.model_fields)
-        return Problem(
-            (name,),
-            (given,),
-            "a section, not a single value",
-            f"set its keys: {', '.join(f'{name}.{f}' for f in fields)}",
+        return problem(
+            "a section, not a single value", f"set its keys: {', '.join(f'{name}.{f}' for f in fields)}"
         )
     expected = key.expected if annotation is key.field.annotation else describe(annotation)
     near = nearest(str(error["input"]), legal_values(annotation))
     guess = f"did you mean {name}={near[0]}?" if near else ""
-    return Problem((name,), (given,), f"expected {expected}", "\n".join(filter(None, (guess, meaning))))
+    return problem(f"expected {expected}", "\n".join(filter(None, (guess, meaning))))
 
 
 def _marks(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from kanvision.config.errors import Problem
@@ -28,29 +29,25 @@ def unknown_key(
         chosen: Tags of the chosen sections: family of the model, name of the data set.
         present: Further legal keys, such as those of the chosen basis.
     """
-    index = keys_by_name(root)
+    index, problem = keys_by_name(root), partial(Problem, (name,), (name,))
     group, chosen = name.partition(".")[0], chosen or {}
     if name in index:
         owners = _either(group, [key.family for key in index[name] if key.family])
         if not owners:
-            return Problem((name,), (name,), f"{name.rpartition('.')[0]} is null and has no keys")
+            return problem(f"{name.rpartition('.')[0]} is null and has no keys")
         if name == "model.plain" and chosen.get(group) in _plain_families():
             why = f"model={chosen[group]} has no KAN layers, so it is plain as it is"
-            return Problem((name,), (name,), why, "leave it out")
+            return problem(why, "leave it out")
         why = f"{group}={chosen.get(group)} has no such key"
-        return Problem((name,), (name,), why, f"it belongs to {owners}")
-    if (
-        root is EvalConfig
-        and name.split(".")[0] in TrainConfig.model_fields
-        and name in keys_by_name(TrainConfig)
-    ):
+        return problem(why, f"it belongs to {owners}")
+    if root is EvalConfig and name in keys_by_name(TrainConfig):
         parent = name.split(".")[0]
         legal = [key for key in index if key.startswith(f"{parent}.")]
         why = "evaluation takes it from the run's own configuration"
-        return Problem((name,), (name,), why, f"can be set: {', '.join(legal)}" if legal else "leave it out")
+        return problem(why, f"can be set: {', '.join(legal)}" if legal else "leave it out")
     parent = name.rpartition(".")[0]
     if parent in index and not any(section_types(key.field.annotation) for key in index[parent]):
-        return Problem((name,), (name,), f"{parent} is a single value, without keys")
+        return problem(f"{parent} is a single value, without keys")
     index = {
         other: keys
         for other, keys in index.items()
@@ -58,18 +55,11 @@ def unknown_key(
     }
     near = closest(name, [*index, *(key for key in present if key not in index)])
     if near:
-        return Problem(
-            (name,), (name,), "unknown key", "\n".join(_suggestion(other, index) for other in near)
-        )
+        return problem("unknown key", "\n".join(_suggestion(other, index) for other in near))
     siblings = [key for key in [*index, *present] if key.rpartition(".")[0] == parent]
     if not siblings:
         parent, siblings = "", [key for key in index if "." not in key]
-    return Problem(
-        (name,),
-        (name,),
-        "unknown key",
-        f"keys of {parent or 'the top'}: {', '.join(dict.fromkeys(siblings))}",
-    )
+    return problem("unknown key", f"keys of {parent or 'the top'}: {', '.join(dict.fromkeys(siblings))}")
 
 
 def _plain_families() -> list[str]:
