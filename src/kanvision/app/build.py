@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -49,6 +49,7 @@ from .distributed import FSDPStrategy, SyncBatchNormPlugin
 from .instantiate import instantiate_section
 from .interrupt import disable_signal_handlers
 
+AnyCallback = TypeVar("AnyCallback", bound=Callback)
 PROFILERS: dict[Profiler, type[PyTorchProfiler | SimpleProfiler | AdvancedProfiler]] = {
     "simple": SimpleProfiler,
     "advanced": AdvancedProfiler,
@@ -228,14 +229,19 @@ class OldStateNames(Callback):
         checkpoint["callbacks"] = rename_record(checkpoint["callbacks"])
 
 
+def find_callbacks(trainer: pl.Trainer, kind: type[AnyCallback]) -> list[AnyCallback]:
+    """Return the callbacks of a trainer that are of one class."""
+    callbacks: Any = trainer
+    return [callback for callback in callbacks.callbacks if isinstance(callback, kind)]
+
+
 def check_device_stats(trainer: pl.Trainer) -> None:
     """Check that Lightning's `DeviceStatsMonitor`, if there is one, can measure and log.
 
     Raises:
         ConfigError: If it has no logger, or measures a CPU without psutil.
     """
-    all_callbacks: Any = trainer
-    if not (monitors := [c for c in all_callbacks.callbacks if isinstance(c, DeviceStatsMonitor)]):
+    if not (monitors := find_callbacks(trainer, DeviceStatsMonitor)):
         return
     on_cpu = trainer.strategy.root_device.type == "cpu"
     if not trainer.loggers:

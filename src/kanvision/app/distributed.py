@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from kanvision.callbacks import all_gather_object
 from kanvision.config import ConfigError, Problem, TrainConfig, format_yaml, to_primitive
+from kanvision.config.nested import flatten
 
 __all__ = ["FSDPStrategy", "SyncBatchNormPlugin", "check_same_on_all_ranks", "init_process_group"]
 
@@ -97,7 +97,7 @@ def check_same_on_all_ranks(cfg: TrainConfig, checkpoint: str | None) -> None:
     Raises:
         ConfigError: On all ranks, if anything differs; lists every difference.
     """
-    settings = _flatten(to_primitive(cfg)) | {"the checkpoint to resume": checkpoint}
+    settings = flatten(to_primitive(cfg)) | {"the checkpoint to resume": checkpoint}
     ranks = all_gather_object(settings)
     problems = [
         _problem(key, [rank.get(key) for rank in ranks])
@@ -118,14 +118,3 @@ def _problem(key: str, values: list[Any]) -> Problem:
     is_path = key == "run.dir" or "checkpoint" in key
     fix = "run.root must be one folder that all machines share" if is_path else ""
     return Problem((key,), (given,), "all processes of a run need the same value", fix)
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested values by their dotted keys."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

@@ -20,6 +20,7 @@ from kanvision.config import (
 from kanvision.config.cli.command_line import read_command_line
 from kanvision.config.cli.launch import run_job
 from kanvision.config.cli.quoting import override
+from kanvision.config.nested import flatten
 from kanvision.config.runtime.resolvers import forget_run_id
 
 if TYPE_CHECKING:
@@ -74,12 +75,8 @@ def _train(cfg: DictConfig) -> TrainingRun:
     return train(parse_train(cfg, ConfigGroups([CONF])))
 
 
-def _words(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def _words(settings: Mapping[str, Any]) -> Iterator[str]:
     """Yield the override of each setting; the keys of a mapping have one each."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            yield from _words(value, f"{prefix}{name}.")
-        else:
-            key = f"{prefix}{name}"
-            # keys of the user's own are new
-            yield f"{'++' if '.kwargs.' in key else ''}{override(key, value)}"
+    for key, value in flatten(settings).items():
+        # keys of the user's own are new
+        yield f"{'++' if '.kwargs.' in key else ''}{override(key, value)}"

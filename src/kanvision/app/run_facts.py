@@ -18,7 +18,7 @@ from kanvision.data.fingerprints import fingerprint
 from kanvision.expansion.execute import find_kernel_obstacle
 from kanvision.layers.functions import FunctionPlot
 
-from .build import is_dry_run
+from .build import find_callbacks, is_dry_run
 from .training_run import TrainingRun
 
 MAX_LISTED = 5
@@ -109,7 +109,7 @@ def result_summary(cost: Cost, seconds: float, stage: str) -> dict[str, str]:
 def summarize_bad_samples(trainer: pl.Trainer) -> dict[str, str]:
     """Return lines on skipped files and on images that metrics rest on; none where no file may be skipped."""
     lines: dict[str, str] = {}
-    for counter in _bad_sample_counters(trainer):
+    for counter in find_callbacks(trainer, BadSampleCounter):
         for split, count in counter.measured.items():
             lines[f"{split} images measured"] = f"{count:,}"
         listed = f", listed in {counter.path}" if counter.path is not None and counter.known else ""
@@ -122,26 +122,20 @@ def record_bad_samples(trainer: pl.Trainer) -> dict[str, Any]:
     """Return numbers of skipped files and measured images, for a record."""
     return {
         key: value
-        for counter in _bad_sample_counters(trainer)
+        for counter in find_callbacks(trainer, BadSampleCounter)
         for key, value in (("images_measured", counter.measured), ("files_skipped", len(counter.known)))
     }
 
 
 def get_training_clock(trainer: pl.Trainer) -> TrainingClock:
     """Return the clock of a training, which every trainer has."""
-    callbacks: Any = trainer
-    return next(c for c in callbacks.callbacks if isinstance(c, TrainingClock))
+    return find_callbacks(trainer, TrainingClock)[0]
 
 
 def record_data(datamodule: ImageDataModule) -> dict[str, dict[str, Any]]:
     """Return number and fingerprint of the images of each split, for a record."""
     digests = {split: fingerprint(datamodule.datasets[split]) for split in datamodule.num_images}
     return {"images": datamodule.num_images, "data_fingerprint": digests}
-
-
-def _bad_sample_counters(trainer: pl.Trainer) -> list[BadSampleCounter]:
-    callbacks: Any = trainer
-    return [callback for callback in callbacks.callbacks if isinstance(callback, BadSampleCounter)]
 
 
 def model_size(cost: Cost) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .schema.base import Section
 
-__all__ = ["MISSING", "value_at", "walk"]
+__all__ = ["MISSING", "flatten", "value_at", "walk"]
 
 MISSING = object()
 
@@ -35,3 +35,14 @@ def walk(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(node, Mapping):
         for name, value in node.items():
             yield from walk(value, f"{key}.{name}" if key else str(name))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values in nested mappings by their dotted keys; lists and empty mappings are values."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
