@@ -64,7 +64,7 @@ def test_one_process_has_nobody_to_ask() -> None:
 
 @pytest.mark.parametrize("name", ["optimizer.lr", "data.root"])
 def test_the_keys_are_those_of_the_schema(name: str) -> None:
-    from kanvision.app.distributed import _flatten
     from kanvision.config import to_primitive
+    from kanvision.config.nested import flatten
 
-    assert name in _flatten(to_primitive(parse_train(compose("train", ["run.dir=here"], CONF))))
+    assert name in flatten(to_primitive(parse_train(compose("train", ["run.dir=here"], CONF))))
