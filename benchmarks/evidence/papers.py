@@ -14,9 +14,9 @@ from pydantic import Field
 
 from kanvision.config.cards import scores, tables
 from kanvision.config.experiments import Experiment, ExperimentTable, list_experiments
-from kanvision.config.keys import format_yaml
 from kanvision.config.schema.base import Section
-from kanvision.config.yaml_loader import YamlLoader
+from kanvision.config.schema.keys import format_yaml
+from kanvision.config.yaml_files import YamlLoader
 
 __all__ = ["PAPERS", "Ours", "Papers", "render_papers"]
 
