@@ -17,7 +17,7 @@ from kanvision.config.experiments import Experiment, find_experiment
 from kanvision.console import build_console
 from kanvision.sweep import Row, Run, SweepTable, read_runs, tables
 from kanvision.sweep.comparison import Comparison, compare_rows
-from kanvision.sweep.report import print_tables, to_csv, to_markdown
+from kanvision.sweep.report import markdown_row, mean_and_interval, print_tables, to_csv, to_markdown
 from kanvision.sweep.table import MORE_NUMBERS, NUMBERS, Spread
 
 from .run_record import environment
@@ -185,9 +185,7 @@ def _results(
     for row in table.rows:
         cells: list[object] = [names[id(row)], len(row.runs)]
         for metric in main:
-            spread = row.metrics.get(metric)
-            ends = (None, None) if spread is None else spread.interval or (None, None)
-            cells += [_mean(spread), None if spread is None else spread.std, *ends]
+            cells += mean_and_interval(row.metrics.get(metric))
         cells += [_mean(row.metrics.get(metric)) for metric in table.metrics[1:]]
         cells += [_mean(row.numbers.get(number)) for number in (*NUMBERS, *MORE_NUMBERS)]
         rows.append([*cells, *published[id(row)]])
@@ -258,9 +256,7 @@ def _tests_markdown(compared: Sequence[Comparison]) -> str:
         for each in compared
     ]
     lines = [heads, [":--"] * 2 + ["--:"] * 5, *rows]
-    table = "\n".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
-    )
+    table = "\n".join(map(markdown_row, lines))
     return f"\n## Paired tests of {compared[0].metric}\n\n{table}\n"
 
 

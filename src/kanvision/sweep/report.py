@@ -13,7 +13,7 @@ from rich.console import Console
 from .runs import read_runs
 from .table import MORE_NUMBERS, NUMBERS, Row, Spread, SweepTable, tables
 
-__all__ = ["print_tables", "report", "to_csv", "to_markdown"]
+__all__ = ["markdown_row", "mean_and_interval", "print_tables", "report", "to_csv", "to_markdown"]
 
 # Width of the output without a terminal.
 WIDTH_OF_FILE = 200
@@ -119,7 +119,7 @@ def to_csv(found: Sequence[SweepTable], folder: Path) -> str:
     writer.writerow(heads)
     for row in (row for table in found for row in table.rows):
         values = {**row.metrics, **row.numbers}
-        numbers = [number for name in names for number in _full(values.get(name))]
+        numbers = [number for name in names for number in mean_and_interval(values.get(name))]
         runs = [*row.runs, *(failure.run for failure in row.failures)]
         problems = "; ".join(
             f"seed {failure.run.seed}: {' '.join(failure.reason.split())}" for failure in row.failures
@@ -149,24 +149,23 @@ def _markdown(table: SweepTable, folder: Path) -> str:
     sides = [":--" if head in (*table.keys, *WORDS) else "--:" for head in heads]
     lines = [f"# {_title(table)}", ""]
     lines += [f"- {line}" for line in _notes(table)]
-    lines += ["", *(f"| {' | '.join(_escaped(cells))} |" for cells in (heads, sides, *rows))]
+    lines += ["", *map(markdown_row, (heads, sides, *rows))]
     if failed := _failed(table, folder):
         head, *rest = failed
         lines += ["", f"## {head}", "", *(f"- {line.strip()}" for line in rest)]
     return "\n".join(lines) + "\n"
 
 
-def _escaped(cells: Sequence[str]) -> list[str]:
-    return [cell.replace("|", "\\|") for cell in cells]
+def markdown_row(cells: Sequence[str]) -> str:
+    """Return a row of a table in Markdown."""
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def _full(spread: Spread | None) -> tuple[object, ...]:
+def mean_and_interval(spread: Spread | None) -> tuple[float | None, ...]:
     """Return mean, sample standard deviation, and the ends of the 95 % interval of the mean."""
     if spread is None:
-        return "", "", "", ""
-    if (interval := spread.interval) is None:
-        return spread.mean, "", "", ""
-    return spread.mean, spread.std, *interval
+        return None, None, None, None
+    return spread.mean, spread.std, *(spread.interval or (None, None))
 
 
 # --- shared -------------------------------------------------------------------------------------------------
