@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ __all__ = [
     "spread_evenly",
 ]
 
+Item = TypeVar("Item")
 NUM_BINS = 64
 TAIL = 1e-3
 """Share of the inputs at either end that the drawn interval may exclude."""
@@ -248,12 +249,12 @@ def plot_functions(
     return draw_functions(rows, num_panels, in_notebook=True)
 
 
-def spread_evenly(names: Sequence[str], number: int) -> list[str]:
-    """Return at most `number` names, the first and the last among them."""
-    if len(names) <= number:
-        return list(names)
-    places = np.linspace(0, len(names) - 1, number).round().astype(int)
-    return [names[place] for place in places]
+def spread_evenly(items: Sequence[Item], number: int) -> list[Item]:
+    """Return at most `number` items, the first and the last among them."""
+    if len(items) <= number:
+        return list(items)
+    places = np.linspace(0, len(items) - 1, number).round().astype(int)
+    return [items[place] for place in places]
 
 
 def overview_chart(layers: Sequence[MeasuredLayer]) -> Figure:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .checks import batch_size, callbacks, data, evaluation, losses_and_metrics, models, training
-from .checks.legal_values import check_schema
+from .checks.legal_values import Schema, check_schema
 from .checks.rules import Rule, find_problems
 from .errors import ConfigError, Problem
 from .groups import ConfigGroups
@@ -30,8 +30,6 @@ TRAIN_RULES: tuple[Rule, ...] = (
     *callbacks.RULES,
 )
 EVAL_RULES: tuple[Rule, ...] = evaluation.RULES
-
-Schema = TypeVar("Schema", TrainConfig, EvalConfig, StandaloneConfig)
 
 
 def parse_train(cfg: DictConfig, choices: ConfigGroups | None = None) -> TrainConfig:

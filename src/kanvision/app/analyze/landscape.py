@@ -22,6 +22,7 @@ from kanvision.analysis.curvature.landscape import (
     share_in_plane,
     surface,
 )
+from kanvision.analysis.functions import spread_evenly
 from kanvision.analysis.results import AnalysisResult, Picture, ResultTable
 from kanvision.app.restore import RestoredRun
 from kanvision.config import ConfigError
@@ -154,15 +155,12 @@ def landscape(run: RestoredRun) -> AnalysisResult:
 
 def _snapshots(run: RestoredRun, names: set[str]) -> dict[int, Weights]:
     """Return the weights of the run by epoch; empty if there are fewer than three checkpoints."""
-    limit = run.cfg.analyze.landscape.num_snapshots
     found = list(find_run_snapshots(run).items())
     if len(found) < 3:
         return {}
-    chosen = sorted({round(i) for i in np.linspace(0, len(found) - 1, min(limit, len(found)))})
-    device = run.device
     return {
-        epoch: {name: value.to(device) for name, value in load_snapshot(run, path).items() if name in names}
-        for epoch, path in (found[index] for index in chosen)
+        epoch: {n: value.to(run.device) for n, value in load_snapshot(run, path).items() if n in names}
+        for epoch, path in spread_evenly(found, run.cfg.analyze.landscape.num_snapshots)
     }
 
 

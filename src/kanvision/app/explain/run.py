@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from kanvision.analysis.explain.explainer import ChannelWorth, Explainer
+from kanvision.analysis.functions import spread_evenly
 from kanvision.app.restore import RestoredRun, restore
 from kanvision.app.run_record import environment, write_metrics
 from kanvision.config import EvalConfig, as_config_error
@@ -49,8 +48,10 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
     drawing = Drawing(folder, datamodule)
     rows: list[Row] = []
     worth: list[ChannelWorth] = []
-    positions = _spread(len(datamodule.datasets[cfg.split]), cfg.explain.num_images)
-    for count, position in enumerate(run.track(positions, "Explaining")):
+    count = len(datamodule.datasets[cfg.split])
+    # spread evenly, so that sorted data have samples of every kind
+    positions = spread_evenly(range(count), cfg.explain.num_images or count)
+    for place, position in enumerate(run.track(positions, "Explaining")):
         sample = datamodule.datasets[cfg.split].__getitems__([position])
         image = sample["image"].to(device)
         explanations = []
@@ -61,7 +62,7 @@ def explain(cfg: EvalConfig) -> dict[str, float]:
             name = _sample_name(datamodule, cfg.split, position)
             rows += [Row(name, class_name, f.method, f.layer, f.scores) for f in results]
             explanations.append((class_name, target, results, attributions))
-        if explanations and (cfg.explain.num_pictures is None or count < cfg.explain.num_pictures):
+        if explanations and (cfg.explain.num_pictures is None or place < cfg.explain.num_pictures):
             label = datamodule.class_names[int(sample["target"])] if "target" in sample else None
             drawing.add(_sample_name(datamodule, cfg.split, position), image, explanations, label)
     drawing.finish()
@@ -118,14 +119,6 @@ def _find_locations(cfg: EvalConfig, task: Task) -> dict[str, FeatureLocation]:
         if location is not None and location not in found.values():
             found[name] = location
     return found
-
-
-def _spread(count: int, num_images: int | None) -> list[int]:
-    """Return positions spread evenly over a split, so that sorted data have samples of every kind."""
-    if num_images is None or num_images >= count:
-        return list(range(count))
-    indices: NDArray[np.int64] = np.round(np.linspace(0, count - 1, num_images)).astype(np.int64)
-    return [int(index) for index in indices]
 
 
 def _sample_name(datamodule: ImageDataModule, split: str, position: int) -> str:

@@ -26,16 +26,15 @@ from kanvision.config.plugins import load_plugins
 from kanvision.config.program import key_reference, program
 from kanvision.config.renames import print_old_names, rename_overrides
 from kanvision.config.schema.root import EvalConfig, TrainConfig
-from kanvision.config.schema.standalone import STANDALONE, StandaloneConfig
+from kanvision.config.schema.standalone import STANDALONE
 
 from .compose import Composer, composer
 from .help import experiment_cards, usage
-from .override_checks import check_overrides, to_hydra_spelling
+from .override_checks import Root, check_overrides, to_hydra_spelling
 from .sweeps import ParsedOverride, last_of_each
 
 __all__ = ["CommandLine", "check_command_line", "read_command_line"]
 
-Root = type[TrainConfig] | type[EvalConfig] | type[StandaloneConfig]
 ROOTS: dict[str, Root] = {
     "train": TrainConfig,
     "eval": EvalConfig,
