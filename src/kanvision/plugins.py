@@ -154,11 +154,7 @@ def register_analysis(name: str, function: Callable[..., Any]) -> None:
 
 
 def add_name(name: str, taken: Iterable[str] = ()) -> None:
-    """Note that the plugin that is being imported registers a name.
-
-    Raises:
-        PluginError: The name is taken, or no name for a command line.
-    """
+    """Note a name that the imported plugin registers; PluginError if it is taken, or not legal."""
     if name in taken:
         raise PluginError(f"the name {name} is taken; rename it in the plugin")
     if not re.fullmatch(r"[\w.-]+", name):
@@ -168,12 +164,9 @@ def add_name(name: str, taken: Iterable[str] = ()) -> None:
 
 
 def import_plugin(name: str) -> Plugin:
-    """Import a plugin by the name of its module, once.
+    """Import a plugin by the name of its module, once; PluginError if it is missing or fails.
 
     A module in the current folder is found too, after all others.
-
-    Raises:
-        PluginError: There is no such module, or it fails.
     """
     if name in LOADED:
         return LOADED[name]

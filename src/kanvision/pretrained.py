@@ -44,11 +44,7 @@ class PretrainedWeights(NamedTuple):
         return self.name.partition(".")[2]
 
     def check(self) -> None:
-        """Compare the file with its checksum.
-
-        Raises:
-            ValueError: If it is missing, or was changed or damaged.
-        """
+        """Compare the file with its checksum; ValueError if it is missing, changed or damaged."""
         wanted = self.config["sha256"]
         found = hashlib.sha256(self.file.read_bytes()).hexdigest() if self.file.is_file() else "no file"
         if found != wanted:
@@ -63,11 +59,7 @@ def list_pretrained() -> tuple[str, ...]:
 
 @cache
 def find_pretrained(name: str) -> PretrainedWeights:
-    """Return the weights of a name of `list_pretrained`.
-
-    Raises:
-        ValueError: If there are none.
-    """
+    """Return the weights of a name of `list_pretrained`; ValueError if there are none."""
     if name not in list_pretrained():
         near = difflib.get_close_matches(name, list_pretrained(), n=3)
         legal = ", ".join(near or list_pretrained())

@@ -172,11 +172,7 @@ def _scheduler_options(cfg: TrainConfig) -> dict[str, Any]:
 
 
 def build_trainer(cfg: TrainConfig) -> pl.Trainer:
-    """Return the trainer with its callbacks and loggers.
-
-    Raises:
-        ConfigError: If a setting of the trainer, a callback or a logger is refused.
-    """
+    """Return the trainer with callbacks and loggers; ConfigError if a library refuses a setting."""
     own_options = {"channels_last", "compile", "matmul_precision", "global_batch_size"}
     check_accelerator(cfg)
     options = cfg.trainer.model_dump(exclude=own_options)
@@ -236,11 +232,7 @@ def find_callbacks(trainer: pl.Trainer, kind: type[AnyCallback]) -> list[AnyCall
 
 
 def check_device_stats(trainer: pl.Trainer) -> None:
-    """Check that Lightning's `DeviceStatsMonitor`, if there is one, can measure and log.
-
-    Raises:
-        ConfigError: If it has no logger, or measures a CPU without psutil.
-    """
+    """Check that Lightning's `DeviceStatsMonitor`, if any, can measure and log; ConfigError if not."""
     if not (monitors := find_callbacks(trainer, DeviceStatsMonitor)):
         return
     on_cpu = trainer.strategy.root_device.type == "cpu"
@@ -256,11 +248,7 @@ def check_device_stats(trainer: pl.Trainer) -> None:
 
 
 def check_accelerator(cfg: TrainConfig) -> None:
-    """Check that a device of the configured kind is available.
-
-    Raises:
-        ConfigError: If none is.
-    """
+    """Check that a device of the configured kind is available; ConfigError if none is."""
     name = cfg.trainer.accelerator
     if name == "gpu":
         why = "" if torch.accelerator.is_available() else "torch finds no GPU here"

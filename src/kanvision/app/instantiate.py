@@ -50,12 +50,9 @@ def instantiate_section(
 
 
 def instantiate_target(entry: Mapping[str, Any], base: Callable[..., Built]) -> Built:
-    """Return the object that an entry of the configuration describes.
+    """Return the object that an entry describes; ValueError if a `_target_` is not legal.
 
     References to environment variables are resolved here and nowhere before.
-
-    Raises:
-        ValueError: If a `_target_` is not legal.
     """
     assert isinstance(base, type)
     resolved: Any = OmegaConf.to_container(OmegaConf.create(dict(entry)), resolve=True)
@@ -97,11 +94,7 @@ def _with_integer_keys(node: Any) -> Any:
 
 
 def _check_class(target: str, bases: tuple[type, ...]) -> None:
-    """Check that a `_target_` is a class of a legal package with one of the base classes.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Check that a `_target_` is a class of a legal package and base class; ValueError if not."""
     if not target.startswith(allowed_targets()):
         raise ValueError(f"_target_={target}; legal beginnings: {', '.join(allowed_targets())}")
     found: Any = get_object(target)

@@ -29,11 +29,7 @@ __all__ = ["ResumePoint", "find_resume_point"]
 
 
 def find_resume_point(cfg: TrainConfig) -> str | None:
-    """Return the checkpoint to resume from; None for a fresh start.
-
-    Raises:
-        CheckpointError: If `cfg.resume` names none, or none that can be loaded.
-    """
+    """Return the checkpoint to resume from, None for a fresh start; CheckpointError if none can be loaded."""
     if cfg.resume is None:
         return None
     if cfg.resume != "auto" and not Path(cfg.resume).is_dir():
@@ -50,11 +46,7 @@ def find_resume_point(cfg: TrainConfig) -> str | None:
 
 
 class ResumePoint:
-    """A checkpoint to resume from.
-
-    Raises:
-        CheckpointError: If training cannot be resumed from it.
-    """
+    """A checkpoint to resume from; CheckpointError if training cannot be resumed from it."""
 
     def __init__(self, path: str, cfg: TrainConfig) -> None:
         self.path = path

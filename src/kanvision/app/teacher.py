@@ -51,11 +51,7 @@ def resolve_teacher(cfg: TrainConfig, resumed: Mapping[str, Any] | None) -> Trai
 def attach_teacher(
     cfg: TrainConfig, student: nn.Module, build: Callable[[TrainConfig], nn.Module]
 ) -> nn.Module:
-    """Return a student joined with its teacher, which has fresh weights; or the student alone.
-
-    Raises:
-        ConfigError: If the two do not fit together.
-    """
+    """Return a student with its teacher of fresh weights, if it has one; ConfigError if they do not fit."""
     own = teacher_config(cfg)
     if own is None:
         return student

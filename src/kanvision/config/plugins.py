@@ -59,11 +59,7 @@ def load_plugins(overrides: Sequence[str] | None = None) -> None:
 
 
 def _add_files(plugin: Plugin) -> None:
-    """Add the configuration files of a plugin.
-
-    Raises:
-        PluginError: A file has the name of one of kanvision or of another plugin.
-    """
+    """Add the files of a plugin; PluginError if one has the name of a file of kanvision or a plugin."""
     if plugin.conf is None:
         return
     others = [CONF, *(other.conf for other in LOADED.values() if other.conf not in (None, plugin.conf))]

@@ -25,11 +25,7 @@ def to_primitive(cfg: TrainConfig) -> dict[str, Any]:
 
 
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
-    """Return the configuration from the plain values of `to_primitive`.
-
-    Raises:
-        ConfigError: The values do not fit the schema, for example those of another version.
-    """
+    """Return the configuration from values of `to_primitive`; ConfigError if they do not fit the schema."""
     if expanded_size(values) > MOST_ENTRIES:
         why = f"lists and sections in it expand to more than {MOST_ENTRIES:,} entries"
         raise ConfigError([Problem(("config",), ("the configuration",), why)], "the stored configuration")

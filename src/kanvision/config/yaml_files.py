@@ -117,11 +117,7 @@ def has_bounded_size(text: str) -> bool:
 
 
 def read_bounded_text(path: Path) -> str:
-    """Return the text of a configuration file.
-
-    Raises:
-        ConfigError: The file exceeds the limits.
-    """
+    """Return the text of a configuration file; ConfigError if it exceeds the limits."""
     text = path.read_text("utf-8")
     if has_bounded_size(text):
         return text

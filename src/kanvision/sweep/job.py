@@ -81,11 +81,7 @@ def sweep_job() -> Iterator[None]:
 
 
 def lock_job_folder() -> None:
-    """Lock the folder of this job until it ends; no effect outside of sweeps.
-
-    Raises:
-        FolderInUseError: Another live run writes into it.
-    """
+    """Lock the folder of this job of a sweep, if it is one; FolderInUseError if a live run writes there."""
     folder = sweep_job_folder()
     if folder is not None and is_global_rank_zero():
         lock_folder(folder, job_name(), "hydra.sweep.dir")

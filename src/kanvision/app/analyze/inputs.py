@@ -118,11 +118,7 @@ def collect_attention(run: RestoredRun) -> list[Attention]:
 
 
 def select_blocks(run: RestoredRun, key: str, blocks: Sequence[int], found: Sequence[Attention]) -> list[str]:
-    """Return the module paths of the selected attentions, each once.
-
-    Raises:
-        ConfigError: If the model has no attention, or not as many as selected.
-    """
+    """Return the module paths of selected attentions, each once; ConfigError if one does not exist."""
     if not found:
         name = run.train_cfg.model.name
         why = f"{name} has no attention between tokens, so there is no matrix to look at"

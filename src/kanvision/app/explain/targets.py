@@ -19,11 +19,7 @@ __all__ = ["check_classes", "explanation_targets"]
 
 
 def check_classes(cfg: EvalConfig, task: Task, names: Sequence[str]) -> None:
-    """Check that the data have all selected classes.
-
-    Raises:
-        ConfigError: If they do not.
-    """
+    """Check that the data have all selected classes; ConfigError if they do not."""
     legal = _legal_classes(task, names)
     if wrong := [number for number in cfg.explain.classes or () if number not in legal]:
         known = ", ".join(f"{number} ({name})" for number, name in legal.items())

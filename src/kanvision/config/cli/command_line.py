@@ -157,11 +157,7 @@ def _find_standalone_mode(overrides: Sequence[str]) -> str | None:
 
 
 def _read_choices(overrides: Sequence[str], choices: ConfigGroups) -> None:
-    """Read the chosen files, because Hydra would show the error of one as a traceback.
-
-    Raises:
-        ConfigError: A file exceeds the limits.
-    """
+    """Read chosen files, whose errors Hydra shows as tracebacks; ConfigError if one exceeds the limits."""
     for group, _, choice in (word.partition("=") for word in overrides):
         if group in choices.groups and choices.has(group, choice):
             choices.content(group, choice)

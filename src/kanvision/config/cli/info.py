@@ -52,11 +52,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _texts(words: Sequence[str], choices: ConfigGroups) -> list[str]:
-    """Return the text of each word.
-
-    Raises:
-        ConfigError: A word names nothing; the error has all such words.
-    """
+    """Return the text of each word; ConfigError with all words that name nothing."""
     texts, problems = [], []
     for word in words:
         group, _, choice = word.partition("=")

@@ -46,11 +46,7 @@ class FolderLocks(Callback):
 
 
 def lock_run_dir(config: DictConfig) -> None:
-    """Make and lock `run.dir`.
-
-    Raises:
-        ConfigError: A live run holds it, or it cannot be written.
-    """
+    """Make and lock `run.dir`; ConfigError if a live run holds it, or it cannot be written."""
     refused: set[Path] = set()
     while True:
         folder = Path(config.run.dir)
@@ -69,11 +65,7 @@ def lock_run_dir(config: DictConfig) -> None:
 
 
 def lock_sweep_dir(config: DictConfig) -> None:
-    """Make and lock `hydra.sweep.dir`.
-
-    Raises:
-        ConfigError: A live sweep holds it, or it cannot be written.
-    """
+    """Make and lock `hydra.sweep.dir`; ConfigError if a live sweep holds it, or it cannot be written."""
     stem = run_id()
     for number in count(2):
         folder = Path(config.hydra.sweep.dir)
