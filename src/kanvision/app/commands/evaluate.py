@@ -22,11 +22,12 @@ from .collection import pause_collection
 __all__ = ["run"]
 
 
-def run(overrides: Sequence[str], *, words: Sequence[str] = ()) -> None:
-    """Evaluate with the settings of a command line, and end the process at a problem."""
+def run(overrides: Sequence[str], *, words: Sequence[str] = ()) -> int:
+    """Evaluate with the settings of a command line; return 0, or end the process at a problem."""
     stop = "stopped before the end, so results are missing or incomplete; run the same command again"
     with handle_stop_signals(stop, quiet=not is_global_rank_zero()):
         launch(_main, "eval", overrides, CONF, words=words)
+    return 0
 
 
 def _main(cfg: DictConfig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import partial
 
 import kanvision
 from kanvision.config.cli import info
@@ -49,23 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return PROGRAMS[name](rest)
 
 
-def _train(overrides: Sequence[str]) -> int:
-    train.run(overrides, words=["train"])
-    return 0
-
-
-def _evaluate(overrides: Sequence[str]) -> int:
-    evaluate.run(overrides, words=["eval"])
-    return 0
-
-
 def _mode(mode: Mode) -> Callable[[Sequence[str]], int]:
-    return lambda overrides: _evaluate([f"mode={mode}", *overrides])
+    return lambda overrides: evaluate.run([f"mode={mode}", *overrides], words=["eval"])
 
 
 PROGRAMS: dict[str, Callable[[Sequence[str]], int]] = {
-    "train": _train,
-    "eval": _evaluate,
+    "train": partial(train.run, words=["train"]),
+    "eval": partial(evaluate.run, words=["eval"]),
     **{name: _mode(mode) for name, mode in MODES.items()},
     "sweep": lambda words: sweep.main(words, "kanvision sweep"),
     "info": info.main,

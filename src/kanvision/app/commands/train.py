@@ -24,11 +24,12 @@ from .collection import pause_collection
 __all__ = ["run"]
 
 
-def run(overrides: Sequence[str], *, words: Sequence[str] = ()) -> None:
-    """Train with the settings of a command line, and end the process at a problem."""
+def run(overrides: Sequence[str], *, words: Sequence[str] = ()) -> int:
+    """Train with the settings of a command line; return 0, or end the process at a problem."""
     stop = "stopped before training started; run the same command again"
     with handle_stop_signals(stop, quiet=not is_global_rank_zero()):
         launch(_main, "train", overrides, CONF, words=words)
+    return 0
 
 
 def _main(cfg: DictConfig) -> float | None:
