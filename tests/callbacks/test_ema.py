@@ -11,7 +11,7 @@ from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
 
 from kanvision.callbacks import BestCheckpoint, EMAWeights, LastCheckpoint
-from kanvision.callbacks.ema import ema_decay
+from kanvision.callbacks.averaged_weights import ema_decay
 from kanvision.checkpoints import load_checkpoint, load_state_dict
 from tests.tasks.tiny_problem import Blobs, TinyData, TinyNet, tiny_task, tiny_trainer
 

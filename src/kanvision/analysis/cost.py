@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,9 +98,7 @@ def _evaluations(model: nn.Module) -> Iterator[list[int]]:
     makers = [(name, m) for name, m in model.named_modules() if any(hasattr(m, word) for word in words)]
     names = tuple(f"{name}." for name, _ in makers if name)
     outer = [m for name, m in makers if not any(name.startswith(other) for other in names)]
-    handles = [module.register_forward_pre_hook(note) for module in outer]
-    try:
+    with ExitStack() as hooks:
+        for module in outer:
+            hooks.enter_context(module.register_forward_pre_hook(note))
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()

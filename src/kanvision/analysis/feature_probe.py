@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from kanvision.visualization.charts import new_chart
+
 __all__ = ["Score", "extract_features", "linear_score", "neighbor_score", "score_picture"]
 
 Floats = NDArray[np.float32]
@@ -25,6 +27,9 @@ STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0)
 """Candidates for the inverse regularization of the linear classifier."""
 HELD_OUT = 0.2
 """Share of the training images that selects the regularization."""
+
+COLORS = ("#2a6f97", "#d1495b")
+"""Colors of the probes."""
 
 
 class Score(NamedTuple):
@@ -61,11 +66,8 @@ def _classifier_inputs(model: nn.Module) -> Iterator[list[Tensor]]:
     if not isinstance(head, nn.Module) or isinstance(head, nn.Identity):
         raise ValueError(f"{type(model).__name__} has no classifier, so its features are not defined")
     taken: list[Tensor] = []
-    handle = head.register_forward_pre_hook(lambda _, args: taken.append(args[0].detach()))
-    try:
+    with head.register_forward_pre_hook(lambda _, args: taken.append(args[0].detach())):
         yield taken
-    finally:
-        handle.remove()
 
 
 def neighbor_score(train: tuple[Floats, Classes], test: tuple[Floats, Classes], neighbors: int) -> Score:
@@ -131,7 +133,6 @@ def score_picture(
     chance: float,
     *,
     title: str,
-    colors: Sequence[str] = ("#2a6f97", "#d1495b"),
 ) -> Figure:
     """Draw scores with their standard errors as bars.
 
@@ -139,14 +140,12 @@ def score_picture(
         scores: Scores by features and then by probe.
         chance: Accuracy of the most frequent class, drawn as a dotted line.
         title: Title of the figure.
-        colors: Colors of the probes.
     """
-    figure = Figure(figsize=(6.0, 3.4), layout="constrained")
-    axes = figure.subplots()
+    figure, [[axes]] = new_chart(6.0, 3.4, ticks=8, framed=True)
     probes = list(next(iter(scores.values())))
     positions = np.arange(len(scores))
     width = 0.8 / len(probes)
-    for index, (probe, color) in enumerate(zip(probes, colors, strict=False)):
+    for index, (probe, color) in enumerate(zip(probes, COLORS, strict=False)):
         values = [by_probe[probe] for by_probe in scores.values()]
         bars = axes.bar(
             positions + (index - (len(probes) - 1) / 2) * width,
@@ -160,9 +159,8 @@ def score_picture(
         axes.bar_label(bars, [f"{value.accuracy:.3f}" for value in values], fontsize=7, padding=2)
     axes.axhline(chance, color="black", linewidth=0.8, linestyle=":", label="most frequent class")
     axes.set_xticks(positions, list(scores))
-    axes.set_ylabel("accuracy", fontsize=8)
+    axes.set_ylabel("accuracy")
     axes.margins(y=0.15)
-    axes.tick_params(labelsize=8)
     axes.legend(fontsize=7)
     axes.set_title(title, fontsize=9)
     return figure

@@ -6,9 +6,9 @@ Shapes: C input channels of a layer, N bins, E edges.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from kanvision.layers import Edge, KArAtOperator, LearnedFunctions, learned_functions
 from kanvision.layers.functions import default_limits, moments
 from kanvision.layers.input_statistics import InputHistogram, InputRange
+from kanvision.visualization.charts import new_chart
 from kanvision.visualization.functions import FunctionPanel, draw_functions
 
 __all__ = [
@@ -171,27 +172,16 @@ def _observe(
     found: Mapping[str, LearnedFunctions],
     observers: Mapping[str, Any],
 ) -> None:
-    handles = []
-    for name, functions in found.items():
-        assert functions.input_module is not None
+    def hook(functions: LearnedFunctions, observer: Any, _: nn.Module, args: Any, output: Any) -> None:
+        observer.add(functions.inputs(args, output).detach().cpu())
 
-        def hook(
-            _: nn.Module,
-            args: Any,
-            output: Any,
-            functions: LearnedFunctions = functions,
-            observer: Any = observers[name],
-        ) -> None:
-            observer.add(functions.inputs(args, output).detach().cpu())
-
-        handles.append(functions.input_module.register_forward_hook(hook))
-    try:
-        with torch.no_grad(), _matrices_of_attention(model):
-            for batch in batches:
-                model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, torch.no_grad(), _matrices_of_attention(model):
+        for name, functions in found.items():
+            assert functions.input_module is not None
+            observe = partial(hook, functions, observers[name])
+            hooks.enter_context(functions.input_module.register_forward_hook(observe))
+        for batch in batches:
+            model(batch)
 
 
 @contextmanager
@@ -259,8 +249,7 @@ def spread_evenly(items: Sequence[Item], number: int) -> list[Item]:
 
 def overview_chart(layers: Sequence[MeasuredLayer]) -> Figure:
     """Draw how variation and curvature are spread over the functions of each layer."""
-    figure = Figure(figsize=(10.5, 3.6), layout="constrained")
-    used, curved = figure.subplots(1, 2)
+    figure, [[used, curved]] = new_chart(10.5, 3.6, 1, 2)
     for index, layer in enumerate(layers):
         std, share, _ = (None if each is None else each.numpy() for each in layer.statistics)
         assert std is not None
@@ -273,10 +262,7 @@ def overview_chart(layers: Sequence[MeasuredLayer]) -> Figure:
     used.set_title("share of the variance in the most used functions", fontsize=9)
     curved.set_title("share of a function's variance that no straight line explains", fontsize=9)
     for ax in (used, curved):
-        ax.set_xlabel("share of the functions of a layer, largest first", fontsize=8)
-        ax.set(xlim=(0, 1), ylim=(0, 1.02))
-        ax.tick_params(labelsize=7)
-        ax.spines[["top", "right"]].set_visible(False)
+        ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="share of the functions of a layer, largest first")
     if len(layers) <= 20:
         figure.legend(fontsize=7, frameon=False, loc="outside right upper")
     return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kanvision.layers import GroupRational, KArAtOperator
 from kanvision.layers.attention_units import AttentionUnits
+from kanvision.visualization.charts import new_chart
 
 __all__ = [
     "ALL",
@@ -128,10 +129,11 @@ def histogram_chart(found: Mapping[str, Mapping[int, Counts]], limits: Mapping[s
     """Draw the share of the weights in each bin: a panel for each kind, a line for each epoch."""
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
-    figure = Figure(figsize=(4.0 * columns, 2.7 * rows + 0.4), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    figure, grid = new_chart(4.0 * columns, 2.7 * rows + 0.4, rows, columns, framed=True)
+    axes = grid.flatten()
     for ax, (kind, by_epoch) in zip(axes, found.items(), strict=False):
-        for (epoch, counts), color in zip(by_epoch.items(), _colors(len(by_epoch)), strict=True):
+        colors = colormaps["viridis"](np.linspace(0.85, 0.0, len(by_epoch)))
+        for (epoch, counts), color in zip(by_epoch.items(), colors, strict=True):
             edges = np.linspace(-limits[kind], limits[kind], len(counts.inside) + 1)
             outside = (counts.below + counts.above) / max(counts.number, 1)
             label = f"epoch {epoch}: std {counts.std:.3g}, {outside:.1%} outside"
@@ -142,7 +144,6 @@ def histogram_chart(found: Mapping[str, Mapping[int, Counts]], limits: Mapping[s
         ax.margins(x=0)
         if peak := float(counts.inside.max()) / counts.number:
             ax.set_ylim(0, 1.3 * min(ax.get_ylim()[1], SPIKE * peak))
-        ax.tick_params(labelsize=7)
     for ax in axes[len(found) :]:
         ax.set_visible(False)
     figure.supylabel("share of the weights in a bin", fontsize=8)
@@ -159,8 +160,7 @@ def training_chart(
         found: Counts by kind and epoch.
         moved: Results of `changed` by kind and epoch.
     """
-    figure = Figure(figsize=(13.0, 3.6), layout="constrained")
-    axes = figure.subplots(1, 3)
+    figure, [axes] = new_chart(13.0, 3.6, 1, 3)
     for index, (kind, by_epoch) in enumerate(found.items()):
         look = {"color": "black", "lw": 2.0} if kind == ALL else {"color": f"C{index}", "lw": 1.2}
         counts = list(by_epoch.values())
@@ -171,9 +171,7 @@ def training_chart(
     titles = ("standard deviation", f"share within {NEAR:.0%} of the drawn range around 0", "|w - w0| / |w0|")
     for ax, title in zip(axes, titles, strict=True):
         ax.set_title(title, fontsize=9)
-        ax.set_xlabel("epochs of training", fontsize=8)
-        ax.tick_params(which="both", labelsize=7)
-        ax.spines[["top", "right"]].set_visible(False)
+        ax.set_xlabel("epochs of training")
     figure.legend(fontsize=7, frameon=False, loc="outside right upper")
     return figure
 
@@ -187,8 +185,8 @@ def operator_chart(model: nn.Module, weights: Mapping[str, Tensor]) -> Figure | 
     if not names:
         return None
     heads = max(weights[f"{name}.units.coefficients"].shape[0] for name in names)
-    figure = Figure(figsize=(2.6 * heads + 0.6, 1.6 * len(names) + 0.8), layout="constrained")
-    axes = figure.subplots(len(names), heads, squeeze=False, sharex=True, sharey=True)
+    look: dict[str, Any] = {"labels": 7, "ticks": 6, "framed": True, "sharex": True, "sharey": True}
+    figure, axes = new_chart(2.6 * heads + 0.6, 1.6 * len(names) + 0.8, len(names), heads, **look)
     edges = np.linspace(-6, 6, 61)
     normal = np.exp(-((edges[1:] + edges[:-1]) ** 2) / 8) * (edges[1] - edges[0]) / np.sqrt(2 * np.pi)
     for row, name in zip(axes, names, strict=True):
@@ -204,18 +202,11 @@ def operator_chart(model: nn.Module, weights: Mapping[str, Tensor]) -> Figure | 
                 ax.stairs(shares, edges, color=color, lw=1.1, label=label)
                 texts.append(f"{label}: std {std:.2g}")
             ax.plot((edges[1:] + edges[:-1]) / 2, normal, color="#999999", lw=0.8, ls=":", label="normal")
-            ax.set_yscale("log")
-            ax.set_ylim(1e-4, 0.5)
+            ax.set(yscale="log", ylim=(1e-4, 0.5))
             ax.text(0.02, 0.97, "\n".join(texts), fontsize=6, va="top", transform=ax.transAxes)
-            ax.tick_params(labelsize=6)
-        row[0].set_ylabel(name.removesuffix(".operator"), fontsize=7)
+        row[0].set_ylabel(name.removesuffix(".operator"))
     for head, ax in enumerate(axes[0]):
         ax.set_title(f"head {head}", fontsize=8)
     axes[0][-1].legend(fontsize=6, frameon=False, loc="upper right")
     figure.supxlabel("value in standard deviations", fontsize=8)
     return figure
-
-
-def _colors(number: int) -> NDArray[np.float64]:
-    colors: NDArray[np.float64] = colormaps["viridis"](np.linspace(0.85, 0.0, number))
-    return colors

@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from kanvision.visualization.charts import new_chart
+
 __all__ = ["ScoreLine", "learning_chart", "score_chart"]
 
 MOST_LINES = 30
@@ -29,8 +31,7 @@ class ScoreLine:
 def score_chart(lines: Sequence[ScoreLine], metric: str) -> Figure:
     """Draw the score of each seed, the mean, and its interval, a line for each setting."""
     lines = lines[:MOST_LINES]
-    figure = Figure(figsize=(8.6, 0.9 + 0.36 * len(lines)), layout="constrained")
-    ax = figure.subplots()
+    figure, [[ax]] = new_chart(8.6, 0.9 + 0.36 * len(lines), labels=9, ticks=8)
     for place, line in enumerate(lines):
         mean = float(np.mean(line.values))
         if line.interval is not None:
@@ -40,11 +41,8 @@ def score_chart(lines: Sequence[ScoreLine], metric: str) -> Figure:
         if line.published is not None:
             ax.plot([line.published], [place], "D", color="#2e7d32", ms=5)
     ax.set_yticks(range(len(lines)), [_shorten(line.name) for line in lines], fontsize=8)
-    ax.set_ylim(len(lines) - 0.5, -0.5)
-    ax.set_xlabel(metric, fontsize=9)
+    ax.set(ylim=(len(lines) - 0.5, -0.5), xlabel=metric)
     ax.grid(axis="x", color="#e5e5e5", lw=0.7)
-    ax.tick_params(labelsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -54,10 +52,8 @@ def learning_chart(curves: Mapping[str, Mapping[str, Sequence[Mapping[int, float
     Args:
         curves: Values by epoch of each run, by metric and setting.
     """
-    figure = Figure(figsize=(5.4 * len(curves), 3.6), layout="constrained")
-    for ax, (metric, by_setting) in zip(
-        np.atleast_1d(figure.subplots(1, len(curves))), curves.items(), strict=True
-    ):
+    figure, [axes] = new_chart(5.4 * len(curves), 3.6, 1, len(curves), ticks=8)
+    for ax, (metric, by_setting) in zip(axes, curves.items(), strict=True):
         for index, (name, runs) in enumerate(list(by_setting.items())[:MOST_LINES]):
             color = f"C{index % 10}"
             for run in runs if len(runs) > 1 else ():
@@ -67,12 +63,8 @@ def learning_chart(curves: Mapping[str, Mapping[str, Sequence[Mapping[int, float
             style = ("-", "--", ":")[index // 10 % 3]
             ax.plot(epochs, means, color=color, ls=style, lw=1.7, label=_shorten(name, 34))
         ax.set_title(metric, fontsize=9)
-        ax.set_xlabel("epoch", fontsize=8)
+        ax.set(xlabel="epoch", yscale="log" if "loss" in metric else "linear")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.tick_params(which="both", labelsize=8)
-        ax.spines[["top", "right"]].set_visible(False)
-        if "loss" in metric:
-            ax.set_yscale("log")
     figure.legend(
         *figure.axes[0].get_legend_handles_labels(),
         loc="outside lower center",

@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from kanvision.visualization.charts import new_chart
+
 __all__ = ["calibration_chart", "confusion_chart", "gallery", "roc_chart", "score_histogram"]
 
 Array = NDArray[np.float64]
@@ -22,8 +24,7 @@ def confusion_chart(counts: NDArray[np.int64], names: Sequence[str]) -> Figure:
     """Draw the share of the images of each class (row) that are predicted as each class."""
     size = len(names)
     side = min(11.0, 2.2 + 0.42 * size)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    ax = figure.subplots()
+    figure, [[ax]] = new_chart(side + 0.8, side, labels=9, ticks=10, framed=True)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=ax, shrink=0.7).set_label("share of the images of a class", fontsize=8)
@@ -33,29 +34,23 @@ def confusion_chart(counts: NDArray[np.int64], names: Sequence[str]) -> Figure:
         for row, column in zip(*np.nonzero(counts), strict=True):
             color = "white" if shares[row, column] > 0.5 else "black"
             ax.text(column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=7, color=color)
-    ax.set_xlabel("predicted class", fontsize=9)
-    ax.set_ylabel("class", fontsize=9)
+    ax.set(xlabel="predicted class", ylabel="class")
     return figure
 
 
 def calibration_chart(edges: Array, accuracy: Array, confidence: Array, counts: Array) -> Figure:
     """Draw the accuracy in each bin of the confidence, above the number of images in the bin."""
-    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
-    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    look: dict[str, Any] = {"labels": 9, "ticks": 8, "sharex": True, "height_ratios": (3, 1)}
+    figure, [[top], [below]] = new_chart(4.6, 4.6, 2, 1, **look)
     top.plot([0, 1], [0, 1], color="#999999", lw=1, ls="--", label="calibrated")
     filled = counts > 0
     error = np.sqrt(accuracy * (1 - accuracy) / np.maximum(counts, 1))
-    look: dict[str, Any] = {"color": BLUE, "marker": "o", "ms": 4, "lw": 1.4, "capsize": 2}
+    look = {"color": BLUE, "marker": "o", "ms": 4, "lw": 1.4, "capsize": 2}
     top.errorbar(confidence[filled], accuracy[filled], error[filled], label="network", **look)
-    top.set(xlim=(0, 1), ylim=(0, 1.02))
-    top.set_ylabel("accuracy", fontsize=9)
+    top.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
     top.legend(fontsize=8, frameon=False)
     below.bar(edges[:-1], counts, np.diff(edges), align="edge", color="#d1762a", alpha=0.75)
-    below.set_xlabel("confidence (probability of the predicted class)", fontsize=9)
-    below.set_ylabel("images", fontsize=9)
-    for ax in (top, below):
-        ax.tick_params(labelsize=8)
-        ax.spines[["top", "right"]].set_visible(False)
+    below.set(xlabel="confidence (probability of the predicted class)", ylabel="images")
     return figure
 
 
@@ -65,8 +60,7 @@ def roc_chart(curves: Mapping[str, tuple[Array, Array, float]]) -> Figure:
     Args:
         curves: False positive rates, true positive rates and area, by class.
     """
-    figure = Figure(figsize=(4.8, 4.6), layout="constrained")
-    ax = figure.subplots()
+    figure, [[ax]] = new_chart(4.8, 4.6, labels=9, ticks=8)
     ax.plot([0, 1], [0, 1], color="#999999", lw=1, ls="--")
     lowest = sorted(curves, key=lambda name: curves[name][2])[:MOST_CURVES]
     for name, (false, true, area) in curves.items():
@@ -74,25 +68,18 @@ def roc_chart(curves: Mapping[str, tuple[Array, Array, float]]) -> Figure:
             ax.plot(false, true, color="#cccccc", lw=0.8)
         else:
             ax.plot(false, true, lw=1.3, label=f"{name}: {area:.4f}")
-    ax.set(xlim=(-0.01, 1), ylim=(0, 1.01))
-    ax.set_xlabel("false positive rate", fontsize=9)
-    ax.set_ylabel("true positive rate", fontsize=9)
+    ax.set(xlim=(-0.01, 1), ylim=(0, 1.01), xlabel="false positive rate", ylabel="true positive rate")
     ax.legend(fontsize=7, frameon=False, loc="lower right")
-    ax.tick_params(labelsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def score_histogram(scores: Array, name: str) -> Figure:
     """Draw the number of images with each score between 0 and 1."""
-    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
-    ax = figure.subplots()
+    figure, [[ax]] = new_chart(5.2, 3.2, labels=9, ticks=10)
     ax.hist(scores, bins=40, range=(0, 1), color=BLUE, alpha=0.85)
     ax.axvline(float(scores.mean()), color="#d1762a", lw=1.5, label=f"mean {scores.mean():.4f}")
-    ax.set_xlabel(f"{name} of an image", fontsize=9)
-    ax.set_ylabel("images", fontsize=9)
+    ax.set(xlabel=f"{name} of an image", ylabel="images")
     ax.legend(fontsize=8, frameon=False)
-    ax.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from kanvision.visualization.charts import new_chart
+
 __all__ = [
     "Spectra",
     "attention_chart",
@@ -110,17 +112,16 @@ def weight_matrices(model: nn.Module, largest: int) -> tuple[dict[str, Tensor], 
 
 def attention_chart(spectra: Sequence[Spectra]) -> Figure:
     """Draw singular values before (left) and after (right) the activation, a row for each attention."""
-    figure = Figure(figsize=(9.0, 3.1 * len(spectra) + 0.5), layout="constrained")
-    axes = figure.subplots(len(spectra), 2, squeeze=False)
+    figure, axes = new_chart(9.0, 3.1 * len(spectra) + 0.5, len(spectra), 2, framed=True)
     for (left, right), each in zip(axes, spectra, strict=True):
         _curve(left, each.before, each.head_dim, "d of a head")
         left.set_title(f"{each.name}: before the activation", fontsize=9)
         _curve(right, each.after, each.rank, "rank r of the learned functions")
         kind = "softmax" if each.rank is None else "learned functions"
         right.set_title(f"{each.name}: after the activation ({kind})", fontsize=9)
-        left.set_ylabel("singular value", fontsize=8)
+        left.set_ylabel("singular value")
     for ax in axes[-1]:
-        ax.set_xlabel("index, the largest first", fontsize=8)
+        ax.set_xlabel("index, the largest first")
     return figure
 
 
@@ -137,21 +138,17 @@ def _curve(ax: Any, values: Values, mark: int | None, what: str) -> None:
     if mark is not None and mark < values.shape[-1]:
         ax.axvline(mark + 0.5, color=MARK, lw=1.0, ls="--", label=f"{what}: {mark}")
     ax.legend(fontsize=7, frameon=False, loc="best")
-    ax.tick_params(labelsize=7)
 
 
 def weight_chart(spectra: Mapping[str, Values]) -> Figure:
     """Draw the singular values of each weight, scaled to a largest value of 1, and their stable ranks."""
     names = list(spectra)
-    height = max(3.6, 0.16 * len(names) + 1.0)
-    figure = Figure(figsize=(10.0, min(height, 14.0)), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    colors = _colors(len(names))
+    figure, [[left, right]] = new_chart(10.0, min(max(3.6, 0.16 * len(names) + 1.0), 14.0), 1, 2)
+    colors = colormaps["viridis"](np.linspace(0, 0.95, len(names)))
     for name, color in zip(names, colors, strict=True):
         values = spectra[name]
         left.plot(np.linspace(0, 1, len(values)), values / max(values[0], 1e-300), color=color, lw=1.0)
-    left.set_xlabel("index as a share of all values", fontsize=8)
-    left.set_ylabel("singular value, the largest is 1", fontsize=8)
+    left.set(xlabel="index as a share of all values", ylabel="singular value, the largest is 1")
     left.set_title("from the first layer (violet) to the last (yellow)", fontsize=9)
     left.set_ylim(0, 1.02)
     shares = [float(stable_rank(values)) / len(values) for values in spectra.values()]
@@ -162,15 +159,5 @@ def weight_chart(spectra: Mapping[str, Values]) -> Figure:
         positions, [name if len(name) < 44 else f"...{name[-41:]}" for name in names], fontsize=size
     )
     right.invert_yaxis()
-    right.set_xlim(0, 1)
-    right.set_xlabel("stable rank as a share: 1 = all directions alike", fontsize=8)
-    for ax in (left, right):
-        ax.tick_params(axis="x", labelsize=7)
-        ax.spines[["top", "right"]].set_visible(False)
-    left.tick_params(axis="y", labelsize=7)
+    right.set(xlim=(0, 1), xlabel="stable rank as a share: 1 = all directions alike")
     return figure
-
-
-def _colors(count: int) -> NDArray[np.float64]:
-    colors: NDArray[np.float64] = colormaps["viridis"](np.linspace(0, 0.95, count))
-    return colors

@@ -1,13 +1,12 @@
 """Callbacks of training: checkpoints, averaged weights, random states, logs and pictures."""
 
 from .atomic_io import CheckpointWriteError
-from .averaged_weights import AveragedWeights
+from .averaged_weights import AveragedWeights, EMAWeights, SWAWeights
 from .bad_samples import BadSampleCounter, TooManyBadSamplesError
 from .checkpointing import BestCheckpoint, LastCheckpoint, StepCheckpoint
 from .csv_log import CSVLog
 from .distributed import all_gather_object
 from .early_stopping import EarlyStopping
-from .ema import EMAWeights
 from .epoch_estimate import EpochEstimate
 from .epoch_state import EpochState
 from .grid import GridUpdate
@@ -20,7 +19,6 @@ from .progress import ProgressBar
 from .rng_state import RNGState
 from .selection import BasisSelection
 from .snapshots import WeightSnapshots
-from .swa import SWAWeights
 from .test_predictions import TestPredictions
 from .training_clock import TrainingClock
 

@@ -1,4 +1,4 @@
-"""Averages of the weights in training: base of the moving and the stochastic average."""
+"""Averages of the weights in training: exponential moving average and stochastic weight averaging."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from timm.utils import distribute_bn
 from torch import Tensor, nn
 
-__all__ = ["AveragedWeights"]
+__all__ = ["AveragedWeights", "EMAWeights", "SWAWeights", "ema_decay", "list_averages"]
 
 
 class AveragedWeights(WeightAveraging):
@@ -150,3 +150,87 @@ class AveragedWeights(WeightAveraging):
 
 def _tensors(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()]
+
+
+def list_averages(trainer: pl.Trainer) -> list[pl.LightningModule]:
+    """Return the tasks with averaged weights of a training."""
+    callbacks = cast(Any, trainer).callbacks
+    averages = [each.averaged for each in callbacks if isinstance(each, AveragedWeights)]
+    return [average for average in averages if average is not None]
+
+
+def ema_decay(decay: float, warmup: bool, num_updates: int) -> float:
+    """Return the weight of the old average at the next update: `decay`, or min(decay, (1 + t) / (10 + t)).
+
+    Args:
+        decay: Decay after the warm-up.
+        warmup: Take the minimum.
+        num_updates: Number of updates so far, t.
+    """
+    return min(decay, (1 + num_updates) / (10 + num_updates)) if warmup else decay
+
+
+class EMAWeights(AveragedWeights):
+    """Exponential moving average of the weights: average = d * average + (1 - d) * weights at each step.
+
+    Args:
+        decay: Decay of the average, d.
+        warmup: Use min(d, (1 + t) / (10 + t)) for the t-th update, t = 0, 1, ...
+
+    Raises:
+        ValueError: If decay is not between 0 and 1.
+    """
+
+    def __init__(self, decay: float = 0.9999, warmup: bool = False) -> None:
+        if not 0.0 < decay < 1.0:
+            raise ValueError(f"ema.decay={decay} must lie between 0 and 1")
+        super().__init__()
+        self.decay, self.warmup = decay, warmup
+
+    def step_weight(self, trainer: pl.Trainer) -> float:
+        """Return 1 - d."""
+        return 1.0 - ema_decay(self.decay, self.warmup, self.num_updates if self.warmup else 0)
+
+
+class SWAWeights(AveragedWeights):
+    """Mean of the weights at the ends of the last epochs (Izmailov et al. 2018, arXiv 1803.05407).
+
+    Up to the start, the average is a copy of the weights. The publication trains the last epochs with a
+    constant or cyclic learning rate; here the schedule is that of the run. Running statistics of batch norms
+    are averaged too, in place of a further pass over the training images.
+
+    Args:
+        start: First epoch whose weights count: its number, or a fraction of `trainer.max_epochs`.
+
+    Raises:
+        ValueError: If start is negative.
+    """
+
+    def __init__(self, start: float = 0.75) -> None:
+        if start < 0:
+            raise ValueError(f"start={start} must be at least 0: a fraction below 1, or an epoch")
+        super().__init__()
+        self.start = start
+        self.num_epochs = 0
+        """Number of epochs in the average."""
+
+    def step_weight(self, trainer: pl.Trainer) -> float | None:
+        """Return 1 before the start, then 1 / k at the end of the k-th epoch from there on, else None."""
+        start = self.start
+        if start < 1:
+            start = round(start * (trainer.max_epochs or 1))
+        if trainer.current_epoch < start:
+            return 1.0
+        if not trainer.is_last_batch:
+            return None
+        self.num_epochs += 1
+        return 1 / self.num_epochs
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, with the number of epochs in the average."""
+        return {**super().state_dict(), "num_epochs": self.num_epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state."""
+        super().load_state_dict(state_dict)
+        self.num_epochs = state_dict["num_epochs"]

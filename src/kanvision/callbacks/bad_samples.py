@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_warn
 
+from .csv_log import write_table
 from .distributed import AsyncAllReduce, all_gather_object
 
 __all__ = ["BadSampleCounter", "TooManyBadSamplesError"]
@@ -64,9 +64,7 @@ class BadSampleCounter(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Add the problems of a checkpoint; that of a test may be older than the latest problem."""
-        for problem, (epoch, step, split) in state_dict["known"].items():
-            first = (epoch, step, split)
-            self.known[problem] = min(self.known.get(problem, first), first)
+        self._merge({problem: tuple(first) for problem, first in state_dict["known"].items()})
         self._reported |= set(state_dict["known"])
         self.measured = {**state_dict.get("measured", {}), **self.measured}
 
@@ -85,18 +83,9 @@ class BadSampleCounter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count the bad samples and the images of a batch."""
-        self._add(trainer, "val", batch, batch_idx)
+        self._add(trainer, _split(trainer), batch, batch_idx)
 
-    def on_test_batch_start(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count the bad samples and the images of a batch."""
-        self._add(trainer, "test", batch, batch_idx)
+    on_test_batch_start = on_validation_batch_start
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report new bad samples."""
@@ -104,11 +93,10 @@ class BadSampleCounter(Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report new bad samples, and add up the images."""
-        self._finish(trainer, "val")
+        self.measured[_split(trainer)] = sum(all_gather_object(self._num_images))
+        self._report(trainer)
 
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report new bad samples, and add up the images."""
-        self._finish(trainer, "test")
+    on_test_epoch_end = on_validation_epoch_end
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -135,15 +123,14 @@ class BadSampleCounter(Callback):
         if most > self.max_bad_samples:
             self._report(trainer)
 
-    def _finish(self, trainer: pl.Trainer, split: str) -> None:
-        self.measured[split] = sum(all_gather_object(self._num_images))
-        self._report(trainer)
+    def _merge(self, known: Mapping[str, Occurrence]) -> None:
+        for problem, first in known.items():
+            self.known[problem] = min(self.known.get(problem, first), first)
 
     def _merge_ranks(self) -> None:
         """Merge the problems of all ranks, each with its first occurrence; a collective call."""
         for known in all_gather_object(self.known):
-            for problem, first in known.items():
-                self.known[problem] = min(self.known.get(problem, first), first)
+            self._merge(known)
 
     def _report(self, trainer: pl.Trainer) -> None:
         """Merge the problems of all ranks, warn of new ones, and write the table; a collective call.
@@ -169,13 +156,11 @@ class BadSampleCounter(Callback):
     def _write(self, trainer: pl.Trainer) -> None:
         if self.path is None or not self.known or not trainer.is_global_zero:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_name(f".{self.path.name}.part")
-        with draft.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(COLUMNS)
-            for problem, (epoch, step, split) in sorted(
-                self.known.items(), key=lambda item: (item[1], item[0])
-            ):
-                table.writerow([split, epoch, step, problem])
-        os.replace(draft, self.path)
+        ordered = sorted(self.known.items(), key=lambda item: (item[1], item[0]))
+        rows = ([split, epoch, step, problem] for problem, (epoch, step, split) in ordered)
+        write_table(self.path, COLUMNS, rows)
+
+
+def _split(trainer: pl.Trainer) -> str:
+    """Return the split of an evaluation."""
+    return "test" if trainer.testing else "val"

@@ -1,10 +1,11 @@
-"""The csv log of a run."""
+"""Tables of a run as csv: its log, and a writer that leaves no half of a file."""
 
 from __future__ import annotations
 
 import csv
 import os
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-__all__ = ["CSVLog"]
+__all__ = ["CSVLog", "write_table"]
 
 
 class CSVLog(CSVLogger):
@@ -46,12 +47,17 @@ class CSVLog(CSVLogger):
         # a kill may have cut off the last row
         kept = [row for row in rows if str(row.get("step")).isdigit() and int(row["step"]) < first_step]
         if len(kept) < len(rows):
-            part = path.with_suffix(".part")
-            with part.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, [key for key in rows[0] if key], extrasaction="ignore")
-                writer.writeheader()
-                writer.writerows(kept)
-            os.replace(part, path)
+            columns = [key for key in rows[0] if key]
+            write_table(path, columns, ([row.get(key) for key in columns] for row in kept))
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table as csv in one step, so that a kill leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *rows])
+    os.replace(part, path)
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:

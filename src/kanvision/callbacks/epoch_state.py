@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 
-from .averaged_weights import AveragedWeights
+from .averaged_weights import list_averages
 from .csv_log import CSVLog
 from .distributed import all_gather_object
 
@@ -155,11 +155,7 @@ def _restore_sum(
 
 def _modules_with_buffers(trainer: pl.Trainer) -> dict[str, nn.Module]:
     """Return the task, and the task with the average of the weights if there is one."""
-    modules: dict[str, nn.Module] = {"task": trainer.lightning_module}
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, AveragedWeights) and callback.averaged is not None:
-            modules["average"] = callback.averaged
-    return modules
+    return dict(zip(("task", "average"), [trainer.lightning_module, *list_averages(trainer)], strict=False))
 
 
 def _collect_buffers(trainer: pl.Trainer) -> dict[tuple[str, str], Tensor]:

@@ -9,13 +9,11 @@ from typing import Any, Protocol, cast, runtime_checkable
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from kanvision.layers import (
     GridSite,
-    change_structure,
     grid_sites,
     init_grids,
     map_functions,
@@ -25,7 +23,7 @@ from kanvision.layers import (
 from kanvision.optim import replace_parameter
 
 from .epoch_state import is_resumed_within_epoch
-from .structure_change import get_model, list_ema_models, rewrap_ddp
+from .structure_change import change_site, check_strategy, get_model, list_ema_models, rewrap_ddp
 
 __all__ = ["GridUpdate"]
 
@@ -122,11 +120,8 @@ class GridUpdate(Callback):
             raise ValueError(
                 "callbacks.grid.refine_at: no basis of this model can be refined; basis=bspline can"
             )
-        if sizes and trainer.world_size > 1 and type(trainer.strategy) is not DDPStrategy:
-            raise ValueError(
-                f"callbacks.grid.refine_at makes new parameters, which {type(trainer.strategy).__name__} "
-                "does not support in training; legal: one process, or trainer.strategy=ddp"
-            )
+        if sizes:
+            check_strategy(trainer, "callbacks.grid.refine_at makes new")
         for name, size in cells.items():
             for refined in sizes:
                 if refined % size:
@@ -207,19 +202,10 @@ class GridUpdate(Callback):
             averaged.basis.move(*domain)
 
     def _refine(self, trainer: pl.Trainer, pl_module: pl.LightningModule, size: int) -> None:
-        model = get_model(pl_module)
-        for site in grid_sites(model):
-            if site.num_cells is None or site.num_cells == size:
-                continue
-            factor = size // site.num_cells
-            before = {name: layer.basis_weight for name, layer in site.layers.items()}
-            matrix = change_structure(model, "refine_grid", site.name, factor=factor)
-            for average in list_ema_models(trainer):
-                change_structure(average, "refine_grid", site.name, factor=factor)
-            for name, layer in site.layers.items():
-                for optimizer in trainer.optimizers:
-                    convert = _map_state(matrix, layer.groups)
-                    replace_parameter(optimizer, before[name], layer.basis_weight, convert)
+        for site in grid_sites(get_model(pl_module)):
+            if site.num_cells is not None and site.num_cells != size:
+                factor = size // site.num_cells
+                change_site(trainer, pl_module, "refine_grid", site, _map_state, factor=factor)
         rewrap_ddp(trainer, pl_module)
 
 

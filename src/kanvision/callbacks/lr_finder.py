@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
 from pathlib import Path
@@ -11,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from matplotlib.figure import Figure
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from kanvision.tasks import Task
+from kanvision.visualization.charts import new_chart
+
+from .csv_log import write_table
 
 __all__ = ["LearningRateFinder", "find_steepest"]
 
@@ -97,12 +98,9 @@ class LearningRateFinder(Callback):
 
     def _write(self, losses: Sequence[float]) -> None:
         rates = self.rates[: len(losses)]
-        self.dirpath.mkdir(parents=True, exist_ok=True)
-        with (self.dirpath / "lr_finder.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([("lr", "loss"), *zip(rates, losses, strict=True)])
+        write_table(self.dirpath / "lr_finder.csv", ("lr", "loss"), zip(rates, losses, strict=True))
         steepest = find_steepest(rates, losses)
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        axes = figure.subplots()
+        figure, [[axes]] = new_chart(6, 4, labels=10, ticks=10, framed=True)
         axes.plot(rates, losses)
         if steepest is not None:
             axes.axvline(steepest, color="gray", linestyle="--", label=f"steepest: {steepest:.2g}")

@@ -89,37 +89,20 @@ class Preemption(Checkpoint):
         dataloader_idx: int = 0,
     ) -> None:
         """Stop after a signal; `on_exception` saves, once the trained weights are restored."""
-        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+        fits = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if fits or trainer.testing:
             self._exchange()
             self._stop_if_agreed(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop before the test."""
+        """Stop before the test, or before the results of a test are written."""
         self._exchange()
         self._exchange()  # with several ranks, the second result is that of the first call
         self._stop_if_agreed(trainer)
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Install the signal handlers."""
-        self._install_handlers(trainer)
-
-    def on_test_batch_start(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Stop after a signal."""
-        self._exchange()
-        self._stop_if_agreed(trainer)
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop before the results are written."""
-        self._exchange()
-        self._exchange()  # with several ranks, the second result is that of the first call
-        self._stop_if_agreed(trainer)
+    on_test_start = on_train_start
+    on_test_batch_start = on_validation_batch_start
+    on_test_end = on_train_end
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException

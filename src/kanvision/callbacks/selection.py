@@ -9,7 +9,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -17,16 +16,14 @@ from torch.optim import Optimizer
 from kanvision.layers import (
     SelectionSite,
     add_auxiliary,
-    change_structure,
     map_functions,
     selection_sites,
     structure_changes,
 )
-from kanvision.optim import replace_parameter
 
 from .checkpointing import BestCheckpoint
 from .epoch_state import is_resumed_within_epoch
-from .structure_change import get_model, list_ema_models, rewrap_ddp
+from .structure_change import change_site, check_strategy, get_model, list_ema_models, rewrap_ddp
 
 __all__ = ["BasisSelection"]
 
@@ -113,11 +110,7 @@ class BasisSelection(Callback):
                 f"callbacks.selection: train_epochs={first} and select_epochs={second}, so that "
                 f"trainer.max_epochs={epochs} leaves an epoch for the selected bases"
             )
-        if trainer.world_size > 1 and type(trainer.strategy) is not DDPStrategy:
-            raise ValueError(
-                f"callbacks.selection removes parameters, which {type(trainer.strategy).__name__} does not "
-                "support in training; legal: one process, or trainer.strategy=ddp"
-            )
+        check_strategy(trainer, "callbacks.selection removes")
         if is_resumed_within_epoch(trainer):
             self.on_train_epoch_start(trainer, pl_module)
 
@@ -199,21 +192,12 @@ class BasisSelection(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, sites: Collection[SelectionSite]
     ) -> None:
         self._remove_penalty()
-        model = get_model(pl_module)
         selected = {site.name: site.basis.selection()[0] for site in sites}
         self._log(pl_module, sites)
+        # averages have gates of their own, and get the selection of the trained model
         for site in sites:
             member = selected[site.name]
-            before = {name: layer.basis_weight for name, layer in site.layers.items()}
-            matrix = change_structure(model, "select_basis", site.name, member=member)
-            for name, layer in site.layers.items():
-                for optimizer in trainer.optimizers:
-                    convert = _map_state_of_scaled(matrix, layer.groups)
-                    replace_parameter(optimizer, before[name], layer.basis_weight, convert)
-        # the average has gates of its own, and gets the selection of the trained model
-        for average in list_ema_models(trainer):
-            for name, member in selected.items():
-                change_structure(average, "select_basis", name, member=member)
+            change_site(trainer, pl_module, "select_basis", site, _map_state_of_scaled, member=member)
         parameters = {id(parameter) for parameter in pl_module.parameters()}
         has_fewer_groups = [_remove_others(optimizer, parameters) for optimizer in trainer.optimizers]
         if any(has_fewer_groups):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from .csv_log import write_table
 from .distributed import all_gather_object
 
 __all__ = ["TestPredictions"]
@@ -60,10 +60,6 @@ class TestPredictions(Callback):
         """Collect the rows of all processes, and write the table; a collective call."""
         rows = {image: row for part in all_gather_object(self._rows) for image, row in part.items()}
         self._rows = {}
-        if not trainer.is_global_zero:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("image", *self._columns))
-            writer.writerows((image, *rows[image]) for image in sorted(rows))
+        if trainer.is_global_zero:
+            table = ((image, *rows[image]) for image in sorted(rows))
+            write_table(self.path, ("image", *self._columns), table)

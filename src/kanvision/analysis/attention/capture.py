@@ -141,13 +141,13 @@ def _following(model: nn.Module, stack: list[str], take: Callable[[_Call], None]
         assert isinstance(operator, KArAtOperator)
         take(_learned_call(operator, stack[-1], *args, **kwargs))
 
-    with ExitStack() as handles:
+    with ExitStack() as hooks:
         for name, module in model.named_modules():
             if isinstance(module, KArAtOperator):
-                handles.callback(module.register_forward_pre_hook(learned, with_kwargs=True).remove)
+                hooks.enter_context(module.register_forward_pre_hook(learned, with_kwargs=True))
             elif not isinstance(module, nn.Softmax):  # recorded with the module that contains it
-                handles.callback(module.register_forward_pre_hook(enter(name)).remove)
-                handles.callback(module.register_forward_hook(leave, always_call=True).remove)
+                hooks.enter_context(module.register_forward_pre_hook(enter(name)))
+                hooks.enter_context(module.register_forward_hook(leave, always_call=True))
         yield
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
+
+from kanvision.visualization.charts import new_chart
 
 from .lanczos import Density, Ritz
 
@@ -42,8 +43,7 @@ def contour_picture(
         labels: Labels of the two axes.
         track: Coordinates and epoch of each snapshot of the training.
     """
-    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
-    axes = figure.subplots()
+    figure, [[axes]] = new_chart(6.4, 5.2, framed=True)
     known = losses[np.isfinite(losses)]
     if known.size and known.min() > 0 and known.max() > _LOG_RATIO * known.min():
         levels = np.geomspace(known.min(), known.max(), 26)
@@ -68,10 +68,10 @@ def contour_picture(
                 va="bottom" if direction[1] > 0 else "top",
             )  # fmt: skip
     axes.plot(0, 0, "*", color=MARK, markeredgecolor="black", markersize=11, label="the checkpoint")
-    axes.set_xlim(xs[0], xs[-1])
-    axes.set_ylim(ys[0], ys[-1])
+    axes.set(xlim=(xs[0], xs[-1]), ylim=(ys[0], ys[-1]), xlabel=labels[0], ylabel=labels[1])
+    axes.set_title(title, fontsize=9)
     axes.legend(fontsize=7, loc="upper right")
-    return _label_axes(figure, axes, title, labels)
+    return figure
 
 
 def spectrum_picture(curve: Density, runs: Sequence[Ritz], size: int, *, title: str) -> Figure:
@@ -83,8 +83,7 @@ def spectrum_picture(curve: Density, runs: Sequence[Ritz], size: int, *, title: 
         size: Number of eigenvalues; the axis ends at the density of a tenth of an eigenvalue.
         title: Title of the figure.
     """
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.subplots()
+    figure, [[axes]] = new_chart(6.4, 4.2, framed=True)
     floor = _FLOOR * float(curve.density.max()) / size  # the peak holds nearly all eigenvalues
     axes.semilogy(curve.positions, np.maximum(curve.density, floor), color="#2a6f97", linewidth=1.2)
     if np.isfinite(curve.errors).all():
@@ -95,14 +94,7 @@ def spectrum_picture(curve: Density, runs: Sequence[Ritz], size: int, *, title: 
     values = np.concatenate([run.values for run in runs])
     axes.plot(values, np.full(len(values), 1.6 * floor), "|", color=LINE, markersize=7, label="Ritz values")
     axes.axvline(0, color="black", linewidth=0.6, linestyle=":")
-    axes.set_ylim(floor, None)
-    axes.legend(fontsize=7)
-    return _label_axes(figure, axes, title, ("eigenvalue of the Hessian", "density"))
-
-
-def _label_axes(figure: Figure, axes: Any, title: str, labels: tuple[str, str]) -> Figure:
+    axes.set(ylim=(floor, None), xlabel="eigenvalue of the Hessian", ylabel="density")
     axes.set_title(title, fontsize=9)
-    axes.set_xlabel(labels[0], fontsize=8)
-    axes.set_ylabel(labels[1], fontsize=8)
-    axes.tick_params(labelsize=7)
+    axes.legend(fontsize=7)
     return figure

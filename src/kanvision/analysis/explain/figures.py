@@ -13,6 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from kanvision.visualization.charts import new_chart
+
 __all__ = ["Panel", "channel_chart", "sheet", "write_sheet"]
 
 CELL = 2.0  # inches: side of an image in a sheet
@@ -118,8 +120,8 @@ def channel_chart(
         title: Title of the chart.
     """
     height = 1.3 + len(names) * (0.14 + 0.17 * len(worth))
-    figure = Figure(figsize=(7.0, height), dpi=DPI, layout="constrained")
-    ax = figure.subplots()
+    figure, [[ax]] = new_chart(7.0, height, ticks=10)
+    figure.set_dpi(DPI)
     thickness = 0.8 / max(len(worth), 1)
     middle = np.arange(len(names))
     for number, ((label, (mean, std)), color) in enumerate(zip(worth.items(), BARS, strict=False)):
@@ -130,10 +132,8 @@ def channel_chart(
             ax.text(min(value + spread, 1.0) + 0.01, y, f"{value:.2f}", va="center", fontsize=6)
     ax.set_yticks(middle, names)
     ax.invert_yaxis()
-    ax.set_xlim(0, 1.08)
-    ax.set_xlabel("0: nothing changes without the channel; 1: everything does", fontsize=8)
+    ax.set(xlim=(0, 1.08), xlabel="0: nothing changes without the channel; 1: everything does")
     ax.set_title(title, fontsize=10)
-    ax.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", fontsize=7, frameon=False)
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)

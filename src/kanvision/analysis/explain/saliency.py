@@ -163,10 +163,8 @@ def tapped(location: FeatureLocation, size: tuple[int, int]) -> Iterator[nn.Iden
         handle = module.register_forward_hook(
             lambda _, args, found: _change_item(found, location.items, through)
         )
-    try:
+    with handle:
         yield tap
-    finally:
-        handle.remove()
 
 
 def _through_tokens(tokens: Tensor, tap: nn.Module, size: tuple[int, int], num_prefix: int) -> Tensor:

@@ -1,0 +1,46 @@
+"""Axes of charts in one style: small text, no lines at the top and at the right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+__all__ = ["new_chart"]
+
+
+def new_chart(
+    width: float,
+    height: float,
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    labels: float = 8,
+    ticks: float = 7,
+    framed: bool = False,
+    **options: Any,
+) -> tuple[Figure, NDArray[np.object_]]:
+    """Return a figure and its axes, (rows, columns).
+
+    Args:
+        width: Width in inches.
+        height: Height in inches.
+        rows: Number of rows of axes.
+        columns: Number of columns of axes.
+        labels: Font size of the names of the axes.
+        ticks: Font size of the numbers.
+        framed: Draw the lines at the top and at the right.
+        **options: Options of `Figure.subplots`.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained")
+    grid: NDArray[np.object_] = figure.subplots(rows, columns, squeeze=False, **options)
+    each: Axes
+    for each in grid.flat:
+        each.tick_params(which="both", labelsize=ticks)
+        each.spines[["top", "right"]].set_visible(framed)
+        each.xaxis.label.set_size(labels)
+        each.yaxis.label.set_size(labels)
+    return figure, grid
