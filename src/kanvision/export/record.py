@@ -16,10 +16,12 @@ from kanvision.spec.tasks import Kind, MaskMode
 
 from .errors import ExportError
 
-__all__ = ["InputRecord", "NetworkRecord", "RecordError"]
+__all__ = ["KEY", "InputRecord", "NetworkRecord", "RecordError", "decode", "encode"]
 
 FORMAT = 1
 """Version of the record; a reader refuses others."""
+KEY = "kanvision"
+"""Entry of the metadata of a file that holds the record."""
 Record = TypeVar("Record")
 
 
@@ -116,6 +118,26 @@ class NetworkRecord:
             raise RecordError(f"{source}: the record has format={version}; this version reads {FORMAT}")
         values["input"] = _parse(InputRecord, values.get("input") or {}, f"{source}: input")
         return _parse(cls, values, str(source))
+
+
+def encode(record: NetworkRecord) -> str:
+    """Return a record as json."""
+    return json.dumps(record.to_dict())
+
+
+def decode(metadata: Mapping[str, str], path: object) -> NetworkRecord:
+    """Return the record in the metadata of a file.
+
+    Raises:
+        RecordError: If there is none, or this version does not know it.
+    """
+    if not metadata.get(KEY):
+        raise RecordError(f"{path}: carries no record of a network, so mode=export did not write it")
+    try:
+        values = json.loads(metadata[KEY])
+    except ValueError as error:
+        raise RecordError(f"{path}: its record is no json ({error})") from None
+    return NetworkRecord.from_dict(values, path)
 
 
 def _build(kind: Kind, name: str, arguments: Mapping[str, Any], changes: Mapping[str, Any]) -> nn.Module:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -37,10 +36,10 @@ def new_chart(
     """
     figure = Figure(figsize=(width, height), layout="constrained")
     grid: NDArray[np.object_] = figure.subplots(rows, columns, squeeze=False, **options)
-    each: Axes
+    each: Any
     for each in grid.flat:
         each.tick_params(which="both", labelsize=ticks)
         each.spines[["top", "right"]].set_visible(framed)
-        each.xaxis.label.set_size(labels)
-        each.yaxis.label.set_size(labels)
+        each.xaxis.label.set_fontsize(labels)
+        each.yaxis.label.set_fontsize(labels)
     return figure, grid

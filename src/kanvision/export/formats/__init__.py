@@ -16,7 +16,7 @@ from kanvision.export.program import FirstLogits
 from kanvision.export.record import NetworkRecord
 from kanvision.spec.evaluation import ExportFormat
 
-from . import onnx, pt2, safetensors, torchscript
+from . import graphs, onnx, safetensors
 
 __all__ = ["FORMATS", "FileFormat", "find_format"]
 
@@ -38,8 +38,8 @@ class FileFormat(NamedTuple):
 
 
 FORMATS: dict[ExportFormat, FileFormat] = {
-    "pt2": FileFormat(".pt2", pt2.write, pt2.read, True),
-    "torchscript": FileFormat(".torchscript", torchscript.write, torchscript.read, False),
+    "pt2": FileFormat(".pt2", graphs.write_pt2, graphs.read_pt2, True),
+    "torchscript": FileFormat(".torchscript", graphs.write_torchscript, graphs.read_torchscript, False),
     "safetensors": FileFormat(".safetensors", safetensors.write, safetensors.read, False),
     "onnx": FileFormat(".onnx", onnx.write, onnx.read, True),
 }

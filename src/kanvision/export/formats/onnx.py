@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,8 @@ from torch.export import ExportedProgram
 
 from kanvision.export.errors import import_extra
 from kanvision.export.program import FirstLogits
-from kanvision.export.record import NetworkRecord
+from kanvision.export.record import KEY, NetworkRecord, decode, encode
 from kanvision.spec.evaluation import Quantization
-
-from .metadata import KEY, decode, encode
 
 __all__ = ["QUANTIZERS", "read", "write"]
 
@@ -35,26 +34,33 @@ def write(path: Path, network: FirstLogits, program: ExportedProgram | None, rec
     """
     for module in ("onnx", "onnxscript"):
         import_extra(module, EXTRA)
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    with _silence("torch.onnx", "onnxscript", "onnx_ir"):
+        exported: Any = torch.onnx.export(
+            program,  # type: ignore[arg-type]
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    exported.model.metadata_props[KEY] = encode(record)
+    exported.save(path, external_data=False)
+
+
+@contextmanager
+def _silence(*names: str) -> Iterator[None]:
+    """Suppress warnings, and messages below errors of loggers."""
+    loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exported: Any = torch.onnx.export(
-                program,  # type: ignore[arg-type]
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
+            yield
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
-    exported.model.metadata_props[KEY] = encode(record)
-    exported.save(path, external_data=False)
 
 
 def read(path: Path) -> tuple[Callable[[Tensor], Any], NetworkRecord]:
@@ -89,17 +95,10 @@ def _quantize_int8(source: Path, target: Path) -> None:
     """
     import_extra("onnx", EXTRA)
     library = import_extra("onnxruntime.quantization", EXTRA)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger = logging.getLogger()
-        level = logger.level
-        logger.setLevel(logging.ERROR)  # advises to run a preprocessing that torch has done
-        try:
-            library.quantize_dynamic(
-                source, target, op_types_to_quantize=list(QUANTIZED), weight_type=library.QuantType.QInt8
-            )
-        finally:
-            logger.setLevel(level)
+    with _silence(""):  # the root logger advises to run a preprocessing that torch has done
+        library.quantize_dynamic(
+            source, target, op_types_to_quantize=list(QUANTIZED), weight_type=library.QuantType.QInt8
+        )
 
 
 QUANTIZERS: dict[Quantization, Callable[[Path, Path], None]] = {"int8": _quantize_int8}

@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from kanvision.export.program import FirstLogits
-from kanvision.export.record import NetworkRecord, RecordError
+from kanvision.export.record import KEY, NetworkRecord, RecordError, decode, encode
 from kanvision.layers import restore_structure
-
-from .metadata import KEY, decode, encode
 
 __all__ = ["build_network", "load_strictly", "read", "read_network", "read_weights", "write", "write_weights"]
 

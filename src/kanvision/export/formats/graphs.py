@@ -1,4 +1,4 @@
-"""Files of TorchScript, which libtorch runs in C++; torch has deprecated the format."""
+"""Files with the graph of a network: torch.export (pt2), and TorchScript, which torch has deprecated."""
 
 from __future__ import annotations
 
@@ -12,14 +12,33 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from kanvision.export.program import TRACED_BATCH, FirstLogits, random_images
-from kanvision.export.record import NetworkRecord
+from kanvision.export.record import KEY, NetworkRecord, decode, encode
 
-from .metadata import KEY, decode, encode
-
-__all__ = ["read", "write"]
+__all__ = ["read_pt2", "read_torchscript", "write_pt2", "write_torchscript"]
 
 
-def write(path: Path, network: FirstLogits, program: ExportedProgram | None, record: NetworkRecord) -> None:
+def write_pt2(
+    path: Path, network: FirstLogits, program: ExportedProgram | None, record: NetworkRecord
+) -> None:
+    """Write the graph with its weights."""
+    assert program is not None
+    torch.export.save(program, path, extra_files={KEY: encode(record)})
+
+
+def read_pt2(path: Path) -> tuple[Callable[[Tensor], Any], NetworkRecord]:
+    """Return the graph as a function, and the record of the network.
+
+    Raises:
+        RecordError: If the file has no record.
+    """
+    extra = {KEY: ""}
+    program = torch.export.load(path, extra_files=extra)
+    return program.module(), decode(extra, path)
+
+
+def write_torchscript(
+    path: Path, network: FirstLogits, program: ExportedProgram | None, record: NetworkRecord
+) -> None:
     """Write the trace of the network with its weights."""
     side = record.input.img_size
     images = random_images(TRACED_BATCH, record.input.in_chans, (side, side))
@@ -30,7 +49,7 @@ def write(path: Path, network: FirstLogits, program: ExportedProgram | None, rec
         torch.jit.save(traced, path, _extra_files={KEY: encode(record)})
 
 
-def read(path: Path) -> tuple[Callable[[Tensor], Any], NetworkRecord]:
+def read_torchscript(path: Path) -> tuple[Callable[[Tensor], Any], NetworkRecord]:
     """Return the trace as a function, and the record of the network.
 
     Raises:
