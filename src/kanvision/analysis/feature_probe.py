@@ -43,12 +43,10 @@ class Score(NamedTuple):
 def extract_features(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> tuple[Floats, Classes]:
     """Return the input of the classifier for each image, (N, F), and the targets, (N,).
 
-    Args:
-        model: Network in evaluation mode with the method `get_classifier` of timm.
-        batches: Batches with `image` and `target`, on the network's device.
+    The network is in evaluation mode; batches have `image` and `target`, on its device.
 
     Raises:
-        ValueError: The network has no classifier.
+        ValueError: The network has no classifier by the method `get_classifier` of timm.
     """
     features, classes = [], []
     with torch.no_grad(), _classifier_inputs(model) as taken:
@@ -71,13 +69,7 @@ def _classifier_inputs(model: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def neighbor_score(train: tuple[Floats, Classes], test: tuple[Floats, Classes], neighbors: int) -> Score:
-    """Score a vote of the nearest training images, weighted by cosine similarity.
-
-    Args:
-        train: Features and targets of the training images.
-        test: Features and targets of the test images.
-        neighbors: Number of neighbors; at most the number of training images is used.
-    """
+    """Score a vote of the nearest training images, weighted by cosine similarity, by features and targets."""
     from sklearn.neighbors import KNeighborsClassifier
 
     probe = KNeighborsClassifier(
@@ -90,14 +82,9 @@ def neighbor_score(train: tuple[Floats, Classes], test: tuple[Floats, Classes], 
 
 
 def linear_score(train: tuple[Floats, Classes], test: tuple[Floats, Classes], seed: int = 0) -> Score:
-    """Score a logistic regression on standardized features.
+    """Score a logistic regression on standardized features, by features and targets.
 
-    A fifth of the training images selects the regularization.
-
-    Args:
-        train: Features and targets of the training images.
-        test: Features and targets of the test images.
-        seed: Seed of the choice of that fifth.
+    A fifth of the training images, drawn by the seed, selects the regularization.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -134,12 +121,9 @@ def score_picture(
     *,
     title: str,
 ) -> Figure:
-    """Draw scores with their standard errors as bars.
+    """Draw scores with their standard errors as bars, by features and then by probe.
 
-    Args:
-        scores: Scores by features and then by probe.
-        chance: Accuracy of the most frequent class, drawn as a dotted line.
-        title: Title of the figure.
+    The dotted line is `chance`, the accuracy of the most frequent class.
     """
     figure, [[axes]] = new_chart(6.0, 3.4, ticks=8, framed=True)
     probes = list(next(iter(scores.values())))

@@ -130,7 +130,7 @@ def measure_layers(
 
     Args:
         model: Network in evaluation mode.
-        batches: Function that returns batches of images; they are the same at each call.
+        batches: Function that returns the same batches of images at each call.
         found: Layers of the network, see `find_learned_layers`.
         start: The same layers before training.
         num_bins: Number of bins of a histogram.

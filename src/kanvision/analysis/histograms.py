@@ -154,12 +154,7 @@ def histogram_chart(found: Mapping[str, Mapping[int, Counts]], limits: Mapping[s
 def training_chart(
     found: Mapping[str, Mapping[int, Counts]], moved: Mapping[str, Mapping[int, float]]
 ) -> Figure:
-    """Draw standard deviation, share near 0 and relative change of each kind over the epochs.
-
-    Args:
-        found: Counts by kind and epoch.
-        moved: Results of `changed` by kind and epoch.
-    """
+    """Draw standard deviation, share near 0 and relative change (`changed`) of each kind over the epochs."""
     figure, [axes] = new_chart(13.0, 3.6, 1, 3)
     for index, (kind, by_epoch) in enumerate(found.items()):
         look = {"color": "black", "lw": 2.0} if kind == ALL else {"color": f"C{index}", "lw": 1.2}

@@ -29,16 +29,9 @@ td.number { text-align: right; font-variant-numeric: tabular-nums }
 
 
 def write_page(folder: Path, title: str, about: Mapping[str, object], result: AnalysisResult) -> Path:
-    """Write the page of an analysis whose files are written already.
+    """Write the page of an analysis whose files are in the folder already, and return its path.
 
-    Args:
-        folder: Folder of the files; the page works without it.
-        title: Title of the page.
-        about: Checkpoint, data and settings of the analysis.
-        result: Result of the analysis.
-
-    Returns:
-        The path of the page.
+    The page works without the folder; `about` has checkpoint, data and settings of the analysis.
     """
     parts = [f"<h1>{escape(title)}</h1>", _list(result.sentences)]
     parts += [_figure(folder, picture.name, picture.caption) for picture in result.pictures]
@@ -50,11 +43,7 @@ def write_page(folder: Path, title: str, about: Mapping[str, object], result: An
 
 
 def write_index(root: Path) -> Path:
-    """Write an index of the pages of all analyses in the subfolders of a folder.
-
-    Returns:
-        The path of the index.
-    """
+    """Write an index of the pages of all analyses in the subfolders of a folder, and return its path."""
     parts = ["<h1>Analyses</h1>"]
     for summary in sorted(root.glob(f"*/{SUMMARY}")):
         folder, facts = summary.parent, json.loads(summary.read_text("utf-8"))

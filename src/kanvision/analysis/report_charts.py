@@ -47,10 +47,9 @@ def score_chart(lines: Sequence[ScoreLine], metric: str) -> Figure:
 
 
 def learning_chart(curves: Mapping[str, Mapping[str, Sequence[Mapping[int, float]]]]) -> Figure:
-    """Draw metrics over epochs: a panel for each metric, a color for each setting, the mean over its seeds.
+    """Draw values by epoch of the runs of each metric and setting.
 
-    Args:
-        curves: Values by epoch of each run, by metric and setting.
+    A panel for each metric, a color for each setting, and the mean over its seeds.
     """
     figure, [axes] = new_chart(5.4 * len(curves), 3.6, 1, len(curves), ticks=8)
     for ax, (metric, by_setting) in zip(axes, curves.items(), strict=True):

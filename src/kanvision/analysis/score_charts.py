@@ -55,11 +55,7 @@ def calibration_chart(edges: Array, accuracy: Array, confidence: Array, counts: 
 
 
 def roc_chart(curves: Mapping[str, tuple[Array, Array, float]]) -> Figure:
-    """Draw true against false positive rates of classes, those with the smallest areas by name.
-
-    Args:
-        curves: False positive rates, true positive rates and area, by class.
-    """
+    """Draw false and true positive rates with their area, by class; those with the smallest areas by name."""
     figure, [[ax]] = new_chart(4.8, 4.6, labels=9, ticks=8)
     ax.plot([0, 1], [0, 1], color="#999999", lw=1, ls="--")
     lowest = sorted(curves, key=lambda name: curves[name][2])[:MOST_CURVES]

@@ -58,9 +58,7 @@ def singular_values(matrices: Tensor) -> Values:
 def numerical_rank(values: Values, size: int) -> NDArray[np.int64]:
     """Count the singular values above size * eps * largest value, with the eps of float32.
 
-    Args:
-        values: Singular values, (..., K).
-        size: Larger side of the matrices.
+    `size` is the larger side of the matrices.
     """
     limit = size * float(np.finfo(np.float32).eps) * values[..., :1]
     rank: NDArray[np.int64] = (values > limit).sum(-1)
@@ -91,11 +89,7 @@ def drop_at(values: Values, rank: int) -> float:
 def weight_matrices(model: nn.Module, largest: int) -> tuple[dict[str, Tensor], dict[str, tuple[int, int]]]:
     """Return weights as matrices of outputs x inputs, and the sizes of those that are too large, by name.
 
-    Norms, biases and other vectors have no spectrum and are left out.
-
-    Args:
-        model: Network.
-        largest: Limit of the smaller side of a matrix.
+    Norms, biases and other vectors have no spectrum and are left out. `largest` limits the smaller side.
     """
     matrices = {}
     too_large = {}

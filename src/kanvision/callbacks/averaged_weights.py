@@ -74,12 +74,7 @@ class AveragedWeights(WeightAveraging):
 
     @torch.no_grad()
     def update(self, pl_module: pl.LightningModule, weight: float) -> None:
-        """Update the average with the weights of a task.
-
-        Args:
-            pl_module: The task.
-            weight: Weight w of its weights.
-        """
+        """Update the average with the weights of a task, which have the weight w."""
         assert self._average_model is not None
         average = self._average_model
         averaged = _tensors(average.module)
@@ -160,13 +155,7 @@ def list_averages(trainer: pl.Trainer) -> list[pl.LightningModule]:
 
 
 def ema_decay(decay: float, warmup: bool, num_updates: int) -> float:
-    """Return the weight of the old average at the next update: `decay`, or min(decay, (1 + t) / (10 + t)).
-
-    Args:
-        decay: Decay after the warm-up.
-        warmup: Take the minimum.
-        num_updates: Number of updates so far, t.
-    """
+    """Return the weight of the old average at update t; in a warm-up min(decay, (1 + t) / (10 + t))."""
     return min(decay, (1 + num_updates) / (10 + num_updates)) if warmup else decay
 
 

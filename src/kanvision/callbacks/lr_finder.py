@@ -114,12 +114,7 @@ class LearningRateFinder(Callback):
 
 
 def find_steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
-    """Return the rate at which the loss falls fastest with the logarithm of the rate; None if it never falls.
-
-    Args:
-        rates: Rising rates.
-        losses: Loss at each rate.
-    """
+    """Return the rate at which the loss falls fastest with the logarithm of the rate, or None."""
     if len(losses) < 3:
         return None
     slopes = np.gradient(np.asarray(losses), np.log(rates))[1:-1]

@@ -140,14 +140,9 @@ def resize_masks(masks: Tensor, size: Sequence[int]) -> Tensor:
 def class_panels(
     images: Pixels, targets: Tensor, predicted: Tensor, confidences: Tensor, class_names: Sequence[str] | None
 ) -> list[Panel]:
-    """Return panels with the predicted class and, if it is wrong (red), the target class.
+    """Return panels of images (N, H, W, 3) with the predicted class and, if it is wrong, in red the target.
 
-    Args:
-        images: Images (N, H, W, 3).
-        targets: Target classes (N,).
-        predicted: Predicted classes (N,).
-        confidences: Probabilities of the predicted classes (N,).
-        class_names: Names by class, or None for numbers.
+    Targets, predicted classes and their probabilities are (N,); without names, classes are numbers.
     """
     panels = []
     for image, *labels, confidence in zip(images, predicted, targets, confidences, strict=True):
@@ -189,11 +184,9 @@ def mask_panels(images: Pixels, targets: Tensor, predicted: Tensor) -> list[Pane
 
 
 def panel_grid(panels: Sequence[Panel], tile: int) -> Image.Image:
-    """Return a near-square grid of panels, each with its frame and with its text below.
+    """Return a near-square grid of panels of one size, each with its frame and with its text below.
 
-    Args:
-        panels: Panels of one size.
-        tile: Height of an image in the grid, in pixels.
+    `tile` is the height of an image in the grid, in pixels.
     """
     columns = math.ceil(math.sqrt(len(panels)))
     rows = math.ceil(len(panels) / columns)

@@ -226,12 +226,7 @@ def _map_state_of_scaled(matrix: Tensor, groups: int) -> Callable[[Tensor], Tens
 
 
 def _remove_others(optimizer: Optimizer, parameters: Collection[int]) -> bool:
-    """Remove all other parameters from an optimizer; return True if it has fewer groups then.
-
-    Args:
-        optimizer: Optimizer to change.
-        parameters: Identities of the parameters that stay.
-    """
+    """Remove other parameters than those with some identities; return True if there are fewer groups then."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if id(parameter) not in parameters:

@@ -51,16 +51,7 @@ def change_site(
     map_state: MapState,
     **arguments: Any,
 ) -> None:
-    """Change the structure of a model and its averages at a site, and map the state of the optimizer.
-
-    Args:
-        trainer: Trainer of the task.
-        pl_module: The task.
-        kind: Kind of the change, see `change_structure`.
-        site: Site of the model.
-        map_state: Function from map of the weights and groups of a layer to the map of the state.
-        **arguments: Arguments of the change.
-    """
+    """Change the structure of a model and its averages at a site, and map the state of the optimizers."""
     before = {name: layer.basis_weight for name, layer in site.layers.items()}
     matrix = change_structure(get_model(pl_module), kind, site.name, **arguments)
     for average in list_ema_models(trainer):

@@ -13,11 +13,7 @@ class ExportError(RuntimeError):
 
 
 def import_extra(module: str, extra: str) -> Any:
-    """Return a module of an optional dependency.
-
-    Args:
-        module: Name of the module.
-        extra: Extra of kanvision that installs it.
+    """Return a module of an optional dependency, which an extra of kanvision installs.
 
     Raises:
         ExportError: If it is not installed.

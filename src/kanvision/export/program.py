@@ -59,13 +59,7 @@ def choose_sizes(side: int, stride: int, dynamic: bool) -> list[Size]:
 
 
 def check_sizes(network: nn.Module, in_chans: int, sizes: Sequence[Size], stride: int) -> None:
-    """Check that a network takes images of all sizes.
-
-    Args:
-        network: The network.
-        in_chans: Number of channels of an image.
-        sizes: Heights and widths.
-        stride: Number that both sides must be multiples of.
+    """Check that a network takes images of all sizes (height, width), multiples of the stride.
 
     Raises:
         ExportError: If it does not.
@@ -91,10 +85,10 @@ def check_sizes(network: nn.Module, in_chans: int, sizes: Sequence[Size], stride
 def trace(
     network: nn.Module, in_chans: int, size: Size, *, stride: int = 1, dynamic: bool = False
 ) -> ExportedProgram:
-    """Return the graph of a network.
+    """Return the graph of a network in evaluation mode, without gradients.
 
     Args:
-        network: Network in evaluation mode, without gradients.
+        network: The network.
         in_chans: Number of channels of an image.
         size: Height and width of the traced images; with `dynamic` not equal.
         stride: Number that both sides are multiples of, with `dynamic`.

@@ -75,12 +75,7 @@ def likeness(after: Floats) -> float:
 def map_sheet(pictures: NDArray[np.uint8], labels: Sequence[str], block: BlockMaps) -> Figure:
     """A row for each image: logits where they are positive, and signed entries after the activation.
 
-    Of more than a few heads the two have rows of their own.
-
-    Args:
-        pictures: (B, H, W, 3).
-        labels: Of the images.
-        block: Their maps.
+    Of more than a few heads the two have rows of their own. `pictures` are (B, H, W, 3).
     """
     rows, names = [], []
     for index, (picture, label) in enumerate(zip(pictures, labels, strict=True)):

@@ -77,11 +77,7 @@ def contour_picture(
 def spectrum_picture(curve: Density, runs: Sequence[Ritz], size: int, *, title: str) -> Figure:
     """Draw a spectral density on a logarithmic axis, with its Ritz values.
 
-    Args:
-        curve: The density.
-        runs: Results for the start vectors.
-        size: Number of eigenvalues; the axis ends at the density of a tenth of an eigenvalue.
-        title: Title of the figure.
+    The axis ends at the density of a tenth of one of the `size` eigenvalues.
     """
     figure, [[axes]] = new_chart(6.4, 4.2, framed=True)
     floor = _FLOOR * float(curve.density.max()) / size  # the peak holds nearly all eigenvalues

@@ -138,10 +138,6 @@ def extreme_eigenvalues(runs: Sequence[Ritz], number: int) -> tuple[Floats, Floa
     """Return the eigenvalues largest in absolute value, and the bound of the error of each.
 
     Each of them comes from the run with the smallest bound. Equal eigenvalues appear once.
-
-    Args:
-        runs: Results for the start vectors.
-        number: Number of eigenvalues.
     """
     number = min(number, *(len(run.values) for run in runs))
     found: list[tuple[float, float]] = []

@@ -162,13 +162,7 @@ def surface(
 ) -> Floats:
     """Return the loss at each point of a grid, (len(ys), len(xs)); the weights of the network are restored.
 
-    Args:
-        loss: Function that returns the loss at the current weights.
-        model: The network.
-        plane: Plane of weights.
-        xs: First coordinates.
-        ys: Second coordinates.
-        tick: Function to call after each point.
+    `loss` returns the loss at the current weights; `tick` is called after each point.
     """
     values = np.full((len(ys), len(xs)), np.nan)
     for row, y in enumerate(ys):

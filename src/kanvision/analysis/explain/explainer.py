@@ -122,12 +122,7 @@ class Explainer:
     _noise: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
 
     def explain(self, image: Tensor, target: ExplanationTarget) -> tuple[list[SaliencyResult], Tensor | None]:
-        """Return the maps of all methods with their scores, and the integrated gradients (C, H, W).
-
-        Args:
-            image: Image, (1, C, H, W).
-            target: Prediction to explain.
-        """
+        """Return the maps of all methods with their scores, and the integrated gradients (C, H, W)."""
         score = class_score(self.logits, target.channel, target.region)
         maps: list[tuple[str, str, Tensor, dict[str, float]]] = [
             ("grad_cam", layer, grad_cam(score, location, image, self.stride), {})
@@ -151,10 +146,7 @@ class Explainer:
     def channels(self, image: Tensor, target: ExplanationTarget, attributions: Tensor | None) -> ChannelWorth:
         """Return the relevance of each channel to one prediction; maps are those of the first location.
 
-        Args:
-            image: Image, (1, C, H, W).
-            target: Prediction to explain.
-            attributions: Integrated gradients, (C, H, W), or None.
+        `attributions` are integrated gradients, (C, H, W), or None.
         """
         score = class_score(self.logits, target.channel, target.region)
         location = next(iter(self.locations.values()), None)

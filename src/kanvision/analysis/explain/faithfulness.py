@@ -29,12 +29,9 @@ class Faithfulness(NamedTuple):
 
 
 def keep(images: Tensor, pixels: Tensor, baseline: Tensor) -> Tensor:
-    """Return images with the baseline outside of some pixels.
+    """Return images (B, C, H, W) with the baseline outside of the pixels to keep, bool (B, H, W).
 
-    Args:
-        images: Images, (B, C, H, W).
-        pixels: Pixels to keep, bool (B, H, W).
-        baseline: Replacement, broadcastable to the images.
+    The baseline is broadcastable to the images.
     """
     return images.where(pixels[:, None], baseline)
 

@@ -111,13 +111,9 @@ def channel_chart(
     paths: Sequence[Path],
     title: str,
 ) -> None:
-    """Write a bar chart of the relevance of each channel by each measure.
+    """Write a bar chart of the relevance of each channel by each measure, as png or svg by the suffix.
 
-    Args:
-        names: Names of the channels.
-        worth: Mean and standard deviation over images, (C,) each, by the name of the measure.
-        paths: Files with the suffix png or svg.
-        title: Title of the chart.
+    `worth` has mean and standard deviation over images, (C,) each, by the name of the measure.
     """
     height = 1.3 + len(names) * (0.14 + 0.17 * len(worth))
     figure, [[ax]] = new_chart(7.0, height, ticks=10)

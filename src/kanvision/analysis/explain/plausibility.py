@@ -32,17 +32,11 @@ class Overlap(NamedTuple):
 
 
 def otsu(maps: Tensor) -> Tensor:
-    """Return the threshold of Otsu for each map.
+    """Return the threshold of Otsu for each finite map (B, H, W): (B,), the value itself for a constant map.
 
     Otsu 1979, "A Threshold Selection Method from Gray-Level Histograms": of 256 equal steps between the
     smallest and the largest value, the one with the largest variance between the two classes,
     w_0 w_1 (m_0 - m_1)^2; values above it are foreground. Of equal variances, the first step counts.
-
-    Args:
-        maps: Maps, (B, H, W), finite.
-
-    Returns:
-        Thresholds, (B,); the value itself for a constant map.
     """
     values = maps.flatten(1).double()
     low, high = values.amin(dim=1, keepdim=True), values.amax(dim=1, keepdim=True)
@@ -61,14 +55,9 @@ def otsu(maps: Tensor) -> Tensor:
 
 
 def selected(maps: Tensor, threshold: Threshold = "otsu") -> Tensor:
-    """Select the salient pixels of each map.
+    """Return the salient pixels of maps that are not negative, bool (B, H, W).
 
-    Args:
-        maps: Maps, (B, H, W), not negative.
-        threshold: Threshold. Ties are broken by a fixed shuffle.
-
-    Returns:
-        Selected pixels, bool (B, H, W); none of a constant map with the threshold of Otsu.
+    Ties at a share are broken by a fixed shuffle; Otsu's threshold selects none of a constant map.
     """
     if threshold == "otsu":
         return maps > otsu(maps)[:, None, None]
@@ -77,13 +66,9 @@ def selected(maps: Tensor, threshold: Threshold = "otsu") -> Tensor:
 
 
 def ranks(maps: Tensor) -> Tensor:
-    """Return the rank of each pixel in descending order, from 0; ties are broken by a fixed shuffle.
+    """Return the rank of each pixel of maps (B, H, W) in descending order, from 0, int64 (B, H, W).
 
-    Args:
-        maps: Maps, (B, H, W).
-
-    Returns:
-        Ranks, int64 (B, H, W).
+    Ties are broken by a fixed shuffle.
     """
     number = maps[0].numel()
     shuffle = torch.randperm(number, generator=torch.Generator().manual_seed(0)).to(maps.device)
@@ -94,12 +79,7 @@ def ranks(maps: Tensor) -> Tensor:
 
 
 def overlap(found: Tensor, truth: Tensor) -> Overlap:
-    """Return the agreement of predicted and target pixels.
-
-    Args:
-        found: Predicted pixels, bool (B, H, W).
-        truth: Target pixels, bool (B, H, W).
-    """
+    """Return the agreement of predicted and target pixels, bool (B, H, W) each."""
     found, truth = found.flatten(1), truth.flatten(1)
     hits, taken, right = ((found & truth).sum(dim=1), found.sum(dim=1), truth.sum(dim=1))
     nothing = (taken + right) == 0
@@ -116,15 +96,9 @@ def overlap(found: Tensor, truth: Tensor) -> Overlap:
 
 
 def border_band(mask: Tensor, width: int = 2) -> Tensor:
-    """Return the pixels on both sides of the edge of a mask: dilated mask without eroded mask.
+    """Return the pixels on both sides of the edge of masks, bool (B, H, W): dilated without eroded mask.
 
-    Args:
-        mask: Mask, bool (B, H, W).
-        width: Width of the band on each side in pixels (Chebyshev distance). The frame of the image is not an
-            edge.
-
-    Returns:
-        Pixels of the band, bool (B, H, W).
+    The band has `width` pixels on each side (Chebyshev distance). The frame of the image is not an edge.
     """
     side = 2 * width + 1
     dilated, kept = (
@@ -135,17 +109,11 @@ def border_band(mask: Tensor, width: int = 2) -> Tensor:
 
 
 def concentration(maps: Tensor, region: Tensor) -> Tensor:
-    """Return the density of a map in a region divided by its density on the whole image.
+    """Return the density of a map in a region divided by its density on the whole image, (B,).
 
     Concentration is (share of the sum of the map in the region) / (share of the pixels in the region): 1 for
-    a map that is independent of the region. It has no threshold.
-
-    Args:
-        maps: Maps, (B, H, W), not negative.
-        region: Region, bool (B, H, W).
-
-    Returns:
-        Concentration, (B,); NaN if the region is empty or the map is 0 everywhere.
+    a map that is independent of the region, NaN if the region is empty or the map is 0 everywhere. It has no
+    threshold. Maps (B, H, W) are not negative, regions bool (B, H, W).
     """
     maps = maps.double()
     inside, whole = (maps * region).sum(dim=(1, 2)), maps.sum(dim=(1, 2))

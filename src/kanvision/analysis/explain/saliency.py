@@ -134,9 +134,7 @@ def integrated_gradients(
 def tapped(location: FeatureLocation, size: tuple[int, int]) -> Iterator[nn.Identity]:
     """Provide a module that the feature maps of a location pass as (B, F, H', W') inside the context.
 
-    Args:
-        location: Location of the feature maps.
-        size: Height and width of the padded images, which give the grid of tokens.
+    `size` is height and width of the padded images, which give the grid of tokens.
     """
     tap = nn.Identity()
 

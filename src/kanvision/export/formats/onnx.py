@@ -86,9 +86,7 @@ def read(path: Path) -> tuple[Callable[[Tensor], Any], NetworkRecord]:
 def _quantize_int8(source: Path, target: Path) -> None:
     """Write a file with 8-bit integer weights of linear maps, whose inputs are quantized when it runs.
 
-    Args:
-        source: File of ONNX with float32 weights.
-        target: The new file.
+    The source has float32 weights.
 
     Raises:
         ExportError: If onnx or onnxruntime is not installed.

@@ -29,11 +29,7 @@ def write_weights(
 ) -> None:
     """Write the weights of a network with its record.
 
-    Args:
-        path: The file.
-        network: The network.
-        record: Its record.
-        dtype: Type of the parameters; buffers, such as knots and statistics, keep theirs. None: as they are.
+    Parameters get the type `dtype`, or keep theirs; buffers, such as knots and statistics, keep theirs.
     """
     learned = {name for name, _ in network.named_parameters(remove_duplicate=False)}
     # tensors that share memory are written each, since the format allows no shared memory
