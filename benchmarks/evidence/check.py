@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
-import tempfile
-from pathlib import Path
 
 from kanvision.statistics import mean_interval
 
 from .plan import Item
-from .queue import Queue, log_path, train_elsewhere
+from .queue import Queue, train_elsewhere
 
 __all__ = ["check_row", "prediction_bounds"]
 
@@ -49,13 +46,11 @@ def check_row(queue: Queue, table: str, row: str, seed: int | None) -> bool:
             f"{table}/{row}: two records or more are needed for an interval, found {len(scores)}"
         )
     item = Item(table, row, next(iter(scores)) if seed is None else seed)
-    with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder, "run")
-        train_elsewhere(queue.words(item), run, queue.repository)
-        results = run / "metrics.json"
-        if not results.is_file():
-            raise ValueError(f"{item} failed:\n{log_path(run).read_text('utf-8')}")
-        score = 100 * float(json.loads(results.read_text("utf-8"))[comparison.metric])
+    words = queue.words(item)
+    try:
+        score = 100 * float(train_elsewhere(words, queue.repository)[comparison.metric])
+    except ValueError as error:
+        raise ValueError(f"{item} failed:\n{error}") from None
     low, high = prediction_bounds(list(scores.values()))
     agrees = low <= score <= high
     print(f"{item}: {comparison.metric} {score:.2f} %, recorded {scores.get(item.seed, math.nan):.2f} %")

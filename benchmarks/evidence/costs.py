@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from .ledger import describe_machine
 from .plan import Item
-from .queue import Queue, log_path, train_elsewhere
+from .queue import Queue, train_elsewhere
 
 __all__ = ["Costs", "print_plan"]
 
@@ -52,14 +50,11 @@ class Costs:
     def _time(self, item: Item) -> dict[str, Any] | None:
         words = [*self.queue.plan.command(item, item.lr), *ONE_EPOCH]
         epochs = self._max_epochs(item)
-        with tempfile.TemporaryDirectory() as folder:
-            run = Path(folder, "run")
-            train_elsewhere(words, run, self.queue.repository)
-            if not (run / "metrics.json").is_file():
-                log = log_path(run)
-                print(log.read_text("utf-8") if log.is_file() else f"{item}: no output", file=sys.stderr)
-                return None
-            record = json.loads((run / "metrics.json").read_text("utf-8"))
+        try:
+            record = train_elsewhere(words, self.queue.repository)
+        except ValueError as error:
+            print(f"{item}: {error}", file=sys.stderr)
+            return None
         timed = {
             "cpu_seconds": record["train_cpu_seconds"],
             "max_epochs": epochs,

@@ -62,8 +62,8 @@ def _our_results(tables: Iterable[TableResult]) -> dict[str, Ours]:
     found = {}
     for table in tables:
         for row in table.rows:
-            minutes = row.cpu_minutes(table.commit)
-            cost = ONE_CORE if minutes is None else f"{ONE_CORE}, {minutes:.2g} CPU minutes"
+            minutes = _minutes(table, row)
+            cost = f"{ONE_CORE}, {minutes} CPU minutes" if minutes else ONE_CORE
             found[row.experiment.name] = Ours(f"{_score(row)} ({len(row.records)} seeds)", cost)
     return found
 
@@ -110,9 +110,7 @@ def _row_cells(table: TableResult, row: RowResult) -> list[str]:
             images = "" if contrast.over_images is None else _bounds(contrast.over_images, "+")
             p = "" if contrast.p_adjusted is None else f"{contrast.p_adjusted:.2g}"
             cells += [_difference(contrast.over_seeds), images, p, contrast.verdict]
-    minutes = row.cpu_minutes(table.commit)
-    cells += ["" if minutes is None else f"{minutes:.2g}", f"{record['lr']:g}"]
-    return [*cells, _command(row)]
+    return [*cells, _minutes(table, row), f"{record['lr']:g}", _command(row)]
 
 
 def _conclusions(table: TableResult) -> list[str]:
@@ -170,19 +168,23 @@ def _render_readme(tables: list[TableResult]) -> str:
 
 def _first_page_cells(table: TableResult, row: RowResult) -> list[str]:
     verdict = "" if row.contrast is None else f"{row.verdict} ({_difference(row.contrast.over_seeds)})"
-    minutes = row.cpu_minutes(table.commit)
     return [
         f"[{table.name}](docs/evidence.md#{table.name}): {row.experiment.title}",
         _score(row),
         verdict,
         f"{_size(row):,}",
-        "" if minutes is None else f"{minutes:.2g}",
+        _minutes(table, row),
         _command(row),
     ]
 
 
 def _size(row: RowResult) -> int:
     return int(_first(row)["parameters"])
+
+
+def _minutes(table: TableResult, row: RowResult) -> str:
+    minutes = row.cpu_minutes(table.commit)
+    return "" if minutes is None else f"{minutes:.2g}"
 
 
 def _command(row: RowResult) -> str:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import json
 import multiprocessing
 import os
 import runpy
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -142,11 +144,22 @@ def log_path(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.log")
 
 
-def train_elsewhere(words: Sequence[str], folder: Path, repository: Path) -> None:
-    """Run `train.py` in a process of its own, and wait for its end."""
-    process = FORKS.Process(target=run_training, args=(list(words), folder, repository))
-    process.start()
-    process.join()
+def train_elsewhere(words: Sequence[str], repository: Path) -> dict[str, Any]:
+    """Run `train.py` in a process of its own and a temporary folder, and return its metrics.
+
+    Raises:
+        ValueError: The run fails; the message has its output.
+    """
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root, "run")
+        process = FORKS.Process(target=run_training, args=(list(words), folder, repository))
+        process.start()
+        process.join()
+        results, log = folder / "metrics.json", log_path(folder)
+        if not results.is_file():
+            raise ValueError(log.read_text("utf-8") if log.is_file() else "no output")
+        found: dict[str, Any] = json.loads(results.read_text("utf-8"))
+    return found
 
 
 def run_training(words: Sequence[str], folder: Path, repository: Path) -> None:

@@ -32,13 +32,7 @@ class ImageScores(Callback):
         self._parts: list[list[NDArray[Any]]] = []
 
     def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
         """Keep the outputs of a batch."""
         if outputs is None or "index" not in batch:

@@ -70,13 +70,7 @@ class PredictionImages(Callback):
         self._samples = []
 
     def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
         """Keep the first images with their targets and predictions."""
         missing = self.num_images - sum(len(images) for images, *_ in self._samples)

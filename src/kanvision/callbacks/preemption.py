@@ -81,12 +81,7 @@ class Preemption(Checkpoint):
             self._save(trainer)
 
     def on_validation_batch_start(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, *_: Any, **__: Any
     ) -> None:
         """Stop after a signal; `on_exception` saves, once the trained weights are restored."""
         fits = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
