@@ -18,6 +18,8 @@ from kanvision.config.schema.base import Section
 from kanvision.config.schema.keys import format_yaml
 from kanvision.config.yaml_files import YamlLoader
 
+from .plan import read_table_file
+
 __all__ = ["PAPERS", "Ours", "Papers", "render_papers"]
 
 PAPERS = "docs/results/papers.yaml"
@@ -122,7 +124,7 @@ def render_papers(repository: Path, ours: Mapping[str, Ours]) -> str:
 def _render_table(rows: list[Experiment], ours: Mapping[str, Ours]) -> str:
     """Return a table of conf/ with what its rows share above it."""
     path = rows[0].table
-    table = ExperimentTable.model_validate(yaml.load(path.read_text("utf-8"), YamlLoader))
+    table = read_table_file(path)
     short = dict(zip((row.name for row in rows), table.rows, strict=True))
     shared = {"Source": table.source, "Protocol": table.protocol, "Hardware": table.hardware}
     lines = [f"### {table.title}", "", f"- Table: `conf/tables/{path.name}`"]

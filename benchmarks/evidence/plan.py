@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,11 +11,12 @@ from typing import Literal
 import yaml
 from pydantic import Field, model_validator
 
-from kanvision.config.experiments import Experiment, list_experiments
+from kanvision.config.cards import tables
+from kanvision.config.experiments import Experiment, ExperimentTable, list_experiments
 from kanvision.config.schema.base import Section
 from kanvision.config.yaml_files import YamlLoader
 
-__all__ = ["REPOSITORY", "Comparison", "Item", "Plan"]
+__all__ = ["REPOSITORY", "Comparison", "Item", "Plan", "read_table_file"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLAN = "docs/results/plan.yaml"
@@ -118,9 +118,10 @@ class Plan(Section):
             ValueError: A table or a row is unknown.
         """
         self._experiments.clear()
-        for experiment in list_experiments(folders).values():
-            if experiment.table.stem in self.tables:
-                self._experiments.setdefault(experiment.table.stem, {})[_short(experiment)] = experiment
+        for table, rows in tables(list_experiments(folders).values()).items():
+            if table in self.tables:
+                names = read_table_file(rows[0].table).rows
+                self._experiments[table] = dict(zip(names, rows, strict=True))
         faults = [
             f"tables.{name}: conf/tables has no such file"
             for name in self.tables.keys() - self._experiments.keys()
@@ -181,10 +182,6 @@ class Plan(Section):
         return words + (["test=false"] if item.lr is not None else [])
 
 
-def _short(experiment: Experiment) -> str:
-    """Return the name of a row in its table."""
-    pattern = yaml.load(experiment.table.read_text("utf-8"), YamlLoader)["experiments"]
-    before, after = pattern.split("<row>")
-    match = re.fullmatch(f"{re.escape(before)}(.*){re.escape(after)}", experiment.name)
-    assert match is not None
-    return match[1]
+def read_table_file(path: Path) -> ExperimentTable:
+    """Return a file of conf/tables; its rows have their short names."""
+    return ExperimentTable.model_validate(yaml.load(path.read_text("utf-8"), YamlLoader))

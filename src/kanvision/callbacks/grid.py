@@ -164,7 +164,8 @@ class GridUpdate(Callback):
             ranges = measure_inputs(model, images, sites)
             shares = [values.share_outside for values in ranges.values()]
             metrics = {"grid/outside": sum(shares) / len(shares), "grid/outside_worst": max(shares)}
-            if self._is_move_due(num_epochs):
+            every = self.move_every_n_epochs
+            if num_epochs in self.move_at or (every is not None and num_epochs % every == 0):
                 moves = move_grids(model, images, ranges=ranges, max_change=self.max_change, **self._range)
                 for move in moves:
                     self._apply_move(trainer, sites, move.site, move.new, move.weights)
@@ -174,10 +175,6 @@ class GridUpdate(Callback):
         if num_epochs in self.refine_at:
             self._refine(trainer, pl_module, self.refine_at[num_epochs])
         self._images.clear()
-
-    def _is_move_due(self, num_epochs: int) -> bool:
-        every = self.move_every_n_epochs
-        return num_epochs in self.move_at or (every is not None and num_epochs % every == 0)
 
     def _apply_move(
         self,

@@ -126,10 +126,12 @@ class BasisSelection(Callback):
             self._prune(trainer, pl_module, sites)
             return
         is_second = epoch >= 0
+        progress = epoch / (second - 1) if second > 1 else 1.0
+        temperature = self.start_temperature ** (1 - progress) * self.end_temperature**progress
         for each in (model, *list_ema_models(trainer)):
             for site in selection_sites(each):
                 if is_second:
-                    site.basis.set_phase("select", self._temperature(epoch, second))
+                    site.basis.set_phase("select", temperature)
                 else:
                     site.basis.set_phase("train")
         if is_second and self.entropy_weight and self._penalty is None:
@@ -158,10 +160,6 @@ class BasisSelection(Callback):
         third = max(1, epochs // 3)
         first, second = (third if n is None else n for n in (self.train_epochs, self.select_epochs))
         return first, second
-
-    def _temperature(self, epoch: int, epochs: int) -> float:
-        progress = epoch / (epochs - 1) if epochs > 1 else 1.0
-        return float(self.start_temperature ** (1 - progress) * self.end_temperature**progress)
 
     def _add_entropy(self, module: nn.Module, args: Any, output: Any) -> None:
         if module.training:

@@ -98,7 +98,9 @@ def parameter_groups(
     """
     exempt = {"*.bias", *_exempt_names(model)}
     if not decay_rationals:
-        exempt |= {name for module, name in _kan_parameters(model) if _is_rational(module)}
+        for module, name in _kan_parameters(model):
+            if {*getattr(module, "kan_parameters", ())} >= RATIONAL_COEFFICIENTS:
+                exempt.add(name)
     if layer_decay is None:
         groups = param_groups_weight_decay(model, weight_decay, no_weight_decay_list=exempt)
     else:
@@ -261,7 +263,3 @@ def _kan_parameters(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
             parameter = getattr(module, own_name)
             if isinstance(parameter, nn.Parameter):
                 yield module, names[id(parameter)]
-
-
-def _is_rational(module: nn.Module) -> bool:
-    return set(getattr(module, "kan_parameters", ())) >= RATIONAL_COEFFICIENTS

@@ -44,12 +44,14 @@ class Hessian:
 
     def product(self, vector: Tensor) -> Tensor:
         """Return H v for a vector v, both (P,)."""
-        parts = self._split(vector)
+        sizes = [parameter.numel() for parameter in self.parameters]
+        pairs = zip(self.parameters, torch.split(vector, sizes), strict=True)
+        parts = [part.view_as(parameter) for parameter, part in pairs]
         total = torch.zeros_like(vector)
         number = sum(len(batch["image"]) for batch in self.batches)
         for batch in self.batches:
             with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-                loss = self.loss(_on(vector.device, batch))
+                loss = self.loss({name: value.to(vector.device) for name, value in batch.items()})
                 first = torch.autograd.grad(
                     loss, self.parameters, create_graph=True, allow_unused=True, materialize_grads=True
                 )
@@ -59,11 +61,6 @@ class Hessian:
                 )
             total += torch.cat([part.flatten() for part in second]) * (len(batch["image"]) / number)
         return total
-
-    def _split(self, vector: Tensor) -> list[Tensor]:
-        """Return a vector (P,) as tensors of the shapes of the parameters."""
-        pieces = torch.split(vector, [parameter.numel() for parameter in self.parameters])
-        return [piece.view_as(parameter) for piece, parameter in zip(pieces, self.parameters, strict=True)]
 
 
 class Spectrum(NamedTuple):
@@ -118,7 +115,3 @@ def spectrum(
         else:
             traces.append(float(vector.double() @ product(vector).double()))
     return Spectrum(found, mean_and_error(traces), hessian.size)
-
-
-def _on(device: torch.device, batch: Batch) -> dict[str, Tensor]:
-    return {name: value.to(device) for name, value in batch.items()}

@@ -142,7 +142,11 @@ def path_plane(
     for index in (-1, -2):
         mix = vectors_of_gram[:, index]
         mix = -mix if mix[0] > 0 else mix  # the first snapshot's coordinate is sqrt(value) mix[0]
-        axes.append({name: _mixed(name, mix, center, snapshots) for name in names})
+        axis = {name: torch.zeros_like(center[name]) for name in names}
+        for factor, snapshot in zip(mix, snapshots, strict=True):
+            for name, total in axis.items():
+                total.add_(snapshot[name] - center[name], alpha=float(factor))
+        axes.append(axis)
     return _plane(center, axes[0], axes[1], scaling)
 
 
@@ -237,13 +241,6 @@ def _scaled(direction: Weights, center: Weights, scaling: DirectionScaling) -> d
         # parts of a direction that are zero stay zero: these weights have not moved
         found[name] = part * lengths[0] / lengths[1].clamp(min=torch.finfo(part.dtype).tiny)
     return found
-
-
-def _mixed(name: str, mix: Floats, center: Weights, snapshots: Sequence[Weights]) -> Tensor:
-    total = torch.zeros_like(center[name])
-    for factor, snapshot in zip(mix, snapshots, strict=True):
-        total.add_(snapshot[name] - center[name], alpha=float(factor))
-    return total
 
 
 def _dot(a: Weights, b: Weights) -> float:
