@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from kanvision.visualization.charts import new_chart
+from kanvision.visualization.charts import new_chart, split_lines
 
 __all__ = ["calibration_chart", "confusion_chart", "gallery", "roc_chart", "score_histogram"]
 
@@ -81,11 +81,7 @@ def score_histogram(scores: Array, name: str) -> Figure:
 
 def gallery(rows: Mapping[str, Sequence[tuple[NDArray[np.uint8], str]]], columns: int) -> Figure:
     """Draw images (H, W, 3), each with lines of text above it, in titled groups of lines."""
-    lines = [
-        (title if not first else "", images[first : first + columns])
-        for title, images in rows.items()
-        for first in range(0, len(images), columns)
-    ]
+    lines = split_lines(((title, images) for title, images in rows.items() if images), columns)
     aspect = max((image.shape[1] / image.shape[0] for _, images in lines for image, _ in images), default=1.0)
     figure = Figure(figsize=(11.0, len(lines) * (11.0 / columns / aspect + 0.55) + 0.2), layout="constrained")
     for part, (title, images) in zip(

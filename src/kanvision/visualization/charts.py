@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-__all__ = ["new_chart"]
+__all__ = ["new_chart", "split_lines"]
+
+T = TypeVar("T")
 
 
 def new_chart(
@@ -43,3 +46,12 @@ def new_chart(
         each.xaxis.label.set_fontsize(labels)
         each.yaxis.label.set_fontsize(labels)
     return figure, grid
+
+
+def split_lines(rows: Iterable[tuple[str, Sequence[T]]], columns: int) -> list[tuple[str, Sequence[T]]]:
+    """Return rows of at most `columns` panels with their titles; further lines of a row have none."""
+    return [
+        (title if not first else "", panels[first : first + columns])
+        for title, panels in rows
+        for first in range(0, max(1, len(panels)), columns)
+    ]

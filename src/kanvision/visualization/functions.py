@@ -13,6 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from .charts import split_lines
+
 __all__ = ["Figure", "FunctionPanel", "draw_functions"]
 
 CURVE, START, INPUTS, OUTSIDE = "#1f4e8c", "#9a9a9a", "#d1762a", "#f1f1f1"
@@ -50,11 +52,7 @@ def draw_functions(
     """
     if in_notebook:
         import matplotlib.pyplot  # noqa: F401
-    lines = [
-        (title if not first else "", panels[first : first + columns])
-        for title, panels in rows
-        for first in range(0, max(1, len(panels)), columns)
-    ]
+    lines = split_lines(rows, columns)
     figure = Figure(figsize=(2.75 * columns + 0.3, 2.3 * len(lines) + 0.6), layout="constrained")
     grid = figure.add_gridspec(len(lines), 1, hspace=0.04)
     for index, (title, panels) in enumerate(lines):
