@@ -128,12 +128,8 @@ def measure_layers(
 ) -> list[MeasuredLayer]:
     """Measure the inputs of layers in two passes over some images; only counts are stored.
 
-    Args:
-        model: Network in evaluation mode.
-        batches: Function that returns the same batches of images at each call.
-        found: Layers of the network, see `find_learned_layers`.
-        start: The same layers before training.
-        num_bins: Number of bins of a histogram.
+    The network is in evaluation mode, and `batches` returns the same images at each call. `found` and `start`
+    are its layers now and before training, see `find_learned_layers`.
     """
     ranges = {name: InputRange(each.domain or WHOLE_LINE) for name, each in found.items()}
     _observe(model, batches(), found, ranges)

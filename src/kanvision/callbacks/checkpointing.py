@@ -142,9 +142,6 @@ class LastCheckpoint(_RunCheckpoint):
 
     Lightning's `save_last` writes only when a best checkpoint was written, and with `save_top_k=0` only at
     the end.
-
-    Args:
-        dirpath: Folder of the checkpoints.
     """
 
     def __init__(self, dirpath: str | Path) -> None:

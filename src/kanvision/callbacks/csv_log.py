@@ -17,13 +17,7 @@ __all__ = ["CSVLog", "write_table"]
 
 
 class CSVLog(CSVLogger):
-    """Lightning's csv logger, but a resumed run appends to the file, which Lightning's own logger deletes.
-
-    Args:
-        save_dir: Folder of the run.
-        name: Name of the subfolder; see Lightning's `CSVLogger`.
-        version: Name of the folder of this log; see Lightning's `CSVLogger`.
-    """
+    """Lightning's csv logger, but a resumed run appends to the file, which Lightning's own logger deletes."""
 
     @property
     @rank_zero_experiment

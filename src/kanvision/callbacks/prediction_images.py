@@ -156,11 +156,8 @@ def mask_panels(images: Pixels, targets: Tensor, predicted: Tensor) -> list[Pane
     last picture, correct foreground is green, false positives are red, false negatives blue, and foreground
     of another class yellow.
 
-    Args:
-        images: Images (N, H, W, 3).
-        targets: Classes of the pixels (N, H, W), or a plane of 0 and 1 for each class (N, K, H, W). Ignored
-            pixels are -1, and transparent.
-        predicted: Predictions in the form of `targets`; -1 is no class.
+    Images are (N, H, W, 3), masks classes of the pixels (N, H, W), or a plane of 0 and 1 for each class
+    (N, K, H, W). Ignored pixels of targets are -1, and transparent; a prediction of -1 is no class.
     """
     panels = []
     for image, target, prediction in zip(images, targets.numpy(), predicted.numpy(), strict=True):

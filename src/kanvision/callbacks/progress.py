@@ -22,11 +22,7 @@ WARM_UP = 2
 
 
 class ProgressBar(RichProgressBar):
-    """Progress bar per stage at a terminal; elsewhere one line per epoch, as for log files.
-
-    Args:
-        refresh_rate: Number of redraws per second.
-    """
+    """Progress bar per stage at a terminal, with redraws per second; elsewhere one line per epoch."""
 
     def __init__(self, refresh_rate: int = 4) -> None:
         super().__init__(refresh_rate=refresh_rate)

@@ -55,10 +55,8 @@ def read_picture(image: AnyImage) -> Image.Image:
 def read_array(image: Image.Image | NDArray[Any], in_chans: int | None = None) -> NDArray[Any]:
     """Return the values of an image in memory, (C, H, W) of its type.
 
-    Args:
-        image: Image of Pillow or array.
-        in_chans: Expected number of channels, which decides between (C, H, W) and (H, W, C), and whether
-            transparency is kept; None: the shorter axis is that of the channels.
+    The expected number of channels decides between (C, H, W) and (H, W, C), and whether transparency is kept;
+    None: the shorter axis is that of the channels.
 
     Raises:
         DataError: If the array has another shape.

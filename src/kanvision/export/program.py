@@ -47,10 +47,7 @@ def random_images(batch: int, in_chans: int, size: Size, seed: int = 0) -> Tenso
 def choose_sizes(side: int, stride: int, dynamic: bool) -> list[Size]:
     """Return the sizes at which a file is compared with torch, the first one that of the traced images.
 
-    Args:
-        side: Side of the images of the network.
-        stride: Number that both sides are multiples of, if the size is dynamic.
-        dynamic: The file takes images of any size.
+    A file of dynamic size takes images of any size whose sides are multiples of the stride.
     """
     if not dynamic:
         return [(side, side)]

@@ -104,11 +104,7 @@ class NetworkRecord:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: object) -> NetworkRecord:
-        """Return the record from the plain values of `to_dict`.
-
-        Args:
-            values: The plain values.
-            source: The file, for messages.
+        """Return the record from the plain values of `to_dict`; messages name the source.
 
         Raises:
             RecordError: If entries are missing or unknown, or of another version.

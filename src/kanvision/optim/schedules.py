@@ -23,16 +23,11 @@ THRESHOLD = 1e-4
 
 
 def count_reductions(values: Iterable[float], patience: int, mode: str) -> int:
-    """Return the number of reductions of a rate after a sequence of values.
+    """Return the number of reductions of a rate after a sequence of values, where a NaN is never better.
 
-    The rate is reduced if the last `patience` + 1 values were not better than the best one before; then the
-    count starts again. This is `ReduceLROnPlateau` of torch as a function of all values, which is its only
-    state.
-
-    Args:
-        values: Monitored value of each epoch; a NaN is never better.
-        patience: Number of values without improvement before a reduction.
-        mode: "min" or "max", the direction of improvement.
+    The rate is reduced if the last `patience` + 1 values were not better (mode "min" or "max") than the best
+    one before; then the count starts again. This is `ReduceLROnPlateau` of torch as a function of all values,
+    which is its only state.
     """
     sign = 1 if mode == "max" else -1
     best, waited, count = -math.inf, 0, 0
@@ -50,16 +45,8 @@ class Plateau(Scheduler):
     """Multiplies the rate by a factor when a monitored value stops improving.
 
     Its state is the list `values`, to which the task adds one value an epoch; the schedule of timm with this
-    name has a state that its checkpoints do not hold.
-
-    Args:
-        optimizer: Optimizer of `build_optimizer`.
-        factor: Factor.
-        patience: See `count_reductions`.
-        mode: See `count_reductions`.
-        min_lr: Smallest rate.
-        warmup_epochs: Epochs of linear warm-up.
-        warmup_lr: Rate at its start.
+    name has a state that its checkpoints do not hold. `count_reductions` has `patience` and `mode`; the
+    warm-up rises linearly from `warmup_lr`, and no rate is below `min_lr`.
     """
 
     def __init__(

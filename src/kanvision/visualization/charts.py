@@ -25,11 +25,11 @@ def new_chart(
     framed: bool = False,
     **options: Any,
 ) -> tuple[Figure, NDArray[np.object_]]:
-    """Return a figure and its axes, (rows, columns).
+    """Return a figure of a size in inches and its axes, (rows, columns).
 
     Args:
-        width: Width in inches.
-        height: Height in inches.
+        width: Width.
+        height: Height.
         rows: Number of rows of axes.
         columns: Number of columns of axes.
         labels: Font size of the names of the axes.

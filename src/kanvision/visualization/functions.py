@@ -43,12 +43,9 @@ class FunctionPanel:
 def draw_functions(
     rows: Sequence[tuple[str, Sequence[FunctionPanel]]], columns: int = 4, *, in_notebook: bool = False
 ) -> Figure:
-    """Draw panels of functions, each above the histogram of its inputs.
+    """Draw titled rows of functions, each above the histogram of its inputs, `columns` in a line.
 
-    Args:
-        rows: Title and panels of each row; more panels than `columns` continue on further lines.
-        columns: Number of panels in a line.
-        in_notebook: Load pyplot, with which a notebook shows figures.
+    With `in_notebook`, pyplot is loaded, with which a notebook shows figures.
     """
     if in_notebook:
         import matplotlib.pyplot  # noqa: F401

@@ -62,15 +62,10 @@ def to_uint8_rgb(
 
 
 def overlay_mask(image: Pixels, mask: NDArray[Any], palette: Pixels = PALETTE) -> Pixels:
-    """Return an image mixed half and half with the colors of its classes, or the mean color of several.
+    """Return an image (H, W, 3) mixed half and half with the color of its class, or the mean of several.
 
-    Args:
-        image: Image, (H, W, 3).
-        mask: Classes, (H, W), with 0 and negative numbers transparent; or a plane for each class, (K, H, W).
-        palette: Colors of the classes 1, 2, ..., (K, 3), which repeat.
-
-    Returns:
-        Mixed image, (H, W, 3).
+    A mask has classes, (H, W), with 0 and negative numbers transparent, or a plane for each class, (K, H, W).
+    The palette of the classes 1, 2, ..., (K, 3), repeats.
     """
     if mask.ndim == 2:
         colors, is_there = palette[(mask.astype(np.int64) - 1) % len(palette)].astype(np.float32), mask > 0

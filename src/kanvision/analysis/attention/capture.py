@@ -189,14 +189,8 @@ def _head_dim(module: nn.Module, before: Tensor, otherwise: int) -> int:
 def maps(model: nn.Module, name: str, matrix: Tensor, num_images: int) -> Tensor:
     """Return the attention of the class token, or the mean over all tokens, on the grid of patches.
 
-    Args:
-        model: The network.
-        name: Path of the attention.
-        matrix: Logits or weights, (B or W, h, N, N); a row is a query.
-        num_images: Number of images, B.
-
-    Returns:
-        Maps, (B, h, gh, gw), without class and register tokens.
+    `matrix` has logits or weights of the attention at a path, (B or W, h, N, N); a row is a query. Maps,
+    (B, h, gh, gw), are without class and register tokens.
 
     Raises:
         ValueError: The positions of the tokens in the image are not known.

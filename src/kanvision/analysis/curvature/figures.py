@@ -33,15 +33,9 @@ def contour_picture(
     labels: tuple[str, str],
     track: Sequence[tuple[float, float, int]] = (),
 ) -> Figure:
-    """Draw losses over a plane with the network as a star in the center.
+    """Draw losses over a grid of a plane, (len(ys), len(xs)), with the network as a star in the center.
 
-    Args:
-        xs: First coordinates of the grid.
-        ys: Second coordinates.
-        losses: Array of shape (len(ys), len(xs)); values that are not finite stay white.
-        title: Title of the figure.
-        labels: Labels of the two axes.
-        track: Coordinates and epoch of each snapshot of the training.
+    Losses that are not finite stay white. `track` has coordinates and epoch of each snapshot of the training.
     """
     figure, [[axes]] = new_chart(6.4, 5.2, framed=True)
     known = losses[np.isfinite(losses)]

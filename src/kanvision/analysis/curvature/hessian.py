@@ -44,9 +44,7 @@ class Hessian:
 
     def product(self, vector: Tensor) -> Tensor:
         """Return H v for a vector v, both (P,)."""
-        sizes = [parameter.numel() for parameter in self.parameters]
-        pairs = zip(self.parameters, torch.split(vector, sizes), strict=True)
-        parts = [part.view_as(parameter) for parameter, part in pairs]
+        parts = self._split(vector)
         total = torch.zeros_like(vector)
         number = sum(len(batch["image"]) for batch in self.batches)
         for batch in self.batches:
@@ -61,6 +59,11 @@ class Hessian:
                 )
             total += torch.cat([part.flatten() for part in second]) * (len(batch["image"]) / number)
         return total
+
+    def _split(self, vector: Tensor) -> list[Tensor]:
+        """Return a vector (P,) as tensors of the shapes of the parameters."""
+        pieces = torch.split(vector, [parameter.numel() for parameter in self.parameters])
+        return [piece.view_as(parameter) for piece, parameter in zip(pieces, self.parameters, strict=True)]
 
 
 class Spectrum(NamedTuple):

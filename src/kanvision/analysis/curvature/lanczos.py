@@ -112,14 +112,10 @@ def lanczos(product: Product, start: Tensor, steps: int) -> Ritz:
 
 
 def density(runs: Sequence[Ritz], width: float, number: int = 500) -> Density:
-    """Estimate the density of the spectrum by stochastic Lanczos quadrature.
+    """Estimate the density of the spectrum at evenly spaced positions by stochastic Lanczos quadrature.
 
     rho(t) = mean over V of sum_j weight_j N(t; value_j, width^2) (Ghorbani et al. 2019, arXiv 1901.10159).
-
-    Args:
-        runs: Results for random start vectors.
-        width: Standard deviation of the kernel, as a share of the distance between the outermost values.
-        number: Number of positions, evenly spaced.
+    `width` is the standard deviation of the kernel, as a share of the distance between the outermost values.
     """
     values = np.concatenate([run.values for run in runs])
     span = float(np.ptp(values)) or max(abs(float(values[0])), 1.0)

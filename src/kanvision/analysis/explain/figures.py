@@ -52,14 +52,9 @@ def write_sheet(rows: Sequence[Sequence[Panel]], labels: Sequence[str], path: Pa
 def sheet(
     rows: Sequence[Sequence[Panel]], labels: Sequence[str], note: str = "", cell: float = CELL
 ) -> Figure:
-    """Return a figure with rows of panels.
+    """Return a figure with rows of equal numbers of panels, a label to the left of each, and a note below.
 
-    Args:
-        rows: Panels of each row, the same number in each; titles equal to those of the row above are left
-            out.
-        labels: Text to the left of each row.
-        note: Line below the panels.
-        cell: Side of an image in inches.
+    Titles equal to those of the row above are left out. `cell` is the side of an image in inches.
     """
     height, width = rows[0][0].pixels.shape[:2]
     columns = max(len(row) for row in rows)
