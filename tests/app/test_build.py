@@ -66,3 +66,25 @@ def test_the_start_of_a_plain_vit_is_a_factor_of_its_own(
     for block in build_model(cfg).requires_grad_(False).blocks:  # type: ignore[union-attr]
         value, projection = block.attn.qkv.weight.chunk(3)[2], block.attn.proj.weight
         assert float((projection @ value).trace()) / len(value) == pytest.approx(trace, abs=0.1)
+
+
+@pytest.mark.parametrize("family", ["convkan", "kat", "ukan"])
+def test_gradient_checkpointing_is_a_key_of_the_model(family: str, tmp_path: Path) -> None:
+    data = "synthetic_fields" if family == "ukan" else "cifar10"
+    for enable in (True, False):
+        words = [
+            f"model={family}",
+            f"data={data}",
+            f"model.grad_checkpointing={enable}",
+            f"run.dir={tmp_path}",
+        ]
+        model = build_model(parse_train(compose("train", words, CONF)))
+        switches = ("checkpoint", "grad_checkpointing")
+        found = {getattr(part, name, None) for part in model.modules() for name in switches}
+        assert (True in found) is enable
+
+
+def test_a_model_without_gradient_checkpointing_is_refused(tmp_path: Path) -> None:
+    words = ["model=kkan", "data=mnist", "model.grad_checkpointing=true", f"run.dir={tmp_path}"]
+    with pytest.raises(ConfigError, match=r"model\.grad_checkpointing=true(.|\n)*no layer of this network"):
+        build_model(parse_train(compose("train", words, CONF)))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -119,8 +120,12 @@ def build_task(
     model: nn.Module,
     rates: Mapping[str, float | None],
     class_weights: Sequence[float] | None = None,
+    compile: bool | Literal["auto"] | None = None,
 ) -> Task:
-    """Return the task of the data around a model; `rates` replace the learning rates of `cfg`."""
+    """Return the task of the data around a model; `rates` replace the learning rates of `cfg`.
+
+    `compile` is the choice for this run; None leaves `trainer.compile=auto` off.
+    """
     assert cfg.data.num_classes is not None
     loss = cfg.loss.model_dump(include={"name", "label_smoothing", "kwargs"})
     loss |= {"class_weights": class_weights}
@@ -143,7 +148,7 @@ def build_task(
         extra_metrics=extra_metrics(cfg.metrics.extra, cfg.data.num_classes),
         config=to_primitive(cfg),
         channels_last=cfg.trainer.channels_last,
-        compile=cfg.trainer.compile,
+        compile=cfg.trainer.compile is True if compile is None else compile,
         **mask_options,
     )
     # Lightning converts a model after it has loaded a checkpoint, which would round float64 weights.
@@ -272,9 +277,23 @@ def build_bad_sample_counter(cfg: TrainConfig, folder: Path | None) -> list[BadS
 
 
 def resolve_precision(precision: str, accelerator: str) -> Any:
-    """Return the precision, or 32-true instead of a mixed one on a CPU, which mixed precision slows down."""
+    """Return the precision, or 32-true instead of a mixed one that slows a CPU down.
+
+    That is float16, and bfloat16 where the CPU has no instructions for it.
+    """
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
-    return "32-true" if on_cpu and precision.endswith("-mixed") else precision
+    is_fast = not on_cpu or (precision == "bf16-mixed" and has_bfloat16_instructions())
+    return precision if is_fast or not precision.endswith("-mixed") else "32-true"
+
+
+@cache
+def has_bfloat16_instructions() -> bool:
+    """Return True if the processor multiplies matrices in bfloat16; False where that is not known."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text("utf-8").split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
 
 
 def is_dry_run(cfg: TrainConfig) -> bool:

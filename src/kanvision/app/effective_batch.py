@@ -86,6 +86,10 @@ class EffectiveBatch:
         """Number of images in an optimizer step."""
         return self.batch * self.num_processes * self.accumulated
 
+    def count_batches(self, num_images: int) -> int:
+        """Return the number of training batches of one process in the whole run."""
+        return self.epochs * -(-num_images // (self.batch * self.num_processes))
+
     def __str__(self) -> str:
         text = f"{self.epochs} epoch{'s' * (self.epochs > 1)}, effective batch {self.global_batch}"
         if self.num_processes > 1 or self.accumulated > 1:

@@ -11,7 +11,13 @@ from torch import nn
 from kanvision.config import TrainConfig, as_config_error
 from kanvision.config.schema.models import KanifyConfig, TimmConfig
 from kanvision.config.schema.transformers import TransformerConfig, ViTConfig
-from kanvision.models import BUILDERS, choose_patch_size, init_mimetic_attention, kanify
+from kanvision.models import (
+    BUILDERS,
+    choose_patch_size,
+    init_mimetic_attention,
+    kanify,
+    set_grad_checkpointing,
+)
 
 from .teacher import attach_teacher
 
@@ -56,6 +62,9 @@ def build_model(cfg: TrainConfig, *, fetch: bool = True) -> nn.Module:
         changed = [f"model.kanify.{key}" for key, value in changes.items() if value != usual[key]]
         with as_config_error(cfg, "model.name", *changed):
             kanify(model, **changes)
+    if cfg.model.grad_checkpointing is not None:
+        with as_config_error(cfg, "model.grad_checkpointing", "model.name"):
+            set_grad_checkpointing(model, cfg.model.grad_checkpointing)
     return attach_teacher(cfg, model, partial(build_model, fetch=False))
 
 

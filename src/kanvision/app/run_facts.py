@@ -43,6 +43,8 @@ def run_summary(run: TrainingRun) -> dict[str, str]:
         )
     if precision != cfg.trainer.precision:
         lines["precision"] += f" ({cfg.trainer.precision} would only slow a CPU down)"
+    if cfg.trainer.compile == "auto":
+        lines["compilation"] = str(run.compilation)
     if (reason := find_kernel_obstacle()) and run.trainer.strategy.root_device.type == "cpu":
         lines["kernels"] = f"plain formulas of the functions, which are slower: {reason}"
     origin = cfg.finetune.init_from or getattr(cfg.model, "init_from", None)

@@ -34,6 +34,7 @@ from .build import (
     resolve_class_weights,
     setup_datamodule,
 )
+from .compilation import Compilation, choose_compilation
 from .distributed import check_same_on_all_ranks, init_process_group
 from .effective_batch import EffectiveBatch, clamp_warmup, split_global_batch
 from .model import build_model
@@ -74,6 +75,8 @@ class TrainingRun:
     """Note on a shortened warm-up; may be empty."""
     changes: Sequence[str]
     """Changes since the checkpoint of a resumed run, a line each."""
+    compilation: Compilation
+    """Choice of `trainer.compile`."""
     tested: str | None = None
     """Checkpoint that was tested; None: the last weights."""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -115,7 +118,7 @@ class TrainingRun:
 
     def rebuild_task(self) -> None:
         """Build model and task again, as they were before training changed the structure of the model."""
-        self.task = build_task(self.cfg, build_model(self.cfg), {})
+        self.task = build_task(self.cfg, build_model(self.cfg), {}, compile=self.compilation.mode)
 
 
 def resolve_settings(cfg: TrainConfig) -> Settings:
@@ -156,12 +159,19 @@ def build_run(settings: Settings) -> TrainingRun:
     start = _load_initial_weights(cfg, model, datamodule.class_names) if resume is None else None
     cost = measure_cost(cfg, model)
     rates = {"lr": effective_batch.lr, "kan_lr": effective_batch.kan_lr}
-    task = build_task(cfg, model, rates, resolve_class_weights(cfg, datamodule))
+    compilation = choose_compilation(
+        cfg,
+        trainer.strategy.root_device.type,
+        effective_batch.count_batches(datamodule.num_images["train"]),
+    )
+    task = build_task(cfg, model, rates, resolve_class_weights(cfg, datamodule), compilation.mode)
     task.class_names = datamodule.class_names
     with as_config_error(cfg, "optimizer.name"):
         build_optimizer(model, **task.optimizer_options)  # before files are written; training builds its own
     changes = [] if resume is None else resume.check_run(cfg, datamodule, task, trainer.world_size)
-    return TrainingRun(cfg, trainer, datamodule, task, effective_batch, cost, resume, start, warmup, changes)
+    return TrainingRun(
+        cfg, trainer, datamodule, task, effective_batch, cost, resume, start, warmup, changes, compilation
+    )
 
 
 def _load_initial_weights(cfg: TrainConfig, model: nn.Module, class_names: Sequence[str]) -> Start:

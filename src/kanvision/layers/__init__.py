@@ -11,6 +11,7 @@ from .edge_wavelet import EdgeWaveletConv1d, EdgeWaveletConv2d, EdgeWaveletConv3
 from .focal import KANFocalModulation1d, KANFocalModulation2d, KANFocalModulation3d
 from .function_kinds import learned_functions
 from .functions import Edge, LearnedFunctions, plot_layer
+from .fuse_norms import fuse_norms
 from .grid import GridMove, extend_grid, init_grids, move_grids, refine_grid
 from .grid_fit import map_functions
 from .grid_inputs import GridSite, grid_sites, measure_inputs, measure_share_outside
@@ -90,6 +91,7 @@ __all__ = [
     "extend_grid",
     "find_default_preset",
     "fit_rational",
+    "fuse_norms",
     "get_preset",
     "grid_sites",
     "init_grids",

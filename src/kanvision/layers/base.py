@@ -12,21 +12,20 @@ from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recomputed
 
 from kanvision.bases import Basis, create_basis
 from kanvision.bases.base import normal_quantiles
 from kanvision.expansion.branch import Branch, compute_level
 from kanvision.expansion.contraction import Contraction
 from kanvision.expansion.define import compose
-from kanvision.expansion.ordinary import is_ordinary
 from kanvision.expansion.run import contract
 from kanvision.spec.models import DROP_POSITIONS, INNER_DROP_POSITIONS
 
 from .activation import create_activation, define_activation
 from .dropout import create_dropout
 from .functions import FunctionPlot
-from .norm import INPUT_NORMS, FrozenStatistics, MinMaxNorm, create_norm, has_shared_statistics
+from .norm import INPUT_NORMS, MinMaxNorm, create_norm
+from .recompute import recompute
 
 __all__ = ["INITS", "KANLayer"]
 
@@ -283,23 +282,19 @@ class KANLayer(FunctionPlot, nn.Module):
             return function(y)
         return self._recompute(function, y, norm)
 
+    @property
+    def keeps_activations(self) -> bool:
+        """Return True if `checkpoint` saves memory: an activation keeps a tensor."""
+        return not isinstance(self.act, nn.Identity)
+
     def _recompute(
         self, function: Callable[[Tensor], Tensor], x: Tensor, norm: nn.Module | None = None
     ) -> Tensor:
-        """Apply a function; in training, keep only `x` for its backward pass.
-
-        `norm` is the norm inside the function, if any, whose statistics must not count a batch twice. A
-        compiler chooses the tensors to keep, and transforms have no rule for recomputation.
-        """
-        is_on = self.training and torch.is_grad_enabled() and is_ordinary([x])
-        if not is_on or (norm is not None and has_shared_statistics(norm)):
+        """Apply a function; in training, keep only `x` for its backward pass; `norm` is inside of it."""
+        if not self.training:
             return function(x)
-        options: dict[str, Any] = {}
-        if norm is not None:
-            options["context_fn"] = lambda: (nullcontext(), FrozenStatistics(norm))
         is_random = self.drop_rate > 0 and self.drop_position in INNER_DROP_POSITIONS
-        y: Tensor = recomputed(function, x, use_reentrant=False, preserve_rng_state=is_random, **options)
-        return y
+        return recompute(function, x, part=norm, is_random=is_random)
 
     def _dropped(self, position: str, x: Tensor) -> Tensor:
         return self.drop(x) if self._drops(position) else x

@@ -17,6 +17,7 @@ from .kanify import kanify
 from .mimetic import init_mimetic_attention
 from .registry import create_model, list_models, register_segmenter
 from .segmenter import Segmenter, create_segmenter
+from .timm_protocol import set_grad_checkpointing
 from .transformer import choose_patch_size
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "kanify",
     "list_models",
     "register_segmenter",
+    "set_grad_checkpointing",
 ]
 
 for _module in iter_modules(__path__):  # each registers its networks with timm

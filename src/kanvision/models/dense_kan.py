@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recomputed
 
-from kanvision.layers.norm import FrozenStatistics, has_shared_statistics
+from kanvision.layers.recompute import recompute
 from kanvision.spec.models import DenseKANSize
 
 from .backbone import KANBackbone, Stage, build_backbone, conv_cfg
@@ -56,18 +54,9 @@ class DenseLayer(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Map feature maps (B, C_i, H, W) with `in_channels` channels in total to (B, growth, H, W)."""
-        wanted = self.checkpoint and self.training and torch.is_grad_enabled()
-        if not wanted or torch.compiler.is_compiling() or has_shared_statistics(self.conv1):
-            y: Tensor = self.conv2(self._narrow(*features))
-            return y
-        inner = recomputed(
-            self._narrow,
-            *features,
-            use_reentrant=False,
-            preserve_rng_state=False,
-            context_fn=lambda: (nullcontext(), FrozenStatistics(self.conv1)),
-        )
-        y = self.conv2(inner)
+        is_kept = not (self.checkpoint and self.training)
+        inner = self._narrow(*features) if is_kept else recompute(self._narrow, *features, part=self.conv1)
+        y: Tensor = self.conv2(inner)
         return y
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from typing_extensions import Self
 
-__all__ = ["TimmProtocolMixin"]
+from kanvision.layers.fuse_norms import fuse_norms
+
+__all__ = ["TimmProtocolMixin", "set_grad_checkpointing"]
 
 
 class TimmProtocolMixin(nn.Module):
@@ -22,8 +26,45 @@ class TimmProtocolMixin(nn.Module):
         }
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Switch gradient checkpointing in all layers that have it (timm's protocol)."""
-        layer: Any
-        for layer in self.modules():
-            if isinstance(getattr(layer, "checkpoint", None), bool):
-                layer.checkpoint = enable
+        """Switch gradient checkpointing in all modules that have it (timm's protocol)."""
+        for module in _checkpointed_modules(self):
+            module.checkpoint = enable
+
+    def fuse(self) -> Self:
+        """Fold batch norms into the linear maps before them, for inference, and return the network.
+
+        See `kanvision.layers.fuse_norms`, which also returns the names of the norms that stay.
+        """
+        fuse_norms(self)
+        return self
+
+
+def _checkpointed_modules(network: nn.Module) -> list[Any]:
+    return [module for module in network.modules() if isinstance(getattr(module, "checkpoint", None), bool)]
+
+
+def set_grad_checkpointing(network: nn.Module, enable: bool) -> None:
+    """Switch the computation of activations in the backward pass, which saves memory and changes no result.
+
+    Raises:
+        ValueError: The network has no part for which this saves memory, or its batch norms would count each
+            batch twice.
+    """
+    switch: Any = getattr(network, "set_grad_checkpointing", None)
+    if not enable:
+        if switch is not None:
+            switch(False)
+        return
+    if isinstance(network, TimmProtocolMixin):
+        if not any(getattr(module, "keeps_activations", True) for module in _checkpointed_modules(network)):
+            raise ValueError("no layer of this network has activations that can be computed again")
+    elif any(isinstance(module, _BatchNorm) for module in network.modules()):
+        raise ValueError(
+            "timm computes whole blocks again, and batch norms of this network would count a batch twice"
+        )
+    try:
+        if switch is None:
+            raise AssertionError
+        switch(True)
+    except AssertionError:
+        raise ValueError("timm has no gradient checkpointing for this network") from None

@@ -16,6 +16,8 @@ from timm.layers import DropPath
 from timm.layers.weight_init import trunc_normal_
 from torch import Tensor, nn
 
+from kanvision.layers.recompute import recompute
+
 from .backbone import drop_path_rates
 from .feature_locations import FeatureLocation
 from .heads import PixelHead
@@ -70,11 +72,15 @@ class TokenEmbed(nn.Module):
 class TokenBlock(nn.Module):
     """Residual block x + mixers(norm(x)) on tokens, with one norm and one shortcut around all mixers.
 
+    With `checkpoint`, all of it is computed again in the backward pass.
+
     Args:
         mixers: Modules that map (B, H, W, C) to (B, H, W, C).
         width: Number of features, C.
         drop_path: Rate of stochastic depth, which omits the branch for a sample.
     """
+
+    checkpoint = False
 
     def __init__(self, mixers: Iterable[nn.Module], width: int, drop_path: float = 0.0) -> None:
         super().__init__()
@@ -84,6 +90,11 @@ class TokenBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C)."""
+        if self.checkpoint and self.training:
+            return recompute(self._mix, x, part=self, is_random=True)
+        return self._mix(x)
+
+    def _mix(self, x: Tensor) -> Tensor:
         y: Tensor = x + self.drop_path(self.mixers(self.norm(x)))
         return y
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from kanvision.layers import create_norm
 from kanvision.layers.mamba import Mamba
+from kanvision.layers.recompute import recompute
 from kanvision.spec.models import UMAMBA_VARIANTS, UMambaSize
 
 from .backbone import drop_path_rates
@@ -67,12 +68,16 @@ class ConvNorm(nn.Sequential):
 class ResidualBlock(nn.Module):
     """Residual block leaky_relu(skip(x) + convs(x)) of two convolutions.
 
+    With `checkpoint`, all of it is computed again in the backward pass.
+
     Args:
         fan_in: Number of input channels, C.
         width: Number of output features, O.
         stride: Stride of the first convolution.
         drop_path: Rate of stochastic depth, which omits the branch for a sample.
     """
+
+    checkpoint = False
 
     def __init__(self, fan_in: int, width: int, stride: int = 1, drop_path: float = 0.0) -> None:
         super().__init__()
@@ -87,6 +92,11 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, O, H / stride, W / stride)."""
+        if self.checkpoint and self.training:
+            return recompute(self._convolve, x, part=self, is_random=True)
+        return self._convolve(x)
+
+    def _convolve(self, x: Tensor) -> Tensor:
         y: Tensor = self.act(self.skip(x) + self.drop_path(self.conv2(self.conv1(x))))
         return y
 

@@ -111,6 +111,9 @@ class TokenMixer(nn.Module):
         width: Number of features, C.
     """
 
+    is_norm_after_conv = True
+    """For `kanvision.layers.fuse_norms`."""
+
     def __init__(self, layer: nn.Module, width: int) -> None:
         super().__init__()
         self.layer = layer

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kanvision.layers.recompute import recompute
 from kanvision.spec.models import UNetSize
 
 from .feature_locations import FeatureLocation, unet_feature_locations
@@ -48,12 +49,16 @@ def scaled_widths(widths: Sequence[int], scale: float) -> list[int]:
 class ConvPair(nn.Sequential):
     """Two 3x3 convolutions with batch norm and ReLU, (B, C, H, W) -> (B, O, H, W).
 
+    With `checkpoint`, all of it is computed again in the backward pass.
+
     Args:
         in_channels: Number of input channels, C.
         inner_channels: Number of channels between the two convolutions.
         out_channels: Number of output channels, O.
         bias: Give the convolutions biases, which have no effect because of the norms.
     """
+
+    checkpoint = False
 
     def __init__(
         self, in_channels: int, inner_channels: int, out_channels: int, *, bias: bool = False
@@ -66,6 +71,17 @@ class ConvPair(nn.Sequential):
             layers[f"norm{index}"] = nn.BatchNorm2d(width)
             layers[f"act{index}"] = nn.ReLU()
         super().__init__(layers)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, O, H, W)."""
+        if self.checkpoint and self.training:
+            return recompute(self._convolve, input, part=self)
+        return self._convolve(input)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 class UpStage(nn.Module):

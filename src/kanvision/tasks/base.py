@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -28,6 +28,7 @@ from kanvision.optim import (
 )
 
 from .accumulation import batches_per_step, steps_per_epoch
+from .compilation import compile_network
 from .finite import check_finite_scores
 
 __all__ = ["Batch", "Task", "repeated_blocks"]
@@ -65,7 +66,7 @@ class Task(pl.LightningModule):
         config: Configuration of the run as plain dicts, lists, strings and numbers, saved in every
             checkpoint.
         channels_last: Keep images and feature maps in channels-last order.
-        compile: Compile the model at its first use.
+        compile: Compile the model at its first use; "auto": and run it without where that fails.
 
     Raises:
         ValueError: If `config` holds anything but primitives.
@@ -83,7 +84,7 @@ class Task(pl.LightningModule):
         penalty: Mapping[str, float] | None = None,
         config: Mapping[str, Any] | None = None,
         channels_last: bool = False,
-        compile: bool = False,
+        compile: bool | Literal["auto"] = False,
     ) -> None:
         super().__init__()
         _require_primitives(config, "config")
@@ -93,8 +94,7 @@ class Task(pl.LightningModule):
         coefficients = {name: value for name, value in (penalty or {}).items() if value}
         self.penalty = KANPenalty(self.model, **coefficients) if coefficients else None
         if compile:
-            # in place: torch.compile(model) would prefix every name in the checkpoint with _orig_mod.
-            self.model.compile()
+            compile_network(self.model, falls_back=compile == "auto")
         # The mean of a NaN loss must be NaN: the default drops it, and "disable" drops the weights.
         metrics = metrics.clone()
         metrics.add_metrics({"loss": MeanMetric(nan_strategy=float("nan"))})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +58,7 @@ class ClassificationTask(Task):
         penalty: Mapping[str, float] | None = None,
         config: Mapping[str, Any] | None = None,
         channels_last: bool = False,
-        compile: bool = False,
+        compile: bool | Literal["auto"] = False,
     ) -> None:
         metrics = classification_metrics(num_classes)
         metrics.add_metrics(dict(extra_metrics or {}))

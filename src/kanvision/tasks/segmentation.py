@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -109,7 +109,7 @@ class SegmentationTask(Task):
         penalty: Mapping[str, float] | None = None,
         config: Mapping[str, Any] | None = None,
         channels_last: bool = False,
-        compile: bool = False,
+        compile: bool | Literal["auto"] = False,
     ) -> None:
         for key in ("mixup_alpha", "cutmix_alpha"):
             if alpha := (mixup or {}).get(key):

@@ -49,7 +49,8 @@ RESUME_RULES: dict[str, ResumeRule] = {
         "free",
         "data.root data.download data.num_workers data.eval_batch_size data.on_bad_sample "
         "data.max_bad_samples data.max_pixels recipe optimizer scheduler metrics.per_class metrics.hd95 "
-        "metrics.objects metrics.extra ema.decay ema.warmup trainer plugins callbacks logger run resume test",
+        "metrics.objects metrics.extra ema.decay ema.warmup model.grad_checkpointing trainer plugins "
+        "callbacks logger run resume test",
     ),
 }
 """ResumeRule of each key for a resumed run; a key without a rule has the rule of its section.

@@ -97,6 +97,10 @@ class ModelConfig(Section):
     flops:<number of one image>; null: the width that the other keys give."""
     matched_width: Positive | None = None
     """Width that model.match has found, in place of width_scale or embed_dim; the run fills it in."""
+    grad_checkpointing: bool | None = None
+    """true: compute activations again in the backward pass, with the same results: less memory, longer steps:
+    docs/speed.md; false: keep all of them; null: as the network is built, which keeps them except for
+    dense_kan of size tiny."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of the constructor of the model."""
 
@@ -107,8 +111,8 @@ class ModelConfig(Section):
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of `create_model` without the name and without unset keys."""
-        others = {"family", "name", "kind", "kwargs", "match", "matched_width", *self.in_name}
-        others |= self.after_building
+        others = {"family", "name", "kind", "kwargs", "match", "matched_width", "grad_checkpointing"}
+        others |= self.in_name | self.after_building
         values = self.model_dump(exclude=others)
         given = {
             key: value for key, value in values.items() if value is not None or key in self.null_is_a_value

@@ -134,8 +134,6 @@ class DenseKANConfig(KANBackboneConfig):
     """Number of layers of the corresponding DenseNet; tiny: three blocks of five layers."""
     growth: Count | None = None
     """Number of channels that a layer adds; null: 32, or 48 for size 161."""
-    grad_checkpointing: bool | None = None
-    """Recompute the concatenated inputs of layers in the backward pass; null: for size tiny only."""
 
 
 class RDKANConfig(KANBackboneConfig):

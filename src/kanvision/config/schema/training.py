@@ -196,7 +196,7 @@ class TrainerConfig(Section):
     """Distribution over devices, by the names of Lightning; auto: ddp for several devices; fsdp: each device
     holds a shard of the weights (fully_shard of torch)."""
     precision: Precision = "32-true"
-    """Number format; mixed formats are replaced by 32-true on CPUs."""
+    """Number format; mixed formats that slow a CPU down are replaced by 32-true on CPUs."""
     max_epochs: Count = 20
     """Number of training epochs."""
     max_steps: Annotated[int, Field(ge=-1)] = -1
@@ -244,8 +244,9 @@ class TrainerConfig(Section):
     """Show the progress bar."""
     channels_last: bool = False
     """Use the channels-last memory format (faster convolutions on GPUs)."""
-    compile: bool = False
-    """Compile the network with torch.compile."""
+    compile: bool | Literal["auto"] = False
+    """Compile the network with torch.compile; auto: on a GPU, in runs that are long enough to win, and not
+    where compilation fails."""
 
     @field_validator("devices", mode="before")
     @classmethod
