@@ -83,6 +83,8 @@ DOORS = {
     "torch._C._is_tracing": "generated loops run under torch.jit.trace, which cannot see into them",
     "torch.autograd.forward_ad._current_level": "generated loops run under forward AD, without tangents",
     "torch.utils._python_dispatch._get_current_dispatch_mode": "fake tensors reach generated loops",
+    "torch._dynamo.exc.TorchDynamoException": "trainer.compile=auto stops where compilation fails",
+    "torch._inductor.exc.InductorError": "trainer.compile=auto stops where compilation fails",
     "torch._foreach_lerp_": "the moving average takes one kernel for each parameter (ema)",
     "torch.nn.modules.batchnorm._BatchNorm": "batch norms of any dimension are not recognized",
     "torch.nn.modules.batchnorm._NormBase": "weights of norms appear in histograms as those of layers",
@@ -93,7 +95,7 @@ DOORS = {
     f"{_MODULE}._modules": "modules that occur twice are replaced once",
     f"{_MODULE}._forward_hooks": "hooks on the experts of a mixture are not called",
     f"{_MODULE}._forward_pre_hooks": "hooks on the experts of a mixture are not called",
-    f"{_MODULE}._compiled_call_impl": "input statistics of compiled networks stay empty",
+    f"{_MODULE}._compiled_call_impl": "input statistics of compiled networks stay empty; no compile=auto",
     f"{_MODULE}._load_from_state_dict": "a basis with a loaded grid keeps the old domain",
 }
 """Private name of a library -> what breaks without it."""

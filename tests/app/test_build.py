@@ -72,12 +72,8 @@ def test_the_start_of_a_plain_vit_is_a_factor_of_its_own(
 def test_gradient_checkpointing_is_a_key_of_the_model(family: str, tmp_path: Path) -> None:
     data = "synthetic_fields" if family == "ukan" else "cifar10"
     for enable in (True, False):
-        words = [
-            f"model={family}",
-            f"data={data}",
-            f"model.grad_checkpointing={enable}",
-            f"run.dir={tmp_path}",
-        ]
+        words = [f"model={family}", f"data={data}", f"run.dir={tmp_path}"]
+        words += [f"model.grad_checkpointing={enable}"]
         model = build_model(parse_train(compose("train", words, CONF)))
         switches = ("checkpoint", "grad_checkpointing")
         found = {getattr(part, name, None) for part in model.modules() for name in switches}

@@ -15,9 +15,8 @@ CONF = Path(__file__).parents[2] / "conf"
 
 
 def configured(*words: str):
-    return parse_train(
-        compose("train", ["data=digits", "model=convkan", "model.width_scale=0.125", *words], CONF)
-    )
+    small = ["data=digits", "model=convkan", "model.width_scale=0.125"]
+    return parse_train(compose("train", [*small, *words], CONF))
 
 
 @pytest.mark.parametrize(

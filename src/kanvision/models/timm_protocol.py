@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from typing_extensions import Self
 
-from kanvision.layers.fuse_norms import fuse_norms
+from kanvision.layers import fuse_norms
 
 __all__ = ["TimmProtocolMixin", "set_grad_checkpointing"]
+
+_Network = TypeVar("_Network", bound="TimmProtocolMixin")
 
 
 class TimmProtocolMixin(nn.Module):
@@ -30,7 +31,7 @@ class TimmProtocolMixin(nn.Module):
         for module in _checkpointed_modules(self):
             module.checkpoint = enable
 
-    def fuse(self) -> Self:
+    def fuse(self: _Network) -> _Network:
         """Fold batch norms into the linear maps before them, for inference, and return the network.
 
         See `kanvision.layers.fuse_norms`, which also returns the names of the norms that stay.

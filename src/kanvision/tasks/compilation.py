@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import torch
 from torch import nn
 
 __all__ = ["compile_network"]
@@ -27,10 +26,18 @@ def compile_network(network: nn.Module, *, falls_back: bool) -> None:
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return compiled(*args, **kwargs)
-        except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
+        except _get_errors() as error:
             network._compiled_call_impl = None
             first = str(error).strip().splitlines()[0]
             warnings.warn(f"torch.compile failed, the network runs without it: {first}", stacklevel=2)
             return network(*args, **kwargs)
 
     network._compiled_call_impl = run
+
+
+def _get_errors() -> tuple[type[Exception], ...]:
+    """Return what torch raises where it cannot compile."""
+    from torch._dynamo.exc import TorchDynamoException  # imports take a second
+    from torch._inductor.exc import InductorError
+
+    return TorchDynamoException, InductorError
