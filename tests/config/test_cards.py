@@ -24,7 +24,7 @@ def test_the_card_of_a_row_is_printed(argv: list[str], conf: Path, capsys) -> No
         "experiment=kat/imagenet_tiny",
         "command     python train.py experiment=kat/imagenet_tiny trainer=ddp data.root=<ImageNet folder>",
         "hardware    8 GPUs (published: 8 x A5000), 128 images each",
-        "cost        one to two days",
+        "cost        300 epochs of batch 1024, one to two days by the authors' account",
         "parameters  5,718,328",
         "published   acc1 74.6",
         "protocol    EMA weights, 50,000 validation images",
