@@ -11,7 +11,6 @@ from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
 
 from kanvision.callbacks import BestCheckpoint, EMAWeights, LastCheckpoint
-from kanvision.callbacks.averaged_weights import ema_decay
 from kanvision.checkpoints import load_checkpoint, load_state_dict
 from tests.tasks.tiny_problem import Blobs, TinyData, TinyNet, tiny_task, tiny_trainer
 
@@ -70,7 +69,7 @@ def test_average_follows_the_formula(tmp_path: Path, warmup: bool) -> None:
         with torch.no_grad():
             task.model.head.weight.add_(torch.randn_like(task.model.head.weight))
         d = min(0.8, (1 + t) / (10 + t)) if warmup else 0.8
-        assert ema_decay(0.8, warmup, t) == d
+        assert ema.step_weight(trainer) == 1 - d
         average = d * average + (1 - d) * task.model.head.weight.detach()
         ema.update(task, ema.step_weight(trainer))
     assert torch.allclose(ema._average_model.module.model.head.weight, average, atol=1e-6)

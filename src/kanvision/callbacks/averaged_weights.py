@@ -13,7 +13,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from timm.utils import distribute_bn
 from torch import Tensor, nn
 
-__all__ = ["AveragedWeights", "EMAWeights", "SWAWeights", "ema_decay", "list_averages"]
+__all__ = ["AveragedWeights", "EMAWeights", "SWAWeights", "list_averages"]
 
 
 class AveragedWeights(WeightAveraging):
@@ -154,11 +154,6 @@ def list_averages(trainer: pl.Trainer) -> list[pl.LightningModule]:
     return [average for average in averages if average is not None]
 
 
-def ema_decay(decay: float, warmup: bool, num_updates: int) -> float:
-    """Return the weight of the old average at update t; in a warm-up min(decay, (1 + t) / (10 + t))."""
-    return min(decay, (1 + num_updates) / (10 + num_updates)) if warmup else decay
-
-
 class EMAWeights(AveragedWeights):
     """Exponential moving average of the weights: average = d * average + (1 - d) * weights at each step.
 
@@ -178,7 +173,10 @@ class EMAWeights(AveragedWeights):
 
     def step_weight(self, trainer: pl.Trainer) -> float:
         """Return 1 - d."""
-        return 1.0 - ema_decay(self.decay, self.warmup, self.num_updates if self.warmup else 0)
+        if not self.warmup:
+            return 1.0 - self.decay
+        count = self.num_updates
+        return 1.0 - min(self.decay, (1 + count) / (10 + count))
 
 
 class SWAWeights(AveragedWeights):

@@ -13,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from kanvision.layers import (
+    GridMove,
     GridSite,
     grid_sites,
     init_grids,
@@ -168,7 +169,7 @@ class GridUpdate(Callback):
             if num_epochs in self.move_at or (every is not None and num_epochs % every == 0):
                 moves = move_grids(model, images, ranges=ranges, max_change=self.max_change, **self._range)
                 for move in moves:
-                    self._apply_move(trainer, sites, move.site, move.new, move.weights)
+                    self._apply_move(trainer, sites, move)
                 metrics["grid/change"] = max((move.change for move in moves), default=0.0)
         for name, value in metrics.items():
             pl_module.log(name, value, on_step=False, on_epoch=True, sync_dist=True)
@@ -176,27 +177,20 @@ class GridUpdate(Callback):
             self._refine(trainer, pl_module, self.refine_at[num_epochs])
         self._images.clear()
 
-    def _apply_move(
-        self,
-        trainer: pl.Trainer,
-        sites: Sequence[GridSite],
-        name: str,
-        domain: tuple[float, float],
-        maps: Mapping[str, Tensor],
-    ) -> None:
+    def _apply_move(self, trainer: pl.Trainer, sites: Sequence[GridSite], move: GridMove) -> None:
         """Apply the maps of moved weights to the optimizer's state and to averaged weights."""
-        (site,) = (site for site in sites if site.name == name)
-        for layer_name, matrix in maps.items():
+        (site,) = (site for site in sites if site.name == move.site)
+        for layer_name, matrix in move.weights.items():
             layer = site.layers[layer_name]
             weight = layer.basis_weight
             for optimizer in trainer.optimizers:
                 replace_parameter(optimizer, weight, weight, _map_state(matrix, layer.groups))
-        for average in list_ema_models(trainer) if maps else ():
-            for layer_name, matrix in maps.items():
+        for average in list_ema_models(trainer) if move.weights else ():
+            for layer_name, matrix in move.weights.items():
                 averaged: Any = average.get_submodule(layer_name)
                 with torch.no_grad():
                     averaged.basis_weight.copy_(map_functions(averaged.basis_weight, matrix, averaged.groups))
-            averaged.basis.move(*domain)
+            averaged.basis.move(*move.new)
 
     def _refine(self, trainer: pl.Trainer, pl_module: pl.LightningModule, size: int) -> None:
         for site in grid_sites(get_model(pl_module)):

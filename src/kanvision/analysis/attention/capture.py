@@ -20,6 +20,7 @@ from kanvision.layers import KArAtOperator
 
 __all__ = ["Attention", "attentions", "maps"]
 
+Take = Callable[["Attention"], None]
 _SOFTMAX: tuple[Any, ...] = (torch.softmax, F.softmax, Tensor.softmax)
 
 
@@ -40,14 +41,6 @@ class Attention(NamedTuple):
     """Number of heads with a softmax, which come first."""
 
 
-class _Call(NamedTuple):
-    owner: str
-    before: Tensor
-    after: Tensor
-    rank: int | None
-    head_dim: int
-
-
 class _Listener(TorchFunctionMode):
     """Records logits and weights of each softmax over tokens, plain or fused.
 
@@ -55,7 +48,7 @@ class _Listener(TorchFunctionMode):
     tokens, for modules of any class.
     """
 
-    def __init__(self, owner: Callable[[], str], take: Callable[[_Call], None]) -> None:
+    def __init__(self, owner: Callable[[], str], take: Take) -> None:
         super().__init__()
         self.owner, self.take = owner, take
 
@@ -90,12 +83,15 @@ class _Listener(TorchFunctionMode):
         if attn_mask is not None:
             hidden = attn_mask.dtype == torch.bool
             logits = logits.masked_fill(~attn_mask, -math.inf) if hidden else logits + attn_mask
-        self.take(_Call(self.owner(), logits, logits.softmax(-1), None, query.shape[-1]))
+        self._take(logits, logits.softmax(-1), query.shape[-1])
 
     def _plain(self, out: Tensor, logits: Tensor, dim: int | None = None, *_: Any, **__: Any) -> None:
         is_square = logits.ndim == 4 and logits.shape[-1] == logits.shape[-2] and logits.shape[-1] > 1
         if is_square and dim in (-1, 3):
-            self.take(_Call(self.owner(), logits, out, None, logits.shape[-1]))
+            self._take(logits, out, logits.shape[-1])
+
+    def _take(self, before: Tensor, after: Tensor, head_dim: int) -> None:
+        self.take(Attention(self.owner(), before, after, None, head_dim, before.shape[1]))
 
 
 def attentions(model: nn.Module, images: Tensor, wanted: Collection[str] | None = None) -> list[Attention]:
@@ -110,25 +106,25 @@ def attentions(model: nn.Module, images: Tensor, wanted: Collection[str] | None 
         images: Images, (B, C, H, W).
         wanted: Paths of the attentions to keep, which limits memory; None for all.
     """
-    calls: list[_Call] = []
+    calls: list[Attention] = []
     stack: list[str] = []
 
-    def take(call: _Call) -> None:
-        if wanted is None or call.owner in wanted:
+    def take(call: Attention) -> None:
+        if wanted is None or call.name in wanted:
             calls.append(
                 call._replace(before=call.before.detach().float(), after=call.after.detach().float())
             )
 
     with _following(model, stack, take), _Listener(lambda: stack[-1] if stack else "", take), torch.no_grad():
         model(images)
-    found: dict[str, list[_Call]] = {}
+    found: dict[str, list[Attention]] = {}
     for call in calls:
-        found.setdefault(call.owner, []).append(call)
+        found.setdefault(call.name, []).append(call)
     return [_joined(model.get_submodule(name), name, parts) for name, parts in found.items()]
 
 
 @contextmanager
-def _following(model: nn.Module, stack: list[str], take: Callable[[_Call], None]) -> Iterator[None]:
+def _following(model: nn.Module, stack: list[str], take: Take) -> Iterator[None]:
     """Keep the path of the running module on top of a stack; record operators with learned functions."""
 
     def enter(name: str) -> Callable[..., None]:
@@ -161,13 +157,13 @@ def _learned_call(
     logit_bias: Tensor | None = None,
     keep: Tensor | None = None,
     drop_rate: float = 0.0,
-) -> _Call:
+) -> Attention:
     before, after = operator.attention(q, k, scale, logit_bias, keep)
     rank = operator.num_tokens if operator.rank is None else operator.rank
-    return _Call(owner, before, after, rank + (operator.bias is not None), q.shape[-1])
+    return Attention(owner, before, after, rank + (operator.bias is not None), q.shape[-1], 0)
 
 
-def _joined(module: nn.Module, name: str, calls: Sequence[_Call]) -> Attention:
+def _joined(module: nn.Module, name: str, calls: Sequence[Attention]) -> Attention:
     """Return the heads of one attention, softmax heads first."""
     calls = sorted(calls, key=lambda call: call.rank is not None)
     before = torch.cat([call.before for call in calls], 1)
@@ -175,7 +171,7 @@ def _joined(module: nn.Module, name: str, calls: Sequence[_Call]) -> Attention:
     if hasattr(module, "gating_param") and len(calls) == 2:  # ConViT: contents, positions
         gate = cast(Tensor, module.gating_param).sigmoid().view(1, -1, 1, 1)
         before, after = calls[0].before, (1 - gate) * calls[0].after + gate * calls[1].after
-    soft = sum(call.before.shape[1] for call in calls if call.rank is None)
+    soft = sum(call.num_softmax_heads for call in calls)
     head_dim = _head_dim(module, before, calls[0].head_dim)
     return Attention(name, before, after, calls[-1].rank, head_dim, min(soft, before.shape[1]))
 
