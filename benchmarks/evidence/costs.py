@@ -55,11 +55,7 @@ class Costs:
         except ValueError as error:
             print(f"{item}: {error}", file=sys.stderr)
             return None
-        timed = {
-            "cpu_seconds": record["train_cpu_seconds"],
-            "max_epochs": epochs,
-            "commit": record["commit"],
-        }
+        timed = {"cpu_seconds": record["train_cpu_seconds"], "max_epochs": epochs, "commit": record["commit"]}
         content = self._read()
         content.setdefault(self.machine, {})[f"{item.table}/{item.row}"] = timed
         self.path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", "utf-8")

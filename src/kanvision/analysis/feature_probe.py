@@ -115,12 +115,7 @@ def _score(preds: Classes, target: Classes) -> Score:
     return Score(accuracy, math.sqrt(accuracy * (1 - accuracy) / len(target)))
 
 
-def score_picture(
-    scores: Mapping[str, Mapping[str, Score]],
-    chance: float,
-    *,
-    title: str,
-) -> Figure:
+def score_picture(scores: Mapping[str, Mapping[str, Score]], chance: float, *, title: str) -> Figure:
     """Draw scores with their standard errors as bars, by features and then by probe.
 
     The dotted line is `chance`, the accuracy of the most frequent class.
@@ -131,15 +126,10 @@ def score_picture(
     width = 0.8 / len(probes)
     for index, (probe, color) in enumerate(zip(probes, COLORS, strict=False)):
         values = [by_probe[probe] for by_probe in scores.values()]
-        bars = axes.bar(
-            positions + (index - (len(probes) - 1) / 2) * width,
-            [value.accuracy for value in values],
-            width,
-            yerr=[value.error for value in values],
-            label=probe,
-            color=color,
-            capsize=3,
-        )
+        places = positions + (index - (len(probes) - 1) / 2) * width
+        errors = [value.error for value in values]
+        look = {"label": probe, "color": color, "capsize": 3}
+        bars = axes.bar(places, [value.accuracy for value in values], width, yerr=errors, **look)
         axes.bar_label(bars, [f"{value.accuracy:.3f}" for value in values], fontsize=7, padding=2)
     axes.axhline(chance, color="black", linewidth=0.8, linestyle=":", label="most frequent class")
     axes.set_xticks(positions, list(scores))

@@ -64,13 +64,8 @@ def learning_chart(curves: Mapping[str, Mapping[str, Sequence[Mapping[int, float
         ax.set_title(metric, fontsize=9)
         ax.set(xlabel="epoch", yscale="log" if "loss" in metric else "linear")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(
-        *figure.axes[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=2,
-        fontsize=7,
-        frameon=False,
-    )
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=7, frameon=False)
     return figure
 
 

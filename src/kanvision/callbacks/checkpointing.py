@@ -164,10 +164,7 @@ class StepCheckpoint(_RunCheckpoint):
     """
 
     def __init__(
-        self,
-        dirpath: str | Path,
-        every_n_minutes: float | None = 10.0,
-        every_n_steps: int | None = None,
+        self, dirpath: str | Path, every_n_minutes: float | None = 10.0, every_n_steps: int | None = None
     ) -> None:
         for key, value in {"every_n_minutes": every_n_minutes, "every_n_steps": every_n_steps}.items():
             if value is not None and value <= 0:

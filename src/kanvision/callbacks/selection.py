@@ -13,13 +13,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from kanvision.layers import (
-    SelectionSite,
-    add_auxiliary,
-    map_functions,
-    selection_sites,
-    structure_changes,
-)
+from kanvision.layers import SelectionSite, add_auxiliary, map_functions, selection_sites, structure_changes
 
 from .checkpointing import BestCheckpoint
 from .epoch_state import is_resumed_within_epoch

@@ -8,11 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from timm.optim import (
-    create_optimizer_v2,
-    param_groups_layer_decay,
-    param_groups_weight_decay,
-)
+from timm.optim import create_optimizer_v2, param_groups_layer_decay, param_groups_weight_decay
 from torch import Tensor, nn
 from torch.optim import Optimizer
 

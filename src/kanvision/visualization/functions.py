@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -65,13 +66,9 @@ def draw_functions(
             else:
                 for ax in pair:
                     ax.set_visible(False)
-    figure.legend(
-        *_legend([panel for _, panels in rows for panel in panels]),
-        loc="outside lower center",
-        ncols=4,
-        fontsize=8,
-        frameon=False,
-    )
+    handles = _legend([panel for _, panels in rows for panel in panels])
+    look: dict[str, Any] = {"ncols": 4, "fontsize": 8, "frameon": False}
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", **look)
     figure.draw_without_rendering()  # the layout is computed once, not for each file
     figure.set_layout_engine("none")
     return figure
@@ -102,8 +99,8 @@ def _draw(axes: Sequence[Axes], panel: FunctionPanel) -> None:
         below.set_yticks([])
 
 
-def _legend(panels: Sequence[FunctionPanel]) -> tuple[list[Artist], list[str]]:
-    """Return handles and labels of what the panels show."""
+def _legend(panels: Sequence[FunctionPanel]) -> dict[str, Artist]:
+    """Return handles of what the panels show by their labels."""
     handles: dict[str, Artist] = {"learned function": Line2D([], [], color=CURVE, lw=1.7)}
     if any(panel.start is not None for panel in panels):
         handles["before training"] = Line2D([], [], color=START, lw=1.1, ls="--")
@@ -111,4 +108,4 @@ def _legend(panels: Sequence[FunctionPanel]) -> tuple[list[Artist], list[str]]:
         handles["inputs"] = Patch(color=INPUTS, alpha=0.75)
     if any(panel.domain is not None for panel in panels):
         handles["outside of the domain"] = Patch(color=OUTSIDE)
-    return list(handles.values()), list(handles)
+    return handles
