@@ -1,6 +1,6 @@
 """Pages of the documentation that state our numbers, written from the records.
 
-A page has marked blocks, `<!-- evidence: <kind> <table> -->` to `<!-- /evidence -->`, whose content is
+A page has marked blocks, `<!-- evidence: <kind> -->` to `<!-- /evidence -->`, whose content is
 replaced; nothing else of it changes. docs/papers.md is written as a whole: see papers.py.
 """
 
@@ -21,7 +21,7 @@ from .results import Estimate, RowResult, TableResult, read_table
 __all__ = ["PAGES", "render_pages", "write_pages"]
 
 PAGES = ("docs/evidence.md", "docs/kan_or_not.md")
-BLOCK = re.compile(r"(<!-- evidence: (\w+)(?: (\w+))? -->\n).*?(<!-- /evidence -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- evidence: (\w+) -->\n).*?(<!-- /evidence -->)", re.DOTALL)
 ONE_CORE = "1 thread of an x86-64 CPU"
 
 
@@ -40,16 +40,15 @@ def render_pages(repository: Path = REPOSITORY) -> dict[str, str]:
     """Return the text of each page and picture by its name."""
     plan = Plan.load(repository)
     ledger = Ledger(repository / "docs" / "results")
-    tables = {name: read_table(plan, ledger, name) for name in plan.tables}
+    tables = [read_table(plan, ledger, name) for name in plan.tables]
 
     def fill(match: re.Match[str]) -> str:
-        start, kind, name, end = match.groups()
-        chosen = [tables[name]] if name else list(tables.values())
-        return f"{start}{BLOCKS[kind](chosen)}{end}"
+        start, kind, end = match.groups()
+        return f"{start}{BLOCKS[kind](tables)}{end}"
 
     pages = {name: BLOCK.sub(fill, (repository / name).read_text("utf-8")) for name in PAGES}
-    pages["docs/papers.md"] = render_papers(repository, _our_results(tables.values()))
-    pictures = {f"docs/{_picture(table)}": draw_table(table) for table in tables.values() if table.rows}
+    pages["docs/papers.md"] = render_papers(repository, _our_results(tables))
+    pictures = {f"docs/{_picture(table)}": draw_table(table) for table in tables if table.rows}
     return pages | pictures
 
 
@@ -156,28 +155,6 @@ def _render_summary(tables: list[TableResult]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _render_readme(tables: list[TableResult]) -> str:
-    """Return the finished rows of the first page."""
-    head = ["data and row", "test score, %", "verdict", "parameters", "CPU minutes", "command"]
-    lines = [_bar(head), _bar(["---"] * len(head))]
-    for table in tables:
-        chosen = [row for row in table.rows if row.name in table.comparison.first_page]
-        lines += [_bar(_first_page_cells(table, row)) for row in chosen]
-    return "\n".join(lines) + "\n"
-
-
-def _first_page_cells(table: TableResult, row: RowResult) -> list[str]:
-    verdict = "" if row.contrast is None else f"{row.verdict} ({_difference(row.contrast.over_seeds)})"
-    return [
-        f"[{table.name}](docs/evidence.md#{table.name}): {row.experiment.title}",
-        _score(row),
-        verdict,
-        f"{_size(row):,}",
-        _minutes(table, row),
-        _command(row),
-    ]
-
-
 def _size(row: RowResult) -> int:
     return int(_first(row)["parameters"])
 
@@ -199,7 +176,6 @@ def _first(row: RowResult) -> Mapping[str, Any]:
 BLOCKS: dict[str, Callable[[list[TableResult]], str]] = {
     "tables": _render_tables,
     "summary": _render_summary,
-    "readme": _render_readme,
 }
 """Content of a block by its kind."""
 

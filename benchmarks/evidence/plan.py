@@ -69,8 +69,6 @@ class Comparison(Section):
     """Whether each seed has its own split of the data, so that the seeds have different images."""
     arguments: list[str] = Field([])
     """Further words of the command."""
-    first_page: list[str] = Field([])
-    """Rows whose results README shows."""
     shows: str
     """Question that the table answers, with its limits, as prose."""
 
