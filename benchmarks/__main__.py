@@ -8,25 +8,30 @@ Contenders take their turns in one process, so that a busy machine slows all; ra
 
     python -m benchmarks --only 'KANConv2d gram*' ukan      cases by pattern or by a part of their label
     python -m benchmarks --quick                            small cases, in half a minute
+    python -m benchmarks --only kat --variants bfloat16     ours in bfloat16 as well
     python -m benchmarks --list                             labels of all cases
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+
+from kanvision.layers import fuse_norms
 
 from .cases import Case, list_cases
 from .measure import Clocks, Contender, measure
 from .table import RATIOS, describe_run, list_rows, write_table
 
 __all__ = ["add_common_arguments", "main", "run", "run_cases", "select"]
+
+VARIANTS = ("compiled", "bfloat16", "fused")
 
 
 def select(cases: Sequence[Case], patterns: Sequence[str]) -> list[Case]:
@@ -62,8 +67,7 @@ def run_cases(cases: Sequence[Case], args: argparse.Namespace, device: str) -> l
     for case in cases:
         torch.manual_seed(0)
         contenders = case.build()
-        if args.compile:
-            contenders |= _compile(contenders)
+        contenders |= _make_variants(contenders, args.variants)
         dtype, autocast = getattr(torch, case.dtype), getattr(torch, args.autocast or "", None)
         placed = {
             name: each._replace(module=each.module.to(device, dtype)) for name, each in contenders.items()
@@ -94,14 +98,22 @@ def run_cases(cases: Sequence[Case], args: argparse.Namespace, device: str) -> l
     return rows
 
 
-def _compile(contenders: Mapping[str, Contender]) -> dict[str, Contender]:
-    """Return ours and the plain twin, compiled."""
-    found = {}
-    for name in ("kanvision", "plain twin"):
-        if name in contenders:
-            compiled: Any = torch.compile(contenders[name].module)
-            assert isinstance(compiled, nn.Module)
-            found[f"{name}, compiled"] = Contender(compiled)
+def _make_variants(contenders: Mapping[str, Contender], kinds: Sequence[str]) -> dict[str, Contender]:
+    """Return ours in other modes, and for torch.compile the plain twin as well."""
+    found: dict[str, Contender] = {}
+    ours = contenders["kanvision"]
+    for kind in kinds:
+        if kind == "bfloat16":
+            found["kanvision, bfloat16"] = ours._replace(autocast=torch.bfloat16)
+        elif kind == "fused":
+            fused = copy.deepcopy(ours.module).eval()
+            fuse_norms(fused)
+            found["kanvision, fused"] = Contender(fused)
+        else:
+            for name in ("kanvision", "plain twin"):
+                if name in contenders:
+                    compiled: Any = torch.compile(contenders[name].module)
+                    found[f"{name}, compiled"] = Contender(compiled)
     return found
 
 
@@ -112,7 +124,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, output: str, repeats: 
     parser.add_argument("--repeats", type=int, default=repeats)
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--autocast", choices=("bfloat16", "float16"), help="dtype of linear maps")
-    parser.add_argument("--compile", action="store_true", help="also measure torch.compile")
+    parser.add_argument("--variants", nargs="+", default=[], choices=VARIANTS, help="ours in other modes too")
     parser.add_argument("--output", type=Path, default=Path(output), help="files, without .csv and .md")
 
 

@@ -23,6 +23,8 @@ class Contender(NamedTuple):
 
     module: nn.Module
     environment: Mapping[str, str] = {}
+    autocast: torch.dtype | None = None
+    """Type of linear maps; None is that of the measurement."""
 
 
 class Clocks(NamedTuple):
@@ -85,8 +87,8 @@ class _Run:
     """Training step and forward pass of a contender on an input."""
 
     def __init__(self, contender: Contender, x: Tensor, autocast: torch.dtype | None) -> None:
-        self.module, self.environment = contender
-        self.x, self.autocast = x, autocast
+        self.module, self.environment = contender.module, contender.environment
+        self.x, self.autocast = x, contender.autocast or autocast
         self.grads: list[Tensor] | None = None
 
     def _autocast(self) -> AbstractContextManager[Any]:

@@ -83,13 +83,16 @@ def test_karat_has_its_implementations():
 
 def test_the_table(tmp_path, capsys):
     path = tmp_path / "speed"
-    main(["--quick", "--only", "KANConv2d gram 1x*", "rational", "--repeats=2", f"--output={path}"])
+    words = ["--quick", "--only", "KANConv2d gram 1x*", "rational", "--repeats=2", f"--output={path}"]
+    main([*words, "--variants", "bfloat16", "fused"])
     text = path.with_suffix(".csv").read_text()
     facts = dict(line[2:].split(": ", 1) for line in text.splitlines() if line.startswith("# "))
     assert {"commit", "machine", "versions", "threads", "date", "command"} <= set(facts)
     rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("# ")))
     conv = {row["contender"]: row for row in rows if row["case"] == "KANConv2d gram"}
-    assert set(conv) == {"kanvision", "plain formula", "contraction", "plain twin", "grad checkpointing"}
+    usual = {"kanvision", "plain formula", "contraction", "plain twin", "grad checkpointing"}
+    assert set(conv) == usual | {"kanvision, bfloat16", "kanvision, fused"}
+    assert int(conv["kanvision, fused"]["parameters"]) < int(conv["kanvision"]["parameters"])
     assert float(conv["kanvision"]["kanvision / this, step"]) == 1
     for row in rows:
         assert row["shape"] in ("1x4x8x8", "2x17x64")

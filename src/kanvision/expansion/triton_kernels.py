@@ -36,6 +36,8 @@ __all__ = [
 
 # Points of a tile: 8 for each of the 128 threads of a program, two loads of 16 bytes in float32.
 _TILE = 1024
+# Sums of each point from which on registers do not hold those of a whole tile.
+_MANY_SUMS = 12
 # Programs for each multiprocessor of a kernel that sums over rows.
 _PROGRAMS_PER_PROCESSOR = 8
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
@@ -77,8 +79,10 @@ def compute_gradients(
     """
     placements = find_placements(inputs, order)
     kernel = load_kernels(definition, placements, wanted)["gradients"]
+    sizes_of = [size for size, need in zip(definition.all_sizes, wanted[1:], strict=True) if need]
     needed = [place for place, need in zip(placements, wanted[1:], strict=True) if need]
-    launch = _Launch(x, order, is_summed=any(place != "row" for place in needed))
+    sums_at_points = sum(size for size, place in zip(sizes_of, needed, strict=True) if place == "point")
+    launch = _Launch(x, order, is_summed=any(place != "row" for place in needed), num_kept=sums_at_points)
     programs, blocks = launch.grid
     shapes = {
         "shared": (programs * blocks, 1),
@@ -143,11 +147,13 @@ class _Launch:
         x: Points.
         order: Arrangement of points and values.
         is_summed: True if programs hold sums over rows, so that there should be few of them.
+        num_kept: Number of sums of each point of a row.
     """
 
-    def __init__(self, x: Tensor, order: Arrangement, is_summed: bool) -> None:
-        block = min(_TILE, 1 << (order.length - 1).bit_length())
-        rows = _TILE // block
+    def __init__(self, x: Tensor, order: Arrangement, is_summed: bool, num_kept: int = 0) -> None:
+        tile = _TILE if num_kept < _MANY_SUMS else _TILE // 4
+        block = min(tile, 1 << (order.length - 1).bit_length())
+        rows = tile // block
         tiles = -(-order.rows // rows)
         blocks = -(-order.length // block)
         limit = tiles

@@ -55,7 +55,7 @@ class KArAtOperator(nn.Module):
     * "recompute": nothing of the size of A is saved; closed-form derivatives for `w_phi` over Fourier series
       (`kanvision.ops.karat`), otherwise torch's checkpointing.
     * "triton": fused kernels for `w_phi` over Fourier series on a GPU.
-    * "auto": triton if possible, else recompute.
+    * "auto": triton for queries of 16 bits if possible, else recompute.
 
     Maity, Hitsman, Li and Dutta 2025, "Kolmogorov-Arnold Attention: Is Learnable Attention Better For Vision
     Transformers?" (arXiv 2503.10632).
@@ -242,8 +242,9 @@ class KArAtOperator(nn.Module):
         elif self.project != "none" or drop_rate or any(mask is not None for mask in masks):
             obstacle = "projection, dropout, masks and biases of logits need the matrix"
         closed_form = None if obstacle else fourier_attention
+        # In float32 the kernels spill registers, see docs/kernels.md.
         wants_kernels = self.implementation == "triton" or (
-            self.implementation not in ("recompute", "naive", "gemm") and q.is_cuda
+            self.implementation == "auto" and q.is_cuda and q.dtype != torch.float32
         )
         if series is not None and not obstacle and wants_kernels:
             obstacle = get_fusion_obstacle(q, series, rank)

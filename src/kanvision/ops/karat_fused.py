@@ -35,7 +35,26 @@ def get_fusion_obstacle(q: Tensor, series: Series, rank: int | None) -> str:
         return f"the kernels keep one row of units in registers, which ends at rank={MAX_RANK}; rank={rank}"
     if q.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return f"the kernels compute in float32, the queries are {q.dtype}"
+    if q.is_cuda:
+        limit = torch.cuda.get_device_properties(q.device).shared_memory_per_block_optin
+        needed = bound_shared_bytes(q, series, rank)
+        if needed > limit:
+            return f"the kernels take up to {needed:,} bytes of shared memory, the device has {limit:,}"
     return get_triton_obstacle(q, "the queries are")
+
+
+def bound_shared_bytes(q: Tensor, series: Series, rank: int) -> int:
+    """Return an upper bound of the shared memory of the kernels; docs/kernels.md has what they take."""
+    padded, frequencies = _pad(rank), series.num_frequencies
+    wide = -(-_pad(q.shape[-1]) // 64)
+    if q.element_size() == 4:
+        return 49152 * wide + padded * (512 * frequencies + 256)
+    return 16384 * wide + padded * 384 * (frequencies + 1)
+
+
+def _pad(size: int) -> int:
+    """Return the power of two from 16 on that holds a size."""
+    return max(16, 1 << (size - 1).bit_length())
 
 
 def fused_fourier_attention(
@@ -108,7 +127,7 @@ class _Launch(NamedTuple):
     def of(cls, q: Tensor, k: Tensor, coefficients: Tensor, series: Series, scale: float) -> _Launch:
         q, k = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k))
         rank, num_waves = coefficients.shape[1], 2 * series.num_frequencies
-        padded = max(16, 1 << (rank - 1).bit_length())
+        padded = _pad(rank)
         table = coefficients[..., :num_waves].permute(3, 0, 2, 1)  # (2 G, h, N, r)
         table = torch.nn.functional.pad(table, (0, padded - rank)).to(q.dtype).contiguous()
         constant = coefficients[..., num_waves].sum(2).float() if series.constant else None
@@ -155,7 +174,7 @@ class _Launch(NamedTuple):
             self.rank,
             self.scale,
             channels,
-            max(16, 1 << (channels - 1).bit_length()),
+            _pad(channels),
             self.table.shape[-1],
             self.series.num_frequencies,
             _QUERIES,

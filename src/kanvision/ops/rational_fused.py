@@ -111,7 +111,7 @@ class _Call(NamedTuple):
         b = denominator.abs() if form == "kernel" else denominator
         tables = (_padded(numerator, groups, NUMERATOR, wide), _padded(b, groups, DENOMINATOR, wide))
         size = channels // groups
-        width = next(v for v in (8, 4, 2, 1) if size % v == 0)
+        width = next(v for v in (8, 4, 2, 1) if size % v == 0 and v * x.element_size() <= 16)
         packets = channels // width
         if inner == 1:
             columns = _columns(packets, elements // width)
