@@ -40,8 +40,8 @@ capability {capability}. A training step of each layer is compiled and not run. 
 
 Spills are bytes that ptxas writes to memory because registers do not suffice; shared memory is in bytes of a
 program; wide accesses are loads and stores of 16 bytes. `values` and `gradients` of a basis of K functions
-read and write K + 1 and K + 2 elements for each input, and have 8 inputs a thread; those of a rational 2 and 3
-elements, and 32 and 16 inputs a thread. The convolutions have a kernel that never writes the maps, off by
+read and write K + 1 and K + 2 elements for each input, and have 8 inputs a thread; those of a rational 2 and
+3 elements, and 32 and 16 inputs a thread. The convolutions have a kernel that never writes the maps, off by
 default (`KANVISION_FUSED_CONV=on`). KArAt's kernels are chosen for 16 bits only.
 """
 _DTYPES = (torch.bfloat16, torch.float32)

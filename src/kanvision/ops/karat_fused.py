@@ -36,7 +36,8 @@ def get_fusion_obstacle(q: Tensor, series: Series, rank: int | None) -> str:
     if q.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return f"the kernels compute in float32, the queries are {q.dtype}"
     if q.is_cuda:
-        limit = torch.cuda.get_device_properties(q.device).shared_memory_per_block_optin
+        device: Any = torch.cuda.get_device_properties(q.device)
+        limit = device.shared_memory_per_block_optin
         needed = bound_shared_bytes(q, series, rank)
         if needed > limit:
             return f"the kernels take up to {needed:,} bytes of shared memory, the device has {limit:,}"
