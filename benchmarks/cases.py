@@ -7,7 +7,7 @@ Contenders of a KAN layer or network, where they apply:
 * `contraction`: its linear maps on ready maps, with the same norms and activations: the limit.
 * `plain twin`: plain convolutions, linear layers, GELU or softmax of the same width; of networks that have a
   width also at equal parameters and at equal FLOPs.
-* `grad checkpointing`: the default mode, with norms and activations computed again in the backward pass.
+* `grad checkpointing`: the default mode, with activations computed again in the backward pass.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kanvision.analysis.cost import cost
 from kanvision.bases import BASES
 from kanvision.expansion.build import SWITCH
 from kanvision.layers import PRESETS, GroupRational, KANConv2d, KANLinear, get_preset
-from kanvision.models import create_model
+from kanvision.models import create_model, set_grad_checkpointing
 
 from .contenders import (
     PlainRational,
@@ -117,9 +117,10 @@ def _with_limits(module: nn.Module) -> Contenders:
 
 def _checkpointed(module: nn.Module) -> Contenders:
     again: Any = copy.deepcopy(module)
-    for part in again.modules():
-        if isinstance(getattr(part, "checkpoint", None), bool):
-            part.checkpoint = True
+    if isinstance(again, KANConv2d | KANLinear):
+        again.checkpoint = True
+    else:
+        set_grad_checkpointing(again, True)
     return {"grad checkpointing": Contender(again)}
 
 
@@ -178,7 +179,8 @@ def _network_contenders(name: str, shape: tuple[int, ...], options: Mapping[str,
     build = partial(create_model, name, in_chans=shape[1], **options)
     network = build()
     found = _with_limits(network) if not name.startswith("karat") else _attention_contenders(network, build)
-    found |= _checkpointed(network)
+    if not name.startswith("kkan"):
+        found |= _checkpointed(network)
     if name.startswith("ukan"):
         found["recursion"] = Contender(replace(network, KANLinear, RecursiveKANLinear))
     found["plain twin"] = Contender(build(plain=True))
