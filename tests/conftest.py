@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import signal
 from collections import Counter
 from pathlib import Path
@@ -17,6 +18,8 @@ LONGEST = (
     "tests/app/",
 )
 SMOKE = "test_smoke.py"
+MEMORY = Path("/dev/shm")
+ROOM = 8 * 2**30  # bytes; the tests keep about 3 GiB
 BUDGET = {
     "analysis": 30,
     "app": 60,
@@ -58,8 +61,13 @@ def own_folder(tmp_path, monkeypatch):
 
 
 def pytest_configure() -> None:
-    """Undo settings of the shell: ignored signals (`nohup`), and programs that compile every module anew."""
+    """Undo settings of the shell: ignored signals (`nohup`), and programs that compile every module anew.
+
+    Temporary files are in memory where there is room: on a disk, a checkpoint waits until it is written.
+    """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
