@@ -47,6 +47,7 @@ KEYS: dict[str, str] = {
     "data.max_faults": "max_bad_samples",
     "basis.normalise": "normalize",
     "model.kan": "plain",
+    "model.checkpoint": "grad_checkpointing",
     "model.layer": "preset",
     "model.pointwise_layer": "pointwise_preset",
     "model.kwargs.layer": "preset",

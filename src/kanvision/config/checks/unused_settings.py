@@ -19,7 +19,7 @@ MOMENTUM = ("sgd", "momentum", "nesterov", "rmsprop", "lars", "muon")
 
 
 KAN_KEYS = (
-    "act_init act1_init num_groups checkpoint share rank order base_act include_dc unit_scales w_bias "
+    "act_init act1_init num_groups share rank order base_act include_dc unit_scales w_bias "
     "project num_softmax_heads karat_layers mask_mode num_frequencies implementation kanify"
 )
 """Keys of the rationals of KAT, of the attention of KArAt, and of the KAN layers in a network of timm."""

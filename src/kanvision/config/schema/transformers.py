@@ -58,8 +58,6 @@ class KATConfig(TransformerConfig):
     """Function that the first rational of each block starts as."""
     num_groups: Count = 8
     """Channel groups that share one denominator."""
-    checkpoint: bool = False
-    """Recompute the rationals in the backward pass, which halves the memory of a feed-forward block."""
     plain: bool = False
     """true: the plain twin, feed-forward blocks with GELU instead of rationals."""
     init: KATInit = "released"
