@@ -63,8 +63,11 @@ def test_the_header_has_the_choice(tmp_path):
 def test_bfloat16_on_a_cpu(has_instructions, precision, monkeypatch):
     monkeypatch.setattr(build, "has_bfloat16_instructions", lambda: has_instructions)
     cfg = configured("trainer=cpu_bf16")
-    assert build.resolve_precision(cfg.trainer.precision, cfg.trainer.accelerator) == precision
-    assert build.resolve_precision("16-mixed", "cpu") == "32-true"
+    assert build.resolve_precision(cfg.trainer, "cpu") == precision
+    # a recipe for GPUs has the same numbers on all CPUs
+    assert build.resolve_precision(configured("trainer=ddp").trainer, "cpu") == "32-true"
+    half = configured("trainer=cpu", "trainer.precision=16-mixed")
+    assert build.resolve_precision(half.trainer, "cpu") == "32-true"
 
 
 @pytest.mark.parametrize(("flags", "expected"), [("fma avx512_bf16 x", True), ("fma avx2", False)])

@@ -38,6 +38,7 @@ from kanvision.config import (
 from kanvision.config.errors import Problem, is_global_rank_zero
 from kanvision.config.renames import rename_record
 from kanvision.config.schema.data import MaskDataConfig
+from kanvision.config.schema.training import TrainerConfig
 from kanvision.console import silence_libraries
 from kanvision.data import ImageDataModule, build_datamodule
 from kanvision.data.cores import num_cores
@@ -182,7 +183,7 @@ def build_trainer(cfg: TrainConfig) -> pl.Trainer:
     check_accelerator(cfg)
     options = cfg.trainer.model_dump(exclude=own_options)
     options["accumulate_grad_batches"] = cfg.trainer.accumulate_grad_batches or 1
-    options["precision"] = resolve_precision(cfg.trainer.precision, cfg.trainer.accelerator)
+    options["precision"] = resolve_precision(cfg.trainer, cfg.trainer.accelerator)
     if cfg.trainer.strategy == "fsdp":
         options["strategy"] = FSDPStrategy()
     if cfg.trainer.profiler is not None:
@@ -276,14 +277,20 @@ def build_bad_sample_counter(cfg: TrainConfig, folder: Path | None) -> list[BadS
     return [BadSampleCounter(path, cfg.data.max_bad_samples)]
 
 
-def resolve_precision(precision: str, accelerator: str) -> Any:
-    """Return the precision, or 32-true instead of a mixed one that slows a CPU down.
+def resolve_precision(trained: TrainerConfig, accelerator: str) -> Any:
+    """Return the precision of a run, or 32-true instead of a mixed one on a CPU.
 
-    That is float16, and bfloat16 where the CPU has no instructions for it.
+    float16 slows a CPU down. bfloat16 stays where training asks for it on a CPU that has instructions for it;
+    that of a recipe for GPUs does not, so that a run has the same numbers on all CPUs.
+
+    Args:
+        trained: Section `trainer` of the training.
+        accelerator: Accelerator of this run.
     """
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
-    is_fast = not on_cpu or (precision == "bf16-mixed" and has_bfloat16_instructions())
-    return precision if is_fast or not precision.endswith("-mixed") else "32-true"
+    wants_bfloat16 = trained.precision == "bf16-mixed" and trained.accelerator == "cpu"
+    keeps = not on_cpu or (wants_bfloat16 and has_bfloat16_instructions())
+    return trained.precision if keeps or not trained.precision.endswith("-mixed") else "32-true"
 
 
 @cache

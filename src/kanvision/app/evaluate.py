@@ -93,7 +93,7 @@ def measure(
         trainer = pl.Trainer(
             accelerator=cfg.trainer.accelerator,
             devices=cfg.trainer.devices,
-            precision=resolve_precision(run.train_cfg.trainer.precision, cfg.trainer.accelerator),
+            precision=resolve_precision(run.train_cfg.trainer, cfg.trainer.accelerator),
             enable_progress_bar=cfg.trainer.enable_progress_bar,
             # not those of the run: a checkpoint may come from anywhere, and callbacks are code that it names
             callbacks=[*build_bad_sample_counter(run.train_cfg, folder), *callbacks, *bars],

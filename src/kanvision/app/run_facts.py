@@ -42,7 +42,7 @@ def run_summary(run: TrainingRun) -> dict[str, str]:
             f"{cfg.model.width_key()}={cfg.model.matched_width:g}, by model.match={cfg.model.match}"
         )
     if precision != cfg.trainer.precision:
-        lines["precision"] += f" ({cfg.trainer.precision} would only slow a CPU down)"
+        lines["precision"] += f" (not {cfg.trainer.precision} on this CPU: docs/speed.md)"
     if cfg.trainer.compile == "auto":
         lines["compilation"] = str(run.compilation)
     if (reason := find_kernel_obstacle()) and run.trainer.strategy.root_device.type == "cpu":

@@ -34,7 +34,7 @@ class Predictor:
 
     def __init__(self, run: RestoredRun) -> None:
         cfg = run.cfg
-        precision = resolve_precision(run.train_cfg.trainer.precision, cfg.trainer.accelerator)
+        precision = resolve_precision(run.train_cfg.trainer, cfg.trainer.accelerator)
         with as_config_error(cfg, "trainer.accelerator", "trainer.precision"):
             self.fabric = Fabric(accelerator=cfg.trainer.accelerator, devices=1, precision=precision)
             self.network: Any = self.fabric.setup_module(run.task.eval())

@@ -196,7 +196,7 @@ class TrainerConfig(Section):
     """Distribution over devices, by the names of Lightning; auto: ddp for several devices; fsdp: each device
     holds a shard of the weights (fully_shard of torch)."""
     precision: Precision = "32-true"
-    """Number format; mixed formats that slow a CPU down are replaced by 32-true on CPUs."""
+    """Number format; mixed formats are replaced by 32-true on CPUs, except bf16-mixed of trainer=cpu_bf16."""
     max_epochs: Count = 20
     """Number of training epochs."""
     max_steps: Annotated[int, Field(ge=-1)] = -1
